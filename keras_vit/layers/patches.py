@@ -1,0 +1,114 @@
+"""From a picture to tokens: cutting it into patches, and encoding them."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class Patches(keras.layers.Layer):
+    """Cuts pictures into square patches, row by row, and flattens each.
+
+    Input:  (batch, rows, columns, channels)
+    Output: (batch, patches, patch_size * patch_size * channels)
+
+    Args:
+        patch_size: side of a patch, in pixels.
+
+    Raises:
+        ValueError: at build time, if a side of the picture is open or not a multiple of `patch_size`.
+
+    Source: arXiv:2010.11929, section 3.1.
+    """
+
+    def __init__(self, patch_size, **kwargs):
+        super().__init__(**kwargs)
+        self.patch_size = patch_size
+
+    def build(self, input_shape):
+        p = self.patch_size
+        if len(input_shape) != 4 or None in input_shape[1:]:
+            raise ValueError(
+                "Expected pictures of known size, (batch, rows, columns, channels): every position has a weight. "
+                f"Received: input_shape={tuple(input_shape[1:])}"
+            )
+        if any(side < p or side % p for side in input_shape[1:3]):
+            below, above = (
+                tuple(max(p, (side // p + up * (side % p > 0)) * p) for side in input_shape[1:3]) for up in (0, 1)
+            )
+            fit = f"{below[0]} x {below[1]}" + (f" and {above[0]} x {above[1]}" if above != below else "")
+            raise ValueError(
+                f"Expected sides that are multiples of the patch size, {p} pixels. "
+                f"Received: input_shape={tuple(input_shape[1:])}. The nearest that fit: {fit} pixels"
+            )
+
+    def call(self, images):
+        p = self.patch_size
+        rows, columns, channels = images.shape[1:]
+        # Two reshapes around one 4-D transpose: GPU delegates of phones refuse tensors above 4-D.
+        x = ops.reshape(images, (-1, p, columns // p, p * channels))  # (batch * grid rows, p, grid columns, p * channels)
+        x = ops.transpose(x, (0, 2, 1, 3))
+        return ops.reshape(x, (-1, (rows // p) * (columns // p), p * p * channels))
+
+    def compute_output_shape(self, input_shape):
+        batch, rows, columns, channels = input_shape
+        p = self.patch_size
+        return batch, (rows // p) * (columns // p), p * p * channels
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class PatchEncoder(keras.layers.Layer):
+    """Turns flat patches into the tokens the transformer reads.
+
+    Each patch is projected to `hidden_size` numbers, a learned class token is put in front, and a learned
+    position is added to every token, the class token's too.
+
+    Input:  (batch, patches, patch_size * patch_size * channels), any float
+    Output: (batch, patches + 1, hidden_size), token 0 the class token; (batch, patches, hidden_size) without it
+
+    Args:
+        hidden_size: width of a token; 768 for ViT-B.
+        class_token: whether there is a class token.
+        dropout: rate of the dropout that follows the positions.
+
+    Raises:
+        ValueError: at build time, if the number of patches is open: the position table has a row per token.
+
+    Source: arXiv:2010.11929, eq. 1. The official code projects with a strided convolution, whose
+    kernel (p, p, channels, hidden_size), flattened, is this layer's.
+    """
+
+    def __init__(self, hidden_size, class_token=True, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_size = hidden_size
+        self.has_class_token = class_token
+        self.projection = keras.layers.Dense(
+            hidden_size, kernel_initializer="lecun_normal", name="projection", dtype=self.dtype_policy
+        )
+        self.dropout = keras.layers.Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        if len(input_shape) != 3 or input_shape[1] is None:
+            raise ValueError(
+                "Expected (batch, patches, patch values) with a known number of patches: the position table has a row "
+                f"per token. Received: input_shape={tuple(input_shape)}"
+            )
+        self.projection.build(input_shape)
+        if self.has_class_token:
+            self.class_token = self.add_weight(
+                name="class_token", shape=(1, 1, self.hidden_size), initializer="zeros"
+            )
+        self.position_embedding = self.add_weight(
+            name="position_embedding",
+            shape=(1, input_shape[1] + self.has_class_token, self.hidden_size),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+
+    def call(self, patches, training=None):
+        x = self.projection(patches)
+        if self.has_class_token:
+            token = ops.broadcast_to(self.class_token, (ops.shape(x)[0], 1, self.hidden_size))
+            x = ops.concatenate([token, x], axis=1)
+        return self.dropout(x + self.position_embedding, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], input_shape[1] + self.has_class_token, self.hidden_size

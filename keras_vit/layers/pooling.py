@@ -1,0 +1,61 @@
+"""From tokens to the one vector that the head reads."""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.transformer import EPSILON, MLP, Attention
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class ClassToken(keras.layers.Layer):
+    """Takes the class token, token 0.
+
+    Input:  (batch, tokens, hidden_size)
+    Output: (batch, hidden_size)
+    """
+
+    def call(self, tokens):
+        # Not tokens[:, 0]: LiteRT's GPU delegate refuses a slice that drops an axis.
+        return ops.reshape(tokens[:, 0:1], (-1, tokens.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], input_shape[-1]
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class AttentionPooling(keras.layers.Layer):
+    """Pools tokens with a learned query: x = Attention(probe, tokens), then x + MLP(norm(x)).
+
+    Input:  (batch, tokens, hidden_size)
+    Output: (batch, hidden_size)
+
+    Args:
+        num_heads: attention heads.
+        mlp_dim: hidden width of the MLP.
+        gelu: "tanh" or "erf".
+
+    Source: the multi-head attention pooling (MAP) head of arXiv:2106.04560, as in big_vision: no residual around
+    the attention and no norm at the end.
+    """
+
+    def __init__(self, num_heads, mlp_dim, gelu="tanh", **kwargs):
+        super().__init__(**kwargs)
+        self.attention = Attention(num_heads, name="attention", dtype=self.dtype_policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm", dtype=self.dtype_policy)
+        self.mlp = MLP(mlp_dim, gelu=gelu, name="mlp", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        probe_shape = (1, 1, input_shape[-1])
+        self.probe = self.add_weight(name="probe", shape=probe_shape, initializer="glorot_uniform")
+        self.attention.build(probe_shape, input_shape)
+        self.norm.build(probe_shape)
+        self.mlp.build(probe_shape)
+
+    def call(self, tokens, training=None):
+        probe = ops.broadcast_to(self.probe, (ops.shape(tokens)[0], 1, tokens.shape[-1]))
+        x = self.attention(probe, tokens, training=training)
+        x = x + self.mlp(self.norm(x), training=training)
+        return ops.reshape(x, (-1, tokens.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], input_shape[-1]

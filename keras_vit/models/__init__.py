@@ -1,0 +1,1 @@
+"""Architectures: functions from an input tensor to an output tensor, composed of our layers."""

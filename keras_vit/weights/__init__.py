@@ -1,0 +1,1 @@
+"""Published weight files: how they are read, how their names map to ours, and how they are made to fit."""
