@@ -117,7 +117,7 @@ def _load(model, path, variant, include_top, new_head):
 
 
 def _path(layer, variable):
-    """Returns the weight's path from its layer on: built inside a layer of the caller's, it begins with that one's name."""
+    """Returns the weight's path from its layer on: inside a layer of the caller's, that one's name is in front."""
     within = f"/{variable.path}".rsplit(f"/{layer.name}/", 1)[-1]
     return f"{layer.name}/{within}"
 
@@ -135,9 +135,9 @@ def _builder(variant):
     builder.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
     builder.__name__ = builder.__qualname__ = _function_name(variant)
     builder.__doc__ = (
-        f"Builds a {variant}: {row.num_layers} blocks of width {row.hidden_size} with {row.num_heads} heads, on patches "
-        f"of {row.patch_size} x {row.patch_size} pixels;\n    {row.parameters:,} parameters at 224 x 224 pixels with 1,000 "
-        "classes. The arguments are those of `keras_vit.build`."
+        f"Builds a {variant}: {row.num_layers} blocks of width {row.hidden_size} with {row.num_heads} heads.\n\n"
+        f"    {row.parameters:,} parameters at 224 x 224 pixels with 1,000 classes. "
+        "The arguments are those of `keras_vit.build`.\n    "
     )
     return builder
 

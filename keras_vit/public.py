@@ -5,6 +5,7 @@ from keras_vit.builders import (
     ViT_B16,
     ViT_B32,
     ViT_G14,
+    ViT_g14,
     ViT_H14,
     ViT_L14,
     ViT_L16,
@@ -15,7 +16,6 @@ from keras_vit.builders import (
     ViT_S32,
     ViT_Ti16,
     build,
-    ViT_g14,
 )
 from keras_vit.imagenet import decode_predictions
 from keras_vit.preprocessing import preprocess_input

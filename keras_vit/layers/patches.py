@@ -45,7 +45,9 @@ class Patches(keras.layers.Layer):
         p = self.patch_size
         rows, columns, channels = images.shape[1:]
         # Two reshapes around one 4-D transpose: GPU delegates of phones refuse tensors above 4-D.
-        x = ops.reshape(images, (-1, p, columns // p, p * channels))  # (batch * grid rows, p, grid columns, p * channels)
+        x = ops.reshape(
+            images, (-1, p, columns // p, p * channels)
+        )  # (batch * grid rows, p, grid columns, p * channels)
         x = ops.transpose(x, (0, 2, 1, 3))
         return ops.reshape(x, (-1, (rows // p) * (columns // p), p * p * channels))
 
@@ -94,9 +96,7 @@ class PatchEncoder(keras.layers.Layer):
             )
         self.projection.build(input_shape)
         if self.has_class_token:
-            self.class_token = self.add_weight(
-                name="class_token", shape=(1, 1, self.hidden_size), initializer="zeros"
-            )
+            self.class_token = self.add_weight(name="class_token", shape=(1, 1, self.hidden_size), initializer="zeros")
         self.position_embedding = self.add_weight(
             name="position_embedding",
             shape=(1, input_shape[1] + self.has_class_token, self.hidden_size),

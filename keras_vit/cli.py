@@ -1,0 +1,201 @@
+"""The command line, `keras-vit`; says what is wanted and shows what came, the work is done in `workflow`.
+
+Keras and its backend take seconds to import, so they are imported inside the commands, where they are used.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+
+import click
+
+import keras_vit
+from keras_vit.variants import VARIANTS
+
+TARGETS = ("savedmodel", "tflite-float32", "tflite-int8")
+INPUTS = ("uint8", "float32", "scaled")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps what C++ code writes off the screen: notes that no user can act on. Python's errors still come through."""
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+
+
+def _workflow():
+    """Imports what does the work; with Keras' backend, this takes seconds."""
+    # TensorFlow's notes on CPUs and missing GPUs, the ones at its import and the later ones.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet():
+        from keras_vit import workflow
+    return workflow
+
+
+class _Group(click.Group):
+    """Shows what a user can mend as one message, with exit status 2."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except (ValueError, TypeError, OSError) as error:
+            if context.params["traceback"]:
+                raise
+            click.echo(f"Error: {error}", err=True)
+            context.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(keras_vit.__version__, message="keras-vit %(version)s")
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
+def main(traceback):
+    """Trains Vision Transformers on your own pictures and makes files that a phone runs."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("keras_vit")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+
+
+@main.command()
+@click.argument("folder")
+def check(folder):
+    """Says what is in a folder of pictures.
+
+    FOLDER holds a folder of pictures a class, or train/ and test/ with such folders. Tells classes and counts,
+    imbalance, unreadable pictures, odd formats, rotated ones, exact duplicates, and whether fit would take the folder.
+    Nothing is written.
+    """
+    from keras_vit.data.check import check
+
+    click.echo(check(folder).text())
+
+
+def _agreement(file, bytes, pictures, largest_difference, top1_agreement, accuracy, milliseconds):
+    correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
+    return (
+        f"  {file:<22s} {bytes / 1e6:7.2f} MB, {correct}same class as Keras on {top1_agreement:.2%} of {pictures:,} "
+        f"pictures, largest difference {largest_difference:.1e}"
+    )
+
+
+@main.command()
+@click.argument("recipe_or_folder", metavar="RECIPE|FOLDER")
+@click.argument("settings", nargs=-1, metavar="[field=value]...")
+@click.option("--output", metavar="DIR", help="Folder of the run; runs/NAME by default.")
+def fit(recipe_or_folder, settings, output):
+    """Trains a model and exports it.
+
+    Evaluates it on the test pictures, and writes a report and a card too.
+
+    RECIPE is a .py file that defines RECIPE, such as recipes/digits.py; FOLDER holds a folder of pictures a class, or
+    train/ and test/ with such folders. Any field of the recipe can be set: epochs=3 learning_rate=1e-4
+    variant=ViT-S/16 image_size=224 weights=S_16.npz on_bad_image=skip.
+
+    A run that was cut off goes on when the same command is given again.
+    """
+    from keras_vit.training.recipe import change
+
+    workflow = _workflow()
+    recipe, name = workflow.find_recipe(recipe_or_folder)
+    output = output or os.path.join("runs", name)
+    metrics = workflow.fit(change(recipe, settings), output)
+    accuracy, pictures = metrics["test_accuracy"], metrics["test_pictures"]
+    click.echo(
+        f"\ntest accuracy {accuracy:.2%} on {pictures:,} pictures, {metrics['training_seconds']:.0f} s of training"
+    )
+    for item in metrics["exports"]:
+        click.echo(_agreement(**item))
+    click.echo(f"\nEverything lies in {output}: open report.html first.")
+
+
+def run(file):
+    """Trains the recipe of a file that is run itself: `python recipes/digits.py [--output DIR] [field=value ...]`."""
+    main(["fit", file, *sys.argv[1:]])
+
+
+@main.command()
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Classes a picture.")
+def predict(model, images, top):
+    """Names what is on pictures.
+
+    MODEL is a .keras file or the folder of a run.
+    """
+    workflow = _workflow()
+    for image, classes in zip(images, workflow.predict(model, images, top)):
+        click.echo(f"{image}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("folder", required=False)
+def evaluate(model, folder):
+    """Scores a model on pictures.
+
+    MODEL is a .keras file or the folder of a run. FOLDER holds a folder of pictures a class; of one with test/ that
+    part is used, else all of it. Without FOLDER, the test pictures of the run are.
+    """
+    workflow = _workflow()
+    scores, names = workflow.evaluate(model, folder)
+    confusion = scores.confusion
+    width = max(map(len, names))
+    for i, name in enumerate(names):
+        if count := confusion[i].sum():
+            click.echo(f"{name:<{width}s}  {confusion[i, i] / count:7.2%} of {count:,}")
+    click.echo(f"accuracy {scores.accuracy:.2%} on {len(scores.labels):,} pictures")
+    if len(names) > 5:
+        click.echo(f"the true class among the first 5: {scores.top(5):.2%}")
+
+
+@main.command()
+@click.argument("model")
+@click.option("--to", "targets", multiple=True, type=click.Choice(TARGETS), help="What to make; all by default.")
+@click.option("--output", metavar="DIR", help="Folder for the files; the model's own by default.")
+@click.option("--data", metavar="FOLDER", help="Pictures to compare on; those of the model's run by default.")
+@click.option(
+    "--input",
+    "takes",
+    default="uint8",
+    show_default=True,
+    type=click.Choice(INPUTS),
+    help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels scaled to -1 to 1 by the client.",
+)
+def export(model, targets, output, data, takes):
+    """Exports a model to SavedModel and TFLite.
+
+    MODEL is a .keras file or the folder of a run. Each file is loaded again and compared with the model before it gets
+    its name.
+    """
+    workflow = _workflow()
+    folder, agreements = workflow.export(model, targets or TARGETS, output, data, takes)
+    for item in agreements:
+        click.echo(_agreement(**vars(item)))
+    click.echo(f"in {folder}")
+
+
+@main.command(name="list")
+def list_variants():
+    """Lists the architectures.
+
+    Parameters are for 224 x 224 pixels and 1,000 classes.
+    """
+    click.echo(f"{'variant':<10s} {'parameters':>13s}  patch  width  layers  heads    MLP")
+    for name, row in VARIANTS.items():
+        click.echo(
+            f"{name:<10s} {row.parameters:13,}  {row.patch_size:5d}  {row.hidden_size:5d}  {row.num_layers:6d}  "
+            f"{row.num_heads:5d}  {row.mlp_dim:5d}"
+        )
+
+
+if __name__ == "__main__":
+    main()

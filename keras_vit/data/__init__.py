@@ -1,0 +1,1 @@
+"""Pictures on the way in: found, decoded, cropped, augmented and batched."""

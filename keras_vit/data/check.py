@@ -1,0 +1,148 @@
+"""Reports what is in a folder of pictures, what would be done with it, and all that is wrong with it."""
+
+import itertools
+import os
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from keras_vit.data.folder import SPLITS, Picture, list_folder, named_format, read_pictures
+from keras_vit.data.sources import assign_splits, check_shares
+
+_LISTED = 10  # names under a heading of the text; the fields hold all
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `check` found. Pictures go by their path in the folder; sizes are (rows, columns) in pixels."""
+
+    folder: str
+    class_names: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]  # split -> readable pictures of each class, as fit would use them
+    drawn: tuple[str, ...]  # the splits that fit would draw from train, having no folder of their own
+    bad: tuple[tuple[str, str], ...]  # (name, reason)
+    formats: dict[str, int]
+    modes: dict[str, int]
+    misnamed: tuple[tuple[str, str], ...]  # (name, the format that it really has)
+    rotated: tuple[str, ...]  # stored with an EXIF orientation other than upright
+    sizes: tuple[tuple[int, int], ...]  # smallest, median and largest by area; () if no picture can be read
+    not_pictures: tuple[str, ...]
+    stray: tuple[str, ...]  # pictures and folders that lie where nothing is looked for
+    empty: tuple[str, ...]  # class folders
+    copies: tuple[tuple[str, ...], ...]  # the same bytes again in one split and class
+    leaks: tuple[tuple[str, ...], ...]  # in two splits
+    conflicts: tuple[tuple[str, ...], ...]  # in two classes
+    problems: tuple[str, ...]  # why fit would refuse the folder, with or without its unreadable pictures
+
+    @property
+    def imbalance(self) -> float:
+        """Pictures to train on in the largest class for each one in the smallest; 0.0 if a class has none."""
+        train = self.counts["train"]
+        return max(train) / min(train) if train and min(train) else 0.0
+
+    @property
+    def verdict(self) -> str:
+        """One line: whether fit would take the folder."""
+        if self.problems:
+            return f"fit would not take this folder: {'; '.join(self.problems)}"
+        if self.bad:
+            left_out = f"leaving out {len(self.bad)} that cannot be read"
+            return f"fit would take this folder with on_bad_image=skip, {left_out}"
+        return "fit would take this folder as it is"
+
+    def text(self) -> str:
+        """Lays the findings out for a terminal; the last line is the verdict."""
+        lines = [self.folder, "", *_table(self)]
+        if self.drawn:
+            lines.append(f"drawn from train, by content: {', '.join(self.drawn)}")
+        if self.imbalance > 1:
+            lines.append(f"largest class / smallest class in train: {self.imbalance:.1f}")
+        for title, counts in (("formats", self.formats), ("modes", self.modes)):
+            if counts:
+                lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        if self.sizes:
+            small, median, large = (f"{columns} x {rows}" for rows, columns in self.sizes)
+            lines.append(f"width x height: smallest {small}, median {median}, largest {large}")
+        lines += _listed("cannot be read", [f"{name}: {reason}" for name, reason in self.bad])
+        lines += _listed("the same picture in two classes, one label is wrong", map(" = ".join, self.conflicts))
+        lines += _listed("the same picture in two splits, scores will flatter", map(" = ".join, self.leaks))
+        lines += _listed("the same picture again", map(" = ".join, self.copies))
+        lines += _listed("named otherwise than what they are", [f"{n} is {kind}" for n, kind in self.misnamed])
+        lines += _listed("turned upright by their EXIF orientation", self.rotated)
+        lines += _listed("class folders without a picture", self.empty)
+        lines += _listed("outside the class folders, not used", self.stray)
+        lines += _listed("not pictures, not used", self.not_pictures)
+        return "\n".join([*lines, "", self.verdict])
+
+
+def check(folder: str | os.PathLike, *, validation: float = 0.1, test: float = 0.2, seed: int = 0) -> Findings:
+    """Reads every picture of a folder once and reports all there is to know before training on it.
+
+    What is wrong inside is reported, not raised. Arguments as for `open_source`.
+
+    Raises:
+        ValueError: if it is not a folder, or a share is out of range.
+    """
+    check_shares(validation, test)
+    found = read_pictures(list_folder(folder))
+    used = assign_splits(found, validation=validation, test=test, seed=seed)
+    count = Counter((picture.split, picture.class_name) for picture in used)
+    facts = [picture.facts for picture in used]
+    areas = sorted((fact.rows * fact.columns, fact.rows, fact.columns) for fact in facts)
+    copies, leaks, conflicts = _same(used)
+    return Findings(
+        folder=found.path,
+        class_names=found.class_names,
+        counts={split: tuple(count[split, name] for name in found.class_names) for split in SPLITS},
+        drawn=tuple(split for split in SPLITS[1:] if split not in found.given),
+        bad=tuple((picture.name, picture.reason) for picture in found.pictures if picture.reason),
+        formats=dict(Counter(fact.format for fact in facts).most_common()),
+        modes=dict(Counter(fact.mode for fact in facts).most_common()),
+        misnamed=tuple((p.name, p.facts.format) for p in used if named_format(p.name) != p.facts.format),
+        rotated=tuple(p.name for p in used if p.facts.orientation != 1),
+        sizes=tuple(areas[index][1:] for index in (0, len(areas) // 2, -1)) if areas else (),
+        not_pictures=found.other,
+        stray=found.stray,
+        empty=found.empty,
+        copies=copies,
+        leaks=leaks,
+        conflicts=conflicts,
+        problems=found.problems,
+    )
+
+
+def _same(pictures: tuple[Picture, ...]) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Returns (copies, leaks, conflicts): names with the same bytes; a group may be a leak and a conflict."""
+    groups = defaultdict(list)
+    for picture in pictures:
+        groups[picture.digest].append(picture)
+    copies, leaks, conflicts = [], [], []
+    for group in groups.values():
+        names = tuple(picture.name for picture in group)
+        across_splits = len({picture.split for picture in group}) > 1
+        across_classes = len({picture.class_name for picture in group}) > 1
+        if across_splits:
+            leaks.append(names)
+        if across_classes:
+            conflicts.append(names)
+        if len(group) > 1 and not across_splits and not across_classes:
+            copies.append(names)
+    return tuple(copies), tuple(leaks), tuple(conflicts)
+
+
+def _table(findings: Findings) -> list[str]:
+    """Lays out a row per class and their sum, a column per split."""
+    rows = [("class", *SPLITS)]
+    counts = zip(*(findings.counts[split] for split in SPLITS), strict=True)
+    rows += [(name, *map(str, row)) for name, row in zip(findings.class_names, counts, strict=True)]
+    rows.append(("all", *(str(sum(findings.counts[split])) for split in SPLITS)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *itertools.starmap(str.rjust, zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+
+
+def _listed(title: str, items) -> list[str]:
+    items = list(items)
+    more = [f"  and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
+    return [f"{title}: {len(items)}", *(f"  {item}" for item in items[:_LISTED]), *more] if items else []

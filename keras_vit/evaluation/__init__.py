@@ -1,0 +1,1 @@
+"""Scores of a model on batches; knows no data set."""

@@ -1,0 +1,255 @@
+"""The page's parts: numbers as text, curves as SVG, tables of cells and bars, pictures as data URIs."""
+
+import base64
+import html
+import io
+import math
+import numbers
+
+import numpy as np
+from PIL import Image
+
+WIDTH, HEIGHT = 440, 260  # of a chart's viewBox; the page scales it
+LEFT, RIGHT, TOP, BOTTOM = 64, 84, 14, 42  # margins: tick labels, end labels, air, epochs
+LABEL_GAP = 34  # between two end labels of two lines each
+
+LARGEST_SIDE = 256  # pixels; a larger picture is shrunk for the page
+TINY_SIDE = 64  # pixels; up to here a picture is shown as crisp squares and stored without loss
+HEAT_SIDE = 48  # pixels, about; the browser smooths from there on
+
+# Five stops of matplotlib's "inferno" (CC0): its lightness rises evenly, so it reads in grey and with any
+# colour vision. page.css draws its key from the same five.
+HEAT_RAMP = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], "float64")
+HEAT_ALPHA = (0.55, 0.70)  # at the least and the most; dark enough to dim, thin enough to see through
+
+
+def text(value) -> str:
+    """Escapes any value for HTML text and attributes; numbers are grouped or rounded to 4 digits."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, numbers.Real):
+        return number(value)
+    return html.escape(str(value))
+
+
+def number(value: float) -> str:
+    """Writes a number with about 4 significant digits, a whole one with all of them."""
+    value = float(value)
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
+    if value.is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Writes a share of 0 to 1 as a percentage; "–" where there is none (NaN)."""
+    return f"{100 * share:.{digits}f}\u00a0%" if math.isfinite(share) else "–"
+
+
+def probability(share: float) -> str:
+    """Writes a probability as whole per cents, without rounding what is nearly sure to sure."""
+    if 0 < share < 0.001:
+        return "<\u202f0.1\u00a0%"
+    if 0.999 < share < 1:
+        return ">\u202f99.9\u00a0%"
+    return percent(share, 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0)
+
+
+def curves(title: str, history: list[dict], columns: dict[str, str], as_percent: bool = False) -> str:
+    """Draws columns of a history over its epochs as one `<figure>` with an SVG.
+
+    A value that is not finite breaks its line and is told below the chart; a row without the column is
+    passed over.
+
+    Args:
+        title: what the vertical axis shows, with its unit.
+        history: one dict an epoch; "epoch" counts from 1 and may be absent.
+        columns: {name of the line: column of the history}; the name is its CSS class too.
+        as_percent: whether the values are shares of 0 to 1. If not, the axis begins at 0.
+
+    Returns:
+        HTML, empty if no row has any of the columns.
+    """
+    lines, notes = {}, []
+    for name, column in columns.items():
+        points = [
+            (float(row.get("epoch", index)), float(row[column]))
+            for index, row in enumerate(history, 1)
+            if row.get(column) is not None
+        ]
+        lost = [epoch for epoch, value in points if not math.isfinite(value)]
+        if lost:
+            count = f"{len(lost):,} of {len(points):,} epochs"
+            notes.append(f"{column} is not a finite number in {count}, first in epoch {number(lost[0])}.")
+        if len(lost) < len(points):
+            lines[name] = points
+    svg = _draw(title, lines, as_percent) if lines else ""
+    note = "".join(f'<p class="warning">{text(line)}</p>' for line in notes)
+    return f'<figure class="chart"><figcaption>{text(title)}</figcaption>{svg}{note}</figure>' if svg or note else ""
+
+
+def _draw(title, lines, as_percent):
+    values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
+    epochs = [epoch for points in lines.values() for epoch, _ in points]
+    y_ticks = _ticks(*_value_range(min(values), max(values), as_percent))
+    x_low, x_high = min(epochs), max(epochs)
+    write = (lambda value: f"{100 * value:.6g}\u00a0%") if as_percent else (lambda value: f"{value:.6g}")
+
+    def x(epoch):
+        share = (epoch - x_low) / (x_high - x_low) if x_high > x_low else 0.5
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+    def y(value):
+        share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    parts = []
+    for tick in y_ticks:
+        parts.append(f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text class="tick-y" x="{LEFT - 8}" y="{y(tick):.1f}" dy=".35em">{write(tick)}</text>')
+    for tick in _epoch_ticks(x_low, x_high):
+        parts.append(f'<text class="tick-x" x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}">{tick}</text>')
+    parts.append(f'<text class="tick-x" x="{(LEFT + WIDTH - RIGHT) / 2:.1f}" y="{HEIGHT - 6}">epoch</text>')
+    ends = {}
+    for name, points in lines.items():
+        parts += [_stroke(name, [(x(e), y(v)) for e, v in piece]) for piece in _pieces(points)]
+        ends[name] = next((e, v) for e, v in reversed(points) if math.isfinite(v))
+        parts.append(f'<circle class="{name}" cx="{x(ends[name][0]):.1f}" cy="{y(ends[name][1]):.1f}" r="3.5"/>')
+    final = {name: percent(value) if as_percent else number(value) for name, (_, value) in ends.items()}
+    heights = _apart({name: y(value) for name, (_, value) in ends.items()})
+    for name, height in heights.items():
+        at = f'class="end {name}" x="{WIDTH - RIGHT + 12}"'
+        parts.append(f'<text {at} y="{height - 2:.1f}">{name}</text>')
+        parts.append(f'<text {at} y="{height + 13:.1f}" font-weight="700">{final[name]}</text>')
+    told = ", ".join(f"{name} ends at {value}" for name, value in final.items())
+    label = f"{title} over {len(set(epochs))} epochs: {told}"
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">{"".join(parts)}</svg>'
+
+
+def _value_range(low, high, as_percent):
+    if not as_percent:
+        low, high = min(0.0, low), max(0.0, high)
+        return low, high if high - low > 1e-12 else low + 1.0
+    if high - low < 0.02:  # else a flat curve is blown up to noise
+        low, high = max(min(low, 0.0), low - 0.02), min(max(high, 1.0), high + 0.02)
+    return low, high
+
+
+def _ticks(low, high, most=5):
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    return [k * step for k in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+
+
+def _epoch_ticks(low, high):
+    step = max(1, round(_ticks(low, high)[1] - _ticks(low, high)[0])) if high > low else 1
+    ticks = [tick for tick in range(math.ceil(low), math.floor(high) + 1) if tick % step == 0]
+    first = math.ceil(low)
+    return [first, *(tick for tick in ticks if tick - first > step / 2)]
+
+
+def _pieces(points):
+    pieces = [[]]
+    for epoch, value in points:
+        if math.isfinite(value):
+            pieces[-1].append((epoch, value))
+        elif pieces[-1]:
+            pieces.append([])
+    return [piece for piece in pieces if piece]
+
+
+def _stroke(name, piece):
+    if len(piece) == 1:  # a line of one point would not be seen
+        return f'<circle class="{name}" cx="{piece[0][0]:.1f}" cy="{piece[0][1]:.1f}" r="2.5"/>'
+    return f'<polyline class="{name}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in piece)}"/>'
+
+
+def _apart(heights):
+    """Moves the end labels (name -> y) until none covers another and all are inside."""
+    lowest, placed = HEIGHT - BOTTOM - 8, {}
+    for name, height in sorted(heights.items(), key=lambda item: item[1]):
+        above = max(placed.values(), default=-math.inf)
+        placed[name] = max(height, above + LABEL_GAP, TOP + 4)
+    excess = max(0.0, max(placed.values()) - lowest)
+    return {name: height - excess for name, height in placed.items()}
+
+
+def scrolling(label: str, table: str) -> str:
+    """Puts a table into a box of its own that scrolls sideways, with the keyboard too."""
+    return f'<div class="scroll" role="region" aria-label="{text(label)}" tabindex="0">{table}</div>'
+
+
+def matrix(counts: np.ndarray, names: list[str]) -> str:
+    """Lays out int counts (true, predicted) as a table, coloured by each cell's share of its row."""
+    head = "".join(f'<th scope="col" title="{text(name)}"><span>{text(name)}</span></th>' for name in names)
+    body = []
+    for true, row in enumerate(counts):
+        cells = "".join(_cell(names, true, predicted, int(n), int(row.sum())) for predicted, n in enumerate(row))
+        name = text(names[true])
+        body.append(f'<tr><th scope="row" title="{name}"><span>{name}</span></th>{cells}</tr>')
+    kind = "matrix" + (" upright" if max(len(str(name)) for name in names) > 4 else "")
+    kind += " roomy" if len(names) <= 12 else ""
+    head = f"<thead><tr><td>true ↓ predicted →</td>{head}</tr></thead>"
+    return scrolling("Confusion matrix", f'<table class="{kind}">{head}<tbody>{"".join(body)}</tbody></table>')
+
+
+def _cell(names, true, predicted, count, of_class):
+    if count == 0:
+        return "<td>·</td>"
+    share = count / of_class
+    right = true == predicted
+    depth = share if right else 0.15 + 0.85 * share**0.5  # so that a rare confusion is seen at all
+    told = text(f"true {names[true]}, predicted {names[predicted]}: {count:,} of {of_class:,}")
+    kind = "hit" if right else "miss"
+    return f'<td class="{kind}" style="--depth:{0.6 * depth:.2f}" title="{told}">{count:,}</td>'
+
+
+def bar_table(label: str, rows: list[tuple]) -> str:
+    """Lays out rows of (class name, pictures, recall, precision), shares of 0 to 1 or NaN, with bars."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Class", "Pictures", "Recall", "Precision"))
+    body = "".join(
+        f'<tr><th scope="row">{text(name)}</th><td>{int(pictures):,}</td>{_bar(recall)}{_bar(precision)}</tr>'
+        for name, pictures, recall, precision in rows
+    )
+    return scrolling(label, f'<table class="bars"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+
+
+def _bar(share):
+    width = 100 * share if math.isfinite(share) else 0.0
+    return f'<td><span class="bar"><b>{percent(share)}</b><i><u style="width:{width:.1f}%"></u></i></span></td>'
+
+
+def picture_uri(picture: np.ndarray) -> tuple[str, int, int]:
+    """Encodes a uint8 (rows, columns, 3) picture: its data URI, width and height, at most 256 pixels a side.
+
+    Up to 64 pixels a side it is a PNG; a larger one is a JPEG, as a photograph's PNG is eight times its size.
+    """
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    form = "PNG" if max(image.size) <= TINY_SIDE else "JPEG"
+    return _uri(image, form), *image.size
+
+
+def heat_uri(values: np.ndarray) -> str:
+    """Colours a map (rows, columns) from its least to its most as a translucent PNG to lay over a picture."""
+    values = np.asarray(values, "float64")
+    spread = values.max() - values.min()
+    values = (values - values.min()) / (spread if spread > 0 else 1.0)
+    scale = max(1, HEAT_SIDE // max(values.shape))
+    size = (values.shape[1] * scale, values.shape[0] * scale)  # Pillow counts (width, height)
+    smooth = Image.fromarray(values.astype("float32")).resize(size, Image.Resampling.BICUBIC)
+    values = np.clip(np.asarray(smooth), 0.0, 1.0)  # bicubic overshoots
+    stops = np.linspace(0.0, 1.0, len(HEAT_RAMP))
+    channels = [np.interp(values, stops, HEAT_RAMP[:, channel]) for channel in range(3)]
+    channels.append(255 * np.interp(values, (0.0, 1.0), HEAT_ALPHA))
+    return _uri(Image.fromarray(np.stack(channels, axis=-1).round().astype("uint8")), "PNG")
+
+
+def _uri(image, form):
+    stream = io.BytesIO()
+    image.save(stream, form, **({"optimize": True} if form == "PNG" else {"quality": 85}))
+    return f"data:image/{form.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

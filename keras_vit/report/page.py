@@ -1,0 +1,282 @@
+"""The report of a run as one HTML file that needs nothing else: what goes in, and how it is laid out."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from string import Template
+
+import numpy as np
+
+from keras_vit.atomic import written_aside
+from keras_vit.report.charts import (
+    TINY_SIDE,
+    bar_table,
+    curves,
+    heat_uri,
+    matrix,
+    percent,
+    picture_uri,
+    probability,
+    scrolling,
+    text,
+)
+
+SECTION = re.compile(r'<section id="(\w+)".*?</section>\n', re.DOTALL)  # in page.html, before anything is filled in
+HEADING = re.compile(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', re.DOTALL)
+
+MATRIX_CLASSES = 30  # a larger confusion matrix cannot be read; its largest cells are listed instead
+MOST_PAIRS = 20
+WEAKEST_CLASSES = 15  # of more than MATRIX_CLASSES classes; the others are folded away
+MOST_BAD_IMAGES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """A picture that the model put into a wrong class.
+
+    Args:
+        picture: uint8 (rows, columns, 3).
+        name: where it came from, as a file's name.
+        true: its class's name.
+        predicted: the name of the class the model chose.
+        probability: what the model gave to the predicted class, 0 to 1.
+        true_probability: what it gave to the true one, 0 to 1.
+    """
+
+    picture: np.ndarray
+    name: str
+    true: str
+    predicted: str
+    probability: float
+    true_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """A picture and how much the model looked at each part of it.
+
+    Args:
+        picture: uint8 (rows, columns, 3), cropped as the model saw it, so that the map covers all of it.
+        rollout: float (grid rows, grid columns), any scale; shown from its least to its most.
+        label: what is said about it, as "true 3, predicted 3".
+        name: where it came from, as a file's name.
+    """
+
+    picture: np.ndarray
+    rollout: np.ndarray
+    label: str
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All that a page shows. A part left empty is left out of the page.
+
+    Args:
+        title: the page's heading.
+        summary: label -> value with its unit, shown as large figures; the most important one first.
+        history: a row an epoch. "accuracy" and "val_accuracy" (shares of 0 to 1), "loss" and "val_loss" are
+            drawn over "epoch" (counted from 1 where absent); every column, "learning_rate" and "seconds" too,
+            is in the table below. A value may be NaN, or absent.
+        class_names: in the order of the model's outputs.
+        confusion: int (true class, predicted class), numbers of pictures; None to leave it out.
+        mistakes: in the order to show them, the worst first.
+        attention: in the order to show them.
+        exports: a row a file, its columns generic: column -> text with its unit, or a number.
+        settings: name -> value, folded away at the end of the page.
+        bad_images: (name, reason) of each picture that could not be used.
+    """
+
+    title: str
+    summary: Mapping[str, str] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
+    class_names: Sequence[str] = ()
+    confusion: np.ndarray | None = None
+    mistakes: Sequence[Mistake] = ()
+    attention: Sequence[Attention] = ()
+    exports: Sequence[Mapping[str, object]] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    bad_images: Sequence[tuple[str, str]] = ()
+
+
+def write_report(path: str | os.PathLike, report: Report) -> None:
+    """Writes the report as one HTML file; an older file of that name is replaced when the new one is whole.
+
+    The same report gives the same bytes. Missing folders are made.
+
+    Raises:
+        ValueError: if a picture, an attention map or the confusion matrix has a wrong shape or type;
+            names all that do.
+    """
+    # A file's name may hold bytes that are no UTF-8; Python reads them as lone surrogates.
+    page = render(report).encode("utf-8", "backslashreplace")
+    with written_aside(path) as aside:
+        aside.write_bytes(page)
+
+
+def render(report: Report) -> str:
+    """Returns the page that `write_report` writes. Raises as that does.
+
+    The words are in page.html; a section of it whose body is empty is cut out.
+    """
+    _check(report)
+    bodies = {
+        "training": _training(report.history),
+        "matrix": _matrix(report),
+        "pairs": _pairs(report),
+        "classes": _classes(report),
+        "mistakes": _cards("mistakes", [_mistake(item) for item in report.mistakes]),
+        "attention": _cards("attention", [_pair(index, item) for index, item in enumerate(report.attention, 1)]),
+        "exports": _table(report.exports, "Exported files"),
+        "left_out": _left_out(report.bad_images),
+        "settings": _named(report.settings),
+    }
+    page = SECTION.sub(lambda section: section[0] if bodies[section[1]] else "", _resource("page.html"))
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in HEADING.findall(page))
+    figures = (f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in report.summary.items())
+    return Template(page).substitute(
+        bodies,
+        title=text(report.title),
+        style=_resource("page.css"),
+        summary=f'<dl class="summary">{"".join(figures)}</dl>' if report.summary else "",
+        links=f'<nav aria-label="Sections">{links}</nav>' if links else "",
+    )
+
+
+def _resource(name):
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _check(report):
+    faults = []
+    shown = [("mistakes", report.mistakes), ("attention", report.attention)]
+    for part, index, item in ((part, i, item) for part, items in shown for i, item in enumerate(items)):
+        shape, dtype = np.shape(item.picture), np.asarray(item.picture).dtype
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            faults.append(f"{part}[{index}].picture={dtype} {shape}, expected uint8 (rows, columns, 3)")
+        if part == "attention" and (np.ndim(item.rollout) != 2 or np.size(item.rollout) == 0):
+            faults.append(f"{part}[{index}].rollout={np.shape(item.rollout)}, expected (grid rows, grid columns)")
+    if report.confusion is not None:
+        counts, square = np.asarray(report.confusion), (len(report.class_names),) * 2
+        if counts.shape != square or counts.dtype.kind not in "iu" or (counts < 0).any():
+            faults.append(f"confusion={counts.dtype} {counts.shape}, expected {square} of whole numbers from 0")
+    if faults:
+        raise ValueError("A report needs arrays of the right shape and type. Received: " + "; ".join(faults))
+
+
+def _folded(label, body):
+    return f"<details><summary>{text(label)}</summary>{body}</details>"
+
+
+def _table(rows, label, kind=""):
+    """Lays out dicts as a table; the columns are all the keys in the order they are first seen."""
+    if not rows:
+        return ""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    head = "".join(f'<th scope="col">{text(column)}</th>' for column in columns)
+    body = []
+    for row in rows:
+        first, *others = (text(row.get(column)) for column in columns)
+        body.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>')
+    table = f'<table class="rows {kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    return scrolling(label, table)
+
+
+def _training(history):
+    if not history:
+        return ""
+    charts = curves("Accuracy", history, {"train": "accuracy", "validation": "val_accuracy"}, as_percent=True)
+    charts += curves("Loss", history, {"train": "loss", "validation": "val_loss"})
+    rows = [{"epoch": index, **row} for index, row in enumerate(history, 1)]
+    table = _folded("All numbers, an epoch a row", _table(rows, "History"))
+    return (f'<div class="charts">{charts}</div>' if charts else "") + table
+
+
+def _counts(report):
+    """Returns the confusion as an array, None where there is nothing to show."""
+    return None if report.confusion is None or np.sum(report.confusion) == 0 else np.asarray(report.confusion)
+
+
+def _matrix(report):
+    counts, names = _counts(report), report.class_names
+    return matrix(counts, names) if counts is not None and len(names) <= MATRIX_CLASSES else ""
+
+
+def _pairs(report):
+    counts, names = _counts(report), report.class_names
+    if counts is None or len(names) <= MATRIX_CLASSES:
+        return ""
+    wrong = np.where(np.eye(len(names), dtype=bool), 0, counts)
+    order = [cell for cell in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS] if wrong.flat[cell] > 0]
+    rows = []
+    for true, predicted in (divmod(int(cell), len(names)) for cell in order):
+        count, share = int(counts[true, predicted]), counts[true, predicted] / counts[true].sum()
+        pair = {"True class": names[true], "Taken for": names[predicted]}
+        rows.append({**pair, "Pictures": count, "Of its class": percent(share)})
+    nothing = "<p>No picture was taken for one of another class.</p>"
+    return _table(rows, "Most confused pairs", "pairs") if rows else nothing
+
+
+def _classes(report):
+    counts, names = _counts(report), report.class_names
+    if counts is None:
+        return ""
+    pictures, said, none = counts.sum(axis=1), counts.sum(axis=0), np.full(len(names), np.nan)
+    recall = np.divide(np.diag(counts), pictures, out=none.copy(), where=pictures > 0)
+    precision = np.divide(np.diag(counts), said, out=none.copy(), where=said > 0)
+    rows = list(zip(names, pictures, recall, precision, strict=True))
+    if len(rows) <= MATRIX_CLASSES:
+        return bar_table("Class by class", rows)
+    weakest = [rows[k] for k in np.argsort(recall, kind="stable")]  # a class without pictures (NaN) comes last
+    first, others = weakest[:WEAKEST_CLASSES], weakest[WEAKEST_CLASSES:]
+    heading = f"The {len(first)} classes with the lowest recall"
+    label = f"The other {len(others):,} classes"
+    return f"<h3>{heading}</h3>{bar_table(heading, first)}{_folded(label, bar_table(label, others))}"
+
+
+def _cards(kind, cards):
+    return f'<div class="cards {kind}">{"".join(cards)}</div>' if cards else ""
+
+
+def _mistake(item):
+    uri, width, height = picture_uri(item.picture)
+    true, predicted, name = text(item.true), text(item.predicted), text(item.name)
+    crisp = ' class="crisp"' if max(width, height) <= TINY_SIDE else ""
+    said = f"true {true}, predicted {predicted} ({probability(item.probability)})"
+    return (
+        f'<figure><img{crisp} src="{uri}" width="{width}" height="{height}" alt="{name}">'
+        f"<figcaption><b>{said}</b><span>{probability(item.true_probability)} for {true}</span>"
+        f"<span>{name}</span></figcaption></figure>"
+    )
+
+
+def _pair(index, item):
+    uri, width, height = picture_uri(item.picture)
+    name = text(item.name)
+    crisp = ' class="crisp"' if max(width, height) <= TINY_SIDE else ""
+    frame = f'viewBox="0 0 {width} {height}" role="img"'
+    size = f'width="{width}" height="{height}" preserveAspectRatio="none"'
+    picture = f'<svg {frame} aria-label="{name}"><image id="picture-{index}"{crisp} {size} href="{uri}"/></svg>'
+    if np.isfinite(item.rollout).all():
+        # The picture is in the file once: the second drawing refers to the first.
+        over = f'<use href="#picture-{index}"/><image {size} href="{heat_uri(item.rollout)}"/>'
+        over = f'<svg {frame} aria-label="{name} with its attention map">{over}</svg>'
+    else:
+        over = '<p class="warning">This map holds values that are not finite numbers.</p>'
+    caption = f"<figcaption><b>{text(item.label)}</b><span>{name}</span></figcaption>"
+    return f"<figure><div>{picture}{over}</div>{caption}</figure>"
+
+
+def _left_out(bad_images):
+    shown = [{"Picture": name, "Reason": reason} for name, reason in bad_images[:MOST_BAD_IMAGES]]
+    more = len(bad_images) - len(shown)
+    told = f"{len(bad_images):,} could not be used and count nowhere on this page."
+    told += f" The first {len(shown):,} are shown, {more:,} more are not." if more else ""
+    return f'<p class="how">{told}</p>' + _table(shown, "Pictures left out", "words") if shown else ""
+
+
+def _named(settings):
+    rows = [{"Setting": name, "Value": value} for name, value in settings.items()]
+    return _folded(f"{len(rows):,} settings", _table(rows, "Settings", "words")) if rows else ""

@@ -1,0 +1,133 @@
+"""The folder of a run: whose it is, and what is in it."""
+
+import dataclasses
+import json
+import pathlib
+import platform
+
+import keras
+
+import keras_vit
+from keras_vit.imagenet import class_names as imagenet_names
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import Variant
+
+RUN, METRICS, MODEL, LABELS, CHECKPOINT = "run.json", "metrics.json", "model.keras", "labels.txt", "checkpoint.npz"
+
+
+def describe(recipe):
+    """Returns what run.json says: the recipe whole, and what it ran on."""
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "versions": {
+            "keras_vit": keras_vit.__version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def finished(folder, recipe):
+    """Returns the metrics of a finished run of this recipe, or None if it is still to be made.
+
+    Raises:
+        ValueError: if the folder holds anything but a run of this recipe.
+    """
+    folder = pathlib.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected a folder for the run. Received: {folder}, a file. Choose another with --output.")
+    if not folder.exists() or not any(not path.name.startswith(".") for path in folder.iterdir()):
+        return None
+    if not (folder / RUN).exists():
+        raise ValueError(f"{folder} holds files that are no run's. Choose another folder with --output, or empty it.")
+    theirs = _read_json(folder / RUN).get("recipe", {})
+    ours = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    other = [
+        f"  {name}: {theirs.get(name)!r} there, {ours.get(name)!r} here"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    ]
+    if other:
+        raise ValueError(
+            f"{folder} holds a run of other settings:\n" + "\n".join(other) + "\nChoose another folder with --output."
+        )
+    return _read_json(folder / METRICS) if (folder / METRICS).exists() else None
+
+
+def recipe_of(model_path):
+    """Returns the recipe that a model file's folder was made by, or None if there is none."""
+    path = pathlib.Path(model_path).parent / RUN
+    if not path.exists():
+        return None
+    settings = _read_json(path)["recipe"]
+    if isinstance(settings["variant"], dict):
+        settings["variant"] = Variant(**settings["variant"])
+    return Recipe(**{**settings, "exports": tuple(settings["exports"])})
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained model with the names of its classes.
+
+    Args:
+        path: its file.
+        model: the Keras model, preprocessed RGB pictures -> (batch, classes).
+        class_names: in the order of its outputs.
+    """
+
+    path: pathlib.Path
+    model: keras.Model
+    class_names: tuple[str, ...]
+
+    @property
+    def image_size(self):
+        """(rows, columns) of the pictures that it takes, pixels."""
+        return self.model.input_shape[1:3]
+
+
+def load_classifier(path):
+    """Loads a .keras file, or the one in a run's folder, with the labels.txt beside it.
+
+    Raises:
+        ValueError: if it is no model that Keras can load, no classifier of RGB pictures, or does not fit its labels.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir() and not (path / MODEL).exists():
+        raise ValueError(f"Expected a .keras file or the folder of a finished run. Received: {path}, without {MODEL}")
+    path = path / MODEL if path.is_dir() else path
+    if not path.exists() or path.suffix != ".keras":
+        what = "which does not exist" if not path.exists() else f"a {path.suffix or 'nameless'} file"
+        raise ValueError(f"Expected a .keras file or the folder of a finished run. Received: {path}, {what}")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # what a file of something else makes Keras raise has no common kind
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is no model that Keras can load: {reason}") from error
+    shape, outputs = model.input_shape, model.output_shape
+    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and None not in shape[1:]):
+        raise ValueError(f"Expected a model of RGB pictures of known size. Received: {path}, which takes {shape}")
+    if not (isinstance(outputs, tuple) and len(outputs) == 2):
+        raise ValueError(f"Expected a classifier, (batch, classes). Received: {path}, which gives {outputs}")
+    return Classifier(path, model, _labels(path, outputs[1]))
+
+
+def _labels(path, classes):
+    file = path.parent / LABELS
+    if file.exists():
+        names = tuple(file.read_text("utf-8").splitlines())
+        if len(names) != classes:
+            raise ValueError(
+                f"{file} names {len(names)} classes, {path.name} has {classes}; they are not of one model."
+            )
+        return names
+    if classes == len(imagenet_names()):
+        return tuple(name for _, name in imagenet_names())
+    return tuple(f"class {i}" for i in range(classes))

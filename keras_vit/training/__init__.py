@@ -1,0 +1,1 @@
+"""Training: recipes, schedules and the one fit path."""

@@ -1,0 +1,333 @@
+"""What a command does from end to end; joins the parts for the command line and for recipes."""
+
+import collections
+import csv
+import dataclasses
+import io
+import json
+import logging
+import pathlib
+import platform
+import runpy
+
+import numpy as np
+
+import keras_vit
+from keras_vit.analysis.attention import attention_rollout
+from keras_vit.atomic import write_text, written_aside
+from keras_vit.data.pipeline import evaluation_batches, read_all
+from keras_vit.data.sources import Examples, open_source
+from keras_vit.evaluation.accuracy import evaluate as score
+from keras_vit.export.card import export_row, write_card
+from keras_vit.export.proof import check_targets
+from keras_vit.export.proof import export as prove_exports
+from keras_vit.preprocessing import preprocess_input
+from keras_vit.report.page import Attention, Mistake, Report, write_report
+from keras_vit.run_folder import CHECKPOINT, LABELS, METRICS, MODEL, RUN, describe, finished, load_classifier, recipe_of
+from keras_vit.training.fit import fit as train
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import Variant, get_variant
+
+logger = logging.getLogger("keras_vit")
+
+# What the exported files of a run take: the pixels as they are, the least that a client can get wrong.
+TAKES = "uint8"
+SHOWN = 12  # pictures of a kind in the report
+PROOF_PICTURES = 256  # pictures that an export on its own is compared on, where the data has as many
+
+
+def fit(recipe, output):
+    """Trains a recipe and makes everything of it: model, exports, report, card.
+
+    A run that was cut off goes on where its last checkpoint stands; a finished one is left as it is.
+
+    Args:
+        recipe: the `Recipe`.
+        output: the run's folder; holds nothing, or a run of the same recipe.
+
+    Returns:
+        The run's metrics, as in metrics.json.
+
+    Raises:
+        ValueError: if the folder holds anything else, the data cannot be used, or an export does not answer like the
+            model.
+    """
+    get_variant(recipe.variant)
+    check_targets(recipe.exports)
+    folder = pathlib.Path(output)
+    if metrics := finished(folder, recipe):
+        logger.info("%s holds this run already, finished; it is left as it is", folder)
+        return metrics
+    source = _open(recipe)
+    logger.info(
+        "%s: %d classes, %s",
+        source.name,
+        len(source.class_names),
+        ", ".join(f"{len(getattr(source, split).labels):,} pictures to {use}" for split, use in USES.items()),
+    )
+    # The recipe goes first: from here on the folder is this run's.
+    write_text(folder / RUN, json.dumps(describe(recipe), indent=1))
+    write_text(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
+    model, history = train(recipe, source, folder / CHECKPOINT)
+    with written_aside(folder / MODEL) as aside:
+        model.save(aside)
+    write_text(folder / "history.csv", _csv(history))
+
+    pixels, labels = read_all(source.test.pictures, model.input_shape[1:3]), source.test.labels
+    scores = score(model, _batches(pixels, labels))
+    agreements = prove_exports(model, folder, recipe.exports, pixels, labels=labels, takes=TAKES)
+    metrics = {
+        "test_accuracy": scores.accuracy,
+        "test_pictures": len(labels),
+        "training_seconds": sum(row["seconds"] for row in history),
+        "parameters": model.count_params(),
+        "bad_pictures": len(source.bad),
+        "exports": [dataclasses.asdict(item) for item in agreements],
+    }
+    write_report(folder / "report.html", _report(recipe, model, source, pixels, scores, history, agreements))
+    _write_card(folder / "card.md", recipe, source, metrics, agreements)
+    # The metrics go last: a folder that has them is finished.
+    write_text(folder / METRICS, json.dumps(metrics, indent=1))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return metrics
+
+
+def predict(model, pictures, top=5):
+    """Names what is on pictures.
+
+    Args:
+        model: a .keras file, or a run's folder.
+        pictures: paths.
+        top: classes a picture.
+
+    Returns:
+        A list a picture of (class name, probability), the best first.
+
+    Raises:
+        ValueError: if the model cannot be used, or pictures cannot be read; all of them in one message.
+    """
+    classifier = load_classifier(model)
+    pixels, faults = [], []
+    for picture in pictures:
+        try:
+            pixels.append(read_all([picture], classifier.image_size)[0])
+        except ValueError as error:
+            faults.append(f"  {error}")
+    if faults:
+        raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
+    probabilities = classifier.model.predict(preprocess_input(np.stack(pixels)), verbose=0)
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [[(classifier.class_names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best)]
+
+
+def evaluate(model, data=None):
+    """Scores a model on pictures whose classes are known.
+
+    Args:
+        model: a .keras file, or a run's folder.
+        data: a folder of class folders, of which its test/ is used or, without one, all pictures; "digits"; None for
+            the test pictures of the run that the model came from.
+
+    Returns:
+        The `Scores`, and the names of the classes.
+
+    Raises:
+        ValueError: if the model or the data cannot be used, or the data has a class that the model has not.
+    """
+    classifier = load_classifier(model)
+    examples = _examples(classifier, data)
+    return score(classifier.model, evaluation_batches(examples, classifier.image_size)), classifier.class_names
+
+
+def export(model, targets, output=None, data=None, takes=TAKES):
+    """Exports a model, proving each file on pictures before it gets its name.
+
+    Args:
+        model: a .keras file, or a run's folder.
+        targets: names out of `keras_vit.export.targets.TARGETS`.
+        output: folder for the files; None for the model's own.
+        data: as for `evaluate`; where there is no run either, made-up pictures serve for the comparison.
+        takes: what the files take, out of `keras_vit.export.targets.INPUTS`.
+
+    Returns:
+        The folder, and an `Agreement` a target.
+
+    Raises:
+        ValueError: if the model, the data or a target cannot be used, or a file does not answer like the model.
+    """
+    check_targets(targets)
+    classifier = load_classifier(model)
+    if data is None and recipe_of(classifier.path) is None:
+        pixels, labels = _made_up(classifier.image_size), None
+        logger.info("compares on %d made-up pictures; real ones prove more: --data FOLDER", len(pixels))
+    else:
+        examples = _examples(classifier, data)
+        pixels = read_all(examples.pictures[:PROOF_PICTURES], classifier.image_size)
+        labels = examples.labels[:PROOF_PICTURES]
+    folder = pathlib.Path(output) if output else classifier.path.parent
+    return folder, prove_exports(classifier.model, folder, targets, pixels, labels=labels, takes=takes)
+
+
+# Small enough to train from nothing on two CPU cores in minutes; with weights= and variant= it fine-tunes.
+FOLDER_RECIPE = {
+    "variant": Variant(patch_size=8, hidden_size=128, num_layers=6, num_heads=4, mlp_dim=256),
+    "image_size": 64,
+    "epochs": 30,
+    "warmup_epochs": 3,
+    "shift": 0.1,
+    "zoom": 0.1,
+    "flip": True,
+}
+
+
+def find_recipe(target):
+    """Returns the recipe of a .py file, or one for a folder of class folders, and a name for its runs.
+
+    Raises:
+        ValueError: if it is neither, or the file defines no RECIPE.
+    """
+    path = pathlib.Path(target)
+    if path.is_dir():
+        path = path.resolve()
+        return Recipe(data=str(path), **FOLDER_RECIPE), path.name
+    if path.suffix != ".py" or not path.exists():
+        raise ValueError(f"Expected a recipe, a .py file, or a folder of class folders. Received: {target}")
+    recipe = runpy.run_path(str(path)).get("RECIPE")
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"Expected {target} to define RECIPE = Recipe(...). Received: {recipe!r}")
+    return recipe, path.stem
+
+
+USES = {"train": "train on", "validation": "validate on", "test": "test on"}
+
+
+def _open(recipe):
+    source = open_source(
+        recipe.data,
+        validation=recipe.validation,
+        test=recipe.test,
+        seed=recipe.seed,
+        on_bad_image=recipe.on_bad_image,
+    )
+    if not len(source.test.labels):
+        raise ValueError(f"{recipe.data} leaves no pictures to test on. Raise test, the part kept aside, above 0.")
+    return source
+
+
+def _examples(classifier, data):
+    """Returns the examples to judge a classifier on, with labels that number its classes."""
+    if data is None:
+        recipe = recipe_of(classifier.path)
+        if recipe is None:
+            raise ValueError(
+                f"Expected pictures to judge {classifier.path} on: a folder of class folders. Received none."
+            )
+        source = _open(recipe)
+    else:
+        source = open_source(data, **({} if data == "digits" else {"validation": 0.0, "test": 0.0}))
+    examples = source.test if len(source.test.labels) else source.train
+    unknown = sorted(set(source.class_names) - set(classifier.class_names))
+    if unknown:
+        raise ValueError(
+            f"Expected pictures of the model's classes, {', '.join(classifier.class_names)}. "
+            f"Received classes it does not have: {', '.join(unknown)}"
+        )
+    numbers = np.array([classifier.class_names.index(name) for name in source.class_names])
+    return Examples(examples.pictures, numbers[examples.labels], examples.names)
+
+
+def _made_up(image_size, pictures=64):
+    """Returns smooth random pictures, (pictures, rows, columns, 3) uint8."""
+    rows, columns = image_size
+    waves = np.random.default_rng(0).normal(size=(pictures, 3, 4, 4))
+    y, x = (np.cos(np.pi * np.arange(4)[:, None] * (np.arange(side) + 0.5) / side) for side in (rows, columns))
+    smooth = np.einsum("nckl,kr,lq->nrqc", waves, y, x)
+    return np.clip(127.5 + 40 * smooth, 0, 255).astype(np.uint8)
+
+
+def _batches(pixels, labels, size=64):
+    for i in range(0, len(pixels), size):
+        yield preprocess_input(pixels[i : i + size]), labels[i : i + size]
+
+
+def _csv(history):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, history[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _report(recipe, model, source, pixels, scores, history, agreements):
+    names, probabilities = source.class_names, scores.probabilities
+    right = np.flatnonzero(scores.predictions == scores.labels)
+    order = _some_of_each(right, scores.labels)
+    maps = attention_rollout(model, preprocess_input(pixels[order])) if len(order) else []
+    return Report(
+        title=f"{source.name}: a Vision Transformer for {len(names)} classes",
+        summary={
+            "test accuracy": f"{scores.accuracy:.2%}",
+            "test pictures": f"{len(pixels):,}",
+            "parameters": f"{model.count_params():,}",
+            "training": f"{sum(row['seconds'] for row in history):.0f} s",
+        },
+        history=history,
+        class_names=names,
+        confusion=scores.confusion,
+        mistakes=[
+            Mistake(
+                picture=pixels[i],
+                name=source.test.names[i],
+                true=names[scores.labels[i]],
+                predicted=names[scores.predictions[i]],
+                probability=float(probabilities[i].max()),
+                true_probability=float(probabilities[i, scores.labels[i]]),
+            )
+            for i in scores.mistakes[:SHOWN]
+        ],
+        attention=[
+            Attention(pixels[i], rollout, f"{names[label]}, {probabilities[i].max():.0%} sure", source.test.names[i])
+            for i, label, rollout in zip(order, scores.labels[order], maps)
+        ],
+        exports=[export_row(item) for item in agreements],
+        settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
+        bad_images=source.bad,
+    )
+
+
+def _some_of_each(indices, labels):
+    """Returns some of the indices: one of each class, then a second of each, and so on."""
+    seen, rank = collections.Counter(), {}
+    for i in indices:
+        rank[i] = seen[labels[i]], labels[i]
+        seen[labels[i]] += 1
+    return sorted(indices, key=rank.get)[:SHOWN]
+
+
+def _write_card(path, recipe, source, metrics, agreements):
+    write_card(
+        path,
+        exports=agreements,
+        takes=TAKES,
+        bad=metrics["bad_pictures"],
+        title=source.name,
+        variant=_words(recipe.variant),
+        parameters=f"{metrics['parameters']:,}",
+        num_classes=len(source.class_names),
+        class_names=", ".join(source.class_names),
+        data=source.name,
+        version=keras_vit.__version__,
+        rows=recipe.image_size,
+        columns=recipe.image_size,
+        accuracy=f"{metrics['test_accuracy']:.2%}",
+        seed=recipe.seed,
+        machine=f"{platform.system()}, {platform.machine()}",
+        **{split: len(getattr(source, split).labels) for split in USES},
+    )
+
+
+def _words(variant):
+    if isinstance(variant, str):
+        return variant
+    sizes = (f"{variant.num_layers} layers", f"{variant.num_heads} heads", f"MLP {variant.mlp_dim}")
+    return f"patch {variant.patch_size}, width {variant.hidden_size}, {', '.join(sizes)}"

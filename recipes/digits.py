@@ -1,0 +1,24 @@
+"""A small Vision Transformer on scikit-learn's digits: 1,797 real scans of 8 x 8 pixels.
+
+keras-vit fit recipes/digits.py
+"""
+
+from keras_vit.cli import run
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import Variant
+
+RECIPE = Recipe(
+    data="digits",
+    variant=Variant(patch_size=4, hidden_size=64, num_layers=6, num_heads=4, mlp_dim=128),
+    image_size=16,
+    epochs=60,
+    learning_rate=2e-3,
+    warmup_epochs=5,
+    rotate=10.0,
+    shift=0.06,
+    zoom=0.1,
+    shear=0.1,
+)
+
+if __name__ == "__main__":
+    run(__file__)

@@ -1,0 +1,54 @@
+"""Metadata of the package; the settings of the tools are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "keras_vit/__init__.py").read_text("utf-8"), re.M).group(1)
+
+EXTRAS = {
+    "keras-cv": ["keras-cv>=0.9.0"],
+    "plots": ["matplotlib>=3.10"],
+    "mobile": ["ai-edge-litert>=2.1.6", "ai-edge-quantizer>=0.10.0"],
+    "hub": ["huggingface_hub>=1.0"],
+    "jax": ["jax>=0.10.0"],
+}
+
+setup(
+    name="keras-vit",
+    version=VERSION,
+    description="Vision Transformers for Keras: from a published checkpoint, or one's own pictures, to a phone",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["keras_vit", "keras_vit.*"]),
+    package_data={"keras_vit": ["*.txt", "export/*.md", "report/*.html", "report/*.css"]},
+    install_requires=[
+        "keras>=3.15.1",
+        "tensorflow>=2.21.0",
+        "tensorflow-datasets>=4.9.10",
+        "importlib_resources>=6.5",  # tensorflow-datasets needs it and does not say so
+        "numpy>=2.0",
+        "scikit-learn>=1.7",
+        "pillow>=12.0",
+        "safetensors>=0.7",
+        "click>=8.3",
+    ],
+    extras_require={
+        **EXTRAS,
+        "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
+        "dev": ["pytest>=9.0", "ruff>=0.14", *EXTRAS["jax"]],
+    },
+    entry_points={"console_scripts": ["keras-vit=keras_vit.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,389 @@
+import hashlib
+import logging
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_vit.data import sources
+from keras_vit.data.decode import decode
+from keras_vit.data.sources import SPLITS, open_source
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def class_folders(**counts) -> dict[str, int]:
+    number = iter(range(10_000))
+    return {f"{name}/{index:03d}.png": next(number) for name, count in counts.items() for index in range(count)}
+
+
+def splits(source) -> dict[str, dict[str, int]]:
+    """The splits as {split: {sha256 of a file: label}}; copies collapse."""
+    found = {}
+    for split in SPLITS:
+        examples = getattr(source, split)
+        assert len(examples.pictures) == len(examples.labels) == len(examples.names)
+        assert examples.labels.dtype == np.int64
+        digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in examples.pictures]
+        found[split] = dict(zip(digests, examples.labels.tolist(), strict=True))
+    return found
+
+
+def sizes(source) -> list[int]:
+    return [len(getattr(source, split).pictures) for split in SPLITS]
+
+
+def per_class(examples, classes: int) -> list[int]:
+    return np.bincount(examples.labels, minlength=classes).tolist()
+
+
+def test_class_folders_are_split_class_by_class(write):
+    root = write(class_folders(rose=30, aster=20, Zinnia=11))
+    source = open_source(root)
+    assert source.name == "flowers"
+    assert source.class_names == ("Zinnia", "aster", "rose")  # sorted by code points
+    assert per_class(source.test, 3) == [2, 4, 6]
+    assert per_class(source.validation, 3) == [1, 2, 3]
+    assert per_class(source.train, 3) == [8, 14, 21]
+    for split in SPLITS:
+        examples = getattr(source, split)
+        for path, label, name in zip(examples.pictures, examples.labels, examples.names, strict=True):
+            assert path == str(root / name)
+            assert name.split("/")[0] == source.class_names[label]
+        assert list(examples.names) == sorted(examples.names)
+    assert source.bad == ()
+
+
+def test_given_splits_are_kept_and_only_the_missing_one_is_drawn(write):
+    files = {f"train/{name}": number for name, number in class_folders(a=20, b=10).items()}
+    files |= {f"test/{name}": number + 100 for name, number in class_folders(a=3, b=2).items()}
+    source = open_source(write(files), test=0.5)
+    assert sizes(source) == [27, 3, 5]
+    assert per_class(source.validation, 2) == [2, 1]
+    assert all(name.startswith("test/") for name in source.test.names)
+    assert all(name.startswith("train/") for name in source.train.names + source.validation.names)
+
+
+@pytest.mark.parametrize("validation", ["validation", "val", "valid", "dev", "VAL"])
+def test_names_of_the_validation_folder(write, validation):
+    files = {
+        f"{split}/{name}": number + start
+        for split, start in (("Train", 0), (validation, 50))
+        for name, number in class_folders(a=10, b=5).items()
+    }
+    source = open_source(write(files))
+    assert sizes(source) == [12, 15, 3]
+    assert all(name.startswith(validation + "/") for name in source.validation.names)
+    assert per_class(source.test, 2) == [2, 1]
+
+
+def test_train_alone_is_split(write):
+    source = open_source(write({f"train/{name}": number for name, number in class_folders(a=10, b=10).items()}))
+    assert source.class_names == ("a", "b")
+    assert sizes(source) == [14, 2, 4]
+
+
+def test_a_class_may_be_called_train(write):
+    assert open_source(write(class_folders(train=5, car=5, bus=5))).class_names == ("bus", "car", "train")
+
+
+def test_pictures_are_found_in_inner_folders_and_hidden_ones_are_not(write, picture):
+    root = write(
+        {
+            "a/inner/deeper/1.PNG": 1,
+            "a/2.jpeg": picture(2, "JPEG"),
+            "a/.3.png": 3,
+            "a/.hidden/4.png": 4,
+            ".git/5.png": 5,
+            "__MACOSX/a/6.png": 6,
+            "a/notes.txt": b"hello",
+            "b/7.webp": picture(7, "WEBP"),
+            "b/8.gif": picture(8, "GIF"),
+            "b/9.bmp": picture(9, "BMP"),
+        }
+    )
+    source = open_source(root, validation=0, test=0)
+    assert source.train.names == ("a/2.jpeg", "a/inner/deeper/1.PNG", "b/7.webp", "b/8.gif", "b/9.bmp")
+    assert source.class_names == ("a", "b")
+
+
+def test_linked_folders_are_followed_and_circles_are_not(write):
+    root = write({"a/1.png": 1, "b/2.png": 2})
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "3.png").write_bytes((root / "a/1.png").read_bytes())
+    os.symlink(outside, root / "a/more")
+    os.symlink(root / "b", root / "b/again")
+    assert open_source(root, validation=0, test=0).train.names == ("a/1.png", "a/more/3.png", "b/2.png")
+
+
+def test_the_split_depends_on_content_and_seed_alone(write, tmp_path, monkeypatch):
+    files = class_folders(a=40, b=30)
+    first = splits(open_source(write(files)))
+    names = list(files)
+    random.Random(0).shuffle(names)
+    other = tmp_path / "elsewhere"
+    for index, name in enumerate(names):  # other names, other order on disk, one folder deeper
+        path = other / name[0] / "inner" / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((tmp_path / "flowers" / name).read_bytes())
+    monkeypatch.setattr(sources, "_THREADS", 1)
+    monkeypatch.setattr(sources, "_AT_ONCE", 7)
+    assert splits(open_source(other)) == first
+    assert splits(open_source(other, seed=1)) != first
+    assert splits(open_source(other, seed=1)) == splits(open_source(tmp_path / "flowers", seed=1))
+
+
+def test_the_split_is_the_same_in_another_process(write):
+    root = write(class_folders(a=20, b=20))
+    code = f"from keras_vit.data.sources import open_source; print(*open_source({str(root)!r}).test.names)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=os.getcwd())
+    assert tuple(run.stdout.split()) == open_source(root).test.names
+
+
+def test_one_more_picture_moves_few_others(write):
+    before = splits(open_source(write(class_folders(a=50, b=50))))
+    after = splits(open_source(write({"a/new.png": 999})))
+    moved = sum(digest not in after[split] for split in SPLITS for digest in before[split])
+    assert moved <= 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_stay_in_one_split(write, seed):
+    files = class_folders(a=20, b=20)
+    files |= {f"a/copy {index}.png": index // 3 for index in range(30)}  # numbers 0 to 9 three times more
+    source = open_source(write(files), seed=seed)
+    found = splits(source)
+    assert sum(len(found[split]) for split in SPLITS) == 40  # of 70 files; none is in two splits
+    assert sum(sizes(source)) == 70
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_picture_in_two_classes_stays_in_train(write, seed):
+    files = class_folders(a=10, b=10) | {f"b/{index}.png": index for index in range(4)}
+    source = open_source(write(files), seed=seed, validation=0.3, test=0.3)
+    scored = set(source.validation.names + source.test.names)
+    assert not scored & {f"a/{index:03d}.png" for index in range(4)}
+    assert not scored & {f"b/{index}.png" for index in range(4)}
+    assert min(per_class(source.train, 2)) >= 4
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_train_gets_a_picture_of_every_class(write, count):
+    source = open_source(write(class_folders(a=count, b=9)), validation=0.45, test=0.45)
+    assert per_class(source.train, 2)[0] >= 1
+    assert sum(sizes(source)) == count + 9
+
+
+def test_copies_alone_leave_a_class_in_train(write):
+    source = open_source(write({f"a/{index}.png": 1 for index in range(5)} | {"b/1.png": 2, "b/2.png": 3}))
+    assert per_class(source.train, 2)[0] == 5
+
+
+def test_nothing_held_out(write):
+    source = open_source(write(class_folders(a=3, b=3)), validation=0, test=0)
+    assert sizes(source) == [6, 0, 0]
+    assert source.test.labels.dtype == np.int64
+
+
+BAD = {
+    "a/cut.jpg": b"\xff\xd8\xff\xe0 cut short",
+    "a/empty.png": b"",
+    "b/page.jpg": b"<!DOCTYPE html>",
+    "b/scan.tif": b"II*\0 scan",
+    "b/phone.heic": b"\0\0\0\x18ftypheic",
+}
+
+
+def test_unreadable_pictures_are_all_named_in_one_error(write):
+    root = write(class_folders(a=5, b=5) | BAD)
+    with pytest.raises(ValueError, match="5 pictures in .*flowers cannot be read") as caught:
+        open_source(root)
+    for name in BAD:
+        assert name in str(caught.value)
+    assert "TIFF (or a camera's raw file) is not read; convert it to JPEG or PNG" in str(caught.value)
+    assert 'on_bad_image="skip"' in str(caught.value)
+    assert "more" not in str(caught.value)
+
+
+def test_unreadable_pictures_can_be_skipped(write, caplog):
+    source = open_source(write(class_folders(a=5, b=5) | BAD), on_bad_image="skip")
+    assert sum(sizes(source)) == 10
+    assert dict(source.bad).keys() == BAD.keys()
+    assert dict(source.bad)["a/empty.png"] == "an empty file"
+    assert "5 pictures cannot be read and are left out" in caplog.text
+
+
+def test_a_link_to_nowhere_is_a_bad_picture(write):
+    root = write(class_folders(a=3, b=3))
+    os.symlink(root / "gone", root / "a/link.png")
+    with pytest.raises(ValueError, match="a/link.png: no such file"):
+        open_source(root)
+
+
+def test_a_long_list_of_bad_pictures_is_cut(write):
+    root = write(class_folders(a=2, b=2) | {f"a/bad {index:02d}.png": b"" for index in range(27)})
+    with pytest.raises(ValueError, match="27 pictures") as caught:
+        open_source(root)
+    assert str(caught.value).count("an empty file") == 20
+    assert "and 7 more" in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["", "train/", "test/"])
+def test_a_class_of_bad_pictures_alone_is_refused_even_with_skip(write, split):
+    files = {
+        f"{part}{name}": number
+        for part in ({"train/", "test/"} if split else {""})
+        for name, number in class_folders(a=3, b=3).items()
+        if part != split or name[0] != "b"
+    }
+    root = write(files | {f"{split}b/1.png": b""})
+    with pytest.raises(ValueError, match=f"no picture can be read in: {split}b;"):
+        open_source(root, on_bad_image="skip")
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ({}, "there is no picture in it"),
+        ({"a/notes.txt": b"", "b": None}, "there is no picture in it"),
+        ({"1.png": 1, "2.png": 2}, r"2 pictures lie outside any class folder; put each .*flowers/cat/1.png"),
+        ({"train/1.png": 1, "test/2.png": 2}, "2 pictures lie outside any class folder"),
+        ({"a/1.png": 1, "b/2.png": 2, "c": None, "d/x.txt": b""}, "class folders without a picture: c, d;"),
+        ({"a/1.png": 1}, "one class alone, 'a'"),
+        ({"x/a/1.png": 1, "x/b/1.png": 2}, r"one class alone, 'x'.*Is .*flowers/x the folder you mean\?"),
+        (
+            {"test/a/1.png": 1, "test/b/1.png": 2, "val/a/1.png": 1, "val/b/1.png": 2},
+            "no train/ folder beside",
+        ),
+        ({"test/a/1.png": 1, "test/b/1.png": 2}, "no train/ folder beside test/"),
+        (
+            {f"{s}/{c}/1.png": 1 for s in ("train", "val", "valid") for c in "ab"},
+            "val/, valid/ are all taken for",
+        ),
+    ],
+)
+def test_folders_that_are_not_as_described(write, files, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        open_source(write(files))
+    assert "flowers cannot be learned from:" in str(caught.value)
+
+
+def test_classes_that_differ_between_splits_are_listed(write):
+    root = write({f"train/{c}/1.png": ord(c) for c in "abc"} | {f"test/{c}/1.png": ord(c) for c in "bcd"})
+    with pytest.raises(ValueError) as caught:
+        open_source(root)
+    assert "classes in train/ that test/ does not have: a" in str(caught.value)
+    assert "classes in test/ that train/ does not have: d" in str(caught.value)
+
+
+def test_structure_is_refused_before_pictures_are_read(write, monkeypatch):
+    monkeypatch.setattr(sources, "read_file", None)
+    with pytest.raises(ValueError, match="one class alone"):
+        open_source(write({"a/1.png": 1}))
+
+
+def test_what_lies_beside_the_class_folders_is_mentioned(write, caplog):
+    files = {f"{split}/{c}/1.png": ord(c) for split in ("train", "test") for c in "ab"}
+    open_source(write(files | {"cover.png": 1, "train/loose.png": 2, "extra/a/1.png": 3}))
+    for name in ("cover.png", "train/loose.png", "extra/"):
+        assert f"{name} is not used" in caplog.text
+
+
+def test_no_such_folder(tmp_path):
+    (tmp_path / "flowers").mkdir()
+    with pytest.raises(ValueError, match=r"\"digits\" or a folder.*does not exist.*Did you mean '.*flowers'"):
+        open_source(tmp_path / "flower")
+    with pytest.raises(ValueError, match="Did you mean 'digits'"):
+        open_source("digit")
+    (tmp_path / "flowers.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="which is a file; unpack it"):
+        open_source(tmp_path / "flowers.zip")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"on_bad_image": "ignore"}, "on_bad_image='ignore'"),
+        ({"validation": 1}, "validation=1"),
+        ({"validation": -0.1}, "validation=-0.1"),
+        ({"validation": "0.1"}, "validation='0.1'"),
+        ({"validation": True}, "validation=True"),
+        ({"test": float("nan")}, "test=nan"),
+        ({"validation": 0.5, "test": 0.5}, "together must stay below 1"),
+    ],
+)
+def test_settings_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        open_source("digits", **options)
+
+
+def test_long_readings_are_announced(write, monkeypatch, caplog):
+    monkeypatch.setattr(sources, "_SECONDS_BETWEEN_NEWS", 0.0)
+    monkeypatch.setattr(sources, "_AT_ONCE", 4)
+    with caplog.at_level(logging.INFO, "keras_vit"):
+        open_source(write(class_folders(a=5, b=5)))
+    assert [record.getMessage() for record in caplog.records] == [f"{n} of 10 pictures read" for n in (4, 8, 10)]
+
+
+def test_the_folder_is_left_as_it_was(write):
+    root = write(class_folders(a=5, b=5) | BAD)
+
+    def state():
+        return {path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in root.rglob("*")}
+
+    before = state()
+    open_source(root, on_bad_image="skip")
+    assert state() == before
+
+
+def test_digits():
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    source = open_source("digits")
+    assert (source.name, source.class_names) == ("digits", tuple("0123456789"))
+    assert sizes(source) == [1292, 145, 360]
+    digits = load_digits()
+    held_out = train_test_split(np.arange(1797), test_size=0.2, random_state=0, stratify=digits.target)[1]
+    assert sorted(held_out) == [int(name.removeprefix("digit ")) for name in source.test.names]
+    everything = [name for split in SPLITS for name in getattr(source, split).names]
+    assert sorted(everything) == [f"digit {index:04d}" for index in range(1797)]
+    for split in SPLITS:
+        examples = getattr(source, split)
+        counts = per_class(examples, 10)
+        assert max(counts) - min(counts) <= 0.1 * max(counts)  # the classes hold 174 to 183
+        for picture, label, name in list(zip(examples.pictures, examples.labels, examples.names, strict=True))[::50]:
+            index = int(name.removeprefix("digit "))
+            assert label == digits.target[index]
+            expected = np.floor(digits.images[index] * 255 / 16 + 0.5)
+            assert (decode(picture) == expected[..., None]).all()
+            assert decode(picture).shape == (8, 8, 3)
+
+
+def test_digits_do_not_depend_on_the_seed_and_validation_comes_from_train_alone():
+    plain, other, none = (
+        open_source("digits"),
+        open_source("digits", seed=5),
+        open_source("digits", validation=0),
+    )
+    for split in SPLITS:
+        assert getattr(plain, split).names == getattr(other, split).names
+    assert none.test.names == plain.test.names
+    assert sizes(none) == [1437, 0, 360]
+    with pytest.raises(ValueError, match="fixed test split"):
+        open_source("digits", test=0.3)
+
+
+def test_no_tensorflow_is_loaded():
+    code = "import sys, types; sys.modules.update(tensorflow=None, keras=None)\n"
+    path = [os.path.dirname(sources.__file__)]
+    code += "package = types.ModuleType('keras_vit'); package.__path__ = []\n"
+    code += f"data = types.ModuleType('keras_vit.data'); data.__path__ = {path!r}\n"
+    code += "sys.modules.update({'keras_vit': package, 'keras_vit.data': data})\n"
+    code += "import keras_vit.data.check; assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
