@@ -79,7 +79,7 @@ def check(folder):
     click.echo(check(folder).text())
 
 
-def _agreement(file, bytes, pictures, largest_difference, top1_agreement, accuracy, milliseconds):
+def _agreement(file, bytes, pictures, largest_difference, top1_agreement, accuracy, **_):
     correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
     return (
         f"  {file:<22s} {bytes / 1e6:7.2f} MB, {correct}same class as Keras on {top1_agreement:.2%} of {pictures:,} "

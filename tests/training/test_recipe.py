@@ -1,0 +1,90 @@
+import dataclasses
+import pathlib
+import re
+
+import pytest
+
+import keras_vit
+from keras_vit.training.recipe import FIELDS, Recipe, change
+from keras_vit.variants import Variant
+
+RECIPE = Recipe(data="digits", variant="ViT-Ti/16", image_size=32)
+
+
+@pytest.mark.parametrize(
+    "text, field, value",
+    [
+        ("epochs=3", "epochs", 3),
+        ("learning_rate=1e-4", "learning_rate", 1e-4),
+        ("learning_rate=1", "learning_rate", 1),
+        ("flip=true", "flip", True),
+        ("flip=False", "flip", False),
+        ("weights=None", "weights", None),
+        ("weights=a=b.npz", "weights", "a=b.npz"),
+        ("data=2024", "data", "2024"),
+        ("variant=ViT-S/16", "variant", "ViT-S/16"),
+        ("pooling=gap", "pooling", "gap"),
+        ("exports=savedmodel,tflite-int8", "exports", ("savedmodel", "tflite-int8")),
+        ("exports=tflite-int8", "exports", ("tflite-int8",)),
+        ("exports=", "exports", ()),
+    ],
+)
+def test_a_setting_is_read_as_its_fields_type(text, field, value):
+    changed = change(RECIPE, [text])
+    assert getattr(changed, field) == value
+    assert type(getattr(changed, field)) is type(value)
+    assert dataclasses.replace(changed, **{field: getattr(RECIPE, field)}) == RECIPE
+
+
+def test_all_faulty_settings_are_told_at_once():
+    with pytest.raises(ValueError) as error:
+        change(RECIPE, ["epoch=3", "flip=maybe", "nonsense", "seed=1.5", "epochs=True"])
+    message = str(error.value)
+    for words in ("'epoch' is no field", "epochs, ", "flip='maybe'", "'nonsense': expected field=value"):
+        assert words in message
+    assert "seed='1.5': expected a whole number" in message
+    assert "epochs='True': expected a whole number" in message
+
+
+def test_wrong_types_are_told_at_once():
+    with pytest.raises(TypeError, match=r"(?s)variant=3, expected text or Variant.*image_size='x', expected a whole"):
+        Recipe(data="digits", variant=3, image_size="x")
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("clip_norm", -1.0),
+        ("test", 1.0),
+        ("label_smoothing", -0.1),
+        ("on_bad_image", "ignore"),
+        ("gelu", "relu"),
+    ],
+)
+def test_values_out_of_range_are_refused_with_their_name(field, value):
+    with pytest.raises(ValueError, match=rf"{field}="):
+        dataclasses.replace(RECIPE, **{field: value})
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(TypeError, match="epoch"):
+        Recipe(data="digits", variant="ViT-Ti/16", image_size=32, epoch=3)
+
+
+def test_every_field_is_described_and_read():
+    described = set(re.findall(r"^        (\w+):", Recipe.__doc__, re.M))
+    assert set(FIELDS) <= described
+    package = pathlib.Path(keras_vit.__file__).parent
+    readers = "".join((package / name).read_text("utf-8") for name in ("training/fit.py", "workflow.py"))
+    unread = [name for name in FIELDS if f"recipe.{name}" not in readers]
+    assert not unread
+
+
+def test_a_recipe_is_frozen_and_takes_a_variant_of_ones_own():
+    recipe = dataclasses.replace(RECIPE, variant=Variant(4, 8, 1, 2, 16))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.epochs = 3
