@@ -25,6 +25,7 @@ from keras_vit.preprocessing import preprocess_input
 from keras_vit.report.page import Attention, Mistake, Report, write_report
 from keras_vit.run_folder import CHECKPOINT, LABELS, METRICS, MODEL, RUN, describe, finished, load_classifier, recipe_of
 from keras_vit.training.fit import fit as train
+from keras_vit.training.fit import new_model
 from keras_vit.training.recipe import Recipe
 from keras_vit.variants import Variant, get_variant
 
@@ -65,10 +66,11 @@ def fit(recipe, output):
         len(source.class_names),
         ", ".join(f"{len(getattr(source, split).labels):,} pictures to {use}" for split, use in USES.items()),
     )
+    model = new_model(recipe, len(source.class_names))
     # The recipe goes first: from here on the folder is this run's.
     write_text(folder / RUN, json.dumps(describe(recipe), indent=1))
     write_text(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
-    model, history = train(recipe, source, folder / CHECKPOINT)
+    history = train(model, recipe, source, folder / CHECKPOINT)
     with written_aside(folder / MODEL) as aside:
         model.save(aside)
     write_text(folder / "history.csv", _csv(history))

@@ -1,51 +1,55 @@
-"""The one fit path: a recipe and its data in, a trained model out."""
+"""The one fit path: a recipe and its data make a trained model."""
 
-import logging
 import math
 
 import keras
+import tensorflow as tf
 
 from keras_vit.builders import build
 from keras_vit.data.augmentation import Augmentation
 from keras_vit.data.pipeline import evaluation_batches, training_batches
 from keras_vit.training.progress import Progress
 
-logger = logging.getLogger("keras_vit")
-
 # Kernels alone decay, as in the official code.
 NO_DECAY = ["bias", "gamma", "beta", "class_token", "position_embedding", "probe"]
 
 
-def fit(recipe, source, checkpoint):
-    """Trains a model with `model.fit` and returns it with its history.
+def new_model(recipe, num_classes):
+    """Builds the model of a recipe, with its first weights drawn from the recipe's seed or read from its checkpoint.
+
+    Raises:
+        ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    return build(
+        recipe.variant,
+        weights=recipe.weights,
+        new_head=recipe.weights is not None,
+        input_shape=(recipe.image_size, recipe.image_size, 3),
+        pooling=recipe.pooling,
+        classes=num_classes,
+        dropout=recipe.dropout,
+        stochastic_depth=recipe.stochastic_depth,
+        gelu=recipe.gelu,
+    )
+
+
+def fit(model, recipe, source, checkpoint):
+    """Trains a model with `model.fit` and returns the history, a dict an epoch.
 
     The same recipe and data give the same weights, bit for bit, on the same CPU; also where the run was cut off and
     goes on from its checkpoint.
 
     Args:
+        model: the recipe's, from `new_model`.
         recipe: the `Recipe`.
         source: the `Source` of the pictures.
         checkpoint: path of the file that an unfinished run goes on from, written from time to time.
 
-    Returns:
-        The model, which gives probabilities, and a list of a dict an epoch.
-
     Raises:
-        ValueError: if the loss stops being a number, or the model cannot be built.
+        ValueError: if the loss stops being a number, or the checkpoint is of another model.
     """
-    keras.utils.set_random_seed(recipe.seed)
-    size = (recipe.image_size, recipe.image_size)
-    model = build(
-        recipe.variant,
-        weights=recipe.weights,
-        new_head=recipe.weights is not None,
-        input_shape=(*size, 3),
-        pooling=recipe.pooling,
-        classes=len(source.class_names),
-        dropout=recipe.dropout,
-        stochastic_depth=recipe.stochastic_depth,
-        gelu=recipe.gelu,
-    )
+    size, num_classes = model.input_shape[1:3], len(source.class_names)
     # Trained on logits, where the cross-entropy is exact; the same layers, without the softmax on top.
     trained = keras.Model(model.inputs, model.get_layer("head").output)
     steps_per_epoch = math.ceil(len(source.train.labels) / recipe.batch_size)
@@ -61,7 +65,7 @@ def fit(recipe, source, checkpoint):
     batches = training_batches(
         source.train,
         size,
-        len(source.class_names),
+        num_classes,
         batch_size=recipe.batch_size,
         steps=steps,
         first_step=first_epoch * steps_per_epoch,
@@ -70,9 +74,8 @@ def fit(recipe, source, checkpoint):
     )
     validation = None
     if len(source.validation.labels):
-        classes = len(source.class_names)
         validation = evaluation_batches(source.validation, size)
-        validation = validation.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
+        validation = validation.map(lambda images, labels: (images, tf.one_hot(labels, num_classes)))
     trained.fit(
         batches,
         epochs=recipe.epochs,
@@ -83,7 +86,7 @@ def fit(recipe, source, checkpoint):
         shuffle=False,  # the stream is shuffled already
         verbose=0,
     )
-    return model, progress.history
+    return progress.history
 
 
 def _optimizer(recipe, steps, steps_per_epoch):

@@ -7,6 +7,7 @@ import time
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_vit.atomic import written_aside
 
@@ -44,7 +45,7 @@ class Progress(keras.callbacks.Callback):
             return 0
         variables = _variables(model)
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as torn_or_not, np.load(torn_or_not, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except Exception as error:  # a torn file fails in zipfile, zlib or NumPy, each with errors of its own
             raise ValueError(f"The checkpoint {self.path} cannot be read; remove it to start again: {error}") from error
@@ -57,7 +58,7 @@ class Progress(keras.callbacks.Callback):
             raise ValueError(f"The checkpoint {self.path} is of another model; remove it to start again.")
         for name, variable in variables.items():
             variable.assign(arrays[name])
-        self.history = [dict(zip(columns, map(float, row))) for row in zip(*columns.values())]
+        self.history = [dict(zip(columns, row)) for row in zip(*(column.tolist() for column in columns.values()))]
         logger.info("goes on after epoch %d of %d", len(self.history), self.epochs)
         return len(self.history)
 
@@ -76,7 +77,7 @@ class Progress(keras.callbacks.Callback):
                 f"The loss is {logs['loss']} in epoch {epoch + 1}: the run is stopped, its last checkpoint stands. "
                 "A lower learning_rate, a longer warmup_epochs or clip_norm=1 may help."
             )
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.history.append({"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": seconds})
         self._say(logs, seconds)
         if time.monotonic() - self._saved > CHECKPOINT_EVERY or epoch + 1 == self.epochs:
@@ -95,12 +96,12 @@ class Progress(keras.callbacks.Callback):
 
     def _save(self):
         columns = {f"history/{name}": np.array([row[name] for row in self.history]) for name in self.history[0]}
-        arrays = {name: keras.ops.convert_to_numpy(value) for name, value in _variables(self.model).items()}
+        arrays = {name: ops.convert_to_numpy(value) for name, value in _variables(self.model).items()}
         with written_aside(self.path) as aside:
             np.savez(aside, **arrays, **columns)
 
 
 def _variables(model):
-    """Returns everything that changes in training, {name: variable}; Keras' own files leave out the random states."""
-    every = [*model.variables, *model.optimizer.variables]
-    return {f"{i:04d}/{variable.path}": variable for i, variable in enumerate(every)}
+    """Returns everything that changes in training, {number: variable}; Keras' own files leave out the random states."""
+    # Not by their paths: those of optimizers and random generators count what else a process has made.
+    return {f"{i:04d}": variable for i, variable in enumerate([*model.variables, *model.optimizer.variables])}

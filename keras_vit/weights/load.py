@@ -1,6 +1,7 @@
 """Loads a weight file: whole, or an error that lists every fault."""
 
 import logging
+import re
 
 from keras_vit.weights.names import source_cells
 from keras_vit.weights.position import resize_positions, square_grid
@@ -85,7 +86,15 @@ def _faults(file_shapes, shapes, wanted, left_out, variant):
             lines.append(f"  misfit:  {name} {file_shapes[name]}, expected {expected} for {ours}")
     unused = sorted(set(file_shapes) - {name for name, _ in wanted.values()} - left_out)
     lines += [f"  unused:  {name} {file_shapes[name]}" for name in unused]
-    return "\n".join(lines)
+    return "\n".join(_grouped(lines))
+
+
+def _grouped(lines):
+    """Returns the lines with those that differ in the number of the block alone as one: a screen holds them all."""
+    groups = {}
+    for line in lines:
+        groups.setdefault(re.sub(r"block_\d+", "block_*", line), []).append(line)
+    return [one[0] if len(one) == 1 else f"{pattern}, in {len(one)} blocks" for pattern, one in groups.items()]
 
 
 def _advice(file_shapes, shapes, cells):

@@ -1,0 +1,156 @@
+"""The command line as a user types it; what the commands do is tested in test_workflow.py."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import keras_vit
+from keras_vit import cli
+from keras_vit.export.targets import INPUTS, TARGETS
+from keras_vit.variants import VARIANTS
+
+RECIPE = pathlib.Path(__file__).parents[1] / "recipes" / "digits.py"
+SMALL = ["epochs=1", "warmup_epochs=0", "exports=tflite-int8", "batch_size=256"]
+
+
+def keras_vit_command(*arguments):
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def refused(*arguments):
+    """Returns the message of a command that must end with status 2 and no traceback."""
+    result = keras_vit_command(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert len(result.output.splitlines()) < 40  # one screen
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    result = keras_vit_command("fit", RECIPE, *SMALL, "--output", folder)
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+@pytest.mark.parametrize("command", sorted(cli.main.commands))
+def test_every_command_has_help_with_a_first_line_that_is_not_cut(command):
+    help_page = keras_vit_command(command, "--help")
+    assert help_page.exit_code == 0 and "Usage: " in help_page.output
+    short = next(line for line in keras_vit_command("--help").output.splitlines() if line.startswith(f"  {command} "))
+    assert not short.endswith("...")
+
+
+def test_the_version_is_the_packages():
+    assert keras_vit_command("--version").output == f"keras-vit {keras_vit.__version__}\n"
+
+
+def test_the_choices_are_those_of_the_tables():
+    """The command line names them itself, so that --help does not wait for TensorFlow."""
+    assert tuple(TARGETS) == cli.TARGETS
+    assert tuple(INPUTS) == cli.INPUTS
+
+
+def test_list_shows_every_variant_with_its_parameters():
+    lines = keras_vit_command("list").output.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(VARIANTS)
+    assert [int(line.split()[1].replace(",", "")) for line in lines] == [row.parameters for row in VARIANTS.values()]
+
+
+def test_fit_says_how_it_went_and_where_everything_lies(run):
+    folder, output = run
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert f"test accuracy {metrics['test_accuracy']:.2%} on 360 pictures" in output
+    assert "epoch 1/1: loss" in output and "model_int8.tflite" in output and str(folder) in output
+
+
+def test_fit_again_reports_the_finished_run(run):
+    folder, _ = run
+    result = keras_vit_command("fit", RECIPE, *SMALL, "--output", folder)
+    assert result.exit_code == 0 and "finished" in result.output and "test accuracy" in result.output
+    assert "epochs: 1 there, 2 here" in refused("fit", RECIPE, *SMALL, "epochs=2", "--output", folder)
+
+
+def test_predict_names_the_classes_of_each_picture(run, tmp_path):
+    for name in ("one.png", "two.png"):
+        Image.fromarray(np.zeros((9, 5), np.uint8)).save(tmp_path / name)
+    result = keras_vit_command("predict", run[0], tmp_path / "one.png", tmp_path / "two.png", "--top", 3)
+    assert result.exit_code == 0
+    one, two = result.output.splitlines()
+    assert one.replace("one.png", "two.png") == two
+    assert len(re.findall(r"\d [\d.]+%", one)) == 3
+    assert "missing.png" in refused("predict", run[0], tmp_path / "missing.png")
+
+
+def test_evaluate_gives_the_accuracy_of_the_run(run):
+    folder, _ = run
+    result = keras_vit_command("evaluate", folder)
+    accuracy = json.loads((folder / "metrics.json").read_text())["test_accuracy"]
+    assert f"accuracy {accuracy:.2%} on 360 pictures" in result.output
+    assert len(re.findall(r"^\d  ", result.output, re.M)) == 10
+
+
+def test_export_makes_what_is_asked_for(run, tmp_path):
+    result = keras_vit_command("export", run[0], "--to", "tflite-float32", "--input", "scaled", "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["model_float32.tflite"]
+    assert "same class as Keras on 100.00%" in result.output
+
+
+def test_check_says_what_is_in_a_folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.fromarray(np.full((3, 3), 40 * i + len(name), np.uint8)).save(tmp_path / name / f"{i}.png")
+    result = keras_vit_command("check", tmp_path)
+    assert result.exit_code == 0 and "cat" in result.output and result.output.endswith("as it is\n")
+
+
+def test_what_is_neither_recipe_nor_folder_is_refused(tmp_path):
+    assert "a recipe, a .py file, or a folder" in refused("fit", tmp_path / "none")
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    assert "to define RECIPE" in refused("fit", tmp_path / "empty.py")
+
+
+def test_faulty_settings_are_refused_with_the_nearest_names(tmp_path):
+    output = refused("fit", RECIPE, "epoch=3", "batchsize=2", "--output", tmp_path / "run")
+    assert "epochs" in output and "batch_size" in output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("variant=ViT-B16", "ViT-B/16"),
+        ("exports=tflite", "tflite-int8"),
+        ("data=nowhere", "does not exist"),
+        ("image_size=18", "16 x 16 and 20 x 20"),
+        ("pooling=mean", "gap"),
+        ("weights=none.npz", "none.npz"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_and_leave_nothing(tmp_path, setting, words):
+    assert words in refused("fit", RECIPE, setting, "--output", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_with_all_faults(tmp_path):
+    np.savez(tmp_path / "w.npz", cls=np.zeros((1, 1, 32), np.float32), other=np.zeros(3, np.float32))
+    output = CliRunner().invoke(
+        cli.main, ["fit", str(RECIPE), f"weights={tmp_path}/w.npz", "--output", f"{tmp_path}/run"]
+    )
+    assert output.exit_code == 2
+    for words in ("misfit:  cls", "missing: embedding/kernel", "unused:  other"):
+        assert words in output.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_traceback_is_there_for_who_asks():
+    result = CliRunner().invoke(cli.main, ["--traceback", "fit", "none"])
+    assert isinstance(result.exception, ValueError)

@@ -1,0 +1,272 @@
+"""The way from pictures to files, on runs small enough for a test."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import keras_vit
+from keras_vit import workflow
+from keras_vit.training import progress
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import Variant
+
+TINY = Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=24)
+DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=3, batch_size=128, learning_rate=5e-3)
+FILES = {
+    *("model.keras", "saved_model", "model_float32.tflite", "model_int8.tflite", "labels.txt"),
+    *("run.json", "history.csv", "metrics.json", "report.html", "card.md"),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    return folder, workflow.fit(DIGITS, folder)
+
+
+def test_pictures():
+    """Returns the fixed test split, made here without the package: (360, 8, 8, 3) uint8 and labels."""
+    digits = load_digits()
+    _, images, _, labels = train_test_split(
+        digits.images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
+    )
+    return np.repeat(np.round(images / 16 * 255).astype(np.uint8)[..., None], 3, axis=-1), labels
+
+
+test_pictures.__test__ = False
+
+
+def history(folder):
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def fingerprints(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_run_holds_what_is_promised_and_nothing_else(run):
+    folder, _ = run
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert (folder / "labels.txt").read_text().split() == [str(i) for i in range(10)]
+    rows = history(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_the_accuracy_that_is_told_is_the_models_on_the_test_pictures(run):
+    folder, metrics = run
+    images, labels = test_pictures()
+    model = keras.saving.load_model(folder / "model.keras")
+    accuracy = np.mean(model.predict(images / 127.5 - 1, verbose=0).argmax(axis=1) == labels)
+    assert (
+        metrics["test_accuracy"]
+        == pytest.approx(accuracy)
+        == pytest.approx(json.loads((folder / "metrics.json").read_text())["test_accuracy"])
+    )
+    assert 0.15 < accuracy < 1  # it has learned something, and not by looking
+    shown = f"{accuracy:.2%}"
+    assert shown in (folder / "card.md").read_text() and shown in (folder / "report.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+def test_the_exported_files_answer_like_the_model(run):
+    folder, metrics = run
+    images, labels = test_pictures()
+    expected = keras.saving.load_model(folder / "model.keras").predict(keras_vit.preprocess_input(images), verbose=0)
+    loaded = tf.saved_model.load(str(folder / "saved_model"))
+    np.testing.assert_allclose(loaded.serve(images), expected, atol=1e-5)
+    for item, atol in zip(metrics["exports"][1:], (1e-5, 0.1)):
+        interpreter = tf.lite.Interpreter(str(folder / item["file"]))
+        (entry,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
+        assert entry["shape"].tolist() == [1, 8, 8, 3] and entry["dtype"] == np.uint8
+        interpreter.allocate_tensors()
+        outputs = []
+        for image in images:
+            interpreter.set_tensor(entry["index"], image[None])
+            interpreter.invoke()
+            outputs.append(interpreter.get_tensor(out["index"])[0])
+        np.testing.assert_allclose(outputs, expected, atol=atol)
+        assert item["accuracy"] == pytest.approx(np.mean(np.argmax(outputs, axis=1) == labels))
+        assert item["largest_difference"] == pytest.approx(np.abs(outputs - expected).max(), rel=1e-3, abs=1e-6)
+        assert item["bytes"] == (folder / item["file"]).stat().st_size
+
+
+def test_a_finished_run_is_left_as_it_is(run):
+    folder, metrics = run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert workflow.fit(DIGITS, folder) == metrics
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_run_of_other_settings_is_refused_with_what_differs(run):
+    folder, _ = run
+    before = fingerprints(folder)
+    with pytest.raises(ValueError, match=r"(?s)other settings.*epochs: 3 there, 4 here.*--output"):
+        workflow.fit(dataclasses.replace(DIGITS, epochs=4), folder)
+    assert fingerprints(folder) == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="no run's"):
+        workflow.fit(DIGITS, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def without_seconds(folder):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history(folder)]
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    """Weights bit for bit, with every source of chance on."""
+    recipe = dataclasses.replace(DIGITS, dropout=0.2, stochastic_depth=0.2, rotate=10.0, epochs=4, exports=())
+    monkeypatch.setattr(progress, "CHECKPOINT_EVERY", 0.0)
+    workflow.fit(recipe, tmp_path / "whole")
+
+    on_epoch_begin = progress.Progress.on_epoch_begin
+
+    def cut_off(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        on_epoch_begin(self, epoch, logs)
+
+    monkeypatch.setattr(progress.Progress, "on_epoch_begin", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        workflow.fit(recipe, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "model.keras").exists()
+    monkeypatch.setattr(progress.Progress, "on_epoch_begin", on_epoch_begin)
+    workflow.fit(recipe, tmp_path / "cut")
+
+    whole, cut = (keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "cut"))
+    for one, other in zip(whole.weights, cut.weights):
+        np.testing.assert_array_equal(one, other, err_msg=one.path)
+    assert without_seconds(tmp_path / "whole") == without_seconds(tmp_path / "cut")
+    assert len(without_seconds(tmp_path / "cut")) == 4
+
+
+def test_another_seed_gives_another_model(tmp_path, run):
+    folder, _ = run
+    workflow.fit(dataclasses.replace(DIGITS, seed=1, exports=()), tmp_path / "other")
+    one, other = (keras.saving.load_model(path / "model.keras") for path in (folder, tmp_path / "other"))
+    assert any((np.array(a) != np.array(b)).any() for a, b in zip(one.weights, other.weights))
+
+
+def test_a_torn_checkpoint_is_told(tmp_path):
+    model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=3)
+    model.compile("sgd", "mse")
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(ValueError, match="cannot be read; remove it"):
+        progress.Progress(tmp_path / "checkpoint.npz", 3, 10).restore(model)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(ValueError, match="loss is nan in epoch"):
+        workflow.fit(dataclasses.replace(DIGITS, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.npz").exists()
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """A folder of red and blue pictures in all formats, one of them torn."""
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    random = np.random.default_rng(0)
+    for name, channel in (("blue", 2), ("red", 0)):
+        (folder / name).mkdir(parents=True)
+        for i in range(20):
+            picture = random.integers(0, 90, (13, 11, 3), np.uint8)
+            picture[..., channel] += 150
+            ending = ("jpg", "png", "bmp", "gif", "webp")[i % 5]
+            Image.fromarray(picture).save(folder / name / f"{i:02d}.{ending}")
+    (folder / "red" / "torn.jpg").write_bytes((folder / "red" / "00.jpg").read_bytes()[:200])
+    return folder
+
+
+COLOURS = Recipe(
+    data="", variant=TINY, image_size=8, epochs=12, batch_size=8, learning_rate=5e-3, exports=("tflite-int8",)
+)
+
+
+def test_a_folder_goes_all_the_way_and_is_not_touched(shapes, tmp_path):
+    before = fingerprints(shapes)
+    recipe = dataclasses.replace(COLOURS, data=str(shapes))
+    with pytest.raises(ValueError, match=r"(?s)red/torn.jpg: .*on_bad_image=skip"):
+        workflow.fit(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    metrics = workflow.fit(dataclasses.replace(recipe, on_bad_image="skip"), tmp_path / "run")
+    assert metrics["bad_pictures"] == 1
+    assert metrics["test_accuracy"] == 1.0
+    assert "torn.jpg" in (tmp_path / "run" / "report.html").read_text()
+    ((first, second),) = workflow.predict(tmp_path / "run", [shapes / "red" / "05.jpg"])
+    assert first[0] == "red" and first[1] > 0.5 and second[0] == "blue"
+    assert first[1] + second[1] == pytest.approx(1)
+    scores, names = workflow.evaluate(tmp_path / "run")
+    assert scores.accuracy == 1.0 and names == ("blue", "red")
+    with pytest.raises(ValueError, match=r"(?s)cannot be read.*torn.jpg.*missing.png"):
+        workflow.predict(tmp_path / "run", [shapes / "red" / "torn.jpg", shapes / "missing.png"])
+    assert fingerprints(shapes) == before
+
+
+def test_a_model_is_judged_on_any_folder_of_its_classes(run, tmp_path):
+    images, labels = test_pictures()
+    for i in range(40):
+        (tmp_path / "some" / str(labels[i])).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i]).save(tmp_path / "some" / str(labels[i]) / f"{i}.png")
+    scores, _ = workflow.evaluate(run[0], tmp_path / "some")
+    model = keras.saving.load_model(run[0] / "model.keras")
+    expected = model.predict(keras_vit.preprocess_input(images[:40]), verbose=0)
+    assert scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels[:40]))
+    (tmp_path / "some" / "0").rename(tmp_path / "some" / "zero")
+    with pytest.raises(ValueError, match="classes it does not have: zero"):
+        workflow.evaluate(run[0], tmp_path / "some")
+
+
+@pytest.mark.parametrize("takes", ["uint8", "float32", "scaled"])
+def test_an_export_on_its_own_is_proven_too(run, tmp_path, takes):
+    folder, agreements = workflow.export(run[0] / "model.keras", ["tflite-float32"], tmp_path / "out", takes=takes)
+    assert [path.name for path in folder.iterdir()] == ["model_float32.tflite"]
+    (agreement,) = agreements
+    assert agreement.pictures == workflow.PROOF_PICTURES and agreement.accuracy > 0.15
+    assert agreement.largest_difference < 1e-5
+
+
+def test_without_a_run_made_up_pictures_serve(run, tmp_path):
+    (tmp_path / "lone").mkdir()
+    (tmp_path / "lone" / "m.keras").write_bytes((run[0] / "model.keras").read_bytes())
+    folder, (agreement,) = workflow.export(tmp_path / "lone" / "m.keras", ["savedmodel"])
+    assert folder == tmp_path / "lone" and agreement.accuracy is None and agreement.pictures == 64
+    with pytest.raises(ValueError, match="a folder of class folders"):
+        workflow.evaluate(tmp_path / "lone" / "m.keras")
+
+
+def test_what_is_no_classifier_is_refused(run, tmp_path):
+    (tmp_path / "text.keras").write_text("no zip")
+    lone = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+    lone.save(tmp_path / "dense.keras")
+    for path, words in (
+        (tmp_path / "text.keras", "no model that Keras can load"),
+        (tmp_path / "dense.keras", "model of RGB pictures"),
+        (run[0] / "model_int8.tflite", "a .tflite file"),
+        (tmp_path / "none.keras", "does not exist"),
+        (tmp_path, "without model.keras"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            workflow.predict(path, [])
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "model.keras").write_bytes((run[0] / "model.keras").read_bytes())
+    (tmp_path / "labels" / "labels.txt").write_text("cat\ndog\n")
+    with pytest.raises(ValueError, match="names 2 classes, model.keras has 10"):
+        workflow.predict(tmp_path / "labels", [])
