@@ -18,7 +18,7 @@ def written_aside(path):
     aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield aside
-        if path.is_dir():  # a folder cannot take another's place in one step
+        if path.is_dir() and aside.is_dir():  # a folder cannot take another's place in one step
             shutil.rmtree(path)
         os.replace(aside, path)
     finally:

@@ -139,7 +139,7 @@ def outputs(case, gelu, path):
     }
     if "pre_logits" in names:
         tensors["pre_logits"] = layer("pre_logits").output
-    values = keras.Model(model.inputs, list(tensors.values()))(pictures(rows, columns))
+    values = keras.Model(model.input, list(tensors.values()))(pictures(rows, columns))
     return {name: keras.ops.convert_to_numpy(value) for name, value in zip(tensors, values)}
 
 

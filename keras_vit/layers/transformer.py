@@ -56,18 +56,20 @@ class Attention(keras.layers.Layer):
 
     def call(self, queries, tokens, training=None):
         weights = self.dropout(self.probabilities(queries, tokens), training=training)
-        x = ops.matmul(weights, self._split(self.value(tokens)))  # (batch, heads, queries, head_dim)
-        x = ops.transpose(x, (0, 2, 1, 3))
-        return self.out(ops.reshape(x, (-1, *queries.shape[1:])))
+        x = ops.matmul(weights, self._heads(self.value, tokens))  # (batch, heads, queries, head_dim)
+        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, queries.shape[2]))  # (batch * queries, hidden_size)
+        return ops.reshape(self.out(x), (-1, *queries.shape[1:]))
 
     def probabilities(self, queries, tokens):
         """Returns how much each query attends to each token, (batch, heads, queries, tokens); rows sum to 1."""
-        q, k = self._split(self.query(queries)), self._split(self.key(tokens))
+        q, k = self._heads(self.query, queries), self._heads(self.key, tokens)
         scale = q.shape[-1] ** -0.5
         return ops.softmax(ops.matmul(q * scale, ops.transpose(k, (0, 1, 3, 2))))
 
-    def _split(self, x):
-        x = ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[2] // self.num_heads))
+    def _heads(self, layer, x):
+        tokens, hidden_size = x.shape[1:]
+        x = layer(ops.reshape(x, (-1, hidden_size)))  # flat: TensorFlow adds the bias within the matrix product
+        x = ops.reshape(x, (-1, tokens, self.num_heads, hidden_size // self.num_heads))
         return ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, tokens, head_dim)
 
     def compute_output_shape(self, queries_shape, tokens_shape):
@@ -115,8 +117,10 @@ class MLP(keras.layers.Layer):
         self.out.build((*input_shape[:-1], self.mlp_dim))
 
     def call(self, x, training=None):
-        x = self.hidden_dropout(GELUS[self.gelu](self.hidden(x)), training=training)
-        return self.out_dropout(self.out(x), training=training)
+        tokens, hidden_size = x.shape[1:]
+        x = self.hidden(ops.reshape(x, (-1, hidden_size)))  # flat: TensorFlow adds the bias within the matrix product
+        x = self.out(self.hidden_dropout(GELUS[self.gelu](x), training=training))
+        return self.out_dropout(ops.reshape(x, (-1, tokens, hidden_size)), training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape

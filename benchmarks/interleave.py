@@ -1,0 +1,126 @@
+"""Runs contestants in turn, each in its own process, so that a slow minute of the machine hits them all alike.
+
+A worker builds what it is to run, then waits: for each line that it reads it runs a step, and answers with the seconds.
+So only one process works at a time, and the figures of one round can be compared with each other: use their ratios.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+THREADS = 2
+LEAST_CORES = 1.5  # a contestant's median; below, others took part of the machine
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": str(THREADS),
+    "TF_NUM_INTRAOP_THREADS": str(THREADS),
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+}
+
+
+class Worker:
+    """One contestant in a process of its own.
+
+    Args:
+        *command: what follows `python` on the command line; the process must call `serve`.
+
+    Raises:
+        RuntimeError: if the process ends before it is ready or in a step; with the end of what it printed.
+    """
+
+    def __init__(self, *command):
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        try:
+            self.facts = self._answer()
+        except RuntimeError:
+            self.close()
+            raise
+
+    def step(self):
+        """Returns the seconds of one step, and how many processor cores it kept busy meanwhile."""
+        self._process.stdin.write("step\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        return answer["seconds"], answer["cores"]
+
+    def close(self):
+        self._process.communicate()
+        self._log.close()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._log.seek(0)
+            raise RuntimeError(self._log.read().strip()[-1500:] or f"exit status {self._process.returncode}")
+        return json.loads(line)
+
+
+def serve(step, **facts):
+    """Warms `step` up, reports `facts`, then runs one step for each line of the parent's."""
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print greetings
+    for _ in range(2):  # the first one traces and allocates
+        step()
+    print(json.dumps(facts), file=pipe, flush=True)
+    for _ in sys.stdin:
+        start, start_cpu = time.perf_counter(), time.process_time()
+        step()
+        seconds = time.perf_counter() - start
+        cores = (time.process_time() - start_cpu) / seconds
+        print(json.dumps({"seconds": seconds, "cores": cores}), file=pipe, flush=True)
+
+
+def rounds(workers, count):
+    """Returns {name: seconds of each round} and the same of cores; a round runs each once, in an order that turns."""
+    seconds, cores = {name: [] for name in workers}, {name: [] for name in workers}
+    names = list(workers)
+    for i in range(count):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            for values, value in zip((seconds, cores), workers[name].step(), strict=True):
+                values[name].append(value)
+    return seconds, cores
+
+
+def busy(cores):
+    """Returns why the machine was too busy with other work to compare by, or None.
+
+    Threads that wait for each other, as PyTorch's do, lose far more to a neighbour than TensorFlow: no ratio helps.
+    """
+    least = min(map(statistics.median, cores.values()), default=THREADS)
+    if least < LEAST_CORES:
+        return f"the machine was busy: a contestant got {least:.2f} of {THREADS} cores. Run it again when it is quiet"
+    return None
+
+
+def ratio(ours, theirs):
+    """Returns how many times as fast `ours` is, the median of the rounds' own ratios."""
+    return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+
+
+def print_table(title, seconds, ours, images):
+    """Prints a line per contestant: images a second, and how many times as fast `ours` is; medians, least and most."""
+    if ours not in seconds:
+        return
+    print(f"\n{title}\n{'':24}{'images/s':>9}{'min':>8}{'max':>8}{'ours is':>10}{'min':>8}{'max':>8}")
+    for name, values in seconds.items():
+        speeds = [images / value for value in values]
+        ratios = [b / a for a, b in zip(seconds[ours], values, strict=True)]
+        print(
+            f"{name:24}"
+            + "".join(f"{f(speeds):{width}.2f}" for f, width in ((statistics.median, 9), (min, 8), (max, 8)))
+            + "".join(f"{f(ratios):{width}.3f}" for f, width in ((statistics.median, 10), (min, 8), (max, 8)))
+        )

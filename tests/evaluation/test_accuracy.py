@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from keras_vit.evaluation.accuracy import Scores, evaluate
+
+# Six pictures of three classes. True classes, what a model says, and what follows, by hand.
+LABELS = np.array([0, 1, 2, 2, 1, 0])
+PROBABILITIES = np.array(
+    [
+        [0.7, 0.2, 0.1],  # right
+        [0.5, 0.4, 0.1],  # wrong: 0, the truth second
+        [0.15, 0.8, 0.05],  # wrong: 1, the truth third
+        [0.0, 0.3, 0.7],  # right
+        [0.6, 0.1, 0.3],  # wrong: 0, the truth third
+        [0.9, 0.1, 0.0],  # right
+    ]
+)
+
+
+class Model:
+    """Says what it was given, a batch at a time."""
+
+    def __init__(self, probabilities):
+        self.rows = list(probabilities)
+
+    def predict_on_batch(self, images):
+        return np.array([self.rows.pop(0) for _ in images])
+
+
+def batches(labels, size):
+    """The pictures are only counted."""
+    for start in range(0, len(labels), size):
+        part = labels[start : start + size]
+        yield np.zeros((len(part), 2, 2, 3)), part
+
+
+@pytest.fixture
+def scores():
+    return Scores(LABELS, PROBABILITIES)
+
+
+def test_by_hand(scores):
+    np.testing.assert_array_equal(scores.predictions, [0, 0, 1, 2, 0, 0])
+    assert scores.accuracy == scores.top(1) == 3 / 6
+    assert scores.top(2) == 4 / 6
+    assert scores.top(3) == scores.top(5) == 1
+    np.testing.assert_array_equal(scores.confusion, [[2, 0, 0], [2, 0, 0], [0, 1, 1]])
+    np.testing.assert_array_equal(scores.mistakes, [2, 4, 1])  # by 0.8, 0.6 and 0.5
+
+
+def test_confusion_has_a_row_and_a_column_for_classes_that_do_not_occur():
+    scores = Scores(np.array([0]), np.array([[0.1, 0.9, 0, 0]]))
+    expected = np.zeros((4, 4), int)
+    expected[0, 1] = 1
+    np.testing.assert_array_equal(scores.confusion, expected)
+
+
+def test_top_5_of_more_classes():
+    probabilities = np.array([[0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05]] * 7)
+    scores = Scores(np.arange(7), probabilities)
+    assert [scores.top(k) for k in range(1, 8)] == [k / 7 for k in range(1, 8)]
+
+
+def test_mistakes_of_the_same_confidence_stay_in_order():
+    probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.9, 0.1], [0.8, 0.2]])
+    np.testing.assert_array_equal(Scores(np.array([1, 1, 1, 0]), probabilities).mistakes, [2, 0, 1])
+
+
+def test_of_equal_ones_the_earlier_class_counts_as_the_more_probable():
+    probabilities = np.array([[0.4, 0.4, 0.2]] * 3)
+    scores = Scores(np.array([0, 1, 2]), probabilities)
+    np.testing.assert_array_equal(scores.predictions, [0, 0, 0])
+    assert [scores.top(k) for k in (1, 2, 3)] == [1 / 3, 2 / 3, 1]
+
+
+@pytest.mark.parametrize("value", [0.25, 0.0, np.nan], ids=["all alike", "nothing", "not a number"])
+def test_a_model_that_says_nothing_is_not_always_right(value):
+    """A head of zeros gives all classes the same odds, and one that has diverged gives NaN: the first class counts."""
+    scores = Scores(np.array([0, 1, 2, 3]), np.full((4, 4), value))
+    assert scores.accuracy == 1 / 4
+    assert scores.top(2) == 2 / 4
+    assert scores.accuracy == np.mean(scores.predictions == scores.labels)
+    assert np.trace(scores.confusion) == 1
+    assert len(scores.mistakes) == 3
+
+
+@pytest.mark.parametrize("size", [1, 4, 6])
+def test_evaluate_joins_the_batches_in_order(size):
+    scores = evaluate(Model(PROBABILITIES), batches(LABELS, size))
+    np.testing.assert_array_equal(scores.labels, LABELS)
+    np.testing.assert_array_equal(scores.probabilities, PROBABILITIES)
+
+
+def test_evaluate_without_pictures_raises():
+    with pytest.raises(ValueError, match="Received: none"):
+        evaluate(Model([]), [])
+
+
+@pytest.mark.parametrize("labels, span", [([0, 3, 1], "from 0 to 3"), ([2, -1, 0], "from -1 to 2")])
+def test_labels_that_are_no_classes_of_the_model_raise(labels, span):
+    with pytest.raises(ValueError, match=f"labels from 0 to 2, the model's classes. Received: labels {span}"):
+        evaluate(Model(PROBABILITIES), batches(np.array(labels), 2))

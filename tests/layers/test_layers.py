@@ -1,0 +1,124 @@
+"""What holds for every layer, one table; what each computes is in the files beside this one."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_vit import layers
+
+# The layer with no argument at its default, and the shapes of its inputs; sizes are primes where they may be.
+TABLE = {
+    "Patches": (lambda **k: layers.Patches(3, **k), [(15, 21, 5)]),
+    "PatchEncoder": (lambda **k: layers.PatchEncoder(7, dropout=0.5, **k), [(11, 13)]),
+    "PatchEncoder without": (lambda **k: layers.PatchEncoder(7, class_token=False, **k), [(11, 13)]),
+    "ClassToken": (lambda **k: layers.ClassToken(**k), [(11, 13)]),
+    "AttentionPooling": (lambda **k: layers.AttentionPooling(2, 17, gelu="erf", **k), [(11, 14)]),
+    "Attention": (lambda **k: layers.Attention(2, dropout=0.5, **k), [(11, 14), (5, 14)]),
+    "MLP": (lambda **k: layers.MLP(17, dropout=0.5, gelu="erf", **k), [(11, 13)]),
+    "TransformerBlock": (lambda **k: layers.TransformerBlock(2, 17, 0.5, 0.25, 0.125, "erf", **k), [(11, 14)]),
+}
+BATCH = 3
+SUBLAYERS = ("projection", "dropout", "attention", "norm", "mlp", "query", "key", "value", "out", "hidden", "mlp_norm")
+SUBLAYERS += ("attention_norm", "attention_dropout", "hidden_dropout", "out_dropout")
+
+
+@pytest.fixture(params=TABLE)
+def case(request):
+    keras.utils.set_random_seed(0)
+    make, shapes = TABLE[request.param]
+    layer = make(name="layer")
+    inputs = [keras.random.normal((BATCH, *shape)) for shape in shapes]
+    layer(*inputs)
+    # No weight stays at 0 or 1, so that none can be forgotten unseen.
+    layer.set_weights([np.random.default_rng(0).normal(0, 0.5, weight.shape) for weight in layer.weights])
+    return make, layer, inputs
+
+
+def inner(layer):
+    """Returns a layer and those inside it."""
+    found = [getattr(layer, name) for name in SUBLAYERS if isinstance(getattr(layer, name, None), keras.Layer)]
+    return [layer, *getattr(layer, "skips", ()), *(below for sublayer in found for below in inner(sublayer))]
+
+
+def test_the_table_holds_every_layer():
+    of_ours = {name for name in layers.__all__ if name != "EPSILON"}
+    assert {name.split()[0] for name in TABLE} == of_ours
+
+
+def test_registered_under_the_packages_name(case):
+    cls = type(case[1])
+    assert keras.saving.get_registered_name(cls) == f"keras_vit>{cls.__name__}"
+
+
+def test_rebuilt_from_its_config(case):
+    _, layer, inputs = case
+    config = layer.get_config()
+    rebuilt = type(layer).from_config(config)
+    assert rebuilt.get_config() == config
+    rebuilt(*inputs)
+    rebuilt.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(rebuilt(*inputs), layer(*inputs))
+    rates = [[part.rate for part in inner(one) if isinstance(part, keras.layers.Dropout)] for one in (layer, rebuilt)]
+    assert rates[0] == rates[1]
+
+
+def test_the_output_has_the_shape_that_was_computed_before(case):
+    _, layer, inputs = case
+    computed = layer.compute_output_shape(*(tuple(x.shape) for x in inputs))
+    assert tuple(computed) == tuple(layer(*inputs).shape)
+    symbolic = layer(*(keras.KerasTensor((None, *x.shape[1:])) for x in inputs))
+    assert symbolic.shape == (None, *computed[1:])
+
+
+def test_saved_and_loaded(case, tmp_path):
+    _, layer, inputs = case
+    symbolic = [keras.Input(x.shape[1:]) for x in inputs]
+    model = keras.Model(symbolic, layer(*symbolic))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.layers[-1]) is type(layer)
+    np.testing.assert_array_equal(loaded(inputs), layer(*inputs))
+
+
+@pytest.mark.parametrize("policy, compute", [("mixed_bfloat16", "bfloat16"), ("mixed_float16", "float16")])
+def test_mixed_precision(case, policy, compute):
+    make, layer, inputs = case
+    mixed = make(dtype=policy)
+    output = mixed(*inputs)
+    assert output.dtype == compute
+    assert np.isfinite(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))).all()
+    assert {weight.dtype for weight in mixed.weights} <= {"float32"}
+    assert len(mixed.weights) == len(layer.weights)
+    assert {part.dtype_policy.name for part in inner(mixed)} == {policy}
+
+
+def test_the_gradient_reaches_every_weight(case):
+    _, layer, inputs = case
+    if not layer.weights:
+        inputs = [tf.Variable(inputs[0])]
+    with tf.GradientTape() as tape:
+        output = layer(*inputs)
+        loss = keras.ops.sum(output * keras.random.normal(output.shape, seed=1))
+    watched = [weight.value for weight in layer.trainable_weights] or inputs
+    assert len(layer.trainable_weights) == len(layer.weights)
+    for weight, gradient in zip(layer.weights or inputs, tape.gradient(loss, watched)):
+        assert gradient is not None, weight.path
+        if not getattr(weight, "path", "").endswith("key/bias"):  # moves all scores of a row alike: softmax hides it
+            assert np.abs(keras.ops.convert_to_numpy(gradient)).max() > 1e-4, weight.path
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("batch", [None, 1])
+def test_no_tensor_has_more_than_four_axes(case, training, batch):
+    """GPU delegates of phones refuse more."""
+    _, layer, inputs = case
+    arguments = {"training": training} if "training" in layer._call_signature.parameters else {}
+    traced = tf.function(lambda *x: layer(*x, **arguments)).get_concrete_function(
+        *(tf.TensorSpec((batch, *x.shape[1:])) for x in inputs)
+    )
+    operations = traced.graph.get_operations()
+    assert not [operation.type for operation in operations if "Call" in operation.type]  # would hide others
+    ranks = {output.name: output.shape.rank for operation in operations for output in operation.outputs}
+    assert len(ranks) > len(inputs)
+    assert {name: rank for name, rank in ranks.items() if rank is None or rank > 4} == {}

@@ -1,0 +1,175 @@
+"""Models built into others, beside others, in mixed precision, and out of files."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+
+CLASSES = 10
+ARGUMENTS = {"input_shape": (32, 32, 3), "classes": CLASSES}
+POLICIES = {"mixed_bfloat16": ("bfloat16", 0.05), "mixed_float16": ("float16", 0.01)}  # compute type, relative error
+
+
+@pytest.fixture(scope="module")
+def variant(oracle):
+    return keras_vit.Variant(*oracle.SIZES)
+
+
+@pytest.fixture(scope="module")
+def arrays(oracle):
+    return oracle.checkpoint(classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def weights(arrays, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "checkpoint.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def pictures(oracle):
+    return oracle.pictures(32, 32)
+
+
+@pytest.fixture(scope="module")
+def expected(variant, weights, pictures):
+    return np.asarray(keras_vit.build(variant, weights=weights, **ARGUMENTS)(pictures))
+
+
+def test_on_an_input_of_the_callers(variant, weights, pictures, expected):
+    inputs = keras.Input((32, 32, 3), name="mine")
+    model = keras_vit.build(variant, input_tensor=inputs, weights=weights, classes=CLASSES)
+    assert model.inputs[0] is inputs
+    np.testing.assert_allclose(model([pictures]), expected, atol=1e-6)
+
+
+def test_on_a_layer_of_the_callers_only_the_vit_is_loaded(variant, arrays, weights, pictures, expected):
+    inputs = keras.Input((32, 32, 1))
+    # Named like one of ours: loading must not take it for that.
+    convolution = keras.layers.Conv2D(3, 1, name="norm_in", kernel_initializer="ones", bias_initializer="zeros")
+    model = keras_vit.build(variant, input_tensor=convolution(inputs), weights=weights, classes=CLASSES)
+    assert model.inputs[0] is inputs
+    assert len(model.weights) == 2 + len(arrays)
+    np.testing.assert_array_equal(convolution.kernel, np.ones((1, 1, 1, 3)))
+    grey = pictures[..., :1]
+    plain = keras_vit.build(variant, weights=weights, **ARGUMENTS)
+    np.testing.assert_allclose(model([grey]), plain(np.repeat(grey, 3, axis=-1)), atol=1e-6)
+
+
+def test_an_input_tensor_that_is_none_or_of_another_shape(variant, pictures):
+    with pytest.raises(ValueError, match="Received: ndarray"):
+        keras_vit.build(variant, input_tensor=pictures)
+    with pytest.raises(ValueError, match=r"input_shape=\(32, 64, 3\), input_tensor of \(32, 32, 3\)"):
+        keras_vit.build(variant, input_tensor=keras.Input((32, 32, 3)), input_shape=(32, 64, 3))
+
+
+class Wrapper(keras.layers.Layer):
+    """Builds its ViT when it is built, so that the weights' paths begin with the wrapper's name."""
+
+    def __init__(self, variant, weights, **kwargs):
+        super().__init__(**kwargs)
+        self.arguments = variant, weights
+
+    def build(self, input_shape):
+        variant, weights = self.arguments
+        self.vit = keras_vit.build(variant, weights=weights, input_shape=input_shape[1:], classes=CLASSES)
+
+    def call(self, images):
+        return self.vit(images)
+
+
+@pytest.mark.parametrize("name", ["wrapper", "encoder", "attention", "norm"])
+def test_inside_the_build_of_a_layer_weights_load_too(variant, weights, pictures, expected, name):
+    layer = Wrapper(variant, weights, name=name)
+    np.testing.assert_allclose(layer(pictures), expected, atol=1e-6)
+    assert all(weight.path.startswith(f"{name}/") for weight in layer.vit.weights)
+
+
+def test_two_models_side_by_side_share_nothing(variant, weights, pictures, expected):
+    one, other = (keras_vit.build(variant, **ARGUMENTS, name=name) for name in ("one", "other"))
+    before = [np.asarray(weight) for weight in one.weights]
+    loaded = keras_vit.build(variant, weights=weights, **ARGUMENTS)
+    other.set_weights([np.ones(weight.shape) for weight in other.weights])
+    for weight, array in zip(one.weights, before):
+        np.testing.assert_array_equal(weight, array)
+    np.testing.assert_allclose(loaded(pictures), expected, atol=1e-6)
+    inputs = keras.Input((32, 32, 3))
+    joined = keras.Model(inputs, keras.layers.Add()([loaded(inputs), one(inputs)]))
+    np.testing.assert_allclose(joined(pictures), expected + np.asarray(one(pictures)), atol=1e-6)
+
+
+@pytest.fixture
+def policy(request):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("policy", POLICIES, indirect=True)
+@pytest.mark.parametrize("pooling", ["token", "gap", "map", "none"])
+def test_mixed_precision(policy, pooling, oracle, variant, tmp_path, pictures):
+    compute, error = POLICIES[policy]
+    weights = None
+    if pooling != "map":
+        weights = tmp_path / "checkpoint.npz"
+        np.savez(weights, **oracle.checkpoint(pooling=pooling))
+    model = keras_vit.build(variant, weights=weights, pooling=pooling, **ARGUMENTS)
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    for name in ("patches", "encoder", "block_02", "norm"):
+        assert model.get_layer(name).compute_dtype == compute
+        assert model.get_layer(name).output.dtype == compute
+    for name in ("head", "predictions"):
+        assert model.get_layer(name).compute_dtype == "float32"
+    output = model(pictures)
+    assert output.dtype == "float32"
+    keras.config.set_dtype_policy("float32")
+    full = keras_vit.build(variant, pooling=pooling, **ARGUMENTS)
+    full.set_weights(model.get_weights())
+    np.testing.assert_allclose(output, full(pictures), rtol=error)
+
+
+def test_config_and_clone_rebuild_the_model(variant, weights, pictures, expected):
+    model = keras_vit.build(variant, weights=weights, stochastic_depth=0.2, gelu="erf", **ARGUMENTS)
+    for copy in (keras.Model.from_config(model.get_config()), keras.models.clone_model(model)):
+        assert [weight.path for weight in copy.weights] == [weight.path for weight in model.weights]
+        assert copy.get_config() == model.get_config()
+        copy.set_weights(model.get_weights())
+        np.testing.assert_allclose(copy(pictures), model(pictures), atol=1e-6)
+        assert copy.get_layer("block_02").skips[0].rate == 0.2
+
+
+def test_save_weights_and_load_weights(variant, weights, pictures, expected, tmp_path):
+    keras_vit.build(variant, weights=weights, **ARGUMENTS).save_weights(tmp_path / "model.weights.h5")
+    model = keras_vit.build(variant, **ARGUMENTS)
+    model.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_allclose(model(pictures), expected, atol=1e-6)
+
+
+LOAD = """
+import json, pathlib, sys
+import numpy as np, keras, keras_vit
+folder = pathlib.Path(sys.argv[1])
+for path in sorted(folder.glob("*.keras")):
+    model = keras.models.load_model(path)
+    np.save(path.with_suffix(".npy"), model.predict_on_batch(np.load(folder / "pictures.npz")["pictures"]))
+print(json.dumps([path.name for path in folder.glob("*.npy")]))
+"""
+
+
+def test_a_saved_model_loads_in_a_new_python_after_only_import_keras_vit(run_python, variant, pictures, tmp_path):
+    keras.utils.set_random_seed(0)
+    models = {
+        pooling: keras_vit.build(variant, pooling=pooling, gelu=gelu, include_top=top, **ARGUMENTS)
+        for pooling, gelu, top in (("token", "tanh", True), ("gap", "erf", False), ("map", "erf", False))
+    }
+    kernel = np.random.default_rng(0).normal(size=models["token"].get_layer("head").kernel.shape)
+    models["token"].get_layer("head").kernel.assign(kernel)
+    for name, model in models.items():
+        model.save(tmp_path / f"{name}.keras")
+    np.savez(tmp_path / "pictures.npz", pictures=pictures)
+    assert len(run_python("-c", LOAD, tmp_path)) == len(models)
+    for name, model in models.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), model(pictures), atol=1e-6)

@@ -1,0 +1,151 @@
+import dataclasses
+import inspect
+
+import pytest
+
+import keras_vit
+from keras_vit.variants import VARIANTS, Variant, get_variant
+
+# Parameters at 224 x 224 pixels with 1,000 classes. Source: the official models_test.py, and the sum by hand for S/8,
+# S/14, B/8, L/14, g and G.
+PARAMETERS = {
+    "ViT-Ti/16": 5_717_416,
+    "ViT-S/8": 22_055_272,
+    "ViT-S/14": 22_004_584,
+    "ViT-S/16": 22_050_664,
+    "ViT-S/32": 22_878_952,
+    "ViT-B/8": 86_576_872,
+    "ViT-B/16": 86_567_656,
+    "ViT-B/32": 88_224_232,
+    "ViT-L/14": 304_203_752,
+    "ViT-L/16": 304_326_632,
+    "ViT-L/32": 306_535_400,
+    "ViT-H/14": 632_045_800,
+    "ViT-g/14": 1_012_611_432,
+    "ViT-G/14": 1_844_440_680,
+}
+
+# Counts without making a single weight: a stateless scope that never initialises leaves them open. In a Python of its
+# own, because the open weights stay on Keras' list of those to be made.
+COUNT = """
+import json, resource, keras, keras_vit
+from keras_vit.variants import VARIANTS
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before, counts = peak(), {}
+with keras.StatelessScope(initialize_variables=False):
+    for name in VARIANTS:
+        counts[name] = getattr(keras_vit, name.replace("-", "_").replace("/", ""))().count_params()
+print(json.dumps({"counts": counts, "growth": peak() / before}))
+"""
+
+
+@pytest.fixture(scope="module")
+def counted(run_python):
+    return run_python("-c", COUNT, KERAS_BACKEND="jax")
+
+
+def test_no_variant_lacks_a_golden_count():
+    assert set(VARIANTS) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(counted, name):
+    assert counted["counts"][name] == VARIANTS[name].parameters == PARAMETERS[name]
+
+
+def test_counting_made_no_weights(counted):
+    """All of them would be 16 GB."""
+    assert counted["growth"] < 3
+
+
+def test_a_model_with_real_weights_has_the_same_count():
+    assert keras_vit.ViT_Ti16().count_params() == PARAMETERS["ViT-Ti/16"]
+
+
+@pytest.mark.parametrize(
+    "arguments, parameters",
+    [({"input_shape": (384, 384, 3)}, 5_790_376), ({"classes": 10, "representation_size": 192}, 5_563_402)],
+)
+def test_parameters_of_other_sizes(arguments, parameters):
+    assert keras_vit.ViT_Ti16(**arguments).count_params() == parameters
+
+
+def test_every_variant_has_a_builder_and_the_reverse():
+    variant_of = {name.replace("-", "_").replace("/", ""): name for name in VARIANTS}
+    assert {name for name in keras_vit.public.__all__ if name.startswith("ViT_")} == set(variant_of)
+    for name, variant in variant_of.items():
+        builder = getattr(keras_vit, name)
+        assert builder.__name__ == name
+        assert f"Builds a {variant}: " in builder.__doc__
+
+
+def test_every_public_name_is_there_and_says_what_it_does():
+    for name in keras_vit.public.__all__:
+        assert inspect.getdoc(getattr(keras_vit, name)), name
+
+
+@pytest.mark.parametrize(
+    "name, dropout",
+    [("ViT-B/16", 0.0), ("ViT-S/32", 0.0), ("ViT-L/16", 0.1), ("ViT-L/32", 0.0), ("ViT-H/14", 0.1)],
+)
+def test_dropout_of_the_official_configurations(name, dropout):
+    assert VARIANTS[name].dropout == dropout
+
+
+@pytest.mark.parametrize(
+    "name, nearest",
+    [("ViT-B16", "ViT-B/16"), ("vit-l/16", "ViT-L/16"), ("ViT_H14", "ViT-H/14"), ("B/16", "ViT-B/16")],
+)
+def test_an_unknown_name_raises_and_offers_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=rf"Received: variant='{name}'.*Nearest names:.*{nearest}"):
+        get_variant(name)
+
+
+@pytest.mark.parametrize("value", [None, 1.5, "", "qqq"])
+def test_what_is_near_to_nothing_lists_all(value):
+    with pytest.raises(ValueError, match="ViT-Ti/16.*ViT-G/14"):
+        get_variant(value)
+
+
+def test_a_name_and_a_variant_of_ones_own():
+    own = Variant(5, 6, 1, 2, 7)
+    assert get_variant(own) is own
+    assert get_variant("ViT-L/32") is VARIANTS["ViT-L/32"]
+
+
+def test_a_variant_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        VARIANTS["ViT-B/16"].num_heads = 1
+
+
+@pytest.mark.parametrize("field", ["patch_size", "hidden_size", "num_layers", "num_heads", "mlp_dim"])
+@pytest.mark.parametrize("value", [0, -16, 16.0, "16", None, True])
+def test_sizes_are_positive_whole_numbers(field, value):
+    sizes = {"patch_size": 16, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "mlp_dim": 48}
+    with pytest.raises(ValueError, match=f"{field}={value!r}"):
+        Variant(**{**sizes, field: value})
+
+
+def test_all_wrong_sizes_stand_in_one_message():
+    with pytest.raises(ValueError, match=r"patch_size=0, mlp_dim=-1"):
+        Variant(0, 32, 2, 4, -1)
+
+
+def test_the_width_is_shared_out_among_the_heads():
+    with pytest.raises(ValueError, match="hidden_size=32, num_heads=5"):
+        Variant(16, 32, 2, 5, 48)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "TOKEN", None, ""])
+def test_unknown_poolings_raise(pooling):
+    with pytest.raises(ValueError, match=f"pooling={pooling!r}"):
+        Variant(16, 32, 2, 4, 48, pooling=pooling)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1, 1.5, float("nan")])
+def test_dropout_is_a_part_of_one(dropout):
+    with pytest.raises(ValueError, match="dropout="):
+        Variant(16, 32, 2, 4, 48, dropout=dropout)
