@@ -21,6 +21,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
+bench: $(VENV)/.installed-dev .venv-bench/.installed
+	$(BIN)/python benchmarks/startup.py
+	PYTHONPATH=. .venv-bench/bin/python benchmarks/speed.py
+
+.venv-bench/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Expected Python 3.11 or newer. Received: {v.major}.{v.minor}. Choose one with: make PYTHON=python3.12" if v < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
