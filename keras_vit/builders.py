@@ -77,12 +77,12 @@ def build(
         stochastic_depth=stochastic_depth,
         gelu=gelu,
     )
-    name = name or (_function_name(variant).lower() if isinstance(variant, str) else "vit")
+    name = name or (_function_name(variant) if isinstance(variant, str) else "ViT")
     if weights is not None:
         # On the ViT alone: what the caller put before `input_tensor` has weights of its own.
         _load(keras.Model(images, outputs), weights, row, include_top, new_head)
-    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    return keras.Model(inputs, outputs, name=name)
+    sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    return keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
 
 
 def _input(input_tensor, input_shape):

@@ -1,29 +1,25 @@
 """What a command does from end to end; joins the parts for the command line and for recipes."""
 
-import collections
 import csv
 import dataclasses
 import io
 import json
 import logging
 import pathlib
-import platform
 import runpy
 
 import numpy as np
 
-import keras_vit
-from keras_vit.analysis.attention import attention_rollout
 from keras_vit.atomic import write_text, written_aside
-from keras_vit.data.pipeline import evaluation_batches, read_all
+from keras_vit.data.pipeline import MEMORY, evaluation_batches, read_all
 from keras_vit.data.sources import Examples, open_source
 from keras_vit.evaluation.accuracy import evaluate as score
-from keras_vit.export.card import export_row, write_card
 from keras_vit.export.proof import check_targets
 from keras_vit.export.proof import export as prove_exports
 from keras_vit.preprocessing import preprocess_input
-from keras_vit.report.page import Attention, Mistake, Report, write_report
+from keras_vit.report.page import write_report
 from keras_vit.run_folder import CHECKPOINT, LABELS, METRICS, MODEL, RUN, describe, finished, load_classifier, recipe_of
+from keras_vit.run_pages import card, report
 from keras_vit.training.fit import fit as train
 from keras_vit.training.fit import new_model
 from keras_vit.training.recipe import Recipe
@@ -33,7 +29,6 @@ logger = logging.getLogger("keras_vit")
 
 # What the exported files of a run take: the pixels as they are, the least that a client can get wrong.
 TAKES = "uint8"
-SHOWN = 12  # pictures of a kind in the report
 PROOF_PICTURES = 256  # pictures that an export on its own is compared on, where the data has as many
 
 
@@ -75,19 +70,22 @@ def fit(recipe, output):
         model.save(aside)
     write_text(folder / "history.csv", _csv(history))
 
-    pixels, labels = read_all(source.test.pictures, model.input_shape[1:3]), source.test.labels
-    scores = score(model, _batches(pixels, labels))
+    size = model.input_shape[1:3]
+    scores = score(model, evaluation_batches(source.test, size))
+    # All test pictures, but for those that would not fit into memory.
+    most = max(1, MEMORY // (size[0] * size[1] * 3))
+    pixels, labels = read_all(source.test.pictures[:most], size), source.test.labels[:most]
     agreements = prove_exports(model, folder, recipe.exports, pixels, labels=labels, takes=TAKES)
     metrics = {
         "test_accuracy": scores.accuracy,
-        "test_pictures": len(labels),
+        "test_pictures": len(scores.labels),
         "training_seconds": sum(row["seconds"] for row in history),
         "parameters": model.count_params(),
         "bad_pictures": len(source.bad),
         "exports": [dataclasses.asdict(item) for item in agreements],
     }
-    write_report(folder / "report.html", _report(recipe, model, source, pixels, scores, history, agreements))
-    _write_card(folder / "card.md", recipe, source, metrics, agreements)
+    write_report(folder / "report.html", report(recipe, model, source, scores, history, agreements))
+    card(folder / "card.md", recipe, source, metrics, agreements, TAKES)
     # The metrics go last: a folder that has them is finished.
     write_text(folder / METRICS, json.dumps(metrics, indent=1))
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -247,89 +245,9 @@ def _made_up(image_size, pictures=64):
     return np.clip(127.5 + 40 * smooth, 0, 255).astype(np.uint8)
 
 
-def _batches(pixels, labels, size=64):
-    for i in range(0, len(pixels), size):
-        yield preprocess_input(pixels[i : i + size]), labels[i : i + size]
-
-
 def _csv(history):
     text = io.StringIO()
     writer = csv.DictWriter(text, history[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
-
-
-def _report(recipe, model, source, pixels, scores, history, agreements):
-    names, probabilities = source.class_names, scores.probabilities
-    right = np.flatnonzero(scores.predictions == scores.labels)
-    order = _some_of_each(right, scores.labels)
-    maps = attention_rollout(model, preprocess_input(pixels[order])) if len(order) else []
-    return Report(
-        title=f"{source.name}: a Vision Transformer for {len(names)} classes",
-        summary={
-            "test accuracy": f"{scores.accuracy:.2%}",
-            "test pictures": f"{len(pixels):,}",
-            "parameters": f"{model.count_params():,}",
-            "training": f"{sum(row['seconds'] for row in history):.0f} s",
-        },
-        history=history,
-        class_names=names,
-        confusion=scores.confusion,
-        mistakes=[
-            Mistake(
-                picture=pixels[i],
-                name=source.test.names[i],
-                true=names[scores.labels[i]],
-                predicted=names[scores.predictions[i]],
-                probability=float(probabilities[i].max()),
-                true_probability=float(probabilities[i, scores.labels[i]]),
-            )
-            for i in scores.mistakes[:SHOWN]
-        ],
-        attention=[
-            Attention(pixels[i], rollout, f"{names[label]}, {probabilities[i].max():.0%} sure", source.test.names[i])
-            for i, label, rollout in zip(order, scores.labels[order], maps)
-        ],
-        exports=[export_row(item) for item in agreements],
-        settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
-        bad_images=source.bad,
-    )
-
-
-def _some_of_each(indices, labels):
-    """Returns some of the indices: one of each class, then a second of each, and so on."""
-    seen, rank = collections.Counter(), {}
-    for i in indices:
-        rank[i] = seen[labels[i]], labels[i]
-        seen[labels[i]] += 1
-    return sorted(indices, key=rank.get)[:SHOWN]
-
-
-def _write_card(path, recipe, source, metrics, agreements):
-    write_card(
-        path,
-        exports=agreements,
-        takes=TAKES,
-        bad=metrics["bad_pictures"],
-        title=source.name,
-        variant=_words(recipe.variant),
-        parameters=f"{metrics['parameters']:,}",
-        num_classes=len(source.class_names),
-        class_names=", ".join(source.class_names),
-        data=source.name,
-        version=keras_vit.__version__,
-        rows=recipe.image_size,
-        columns=recipe.image_size,
-        accuracy=f"{metrics['test_accuracy']:.2%}",
-        seed=recipe.seed,
-        machine=f"{platform.system()}, {platform.machine()}",
-        **{split: len(getattr(source, split).labels) for split in USES},
-    )
-
-
-def _words(variant):
-    if isinstance(variant, str):
-        return variant
-    sizes = (f"{variant.num_layers} layers", f"{variant.num_heads} heads", f"MLP {variant.mlp_dim}")
-    return f"patch {variant.patch_size}, width {variant.hidden_size}, {', '.join(sizes)}"

@@ -42,7 +42,7 @@ def test_on_an_input_of_the_callers(variant, weights, pictures, expected):
     inputs = keras.Input((32, 32, 3), name="mine")
     model = keras_vit.build(variant, input_tensor=inputs, weights=weights, classes=CLASSES)
     assert model.inputs[0] is inputs
-    np.testing.assert_allclose(model([pictures]), expected, atol=1e-6)
+    np.testing.assert_allclose(model(pictures), expected, atol=1e-6)
 
 
 def test_on_a_layer_of_the_callers_only_the_vit_is_loaded(variant, arrays, weights, pictures, expected):
@@ -55,7 +55,7 @@ def test_on_a_layer_of_the_callers_only_the_vit_is_loaded(variant, arrays, weigh
     np.testing.assert_array_equal(convolution.kernel, np.ones((1, 1, 1, 3)))
     grey = pictures[..., :1]
     plain = keras_vit.build(variant, weights=weights, **ARGUMENTS)
-    np.testing.assert_allclose(model([grey]), plain(np.repeat(grey, 3, axis=-1)), atol=1e-6)
+    np.testing.assert_allclose(model(grey), plain(np.repeat(grey, 3, axis=-1)), atol=1e-6)
 
 
 def test_an_input_tensor_that_is_none_or_of_another_shape(variant, pictures):

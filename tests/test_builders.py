@@ -51,7 +51,7 @@ def test_arguments_reach_the_model_by_position_too():
 
 def test_defaults():
     model = keras_vit.ViT_Ti16()
-    assert (model.name, model.input_shape, model.output_shape) == ("vit_ti16", (None, 224, 224, 3), (None, 1000))
+    assert (model.name, model.input_shape, model.output_shape) == ("ViT_Ti16", (None, 224, 224, 3), (None, 1000))
     assert len([path for path in paths(model) if path.endswith("query/kernel")]) == 12
 
 

@@ -29,6 +29,7 @@ ALLOWED = {
     "report": {"evaluation", "analysis"},
     "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report"},
     "run_folder": ANYTHING,
+    "run_pages": ANYTHING,
     "workflow": ANYTHING,
     "cli": ANYTHING,
 }

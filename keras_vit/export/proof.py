@@ -13,6 +13,8 @@ from keras_vit.preprocessing import preprocess_input
 
 logger = logging.getLogger("keras_vit")
 
+BATCH = 64  # pictures that the model answers at once
+
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
@@ -59,7 +61,8 @@ def export(model, folder, targets, pixels, *, labels=None, takes="uint8"):
     """
     check_targets(targets)
     folder = pathlib.Path(folder)
-    expected = model.predict(preprocess_input(pixels), verbose=0)
+    batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
+    expected = np.concatenate([model.predict_on_batch(preprocess_input(batch)) for batch in batches])
     serving = with_pixels(model, takes)
     entries = {"uint8": pixels, "float32": pixels.astype(np.float32), "scaled": preprocess_input(pixels)}[takes]
     agreements = []

@@ -1,0 +1,94 @@
+"""The pages of a run, report and card, put together from what the other parts found."""
+
+import collections
+import dataclasses
+import platform
+
+import numpy as np
+
+import keras_vit
+from keras_vit.analysis.attention import attention_rollout
+from keras_vit.data.pipeline import read_pixels
+from keras_vit.export.card import export_row, write_card
+from keras_vit.preprocessing import preprocess_input
+from keras_vit.report.page import Attention, Mistake, Report
+
+SHOWN = 12  # pictures of a kind in the report
+
+
+def report(recipe, model, source, scores, history, agreements):
+    """Returns the `Report` of a run; `scores` are of the test pictures."""
+    names, probabilities = source.class_names, scores.probabilities
+    right = np.flatnonzero(scores.predictions == scores.labels)
+    worst, order = scores.mistakes[:SHOWN], _some_of_each(right, scores.labels)
+    pictures = {i: read_pixels(source.test.pictures[i], model.input_shape[1:3]) for i in (*worst, *order)}
+    maps = attention_rollout(model, preprocess_input(np.stack([pictures[i] for i in order]))) if order else []
+    return Report(
+        title=f"{source.name}: a Vision Transformer for {len(names)} classes",
+        summary={
+            "test accuracy": f"{scores.accuracy:.2%}",
+            "test pictures": f"{len(scores.labels):,}",
+            "parameters": f"{model.count_params():,}",
+            "training": f"{sum(row['seconds'] for row in history):.0f} s",
+        },
+        history=history,
+        class_names=names,
+        confusion=scores.confusion,
+        mistakes=[
+            Mistake(
+                picture=pictures[i],
+                name=source.test.names[i],
+                true=names[scores.labels[i]],
+                predicted=names[scores.predictions[i]],
+                probability=float(probabilities[i].max()),
+                true_probability=float(probabilities[i, scores.labels[i]]),
+            )
+            for i in worst
+        ],
+        attention=[
+            Attention(pictures[i], rollout, f"{names[label]}, {probabilities[i].max():.0%} sure", source.test.names[i])
+            for i, label, rollout in zip(order, scores.labels[order], maps)
+        ],
+        exports=[export_row(item) for item in agreements],
+        settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
+        bad_images=source.bad,
+    )
+
+
+def _some_of_each(indices, labels):
+    """Returns some of the indices: one of each class, then a second of each, and so on."""
+    seen, rank = collections.Counter(), {}
+    for i in indices:
+        rank[i] = seen[labels[i]], labels[i]
+        seen[labels[i]] += 1
+    return sorted(indices, key=rank.get)[:SHOWN]
+
+
+def card(path, recipe, source, metrics, agreements, takes):
+    """Writes card.md of a run."""
+    write_card(
+        path,
+        exports=agreements,
+        takes=takes,
+        bad=metrics["bad_pictures"],
+        title=source.name,
+        variant=_words(recipe.variant),
+        parameters=f"{metrics['parameters']:,}",
+        num_classes=len(source.class_names),
+        class_names=", ".join(source.class_names),
+        data=source.name,
+        version=keras_vit.__version__,
+        rows=recipe.image_size,
+        columns=recipe.image_size,
+        accuracy=f"{metrics['test_accuracy']:.2%}",
+        seed=recipe.seed,
+        machine=f"{platform.system()}, {platform.machine()}",
+        **{split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
+    )
+
+
+def _words(variant):
+    if isinstance(variant, str):
+        return variant
+    sizes = (f"{variant.num_layers} layers", f"{variant.num_heads} heads", f"MLP {variant.mlp_dim}")
+    return f"patch {variant.patch_size}, width {variant.hidden_size}, {', '.join(sizes)}"
