@@ -10,11 +10,11 @@ from keras_vit.variants import Variant
 RECIPE = Recipe(
     data="digits",
     variant=Variant(patch_size=4, hidden_size=64, num_layers=6, num_heads=4, mlp_dim=128),
-    image_size=16,
+    image_size=16,  # twice the scans' own: 4 x 4 patches of 2 x 2 scanned pixels
     epochs=60,
     learning_rate=2e-3,
     warmup_epochs=5,
-    rotate=10.0,
+    rotate=10.0,  # more, or a mirror, would turn one digit into another
     shift=0.06,
     zoom=0.1,
     shear=0.1,
