@@ -23,7 +23,9 @@ class NpzFile:
         try:
             self._zip = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"Expected a weight file in .npz layout. Received: {path}: {error}") from error
+            raise ValueError(
+                f"Expected the path of a weight file in .npz layout; nothing is downloaded. Received: {path}: {error}"
+            ) from error
         self.path = path
         self.shapes, self._dtypes, faults = {}, {}, []
         for info in self._zip.infolist():
