@@ -73,8 +73,7 @@ def fit(recipe, output):
     size = model.input_shape[1:3]
     scores = score(model, evaluation_batches(source.test, size))
     # All test pictures, but for those that would not fit into memory.
-    most = max(1, MEMORY // (size[0] * size[1] * 3))
-    pixels, labels = read_all(source.test.pictures[:most], size), source.test.labels[:most]
+    pixels, labels = _read_some(source.test, size, max(1, MEMORY // (size[0] * size[1] * 3)))
     agreements = prove_exports(model, folder, recipe.exports, pixels, labels=labels, takes=TAKES)
     metrics = {
         "test_accuracy": scores.accuracy,
@@ -161,9 +160,7 @@ def export(model, targets, output=None, data=None, takes=TAKES):
         pixels, labels = _made_up(classifier.image_size), None
         logger.info("compares on %d made-up pictures; real ones prove more: --data FOLDER", len(pixels))
     else:
-        examples = _examples(classifier, data)
-        pixels = read_all(examples.pictures[:PROOF_PICTURES], classifier.image_size)
-        labels = examples.labels[:PROOF_PICTURES]
+        pixels, labels = _read_some(_examples(classifier, data), classifier.image_size, PROOF_PICTURES)
     folder = pathlib.Path(output) if output else classifier.path.parent
     return folder, prove_exports(classifier.model, folder, targets, pixels, labels=labels, takes=takes)
 
@@ -234,6 +231,13 @@ def _examples(classifier, data):
         )
     numbers = np.array([classifier.class_names.index(name) for name in source.class_names])
     return Examples(examples.pictures, numbers[examples.labels], examples.names)
+
+
+def _read_some(examples, image_size, most):
+    """Returns pixels and labels of at most so many examples, evenly spread: folders come sorted by class."""
+    count = len(examples.labels)
+    some = np.linspace(0, count - 1, min(count, most)).astype(int)
+    return read_all([examples.pictures[i] for i in some], image_size), examples.labels[some]
 
 
 def _made_up(image_size, pictures=64):

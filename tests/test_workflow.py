@@ -243,6 +243,18 @@ def test_an_export_on_its_own_is_proven_too(run, tmp_path, takes):
     assert agreement.largest_difference < 1e-5
 
 
+def test_an_export_is_compared_on_pictures_of_all_classes(run, tmp_path, monkeypatch):
+    images, labels = test_pictures()
+    for i in range(60):
+        (tmp_path / "some" / str(labels[i])).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i]).save(tmp_path / "some" / str(labels[i]) / f"{i}.png")
+    compared = []
+    monkeypatch.setattr(workflow, "PROOF_PICTURES", 20)
+    monkeypatch.setattr(workflow, "prove_exports", lambda *_, labels, **__: compared.extend(labels))
+    workflow.export(run[0], ["savedmodel"], data=tmp_path / "some")
+    assert len(compared) == 20 and set(compared) == set(range(10))
+
+
 def test_without_a_run_made_up_pictures_serve(run, tmp_path):
     (tmp_path / "lone").mkdir()
     (tmp_path / "lone" / "m.keras").write_bytes((run[0] / "model.keras").read_bytes())

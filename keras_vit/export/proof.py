@@ -64,7 +64,7 @@ def export(model, folder, targets, pixels, *, labels=None, takes="uint8"):
     batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
     expected = np.concatenate([model.predict_on_batch(preprocess_input(batch)) for batch in batches])
     serving = with_pixels(model, takes)
-    entries = {"uint8": pixels, "float32": pixels.astype(np.float32), "scaled": preprocess_input(pixels)}[takes]
+    entries = preprocess_input(pixels) if takes == "scaled" else pixels.astype(takes, copy=False)
     agreements = []
     for name in targets:
         target = TARGETS[name]
