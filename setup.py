@@ -26,7 +26,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["keras_vit", "keras_vit.*"]),
-    package_data={"keras_vit": ["*.txt", "export/*.md", "report/*.html", "report/*.css"]},
+    package_data={"keras_vit": ["*.txt", "weights/*.csv", "export/*.md", "report/*.html", "report/*.css"]},
     install_requires=[
         "keras>=3.15.1",
         "tensorflow>=2.21.0",
@@ -37,6 +37,8 @@ setup(
         "pillow>=12.0.0",
         "safetensors>=0.7.0",
         "click>=8.2.0",
+        "filelock>=3.20.3",
+        "h5py>=3.12.0",
     ],
     extras_require={
         **EXTRAS,

@@ -15,7 +15,7 @@ def written_aside(path):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield aside
         if path.is_dir() and aside.is_dir():  # a folder cannot take another's place in one step

@@ -11,10 +11,10 @@ import sys
 import click
 
 import keras_vit
-from keras_vit.variants import VARIANTS
 
 TARGETS = ("savedmodel", "tflite-float32", "tflite-int8")
 INPUTS = ("uint8", "float32", "scaled")
+LAYOUTS = ("npz", "bit", "hf", "timm")
 
 
 @contextlib.contextmanager
@@ -46,7 +46,9 @@ class _Group(click.Group):
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except (ValueError, TypeError, OSError) as error:
+        except BrokenPipeError:  # `| head` has seen enough
+            raise
+        except (ValueError, TypeError, OSError, ImportError) as error:
             if context.params["traceback"]:
                 raise
             click.echo(f"Error: {error}", err=True)
@@ -183,18 +185,47 @@ def export(model, targets, output, data, takes):
     click.echo(f"in {folder}")
 
 
-@main.command(name="list")
-def list_variants():
-    """Lists the architectures.
+@main.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--to", "layout", type=click.Choice(LAYOUTS), help="Whose layout; told from the name where it can be.")
+@click.option(
+    "--num-heads", type=int, help="Attention heads, where the file does not tell: 64 numbers each by default."
+)
+@click.option("--image-size", type=int, nargs=2, metavar="ROWS COLUMNS", help="Resizes the positions, in pixels.")
+def convert(source, target, layout, num_heads, image_size):
+    """Writes a checkpoint in another project's layout.
 
-    Parameters are for 224 x 224 pixels and 1,000 classes.
+    FROM is what `weights=` takes: a file, an address or a published name. TO is a file: .npz (the official code's, or
+    BiT's), .safetensors (with --to timm or --to hf), .keras, .weights.h5; or a folder, with --to timm or --to hf.
     """
-    click.echo(f"{'variant':<10s} {'parameters':>13s}  patch  width  layers  heads    MLP")
+    _workflow()
+    import keras_vit
+
+    arguments = {"num_heads": num_heads, "input_shape": (*image_size, 3) if image_size else None}
+    keras_vit.convert(source, target, layout, **arguments)
+    click.echo(f"wrote {target}")
+
+
+@main.command(name="list")
+@click.argument("variant", required=False)
+def list_checkpoints(variant):
+    """Lists architectures and published checkpoints.
+
+    Parameters are for 224 x 224 pixels and 1,000 classes; the resolution is in pixels, the accuracy the published top-1
+    on ImageNet-1k. With VARIANT, those of that one alone.
+    """
+    from keras_vit.variants import VARIANTS, get_variant
+    from keras_vit.weights.checkpoints import checkpoints
+
+    if variant:
+        get_variant(variant)
     for name, row in VARIANTS.items():
-        click.echo(
-            f"{name:<10s} {row.parameters:13,}  {row.patch_size:5d}  {row.hidden_size:5d}  {row.num_layers:6d}  "
-            f"{row.num_heads:5d}  {row.mlp_dim:5d}"
-        )
+        if variant in (None, name):
+            click.echo(f"{name}, {row.parameters:,} parameters")
+            for item in checkpoints(name):
+                accuracy = f"{item.top1:.2f} %, {item.published}" if item.top1 else ""
+                click.echo(f"  {item.name:<40s} {item.image_size:4d}  {item.trained_on:<26s} {accuracy}".rstrip())
 
 
 if __name__ == "__main__":

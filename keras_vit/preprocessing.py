@@ -1,29 +1,122 @@
-"""The pixel contract: a model reads RGB from -1 (black) to 1 (white).
+"""The pixel contract: what a model reads of a picture.
 
-One definition for tf.data, for exported graphs and for users. Source: the official `input_pipeline.py`.
+One definition for tf.data, for exported graphs and for users.
 """
+
+import dataclasses
 
 import keras
 import numpy as np
 
-SCALE, OFFSET = 1 / 127.5, -1.0
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """Describes how the pictures of a checkpoint were made from RGB pixels of 0 to 255.
+
+    The defaults are the official code's: from -1 (black) to 1 (white), the whole picture resized.
+
+    Args:
+        mean, std: of each colour, as parts of 255; subtracted and divided by.
+        interpolation: "bilinear" or "bicubic".
+        antialias: whether a picture that is made smaller is smoothed, as Pillow does and TensorFlow does not.
+        crop: part of the resized picture's side that is kept, from its middle; None keeps all.
+        keep_aspect: whether the shorter side is resized before the crop, or both sides on their own.
+
+    Raises:
+        ValueError: if mean and std are not of one length, a std is not above 0, or another value is unknown.
+
+    Source: the official `input_pipeline.py`.
+    """
+
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    interpolation: str = "bilinear"
+    antialias: bool = False
+    crop: float | None = None
+    keep_aspect: bool = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "mean", tuple(self.mean))  # lists come from JSON
+        object.__setattr__(self, "std", tuple(self.std))
+        fits = len(self.mean) == len(self.std) and all(value > 0 for value in self.std)
+        if (
+            not fits
+            or self.interpolation not in ("bilinear", "bicubic")
+            or not 0 < (1 if self.crop is None else self.crop) <= 1
+        ):
+            raise ValueError(
+                "Expected as many means as standard deviations above 0, interpolation 'bilinear' or 'bicubic', and a "
+                f"crop of None or above 0 to 1. Received: {self}"
+            )
+
+    @property
+    def scale(self):
+        """What pixels are multiplied by: a number, or one a colour where they differ."""
+        return _one_or_all(1 / (255 * value) for value in self.std)
+
+    @property
+    def offset(self):
+        """What is added then."""
+        return _one_or_all(-mean / std for mean, std in zip(self.mean, self.std))
+
+    @property
+    def words(self):
+        """What a client has to do to a pixel of 0 to 255, in words."""
+        if self.mean == self.std == (0.5,) * len(self.mean):
+            return "pixel / 127.5 - 1, from -1 to 1"
+        return f"(pixel / 255 - mean) / std, with mean {self.mean} and std {self.std}"
+
+    def for_channels(self, channels):
+        """Returns the contract for pictures of so many channels: other than RGB get the mean of the three."""
+        if channels == len(self.mean) or channels is None:
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return dataclasses.replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+    def resized(self, images, size):
+        """Returns pictures of (batch, rows, columns, channels) at a size, (rows, columns) in pixels."""
+        if tuple(images.shape[-3:-1]) == tuple(size):
+            return images
+        images = keras.ops.cast(images, "float32")
+        whole = [round(side / (self.crop or 1)) for side in size]
+        if self.crop and self.keep_aspect:
+            rows, columns = images.shape[-3:-1]
+            factor = max(whole[0] / rows, whole[1] / columns)
+            whole = [max(side, round(old * factor)) for side, old in zip(whole, (rows, columns))]
+        images = keras.ops.image.resize(images, whole, self.interpolation, antialias=self.antialias)
+        top, left = ((side - kept) // 2 for side, kept in zip(whole, size))
+        return images[..., top : top + size[0], left : left + size[1], :]
 
 
-def preprocess_input(images):
-    """Scales pixels from 0..255 to -1..1.
+def _one_or_all(values):
+    values = tuple(values)
+    return values[0] if len(set(values)) == 1 else values
+
+
+OFFICIAL = Pixels()
+
+
+def pixels_of(model):
+    """Returns the pixel contract of a model; the official code's where it says nothing."""
+    return getattr(model, "pixels", OFFICIAL)
+
+
+def preprocess_input(images, pixels=OFFICIAL):
+    """Scales pixels from 0..255 to -1..1, or as a checkpoint has it.
 
     Args:
         images: RGB pixels from 0 to 255 of any shape and number type: a NumPy array, a tensor of the backend, a
             Keras tensor, or a TensorFlow tensor inside tf.data on any backend.
+        pixels: the `Pixels` of a checkpoint; see `model.pixels`. The model's own `preprocess_input` resizes, too.
 
     Returns:
         The same shape in float32; a NumPy array for a NumPy array.
     """
     if isinstance(images, np.ndarray):
-        return images.astype("float32") * np.float32(SCALE) + np.float32(OFFSET)
-    return rescaling()(images)
+        return images.astype("float32") * np.float32(pixels.scale) + np.float32(pixels.offset)
+    return rescaling(pixels)(images)
 
 
-def rescaling(**kwargs):
+def rescaling(pixels=OFFICIAL, **kwargs):
     """Returns the same contract as a Keras layer, to build into a model."""
-    return keras.layers.Rescaling(SCALE, OFFSET, dtype="float32", **kwargs)
+    return keras.layers.Rescaling(pixels.scale, pixels.offset, dtype="float32", **kwargs)

@@ -10,7 +10,7 @@ import keras
 import keras_vit
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant
+from keras_vit.variants import ResNet, Variant
 
 RUN, METRICS, MODEL, LABELS, CHECKPOINT = "run.json", "metrics.json", "model.keras", "labels.txt", "checkpoint.npz"
 
@@ -62,7 +62,7 @@ def recipe_of(model_path):
         return None
     settings = _read_json(path)["recipe"]
     if isinstance(settings["variant"], dict):
-        settings["variant"] = Variant(**settings["variant"])
+        settings["variant"] = (ResNet if "units" in settings["variant"] else Variant)(**settings["variant"])
     return Recipe(**{**settings, "exports": tuple(settings["exports"])})
 
 

@@ -10,8 +10,10 @@ import keras_vit
 from keras_vit.analysis.attention import attention_rollout
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.export.card import export_row, write_card
-from keras_vit.preprocessing import preprocess_input
+from keras_vit.layers import TransformerBlock
+from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.report.page import Attention, Mistake, Report
+from keras_vit.variants import ResNet
 
 SHOWN = 12  # pictures of a kind in the report
 
@@ -22,7 +24,9 @@ def report(recipe, model, source, scores, history, agreements):
     right = np.flatnonzero(scores.predictions == scores.labels)
     worst, order = scores.mistakes[:SHOWN], _some_of_each(right, scores.labels)
     pictures = {i: read_pixels(source.test.pictures[i], model.input_shape[1:3]) for i in (*worst, *order)}
-    maps = attention_rollout(model, preprocess_input(np.stack([pictures[i] for i in order]))) if order else []
+    maps = []
+    if order and any(isinstance(layer, TransformerBlock) for layer in model.layers):  # a BiT has none
+        maps = attention_rollout(model, preprocess_input(np.stack([pictures[i] for i in order]), pixels_of(model)))
     return Report(
         title=f"{source.name}: a Vision Transformer for {len(names)} classes",
         summary={
@@ -64,12 +68,13 @@ def _some_of_each(indices, labels):
     return sorted(indices, key=rank.get)[:SHOWN]
 
 
-def card(path, recipe, source, metrics, agreements, takes):
+def card(path, recipe, model, source, metrics, agreements, takes):
     """Writes card.md of a run."""
     write_card(
         path,
         exports=agreements,
         takes=takes,
+        scaled=pixels_of(model).words,
         bad=metrics["bad_pictures"],
         title=source.name,
         variant=_words(recipe.variant),
@@ -90,5 +95,8 @@ def card(path, recipe, source, metrics, agreements, takes):
 def _words(variant):
     if isinstance(variant, str):
         return variant
+    if isinstance(variant, ResNet):
+        return f"a ResNet of {variant.units} units"
     sizes = (f"{variant.num_layers} layers", f"{variant.num_heads} heads", f"MLP {variant.mlp_dim}")
-    return f"patch {variant.patch_size}, width {variant.hidden_size}, {', '.join(sizes)}"
+    stem = f"ResNet of {variant.stem.units} units, " if variant.stem else ""
+    return f"{stem}patch {variant.patch_size}, width {variant.hidden_size}, {', '.join(sizes)}"

@@ -1,7 +1,7 @@
 """The architectures of the paper, a row each.
 
 To add a size, add a row to `VARIANTS` and a line to `builders.py`. Sizes: arXiv:2010.11929 table 1 and the official
-`configs/models.py`; Ti and S: arXiv:2106.10270; g and G: arXiv:2106.04560.
+`configs/models.py`; Ti and S: arXiv:2106.10270; g and G: arXiv:2106.04560; BiT: arXiv:1912.11370.
 """
 
 import dataclasses
@@ -11,23 +11,97 @@ POOLINGS = ("token", "gap", "map", "none")
 
 
 @dataclasses.dataclass(frozen=True)
+class Numerics:
+    """Describes what two files of one architecture can differ in: the form of the GELU and the epsilons.
+
+    The defaults are those of the official code for plain and hybrid Vision Transformers.
+
+    Args:
+        gelu: "tanh" (approximate) or "erf" (exact).
+        norm_epsilon: of the layer norms.
+        group_norm_epsilon: of the group norms.
+        conv_epsilon: of the weight standardization.
+        conv_epsilon_inside: whether it is added to the variance or to the standard deviation.
+    """
+
+    gelu: str = "tanh"
+    norm_epsilon: float = 1e-6
+    group_norm_epsilon: float = 1e-6
+    conv_epsilon: float = 1e-5
+    conv_epsilon_inside: bool = False
+
+    @property
+    def of_convolutions(self):
+        """The arguments of the layers `Stem` and `Bottleneck`."""
+        names = ("group_norm_epsilon", "conv_epsilon", "conv_epsilon_inside")
+        return {name: getattr(self, name) for name in names}
+
+
+OFFICIAL = Numerics()
+OFFICIAL_BIT = Numerics(group_norm_epsilon=1e-5, conv_epsilon=1e-10, conv_epsilon_inside=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNet:
+    """Describes a ResNet of bottleneck units: a BiT, or the stem of a hybrid.
+
+    The two compute in another order (see `keras_vit.layers.Bottleneck`), so a row is never both.
+
+    Args:
+        units: bottleneck units of each stage; none is the stem alone. The first unit of each stage but the first
+            halves the map.
+        widths: channels that each stage gives.
+        root_width: channels of the first convolution.
+        parameters: number of weights with 1,000 classes, where it is known.
+
+    Raises:
+        ValueError: if a size is not a positive whole number, a width not a multiple of 4 * 32 (a quarter of it is
+            normalized in 32 groups), the root's not of 32, or `units` and `widths` are not of one length.
+    """
+
+    units: tuple[int, ...]
+    widths: tuple[int, ...]
+    root_width: int = 64
+    parameters: int | None = dataclasses.field(default=None, compare=False)
+
+    def __post_init__(self):
+        # Lists come from JSON.
+        object.__setattr__(self, "units", tuple(self.units))
+        object.__setattr__(self, "widths", tuple(self.widths))
+        sizes = (*self.units, *self.widths, self.root_width)
+        fits = len(self.units) == len(self.widths) and all(map(_is_size, sizes)) and not self.root_width % 32
+        if not fits or any(width % 128 for width in self.widths):
+            raise ValueError(
+                "Expected as many widths as stages with units, positive whole numbers, the widths multiples of 128, "
+                f"root_width of 32. Received: units={self.units}, widths={self.widths}, root_width={self.root_width}"
+            )
+
+    @property
+    def stride(self):
+        """Pixels of the picture that one of the last map stands for, to either side."""
+        return 4 * 2 ** max(len(self.units) - 1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Variant:
     """Describes one Vision Transformer architecture.
 
     Args:
-        patch_size: side of a patch, in pixels.
+        patch_size: side of a patch, in pixels of the picture or, with a stem, of its last map.
         hidden_size: width of a token; a multiple of `num_heads`.
         num_layers: transformer blocks.
         num_heads: attention heads a block.
         mlp_dim: hidden width of a block's MLP.
+        stem: the `ResNet` whose map is cut into patches, in a hybrid; None cuts the picture.
         pooling: what the head reads: "token" (the class token), "gap" (the mean of the patch tokens), "map" (attention
             pooling) or "none" (every token). Only "token" has a class token.
+        distillation_token: whether DeiT's second token follows the class token; the head does not read it.
         dropout: the rate that the official configuration trains with.
         parameters: number of weights at 224 x 224 pixels with 1,000 classes, where it is known.
 
     Raises:
         ValueError: if a size is not a positive whole number, `hidden_size` is not a multiple of `num_heads`,
-            `pooling` is unknown, or `dropout` is outside [0, 1).
+            `pooling` is unknown, there is a distillation token without a class token, or `dropout` is outside [0, 1).
     """
 
     patch_size: int
@@ -35,7 +109,9 @@ class Variant:
     num_layers: int
     num_heads: int
     mlp_dim: int
+    stem: ResNet | None = None
     pooling: str = "token"
+    distillation_token: bool = False
     dropout: float = 0.0
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
@@ -52,13 +128,41 @@ class Variant:
             )
         if self.pooling not in POOLINGS:
             raise ValueError(f"Expected pooling to be one of {POOLINGS}. Received: pooling={self.pooling!r}")
+        if self.distillation_token and self.pooling != "token":
+            raise ValueError(
+                "Expected a distillation token only beside a class token. "
+                f"Received: distillation_token=True, pooling={self.pooling!r}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"Expected 0 <= dropout < 1. Received: dropout={self.dropout!r}")
+        if isinstance(self.stem, dict):  # as JSON holds it
+            object.__setattr__(self, "stem", ResNet(**self.stem))
+
+    @property
+    def stride(self):
+        """Pixels of the picture that a token stands for, to either side."""
+        return self.patch_size * (self.stem.stride if self.stem else 1)
+
+    def grid(self, rows, columns):
+        """Returns the (rows, columns) of patches of a picture of so many pixels."""
+        for _ in range(self.stem.stride.bit_length() - 1 if self.stem else 0):
+            rows, columns = -(-rows // 2), -(-columns // 2)  # padding makes an odd side whole
+        return rows // self.patch_size, columns // self.patch_size
 
 
 def _is_size(value):
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
+
+def _bit(units, factor=1, parameters=None):
+    """Returns the row of a ResNet whose widths double from stage to stage, times a factor."""
+    return ResNet(units, tuple(256 * factor * 2**stage for stage in range(len(units))), 64 * factor, parameters)
+
+
+# R50+/16 has no stage 4: its three units went to stage 3, which has six, so that the map keeps 14 x 14 pixels.
+_R50_16 = _bit((3, 4, 9))
+_R50_32 = _bit((3, 4, 6, 3))
+_R26 = _bit((2, 2, 2, 2))
 
 VARIANTS = {
     "ViT-Ti/16": Variant(16, 192, 12, 3, 768, parameters=5_717_416),
@@ -75,20 +179,40 @@ VARIANTS = {
     "ViT-H/14": Variant(14, 1280, 32, 16, 5120, dropout=0.1, parameters=632_045_800),
     "ViT-g/14": Variant(14, 1408, 40, 16, 6144, parameters=1_012_611_432),
     "ViT-G/14": Variant(14, 1664, 48, 16, 8192, parameters=1_844_440_680),
+    # Patches of 8 x 8 on the stem's map, whose stride is 4: a token is 32 pixels wide, whatever the name says.
+    "R+ViT-Ti/16": Variant(8, 192, 12, 3, 768, _bit(()), parameters=6_337_704),
+    "R26+ViT-S/32": Variant(1, 384, 12, 6, 1536, _R26, parameters=36_431_912),
+    "R26+ViT-B/32": Variant(1, 768, 12, 12, 3072, _R26, parameters=101_383_976),
+    "R50+ViT-B/16": Variant(1, 768, 12, 12, 3072, _R50_16, dropout=0.1, parameters=98_659_112),
+    # Of the paper, tables 5 and 6; there is no official configuration and no checkpoint.
+    "R50+ViT-B/32": Variant(1, 768, 12, 12, 3072, _R50_32, dropout=0.1, parameters=110_945_832),
+    "R50+ViT-L/16": Variant(1, 1024, 24, 16, 4096, _R50_16, dropout=0.1, parameters=316_483_624),
+    "R50+ViT-L/32": Variant(1, 1024, 24, 16, 4096, _R50_32, dropout=0.1, parameters=328_994_856),
+    "BiT-R50x1": _bit((3, 4, 6, 3), 1, 25_549_352),
+    "BiT-R50x2": _bit((3, 4, 6, 3), 2, 97_988_712),
+    "BiT-R50x3": _bit((3, 4, 6, 3), 3, 217_319_080),
+    "BiT-R101x1": _bit((3, 4, 23, 3), 1, 44_541_480),
+    "BiT-R101x3": _bit((3, 4, 23, 3), 3, 387_934_888),
+    "BiT-R152x1": _bit((3, 8, 36, 3), 1, 60_185_128),
+    "BiT-R152x2": _bit((3, 8, 36, 3), 2, 236_335_208),
+    "BiT-R152x4": _bit((3, 8, 36, 3), 4, 936_533_224),
+    # Of the paper, without a public file; it does not print the units, these are ResNet-200's.
+    "BiT-R200x3": _bit((3, 24, 36, 3), 3, 568_633_000),
 }
 
 
 def get_variant(variant):
-    """Returns the `Variant` of a name, or the `Variant` itself.
+    """Returns the row of a name, a `Variant` or a `ResNet`, or the row itself.
 
     Raises:
         ValueError: if there is no variant of that name; the nearest names are offered.
     """
-    if isinstance(variant, Variant):
+    if isinstance(variant, (Variant, ResNet)):
         return variant
     if isinstance(variant, str) and variant in VARIANTS:
         return VARIANTS[variant]
     near = difflib.get_close_matches(str(variant), VARIANTS, n=3, cutoff=0.4) or list(VARIANTS)
     raise ValueError(
-        f"Expected a Variant or the name of one. Received: variant={variant!r}. Nearest names: {', '.join(near)}"
+        "Expected a Variant, a ResNet or the name of one. "
+        f"Received: variant={variant!r}. Nearest names: {', '.join(near)}"
     )

@@ -16,7 +16,7 @@ from keras_vit.data.sources import Examples, open_source
 from keras_vit.evaluation.accuracy import evaluate as score
 from keras_vit.export.proof import check_targets
 from keras_vit.export.proof import export as prove_exports
-from keras_vit.preprocessing import preprocess_input
+from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.report.page import write_report
 from keras_vit.run_folder import CHECKPOINT, LABELS, METRICS, MODEL, RUN, describe, finished, load_classifier, recipe_of
 from keras_vit.run_pages import card, report
@@ -71,7 +71,7 @@ def fit(recipe, output):
     write_text(folder / "history.csv", _csv(history))
 
     size = model.input_shape[1:3]
-    scores = score(model, evaluation_batches(source.test, size))
+    scores = score(model, evaluation_batches(source.test, size, contract=pixels_of(model)))
     # All test pictures, but for those that would not fit into memory.
     pixels, labels = _read_some(source.test, size, max(1, MEMORY // (size[0] * size[1] * 3)))
     agreements = prove_exports(model, folder, recipe.exports, pixels, labels=labels, takes=TAKES)
@@ -84,7 +84,7 @@ def fit(recipe, output):
         "exports": [dataclasses.asdict(item) for item in agreements],
     }
     write_report(folder / "report.html", report(recipe, model, source, scores, history, agreements))
-    card(folder / "card.md", recipe, source, metrics, agreements, TAKES)
+    card(folder / "card.md", recipe, model, source, metrics, agreements, TAKES)
     # The metrics go last: a folder that has them is finished.
     write_text(folder / METRICS, json.dumps(metrics, indent=1))
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -114,7 +114,7 @@ def predict(model, pictures, top=5):
             faults.append(f"  {error}")
     if faults:
         raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
-    probabilities = classifier.model.predict(preprocess_input(np.stack(pixels)), verbose=0)
+    probabilities = classifier.model.predict(preprocess_input(np.stack(pixels), pixels_of(classifier.model)), verbose=0)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     return [[(classifier.class_names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best)]
 
@@ -135,7 +135,8 @@ def evaluate(model, data=None):
     """
     classifier = load_classifier(model)
     examples = _examples(classifier, data)
-    return score(classifier.model, evaluation_batches(examples, classifier.image_size)), classifier.class_names
+    batches = evaluation_batches(examples, classifier.image_size, contract=pixels_of(classifier.model))
+    return score(classifier.model, batches), classifier.class_names
 
 
 def export(model, targets, output=None, data=None, takes=TAKES):

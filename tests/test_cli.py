@@ -57,10 +57,22 @@ def test_the_choices_are_those_of_the_tables():
     assert tuple(INPUTS) == cli.INPUTS
 
 
-def test_list_shows_every_variant_with_its_parameters():
-    lines = keras_vit_command("list").output.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == list(VARIANTS)
-    assert [int(line.split()[1].replace(",", "")) for line in lines] == [row.parameters for row in VARIANTS.values()]
+def test_list_shows_every_variant_with_its_parameters_and_every_checkpoint():
+    lines = keras_vit_command("list").output.splitlines()
+    variants = [f"{name}, {row.parameters:,} parameters" for name, row in VARIANTS.items()]
+    assert [line for line in lines if not line.startswith(" ")] == variants
+    listed = [line.split() for line in lines if line.startswith(" ")]
+    rows = [row for name in VARIANTS for row in keras_vit.checkpoints(name)]
+    assert [(words[0], int(words[1])) for words in listed] == [(row.name, row.image_size) for row in rows]
+    assert len(rows) == len(keras_vit.checkpoints())
+    shown = next(line for line in lines if "vit_b16_augreg_in21k_in1k_384 " in line)
+    assert "86.01 %, timm results-imagenet.csv" in shown
+
+
+def test_list_shows_one_variant():
+    lines = keras_vit_command("list", "ViT-H/14").output.splitlines()
+    assert [line.split()[0] for line in lines] == ["ViT-H/14,", "vit_h14_in21k"]
+    assert "Nearest names: ViT-H/14" in refused("list", "ViT-H14")
 
 
 def test_fit_says_how_it_went_and_where_everything_lies(run):
@@ -141,7 +153,8 @@ def test_settings_that_cannot_work_are_refused_and_leave_nothing(tmp_path, setti
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_with_all_faults(tmp_path):
-    np.savez(tmp_path / "w.npz", cls=np.zeros((1, 1, 32), np.float32), other=np.zeros(3, np.float32))
+    block = "Transformer/encoderblock_0/MlpBlock_3/Dense_0/bias"
+    np.savez(tmp_path / "w.npz", **{"cls": np.zeros((1, 1, 32)), "other": np.zeros(3), block: np.zeros(5)})
     output = CliRunner().invoke(
         cli.main, ["fit", str(RECIPE), f"weights={tmp_path}/w.npz", "--output", f"{tmp_path}/run"]
     )

@@ -14,12 +14,13 @@ COMMANDS = re.findall(r"^    keras-vit (.+?)(?: +#.*)?$", README, re.M)
 
 
 @pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.S))
-def test_every_example_runs(example):
+def test_every_example_runs(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(example, {})
 
 
 def test_there_are_commands_to_test():
-    assert {command.split()[0] for command in COMMANDS} == {"check", "fit", "predict", "evaluate", "export"}
+    assert {command.split()[0] for command in COMMANDS} == {"check", "fit", "predict", "evaluate", "export", "list", "convert"}
 
 
 @pytest.mark.parametrize("words", [command.split() for command in COMMANDS])

@@ -1,13 +1,15 @@
 import dataclasses
 import inspect
+import json
+import re
 
 import pytest
 
 import keras_vit
-from keras_vit.variants import VARIANTS, Variant, get_variant
+from keras_vit.variants import VARIANTS, ResNet, Variant, get_variant
 
 # Parameters at 224 x 224 pixels with 1,000 classes. Source: the official models_test.py, and the sum by hand for S/8,
-# S/14, B/8, L/14, g and G.
+# S/14, B/8, L/14, g, G, R50+B/32, R50+L/16 and the BiTs.
 PARAMETERS = {
     "ViT-Ti/16": 5_717_416,
     "ViT-S/8": 22_055_272,
@@ -23,6 +25,22 @@ PARAMETERS = {
     "ViT-H/14": 632_045_800,
     "ViT-g/14": 1_012_611_432,
     "ViT-G/14": 1_844_440_680,
+    "R+ViT-Ti/16": 6_337_704,
+    "R26+ViT-S/32": 36_431_912,
+    "R26+ViT-B/32": 101_383_976,
+    "R50+ViT-B/16": 98_659_112,
+    "R50+ViT-B/32": 110_945_832,
+    "R50+ViT-L/16": 316_483_624,
+    "R50+ViT-L/32": 328_994_856,
+    "BiT-R50x1": 25_549_352,
+    "BiT-R50x2": 97_988_712,
+    "BiT-R50x3": 217_319_080,
+    "BiT-R101x1": 44_541_480,
+    "BiT-R101x3": 387_934_888,
+    "BiT-R152x1": 60_185_128,
+    "BiT-R152x2": 236_335_208,
+    "BiT-R152x4": 936_533_224,
+    "BiT-R200x3": 568_633_000,
 }
 
 # Counts without making a single weight: a stateless scope that never initialises leaves them open. In a Python of its
@@ -37,7 +55,8 @@ def peak():
 before, counts = peak(), {}
 with keras.StatelessScope(initialize_variables=False):
     for name in VARIANTS:
-        counts[name] = getattr(keras_vit, name.replace("-", "_").replace("/", ""))().count_params()
+        builder = name.replace("-", "_").replace("+", "_").replace("/", "")
+        counts[name] = getattr(keras_vit, builder)().count_params()
 print(json.dumps({"counts": counts, "growth": peak() / before}))
 """
 
@@ -57,7 +76,7 @@ def test_parameters(counted, name):
 
 
 def test_counting_made_no_weights(counted):
-    """All of them would be 16 GB."""
+    """All of them would be 29 GB."""
     assert counted["growth"] < 3
 
 
@@ -74,8 +93,9 @@ def test_parameters_of_other_sizes(arguments, parameters):
 
 
 def test_every_variant_has_a_builder_and_the_reverse():
-    variant_of = {name.replace("-", "_").replace("/", ""): name for name in VARIANTS}
-    assert {name for name in keras_vit.public.__all__ if name.startswith("ViT_")} == set(variant_of)
+    variant_of = {name.replace("-", "_").replace("+", "_").replace("/", ""): name for name in VARIANTS}
+    builders = {name for name in keras_vit.public.__all__ if re.match(r"(R\d*_)?ViT_|BiT_", name)}
+    assert builders == set(variant_of)
     for name, variant in variant_of.items():
         builder = getattr(keras_vit, name)
         assert builder.__name__ == name
@@ -89,10 +109,58 @@ def test_every_public_name_is_there_and_says_what_it_does():
 
 @pytest.mark.parametrize(
     "name, dropout",
-    [("ViT-B/16", 0.0), ("ViT-S/32", 0.0), ("ViT-L/16", 0.1), ("ViT-L/32", 0.0), ("ViT-H/14", 0.1)],
+    [
+        ("ViT-B/16", 0.0),
+        ("ViT-S/32", 0.0),
+        ("ViT-L/16", 0.1),
+        ("ViT-L/32", 0.0),
+        ("ViT-H/14", 0.1),
+        ("R50+ViT-B/16", 0.1),
+        ("R26+ViT-S/32", 0.0),
+        ("R50+ViT-L/32", 0.1),
+    ],
 )
 def test_dropout_of_the_official_configurations(name, dropout):
     assert VARIANTS[name].dropout == dropout
+
+
+# What the official code's convolutions and pools with padding SAME give.
+@pytest.mark.parametrize(
+    "name, sides, grid",
+    [
+        ("ViT-B/16", (224, 384), (14, 24)),
+        ("R+ViT-Ti/16", (224, 224), (7, 7)),
+        ("R+ViT-Ti/16", (250, 225), (7, 7)),
+        ("R50+ViT-B/16", (224, 384), (14, 24)),
+        ("R50+ViT-B/16", (225, 97), (15, 7)),
+        ("R50+ViT-L/32", (224, 193), (7, 7)),
+    ],
+)
+def test_the_grid_of_patches(name, sides, grid):
+    assert VARIANTS[name].grid(*sides) == grid
+
+
+@pytest.mark.parametrize("name, stride", [("ViT-S/14", 14), ("R+ViT-Ti/16", 32), ("R50+ViT-B/16", 16)])
+def test_the_pixels_a_token_stands_for(name, stride):
+    assert VARIANTS[name].stride == stride
+
+
+@pytest.mark.parametrize(
+    "units, widths, root", [((1,), (128, 128), 64), ((0,), (128,), 64), ((1,), (100,), 64), ((1,), (128,), 48)]
+)
+def test_resnets_that_cannot_be(units, widths, root):
+    with pytest.raises(ValueError, match=f"Received: units=.*root_width={root}"):
+        ResNet(units, widths, root)
+
+
+def test_a_row_comes_back_from_json():
+    row = VARIANTS["R50+ViT-B/16"]
+    assert Variant(**json.loads(json.dumps(dataclasses.asdict(row)))) == row
+
+
+def test_a_distillation_token_needs_a_class_token():
+    with pytest.raises(ValueError, match="distillation_token=True, pooling='gap'"):
+        Variant(8, 32, 1, 4, 48, pooling="gap", distillation_token=True)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +174,7 @@ def test_an_unknown_name_raises_and_offers_the_nearest(name, nearest):
 
 @pytest.mark.parametrize("value", [None, 1.5, "", "qqq"])
 def test_what_is_near_to_nothing_lists_all(value):
-    with pytest.raises(ValueError, match="ViT-Ti/16.*ViT-G/14"):
+    with pytest.raises(ValueError, match="ViT-Ti/16.*ViT-G/14.*BiT-R200x3"):
         get_variant(value)
 
 

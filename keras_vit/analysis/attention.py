@@ -46,6 +46,6 @@ def attention_rollout(model, images):
         flow = mixed if flow is None else mixed @ flow
     patches = next(layer for layer in model.layers if isinstance(layer, Patches))
     rows, columns = (side // patches.patch_size for side in patches.input.shape[1:3])
-    class_tokens = flow.shape[-1] - rows * columns
-    read = flow[:, 0, 1:] if class_tokens else flow.mean(axis=1)
+    extra_tokens = flow.shape[-1] - rows * columns
+    read = flow[:, 0, extra_tokens:] if extra_tokens else flow.mean(axis=1)
     return read.reshape(-1, rows, columns)

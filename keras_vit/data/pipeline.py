@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_vit.data.augmentation import augment
 from keras_vit.data.decode import decode
-from keras_vit.preprocessing import preprocess_input
+from keras_vit.preprocessing import OFFICIAL, preprocess_input
 
 # Pictures that fit into this much memory are decoded once and kept.
 MEMORY = 2**30
@@ -41,7 +41,18 @@ def read_all(pictures, image_size):
     return out
 
 
-def training_batches(examples, image_size, num_classes, *, batch_size, steps, first_step=0, seed=0, augmentation=None):
+def training_batches(
+    examples,
+    image_size,
+    num_classes,
+    *,
+    batch_size,
+    steps,
+    first_step=0,
+    seed=0,
+    augmentation=None,
+    contract=OFFICIAL,
+):
     """Returns a dataset of training batches, (pictures (batch, rows, columns, 3) from -1 to 1, one-hot labels).
 
     The stream has no epochs of its own: it goes through the examples again and again, each time in another order, and
@@ -70,17 +81,19 @@ def training_batches(examples, image_size, num_classes, *, batch_size, steps, fi
         images = pixels(order)
         if augmentation is not None:
             images = augment(tf.cast(images, tf.float32), augmentation, seed=tf.stack([seed + 2**31, step]))
-        return preprocess_input(images), tf.one_hot(tf.gather(labels, order), num_classes)
+        return preprocess_input(images, contract), tf.one_hot(tf.gather(labels, order), num_classes)
 
     steps = tf.data.Dataset.range(first_step, steps)
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(examples, image_size, batch_size=64):
-    """Returns a dataset of (pictures from -1 to 1, labels), every example once and in order."""
+def evaluation_batches(examples, image_size, batch_size=64, contract=OFFICIAL):
+    """Returns a dataset of (pictures scaled by a `Pixels` contract, labels), every example once and in order."""
     pixels = _pixel_source(examples.pictures, image_size)
     data = tf.data.Dataset.from_tensor_slices((np.arange(len(examples.labels)), examples.labels)).batch(batch_size)
-    data = data.map(lambda i, label: (preprocess_input(pixels(i)), label), num_parallel_calls=tf.data.AUTOTUNE)
+    data = data.map(
+        lambda i, label: (preprocess_input(pixels(i), contract), label), num_parallel_calls=tf.data.AUTOTUNE
+    )
     return data.prefetch(tf.data.AUTOTUNE)
 
 

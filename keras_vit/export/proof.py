@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_vit.atomic import written_aside
 from keras_vit.export.targets import TARGETS, with_pixels
-from keras_vit.preprocessing import preprocess_input
+from keras_vit.preprocessing import pixels_of, preprocess_input
 
 logger = logging.getLogger("keras_vit")
 
@@ -61,10 +61,11 @@ def export(model, folder, targets, pixels, *, labels=None, takes="uint8"):
     """
     check_targets(targets)
     folder = pathlib.Path(folder)
+    contract = pixels_of(model)
     batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
-    expected = np.concatenate([model.predict_on_batch(preprocess_input(batch)) for batch in batches])
+    expected = np.concatenate([model.predict_on_batch(preprocess_input(batch, contract)) for batch in batches])
     serving = with_pixels(model, takes)
-    entries = preprocess_input(pixels) if takes == "scaled" else pixels.astype(takes, copy=False)
+    entries = preprocess_input(pixels, contract) if takes == "scaled" else pixels.astype(takes, copy=False)
     agreements = []
     for name in targets:
         target = TARGETS[name]

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.preprocessing import rescaling
+from keras_vit.preprocessing import pixels_of, rescaling
 
 INPUTS = {
     "uint8": "RGB pixels, whole numbers from 0 to 255",
     "float32": "RGB pixels, numbers from 0 to 255",
-    "scaled": "RGB pixels scaled to -1 to 1 by the client: pixel / 127.5 - 1",
+    "scaled": "RGB pixels scaled by the client",
 }
 
 
@@ -25,7 +25,9 @@ def with_pixels(model, takes):
     if takes not in INPUTS:
         raise ValueError(f"Expected the input to be one of {tuple(INPUTS)}. Received: {takes!r}")
     images = keras.Input(model.input_shape[1:], dtype="uint8" if takes == "uint8" else "float32", name="images")
-    return keras.Model(images, model(images if takes == "scaled" else rescaling()(images)), name=model.name)
+    return keras.Model(
+        images, model(images if takes == "scaled" else rescaling(pixels_of(model))(images)), name=model.name
+    )
 
 
 def _signature(model, batch):

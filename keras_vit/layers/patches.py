@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_vit.layers.initial import initial
+
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class Patches(keras.layers.Layer):
@@ -13,16 +15,20 @@ class Patches(keras.layers.Layer):
 
     Args:
         patch_size: side of a patch, in pixels.
+        drop_remainder: whether rows and columns that fill no patch are left out, at the bottom and on the right, as
+            the official code does; otherwise they are refused.
 
     Raises:
-        ValueError: at build time, if a side of the picture is open or not a multiple of `patch_size`.
+        ValueError: at build time, if a side of the picture is open, smaller than a patch or, without
+            `drop_remainder`, not a multiple of `patch_size`.
 
     Source: arXiv:2010.11929, section 3.1.
     """
 
-    def __init__(self, patch_size, **kwargs):
+    def __init__(self, patch_size, drop_remainder=False, **kwargs):
         super().__init__(**kwargs)
         self.patch_size = patch_size
+        self.drop_remainder = drop_remainder
 
     def build(self, input_shape):
         p = self.patch_size
@@ -31,7 +37,7 @@ class Patches(keras.layers.Layer):
                 "Expected pictures of known size, (batch, rows, columns, channels): every position has a weight. "
                 f"Received: input_shape={tuple(input_shape[1:])}"
             )
-        if any(side < p or side % p for side in input_shape[1:3]):
+        if any(side < p or (side % p and not self.drop_remainder) for side in input_shape[1:3]):
             below, above = (
                 tuple(max(p, (side // p + up * (side % p > 0)) * p) for side in input_shape[1:3]) for up in (0, 1)
             )
@@ -43,7 +49,10 @@ class Patches(keras.layers.Layer):
 
     def call(self, images):
         p = self.patch_size
-        rows, columns, channels = images.shape[1:]
+        channels = images.shape[3]
+        rows, columns = (side // p * p for side in images.shape[1:3])
+        if (rows, columns) != tuple(images.shape[1:3]):
+            images = images[:, :rows, :columns]
         # Two reshapes around one 4-D transpose: GPU delegates of phones refuse tensors above 4-D.
         x = ops.reshape(
             images, (-1, p, columns // p, p * channels)
@@ -62,7 +71,7 @@ class PatchEncoder(keras.layers.Layer):
     """Turns flat patches into the tokens the transformer reads.
 
     Each patch is projected to `hidden_size` numbers, a learned class token is put in front, and a learned
-    position is added to every token, the class token's too.
+    position is added to every token, the class token's too. DeiT has a second token of that kind.
 
     Input:  (batch, patches, patch_size * patch_size * channels), any float
     Output: (batch, patches + 1, hidden_size), token 0 the class token; (batch, patches, hidden_size) without it
@@ -71,6 +80,8 @@ class PatchEncoder(keras.layers.Layer):
         hidden_size: width of a token; 768 for ViT-B.
         class_token: whether there is a class token.
         dropout: rate of the dropout that follows the positions.
+        distillation_token: whether DeiT's second token follows the class token.
+        position_resize: how these positions were resized, where they were; for the record.
 
     Raises:
         ValueError: at build time, if the number of patches is open: the position table has a row per token.
@@ -79,14 +90,23 @@ class PatchEncoder(keras.layers.Layer):
     kernel (p, p, channels, hidden_size), flattened, is this layer's.
     """
 
-    def __init__(self, hidden_size, class_token=True, dropout=0.0, **kwargs):
+    def __init__(
+        self, hidden_size, class_token=True, dropout=0.0, distillation_token=False, position_resize=None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.hidden_size = hidden_size
         self.has_class_token = class_token
+        self.has_distillation_token = distillation_token
+        self.position_resize = position_resize
         self.projection = keras.layers.Dense(
-            hidden_size, kernel_initializer="lecun_normal", name="projection", dtype=self.dtype_policy
+            hidden_size, kernel_initializer=initial("lecun_normal"), name="projection", dtype=self.dtype_policy
         )
         self.dropout = keras.layers.Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+
+    @property
+    def extra_tokens(self):
+        """Number of tokens in front of those of the patches."""
+        return int(self.has_class_token) + int(self.has_distillation_token)
 
     def build(self, input_shape):
         if len(input_shape) != 3 or input_shape[1] is None:
@@ -97,18 +117,47 @@ class PatchEncoder(keras.layers.Layer):
         self.projection.build(input_shape)
         if self.has_class_token:
             self.class_token = self.add_weight(name="class_token", shape=(1, 1, self.hidden_size), initializer="zeros")
+        if self.has_distillation_token:
+            self.distillation_token = self.add_weight(
+                name="distillation_token", shape=(1, 1, self.hidden_size), initializer="zeros"
+            )
         self.position_embedding = self.add_weight(
             name="position_embedding",
-            shape=(1, input_shape[1] + self.has_class_token, self.hidden_size),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            shape=(1, input_shape[1] + self.extra_tokens, self.hidden_size),
+            initializer=initial(keras.initializers.RandomNormal(stddev=0.02)),
         )
 
     def call(self, patches, training=None):
         x = self.projection(patches)
-        if self.has_class_token:
-            token = ops.broadcast_to(self.class_token, (ops.shape(x)[0], 1, self.hidden_size))
-            x = ops.concatenate([token, x], axis=1)
+        extra = [self.class_token] if self.has_class_token else []
+        extra += [self.distillation_token] if self.has_distillation_token else []
+        if extra:
+            one = (ops.shape(x)[0], 1, self.hidden_size)
+            x = ops.concatenate([*(ops.broadcast_to(token, one) for token in extra), x], axis=1)
         return self.dropout(x + self.position_embedding, training=training)
 
     def compute_output_shape(self, input_shape):
-        return input_shape[0], input_shape[1] + self.has_class_token, self.hidden_size
+        return input_shape[0], input_shape[1] + self.extra_tokens, self.hidden_size
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class TokenMap(keras.layers.Layer):
+    """Lays the tokens of the patches out as their grid again, and leaves those in front of them away.
+
+    Input:  (batch, tokens, hidden_size)
+    Output: (batch, rows, columns, hidden_size)
+
+    Args:
+        grid: (rows, columns) of patches.
+    """
+
+    def __init__(self, grid, **kwargs):
+        super().__init__(**kwargs)
+        self.grid = tuple(grid)
+
+    def call(self, tokens):
+        rows, columns = self.grid
+        return ops.reshape(tokens[:, -rows * columns :], (-1, rows, columns, tokens.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], *self.grid, input_shape[-1]

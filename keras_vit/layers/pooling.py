@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_vit.layers.transformer import EPSILON, MLP, Attention
+from keras_vit.layers.transformer import MLP, Attention
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -33,15 +33,16 @@ class AttentionPooling(keras.layers.Layer):
         num_heads: attention heads.
         mlp_dim: hidden width of the MLP.
         gelu: "tanh" or "erf".
+        norm_epsilon: keeps the norm from dividing by 0.
 
     Source: the multi-head attention pooling (MAP) head of arXiv:2106.04560, as in big_vision: no residual around
     the attention and no norm at the end.
     """
 
-    def __init__(self, num_heads, mlp_dim, gelu="tanh", **kwargs):
+    def __init__(self, num_heads, mlp_dim, gelu="tanh", norm_epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         self.attention = Attention(num_heads, name="attention", dtype=self.dtype_policy)
-        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm", dtype=self.dtype_policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="norm", dtype=self.dtype_policy)
         self.mlp = MLP(mlp_dim, gelu=gelu, name="mlp", dtype=self.dtype_policy)
 
     def build(self, input_shape):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_vit.builders import build
 from keras_vit.data.augmentation import Augmentation
 from keras_vit.data.pipeline import evaluation_batches, training_batches
+from keras_vit.preprocessing import pixels_of
 from keras_vit.training.progress import Progress
 
 # Kernels alone decay, as in the official code.
@@ -71,10 +72,11 @@ def fit(model, recipe, source, checkpoint):
         first_step=first_epoch * steps_per_epoch,
         seed=recipe.seed,
         augmentation=Augmentation(recipe.rotate, recipe.shift, recipe.zoom, recipe.shear, recipe.flip),
+        contract=pixels_of(model),
     )
     validation = None
     if len(source.validation.labels):
-        validation = evaluation_batches(source.validation, size)
+        validation = evaluation_batches(source.validation, size, contract=pixels_of(model))
         validation = validation.map(lambda images, labels: (images, tf.one_hot(labels, num_classes)))
     trained.fit(
         batches,

@@ -8,7 +8,7 @@ import math
 import types
 import typing
 
-from keras_vit.variants import Variant
+from keras_vit.variants import ResNet, Variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Recipe:
 
     Args:
         data: "digits" (embedded), or a folder of class folders.
-        variant: name of an architecture, such as "ViT-S/16", or a `Variant`.
+        variant: name of an architecture, such as "ViT-S/16", or a `Variant` or `ResNet`.
         image_size: side of the pictures that enter the model, pixels.
-        weights: checkpoint to start from, a path; None to start from nothing.
+        weights: checkpoint to start from, as in `keras_vit.build`; None to start from nothing.
         pooling: what the head reads; None is the variant's own.
-        gelu: "tanh" or "erf".
+        gelu: "tanh" or "erf"; None is the checkpoint's own, or "tanh".
         dropout: rate after each dense layer and after the positions.
         stochastic_depth: rate of dropped branches in the last block.
         epochs: passes over the training pictures.
@@ -48,11 +48,11 @@ class Recipe:
     """
 
     data: str
-    variant: str | Variant
+    variant: str | Variant | ResNet
     image_size: int
     weights: str | None = None
     pooling: str | None = None
-    gelu: str = "tanh"
+    gelu: str | None = None
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     epochs: int = 10
@@ -106,7 +106,7 @@ RANGES = (
         lambda value: 0 <= value < 1,
     ),
     (("on_bad_image",), "'error' or 'skip'", lambda value: value in ("error", "skip")),
-    (("gelu",), "'tanh' or 'erf'", lambda value: value in ("tanh", "erf")),
+    (("gelu",), "None, 'tanh' or 'erf'", lambda value: value in (None, "tanh", "erf")),
 )
 
 

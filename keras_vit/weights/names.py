@@ -1,86 +1,241 @@
-"""The one name table: a row per weight of ours, a column per source of files.
+"""The one name table: a row per layer of ours, a column per source of files.
 
-A cell is a name, or a name and a `Layout` where the same numbers lie in another shape there. A name without a layout
-means equal shape. "{i}" is the number of the block; ours has two digits, so that sorted is in order.
+A row's kind (`arrangements.KINDS`) says which weights the layer has, what their names end in, and how their numbers
+lie. In a name, "{i}" is the number of the block, "{s}" and "{u}" those of the stage and of the unit in it, "{s0}" and
+"{u0}" the same from 0; ours have two digits where there can be as many, so that sorted is in order.
 """
 
-from typing import NamedTuple
+import re
 
+from keras_vit.weights.arrangements import KINDS, Cell
 
-class Layout(NamedTuple):
-    """Describes an array of a file by the shape of ours.
-
-    Args:
-        shape: from our shape and the variant, the shape in the file.
-        to_ours: from the file's array and our shape, our array.
-    """
-
-    shape: callable
-    to_ours: callable
-
-
-def _reshape(array, shape):
-    return array.reshape(shape)
-
-
-def _conv_kernel(ours, variant):
-    values, width = ours
-    p = variant.patch_size
-    return p, p, values // p**2, width
-
-
-def _heads(width, variant):
-    return variant.num_heads, width // variant.num_heads
-
-
-CONV = Layout(_conv_kernel, _reshape)
-TO_HEADS = Layout(lambda ours, variant: (ours[0], *_heads(ours[1], variant)), _reshape)
-FROM_HEADS = Layout(lambda ours, variant: (*_heads(ours[0], variant), ours[1]), _reshape)
-HEADS_BIAS = Layout(lambda ours, variant: _heads(ours[0], variant), _reshape)
+FAMILIES = {
+    "npz": "flax",
+    "big_vision": "flax",
+    "bit": "keras",
+    "hf": "torch",
+    "hf_bit": "torch",
+    "timm": "torch",
+    "timm_bit": "torch",
+}
 
 _BLOCK = "Transformer/encoderblock_{i}/"
-_ATTENTION = _BLOCK + "MultiHeadDotProductAttention_1/"
+_HEADS = {"npz": _BLOCK + "MultiHeadDotProductAttention_1/", "big_vision": _BLOCK + "MultiHeadDotProductAttention_0/"}
+_MAP = "MAPHead_0/"
+_HF, _HF_HEADS, _TIMM = "encoder.layer.{i}.", "encoder.layer.{i}.attention.attention.", "blocks.{i}."
+# Behind "@", the third of the rows.
+_QKV = _TIMM + "attn.qkv@"
 
-#                                   ours: {source: cell}
-NAMES = {
-    "encoder/class_token": {"npz": "cls"},
-    "encoder/position_embedding": {"npz": "Transformer/posembed_input/pos_embedding"},
-    "encoder/projection/kernel": {"npz": ("embedding/kernel", CONV)},
-    "encoder/projection/bias": {"npz": "embedding/bias"},
-    "block_{i:02d}/attention_norm/gamma": {"npz": _BLOCK + "LayerNorm_0/scale"},
-    "block_{i:02d}/attention_norm/beta": {"npz": _BLOCK + "LayerNorm_0/bias"},
-    "block_{i:02d}/attention/query/kernel": {"npz": (_ATTENTION + "query/kernel", TO_HEADS)},
-    "block_{i:02d}/attention/query/bias": {"npz": (_ATTENTION + "query/bias", HEADS_BIAS)},
-    "block_{i:02d}/attention/key/kernel": {"npz": (_ATTENTION + "key/kernel", TO_HEADS)},
-    "block_{i:02d}/attention/key/bias": {"npz": (_ATTENTION + "key/bias", HEADS_BIAS)},
-    "block_{i:02d}/attention/value/kernel": {"npz": (_ATTENTION + "value/kernel", TO_HEADS)},
-    "block_{i:02d}/attention/value/bias": {"npz": (_ATTENTION + "value/bias", HEADS_BIAS)},
-    "block_{i:02d}/attention/out/kernel": {"npz": (_ATTENTION + "out/kernel", FROM_HEADS)},
-    "block_{i:02d}/attention/out/bias": {"npz": _ATTENTION + "out/bias"},
+# ours: (kind, {source: name}); a source that is not named has no such layer.
+TRANSFORMER = {
+    "encoder/class_token": (
+        "array",
+        {"npz": "cls", "big_vision": "cls", "hf": "embeddings.cls_token", "timm": "cls_token"},
+    ),
+    "encoder/distillation_token": ("array", {"hf": "embeddings.distillation_token"}),
+    "encoder/position_embedding": (
+        "array",
+        {
+            "npz": "Transformer/posembed_input/pos_embedding",
+            "hf": "embeddings.position_embeddings",
+            "timm": "pos_embed",
+        },
+    ),
+    "encoder/projection": (
+        "patches",
+        {
+            "npz": "embedding",
+            "big_vision": "embedding",
+            "hf": "embeddings.patch_embeddings.projection",
+            "timm": "patch_embed.proj",
+        },
+    ),
+    "block_{i:02d}/attention_norm": (
+        "norm",
+        {
+            "npz": _BLOCK + "LayerNorm_0",
+            "big_vision": _BLOCK + "LayerNorm_0",
+            "hf": _HF + "layernorm_before",
+            "timm": _TIMM + "norm1",
+        },
+    ),
+    **{
+        f"block_{{i:02d}}/attention/{name}": (
+            "to heads",
+            {source: heads + name for source, heads in _HEADS.items()}
+            | {"hf": _HF_HEADS + name, "timm": f"{_QKV}{part}"},
+        )
+        for part, name in enumerate(("query", "key", "value"))
+    },
+    "block_{i:02d}/attention/out": (
+        "from heads",
+        {source: heads + "out" for source, heads in _HEADS.items()}
+        | {"hf": _HF + "attention.output.dense", "timm": _TIMM + "attn.proj"},
+    ),
     # The official numbers run over all modules of a block: norm 0, attention 1, norm 2, MLP 3.
-    "block_{i:02d}/mlp_norm/gamma": {"npz": _BLOCK + "LayerNorm_2/scale"},
-    "block_{i:02d}/mlp_norm/beta": {"npz": _BLOCK + "LayerNorm_2/bias"},
-    "block_{i:02d}/mlp/hidden/kernel": {"npz": _BLOCK + "MlpBlock_3/Dense_0/kernel"},
-    "block_{i:02d}/mlp/hidden/bias": {"npz": _BLOCK + "MlpBlock_3/Dense_0/bias"},
-    "block_{i:02d}/mlp/out/kernel": {"npz": _BLOCK + "MlpBlock_3/Dense_1/kernel"},
-    "block_{i:02d}/mlp/out/bias": {"npz": _BLOCK + "MlpBlock_3/Dense_1/bias"},
-    "norm/gamma": {"npz": "Transformer/encoder_norm/scale"},
-    "norm/beta": {"npz": "Transformer/encoder_norm/bias"},
-    "pre_logits/kernel": {"npz": "pre_logits/kernel"},
-    "pre_logits/bias": {"npz": "pre_logits/bias"},
-    "head/kernel": {"npz": "head/kernel"},
-    "head/bias": {"npz": "head/bias"},
+    "block_{i:02d}/mlp_norm": (
+        "norm",
+        {
+            "npz": _BLOCK + "LayerNorm_2",
+            "big_vision": _BLOCK + "LayerNorm_1",
+            "hf": _HF + "layernorm_after",
+            "timm": _TIMM + "norm2",
+        },
+    ),
+    "block_{i:02d}/mlp/hidden": (
+        "dense",
+        {
+            "npz": _BLOCK + "MlpBlock_3/Dense_0",
+            "big_vision": _BLOCK + "MlpBlock_0/Dense_0",
+            "hf": _HF + "intermediate.dense",
+            "timm": _TIMM + "mlp.fc1",
+        },
+    ),
+    "block_{i:02d}/mlp/out": (
+        "dense",
+        {
+            "npz": _BLOCK + "MlpBlock_3/Dense_1",
+            "big_vision": _BLOCK + "MlpBlock_0/Dense_1",
+            "hf": _HF + "output.dense",
+            "timm": _TIMM + "mlp.fc2",
+        },
+    ),
+    "norm": (
+        "norm",
+        {
+            "npz": "Transformer/encoder_norm",
+            "big_vision": "Transformer/encoder_norm",
+            "hf": "layernorm",
+            "timm": "norm",
+        },
+    ),
+    "pooling/probe": ("array", {"big_vision": _MAP + "probe"}),
+    **{
+        f"pooling/attention/{name}": (kind, {"big_vision": f"{_MAP}MultiHeadDotProductAttention_0/{name}"})
+        for name, kind in (
+            ("query", "to heads"),
+            ("key", "to heads"),
+            ("value", "to heads"),
+            ("out", "from heads"),
+        )
+    },
+    "pooling/norm": ("norm", {"big_vision": _MAP + "LayerNorm_0"}),
+    "pooling/mlp/hidden": ("dense", {"big_vision": _MAP + "MlpBlock_0/Dense_0"}),
+    "pooling/mlp/out": ("dense", {"big_vision": _MAP + "MlpBlock_0/Dense_1"}),
+    "pre_logits": (
+        "dense",
+        {"npz": "pre_logits", "big_vision": "pre_logits", "hf": "pooler.dense", "timm": "pre_logits.fc"},
+    ),
+    "head": ("dense", {"npz": "head", "big_vision": "head", "hf": "classifier", "timm": "head"}),
+}
+# The only layer of two kinds: big_vision's positions lack the row of the class token.
+BIG_VISION_POSITIONS = {"encoder/position_embedding": ("positions", {"big_vision": "pos_embedding"})}
+
+# "{backbone}" is in front of a hybrid's stem; timm leaves "stem." out where the stem is all there is.
+_UNIT = {
+    "npz": "block{s}/unit{u}/",
+    "bit": "resnet/block{s}/unit{u:02d}/",
+    "hf": "{backbone}encoder.stages.{s0}.layers.{u0}.",
+    "timm": "{backbone}stages.{s0}.blocks.{u0}.",
 }
 
 
-def source_cells(source, num_layers):
-    """Returns {our path: (name in the file, Layout or None)} for a source and a number of blocks."""
+def _unit(**names):
+    return {source: _UNIT[source] + name for source, name in names.items()}
+
+
+RESNET = {
+    "stem/conv": (
+        "conv",
+        {
+            "npz": "conv_root",
+            "bit": "resnet/root_block/standardized_conv2d",
+            "hf": "{backbone}embedder.convolution",
+            "timm": "{backbone}{stem}conv",
+        },
+    ),
+    "stem/norm": (
+        "group norm",
+        {"npz": "gn_root", "hf": "{backbone}embedder.norm", "timm": "{backbone}{stem}norm"},
+    ),
+    **{
+        row: entry
+        for number, letter in ((1, "a"), (2, "b"), (3, "c"))
+        for row, entry in {
+            f"stage{{s}}_unit{{u:02d}}/conv{number}": (
+                "conv",
+                _unit(
+                    npz=f"conv{number}", bit=f"{letter}/standardized_conv2d", hf=f"conv{number}", timm=f"conv{number}"
+                ),
+            ),
+            f"stage{{s}}_unit{{u:02d}}/norm{number}": (
+                "group norm",
+                _unit(npz=f"gn{number}", bit=f"{letter}/group_norm", hf=f"norm{number}", timm=f"norm{number}"),
+            ),
+        }.items()
+    },
+    "stage{s}_unit{u:02d}/shortcut": (
+        "conv",
+        _unit(npz="conv_proj", bit="a/proj/standardized_conv2d", hf="downsample.conv", timm="downsample.conv"),
+    ),
+    "stage{s}_unit{u:02d}/shortcut_norm": (
+        "group norm",
+        _unit(npz="gn_proj", hf="downsample.norm", timm="downsample.norm"),
+    ),
+}
+BIT = {
+    "norm": ("group norm", {"bit": "resnet/group_norm", "hf": "norm", "timm": "norm"}),
+    "head": ("pointwise", {"bit": "resnet/head/conv2d", "timm": "head.fc"}),
+}
+HF_BIT = {"head": ("dense", {"hf": "classifier.1"})}
+
+# source: (the tables that hold its rows, the column of theirs that is its own, what stands for "{backbone}")
+SOURCES = {
+    "npz": ((TRANSFORMER, RESNET), "npz", ""),
+    "big_vision": ((TRANSFORMER, BIG_VISION_POSITIONS), "big_vision", ""),
+    "bit": ((RESNET, BIT), "bit", ""),
+    "hf": ((TRANSFORMER, RESNET), "hf", "embeddings.patch_embeddings.backbone.bit."),
+    "hf_bit": ((RESNET, BIT, HF_BIT), "hf", ""),
+    "timm": ((TRANSFORMER, RESNET), "timm", "patch_embed.backbone."),
+    "timm_bit": ((RESNET, BIT), "timm", ""),
+}
+
+
+def source_cells(source, num_layers=0, units=()):
+    """Returns {our path: Cell} of a source, for so many blocks and units a stage."""
+    tables, column, backbone = SOURCES[source]
     cells = {}
-    for ours, columns in NAMES.items():
-        if source not in columns:
+    for ours, (kind, names) in (row for table in tables for row in table.items()):
+        if column not in names:
             continue
-        cell = columns[source]
-        name, layout = (cell, None) if isinstance(cell, str) else cell
-        for i in range(num_layers) if "{i" in ours else (0,):
-            cells[ours.format(i=i)] = name.format(i=i), layout
+        for place in _places(ours, num_layers, units):
+            name, _, part = names[column].partition("@")
+            name = name.format(**place, backbone=backbone, stem="stem." if units else "")
+            for weight, ends in KINDS[kind].items():
+                end, arrangement = ends[FAMILIES[source]]
+                cells[ours.format(**place) + weight] = Cell(name + end, arrangement, int(part) if part else None)
     return cells
+
+
+def _places(ours, num_layers, units):
+    """Yields the numbers that a row stands for."""
+    if "{i" in ours:
+        yield from ({"i": i} for i in range(num_layers))
+    elif "{s" in ours:
+        for s, count in enumerate(units, 1):
+            yield from ({"s": s, "u": u, "s0": s - 1, "u0": u - 1} for u in range(1, count + 1))
+    else:
+        yield {}
+
+
+def found_places(source, ours, names):
+    """Returns where a row of the table is found among a file's names, as {"i": 3} or {"s": 1, "u": 2}, from 0."""
+    tables, column, backbone = SOURCES[source]
+    name = next((table[ours][1].get(column) for table in tables if ours in table), None)
+    if name is None:
+        return []
+    name = re.escape(name.partition("@")[0].replace("{backbone}", backbone))
+    pattern = re.compile(re.sub(r"\\{([a-z])(0?)(?::02d)?\\}", r"(?P<\1>\\d+)", name))
+    first = 0 if "0\\}" in name or "{i" in ours else 1
+    matches = (pattern.match(one) for one in names)
+    return [{key: int(number) - first for key, number in match.groupdict().items()} for match in matches if match]

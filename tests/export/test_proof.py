@@ -145,7 +145,7 @@ def test_the_card_says_what_the_file_takes_and_how_well(tmp_path):
     facts = dict.fromkeys(
         ("title", "variant", "parameters", "num_classes", "class_names", "data", "version", "rows", "columns"), "x"
     )
-    facts |= dict.fromkeys(("accuracy", "seed", "machine", "train", "validation", "test"), "y")
+    facts |= dict.fromkeys(("accuracy", "seed", "machine", "scaled", "train", "validation", "test"), "y")
     row = proof.Agreement("m.tflite", 1_500_000, 360, 0.0123, 0.995, 1.0, 0.98, 1.5)
     write_card(tmp_path / "card.md", exports=[row], takes="uint8", bad=3, **facts)
     text = (tmp_path / "card.md").read_text()

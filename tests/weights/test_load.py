@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit import builders
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_missing_unused_and_misfitting_arrays_stand_in_one_message_by_name(oracl
 
 
 @pytest.mark.parametrize("fault", ["missing", "unused", "misfit", "nan"])
-def test_a_load_that_fails_leaves_the_model_as_it_was(oracle, save, build, variant, fault):
+def test_a_load_that_fails_leaves_the_model_as_it_was(oracle, save, build, fault):
     model = build()
     before = values(model)
     arrays = oracle.checkpoint()
@@ -128,7 +127,7 @@ def test_a_load_that_fails_leaves_the_model_as_it_was(oracle, save, build, varia
     else:
         arrays["head/bias"][-1] = np.nan  # found only when the array is read
     with pytest.raises(ValueError, match="head/bias|extra"):
-        builders._load(model, save(arrays), variant, include_top=True, new_head=False)
+        keras_vit.load_weights(model, save(arrays))
     assert_equal(values(model), before)
 
 
@@ -181,10 +180,9 @@ def test_without_a_top_but_with_the_representation_layer(oracle, save, build):
     assert not [path for path in found if path.startswith("head")]
 
 
-def test_a_representation_layer_that_the_model_lacks_raises_and_says_what_to_do(oracle, save, build):
+def test_a_representation_layer_comes_with_the_head_that_reads_it(oracle, save, build):
     arrays = oracle.checkpoint(representation_size=32)
-    with pytest.raises(ValueError, match="unused:  pre_logits/bias(?s:.*)pass representation_size=32"):
-        build(save(arrays))
+    np.testing.assert_array_equal(values(build(save(arrays)))["pre_logits/kernel"], arrays["pre_logits/kernel"])
     assert "pre_logits/kernel" not in values(build(save(arrays), new_head=True))
 
 
@@ -199,9 +197,21 @@ def test_attention_pooling_is_in_no_npz_file(oracle, save, build):
         build(save(oracle.checkpoint(pooling="gap")), pooling="map")
 
 
+def test_a_representation_layer_that_the_model_lacks_raises_and_says_what_to_do(oracle, save, build):
+    with pytest.raises(ValueError, match="unused:  pre_logits/bias(?s:.*)pass representation_size=32"):
+        keras_vit.load_weights(build(), save(oracle.checkpoint(representation_size=32)))
+
+
+@pytest.mark.parametrize("pooling", ["gap", "token"])
+def test_the_pooling_is_the_files_where_the_caller_says_none(oracle, save, pooling):
+    for row in (keras_vit.Variant(*oracle.SIZES), keras_vit.Variant(*oracle.SIZES, pooling="gap")):
+        model = keras_vit.build(row, weights=save(oracle.checkpoint(pooling=pooling)), input_shape=(32, 32, 3))
+        assert ("encoder/class_token" in values(model)) == (pooling == "token")
+
+
 def test_files_of_another_pooling_raise(oracle, save, build):
     with pytest.raises(ValueError, match=r"missing: cls") as error:
-        build(save(oracle.checkpoint(pooling="gap")))
+        build(save(oracle.checkpoint(pooling="gap")), pooling="token")
     assert r"pos_embedding (1, 16, 32), expected (1, 17, 32)" in str(error.value)
     with pytest.raises(ValueError, match="unused:  cls") as error:
         build(save(oracle.checkpoint()), pooling="gap")
@@ -216,8 +226,8 @@ def test_a_file_of_another_head_count_raises_though_the_width_is_the_same(oracle
 def test_a_file_of_another_patch_size_raises_also_where_the_flat_sizes_are_the_same(oracle, save, build):
     arrays = oracle.checkpoint()
     arrays["embedding/kernel"] = np.ones((16, 16, 3, 32), np.float32)  # 16 * 16 * 3 = 8 * 8 * 12
-    with pytest.raises(ValueError, match=r"embedding/kernel \(16, 16, 3, 32\), expected \(8, 8, 12, 32\)"):
-        build(save(arrays), input_shape=(32, 32, 12))
+    with pytest.raises(ValueError, match=r"embedding/kernel \(16, 16, 3, 32\), expected \(8, 8, 3, 32\)"):
+        keras_vit.load_weights(build(input_shape=(32, 32, 12)), save(arrays), channels="repeat")
 
 
 @pytest.mark.parametrize("pooling", ["token", "gap"])
@@ -241,3 +251,49 @@ def test_positions_of_the_same_number_stay_as_they_are(oracle, save, build):
 def test_positions_of_no_square_that_do_not_fit_raise(oracle, save, build):
     with pytest.raises(ValueError, match=r"pos_embedding \(1, 19, 32\), expected \(1, 17, 32\)"):
         build(save(oracle.checkpoint(rows=48, columns=24)))
+
+
+def test_load_weights_into_a_model_that_is_trained_on(oracle, save, build):
+    model = build()
+    arrays = oracle.checkpoint()
+    keras_vit.load_weights(keras.Sequential([keras.Input((32, 32, 3)), model]), save(arrays))
+    assert_equal(values(model), values(build(save(arrays))))
+    keras_vit.load_weights(model, save(oracle.checkpoint(classes=7)), new_head=True)
+    np.testing.assert_array_equal(values(model)["head/kernel"], arrays["head/kernel"])
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+def test_keras_own_files_through_weights(oracle, save, build, tmp_path, ending):
+    """At the same size, at another one, and with another head."""
+    model = build(save(oracle.checkpoint()), gelu="erf")
+    path = tmp_path / f"model{ending}"
+    (model.save if ending == ".keras" else model.save_weights)(path)
+    assert_equal(values(build(path)), values(model))
+    larger = values(build(path, input_shape=(48, 40, 3)))
+    assert_equal(larger, values(keras_vit.resize(model, (48, 40))))
+    new = values(build(path, classes=7, new_head=True))
+    assert new["head/kernel"].shape == (32, 7) and not new["head/kernel"].any()
+    np.testing.assert_array_equal(new["norm/gamma"], values(model)["norm/gamma"])
+    with pytest.raises(ValueError, match="misfit"):
+        build(path, classes=7)
+
+
+def test_load_gives_a_model_that_keras_saved_as_it_is(oracle, save, build, tmp_path):
+    model = build(save(oracle.checkpoint()), gelu="erf", stochastic_depth=0.25)
+    model.save(tmp_path / "model.keras")
+    loaded = keras_vit.load(tmp_path / "model.keras")
+    assert loaded.get_layer("block_02").skips[0].rate == 0.25
+    assert_equal(values(loaded), values(model))
+
+
+def test_keras_weights_alone_tell_no_architecture(oracle, build, tmp_path):
+    build().save_weights(tmp_path / "model.weights.h5")
+    with pytest.raises(ValueError, match="does not tell its architecture"):
+        keras_vit.load(tmp_path / "model.weights.h5")
+
+
+@pytest.mark.parametrize("arguments", [{"position_resize": "cubic"}, {"channels": "mean"}])
+def test_unknown_ways_are_refused_before_the_file_is_read(oracle, save, build, arguments):
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"Expected {name} to be None or one of .*{name}='{value}'"):
+        build(save(oracle.checkpoint()), **arguments)

@@ -1,62 +1,120 @@
+import itertools
+
+import keras
 import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.weights.names import NAMES, source_cells
+from keras_vit.models.description import describe_model
+from keras_vit.weights.arrangements import KINDS
+from keras_vit.weights.names import FAMILIES, SOURCES, found_places, source_cells
 
-REPRESENTATION = {"pre_logits/kernel", "pre_logits/bias"}
+# Hidden sizes, heads and so on all differ, so that a swapped axis shows.
+PLAIN = keras_vit.Variant(3, 20, 2, 4, 28)
+HYBRID = keras_vit.Variant(1, 20, 2, 4, 28, stem=keras_vit.ResNet((2, 1), (128, 256)))
+BIT = keras_vit.ResNet((2, 1), (128, 256))
+MODELS = {
+    "npz": (PLAIN, HYBRID),
+    "big_vision": (PLAIN, keras_vit.Variant(3, 20, 2, 4, 28, pooling="map")),
+    "bit": (BIT,),
+    "hf": (PLAIN, HYBRID, keras_vit.Variant(3, 20, 2, 4, 28, distillation_token=True)),
+    "hf_bit": (BIT,),
+    "timm": (PLAIN, HYBRID),
+    "timm_bit": (BIT,),
+}
+CASES = [(source, row) for source, rows in MODELS.items() for row in rows]
+
+
+def cells_of(source, row):
+    if isinstance(row, keras_vit.ResNet):
+        return source_cells(source, 0, row.units)
+    return source_cells(source, row.num_layers, row.stem.units if row.stem else ())
+
+
+def test_every_source_is_tested_and_has_a_family():
+    assert set(MODELS) == set(SOURCES) == set(FAMILIES)
+    assert {family for ends in KINDS.values() for weight in ends.values() for family in weight} == {*FAMILIES.values()}
 
 
 def test_the_numbers_of_arrays_of_the_official_files():
     """16 a block, and 8 around them: positions, class token, embedding, last norm and head; 2 more of pre-training."""
-    cells = source_cells("npz", 12)
-    assert len(cells) == 202
-    assert len(set(cells) - REPRESENTATION) == 200
-    assert len(source_cells("npz", 24)) - len(cells) == 12 * 16
+
+    def count(units, num_layers=12):
+        names = {cell.name for cell in source_cells("npz", num_layers, units).values()}
+        without = {"pre_logits/kernel", "pre_logits/bias"} | ({"conv_root/kernel", "gn_root/scale", "gn_root/bias"})
+        # A projection stands in the first unit of a stage alone.
+        later = {name for name in names if "_proj" in name and "/unit1/" not in name}
+        return len(names - later - (without if not units else {"pre_logits/kernel", "pre_logits/bias"}))
+
+    assert count(()) == 200
+    assert count((), 24) == 200 + 12 * 16
+    assert count((3, 4, 9)) == 356
 
 
-@pytest.mark.parametrize("num_layers", [1, 12, 48])
-def test_no_two_rows_share_a_name(num_layers):
-    cells = source_cells("npz", num_layers)
-    assert len({name for name, _ in cells.values()}) == len(cells)
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_two_rows_share_a_place(source):
+    cells = source_cells(source, 12, (3, 4))
+    assert len({(cell.name, cell.part) for cell in cells.values()}) == len(cells)
 
 
-def test_a_row_has_a_name_of_ours_and_known_sources():
-    for ours, columns in NAMES.items():
-        assert set(columns) == {"npz"}, ours
-        assert ours == ours.strip("/")
+@pytest.mark.parametrize("source, row", CASES)
+def test_every_weight_of_a_model_has_its_row(source, row):
+    told = describe_model(keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5))
+    assert set(told.weights) <= set(cells_of(source, row))
 
 
-def test_the_rows_are_the_weights_of_a_model_and_all_are_used():
-    model = keras_vit.ViT_Ti16(input_shape=(16, 16, 3), classes=2, representation_size=192)
-    paths = [weight.path for weight in model.weights]
-    assert len(paths) == len(set(paths)) == 202
-    assert set(paths) == set(source_cells("npz", 12))
+@pytest.mark.parametrize("source, row", CASES)
+def test_the_arrangements_give_back_what_was_put_in_and_know_its_shape(source, row):
+    told = describe_model(keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5))
+    cells = cells_of(source, row)
+    for path, weight in told.weights.items():
+        shape, cell = tuple(weight.shape), cells[path]
+        ours = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        if path == "encoder/position_embedding" and source == "big_vision":
+            ours[:, : int(row.pooling == "token")] = 0
+        if cell.arrangement is None:
+            assert cell.shapes(shape, row) in ((shape,), ((3 * shape[0], *shape[1:]),))
+            continue
+        for theirs in cell.arrangement.shapes(shape, row):
+            there = cell.arrangement.to_theirs(ours, theirs)
+            assert there.shape == theirs, path
+            assert there.size == ours.size - (np.prod(shape) - np.prod(theirs)), path
+            np.testing.assert_array_equal(cell.arrangement.to_ours(there, shape), ours, err_msg=path)
 
 
-def test_the_names_in_the_file_are_the_official_ones(oracle):
-    names = {name for name, _ in source_cells("npz", oracle.NUM_LAYERS).values()}
-    assert names == set(oracle.shapes(representation_size=20))
+def test_a_class_tokens_position_cannot_be_written_as_big_visions():
+    cell = source_cells("big_vision")["encoder/position_embedding"]
+    with pytest.raises(ValueError, match="zero for the class token"):
+        cell.arrangement.to_theirs(np.ones((1, 5, 20), np.float32), (1, 4, 20))
 
 
-def test_the_layouts_give_back_what_was_put_in_and_know_its_shape(oracle):
-    variant = keras_vit.Variant(*oracle.SIZES)
-    arguments = {"input_shape": (32, 32, 3), "classes": 10, "representation_size": 20}
-    model = keras_vit.build(variant, **arguments)
-    official = oracle.shapes(representation_size=20)
-    cells = source_cells("npz", oracle.NUM_LAYERS)
-    for weight in model.weights:
-        name, layout = cells[weight.path]
-        shape = tuple(weight.shape)
-        theirs = layout.shape(shape, variant) if layout else shape
-        assert theirs == official[name], name
-        if layout:
-            array = np.arange(np.prod(theirs), dtype=np.float32).reshape(theirs)
-            ours = layout.to_ours(array, shape)
-            assert ours.shape == shape
-            np.testing.assert_array_equal(ours.reshape(theirs), array)
+def test_query_key_and_value_are_thirds_where_they_are_one():
+    cells = source_cells("timm", 1)
+    found = {part: cells[f"block_00/attention/{part}/kernel"] for part in ("query", "key", "value")}
+    assert {cell.name for cell in found.values()} == {"blocks.0.attn.qkv.weight"}
+    assert [cell.part for cell in found.values()] == [0, 1, 2]
+    assert found["key"].shapes((20, 20), PLAIN) == ((60, 20),)
 
 
-def test_sorted_is_in_order_also_beyond_ten_blocks():
+@pytest.mark.parametrize("source", SOURCES)
+def test_places_are_found_where_cells_put_them(source):
+    names = {cell.name for cell in source_cells(source, 11, (3, 10)).values()}
+    blocks = [place["i"] for place in found_places(source, "block_{i:02d}/mlp/hidden", names)]
+    units = [(place["s"], place["u"]) for place in found_places(source, "stage{s}_unit{u:02d}/conv2", names)]
+    has_blocks, has_units = source not in ("bit", "hf_bit", "timm_bit"), source != "big_vision"
+    assert set(blocks) == (set(range(11)) if has_blocks else set())
+    expected = {*itertools.product([0], range(3)), *itertools.product([1], range(10))}
+    assert set(units) == (expected if has_units else set())
+
+
+def test_sorted_is_in_order_also_beyond_ten_blocks_and_units():
     blocks = [name.split("/")[0] for name in sorted(source_cells("npz", 48)) if name.startswith("block_")]
     assert list(dict.fromkeys(blocks)) == [f"block_{i:02d}" for i in range(48)]
+    units = [name.split("/")[0] for name in sorted(source_cells("bit", 0, (36,))) if name.startswith("stage")]
+    assert list(dict.fromkeys(units)) == [f"stage1_unit{i:02d}" for i in range(1, 37)]
+
+
+def test_the_weights_of_a_model_are_named_without_its_own_name():
+    inner = keras_vit.build(PLAIN, input_shape=(12, 12, 3))
+    outer = keras.Sequential([keras.Input((12, 12, 3)), inner])
+    assert set(describe_model(outer).weights) == {weight.path for weight in inner.weights}

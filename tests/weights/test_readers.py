@@ -1,6 +1,8 @@
-"""Files that lie, are cut off or are no weight files at all."""
+"""Files that lie, are cut off or are no weight files at all; for whole ones see test_arrays.py."""
 
 import io
+import pickle
+import struct
 import tracemalloc
 import zipfile
 
@@ -9,7 +11,8 @@ import pytest
 
 import keras_vit
 from keras_vit.weights.load import read_weights
-from keras_vit.weights.readers import NpzFile
+from keras_vit.weights.readers import NpzFile, open_file
+from keras_vit.weights.sources import open_source
 
 
 @pytest.fixture
@@ -36,35 +39,6 @@ def header(shape, descr="<f4"):
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
     return file.getvalue()
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_names_shapes_and_numbers(tmp_path, compressed):
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    write = np.savez_compressed if compressed else np.savez
-    write(tmp_path / "file.npz", **{"a/b/kernel": array, "scalar": np.float32(7)})
-    with NpzFile(tmp_path / "file.npz") as file:
-        assert file.shapes == {"a/b/kernel": (2, 3), "scalar": ()}
-        np.testing.assert_array_equal(file.read("a/b/kernel"), array)
-        assert file.read("scalar") == 7
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.arange(6, dtype=np.float64).reshape(2, 3),
-        np.arange(6, dtype=np.float16).reshape(2, 3),
-        np.arange(6, dtype=">f4").reshape(2, 3),
-        np.arange(6, dtype=np.int64).reshape(2, 3),
-        np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
-    ],
-    ids=["float64", "float16", "big-endian", "int64", "columns first"],
-)
-def test_any_plain_numbers_become_float32(write, array):
-    with NpzFile(write(("a.npy", npy(array)))) as file:
-        read = file.read("a")
-    assert read.dtype == np.float32
-    np.testing.assert_array_equal(read, [[0, 1, 2], [3, 4, 5]])
 
 
 class Harmful:
@@ -128,13 +102,16 @@ def test_a_file_that_was_cut_off(tmp_path):
         NpzFile(tmp_path / "cut.npz")
 
 
-def test_numbers_that_were_damaged(tmp_path):
-    np.savez(tmp_path / "file.npz", a=np.ones(1000, np.float32))
+@pytest.mark.parametrize("size", [300, 10_007])
+@pytest.mark.parametrize("rows", [None, (50, None)])
+def test_numbers_that_were_damaged(tmp_path, size, rows):
+    """Those of a small member are seen when its header is read, a large one's when its last row is."""
+    np.savez(tmp_path / "file.npz", weight=np.ones(size, np.float32))
     damaged = bytearray((tmp_path / "file.npz").read_bytes())
-    damaged[2000] ^= 1
+    damaged[1000] ^= 1
     (tmp_path / "file.npz").write_bytes(damaged)
-    with NpzFile(tmp_path / "file.npz") as file, pytest.raises(ValueError, match="cannot read a"):
-        file.read("a")
+    with pytest.raises(ValueError, match="weight.*Bad CRC-32"), NpzFile(tmp_path / "file.npz") as file:
+        file.read("weight", rows and (50, size))
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
@@ -166,6 +143,67 @@ def test_a_claim_of_a_huge_size_costs_no_memory(write, shape):
         tracemalloc.stop()
 
 
+@pytest.fixture
+def lie(tmp_path):
+    """Writes a member weight.npy whose directory entry is then changed."""
+
+    def lie(data, **claims):
+        with zipfile.ZipFile(tmp_path / "lie.npz", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("weight.npy", data)
+            for name, claim in claims.items():
+                setattr(file.getinfo("weight.npy"), name, claim)
+        return tmp_path / "lie.npz"
+
+    return lie
+
+
+@pytest.mark.parametrize("held", [0, 1_000, 399_996, 400_004, 10**6])
+@pytest.mark.parametrize("rows", [None, (0, 100_000)])
+def test_a_directory_that_lies_about_the_size(lie, held, rows):
+    data = np.random.default_rng(0).bytes(held)
+    path = lie(
+        header((100_000,)) + data, file_size=len(header((100_000,))) + 400_000, compress_type=zipfile.ZIP_DEFLATED
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="weight"), NpzFile(path) as file:
+            file.read("weight", rows)
+        assert tracemalloc.get_traced_memory()[1] < 2 * MOST
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "claims, fault",
+    [
+        ({"file_size": 128 + 4 * 10**8}, "claims to unpack to 400000128 bytes"),
+        ({"compress_size": 10**9}, "claims to unpack"),
+        ({"flag_bits": 1}, "is encrypted"),
+        ({"compress_type": zipfile.ZIP_LZMA}, "is compressed, and not with deflate"),
+    ],
+)
+def test_members_that_are_refused_unread(lie, claims, fault):
+    with pytest.raises(ValueError, match=f"weight.npy: {fault}"):
+        NpzFile(lie(header((10**8,)) + bytes(1000), **claims))
+
+
+@pytest.mark.parametrize("name", ["../a.npy", "/a.npy", "a/../../b.npy", "C:/a.npy", "..\\a.npy"])
+def test_names_that_leave_the_folder(write, name):
+    with pytest.raises(ValueError, match="is named out of the folder"):
+        NpzFile(write((name, npy(np.float32([1])))))
+
+
+@pytest.mark.parametrize("shape", [(-2, -3), (3, -2)])
+def test_shapes_below_zero(write, shape):
+    with pytest.raises(ValueError, match="its header says"):
+        NpzFile(write(("weight.npy", header(shape) + bytes(24))))
+
+
+def test_a_header_of_gigabytes_is_not_read(write):
+    with pytest.raises(ValueError, match="weight"):
+        NpzFile(write(("weight.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + bytes(20_000))))
+
+
 @pytest.mark.parametrize("side", [4_000, 10**8])
 def test_a_huge_table_of_positions_costs_no_memory(oracle, write, side):
     """Of the positions any square number fits, so that only their missing numbers can give them away."""
@@ -177,8 +215,49 @@ def test_a_huge_table_of_positions_costs_no_memory(oracle, write, side):
     shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="pos_embedding"):
-            read_weights(path, shapes, variant, grid=(4, 4))
+        with pytest.raises(ValueError, match="pos_embedding"), open_source(path) as file:
+            dict(read_weights(file, shapes, variant, grid=(4, 4)))
         assert tracemalloc.get_traced_memory()[1] < MOST
     finally:
         tracemalloc.stop()
+
+
+def torch_zip():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as members:
+        members.writestr("archive/data.pkl", pickle.dumps({}))
+        members.writestr("archive/data/0", bytes(8))
+    return file.getvalue()
+
+
+def keras_zip():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as members:
+        members.writestr("config.json", "{}")
+        members.writestr("model.weights.h5", bytes(8))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, content, advice",
+    [
+        ("pytorch_model.bin", torch_zip(), r"convert it to \.safetensors"),
+        ("model.pth", pickle.dumps(Harmful(), protocol=2), r"convert it to \.safetensors"),
+        ("model.ckpt", b"some other layout", r"convert it to \.safetensors"),
+        ("model.keras", keras_zip(), "save_weights"),
+        ("model.h5", b"no HDF5 at all", "none of these: b'no HDF5"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "none of these: b'version"),
+        ("model.npz", b"", "none of these: b''"),
+        ("model.npz", npy(np.ones(3)), "none of these"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_with_advice(tmp_path, name, content, advice):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"(?s)Expected the path of a weight file.*{name}.*{advice}"):
+        open_file(tmp_path / name)
+
+
+def test_what_is_no_file(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere.npz"):
+        with pytest.raises(ValueError, match=f"Expected the path of a weight file.*{path.name}"):
+            open_file(path)

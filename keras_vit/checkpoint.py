@@ -1,0 +1,115 @@
+"""Opens what `weights=` names: a file, an address, a published checkpoint, or a model that Keras saved."""
+
+import contextlib
+import logging
+import os
+from typing import NamedTuple
+
+import keras
+
+from keras_vit.models.description import describe_model
+from keras_vit.preprocessing import Pixels
+from keras_vit.weights.architecture import Architecture, describe
+from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
+from keras_vit.weights.download import fetch
+from keras_vit.weights.sources import SourceFile, open_source
+
+logger = logging.getLogger("keras_vit")
+
+
+class Given(NamedTuple):
+    """What a checkpoint gives: the file, what it is of as far as it tells, and how it wants its pictures."""
+
+    file: SourceFile | None = None
+    found: Architecture | None = None
+    pixels: Pixels | None = None
+    model: keras.Model | None = None  # the model, where Keras saved it whole
+
+
+@contextlib.contextmanager
+def opened(weights, variant=None, shape=None, include_top=True, num_heads=None, must_tell=False):
+    """Opens a checkpoint, downloaded if need be.
+
+    Args:
+        weights: as in `keras_vit.build`, or what this gave before.
+        variant: name of the published architecture that it is for, if there is one.
+        shape: (rows, columns, channels) that it is for, if that is known.
+        include_top: whether its head will be used.
+        num_heads: attention heads, where the caller knows.
+        must_tell: whether the file has to tell what it is of.
+
+    Yields:
+        `Given`, all None for `weights=None`.
+
+    Raises:
+        ValueError, OSError: if there is no such file or it cannot be read or fetched.
+    """
+    if weights is None or isinstance(weights, Given):
+        yield weights or Given()
+        return
+    path, pixels = _locate(weights, variant, shape, include_top)
+    if path.endswith(".keras"):
+        yield _saved_model(path)
+        return
+    with open_source(path) as file:
+        found = None
+        if file.source is not None:
+            try:
+                found = describe(file, num_heads)
+            except ValueError:
+                if must_tell:
+                    raise
+                # The caller named the architecture; what is wrong with the file is listed against that.
+                logger.debug("%s: architecture not told", path, exc_info=True)
+        # Pillow smooths what it makes smaller; all but the official code resize with it.
+        known = {name: value for name, value in file.pixels.items() if value is not None}
+        yield Given(file, found, pixels or (Pixels(**known, antialias=True) if known.get("mean") else None))
+
+
+def _locate(weights, variant, shape, include_top):
+    """Returns the path of a checkpoint, downloaded if need be, and its pixel contract, if the table says."""
+    row = weights if isinstance(weights, Checkpoint) else None
+    if row is None:
+        weights = os.fspath(weights)
+        if "://" in weights:
+            return os.fspath(fetch(weights)), None
+        if os.path.exists(weights) or os.path.dirname(weights) or weights.endswith((".safetensors", ".keras", ".h5")):
+            return weights, None
+        try:
+            row = find_checkpoint(weights, variant, max(shape[:2]) if shape else 224, include_top)
+        except ValueError:
+            if weights.endswith(".npz"):  # no AugReg file's name: a path that leads nowhere, which is said on opening
+                return weights, None
+            raise
+    pixels = Pixels(row.mean, row.std, row.interpolation or "bilinear", bool(row.interpolation), row.crop)
+    return os.fspath(fetch(row.address)), pixels
+
+
+def _saved_model(path):
+    """Returns what a model that Keras saved gives."""
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # what a file of something else makes Keras raise has no common kind
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is no model that Keras can load: {reason}") from error
+    told = describe_model(model)
+    file = SourceFile(
+        path,
+        None,
+        {name: tuple(variable.shape) for name, variable in told.weights.items()},
+        told.numerics,
+        grid=told.grid,
+        resized=told.position_resize,
+        _file=_Variables(told.weights),
+    )
+    found = Architecture(
+        told.variant, told.name, told.input_shape[2], told.classes, told.representation_size, told.input_shape[:2]
+    )
+    return Given(file, found, told.pixels, model)
+
+
+class _Variables(dict):
+    """Reads the weights of a model as a file's arrays are read."""
+
+    def read(self, name, rows=None):
+        return keras.ops.convert_to_numpy(self[name])

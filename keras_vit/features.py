@@ -1,0 +1,54 @@
+"""Maps from inside a model, for what is built on top: segmentation, detection, retrieval."""
+
+import difflib
+
+import keras
+
+from keras_vit.layers import Bottleneck, TokenMap, TransformerBlock
+from keras_vit.models.description import describe_model, our_model
+
+
+def features(model, names):
+    """Returns a model that gives maps from inside another, (batch, rows, columns, channels) each.
+
+    Args:
+        model: a functional model with our layers.
+        names: what to give, in this order: "stem" (the first convolution of a hybrid or a BiT, stride 2), "stage1" to
+            "stage4" (stride 4, 8, 16, 32), "block_00" and on (a transformer block's tokens, those of patches alone,
+            laid out as their grid), "norm" (the same after the last norm).
+
+    Returns:
+        A functional `keras.Model` on the same weights, with a list of maps, or one map where `names` is one text.
+
+    Raises:
+        ValueError: if the model holds no layers of ours, or a name is unknown; all such names in one message.
+    """
+    inner, told = our_model(model), describe_model(model)
+    found = _maps(inner)
+    wanted = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in wanted if name not in found]
+    if unknown or not wanted:
+        near = difflib.get_close_matches(str(unknown[0]), found, n=3) if unknown else []
+        raise ValueError(
+            f"Expected names of maps of {model.name!r}: {', '.join(found)}. Received: {unknown}"
+            + (f". Nearest: {', '.join(near)}" if near else "")
+        )
+    maps = []
+    for name in wanted:
+        layer = found[name]
+        x = layer.output
+        if len(x.shape) == 3:
+            x = TokenMap(told.grid, name=f"{name}_map")(x)
+        maps.append(x)
+    return keras.Model(inner.input, maps[0] if isinstance(names, str) else maps, name=f"{inner.name}_features")
+
+
+def _maps(model):
+    """Returns {name: layer} of what can be asked for; a stage is its last unit."""
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, Bottleneck):
+            found[layer.name.partition("_")[0]] = layer
+        elif isinstance(layer, TransformerBlock) or layer.name in ("stem", "norm"):
+            found[layer.name] = layer
+    return found

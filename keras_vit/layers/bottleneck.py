@@ -1,0 +1,153 @@
+"""The stem and the bottleneck unit of the ResNets, in the two orders that are published.
+
+Post-activation (the hybrids' stem, as in a ResNet v1.5): convolution, norm, ReLU, and a ReLU after the sum.
+Pre-activation (BiT, a ResNet v2): norm, ReLU, convolution, and nothing after the sum. Weights of one do not fit the
+other: the norms have other widths, and a projected shortcut has a norm of its own in the first alone.
+"""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.standardized import GroupNorm, StdConv
+
+
+class _Block(keras.layers.Layer):
+    """Makes the convolutions and norms of one order."""
+
+    def __init__(self, preactivation, group_norm_epsilon, conv_epsilon, conv_epsilon_inside, **kwargs):
+        super().__init__(**kwargs)
+        self.preactivation = preactivation
+        self.group_norm_epsilon = group_norm_epsilon
+        self.conv_epsilon = conv_epsilon
+        self.conv_epsilon_inside = conv_epsilon_inside
+
+    def _conv(self, filters, kernel_size, strides, name):
+        padding = "symmetric" if self.preactivation else "same"
+        of_ours = {"name": name, "dtype": self.dtype_policy}
+        return StdConv(filters, kernel_size, strides, padding, self.conv_epsilon, self.conv_epsilon_inside, **of_ours)
+
+    def _norm(self, name, **kwargs):
+        return GroupNorm(self.group_norm_epsilon, name=name, dtype=self.dtype_policy, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class Stem(_Block):
+    """Halves the picture with a 7 x 7 convolution; in post-activation order followed by norm and ReLU.
+
+    Input:  (batch, rows, columns, channels)
+    Output: (batch, ceil(rows / 2), ceil(columns / 2), width)
+
+    Args:
+        width: channels out; 64 times the width factor.
+        preactivation: whether it is BiT's.
+        group_norm_epsilon, conv_epsilon, conv_epsilon_inside: see `GroupNorm` and `StdConv`.
+
+    Source: the official `models_resnet.py` and `models_vit.py`; BiT's `models.py`.
+    """
+
+    def __init__(
+        self,
+        width,
+        preactivation=False,
+        group_norm_epsilon=1e-6,
+        conv_epsilon=1e-5,
+        conv_epsilon_inside=False,
+        **kwargs,
+    ):
+        super().__init__(preactivation, group_norm_epsilon, conv_epsilon, conv_epsilon_inside, **kwargs)
+        self.width = width
+        self.conv = self._conv(width, 7, 2, "conv")
+        self.norm = None if preactivation else self._norm("norm")
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        if self.norm:
+            self.norm.build(self.conv.compute_output_shape(input_shape))
+
+    def call(self, images):
+        x = self.conv(images)
+        return ops.relu(self.norm(x)) if self.norm else x
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class Bottleneck(_Block):
+    """Adds to a map what three convolutions make of it: 1 x 1 to a quarter of the width, 3 x 3, and 1 x 1 back.
+
+    The stride is that of the 3 x 3 convolution. The shortcut is projected where channels or stride differ.
+
+    Input:  (batch, rows, columns, channels)
+    Output: (batch, ceil(rows / strides), ceil(columns / strides), width)
+
+    Args:
+        width: channels out, four times those inside.
+        strides: 1, or 2 to halve the map.
+        preactivation: whether norm and ReLU come before each convolution (BiT) or after.
+        group_norm_epsilon, conv_epsilon, conv_epsilon_inside: see `GroupNorm` and `StdConv`.
+
+    Source: the official `models_resnet.py`; with pre-activation, BiT's `models.py`.
+    """
+
+    def __init__(
+        self,
+        width,
+        strides=1,
+        preactivation=False,
+        group_norm_epsilon=1e-6,
+        conv_epsilon=1e-5,
+        conv_epsilon_inside=False,
+        **kwargs,
+    ):
+        super().__init__(preactivation, group_norm_epsilon, conv_epsilon, conv_epsilon_inside, **kwargs)
+        self.width = width
+        self.strides = strides
+        self.conv1 = self._conv(width // 4, 1, 1, "conv1")
+        self.conv2 = self._conv(width // 4, 3, strides, "conv2")
+        self.conv3 = self._conv(width, 1, 1, "conv3")
+        # In post-activation order a unit starts as its shortcut: the last scale is 0.
+        last = {} if preactivation else {"gamma_initializer": "zeros"}
+        self.norm1, self.norm2, self.norm3 = self._norm("norm1"), self._norm("norm2"), self._norm("norm3", **last)
+        self.shortcut = self.shortcut_norm = None
+
+    def build(self, input_shape):
+        shape = input_shape
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
+            if self.preactivation:
+                norm.build(shape)
+            conv.build(shape)
+            shape = conv.compute_output_shape(shape)
+            if not self.preactivation:
+                norm.build(shape)
+        if input_shape[-1] != self.width or self.strides != 1:
+            self.shortcut = self._conv(self.width, 1, self.strides, "shortcut")
+            self.shortcut.build(input_shape)
+            if not self.preactivation:
+                self.shortcut_norm = self._norm("shortcut_norm")
+                self.shortcut_norm.build(shape)
+
+    def call(self, x):
+        return self._preactivated(x) if self.preactivation else self._postactivated(x)
+
+    def _postactivated(self, x):
+        y = ops.relu(self.norm1(self.conv1(x)))
+        y = ops.relu(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        if self.shortcut:
+            x = self.shortcut_norm(self.shortcut(x))
+        return ops.relu(x + y)
+
+    def _preactivated(self, x):
+        y = ops.relu(self.norm1(x))
+        if self.shortcut:
+            x = self.shortcut(y)
+        y = self.conv1(y)
+        y = self.conv2(ops.relu(self.norm2(y)))
+        y = self.conv3(ops.relu(self.norm3(y)))
+        return x + y
+
+    def compute_output_shape(self, input_shape):
+        batch, rows, columns, _ = input_shape
+        rows, columns = (side and -(-side // self.strides) for side in (rows, columns))
+        return batch, rows, columns, self.width

@@ -1,0 +1,70 @@
+"""Makes a finished model take pictures of another size."""
+
+import keras
+
+from keras_vit.layers import PatchEncoder, Patches
+from keras_vit.models.description import our_model
+from keras_vit.weights.position import resize_positions
+
+
+def resize(model, image_size, mode="corner"):
+    """Returns a copy of a model, also of a fine-tuned one, for pictures of another size.
+
+    All weights are copied, the positions resized; the model itself stays as it is. The copy is not compiled.
+
+    Args:
+        model: a functional model with our layers, from `keras_vit.build` or composed around it.
+        image_size: side of the pictures, or (rows, columns), in pixels.
+        mode: how positions are resized: "corner" (the official code's), "half_pixel", "antialias" or "torch"; see
+            `keras_vit.build`. The layer "encoder" keeps it.
+
+    Raises:
+        ValueError: if the model holds no layers of ours, has more than one input, cannot be rebuilt at the size, or
+            `mode` is unknown.
+
+    Source: arXiv:2010.11929, section 3.2.
+    """
+    our_model(model)
+    if len(model.inputs) != 1:
+        raise ValueError(f"Expected a model of one input, the pictures. Received: {len(model.inputs)} inputs")
+    (images,) = model.inputs
+    rows, columns = (image_size, image_size) if isinstance(image_size, int) else image_size
+    entry = keras.Input((rows, columns, images.shape[-1]), dtype=images.dtype, name=images.name)
+
+    def copy(layer):
+        if isinstance(layer, keras.Model):
+            return resize(layer, image_size, mode)
+        config = layer.get_config()
+        if isinstance(layer, PatchEncoder) and (rows, columns) != tuple(images.shape[1:3]):
+            config["position_resize"] = mode
+        return type(layer).from_config(config)
+
+    resized = keras.models.clone_model(model, entry, copy)
+    grids = iter(_grids(model)), iter(_grids(resized))
+    for old, new in zip(model.layers, resized.layers):
+        if not isinstance(old, keras.Model):
+            _copy_weights(old, new, grids, mode)
+    if hasattr(model, "pixels"):
+        resized.pixels = model.pixels
+    return resized
+
+
+def _grids(model):
+    """Yields the (rows, columns) of patches of each layer that cuts them."""
+    for layer in model.layers:
+        if isinstance(layer, Patches):
+            yield tuple(side // layer.patch_size for side in layer.input.shape[1:3])
+
+
+def _copy_weights(old, new, grids, mode):
+    if len(old.weights) != len(new.weights):
+        raise ValueError(
+            f"Expected layers that their configuration rebuilds. Received: {old.name!r}, with {len(old.weights)} "
+            f"weights instead of {len(new.weights)}; merge LoRA into it first (save and load the model)"
+        )
+    source, target = (next(grid) for grid in grids) if isinstance(old, PatchEncoder) else (None, None)
+    for weight, copied in zip(old.weights, new.weights):
+        array = keras.ops.convert_to_numpy(weight)
+        if weight is getattr(old, "position_embedding", None) and source != target:
+            array = resize_positions(array, source, target, mode)
+        copied.assign(array)

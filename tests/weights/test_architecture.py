@@ -1,0 +1,192 @@
+"""What a file is of is told from its shapes."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+
+from keras_vit.variants import OFFICIAL, VARIANTS, ResNet, Variant
+from keras_vit.weights.architecture import describe
+from keras_vit.weights.sources import SourceFile, open_source
+
+CASES = (
+    *("token_32", "rep_32", "headless_32", "gap_32", "hybrid_111_64", "hybrid_stem_64", "bit_1111x1_64"),
+    *("hf_vit_32", "hf_vit_pooler_32", "hf_deit_32", "hf_vit_hybrid_64", "hf_bit_64", "timm_vit_32"),
+)
+
+
+def resnet(row, unit, gamma, beta, preactivation):
+    """Returns {name: shape} of a ResNet's stages; `unit(stage, number)` begins the names of a unit."""
+    found, channels = {}, row.root_width
+    for stage, (units, width) in enumerate(zip(row.units, row.widths), 1):
+        for number in range(1, units + 1):
+            inside = width // 4
+            names = UNIT_NAMES[preactivation]
+            kernels = [(1, 1, channels, inside), (3, 3, inside, inside), (1, 1, inside, width)]
+            if number == 1:
+                kernels.append((1, 1, channels, width))
+            for (conv, norm), kernel in zip(names, kernels):
+                found[f"{unit(stage, number)}/{conv}/kernel"] = kernel
+                if norm:
+                    normed = kernel[2 if preactivation else 3]
+                    found |= {f"{unit(stage, number)}/{norm}/{name}": (normed,) for name in (gamma, beta)}
+            channels = width
+    return found
+
+
+UNIT_NAMES = {
+    False: [*((f"conv{i}", f"gn{i}") for i in (1, 2, 3)), ("conv_proj", "gn_proj")],
+    True: [*((f"{i}/standardized_conv2d", f"{i}/group_norm") for i in "abc"), ("a/proj/standardized_conv2d", None)],
+}
+
+
+def official_bit(row, classes=1000):
+    root, last = row.root_width, row.widths[-1]
+    return {
+        "resnet/root_block/standardized_conv2d/kernel": (7, 7, 3, root),
+        **resnet(row, "resnet/block{}/unit{:02d}".format, "gamma", "beta", preactivation=True),
+        **{f"resnet/group_norm/{name}": (last,) for name in ("gamma", "beta")},
+        "resnet/head/conv2d/kernel": (1, 1, last, classes),
+        "resnet/head/conv2d/bias": (classes,),
+    }
+
+
+def official_vit(row, side=224, classes=1000):
+    """Returns {name: shape} of the official file of a row, by its numbers alone."""
+    width, heads, p, channels = row.hidden_size, row.num_heads, row.patch_size, 3
+    found = {}
+    if row.stem:
+        channels = row.stem.widths[-1] if row.stem.widths else row.stem.root_width
+        found = {"conv_root/kernel": (7, 7, 3, 64), "gn_root/scale": (64,), "gn_root/bias": (64,)}
+        found |= resnet(row.stem, "block{}/unit{}".format, "scale", "bias", preactivation=False)
+    tokens = (side // row.stride) ** 2 + 1
+    found |= {"cls": (1, 1, width), "Transformer/posembed_input/pos_embedding": (1, tokens, width)}
+    found |= {"embedding/kernel": (p, p, channels, width), "embedding/bias": (width,)}
+    found |= {f"Transformer/encoder_norm/{name}": (width,) for name in ("scale", "bias")}
+    for block in (f"Transformer/encoderblock_{i}" for i in range(row.num_layers)):
+        found |= {f"{block}/LayerNorm_{i}/{name}": (width,) for i in (0, 2) for name in ("scale", "bias")}
+        attention = f"{block}/MultiHeadDotProductAttention_1"
+        for part in ("query", "key", "value"):
+            found[f"{attention}/{part}/kernel"] = width, heads, width // heads
+            found[f"{attention}/{part}/bias"] = heads, width // heads
+        found |= {f"{attention}/out/kernel": (heads, width // heads, width), f"{attention}/out/bias": (width,)}
+        for dense, shape in (("Dense_0", (width, row.mlp_dim)), ("Dense_1", (row.mlp_dim, width))):
+            found |= {f"{block}/MlpBlock_3/{dense}/kernel": shape, f"{block}/MlpBlock_3/{dense}/bias": shape[1:]}
+    return found | {"head/kernel": (width, classes), "head/bias": (classes,)}
+
+
+def file_of(source, shapes, **facts):
+    return SourceFile("some.file", source, shapes, OFFICIAL, **facts)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_official_file_of_every_variant(name):
+    """From its names and shapes alone; those have as many numbers as the row says."""
+    row = VARIANTS[name]
+    is_vit = isinstance(row, Variant)
+    shapes = official_vit(row) if is_vit else official_bit(row)
+    assert sum(map(math.prod, shapes.values())) == row.parameters
+    found = describe(file_of("npz" if is_vit else "bit", shapes))
+    assert (found.name, found.variant) == (name, row)
+    assert (found.channels, found.classes, found.representation_size) == (3, 1000, None)
+    assert found.image_size == ((224, 224) if is_vit else None)
+
+
+def test_the_number_of_arrays_of_the_published_files():
+    assert len(official_vit(VARIANTS["ViT-B/16"])) == 200
+    assert len(official_vit(VARIANTS["R50+ViT-B/16"])) == 356
+
+
+def test_the_dropout_is_the_published_rows_and_the_pooling_the_files():
+    shapes = official_vit(VARIANTS["ViT-L/16"])
+    del shapes["cls"]
+    shapes["Transformer/posembed_input/pos_embedding"] = 1, 196, 1024
+    found = describe(file_of("npz", shapes))
+    assert (found.name, found.variant.dropout, found.variant.pooling) == ("ViT-L/16", 0.1, "gap")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_files_of_other_projects(oracle, tmp_path, case):
+    about = oracle.CASES[case]
+    heads = 4 if case.startswith("timm") else None
+    with open_source(oracle.write(case, tmp_path)) as file:
+        found = describe(file, heads)
+    assert (found.variant, found.name, found.channels) == (about.row, None, 3)
+    assert found.classes == about.build.get("classes")
+    representation = {"rep_32": 20, "hf_vit_pooler_32": 32}
+    assert found.representation_size == representation.get(case)
+    assert found.image_size == (about.size if isinstance(about.row, Variant) else None)
+
+
+def test_the_size_of_an_oblong_picture_is_told_by_a_configuration_alone(oracle):
+    shapes = oracle.shapes(rows=48, columns=24)
+    assert describe(file_of("npz", shapes)).image_size is None
+    assert describe(file_of("npz", shapes, image_size=(24, 48))).image_size == (24, 48)
+    assert describe(file_of("npz", shapes, image_size=(32, 32))).image_size is None  # resized since
+
+
+def plain_timm(width, layers=2):
+    """Returns {name: shape} of a file of timm, a square of four patches."""
+    shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 5, width)}
+    names = [("patch_embed.proj", (width, 3, 8, 8)), ("norm", (width,)), ("head", (7, width))]
+    for block in (f"blocks.{i}" for i in range(layers)):
+        names += [(f"{block}.norm1", (width,)), (f"{block}.norm2", (width,)), (f"{block}.attn.proj", (width, width))]
+        names += [(f"{block}.attn.qkv", (3 * width, width)), (f"{block}.mlp.fc1", (91, width))]
+        names += [(f"{block}.mlp.fc2", (width, 91))]
+    for name, shape in names:
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def test_heads_are_64_wide_where_nothing_tells_which_is_said(caplog):
+    with caplog.at_level(logging.INFO, "keras_vit"):
+        found = describe(file_of("timm", plain_timm(192)))
+    assert found.variant == Variant(8, 192, 2, 3, 91)
+    assert caplog.messages == ["some.file: taken to have 3 attention heads, of width 64; pass num_heads= otherwise"]
+
+
+@pytest.mark.parametrize("given, facts", [(6, {}), (None, {"num_heads": 6}), (6, {"num_heads": 3})])
+def test_heads_that_the_caller_or_a_configuration_tells(caplog, given, facts):
+    with caplog.at_level(logging.INFO, "keras_vit"):
+        assert describe(file_of("timm", plain_timm(192), **facts), given).variant.num_heads == 6
+    assert not caplog.messages
+
+
+def test_heads_that_cannot_be_64_wide_are_asked_for():
+    with pytest.raises(ValueError, match="some.file: the number of attention heads .*a width of 90 .*Pass num_heads="):
+        describe(file_of("timm", plain_timm(90)))
+
+
+@pytest.mark.parametrize(
+    "lost", ["patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.bias"]
+)
+def test_a_file_that_lacks_what_tells(lost):
+    shapes = plain_timm(192)
+    del shapes[lost]
+    with pytest.raises(ValueError, match=f"some.file: .*'{lost}' is missing or odd. Name it"):
+        describe(file_of("timm", shapes))
+
+
+def test_a_stage_that_is_missing(oracle):
+    shapes = {name: shape for name, shape in oracle.file_shapes("bit_1111x1_64").items() if "block2/" not in name}
+    with pytest.raises(ValueError, match="the architecture cannot be told"):
+        describe(file_of("bit", shapes))
+
+
+def test_a_class_token_that_is_missing_is_not_taken_for_a_mean(oracle):
+    shapes = oracle.shapes()
+    del shapes["cls"]
+    assert describe(file_of("npz", shapes)).variant.pooling == "token"
+
+
+def test_the_shapes_are_read_and_no_number(oracle, tmp_path):
+    arrays = oracle.checkpoint()
+    arrays["head/bias"][:] = np.nan
+    np.savez(tmp_path / "file.npz", **arrays)
+    with open_source(tmp_path / "file.npz") as file:
+        assert describe(file).classes == 10
+
+
+def test_one_row_of_a_resnet_is_no_vit():
+    assert isinstance(describe(file_of("bit", official_bit(VARIANTS["BiT-R50x1"]))).variant, ResNet)

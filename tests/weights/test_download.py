@@ -1,0 +1,526 @@
+import base64
+import contextlib
+import hashlib
+import http.server
+import json
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import pytest
+
+from keras_vit.weights import transfer
+from keras_vit.weights.download import cache_folder, fetch
+
+CONTENT = bytes(range(251)) * 4099  # 1,028,849 bytes, many chunks
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one file at every path, honestly or as the path's function says, and keeps (path, Range) of requests."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.etag, self.answers, self.requests = CONTENT, '"one"', {}, []
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append((self.path, self.headers.get("Range")))
+        with contextlib.suppress(ConnectionError):
+            self.server.answers.get(self.path, Handler.serve)(self)
+
+    def serve(self, etag=None, length=None, end=None, **headers):
+        """Sends the file, or the rest of it where the client's ETag is the file's."""
+        content, etag = self.server.content, etag or self.server.etag
+        start = 0
+        if "Range" in self.headers and self.headers["If-Range"] == etag:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        if start >= len(content):
+            return self.fail(416)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", etag)
+        self.send_header("Content-Length", str(len(content) - start if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content[start : len(content) if end is None else start + end])
+
+    def fail(self, code):
+        self.send_response(code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    for name in ("KERAS_VIT_MIRROR", "KERAS_VIT_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(transfer, "WAITS", (0, 0, 0))
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def in_turn(*answers):
+    """Gives the answers one after the other, and the last one ever after."""
+    left = list(answers)
+    return lambda handler: (left.pop(0) if len(left) > 1 else left[0])(handler)
+
+
+def breaking_off(handler):
+    handler.serve(end=100_003)
+
+
+def kept(tmp_path):
+    return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock")
+
+
+def test_a_file_is_downloaded_once_and_its_hash_is_noted(server, tmp_path):
+    path = fetch(f"{server.address}/models/a+b/file.npz")
+    assert path == tmp_path / f"cache/http_127.0.0.1_{server.server_port}/models/a+b/file.npz"
+    assert path.read_bytes() == CONTENT
+    note = path.with_name("file.npz.sha256").read_text()
+    assert note.splitlines()[1] == f"{SHA256}  file.npz"
+    assert fetch(f"{server.address}/models/a+b/file.npz", sha256=SHA256.upper()) == path
+    assert len(server.requests) == 1
+    assert kept(tmp_path) == ["file.npz", "file.npz.sha256"]
+
+
+def test_sha256sum_reads_the_note(server):
+    path = fetch(f"{server.address}/file.npz")
+    done = subprocess.run(["sha256sum", "-c", "file.npz.sha256"], cwd=path.parent, capture_output=True, text=True)
+    assert done.stdout == "file.npz: OK\n"
+
+
+def test_a_break_is_resumed(server):
+    server.answers["/file.npz"] = in_turn(breaking_off, breaking_off, Handler.serve)
+    assert fetch(f"{server.address}/file.npz", sha256=SHA256).read_bytes() == CONTENT
+    assert [sent for _, sent in server.requests] == [None, "bytes=100003-", "bytes=200006-"]
+
+
+def test_a_break_is_resumed_by_the_next_call(server, tmp_path):
+    server.answers["/file.npz"] = breaking_off
+    with pytest.raises(OSError, match="ended after 400,012 of 1,028,849 bytes"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == ["file.npz.part", "file.npz.part.json"]
+    server.answers.clear()
+    assert fetch(f"{server.address}/file.npz", sha256=SHA256).read_bytes() == CONTENT
+    assert server.requests[-1] == ("/file.npz", "bytes=400012-")
+
+
+def test_a_file_that_changes_after_a_break_is_not_glued(server):
+    new = CONTENT[::-1]
+
+    def changed(handler):
+        server.content, server.etag = new, '"two"'
+        handler.serve()
+
+    server.answers["/file.npz"] = in_turn(breaking_off, changed)
+    assert fetch(f"{server.address}/file.npz").read_bytes() == new
+    assert [sent for _, sent in server.requests] == [None, "bytes=100003-"]
+
+
+@pytest.mark.parametrize("etag", ['W/"one"', "none"])
+def test_without_a_strong_etag_a_break_starts_anew(server, etag):
+    server.answers["/file.npz"] = in_turn(lambda h: h.serve(etag=etag, end=100_003), lambda h: h.serve(etag=etag))
+    assert fetch(f"{server.address}/file.npz", sha256=SHA256).read_bytes() == CONTENT
+    assert [sent for _, sent in server.requests] == [None, None]
+
+
+def test_a_range_of_another_file_is_not_glued(server):
+    """A server that looks at Range and not at If-Range."""
+
+    def blind(handler):
+        server.content, server.etag = CONTENT[::-1], '"two"'
+        handler.headers.replace_header("If-Range", '"two"')
+        handler.serve()
+
+    server.answers["/file.npz"] = in_turn(breaking_off, blind, Handler.serve)
+    assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT[::-1]
+    assert [sent for _, sent in server.requests] == [None, "bytes=100003-", None]
+
+
+def test_a_part_that_needs_only_its_name_is_not_asked_for_again(server, tmp_path):
+    path = fetch(f"{server.address}/file.npz")
+    part = path.with_name("file.npz.part")
+    path.rename(part)
+    state = {"etag": '"one"', "length": len(CONTENT), "hashes": {"sha256": SHA256}}
+    path.with_name("file.npz.part.json").write_text(json.dumps(state))
+    assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT
+    assert len(server.requests) == 1
+    assert kept(tmp_path) == ["file.npz", "file.npz.sha256"]
+
+
+def test_a_server_that_is_busy_is_asked_again(server, caplog):
+    server.answers["/file.npz"] = in_turn(lambda h: h.fail(503), lambda h: h.fail(503), Handler.serve)
+    assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "503" in caplog.text
+
+
+def test_the_tries_end_and_the_error_says_what_to_do_by_hand(server, tmp_path):
+    server.answers["/file.npz"] = lambda handler: handler.fail(503)
+    with pytest.raises(OSError) as error:
+        fetch(f"{server.address}/file.npz")
+    assert len(server.requests) == 4
+    assert f"fetch\n  {server.address}/file.npz\n" in str(error.value)
+    place = pathlib.Path(str(error.value).splitlines()[-1].strip())
+    place.write_bytes(CONTENT)
+    assert fetch(f"{server.address}/file.npz") == place
+    assert len(server.requests) == 4
+    assert place.with_name("file.npz.sha256").exists()
+
+
+def test_what_is_not_there_is_asked_for_once(server, tmp_path):
+    server.answers["/file.npz"] = lambda handler: handler.fail(404)
+    with pytest.raises(OSError, match="404"):
+        fetch(f"{server.address}/file.npz")
+    assert len(server.requests) == 1
+    assert kept(tmp_path) == []
+
+
+def test_no_server_at_all(server, tmp_path):
+    server.server_close()
+    with pytest.raises(OSError, match="by hand"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_a_redirect_is_followed_and_resumed(server, code):
+    def redirect(handler):
+        handler.send_response(code)
+        handler.send_header("Location", "/elsewhere.npz")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.answers = {"/file.npz": redirect, "/elsewhere.npz": in_turn(breaking_off, Handler.serve)}
+    path = fetch(f"{server.address}/file.npz")
+    assert path.name == "file.npz" and path.read_bytes() == CONTENT
+    assert server.requests[-1] == ("/elsewhere.npz", "bytes=100003-")
+
+
+@pytest.mark.parametrize("location", ["http://192.0.2.1/file.npz", "ftp://127.0.0.1/file.npz", "file:///etc/hostname"])
+def test_a_redirect_to_what_is_not_safe_is_refused(server, tmp_path, location):
+    def redirect(handler):
+        handler.send_response(302)
+        handler.send_header("Location", location)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.answers["/file.npz"] = redirect
+    with pytest.raises((ValueError, OSError), match="https|not allowed"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == []
+
+
+def goog_hash(content):
+    return f"crc32c=AAAAAA==,md5={base64.b64encode(hashlib.md5(content).digest()).decode()}"
+
+
+HASHES = {
+    "X-Goog-Hash": goog_hash,
+    "X-Linked-ETag": lambda content: f'"{hashlib.sha256(content).hexdigest()}"',
+}
+
+
+@pytest.mark.parametrize("header", HASHES)
+def test_the_servers_hash_is_compared(server, tmp_path, header):
+    server.answers["/good.npz"] = lambda handler: handler.serve(**{header: HASHES[header](CONTENT)})
+    server.answers["/bad.npz"] = lambda handler: handler.serve(**{header: HASHES[header](b"another")})
+    assert fetch(f"{server.address}/good.npz").read_bytes() == CONTENT
+    with pytest.raises(ValueError, match="which the server names"):
+        fetch(f"{server.address}/bad.npz")
+    assert kept(tmp_path) == ["good.npz", "good.npz.sha256"]
+
+
+def test_a_hash_in_the_answer_that_redirects_is_compared(server):
+    def redirect(handler):
+        handler.send_response(302)
+        handler.send_header("Location", "/elsewhere.npz")
+        handler.send_header("X-Linked-ETag", HASHES["X-Linked-ETag"](b"another"))
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.answers["/file.npz"] = redirect
+    with pytest.raises(ValueError, match="the sha256"):
+        fetch(f"{server.address}/file.npz")
+
+
+def test_a_hash_outlives_a_break(server):
+    bad = {"X-Goog-Hash": goog_hash(b"another")}
+    server.answers["/file.npz"] = in_turn(lambda handler: handler.serve(end=100_003, **bad), Handler.serve)
+    with pytest.raises(ValueError, match="md5"):
+        fetch(f"{server.address}/file.npz")
+    assert len(server.requests) == 2
+
+
+def test_a_length_that_is_too_long_is_no_whole_file(server, tmp_path):
+    server.answers["/file.npz"] = lambda handler: handler.serve(length=len(CONTENT) + 7)
+    with pytest.raises(OSError, match="ended after|nothing after"):
+        fetch(f"{server.address}/file.npz")
+    assert "file.npz" not in kept(tmp_path)
+
+
+def test_a_length_that_is_too_short_is_found_by_the_hash(server, tmp_path):
+    server.answers["/file.npz"] = lambda h: h.serve(length=len(CONTENT) - 7, X_Goog_Hash=goog_hash(CONTENT))
+    with pytest.raises(ValueError, match="md5"):
+        fetch(f"{server.address}/file.npz")
+    server.answers["/other.npz"] = lambda handler: handler.serve(length=len(CONTENT) - 7)
+    with pytest.raises(ValueError, match="the one asked for"):
+        fetch(f"{server.address}/other.npz", sha256=SHA256)
+    assert kept(tmp_path) == []
+
+
+def test_an_answer_without_a_length_or_a_hash_cannot_be_told_to_be_whole(server, tmp_path):
+    def endless(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    server.answers["/file.npz"] = endless
+    with pytest.raises(ValueError, match="how long"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == []
+
+
+def test_another_sha256_than_asked_for_is_refused(server, tmp_path):
+    with pytest.raises(ValueError, match=f"Expected the SHA-256 {'0' * 64}, the one asked for. Received: {SHA256}"):
+        fetch(f"{server.address}/file.npz", sha256="0" * 64)
+    assert kept(tmp_path) == []
+    fetch(f"{server.address}/file.npz")
+    with pytest.raises(ValueError, match="the one asked for"):
+        fetch(f"{server.address}/file.npz", sha256="0" * 64)
+    with pytest.raises(ValueError, match="64 hexadecimal"):
+        fetch(f"{server.address}/file.npz", sha256="0" * 63)
+
+
+def test_a_cached_file_that_changed_is_not_used(server):
+    path = fetch(f"{server.address}/file.npz")
+    path.write_bytes(CONTENT[:-1] + b"?")
+    with pytest.raises(ValueError, match="noted at its first use") as error:
+        fetch(f"{server.address}/file.npz")
+    assert f"delete {path};" in str(error.value)
+    path.unlink()
+    assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT
+
+
+def test_a_cached_file_of_another_time_and_the_same_content_is_used(server):
+    path = fetch(f"{server.address}/file.npz")
+    os.utime(path, ns=(7, 7))
+    assert fetch(f"{server.address}/file.npz") == path
+    assert "mtime_ns=7\n" in path.with_name("file.npz.sha256").read_text()
+    assert len(server.requests) == 1
+
+
+def test_a_file_published_anew_is_not_taken_for_the_noted_one(server, tmp_path):
+    path = fetch(f"{server.address}/file.npz")
+    path.unlink()
+    server.content = CONTENT[::-1]
+    with pytest.raises(ValueError, match="noted at its first use"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == ["file.npz.sha256"]
+
+
+def test_offline_takes_only_what_is_there(server, monkeypatch):
+    path = fetch(f"{server.address}/file.npz")
+    monkeypatch.setenv("KERAS_VIT_OFFLINE", "1")
+    assert fetch(f"{server.address}/file.npz") == path
+    with pytest.raises(FileNotFoundError, match="KERAS_VIT_OFFLINE(.|\n)*by hand"):
+        fetch(f"{server.address}/other.npz")
+    monkeypatch.setenv("KERAS_VIT_OFFLINE", "0")
+    assert fetch(f"{server.address}/other.npz").exists()
+
+
+def test_a_mirror_stands_in_for_every_host(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_VIT_MIRROR", f"{server.address}/mirror/")
+    path = fetch("gs://vit_models/imagenet21k+imagenet2012/ViT-B_16.npz")
+    assert server.requests == [("/mirror/vit_models/imagenet21k%2Bimagenet2012/ViT-B_16.npz", None)]
+    assert path == tmp_path / "cache/storage.googleapis.com/vit_models/imagenet21k+imagenet2012/ViT-B_16.npz"
+    monkeypatch.delenv("KERAS_VIT_MIRROR")
+    assert fetch("https://storage.googleapis.com/vit_models/imagenet21k%2Bimagenet2012/ViT-B_16.npz") == path
+    monkeypatch.setenv("KERAS_VIT_MIRROR", "/a/folder")
+    with pytest.raises(ValueError, match="KERAS_VIT_MIRROR"):
+        fetch("gs://vit_models/sam/ViT-B_16.npz")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ViT-B_16.npz",
+        "ftp://host/file.npz",
+        "file:///etc/hostname",
+        "http://example.org/file.npz",
+        "https://name:word@example.org/file.npz",
+        "https://example.org",
+        "https://example.org/folder/",
+        "https://example.org/a//file.npz",
+        "https://example.org/../file.npz",
+        "https://example.org/%2e%2e/file.npz",
+        "https://example.org/a%2Ffile.npz",
+        "https://example.org/file.npz.sha256",
+        "gs://bucket/../file.npz",
+        "hf://name",
+        "hf://../name",
+    ],
+)
+def test_addresses_that_are_refused(server, tmp_path, address):
+    with pytest.raises(ValueError, match="Expected"):
+        fetch(address)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_no_two_addresses_share_a_place(server):
+    addresses = [
+        f"{server.address}/{end}" for end in ("f.npz", "a/f.npz", "f.npz?v=1", "f.npz?v=2", "F.npz", "f%20g.npz")
+    ]
+    assert len({fetch(address) for address in addresses}) == len(addresses)
+    assert fetch(f"{server.address}/f g.npz#fragment") == fetch(addresses[-1])
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    assert cache_folder("other") == pathlib.Path("other")
+    monkeypatch.delenv("KERAS_VIT_CACHE")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "keras_vit"
+    monkeypatch.delenv("KERAS_HOME")
+    assert cache_folder() == pathlib.Path.home() / ".keras/keras_vit"
+
+
+# The command's name keeps `import keras_vit` from bringing Keras, which takes seconds.
+FETCH = """
+import sys
+sys.argv[0] = "keras-vit"
+from keras_vit.weights.download import fetch
+print("ready", flush=True)
+print(fetch(sys.argv[1]))
+"""
+
+
+def start_fetch(address):
+    return subprocess.Popen([sys.executable, "-c", FETCH, address], stdout=subprocess.PIPE, text=True)
+
+
+def test_eight_processes_download_once(server):
+    all_ask = threading.Event()
+
+    def slow(handler):
+        all_ask.wait(60)
+        handler.serve()
+
+    server.answers["/file.npz"] = slow
+    processes = [start_fetch(f"{server.address}/file.npz") for _ in range(8)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
+    all_ask.set()
+    paths = {process.communicate(timeout=60)[0].strip() for process in processes}
+    assert [process.returncode for process in processes] == [0] * 8
+    assert [pathlib.Path(path).read_bytes() for path in paths] == [CONTENT]
+    assert len(server.requests) == 1
+
+
+def test_a_killed_process_leaves_no_file_and_the_next_resumes(server, tmp_path):
+    over = threading.Event()
+
+    def stall(handler):
+        handler.serve(end=100_003)
+        over.wait(60)
+
+    server.answers["/file.npz"] = in_turn(stall, Handler.serve)
+    process = start_fetch(f"{server.address}/file.npz")
+    deadline = time.monotonic() + 60
+    while sum(path.stat().st_size for path in tmp_path.rglob("*.part")) < transfer.CHUNK:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    over.set()
+    assert kept(tmp_path) == ["file.npz.part", "file.npz.part.json"]
+    assert fetch(f"{server.address}/file.npz", sha256=SHA256).read_bytes() == CONTENT
+    assert server.requests == [("/file.npz", None), ("/file.npz", f"bytes={transfer.CHUNK}-")]
+
+
+def test_a_long_download_shows_a_bar(server, monkeypatch, capsys):
+    monkeypatch.setattr(transfer, "SILENT", -1)
+    fetch(f"{server.address}/file.npz")
+    assert "/2" in capsys.readouterr().out
+
+
+def test_a_short_download_is_silent(server, capsys, caplog):
+    with caplog.at_level(logging.INFO):
+        fetch(f"{server.address}/file.npz")
+    assert capsys.readouterr() == ("", "") and not caplog.records
+
+
+class Hub(types.SimpleNamespace):
+    """Stands in for huggingface_hub: a folder of a repository."""
+
+    def __init__(self, folder, files):
+        super().__init__(folder=folder, files=files, asked=[])
+
+    def snapshot_download(self, **arguments):
+        self.asked.append(arguments)
+        return str(self.folder)
+
+    def list_repo_files(self, repo_id, revision):
+        return self.files
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    def hub(*files):
+        folder = tmp_path / "snapshot"
+        folder.mkdir()
+        hub = Hub(folder, files)
+        monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+        return hub
+
+    monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KERAS_VIT_OFFLINE", raising=False)
+    return hub
+
+
+def test_a_repository_of_the_hub(hub, tmp_path):
+    there = hub()
+    (tmp_path / SHA256).write_bytes(CONTENT)
+    (there.folder / "model.safetensors").symlink_to(tmp_path / SHA256)
+    assert fetch("hf://org/name@refs/pr/7") == there.folder
+    (asked,) = there.asked
+    assert asked.pop("allow_patterns") == ["model.safetensors", "config.json", "preprocessor_config.json"]
+    assert asked == {"repo_id": "org/name", "revision": "refs/pr/7", "local_files_only": False}
+    (tmp_path / SHA256).write_bytes(CONTENT[::-1])
+    with pytest.raises(ValueError, match=SHA256):
+        fetch("hf://org/name")
+
+
+def test_a_repository_of_pickles(hub, monkeypatch):
+    hub("config.json", "pytorch_model.bin")
+    with pytest.raises(ValueError, match="has pytorch_model.bin. Pickles"):
+        fetch("hf://org/name")
+    monkeypatch.setenv("KERAS_VIT_OFFLINE", "1")
+    with pytest.raises(ValueError, match="no weights"):
+        fetch("hf://org/name")
+
+
+def test_without_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"pip install keras-vit\[hub\]"):
+        fetch("hf://org/name")
