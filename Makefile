@@ -23,6 +23,7 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev .venv-bench/.installed
 	$(BIN)/python benchmarks/startup.py
+	PYTHONPATH=. .venv-bench/bin/python benchmarks/loading.py
 	PYTHONPATH=. .venv-bench/bin/python benchmarks/speed.py
 
 .venv-bench/.installed: benchmarks/requirements.txt

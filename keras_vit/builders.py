@@ -13,7 +13,7 @@ from keras_vit.models.description import describe_model, keras_names, our_model,
 from keras_vit.models.resnet import bit
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.models.vit import vit
-from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, VARIANTS, Variant, get_variant
+from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, VARIANTS, Variant, get_variant, name_of
 from keras_vit.weights.channels import CHANNELS
 from keras_vit.weights.load import read_weights
 from keras_vit.weights.position import MODES
@@ -86,7 +86,7 @@ def build(
             range, or the checkpoint does not fit (all faults in one message).
     """
     row = get_variant(variant)
-    is_vit, published = isinstance(row, Variant), _name_of(row)
+    is_vit, published = isinstance(row, Variant), name_of(row)
     if not is_vit and (representation_size or dropout or attention_dropout or stochastic_depth):
         raise ValueError(
             "Expected a BiT without representation_size, dropout and stochastic_depth: it has no such layers."
@@ -289,10 +289,6 @@ def _reading(model, file, row, include_top, new_head, mode, found, channels):
         names=keras_names(model) if file.is_keras_weights else None,
     )
     return variables, arrays
-
-
-def _name_of(row):
-    return next((name for name, published in VARIANTS.items() if published is row or published == row), None)
 
 
 def _function_name(variant):

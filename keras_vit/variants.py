@@ -216,3 +216,14 @@ def get_variant(variant):
         "Expected a Variant, a ResNet or the name of one. "
         f"Received: variant={variant!r}. Nearest names: {', '.join(near)}"
     )
+
+
+def name_of(row):
+    """Returns the name of the published row of the same sizes, whatever its tokens and its dropout, or None."""
+    return next((name for name, published in VARIANTS.items() if _sizes(published) == _sizes(row)), None)
+
+
+def _sizes(row):
+    if isinstance(row, Variant):
+        return dataclasses.replace(row, pooling="token", distillation_token=False, dropout=0.0)
+    return row

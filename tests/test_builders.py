@@ -38,7 +38,9 @@ def test_the_arguments_are_those_of_keras_applications_in_their_order_then_ours_
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert defaults["include_top"] is True
     assert defaults["classifier_activation"] == "softmax"
-    assert all(defaults[name] is None for name in ("weights", "input_tensor", "input_shape", "pooling", "classes", "name"))
+    assert all(
+        defaults[name] is None for name in ("weights", "input_tensor", "input_shape", "pooling", "classes", "name")
+    )
     assert list(inspect.signature(keras_vit.build).parameters) == ["variant", *parameters]
 
 

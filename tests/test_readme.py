@@ -20,7 +20,8 @@ def test_every_example_runs(example, tmp_path, monkeypatch):
 
 
 def test_there_are_commands_to_test():
-    assert {command.split()[0] for command in COMMANDS} == {"check", "fit", "predict", "evaluate", "export", "list", "convert"}
+    named = {"check", "fit", "predict", "evaluate", "export", "list", "convert"}
+    assert {command.split()[0] for command in COMMANDS} == named
 
 
 @pytest.mark.parametrize("words", [command.split() for command in COMMANDS])

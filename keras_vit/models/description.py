@@ -8,7 +8,7 @@ import keras
 from keras_vit import layers
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.preprocessing import OFFICIAL, Pixels
-from keras_vit.variants import VARIANTS, Numerics, ResNet, Variant
+from keras_vit.variants import Numerics, ResNet, Variant, name_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def describe_model(model):
     pre_logits, head = named.get("pre_logits"), named.get("head")
     return Description(
         row,
-        next((name for name, published in VARIANTS.items() if _sizes(published) == _sizes(row)), None),
+        name_of(row),
         numerics,
         {weight_path(layer, variable): variable for layer in inner.layers for variable in layer.weights},
         tuple(inner.inputs[0].shape[1:]),
@@ -139,9 +139,3 @@ def _transformer(named, blocks, stem):
     )
     rows, columns = patches.input.shape[1:3]
     return row, (rows // row.patch_size, columns // row.patch_size)
-
-
-def _sizes(row):
-    if isinstance(row, Variant):
-        return dataclasses.replace(row, dropout=0.0, pooling="token", distillation_token=False)
-    return row

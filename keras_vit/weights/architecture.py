@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 
-from keras_vit.variants import VARIANTS, ResNet, Variant
+from keras_vit.variants import VARIANTS, ResNet, Variant, name_of
 from keras_vit.weights.names import FAMILIES, found_places, source_cells
 from keras_vit.weights.position import square_grid
 
@@ -122,16 +122,8 @@ def _heads(file, hidden_size):
 
 
 def _published(row, *facts):
-    """Returns the architecture with the published row of these sizes, which knows its dropout, where there is one."""
-    for name, published in VARIANTS.items():
-        if type(row) is type(published) and _sizes(row) == _sizes(published):
-            if isinstance(row, Variant):
-                row = dataclasses.replace(row, dropout=published.dropout)
-            return Architecture(row, name, *facts)
-    return Architecture(row, None, *facts)
-
-
-def _sizes(row):
-    if isinstance(row, Variant):
-        return dataclasses.replace(row, dropout=0.0, pooling="token", distillation_token=False)
-    return row
+    """Returns the architecture, with the dropout of the published row of these sizes, where there is one."""
+    name = name_of(row)
+    if name and isinstance(row, Variant):
+        row = dataclasses.replace(row, dropout=VARIANTS[name].dropout)
+    return Architecture(row, name, *facts)

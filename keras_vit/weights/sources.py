@@ -139,7 +139,7 @@ def _weight_file(path):
 def _canonical(shapes):
     """Returns {name: (name in the file, block or None)} without prefixes, and the names that are not the model's."""
     state = next((prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes)), "")
-    left_out = tuple(name for name in shapes if not name.startswith(state) or name in NEVER_READ)
+    left_out = tuple(name for name in shapes if not name.startswith(state) or name.endswith(NEVER_READ))
     rows = {}
     for theirs in shapes:
         if theirs in left_out:
