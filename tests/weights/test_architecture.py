@@ -2,11 +2,12 @@
 
 import logging
 import math
+import re
 
 import numpy as np
 import pytest
 
-from keras_vit.variants import OFFICIAL, VARIANTS, ResNet, Variant
+from keras_vit.variants import OFFICIAL, VARIANTS, Variant
 from keras_vit.weights.architecture import describe
 from keras_vit.weights.sources import SourceFile, open_source
 
@@ -164,7 +165,7 @@ def test_heads_that_cannot_be_64_wide_are_asked_for():
 def test_a_file_that_lacks_what_tells(lost):
     shapes = plain_timm(192)
     del shapes[lost]
-    with pytest.raises(ValueError, match=f"some.file: .*'{lost}' is missing or odd. Name it"):
+    with pytest.raises(ValueError, match=rf"some.file: .*'{re.escape(lost)}'.* is missing or odd\. Name it"):
         describe(file_of("timm", shapes))
 
 
@@ -186,7 +187,3 @@ def test_the_shapes_are_read_and_no_number(oracle, tmp_path):
     np.savez(tmp_path / "file.npz", **arrays)
     with open_source(tmp_path / "file.npz") as file:
         assert describe(file).classes == 10
-
-
-def test_one_row_of_a_resnet_is_no_vit():
-    assert isinstance(describe(file_of("bit", official_bit(VARIANTS["BiT-R50x1"]))).variant, ResNet)

@@ -9,11 +9,9 @@ import keras_vit
 from keras_vit.models.description import weight_path
 from keras_vit.weights.names import source_cells
 
-# Relative, of float32 sums in another order; correct implementations differ by a fifth of it.
+# Relative, of float32 sums in another order; the oracle's own. The hybrid's later steps are sensitive: rounding that
+# sends one pixel to the other side of a ReLU moves its losses by 1e-3, as `StdConv` did when it took a mean once.
 RTOL = {"token_32": 1e-4, "rep_32": 1e-4, "gap_32": 1e-4, "hybrid_111_64": 1e-3}
-# The hybrid's later steps are no longer the same for anyone: weights that differ by 1e-7 of their size, less than
-# float32 tells apart, move the last three losses by up to 1.1e-3 of theirs.
-LATE, LATE_RTOL = 7, {"hybrid_111_64": 5e-3}
 # A softmax does not see what moves all its scores alike: the gradient is 0 but for rounding.
 UNSEEN = "/key/bias"
 
@@ -23,7 +21,7 @@ def steps(model, images, labels, number):
     optimizer = keras.optimizers.SGD(0.05, momentum=0.9, global_clipnorm=1.0)
     optimizer.build(model.trainable_variables)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         with tf.GradientTape() as tape:
             logits = model(images, training=False)
@@ -70,5 +68,4 @@ def test_ten_steps(oracle, case):
     name, _, losses = case
     reference = oracle.numbers("losses")[name]
     assert len(reference) == 10
-    np.testing.assert_allclose(losses[:LATE], reference[:LATE], rtol=RTOL[name])
-    np.testing.assert_allclose(losses[LATE:], reference[LATE:], rtol=LATE_RTOL.get(name, RTOL[name]))
+    np.testing.assert_allclose(losses, reference, rtol=RTOL[name])
