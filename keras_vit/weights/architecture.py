@@ -46,9 +46,10 @@ def describe(file, num_heads=None):
     try:
         return _describe(file, num_heads)
     except (KeyError, IndexError, TypeError, ZeroDivisionError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else "an array has an odd number of axes"
         raise ValueError(
-            f"{file.path}: the architecture cannot be told from its shapes, {error!r} is missing or odd. Name it: "
-            "keras_vit.build(variant, weights=...) lists what is wrong."
+            f"{file.path}: the architecture cannot be told from its shapes, {what}. Name it: "
+            "keras_vit.build(variant, weights=...) lists all that is wrong."
         ) from error
 
 
