@@ -55,7 +55,8 @@ def build(
             `keras_vit.checkpoints`), or "imagenet" or "imagenet21k" for the best of this variant. It loads whole or
             not at all.
         input_tensor: a Keras tensor to use as the input.
-        input_shape: (rows, columns, channels); the checkpoint's own, or (224, 224, 3), by default. For a plain Vision
+        input_shape: (rows, columns, channels); the checkpoint's own, or (224, 224, 3), by default; the latter for
+            "imagenet" and "imagenet21k". For a plain Vision
             Transformer the sides are multiples of the patch size.
         pooling: what the head reads, or what comes out without a head: "token" (the class token), "gap" (the mean of
             the patch tokens, or of a BiT's map), "map" (attention pooling), "none" (every token, without a class
@@ -98,7 +99,9 @@ def build(
             raise ValueError(f"Expected {argument} to be None or one of {tuple(known)}. Received: {argument}={value!r}")
     shape = _shape_of(input_tensor, input_shape)
     heads = row.num_heads if is_vit else None
-    with opened(weights, published, shape, include_top, heads) as (file, found, pixels, _):
+    if shape is None and weights in ("imagenet", "imagenet21k"):
+        shape = (224, 224, 3)
+    with opened(weights, published, shape, include_top and not new_head, heads) as (file, found, pixels, _):
         if file and file.num_heads not in (None, heads):
             raise ValueError(f"{file.path} has {file.num_heads} attention heads, the variant {heads}.")
         row = _as_found(row, found, pooling)
@@ -214,7 +217,7 @@ def load_weights(model, weights, *, new_head=False, position_resize=None, channe
     inner, told = our_model(model), describe_model(model)
     top = told.classes is not None
     heads = getattr(told.variant, "num_heads", None)
-    with opened(weights, told.name, told.input_shape, top, heads) as (file, found, _, _):
+    with opened(weights, told.name, told.input_shape, top and not new_head, heads) as (file, found, _, _):
         if file.numerics != told.numerics:
             logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, told.numerics)
         mode = position_resize or file.position_resize

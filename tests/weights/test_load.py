@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_vit
+from keras_vit import checkpoint
 
 
 @pytest.fixture
@@ -297,3 +298,45 @@ def test_unknown_ways_are_refused_before_the_file_is_read(oracle, save, build, a
     ((name, value),) = arguments.items()
     with pytest.raises(ValueError, match=f"Expected {name} to be None or one of .*{name}='{value}'"):
         build(save(oracle.checkpoint()), **arguments)
+
+
+@pytest.fixture
+def published(oracle, save, monkeypatch):
+    """Puts a tiny row and its checkpoints, a 21k one with a head of zeros, in place of the published ones."""
+    row = keras_vit.Variant(*oracle.SIZES)
+    asked = []
+
+    def find(weights, variant, image_size, include_top):
+        asked.append((weights, variant, image_size, include_top))
+        return keras_vit.Checkpoint(
+            "tiny", "ViT-B/16", "gs://nowhere/tiny.npz", "npz", 32, 10, "imagenet2012", "real", False, "bicubic", 0.875
+        )
+
+    monkeypatch.setattr(checkpoint, "find_checkpoint", find)
+    monkeypatch.setattr(checkpoint, "fetch", lambda address: save(oracle.checkpoint()))
+    return row, asked
+
+
+def test_a_published_name_is_looked_up_for_what_is_built(published):
+    row, asked = published
+    model = keras_vit.build(row, weights="tiny", classes=10)
+    assert model.input_shape == (None, 32, 32, 3)  # the checkpoint's own
+    assert (model.pixels.interpolation, model.pixels.crop, model.pixels.antialias) == ("bicubic", 0.875, True)
+    keras_vit.build(row, weights="tiny", input_shape=(48, 40, 3), classes=7, new_head=True)
+    keras_vit.build(row, weights="tiny", include_top=False)
+    assert asked == [("tiny", None, 224, True), ("tiny", None, 48, False), ("tiny", None, 224, False)]
+
+
+def test_the_best_file_is_taken_at_224_pixels_where_the_caller_says_none(published):
+    row, asked = published
+    model = keras_vit.build(row, weights="imagenet", classes=10)
+    assert model.input_shape == (None, 224, 224, 3)
+    assert model.get_layer("encoder").position_resize == "corner"
+    assert asked == [("imagenet", None, 224, True)]
+
+
+def test_a_row_of_the_table_is_taken_as_its_name(published):
+    row, asked = published
+    item = checkpoint.find_checkpoint("tiny", None, 224, True)
+    assert keras_vit.load(item).output_shape == (None, 10)
+    assert len(asked) == 1
