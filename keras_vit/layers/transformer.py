@@ -108,8 +108,8 @@ class MLP(keras.layers.Layer):
         self.hidden, self.out = (
             keras.layers.Dense(
                 units,
-                kernel_initializer=initial("glorot_uniform"),
                 bias_initializer=initial(keras.initializers.RandomNormal(stddev=1e-6)),
+                kernel_initializer=initial("glorot_uniform"),
                 name=name,
                 dtype=self.dtype_policy,
             )
