@@ -7,15 +7,13 @@ import logging
 
 import keras
 
-from keras_vit.checkpoint import opened
+from keras_vit.checkpoint import opened, reading
 from keras_vit.layers.initial import weights_to_come
-from keras_vit.models.description import describe_model, keras_names, our_model, weight_path
 from keras_vit.models.resnet import bit
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.models.vit import vit
 from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, VARIANTS, Variant, get_variant, name_of
 from keras_vit.weights.channels import CHANNELS
-from keras_vit.weights.load import read_weights
 from keras_vit.weights.position import MODES
 
 logger = logging.getLogger("keras_vit")
@@ -56,8 +54,7 @@ def build(
             not at all.
         input_tensor: a Keras tensor to use as the input.
         input_shape: (rows, columns, channels); the checkpoint's own, or (224, 224, 3), by default; the latter for
-            "imagenet" and "imagenet21k". For a plain Vision
-            Transformer the sides are multiples of the patch size.
+            "imagenet" and "imagenet21k". For a plain Vision Transformer the sides are multiples of the patch size.
         pooling: what the head reads, or what comes out without a head: "token" (the class token), "gap" (the mean of
             the patch tokens, or of a BiT's map), "map" (attention pooling), "none" (every token, without a class
             token; a BiT's map). None is the checkpoint's or the variant's own with a head, and the whole token
@@ -130,7 +127,7 @@ def build(
             # On the model alone: what the caller put before `input_tensor` has weights of its own. One array after
             # another, for half the memory: no one sees the model if one of them fails.
             model = keras.Model(images, outputs)
-            variables, arrays = _reading(model, file, row, include_top, new_head, mode, found, channels)
+            variables, arrays = reading(model, file, row, include_top, new_head, mode, found, channels)
             for path, array in arrays:
                 variables[path].assign(array)
     sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
@@ -203,30 +200,6 @@ def load(
         )
 
 
-def load_weights(model, weights, *, new_head=False, position_resize=None, channels=None):
-    """Gives a model the weights of a checkpoint: all of them, or none and an error.
-
-    Args:
-        model: a functional model with our layers, from `keras_vit.build` or composed around it.
-        weights, new_head, position_resize, channels: as in `keras_vit.build`. The GELU and the epsilons stay those of
-            the model; a log line says where the checkpoint's differ.
-
-    Raises:
-        ValueError: if the model holds no layers of ours, or the checkpoint does not fit (all faults in one message).
-    """
-    inner, told = our_model(model), describe_model(model)
-    top = told.classes is not None
-    heads = getattr(told.variant, "num_heads", None)
-    with opened(weights, told.name, told.input_shape, top and not new_head, heads) as (file, found, _, _):
-        if file.numerics != told.numerics:
-            logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, told.numerics)
-        mode = position_resize or file.position_resize
-        variables, arrays = _reading(inner, file, told.variant, top, new_head, mode, found, channels)
-        arrays = dict(arrays)
-    for name in list(arrays):
-        variables[name].assign(arrays.pop(name))
-
-
 def _shape_of(input_tensor, input_shape):
     """Returns the (rows, columns, channels) that the caller asked for, or None."""
     if input_tensor is None:
@@ -263,35 +236,6 @@ def _numerics(row, file, **chosen):
 
 def _is_resized(row, found, shape):
     return bool(found and found.image_size) and row.grid(*found.image_size) != row.grid(*shape[:2])
-
-
-def _adaptation(found, shape, channels):
-    """Returns (channels of the file's pictures, of the model's, how the kernel is adapted), or None if they agree."""
-    if found is None or found.channels == shape[2]:
-        return None
-    if channels is None:
-        raise ValueError(
-            f"The checkpoint reads {found.channels} channels, input_shape={tuple(shape)} has {shape[2]}. Pass "
-            "channels='average', 'repeat' or 'slice' to say how its first kernel is adapted."
-        )
-    return found.channels, shape[2], channels
-
-
-def _reading(model, file, row, include_top, new_head, mode, found, channels):
-    """Returns the model's variables by our path, and an iterator of the arrays for them."""
-    variables = {weight_path(layer, variable): variable for layer in model.layers for variable in layer.weights}
-    arrays = read_weights(
-        file,
-        {name: tuple(variable.shape) for name, variable in variables.items()},
-        row,
-        grid=row.grid(*model.input_shape[1:3]) if isinstance(row, Variant) else None,
-        include_top=include_top,
-        new_head=new_head,
-        mode=mode,
-        channels=_adaptation(found, model.input_shape[1:], channels),
-        names=keras_names(model) if file.is_keras_weights else None,
-    )
-    return variables, arrays
 
 
 def _function_name(variant):

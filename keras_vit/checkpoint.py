@@ -1,4 +1,4 @@
-"""Opens what `weights=` names: a file, an address, a published checkpoint, or a model that Keras saved."""
+"""Opens what `weights=` names (a file, an address, a published checkpoint, a model that Keras saved) and reads it."""
 
 import contextlib
 import logging
@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import keras
 
-from keras_vit.models.description import describe_model
+from keras_vit.models.description import describe_model, keras_names, our_model, weight_path
 from keras_vit.preprocessing import Pixels
+from keras_vit.variants import Variant
 from keras_vit.weights.architecture import Architecture, describe
 from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
 from keras_vit.weights.download import fetch
+from keras_vit.weights.load import read_weights
 from keras_vit.weights.sources import SourceFile, open_source
 
 logger = logging.getLogger("keras_vit")
@@ -64,6 +66,59 @@ def opened(weights, variant=None, shape=None, include_top=True, num_heads=None, 
         # Pillow smooths what it makes smaller; all but the official code resize with it.
         known = {name: value for name, value in file.pixels.items() if value is not None}
         yield Given(file, found, pixels or (Pixels(**known, antialias=True) if known.get("mean") else None))
+
+
+def load_weights(model, weights, *, new_head=False, position_resize=None, channels=None):
+    """Gives a model the weights of a checkpoint: all of them, or none and an error.
+
+    Args:
+        model: a functional model with our layers, from `keras_vit.build` or composed around it.
+        weights, new_head, position_resize, channels: as in `keras_vit.build`. The GELU and the epsilons stay those of
+            the model; a log line says where the checkpoint's differ.
+
+    Raises:
+        ValueError: if the model holds no layers of ours, or the checkpoint does not fit (all faults in one message).
+    """
+    inner, told = our_model(model), describe_model(model)
+    top = told.classes is not None
+    heads = getattr(told.variant, "num_heads", None)
+    with opened(weights, told.name, told.input_shape, top and not new_head, heads) as (file, found, _, _):
+        if file.numerics != told.numerics:
+            logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, told.numerics)
+        mode = position_resize or file.position_resize
+        variables, arrays = reading(inner, file, told.variant, top, new_head, mode, found, channels)
+        arrays = dict(arrays)
+    for name in list(arrays):
+        variables[name].assign(arrays.pop(name))
+
+
+def reading(model, file, row, include_top, new_head, mode, found, channels):
+    """Returns the model's variables by our path, and an iterator of the arrays for them."""
+    variables = {weight_path(layer, variable): variable for layer in model.layers for variable in layer.weights}
+    arrays = read_weights(
+        file,
+        {name: tuple(variable.shape) for name, variable in variables.items()},
+        row,
+        grid=row.grid(*model.input_shape[1:3]) if isinstance(row, Variant) else None,
+        include_top=include_top,
+        new_head=new_head,
+        mode=mode,
+        channels=_adaptation(found, model.input_shape[1:], channels),
+        names=keras_names(model) if file.is_keras_weights else None,
+    )
+    return variables, arrays
+
+
+def _adaptation(found, shape, channels):
+    """Returns (channels of the file's pictures, of the model's, how the kernel is adapted), or None if they agree."""
+    if found is None or found.channels == shape[2]:
+        return None
+    if channels is None:
+        raise ValueError(
+            f"The checkpoint reads {found.channels} channels, input_shape={tuple(shape)} has {shape[2]}. Pass "
+            "channels='average', 'repeat' or 'slice' to say how its first kernel is adapted."
+        )
+    return found.channels, shape[2], channels
 
 
 def _locate(weights, variant, shape, include_top):

@@ -33,8 +33,8 @@ from keras_vit.builders import (
     ViT_Ti16,
     build,
     load,
-    load_weights,
 )
+from keras_vit.checkpoint import load_weights
 from keras_vit.conversion import convert, save_checkpoint
 from keras_vit.features import features
 from keras_vit.imagenet import decode_predictions

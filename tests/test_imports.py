@@ -21,12 +21,12 @@ ALLOWED = {
     "models": {"layers", "variants", "preprocessing"},
     "weights": {"variants"},
     "analysis": {"layers"},
-    "checkpoint": {"models", "weights", "preprocessing"},
+    "checkpoint": {"models", "weights", "preprocessing", "variants"},
     "builders": {"checkpoint", "layers", "models", "weights", "variants"},
     "resize": {"layers", "models", "weights"},
     "features": {"layers", "models"},
     "conversion": {"builders", "models", "weights", "variants"},
-    "public": {"builders", "conversion", "features", "imagenet", "models", "preprocessing", "resize"}
+    "public": {"builders", "checkpoint", "conversion", "features", "imagenet", "models", "preprocessing", "resize"}
     | {"variants", "weights"},
     "__init__": {"public"},
     "data": {"preprocessing"},
