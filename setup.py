@@ -12,6 +12,7 @@ EXTRAS = {
     "keras-cv": ["keras-cv>=0.9.0"],
     "plots": ["matplotlib>=3.10"],
     "mobile": ["ai-edge-litert>=2.1.6", "ai-edge-quantizer>=0.10.0"],
+    "datasets": ["datasets>=5.2.0"],
     "hub": ["huggingface_hub>=1.0"],
     "jax": ["jax>=0.10.0"],
 }
@@ -39,6 +40,7 @@ setup(
         "click>=8.2.0",
         "filelock>=3.20.3",
         "h5py>=3.12.0",
+        "ml_dtypes>=0.5.1",
     ],
     extras_require={
         **EXTRAS,

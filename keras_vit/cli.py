@@ -48,6 +48,8 @@ class _Group(click.Group):
             return super().invoke(context)
         except BrokenPipeError:  # `| head` has seen enough
             raise
+        except KeyboardInterrupt:
+            context.exit(130)
         except (ValueError, TypeError, OSError, ImportError) as error:
             if context.params["traceback"]:
                 raise
@@ -72,7 +74,8 @@ def main(traceback):
 def check(folder):
     """Says what is in a folder of pictures.
 
-    FOLDER holds a folder of pictures a class, or train/ and test/ with such folders. Tells classes and counts,
+    FOLDER holds a folder of pictures a class, or train/ and test/ with such folders; a .zip of one and a .csv will do.
+    Tells classes and counts,
     imbalance, unreadable pictures, odd formats, rotated ones, exact duplicates, and whether fit would take the folder.
     Nothing is written.
     """
@@ -89,27 +92,49 @@ def _agreement(file, bytes, pictures, largest_difference, top1_agreement, accura
     )
 
 
+def _recipe(target, settings, quick):
+    """Returns the recipe that a command names, with the settings that follow it, and a name for its runs."""
+    from keras_vit.run_recipe import find_recipe
+    from keras_vit.training.quick import quick as made_small
+    from keras_vit.training.recipe import change
+
+    recipe, name = find_recipe(target)
+    recipe = change(recipe, settings)
+    return (made_small(recipe), f"{name}-quick") if quick else (recipe, name)
+
+
 @main.command()
-@click.argument("recipe_or_folder", metavar="RECIPE|FOLDER")
+@click.argument("recipe_or_data", metavar="RECIPE|DATA", required=False)
 @click.argument("settings", nargs=-1, metavar="[field=value]...")
 @click.option("--output", metavar="DIR", help="Folder of the run; runs/NAME by default.")
-def fit(recipe_or_folder, settings, output):
+@click.option("--quick", is_flag=True, help="Run the recipe whole in a minute's size, to see that it works.")
+@click.option("--resume", metavar="FOLDER", help="Go on with the run in a folder, with its own recipe.")
+def fit(recipe_or_data, settings, output, quick, resume):
     """Trains a model and exports it.
 
     Evaluates it on the test pictures, and writes a report and a card too.
 
-    RECIPE is a .py file that defines RECIPE, such as recipes/digits.py; FOLDER holds a folder of pictures a class, or
-    train/ and test/ with such folders. Any field of the recipe can be set: epochs=3 learning_rate=1e-4
+    RECIPE is a .py file that defines RECIPE, such as recipes/digits.py. DATA is a folder with a folder of pictures a
+    class, or train/ and test/ with such folders; a .zip of one; a .csv of path,label; digits, fashion_mnist,
+    hf:NAME, or a name of TensorFlow Datasets. Any field of the recipe can be set: epochs=3 learning_rate=1e-4
     variant=ViT-S/16 image_size=224 weights=S_16.npz on_bad_image=skip.
 
-    A run that was cut off goes on when the same command is given again.
+    A run that was cut off goes on when the same command is given again, or with --resume.
     """
-    from keras_vit.training.recipe import change
-
+    if bool(resume) == bool(recipe_or_data) or (resume and (output or quick)):
+        raise click.UsageError("Expected a RECIPE or DATA, or --resume FOLDER alone.")
     workflow = _workflow()
-    recipe, name = workflow.find_recipe(recipe_or_folder)
-    output = output or os.path.join("runs", name)
-    metrics = workflow.fit(change(recipe, settings), output)
+    if resume:
+        from keras_vit.run_folder import recipe_in
+
+        recipe, output = recipe_in(resume), resume
+    else:
+        recipe, name = _recipe(recipe_or_data, settings, quick)
+        output = output or os.path.join("runs", name)
+    metrics = workflow.fit(recipe, output)
+    if metrics is None:
+        click.echo("this worker is done; the chief writes the files")
+        return
     accuracy, pictures = metrics["test_accuracy"], metrics["test_pictures"]
     click.echo(
         f"\ntest accuracy {accuracy:.2%} on {pictures:,} pictures, {metrics['training_seconds']:.0f} s of training"
@@ -117,6 +142,34 @@ def fit(recipe_or_folder, settings, output):
     for item in metrics["exports"]:
         click.echo(_agreement(**item))
     click.echo(f"\nEverything lies in {output}: open report.html first.")
+
+
+@main.command()
+@click.argument("recipe_or_data", metavar="RECIPE|DATA")
+@click.argument("settings", nargs=-1, metavar="[field=value]...")
+@click.option("--output", metavar="FILE", help="The page; runs/NAME-preview.html by default.")
+def preview(recipe_or_data, settings, output):
+    """Shows pictures as the training sees them.
+
+    Writes a page of augmented pictures with their labels, out of the very batches that fit would train on.
+    """
+    workflow = _workflow()
+    recipe, name = _recipe(recipe_or_data, settings, quick=False)
+    click.echo(f"wrote {workflow.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'))}")
+
+
+@main.command()
+@click.argument("recipe_or_data", metavar="RECIPE|DATA")
+@click.argument("settings", nargs=-1, metavar="[field=value]...")
+@click.option("--steps", default=100, show_default=True, type=click.IntRange(10), help="Most steps to try.")
+def lr(recipe_or_data, settings, steps):
+    """Looks for a learning rate.
+
+    Trains under a rate that grows from step to step, and shows the loss. Nothing of it is kept.
+    """
+    workflow = _workflow()
+    recipe, _ = _recipe(recipe_or_data, settings, quick=False)
+    click.echo(workflow.find_learning_rate(recipe, steps).text())
 
 
 def run(file):

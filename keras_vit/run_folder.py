@@ -9,22 +9,32 @@ import keras
 
 import keras_vit
 from keras_vit.imagenet import class_names as imagenet_names
-from keras_vit.training.recipe import Recipe
+from keras_vit.training.recipe import CIRCUMSTANCES, Recipe
 from keras_vit.variants import ResNet, Variant
 
-RUN, METRICS, MODEL, LABELS, CHECKPOINT = "run.json", "metrics.json", "model.keras", "labels.txt", "checkpoint.npz"
+RUN, METRICS, MODEL, LABELS = "run.json", "metrics.json", "model.keras", "labels.txt"
 
 
-def describe(recipe):
-    """Returns what run.json says: the recipe whole, and what it ran on."""
+def describe(recipe, source, devices):
+    """Returns what run.json says: the recipe whole, the data it found, and what it ran on."""
     return {
         "recipe": dataclasses.asdict(recipe),
+        "data": _data(source),
         "versions": {
             "keras_vit": keras_vit.__version__,
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
             "python": platform.python_version(),
         },
+        "devices": devices.words,
+    }
+
+
+def _data(source):
+    return {
+        "sha256": source.digest,
+        **{split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
+        "classes": list(source.class_names),
     }
 
 
@@ -41,29 +51,54 @@ def finished(folder, recipe):
         return None
     if not (folder / RUN).exists():
         raise ValueError(f"{folder} holds files that are no run's. Choose another folder with --output, or empty it.")
-    theirs = _read_json(folder / RUN).get("recipe", {})
-    ours = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    other = [
-        f"  {name}: {theirs.get(name)!r} there, {ours.get(name)!r} here"
-        for name in sorted({*theirs, *ours})
-        if theirs.get(name) != ours.get(name)
-    ]
+    theirs = dataclasses.asdict(_recipe(folder / RUN))
+    ours = dataclasses.asdict(recipe)
+    _refuse_other(folder, "settings", {name: theirs[name] for name in ours if name not in CIRCUMSTANCES}, ours)
+    return _read_json(folder / METRICS) if (folder / METRICS).exists() else None
+
+
+def refuse_other_data(folder, source):
+    """Raises a ValueError with what differs, if the data is not what the folder's run began with."""
+    folder = pathlib.Path(folder)
+    if (folder / RUN).exists():
+        _refuse_other(folder, "data", _read_json(folder / RUN).get("data", {}), _data(source))
+
+
+def _refuse_other(folder, what, theirs, ours):
+    other = [f"  {name}: {theirs[name]!r} there, {ours[name]!r} here" for name in theirs if theirs[name] != ours[name]]
     if other:
         raise ValueError(
-            f"{folder} holds a run of other settings:\n" + "\n".join(other) + "\nChoose another folder with --output."
+            f"{folder} holds a run of other {what}:\n" + "\n".join(other) + "\nChoose another folder with --output."
         )
-    return _read_json(folder / METRICS) if (folder / METRICS).exists() else None
 
 
 def recipe_of(model_path):
     """Returns the recipe that a model file's folder was made by, or None if there is none."""
     path = pathlib.Path(model_path).parent / RUN
+    return _recipe(path) if path.exists() else None
+
+
+def recipe_in(folder):
+    """Returns the recipe of a run's folder.
+
+    Raises:
+        ValueError: if there is no run in it.
+    """
+    path = pathlib.Path(folder) / RUN
     if not path.exists():
-        return None
-    settings = _read_json(path)["recipe"]
-    if isinstance(settings["variant"], dict):
+        raise ValueError(f"Expected the folder of a run. Received: {folder}, without {RUN}")
+    return _recipe(path)
+
+
+def _recipe(path):
+    settings = _read_json(path).get("recipe", {})
+    if isinstance(settings.get("variant"), dict):
         settings["variant"] = (ResNet if "units" in settings["variant"] else Variant)(**settings["variant"])
-    return Recipe(**{**settings, "exports": tuple(settings["exports"])})
+    try:
+        # JSON has no tuples, the recipe no lists.
+        return Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is of another version of keras_vit: {error}") from error
 
 
 def _read_json(path):
@@ -81,11 +116,13 @@ class Classifier:
         path: its file.
         model: the Keras model, preprocessed RGB pictures -> (batch, classes).
         class_names: in the order of its outputs.
+        protocol: how pictures are brought to its size; that of the run it came from.
     """
 
     path: pathlib.Path
     model: keras.Model
     class_names: tuple[str, ...]
+    protocol: str = "official"
 
     @property
     def image_size(self):
@@ -116,7 +153,8 @@ def load_classifier(path):
         raise ValueError(f"Expected a model of RGB pictures of known size. Received: {path}, which takes {shape}")
     if not (isinstance(outputs, tuple) and len(outputs) == 2):
         raise ValueError(f"Expected a classifier, (batch, classes). Received: {path}, which gives {outputs}")
-    return Classifier(path, model, _labels(path, outputs[1]))
+    recipe = recipe_of(path)
+    return Classifier(path, model, _labels(path, outputs[1]), recipe.evaluation if recipe else "official")
 
 
 def _labels(path, classes):

@@ -11,11 +11,16 @@ from keras_vit.analysis.attention import attention_rollout
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.export.card import export_row, write_card
 from keras_vit.layers import TransformerBlock
-from keras_vit.preprocessing import pixels_of, preprocess_input
+from keras_vit.preprocessing import OFFICIAL, pixels_of, preprocess_input
 from keras_vit.report.page import Attention, Mistake, Report
+from keras_vit.report.preview import target_words, write_preview
+from keras_vit.training.fit import batches_of
+from keras_vit.training.plan import Plan
 from keras_vit.variants import ResNet
 
 SHOWN = 12  # pictures of a kind in the report
+PREVIEWED = 24  # pictures of a batch in the preview, and how many batches
+BATCHES = 4
 
 
 def report(recipe, model, source, scores, history, agreements):
@@ -23,7 +28,9 @@ def report(recipe, model, source, scores, history, agreements):
     names, probabilities = source.class_names, scores.probabilities
     right = np.flatnonzero(scores.predictions == scores.labels)
     worst, order = scores.mistakes[:SHOWN], _some_of_each(right, scores.labels)
-    pictures = {i: read_pixels(source.test.pictures[i], model.input_shape[1:3]) for i in (*worst, *order)}
+    pictures = {
+        i: read_pixels(source.test.pictures[i], model.input_shape[1:3], recipe.evaluation) for i in (*worst, *order)
+    }
     maps = []
     if order and any(isinstance(layer, TransformerBlock) for layer in model.layers):  # a BiT has none
         maps = attention_rollout(model, preprocess_input(np.stack([pictures[i] for i in order]), pixels_of(model)))
@@ -66,6 +73,22 @@ def _some_of_each(indices, labels):
         rank[i] = seen[labels[i]], labels[i]
         seen[labels[i]] += 1
     return sorted(indices, key=rank.get)[:SHOWN]
+
+
+def preview_page(path, recipe, source):
+    """Writes a page of the first training batches of a recipe, as its model would get them."""
+    size, steps = (recipe.image_size, recipe.image_size), BATCHES
+    batches = batches_of(recipe, source, size, OFFICIAL, Plan(steps, steps, 0), 0, (0, 1, 1))
+    rows = []
+    for step, (images, targets, weights) in enumerate(batches.as_numpy_iterator(), 1):
+        pixels = np.rint((images[:PREVIEWED] + 1) * 127.5).clip(0, 255).astype(np.uint8)
+        labels = [target_words(target, source.class_names) for target in targets]
+        # Rows of weight 0 are there to fill a short batch up.
+        shown = [(pixels[i], labels[i]) for i in range(len(pixels)) if weights[i]]
+        rows.append((f"Step {step}, the first {len(shown)} of {recipe.batch_size} pictures", shown))
+    asked = ("crop", "flip", "rotate", "shift", "zoom", "shear", "randaugment", "mixup", "cutmix", "keras_cv")
+    settings = {name: getattr(recipe, name) for name in asked if getattr(recipe, name)}
+    write_preview(path, rows, f"{source.name}: what the training sees", settings)
 
 
 def card(path, recipe, model, source, metrics, agreements, takes):

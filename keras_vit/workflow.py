@@ -1,12 +1,10 @@
 """What a command does from end to end; joins the parts for the command line and for recipes."""
 
-import csv
 import dataclasses
-import io
 import json
 import logging
 import pathlib
-import runpy
+import shutil
 
 import numpy as np
 
@@ -18,12 +16,23 @@ from keras_vit.export.proof import check_targets
 from keras_vit.export.proof import export as prove_exports
 from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.report.page import write_report
-from keras_vit.run_folder import CHECKPOINT, LABELS, METRICS, MODEL, RUN, describe, finished, load_classifier, recipe_of
-from keras_vit.run_pages import card, report
+from keras_vit.run_folder import (
+    LABELS,
+    METRICS,
+    MODEL,
+    RUN,
+    describe,
+    finished,
+    load_classifier,
+    recipe_of,
+    refuse_other_data,
+)
+from keras_vit.run_pages import card, preview_page, report
+from keras_vit.training.devices import devices_of
+from keras_vit.training.fit import SNAPSHOTS
 from keras_vit.training.fit import fit as train
-from keras_vit.training.fit import new_model
-from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant, get_variant
+from keras_vit.training.lr_finder import find_learning_rate as search
+from keras_vit.variants import get_variant
 
 logger = logging.getLogger("keras_vit")
 
@@ -42,7 +51,7 @@ def fit(recipe, output):
         output: the run's folder; holds nothing, or a run of the same recipe.
 
     Returns:
-        The run's metrics, as in metrics.json.
+        The run's metrics, as in metrics.json; None on a worker that is not the chief, which writes no files.
 
     Raises:
         ValueError: if the folder holds anything else, the data cannot be used, or an export does not answer like the
@@ -54,26 +63,36 @@ def fit(recipe, output):
     if metrics := finished(folder, recipe):
         logger.info("%s holds this run already, finished; it is left as it is", folder)
         return metrics
+    devices = devices_of(recipe.strategy, recipe.jit_compile)  # before anything is computed: workers have to be first
     source = _open(recipe)
+    refuse_other_data(folder, source)
     logger.info(
-        "%s: %d classes, %s",
+        "%s: %d classes, %s, on %s",
         source.name,
         len(source.class_names),
         ", ".join(f"{len(getattr(source, split).labels):,} pictures to {use}" for split, use in USES.items()),
+        devices.words,
     )
-    model = new_model(recipe, len(source.class_names))
-    # The recipe goes first: from here on the folder is this run's.
-    write_text(folder / RUN, json.dumps(describe(recipe), indent=1))
-    write_text(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
-    history = train(model, recipe, source, folder / CHECKPOINT)
+
+    def begin():
+        if devices.chief:
+            # The recipe goes first: from here on the folder is this run's.
+            write_text(folder / RUN, json.dumps(describe(recipe, source, devices), indent=1))
+            write_text(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
+
+    model, history = train(recipe, source, folder, devices, begin)
+    return _finish(folder, recipe, source, model, history) if devices.chief else None
+
+
+def _finish(folder, recipe, source, model, history):
+    """Makes of a trained model all that a run's folder holds, and returns the metrics."""
     with written_aside(folder / MODEL) as aside:
         model.save(aside)
-    write_text(folder / "history.csv", _csv(history))
-
     size = model.input_shape[1:3]
-    scores = score(model, evaluation_batches(source.test, size, contract=pixels_of(model)))
+    batches = evaluation_batches(source.test, size, contract=pixels_of(model), protocol=recipe.evaluation)
+    scores = score(model, batches)
     # All test pictures, but for those that would not fit into memory.
-    pixels, labels = _read_some(source.test, size, max(1, MEMORY // (size[0] * size[1] * 3)))
+    pixels, labels = _read_some(source.test, size, recipe.evaluation, max(1, MEMORY // (size[0] * size[1] * 3)))
     agreements = prove_exports(model, folder, recipe.exports, pixels, labels=labels, takes=TAKES)
     metrics = {
         "test_accuracy": scores.accuracy,
@@ -87,8 +106,25 @@ def fit(recipe, output):
     card(folder / "card.md", recipe, model, source, metrics, agreements, TAKES)
     # The metrics go last: a folder that has them is finished.
     write_text(folder / METRICS, json.dumps(metrics, indent=1))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
     return metrics
+
+
+def preview(recipe, path):
+    """Writes a page of pictures as the training sees them, with their labels, and returns its path.
+
+    Args:
+        recipe: the `Recipe`.
+        path: the page, an .html file.
+    """
+    source = _open(recipe)
+    preview_page(path, recipe, source)
+    return pathlib.Path(path)
+
+
+def find_learning_rate(recipe, steps=100):
+    """Returns the `Finding` of a search for a recipe's learning rate; nothing is kept of the training in it."""
+    return search(recipe, _open(recipe), steps)
 
 
 def predict(model, pictures, top=5):
@@ -109,7 +145,7 @@ def predict(model, pictures, top=5):
     pixels, faults = [], []
     for picture in pictures:
         try:
-            pixels.append(read_all([picture], classifier.image_size)[0])
+            pixels.append(read_all([picture], classifier.image_size, classifier.protocol)[0])
         except ValueError as error:
             faults.append(f"  {error}")
     if faults:
@@ -135,7 +171,8 @@ def evaluate(model, data=None):
     """
     classifier = load_classifier(model)
     examples = _examples(classifier, data)
-    batches = evaluation_batches(examples, classifier.image_size, contract=pixels_of(classifier.model))
+    contract, protocol = pixels_of(classifier.model), classifier.protocol
+    batches = evaluation_batches(examples, classifier.image_size, contract=contract, protocol=protocol)
     return score(classifier.model, batches), classifier.class_names
 
 
@@ -161,39 +198,10 @@ def export(model, targets, output=None, data=None, takes=TAKES):
         pixels, labels = _made_up(classifier.image_size), None
         logger.info("compares on %d made-up pictures; real ones prove more: --data FOLDER", len(pixels))
     else:
-        pixels, labels = _read_some(_examples(classifier, data), classifier.image_size, PROOF_PICTURES)
+        examples = _examples(classifier, data)
+        pixels, labels = _read_some(examples, classifier.image_size, classifier.protocol, PROOF_PICTURES)
     folder = pathlib.Path(output) if output else classifier.path.parent
     return folder, prove_exports(classifier.model, folder, targets, pixels, labels=labels, takes=takes)
-
-
-# Small enough to train from nothing on two CPU cores in minutes; with weights= and variant= it fine-tunes.
-FOLDER_RECIPE = {
-    "variant": Variant(patch_size=8, hidden_size=128, num_layers=6, num_heads=4, mlp_dim=256),
-    "image_size": 64,
-    "epochs": 30,
-    "warmup_epochs": 3,
-    "shift": 0.1,
-    "zoom": 0.1,
-    "flip": True,
-}
-
-
-def find_recipe(target):
-    """Returns the recipe of a .py file, or one for a folder of class folders, and a name for its runs.
-
-    Raises:
-        ValueError: if it is neither, or the file defines no RECIPE.
-    """
-    path = pathlib.Path(target)
-    if path.is_dir():
-        path = path.resolve()
-        return Recipe(data=str(path), **FOLDER_RECIPE), path.name
-    if path.suffix != ".py" or not path.exists():
-        raise ValueError(f"Expected a recipe, a .py file, or a folder of class folders. Received: {target}")
-    recipe = runpy.run_path(str(path)).get("RECIPE")
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"Expected {target} to define RECIPE = Recipe(...). Received: {recipe!r}")
-    return recipe, path.stem
 
 
 USES = {"train": "train on", "validation": "validate on", "test": "test on"}
@@ -202,6 +210,10 @@ USES = {"train": "train on", "validation": "validate on", "test": "test on"}
 def _open(recipe):
     source = open_source(
         recipe.data,
+        data_dir=recipe.data_dir,
+        train_split=recipe.train_split,
+        validation_split=recipe.validation_split,
+        test_split=recipe.test_split,
         validation=recipe.validation,
         test=recipe.test,
         seed=recipe.seed,
@@ -234,11 +246,11 @@ def _examples(classifier, data):
     return Examples(examples.pictures, numbers[examples.labels], examples.names)
 
 
-def _read_some(examples, image_size, most):
+def _read_some(examples, image_size, protocol, most):
     """Returns pixels and labels of at most so many examples, evenly spread: folders come sorted by class."""
     count = len(examples.labels)
     some = np.linspace(0, count - 1, min(count, most)).astype(int)
-    return read_all([examples.pictures[i] for i in some], image_size), examples.labels[some]
+    return read_all([examples.pictures[i] for i in some], image_size, protocol), examples.labels[some]
 
 
 def _made_up(image_size, pictures=64):
@@ -248,11 +260,3 @@ def _made_up(image_size, pictures=64):
     y, x = (np.cos(np.pi * np.arange(4)[:, None] * (np.arange(side) + 0.5) / side) for side in (rows, columns))
     smooth = np.einsum("nckl,kr,lq->nrqc", waves, y, x)
     return np.clip(127.5 + 40 * smooth, 0, 255).astype(np.uint8)
-
-
-def _csv(history):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()

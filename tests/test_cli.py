@@ -125,7 +125,10 @@ def test_check_says_what_is_in_a_folder(tmp_path):
 
 
 def test_what_is_neither_recipe_nor_folder_is_refused(tmp_path):
-    assert "a recipe, a .py file, or a folder" in refused("fit", tmp_path / "none")
+    assert "the name of a TFDS data set" in refused("fit", tmp_path / "none")
+    assert "no such file" in refused("fit", tmp_path / "none.py")
+    assert "RECIPE or DATA, or --resume" in refused("fit")
+    assert "without run.json" in refused("fit", "--resume", tmp_path)
     (tmp_path / "empty.py").write_text("x = 1\n")
     assert "to define RECIPE" in refused("fit", tmp_path / "empty.py")
 

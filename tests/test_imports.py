@@ -30,11 +30,12 @@ ALLOWED = {
     | {"variants", "weights"},
     "__init__": {"public"},
     "data": {"preprocessing"},
-    "training": {"builders", "data", "preprocessing", "variants", "evaluation"},
+    "training": {"builders", "data", "layers", "preprocessing", "variants", "evaluation"},
     "report": {"evaluation", "analysis"},
     "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report"},
     "run_folder": ANYTHING,
     "run_pages": ANYTHING,
+    "run_recipe": ANYTHING,
     "workflow": ANYTHING,
     "cli": ANYTHING,
 }
@@ -42,7 +43,7 @@ MAY_IMPORT_TENSORFLOW = {"data", "training", "export", "report"}
 
 # What `import keras_vit` must not cost.
 HEAVY = {"tensorflow_datasets", "matplotlib", "keras_cv", "sklearn", "scipy", "PIL", "click", "filelock"}
-HEAVY |= {"huggingface_hub"}
+HEAVY |= {"huggingface_hub", "datasets", "pyarrow"}
 
 
 def part(path):

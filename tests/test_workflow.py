@@ -4,6 +4,9 @@ import csv
 import dataclasses
 import hashlib
 import json
+import re
+import shutil
+import signal
 
 import keras
 import numpy as np
@@ -15,15 +18,17 @@ from sklearn.model_selection import train_test_split
 
 import keras_vit
 from keras_vit import workflow
-from keras_vit.training import progress
+from keras_vit.data.pipeline import read_pixels
+from keras_vit.run_folder import load_classifier, recipe_in
 from keras_vit.training.recipe import Recipe
+from keras_vit.training.run import Run
 from keras_vit.variants import Variant
 
 TINY = Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=24)
 DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=3, batch_size=128, learning_rate=5e-3)
 FILES = {
     *("model.keras", "saved_model", "model_float32.tflite", "model_int8.tflite", "labels.txt"),
-    *("run.json", "history.csv", "metrics.json", "report.html", "card.md"),
+    *("run.json", "history.csv", "tensorboard", "metrics.json", "report.html", "card.md"),
 }
 
 
@@ -126,35 +131,50 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-def without_seconds(folder):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in history(folder)]
+def untimed(folder):
+    timed = ("seconds", "images_per_second")
+    return [{name: value for name, value in row.items() if name not in timed} for row in history(folder)]
 
 
-def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+def cut_off_at(patch, step):
+    """Makes the next run end at a step as a machine's lease does."""
+
+    class Cut(Run):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.step + 1 == step:
+                self.signals.received = signal.SIGTERM
+            super().on_train_batch_end(batch, logs)
+
+    patch.setattr("keras_vit.training.fit.Run", Cut)
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
     """Weights bit for bit, with every source of chance on."""
-    recipe = dataclasses.replace(DIGITS, dropout=0.2, stochastic_depth=0.2, rotate=10.0, epochs=4, exports=())
-    monkeypatch.setattr(progress, "CHECKPOINT_EVERY", 0.0)
+    recipe = dataclasses.replace(DIGITS, dropout=0.2, stochastic_depth=0.2, rotate=10.0, exports=())
     workflow.fit(recipe, tmp_path / "whole")
-
-    on_epoch_begin = progress.Progress.on_epoch_begin
-
-    def cut_off(self, epoch, logs=None):
-        if epoch == 2:
-            raise KeyboardInterrupt
-        on_epoch_begin(self, epoch, logs)
-
-    monkeypatch.setattr(progress.Progress, "on_epoch_begin", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        workflow.fit(recipe, tmp_path / "cut")
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 14)
+        with pytest.raises(SystemExit):
+            workflow.fit(recipe, tmp_path / "cut")
     assert not (tmp_path / "cut" / "model.keras").exists()
-    monkeypatch.setattr(progress.Progress, "on_epoch_begin", on_epoch_begin)
-    workflow.fit(recipe, tmp_path / "cut")
+    workflow.fit(recipe_in(tmp_path / "cut"), tmp_path / "cut")  # as --resume does
 
     whole, cut = (keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "cut"))
     for one, other in zip(whole.weights, cut.weights):
         np.testing.assert_array_equal(one, other, err_msg=one.path)
-    assert without_seconds(tmp_path / "whole") == without_seconds(tmp_path / "cut")
-    assert len(without_seconds(tmp_path / "cut")) == 4
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
+    assert len(untimed(tmp_path / "cut")) == 3
+    assert not (tmp_path / "cut" / "checkpoints").exists()
+
+
+def test_where_and_how_it_is_worked_on_may_change_while_it_goes_on(tmp_path):
+    recipe = dataclasses.replace(DIGITS, epochs=1, exports=())
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 3)
+        with pytest.raises(SystemExit):
+            workflow.fit(recipe, tmp_path)
+    changed = dataclasses.replace(recipe, strategy="one", keep_checkpoints=1, tensorboard=False)
+    assert workflow.fit(changed, tmp_path)["test_pictures"] == 360
 
 
 def test_another_seed_gives_another_model(tmp_path, run):
@@ -164,19 +184,15 @@ def test_another_seed_gives_another_model(tmp_path, run):
     assert any((np.array(a) != np.array(b)).any() for a, b in zip(one.weights, other.weights))
 
 
-def test_a_torn_checkpoint_is_told(tmp_path):
-    model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=3)
-    model.compile("sgd", "mse")
-    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(ValueError, match="cannot be read; remove it"):
-        progress.Progress(tmp_path / "checkpoint.npz", 3, 10).restore(model)
-
-
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    with pytest.raises(ValueError, match="loss is nan in epoch"):
+    with pytest.raises(ValueError, match="(?s)stopped at step .*gradient norm .*digit .*a lower learning_rate"):
         workflow.fit(dataclasses.replace(DIGITS, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0), tmp_path / "run")
-    assert not (tmp_path / "run" / "checkpoint.npz").exists()
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_folder_without_a_run_cannot_go_on(tmp_path):
+    with pytest.raises(ValueError, match="without run.json"):
+        recipe_in(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +269,47 @@ def test_an_export_is_compared_on_pictures_of_all_classes(run, tmp_path, monkeyp
     monkeypatch.setattr(workflow, "prove_exports", lambda *_, labels, **__: compared.extend(labels))
     workflow.export(run[0], ["savedmodel"], data=tmp_path / "some")
     assert len(compared) == 20 and set(compared) == set(range(10))
+
+
+def test_an_unfinished_run_is_refused_when_its_data_has_changed(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "colours")
+    (data / "red" / "torn.jpg").unlink()
+    recipe = dataclasses.replace(COLOURS, data=str(data), exports=())
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 5)
+        with pytest.raises(SystemExit):
+            workflow.fit(recipe, tmp_path / "run")
+    before = fingerprints(tmp_path / "run")
+    Image.new("RGB", (9, 9), "red").save(data / "red" / "20.png")
+    with pytest.raises(ValueError, match=r"(?s)a run of other data:.*sha256: .* there, .* here.*--output"):
+        workflow.fit(recipe, tmp_path / "run")
+    shutil.copytree(data / "red", data / "rot")
+    with pytest.raises(ValueError, match=r"(?s)classes: \['blue', 'red'\] there, \['blue', 'red', 'rot'\] here"):
+        workflow.fit(recipe, tmp_path / "run")
+    assert fingerprints(tmp_path / "run") == before
+
+
+def test_a_preview_shows_what_the_training_sees(tmp_path):
+    recipe = dataclasses.replace(DIGITS, rotate=20.0, mixup=0.5, crop="inception", image_size=16, batch_size=6)
+    page = workflow.preview(recipe, tmp_path / "p.html").read_text()
+    assert page.count("<img") == 4 * 6
+    assert "inception" in page and "digits" in page and "Step 4" in page
+    assert re.search(r"\d 0\.\d+, \d 0\.\d+", page)  # labels that were mixed
+
+
+def test_the_protocol_of_a_run_follows_it(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "colours")
+    (data / "red" / "torn.jpg").unlink()
+    recipe = dataclasses.replace(COLOURS, data=str(data), epochs=1, evaluation="timm")
+    workflow.fit(recipe, tmp_path / "run")
+    classifier = load_classifier(tmp_path / "run")
+    assert classifier.protocol == "timm"
+    (ours,) = workflow.predict(tmp_path / "run", [data / "red" / "05.jpg"], top=1)
+    pixels = read_pixels(str(data / "red" / "05.jpg"), (8, 8), "timm")
+    expected = classifier.model.predict(keras_vit.preprocess_input(pixels[None]), verbose=0)[0].max()
+    assert ours[0][1] == pytest.approx(expected, abs=1e-6)
+    other = read_pixels(str(data / "red" / "05.jpg"), (8, 8), "official")
+    assert (pixels != other).any()
 
 
 def test_without_a_run_made_up_pictures_serve(run, tmp_path):

@@ -5,8 +5,10 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from keras_vit.data.folder import SPLITS, Picture, list_folder, named_format, read_pictures
-from keras_vit.data.sources import assign_splits, check_shares
+from keras_vit.data.folder import named_format
+from keras_vit.data.listing import SPLITS, Picture, read_pictures
+from keras_vit.data.sources import list_own
+from keras_vit.data.splits import assign_splits, check_shares
 
 _LISTED = 10  # names under a heading of the text; the fields hold all
 
@@ -75,15 +77,15 @@ class Findings:
 
 
 def check(folder: str | os.PathLike, *, validation: float = 0.1, test: float = 0.2, seed: int = 0) -> Findings:
-    """Reads every picture of a folder once and reports all there is to know before training on it.
+    """Reads every picture of a folder, a .zip or a .csv once and reports all there is to know before training on it.
 
     What is wrong inside is reported, not raised. Arguments as for `open_source`.
 
     Raises:
-        ValueError: if it is not a folder, or a share is out of range.
+        ValueError: if it is none of these, or a share is out of range.
     """
     check_shares(validation, test)
-    found = read_pictures(list_folder(folder))
+    found = read_pictures(list_own(folder))
     used = assign_splits(found, validation=validation, test=test, seed=seed)
     count = Counter((picture.split, picture.class_name) for picture in used)
     facts = [picture.facts for picture in used]

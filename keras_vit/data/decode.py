@@ -75,7 +75,19 @@ class Facts:
     orientation: int
 
 
-def decode(picture: str | os.PathLike | bytes) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A picture that lies inside a larger file: `length` bytes from `offset` on, as they are."""
+
+    path: str
+    offset: int
+    length: int
+
+    def __str__(self):
+        return f"{self.path}, {self.length:,} bytes from {self.offset:,} on"
+
+
+def decode(picture: str | os.PathLike | bytes | Record) -> np.ndarray:
     """Decodes a picture as a person sees it: uint8 RGB of shape (rows, columns, 3), upright.
 
     Reads JPEG (also MPO), PNG, BMP, GIF and WebP, told apart by content and not by the file's name.
@@ -84,40 +96,47 @@ def decode(picture: str | os.PathLike | bytes) -> np.ndarray:
     all that Pillow holds. Colour profiles are not applied.
 
     Args:
-        picture: a path, or the bytes of an encoded file.
+        picture: a path, the bytes of an encoded file, or a `Record`.
 
     Raises:
-        TypeError: if it is neither.
+        TypeError: if it is none of these.
         ValueError: if there is no such file, it is no picture of these formats, it is damaged or cut short,
             or its header claims more than `MAX_PIXELS`. The message names the file and the reason.
     """
-    if not isinstance(picture, str | os.PathLike | bytes):
-        raise TypeError(f"Expected a path or the bytes of a picture. Received: {type(picture).__name__}")
     try:
-        return examine(picture if isinstance(picture, bytes) else read_file(picture))[0]
+        return examine(read_file(picture))[0]
     except PictureError as error:
-        name = "bytes" if isinstance(picture, bytes) else os.fspath(picture)
+        name = "bytes" if isinstance(picture, bytes) else str(picture)
         raise PictureError(f"{name}: {error}") from error
 
 
-def read_file(path: str | os.PathLike) -> bytes:
-    """Reads a file of a picture; a PictureError says why it could not."""
+def read_file(picture: str | os.PathLike | bytes | Record) -> bytes:
+    """Reads the encoded bytes of a picture; a PictureError says why it could not."""
+    if isinstance(picture, bytes):
+        return picture
+    if not isinstance(picture, str | os.PathLike | Record):
+        raise TypeError(f"Expected a path, a Record or the bytes of a picture. Received: {type(picture).__name__}")
+    path, offset, length = picture, 0, -1
+    if isinstance(picture, Record):
+        path, offset, length = picture.path, picture.offset, picture.length
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait for ever
             raise PictureError("not a file" + (" but a folder" if os.path.isdir(path) else ""))
         with open(path, "rb") as file:
-            return file.read()
+            file.seek(offset)
+            data = file.read(length)
     except FileNotFoundError as error:
         raise PictureError("no such file") from error
     except OSError as error:
         raise PictureError(f"cannot be read ({error.strerror})") from error
+    if len(data) < length:
+        raise PictureError("the file ends before it does")
+    return data
 
 
 def examine(data: bytes) -> tuple[np.ndarray, Facts]:
     """Decodes bytes as `decode` does and tells what they were; a PictureError gives the reason alone."""
-    name = next((name for name, (signature, _) in _READERS.items() if signature.match(data)), None)
-    if name is None:
-        raise PictureError(_what_instead(data))
+    name = recognize(data)
     # Pillow warns of damaged animations and of large GIF frames; of these two formats only, so that the lock
     # holds no one else up.
     warns = name == "GIF" or (name == "PNG" and b"acTL" in data)
@@ -142,6 +161,14 @@ def examine(data: bytes) -> tuple[np.ndarray, Facts]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PictureError(f"a {name} that is damaged or cut short ({reason})") from error
     return pixels, Facts(name, mode, pixels.shape[0], pixels.shape[1], orientation)
+
+
+def recognize(data: bytes) -> str:
+    """Names the format of encoded bytes by how they start; a PictureError says why they are not read."""
+    name = next((name for name, (signature, _) in _READERS.items() if signature.match(data)), None)
+    if name is None:
+        raise PictureError(_what_instead(data))
+    return name
 
 
 def _what_instead(data: bytes) -> str:

@@ -1,19 +1,18 @@
-"""Finds and reads the pictures in a folder of class folders; never writes there."""
+"""Finds the pictures in a folder of class folders, and tells its layout; never writes there."""
 
+import contextlib
 import difflib
-import hashlib
-import logging
 import os
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from keras_vit.data.decode import Facts, PictureError, examine, read_file
+from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, Listing, Picture
 
-SPLITS = ("train", "validation", "test")
+# What lies in a folder, {name: a tree, or anything that stands for a file}; a zip file's content is laid out so, too.
+Tree = dict[str, Any]
+
 _FORMAT_OF_ENDING = {
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif", "mpo"), "JPEG"),
     **{"png": "PNG", "bmp": "BMP", "dib": "BMP", "gif": "GIF", "webp": "WebP"},
@@ -21,42 +20,9 @@ _FORMAT_OF_ENDING = {
     **dict.fromkeys(("tif", "tiff", "heic", "heif", "avif", "ico", "psd", "svg", "jp2", "jxl"), ""),
     **dict.fromkeys(("dng", "nef", "nrw", "cr2", "cr3", "arw", "orf", "rw2", "raf", "pef", "srw"), ""),
 }
-_SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_SPLIT_OF_NAME |= dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
-_SECONDS_BETWEEN_NEWS = 5.0
-_AT_ONCE = 64  # pictures handed to the threads between two looks at the clock
-_THREADS = min(8, os.cpu_count() or 1)  # each may hold a whole picture of MAX_PIXELS
-_log = logging.getLogger("keras_vit")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A file in a class folder. Once read, it has a digest of its bytes, and facts or the reason for none."""
-
-    path: str
-    name: str
-    class_name: str
-    split: str
-    digest: str = ""
-    facts: Facts | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Folder:
-    """What lies in a folder of class folders; `problems` are those that no skipping of pictures cures."""
-
-    path: str
-    given: tuple[str, ...]  # the splits that have folders; () where there are class folders alone
-    class_names: tuple[str, ...]
-    pictures: tuple[Picture, ...]
-    other: tuple[str, ...]  # files that are not pictures
-    stray: tuple[str, ...]  # pictures outside every class folder, and folders beside train/ and test/
-    empty: tuple[str, ...]  # class folders without a picture
-    problems: tuple[str, ...]
-
-
-def list_folder(data: str | os.PathLike) -> Folder:
+def list_folder(data: str | os.PathLike) -> Listing:
     """Finds classes, splits and pictures in a folder without opening a file.
 
     Raises:
@@ -64,88 +30,75 @@ def list_folder(data: str | os.PathLike) -> Folder:
     """
     root = Path(data)
     if not root.is_dir():
-        raise ValueError(_no_folder(root))
+        raise ValueError(
+            f"Expected a folder with a folder of pictures for each class. Received: {str(root)!r}, {what_instead(root)}"
+        )
+    unlisted = {}
+    tree = _read_tree(root, unlisted)
+    return list_tree(str(root), root.resolve().name, tree, unlisted)
+
+
+def list_tree(path: str, name: str, tree: Tree, unlisted: dict[str, str] | None = None) -> Listing:
+    """Finds classes, splits and pictures in a tree; a picture's `file` is what stands for it there.
+
+    Args:
+        path: what the tree is of, for messages.
+        name: of the source.
+        tree: without hidden files.
+        unlisted: {path of a folder that could not be listed, below the tree: reason}.
+    """
     problems, pictures, other, stray, empty = [], [], [], [], []
-    split_folders = _split_folders(root, problems)
+    split_folders = _split_folders(tree, problems)
     classes = defaultdict(set)  # split -> names of its class folders
-    for split, top in split_folders or [("train", root)]:
-        folders, files = _entries(top, problems)
-        stray += [name for name, _ in _sort_files(root, files, other)]
-        classes[split] |= {path.name for path in folders}
-        for class_folder in folders:
-            found = [
-                Picture(str(path), name, class_folder.name, split)
-                for name, path in _sort_files(root, _walk(class_folder, problems), other)
-            ]
-            pictures += found
+    for split, top, inside in split_folders or [("train", "", tree)]:
+        stray += [name for name, _ in _sort_files(top, _files(inside).items(), other)]
+        for class_name, folder in _folders(inside).items():
+            classes[split].add(class_name)
+            here = f"{top}{class_name}/"
+            found = _sort_files(here, _walk(folder), other)
+            pictures += [Picture(file, name, _printable(class_name), split) for name, file in found]
             if not found:
-                empty.append(_name(root, class_folder))
+                empty.append(here.removesuffix("/"))
     if split_folders:
-        folders, files = _entries(root, problems)
-        stray += [name for name, _ in _sort_files(root, files, other)]
-        stray += [_name(root, path) + "/" for path in folders if path.name.casefold() not in _SPLIT_OF_NAME]
-    problems += _class_problems(root, classes, pictures, stray, empty)
-    given = tuple(split for split in SPLITS if split in dict(split_folders))
-    names = tuple(sorted(set().union(*classes.values())))
-    return Folder(str(root), given, names, *map(tuple, (pictures, other, stray, empty, problems)))
+        stray += [name for name, _ in _sort_files("", _files(tree).items(), other)]
+        stray += [f"{name}/" for name in _folders(tree) if name.casefold() not in SPLIT_OF_NAME]
+    for folder, reason in (unlisted or {}).items():
+        if folder.split("/")[0] + "/" not in stray:
+            problems.append(f"{Path(path) / folder} cannot be listed ({reason})")
+    problems += _class_problems(path, tree, classes, pictures, stray, empty)
+    splits = [split for split, *_ in split_folders]
+    given = tuple(split for split in SPLITS if split in splits)
+    names = tuple(sorted(map(_printable, set().union(*classes.values()))))
+    return Listing(path, name, given, names, *map(tuple, (pictures, other, stray, empty, problems)))
 
 
-def read_pictures(folder: Folder) -> Folder:
-    """Reads, hashes and decodes every picture once, in threads; keeps what was found, not the pixels."""
-    read, total = [], len(folder.pictures)
-    next_news = time.monotonic() + _SECONDS_BETWEEN_NEWS
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, total, _AT_ONCE):
-            read += pool.map(_read_picture, folder.pictures[start : start + _AT_ONCE])
-            if time.monotonic() >= next_news:
-                _log.info("%d of %d pictures read", len(read), total)
-                next_news = time.monotonic() + _SECONDS_BETWEEN_NEWS
-    alive = defaultdict(bool)  # (split, class) -> whether one of its pictures can be read
-    for picture in read:
-        alive[picture.split, picture.class_name] |= not picture.reason
-    lost = [f"{split}/{name}" if folder.given else name for (split, name), good in alive.items() if not good]
-    problems = folder.problems
-    if lost:
-        problems += (f"no picture can be read in: {', '.join(lost)}; replace the pictures or remove the class",)
-    return replace(folder, pictures=tuple(read), problems=problems)
-
-
-def _read_picture(picture: Picture) -> Picture:
-    digest = ""
-    try:
-        data = read_file(picture.path)
-        digest = hashlib.sha256(data).hexdigest()
-        return replace(picture, digest=digest, facts=examine(data)[1])
-    except PictureError as error:
-        return replace(picture, digest=digest, reason=str(error))
-
-
-def _split_folders(root: Path, problems: list[str]) -> list[tuple[str, Path]]:
-    """Returns (split, folder) in the order of SPLITS; none if the folder holds class folders alone.
+def _split_folders(tree: Tree, problems: list[str]) -> list[tuple[str, str, Tree]]:
+    """Returns (split, "folder/", tree) in the order of SPLITS; none if there are class folders alone.
 
     A folder named train beside class folders is a class (of vehicles, say): it takes a second split's folder
     beside it, or nothing else, to be the training split.
     """
-    folders = _entries(root, [])[0]
-    found = [(_SPLIT_OF_NAME[path.name.casefold()], path) for path in folders if path.name.casefold() in _SPLIT_OF_NAME]
+    folders = _folders(tree)
+    found = [(SPLIT_OF_NAME[name.casefold()], name) for name in folders if name.casefold() in SPLIT_OF_NAME]
     count = Counter(split for split, _ in found)
     if len(count) < 2 and len(found) < len(folders):
         return []
     if found and "train" not in count:
-        problems.append("no train/ folder beside " + ", ".join(f"{path.name}/" for _, path in found))
+        problems.append("no train/ folder beside " + ", ".join(f"{name}/" for _, name in found))
     for split, number in count.items():
         if number > 1:
-            names = ", ".join(f"{path.name}/" for name, path in found if name == split)
+            names = ", ".join(f"{name}/" for kind, name in found if kind == split)
             problems.append(f"{names} are all taken for the {split} split; keep one of them")
-    return sorted(found, key=lambda item: SPLITS.index(item[0]))
+    found.sort(key=lambda item: SPLITS.index(item[0]))
+    return [(split, f"{name}/", folders[name]) for split, name in found]
 
 
 def _class_problems(
-    root: Path, classes: dict[str, set[str]], pictures: list[Picture], stray: list[str], empty: list[str]
+    path: str, tree: Tree, classes: dict[str, set[str]], pictures: list[Picture], stray: list[str], empty: list[str]
 ) -> list[str]:
     loose = [name for name in stray if not name.endswith("/")]
     if not pictures and loose:
-        where = f"put each into a folder named after its class, such as {root}/cat/{Path(loose[0]).name}"
+        where = f"put each into a folder named after its class, such as {path}/cat/{Path(loose[0]).name}"
         return [f"{len(loose)} pictures lie outside any class folder; {where}"]
     if not pictures:
         return ["there is no picture in it (expected: a folder of pictures for each class)"]
@@ -155,9 +108,9 @@ def _class_problems(
     names = set().union(*classes.values())
     if len(names) == 1:
         (name,) = names
-        problems.append(f"there is one class alone, {name!r}; a classifier tells two or more apart")
-        if (root / name).is_dir() and len(_entries(root / name, [])[0]) > 1:
-            problems[-1] += f". Is {root / name} the folder you mean?"
+        problems.append(one_class(name))
+        if len(_folders(_folders(tree).get(name, {}))) > 1:
+            problems[-1] += f". Is {Path(path) / name} the folder you mean?"
     for split in sorted(classes.keys() - {"train"}) if "train" in classes else ():
         for one, two in (("train", split), (split, "train")):
             if only := sorted(classes[one] - classes[two]):
@@ -165,35 +118,55 @@ def _class_problems(
     return problems
 
 
-def _sort_files(root: Path, files: Iterable[Path], other: list[str]) -> list[tuple[str, Path]]:
-    """Returns (name, path) of the pictures, sorted; puts the names of the rest into `other`."""
-    named = sorted((_name(root, path), path) for path in files)
+def one_class(name: str) -> str:
+    """Says that one class is too few."""
+    return f"there is one class alone, {name!r}; a classifier tells two or more apart"
+
+
+def _sort_files(top: str, files, other: list[str]) -> list[tuple[str, Any]]:
+    """Returns (name, file) of the pictures, sorted; puts the names of the rest into `other`."""
+    named = sorted(((_printable(top + name), file) for name, file in files), key=lambda item: item[0])
     other += [name for name, _ in named if named_format(name) is None]
-    return [(name, path) for name, path in named if named_format(name) is not None]
+    return [(name, file) for name, file in named if named_format(name) is not None]
 
 
-def _walk(folder: Path, problems: list[str], seen: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yields the files in and below a folder; a link back to a folder above is not followed again."""
+def _walk(tree: Tree, top: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (path below the tree, file) of the files in and below it."""
+    for name, entry in tree.items():
+        if isinstance(entry, dict):
+            yield from _walk(entry, f"{top}{name}/")
+        else:
+            yield top + name, entry
+
+
+def _folders(tree: Tree) -> dict[str, Tree]:
+    return {name: tree[name] for name in sorted(tree) if isinstance(tree[name], dict)}
+
+
+def _files(tree: Tree) -> Tree:
+    return {name: entry for name, entry in tree.items() if not isinstance(entry, dict)}
+
+
+def _read_tree(folder: Path, unlisted: dict[str, str], top: str = "", above: frozenset[str] = frozenset()) -> Tree:
+    """Lists the files in and below a folder; a link back to a folder above is not followed again."""
     real = os.path.realpath(folder)
-    if real in seen:
-        return
-    folders, files = _entries(folder, problems)
-    yield from files
-    for inner in folders:
-        yield from _walk(inner, problems, seen | {real})
-
-
-def _entries(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
-    """Lists (folders, files) right inside, sorted, without the hidden ones."""
+    if real in above:
+        return {}
     try:
-        entries = sorted(path for path in folder.iterdir() if not _hidden(path.name))
+        entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
     except OSError as error:
-        problems.append(f"{folder} cannot be listed ({error.strerror})")
-        return [], []
-    return [path for path in entries if path.is_dir()], [path for path in entries if not path.is_dir()]
+        unlisted[top] = error.strerror
+        return {}
+    return {
+        path.name: _read_tree(path, unlisted, f"{top}/{path.name}".lstrip("/"), above | {real})
+        if path.is_dir()
+        else str(path)
+        for path in entries
+    }
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
     return name.startswith(".") or name == "__MACOSX"  # the latter comes in zip files made on a Mac
 
 
@@ -202,17 +175,15 @@ def named_format(name: str) -> str | None:
     return _FORMAT_OF_ENDING.get(os.path.splitext(name)[1][1:].lower())
 
 
-def _name(root: Path, path: Path) -> str:
-    name = path.relative_to(root).as_posix()
+def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")  # bytes that are no text could not be printed
 
 
-def _no_folder(root: Path) -> str:
-    near = difflib.get_close_matches(str(root), ["digits"], 1)
-    if root.parent.is_dir():
-        folders = [path.name for path in _entries(root.parent, [])[0]]
-        near += [str(root.parent / name) for name in difflib.get_close_matches(root.name, folders, 1)]
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    what = "which is a file; unpack it if it is an archive" if root.is_file() else "which does not exist"
-    expected = 'data must be "digits" or a folder with a folder of pictures for each class.'
-    return f"{expected} Received: data={str(root)!r}, {what}.{hint}"
+def what_instead(path: Path, names: Iterable[str] = ()) -> str:
+    """Says of a path that is no folder what it is, and which folder, or other name, may have been meant."""
+    what = "which is a file; unpack it if it is an archive" if path.is_file() else "which does not exist"
+    near = difflib.get_close_matches(str(path), names, 1)
+    with contextlib.suppress(OSError):
+        folders = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+        near += [str(path.parent / name) for name in difflib.get_close_matches(path.name, folders, 1)]
+    return f"{what}." + (f" Did you mean {near[0]!r}?" if near else "")

@@ -1,107 +1,168 @@
 """The one fit path: a recipe and its data make a trained model."""
 
+import dataclasses
+import functools
+import logging
 import math
+import pathlib
 
 import keras
-import tensorflow as tf
+import numpy as np
 
-from keras_vit.builders import build
 from keras_vit.data.augmentation import Augmentation
-from keras_vit.data.pipeline import evaluation_batches, training_batches
+from keras_vit.data.order import Order
+from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.preprocessing import pixels_of
-from keras_vit.training.progress import Progress
+from keras_vit.training.devices import Devices
+from keras_vit.training.logs import Logs
+from keras_vit.training.model import new_model, precision, trained_model
+from keras_vit.training.plan import plan_of
+from keras_vit.training.run import Run
+from keras_vit.training.signals import Signals
+from keras_vit.training.snapshots import Snapshots
+from keras_vit.training.tuning import finish
 
-# Kernels alone decay, as in the official code.
-NO_DECAY = ["bias", "gamma", "beta", "class_token", "position_embedding", "probe"]
+logger = logging.getLogger("keras_vit")
 
-
-def new_model(recipe, num_classes):
-    """Builds the model of a recipe, with its first weights drawn from the recipe's seed or read from its checkpoint.
-
-    Raises:
-        ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
-    """
-    keras.utils.set_random_seed(recipe.seed)
-    return build(
-        recipe.variant,
-        weights=recipe.weights,
-        new_head=recipe.weights is not None,
-        input_shape=(recipe.image_size, recipe.image_size, 3),
-        pooling=recipe.pooling,
-        classes=num_classes,
-        dropout=recipe.dropout,
-        stochastic_depth=recipe.stochastic_depth,
-        gelu=recipe.gelu,
-    )
+SNAPSHOTS = "checkpoints"
 
 
-def fit(model, recipe, source, checkpoint):
-    """Trains a model with `model.fit` and returns the history, a dict an epoch.
+def fit(recipe, source, folder, devices=None, begin=lambda: None):
+    """Trains a recipe's model with `model.fit`.
 
-    The same recipe and data give the same weights, bit for bit, on the same CPU; also where the run was cut off and
-    goes on from its checkpoint.
+    The same recipe and data give the same weights, bit for bit, on the same CPU, also where the run was cut off any
+    number of times and goes on from its folder; and on any number of devices but for the order of sums, and for
+    dropout, of which each device draws its own.
 
     Args:
-        model: the recipe's, from `new_model`.
         recipe: the `Recipe`.
         source: the `Source` of the pictures.
-        checkpoint: path of the file that an unfinished run goes on from, written from time to time.
+        folder: the run's; snapshots of the unfinished run and its logs go there.
+        devices: the `Devices`; None is one.
+        begin: called when all that can be refused has been, right before the first file is written.
+
+    Returns:
+        The trained model, float32 and on one device whatever it was trained in, and the log, a dict an epoch.
 
     Raises:
-        ValueError: if the loss stops being a number, or the checkpoint is of another model.
+        ValueError: if the loss stops being a number or explodes, the snapshots are of another model, or settings do
+            not go together.
+        KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM; the run can go on.
     """
-    size, num_classes = model.input_shape[1:3], len(source.class_names)
-    # Trained on logits, where the cross-entropy is exact; the same layers, without the softmax on top.
-    trained = keras.Model(model.inputs, model.get_layer("head").output)
-    steps_per_epoch = math.ceil(len(source.train.labels) / recipe.batch_size)
-    steps = steps_per_epoch * recipe.epochs
-    trained.compile(
-        _optimizer(recipe, steps, steps_per_epoch),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
-    trained.optimizer.build(trained.trainable_variables)
-    progress = Progress(checkpoint, recipe.epochs, pictures=steps_per_epoch * recipe.batch_size)
-    first_epoch = progress.restore(trained)
-    batches = training_batches(
-        source.train,
+    devices = devices or Devices()
+    folder = pathlib.Path(folder)
+    order = Order(len(source.train.labels), recipe.batch_size, recipe.seed, recipe.full_batches)
+    plan = plan_of(recipe, order.steps_per_pass)
+    _refuse(recipe, source, devices)
+    keras.utils.set_random_seed(recipe.seed)
+    with devices.scope(), precision(recipe):
+        model, trained = trained_model(recipe, plan, len(source.class_names))
+        size, contract = model.input_shape[1:3], pixels_of(model)
+        batches = functools.partial(batches_of, recipe, source, size, contract, plan)
+        validation, validation_steps = _validation(recipe, source, size, contract, devices)
+        with Signals() as signals:
+            run = Run(
+                recipe,
+                plan,
+                lambda step: [source.train.names[i] for i in np.asarray(order.indices(step))],
+                Snapshots(folder / SNAPSHOTS, recipe.keep_checkpoints),
+                Logs(folder, tensorboard=recipe.tensorboard) if devices.chief else None,
+                devices,
+                signals,
+            )
+            begin()
+            run.restore(trained)
+            for epoch, epochs, steps in plan.segments(run.step):
+                if run.finished:
+                    break
+                trained.fit(
+                    devices.distribute(functools.partial(batches, run.step)),
+                    initial_epoch=epoch,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    validation_data=validation,
+                    validation_steps=validation_steps,
+                    callbacks=[run],
+                    shuffle=False,  # the stream is shuffled already
+                    verbose=0,
+                )
+            run.take_best()
+    finished = new_model(recipe, len(source.class_names))
+    finish(finished, trained, trained.optimizer)
+    return finished, run.logs.rows() if devices.chief else []
+
+
+def _refuse(recipe, source, devices):
+    """Raises a ValueError for what cannot work, with all reasons."""
+    faults = []
+    if recipe.batch_size % (devices.replicas * recipe.accumulation):
+        faults.append(
+            f"batch_size={recipe.batch_size} cannot be cut evenly over {devices.words}, in "
+            f"{recipe.accumulation} parts each; choose a multiple of {devices.replicas * recipe.accumulation}"
+        )
+    if recipe.remat and keras.backend.backend() != "jax":
+        faults.append("remat=True needs the JAX backend: Keras' RematScope fails in fit on TensorFlow")
+    if (devices.strategy, recipe.momentum_dtype, keras.backend.backend()) == ("multiworker", "bfloat16", "tensorflow"):
+        faults.append("momentum_dtype=bfloat16 cannot be sent to other workers by TensorFlow; choose float32")
+    if recipe.early_stopping and not len(source.validation.labels):
+        faults.append("early_stopping needs pictures to validate on; raise validation above 0")
+    if faults:
+        raise ValueError("The recipe cannot be run:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def batches_of(recipe, source, size, contract, plan, first_step, parts):
+    """Returns a recipe's training batches from a step on, as `training_batches` does."""
+    return training_batches(
+        _weighted(recipe, source.train, len(source.class_names)),
         size,
-        num_classes,
+        len(source.class_names),
         batch_size=recipe.batch_size,
-        steps=steps,
-        first_step=first_epoch * steps_per_epoch,
+        steps=plan.steps,
+        first_step=first_step,
         seed=recipe.seed,
-        augmentation=Augmentation(recipe.rotate, recipe.shift, recipe.zoom, recipe.shear, recipe.flip),
-        contract=pixels_of(model),
-    )
-    validation = None
-    if len(source.validation.labels):
-        validation = evaluation_batches(source.validation, size, contract=pixels_of(model))
-        validation = validation.map(lambda images, labels: (images, tf.one_hot(labels, num_classes)))
-    trained.fit(
-        batches,
-        epochs=recipe.epochs,
-        initial_epoch=first_epoch,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=validation,
-        callbacks=[progress],
-        shuffle=False,  # the stream is shuffled already
-        verbose=0,
-    )
-    return progress.history
-
-
-def _optimizer(recipe, steps, steps_per_epoch):
-    warmup_steps = min(recipe.warmup_epochs * steps_per_epoch, steps - 1)
-    optimizer = keras.optimizers.AdamW(
-        keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0 if warmup_steps else recipe.learning_rate,
-            decay_steps=steps - warmup_steps,
-            warmup_target=recipe.learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
+        augmentation=Augmentation(
+            rotate=recipe.rotate,
+            shift=recipe.shift,
+            zoom=recipe.zoom,
+            shear=recipe.shear,
+            flip=recipe.flip,
+            crop=recipe.crop,
+            crop_from=recipe.crop_from,
+            randaugment=recipe.randaugment,
+            mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
+            keras_cv=recipe.keras_cv,
         ),
-        weight_decay=recipe.weight_decay,
-        global_clipnorm=recipe.clip_norm or None,
+        contract=contract,
+        full_batches=recipe.full_batches,
+        parts=parts,
     )
-    optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
-    return optimizer
+
+
+def _weighted(recipe, examples, num_classes):
+    """Returns the examples with weights under which each class counts the same, if the recipe says so."""
+    if recipe.class_weights == "equal":
+        return examples
+    of_class = len(examples.labels) / (num_classes * np.maximum(np.bincount(examples.labels, minlength=num_classes), 1))
+    own = 1.0 if examples.weights is None else examples.weights
+    return dataclasses.replace(examples, weights=(of_class[examples.labels] * own).astype(np.float32))
+
+
+def _validation(recipe, source, size, contract, devices):
+    """Returns what `fit` validates on, and in how many steps; (None, None) without pictures for it."""
+    count = len(source.validation.labels)
+    if not count:
+        return None, None
+
+    def batches(parts):
+        return validation_batches(
+            source.validation,
+            size,
+            len(source.class_names),
+            batch_size=recipe.batch_size // recipe.accumulation,
+            contract=contract,
+            protocol=recipe.evaluation,
+            parts=parts,
+        )
+
+    return devices.distribute(batches), math.ceil(count / (recipe.batch_size // recipe.accumulation))

@@ -1,13 +1,10 @@
 """A run's settings."""
 
-import ast
-import contextlib
 import dataclasses
-import difflib
 import math
-import types
 import typing
 
+from keras_vit.training.settings import fits, read_settings, words
 from keras_vit.variants import ResNet, Variant
 
 
@@ -16,152 +13,235 @@ class Recipe:
     """Describes a training run: what is trained, on what, how, and what is made of it.
 
     Args:
-        data: "digits" (embedded), or a folder of class folders.
+        data: what `keras_vit.data.sources.open_source` takes: "digits", "fashion_mnist", "synthetic", a folder of class
+            folders or a .zip of one, a .csv, "hf:NAME", or a name of TensorFlow Datasets.
         variant: name of an architecture, such as "ViT-S/16", or a `Variant` or `ResNet`.
         image_size: side of the pictures that enter the model, pixels.
+        data_dir: where prepared data lies; None is the library's own place.
+        train_split: name or slice, such as "train[:98%]", where the data has splits by name; None is its own.
+        validation_split: the same for the curves.
+        test_split: the same for the final score.
+        validation: part of the training pictures kept aside for the curves, where the data has no such split.
+        test: part of all pictures kept aside for the final score, where the data has no such split.
+        on_bad_image: "error", or "skip" to go on without pictures that cannot be read.
         weights: checkpoint to start from, as in `keras_vit.build`; None to start from nothing.
         pooling: what the head reads; None is the variant's own.
+        representation_size: width of a hidden layer with tanh before the head; None for none.
         gelu: "tanh" or "erf"; None is the checkpoint's own, or "tanh".
         dropout: rate after each dense layer and after the positions.
         stochastic_depth: rate of dropped branches in the last block.
+        head_bias: first value of the head's bias; below 0 where the sigmoid loss is to start low.
+        freeze_to: name of a layer, such as "block_05"; it and all before it are not trained. "norm" leaves the head
+            alone: a linear probe.
+        lora: rank of the low-rank matrices that are trained in place of the attention's kernels; 0 for none. Biases
+            and all else but the head stand still; merged into the kernels at the end.
         epochs: passes over the training pictures.
-        batch_size: pictures a step.
-        learning_rate: at the end of the warm-up; follows a half cosine to 0 from there.
+        steps: length of the run in steps; takes the place of `epochs`.
+        steps_per_epoch: steps between two lines of the log, each with a validation; None is a pass over the pictures,
+            or a twentieth of a run whose length is in steps, if that is more.
+        batch_size: pictures a step, on all devices together.
+        full_batches: whether a batch may reach into the next pass; if not, the last batch of a pass is smaller.
+        accumulation: parts that a batch is worked on in, one after the other, to save memory.
+        optimizer: "adamw", or "sgd" with momentum as in optax (the learning rate outside the velocity).
+        momentum: of "sgd".
+        momentum_dtype: of "sgd": "float32" or "bfloat16".
+        learning_rate: at the end of the warm-up.
+        schedule: how it goes down from there: "cosine" to 0, "linear" to 1e-5, "constant", or "steps": a tenth at each
+            of `milestones`.
+        milestones: steps of the schedule "steps".
         warmup_epochs: epochs of linear growth at the start.
+        warmup_steps: the same in steps; takes the place of `warmup_epochs`.
         weight_decay: decoupled, on kernels alone.
+        layer_decay: factor from each block to the one below it, on the learning rate; 1 for none.
         clip_norm: bound on the global norm of the gradients; 0 for none.
+        ema: part of the running mean of the weights that is kept at each step, such as 0.9999; the mean is what is
+            validated and kept in the end. 0 for none.
+        loss: "softmax" or "sigmoid" cross-entropy.
         label_smoothing: part of each label spread over all classes.
-        rotate: augmentation: largest angle to either side, degrees.
-        shift: augmentation: largest shift to either side, part of the picture's side.
-        zoom: augmentation: largest change of size either way, part of the size.
-        shear: augmentation: largest shear to either side, part of the picture's side.
-        flip: augmentation: whether half of the pictures are mirrored left to right.
-        validation: part of the training pictures kept aside for the curves, where the data has no such split.
-        test: part of all pictures kept aside for the final score, where the data has no such split.
+        class_weights: "equal", or "balanced": each class weighs the same in the loss, however many pictures it has.
+        early_stopping: epochs without a better validation accuracy after which the run ends, with its best weights; 0
+            never ends early.
+        max_loss: loss of a batch above which the run is stopped as exploding.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16".
+        remat: whether the blocks' inner values are computed again on the way back, to save memory; JAX only.
+        jit_compile: whether the step is compiled by XLA; always so on JAX.
+        strategy: "auto", "one" device, "mirrored" on all devices of this machine, "multiworker" or "tpu".
+        crop: what of a training picture is taken: "resize" all of it, "inception" a random area, "random" a square of
+            nearly all.
+        crop_from: side that a picture is brought to before a "random" crop, pixels; None is an eighth or so more than
+            `image_size`.
+        flip: whether half of the pictures are mirrored left to right.
+        rotate: largest angle to either side, degrees.
+        shift: largest shift to either side, part of the picture's side.
+        zoom: largest change of size either way, part of the size.
+        shear: largest shear to either side, part of the picture's side.
+        randaugment: (layers, magnitude) of RandAugment, such as (2, 15); None for none.
+        mixup: both parameters of the Beta distribution of mixup; 0 for none.
+        cutmix: the same for CutMix; with both, a coin decides for each batch.
+        keras_cv: names of KerasCV layers that change the pictures, too.
+        evaluation: how pictures are brought to size where nothing is random: "official", "big_vision" or "timm".
         seed: of the split, the first weights, the order and the augmentation.
-        on_bad_image: "error", or "skip" to go on without pictures that cannot be read.
+        keep_checkpoints: states of the unfinished run that are kept, beside the best.
+        checkpoint_seconds: least time between two of them, more where they take long to write; 0 keeps every step.
+        tensorboard: whether there are logs for TensorBoard.
         exports: files to make of the trained model: "savedmodel", "tflite-float32", "tflite-int8".
 
     Raises:
         TypeError: if fields have another type; all of them in one message.
-        ValueError: if fields are out of their range; all of them in one message.
+        ValueError: if fields are out of their range, or do not go together; all of them in one message.
     """
 
     data: str
     variant: str | Variant | ResNet
     image_size: int
+    data_dir: str | None = None
+    train_split: str | None = None
+    validation_split: str | None = None
+    test_split: str | None = None
+    validation: float = 0.1
+    test: float = 0.2
+    on_bad_image: str = "error"
     weights: str | None = None
     pooling: str | None = None
+    representation_size: int | None = None
     gelu: str | None = None
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    head_bias: float = 0.0
+    freeze_to: str | None = None
+    lora: int = 0
     epochs: int = 10
+    steps: int | None = None
+    steps_per_epoch: int | None = None
     batch_size: int = 64
+    full_batches: bool = True
+    accumulation: int = 1
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    momentum_dtype: str = "float32"
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
     warmup_epochs: int = 1
+    warmup_steps: int | None = None
     weight_decay: float = 0.05
+    layer_decay: float = 1.0
     clip_norm: float = 1.0
+    ema: float = 0.0
+    loss: str = "softmax"
     label_smoothing: float = 0.1
+    class_weights: str = "equal"
+    early_stopping: int = 0
+    max_loss: float = 1e4
+    precision: str = "float32"
+    remat: bool = False
+    jit_compile: bool = False
+    strategy: str = "auto"
+    crop: str = "resize"
+    crop_from: int | None = None
+    flip: bool = False
     rotate: float = 0.0
     shift: float = 0.0
     zoom: float = 0.0
     shear: float = 0.0
-    flip: bool = False
-    validation: float = 0.1
-    test: float = 0.2
+    randaugment: tuple[int, ...] | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    keras_cv: tuple[str, ...] = ()
+    evaluation: str = "official"
     seed: int = 0
-    on_bad_image: str = "error"
+    keep_checkpoints: int = 3
+    checkpoint_seconds: float = 30.0
+    tensorboard: bool = True
     exports: tuple[str, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
 
     def __post_init__(self):
         wrong = [
-            f"  {name}={getattr(self, name)!r}, expected {_words(kind)}"
+            f"  {name}={getattr(self, name)!r}, expected {words(kind)}"
             for name, kind in FIELDS.items()
-            if not _fits(getattr(self, name), kind)
+            if not fits(getattr(self, name), kind)
         ]
         if wrong:
             raise TypeError("Fields of the recipe have the wrong type. Received:\n" + "\n".join(wrong))
         wrong = [
-            f"  {name}={getattr(self, name)!r}, expected {words}"
-            for names, words, holds in RANGES
+            f"  {name}={getattr(self, name)!r}, expected {expected}"
+            for names, expected, holds in RANGES
             for name in names
-            if not holds(getattr(self, name))
+            if getattr(self, name) is not None and not holds(getattr(self, name))
         ]
+        wrong += [f"  {expected}" for expected, holds in TOGETHER if not wrong and not holds(self)]
         if wrong:
             raise ValueError("Fields of the recipe are out of their range. Received:\n" + "\n".join(wrong))
 
 
 FIELDS = typing.get_type_hints(Recipe)
+
+
+def _one_of(*names):
+    quoted = ", ".join(repr(name) for name in names)
+    return f"one of {quoted}", lambda value: value in names
+
+
 RANGES = (
-    (("image_size", "epochs", "batch_size"), "1 or more", lambda value: value >= 1),
-    (("learning_rate",), "more than 0", lambda value: 0 < value < math.inf),
     (
-        ("warmup_epochs", "weight_decay", "clip_norm", "rotate", "shift", "zoom", "shear", "seed"),
+        ("image_size", "epochs", "steps", "steps_per_epoch", "batch_size", "accumulation", "keep_checkpoints"),
+        "1 or more",
+        lambda value: value >= 1,
+    ),
+    (("representation_size",), "1 or more", lambda value: value >= 1),
+    (("learning_rate", "max_loss"), "more than 0", lambda value: 0 < value < math.inf),
+    (("layer_decay",), "more than 0, at most 1", lambda value: 0 < value <= 1),
+    (
+        ("warmup_epochs", "warmup_steps", "weight_decay", "clip_norm", "rotate", "shift", "zoom", "shear", "seed")
+        + ("lora", "mixup", "cutmix", "early_stopping", "checkpoint_seconds"),
         "0 or more",
         lambda value: 0 <= value < math.inf,
     ),
     (
-        ("dropout", "stochastic_depth", "label_smoothing", "validation", "test"),
+        ("dropout", "stochastic_depth", "label_smoothing", "validation", "test", "momentum", "ema"),
         "0 or more and less than 1",
         lambda value: 0 <= value < 1,
     ),
-    (("on_bad_image",), "'error' or 'skip'", lambda value: value in ("error", "skip")),
-    (("gelu",), "None, 'tanh' or 'erf'", lambda value: value in (None, "tanh", "erf")),
+    (("head_bias",), "a finite number", math.isfinite),
+    (("milestones",), "growing steps", lambda value: list(value) == sorted({*value}) and min(value, default=1) > 0),
+    (
+        ("randaugment",),
+        "(layers, magnitude), 1 or more layers and a magnitude of 0 to 30",
+        lambda value: len(value) == 2 and value[0] >= 1 and 0 <= value[1] <= 30,
+    ),
+    (("on_bad_image",), *_one_of("error", "skip")),
+    (("gelu",), *_one_of("tanh", "erf")),
+    (("optimizer",), *_one_of("adamw", "sgd")),
+    (("momentum_dtype",), *_one_of("float32", "bfloat16")),
+    (("schedule",), *_one_of("cosine", "linear", "constant", "steps")),
+    (("loss",), *_one_of("softmax", "sigmoid")),
+    (("class_weights",), *_one_of("equal", "balanced")),
+    (("precision",), *_one_of("float32", "mixed_bfloat16", "mixed_float16")),
+    (("strategy",), *_one_of("auto", "one", "mirrored", "multiworker", "tpu")),
+    (("crop",), *_one_of("resize", "inception", "random")),
+    (("evaluation",), *_one_of("official", "big_vision", "timm")),
 )
+TOGETHER = (
+    (
+        "batch_size a multiple of accumulation",
+        lambda recipe: recipe.batch_size % recipe.accumulation == 0,
+    ),
+    ("milestones with schedule='steps', and only then", lambda r: bool(r.milestones) == (r.schedule == "steps")),
+    (
+        "crop_from with crop='random' alone, at least image_size",
+        lambda recipe: recipe.crop_from is None or recipe.crop == "random" and recipe.crop_from >= recipe.image_size,
+    ),
+    ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
+)
+
+# What may differ between a run and its going on: where and how it is worked on and noted, not what comes out.
+CIRCUMSTANCES = ("strategy", "keep_checkpoints", "checkpoint_seconds", "tensorboard", "data_dir")
 
 
 def change(recipe, settings):
     """Returns the recipe with fields changed by "field=value" texts.
 
     Raises:
-        ValueError: if a text is no such pair, a field does not exist (the nearest names are offered) or a value cannot
-            be read as the field's type; all faults in one message.
+        ValueError: if texts cannot be read as settings, or values are out of their range.
     """
-    changes, faults = {}, []
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        values = [value for value in _readings(text) if name in FIELDS and _fits(value, FIELDS[name])]
-        if not equals:
-            faults.append(f"  {setting!r}: expected field=value")
-        elif name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=3, cutoff=0.4) or sorted(FIELDS)
-            faults.append(f"  {name!r} is no field of a recipe. Nearest: {', '.join(near)}")
-        elif not values:
-            faults.append(f"  {name}={text!r}: expected {_words(FIELDS[name])}")
-        else:
-            changes[name] = values[0]
-    if faults:
-        raise ValueError("The settings cannot be used:\n" + "\n".join(faults))
-    return dataclasses.replace(recipe, **changes)
-
-
-def _readings(text):
-    """Yields what a text from the command line can stand for: a Python value, itself, a list of names."""
-    with contextlib.suppress(ValueError, SyntaxError):
-        yield ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    yield text
-    yield tuple(part for part in text.split(",") if part)
-
-
-def _kinds(kind):
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-
-
-def _fits(value, kind):
-    for one in _kinds(kind):
-        if typing.get_origin(one) is tuple:
-            if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
-                return True
-        elif isinstance(value, bool):
-            if one is bool:
-                return True
-        elif isinstance(value, (int, float) if one is float else one):
-            return True
-    return False
-
-
-def _words(kind):
-    names = {str: "text", int: "a whole number", float: "a number", bool: "True or False", types.NoneType: "None"}
-    return " or ".join(
-        names.get(one, "names with commas between" if typing.get_origin(one) else one.__name__) for one in _kinds(kind)
-    )
+    return dataclasses.replace(recipe, **read_settings(settings, FIELDS))

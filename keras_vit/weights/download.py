@@ -77,7 +77,9 @@ def fetch_hub(address, cache=None):
     try:
         import huggingface_hub as hub
     except ImportError as error:
-        raise ImportError("Reading from the Hugging Face Hub needs: pip install keras-vit[hub]") from error
+        raise ImportError(
+            'Reading from the Hugging Face Hub needs the extra "hub": pip install huggingface_hub'
+        ) from error
     repository = {"repo_id": match["name"], "revision": match["revision"]}
     folder = hub.snapshot_download(**repository, allow_patterns=_HUB_FILES, local_files_only=_offline())
     weights = pathlib.Path(folder) / _HUB_FILES[0]

@@ -3,7 +3,8 @@ import struct
 import pytest
 
 from keras_vit.data.check import check
-from keras_vit.data.sources import SPLITS, open_source
+from keras_vit.data.listing import SPLITS
+from keras_vit.data.sources import open_source
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_vit.data import decode as decode_module
-from keras_vit.data.decode import MAX_PIXELS, decode, examine
+from keras_vit.data.decode import MAX_PIXELS, Record, decode, examine, read_file
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -435,3 +435,17 @@ def test_threads_leave_the_warning_filters_as_they_were():
     for thread in threads:
         thread.join()
     assert list(warnings.filters) == before
+
+
+def test_a_record_is_read_from_its_place(tmp_path, picture):
+    path = tmp_path / "many.bin"
+    path.write_bytes(b"before" + picture(1) + picture(2) + b"after")
+    record = Record(str(path), 6 + len(picture(1)), len(picture(2)))
+    assert read_file(record) == picture(2)
+    assert (decode(record) == decode(picture(2))).all()
+    with pytest.raises(ValueError, match="many.bin, 9 bytes from 6 on: a PNG that is damaged or cut short"):
+        decode(Record(str(path), 6, 9))
+    with pytest.raises(ValueError, match="many.bin, 10 bytes from 9,999 on: the file ends before it does"):
+        decode(Record(str(path), 9999, 10))
+    with pytest.raises(ValueError, match="no such file"):
+        decode(Record(str(tmp_path / "gone.bin"), 0, 10))

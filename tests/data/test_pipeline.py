@@ -7,30 +7,33 @@ from PIL import Image
 
 from keras_vit.data import pipeline
 from keras_vit.data.augmentation import Augmentation, augment
+from keras_vit.data.order import Order
 from keras_vit.data.sources import Examples
+from keras_vit.preprocessing import preprocess_input
 
 COUNT, ROWS, COLUMNS = 11, 5, 7
 
 
-def png(array):
+def encoded(array, format="PNG"):
     file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
+    Image.fromarray(array).save(file, format)
     return file.getvalue()
 
 
 @pytest.fixture
 def examples():
     """Pictures that tell their own number: every pixel of picture i is 10 * i."""
-    pictures = tuple(png(np.full((ROWS, COLUMNS, 3), 10 * i, np.uint8)) for i in range(COUNT))
+    pictures = tuple(encoded(np.full((ROWS, COLUMNS, 3), 10 * i, np.uint8)) for i in range(COUNT))
     return Examples(pictures, np.arange(COUNT) % 3, tuple(f"picture {i}" for i in range(COUNT)))
 
 
 def numbers(batches):
     """Returns which pictures a stream gave, and checks that labels went with them."""
     seen = []
-    for images, labels in batches:
+    for images, targets, weights in batches:
         picture = np.round((images.numpy()[:, 0, 0, 0] + 1) * 12.75).astype(int)
-        np.testing.assert_array_equal(labels.numpy().argmax(axis=1), picture % 3)
+        np.testing.assert_array_equal(targets, np.eye(3)[picture % 3])
+        np.testing.assert_array_equal(weights, np.ones(len(picture)))
         np.testing.assert_array_equal(images, np.broadcast_to(images[:, :1, :1, :1], images.shape))
         seen.append(picture)
     return np.concatenate(seen)
@@ -68,15 +71,156 @@ def test_a_batch_may_be_larger_than_the_data(examples):
     assert sorted(seen) == sorted([*range(COUNT)] * 3)
 
 
-def test_augmented_batches_repeat_with_their_step(examples):
-    twist = Augmentation(rotate=30.0, shift=0.2, zoom=0.3, shear=0.2, flip=True)
-    noise = np.random.default_rng(0).integers(0, 256, (COUNT, ROWS, COLUMNS, 3), np.uint8)
-    examples = Examples(tuple(map(png, noise)), examples.labels, examples.names)
-    whole = [images.numpy() for images, _ in stream(examples, augmentation=twist)]
-    again = [images.numpy() for images, _ in stream(examples, augmentation=twist, first_step=9)]
-    np.testing.assert_array_equal(np.stack(whole[9:]), np.stack(again))
-    plain = [images.numpy() for images, _ in stream(examples)]
-    assert not np.allclose(whole[0], plain[0])
+TWIST = {"rotate": 30.0, "shift": 0.2, "zoom": 0.3, "shear": 0.2, "flip": True}
+EVERYTHING = Augmentation(**TWIST, crop="inception", randaugment=(1, 10), mixup=0.4, cutmix=0.7)
+
+
+@pytest.fixture
+def noise(examples):
+    """Pictures, one in three a JPEG, with a weight each."""
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 13, 17, 3), np.uint8)
+    pictures = tuple(encoded(array, "PNG" if i % 3 else "JPEG") for i, array in enumerate(pixels))
+    return Examples(pictures, examples.labels, examples.names, np.linspace(0.5, 1.5, COUNT, dtype=np.float32))
+
+
+def whole(batches):
+    """Returns everything that a stream gives: (pictures, targets, weights), each with a first axis of batches."""
+    return tuple(np.stack(arrays) for arrays in zip(*batches.as_numpy_iterator()))
+
+
+def test_affine_batches_are_a_function_of_the_seed_and_the_step(noise, memory):
+    got, _, _ = whole(stream(noise, augmentation=Augmentation(**TWIST), seed=7, first_step=5))
+    pixels = pipeline.read_all(noise.pictures, (ROWS, COLUMNS)).astype(np.float32)
+    for step, images in enumerate(got, start=5):
+        chosen = pixels[Order(COUNT, 4, seed=7).indices(step)]
+        # In a graph, as there: of what a run has seen, no bit may change.
+        exact = tf.function(augment)(chosen, Augmentation(**TWIST), tf.constant([7 + 2**31, step]))
+        np.testing.assert_array_equal(images, preprocess_input(exact))
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, 8])
+def test_a_flip_mirrors_whole_pictures_and_about_half_of_them(noise, memory, columns):
+    settings = {"batch_size": 4, "steps": 11}
+    plain = whole(pipeline.training_batches(noise, (ROWS, columns), 3, **settings))[0]
+    flipped = whole(
+        pipeline.training_batches(noise, (ROWS, columns), 3, augmentation=Augmentation(flip=True), **settings)
+    )
+    mirrored = (flipped[0] == plain[:, :, :, ::-1]).all(axis=(2, 3, 4))
+    assert (mirrored ^ (flipped[0] == plain).all(axis=(2, 3, 4))).all()
+    assert 11 < mirrored.sum() < 33
+    # The affine would give the same, pixel by pixel.
+    exact = augment(plain[3], Augmentation(flip=True), [2**31, 3])
+    np.testing.assert_array_equal(flipped[0][3], exact)
+
+
+@pytest.mark.parametrize(
+    "augmentation, full_batches",
+    [(EVERYTHING, False), (Augmentation(**TWIST, mixup=0.4), True), (Augmentation(flip=True), False)],
+)
+def test_parts_are_the_whole_batch_bit_for_bit(noise, augmentation, full_batches):
+    settings = {"batch_size": 12, "steps": 4, "seed": 3, "full_batches": full_batches, "augmentation": augmentation}
+    exact = whole(stream(noise, **settings))
+    assert [array.shape for array in exact] == [(4, 12, ROWS, COLUMNS, 3), (4, 12, 3), (4, 12)]
+    assert all(array.dtype == np.float32 for array in exact)
+    for cuts in ([0, 1, 2], [0, 2, 3], [0, 3, 4]):  # where each process begins, and the end
+        of = cuts[-1]
+        given = [whole(stream(noise, parts=(a, b, of), **settings)) for a, b in zip(cuts, cuts[1:])]
+        for number, array in enumerate(exact):
+            # Each process gives its parts of a step one after another.
+            steps = [process[number].reshape(4, -1, *array.shape[2:]) for process in given]
+            np.testing.assert_array_equal(np.concatenate(steps, axis=1), array)
+
+
+@pytest.mark.parametrize("parts", [(0, 1, 1), (1, 3, 4)])
+def test_everything_can_be_taken_up_at_any_step(noise, parts):
+    settings = {"steps": 7, "augmentation": EVERYTHING, "parts": parts}
+    exact, pieces = whole(stream(noise, **settings)), parts[1] - parts[0]
+    for array, rest in zip(exact, whole(stream(noise, first_step=5, **settings))):
+        np.testing.assert_array_equal(rest, array[5 * pieces :])
+
+
+def test_everything_changes_with_the_seed(noise):
+    one, other = (whole(stream(noise, steps=2, augmentation=EVERYTHING, seed=seed))[0] for seed in (0, 1))
+    assert (one != other).any(axis=(2, 3, 4)).all()
+
+
+@pytest.mark.parametrize("name", ["inception", "random", "randaugment"])
+def test_what_enters_the_scaling_is_in_whole_levels(noise, name, memory):
+    wish = {"randaugment": (2, 10)} if name == "randaugment" else {"crop": name}
+    images = whole(stream(noise, augmentation=Augmentation(**wish, flip=True)))[0]
+    levels = (images + 1) * 127.5
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+    assert len(np.unique(images.reshape(44, -1), axis=0)) > 22  # 11 pictures, seen 4 times
+
+
+def test_a_picture_is_mixed_with_that_of_the_next_row(noise):
+    wish = {"flip": True, "crop": "inception", "randaugment": (1, 10)}
+    images, targets, _ = whole(stream(noise, augmentation=Augmentation(**wish)))
+    mixed, mixed_targets, _ = whole(stream(noise, augmentation=Augmentation(**wish, mixup=0.8)))
+    next_images, next_targets = np.roll(images, -1, axis=1), np.roll(targets, -1, axis=1)
+    shares = []
+    for step in range(len(images)):
+        away = next_images[step] - images[step]
+        shares.append(((mixed[step] - images[step]) * away).sum() / (away**2).sum())
+        np.testing.assert_allclose(mixed[step], images[step] + shares[-1] * away, atol=1e-5)
+        exact = targets[step] + shares[-1] * (next_targets[step] - targets[step])
+        np.testing.assert_allclose(mixed_targets[step], exact, atol=1e-5)
+    assert 0 <= min(shares) and max(shares) <= 0.5 and len(set(shares)) == len(shares)
+
+
+def test_weights_are_the_examples_and_0_where_a_row_only_fills_up(noise, memory):
+    weights = whole(stream(noise))[2]
+    order = np.stack([Order(COUNT, 4).indices(step) for step in range(11)])
+    np.testing.assert_array_equal(weights, noise.weights[order])
+    weights = whole(stream(noise, full_batches=False, steps=6))[2].reshape(2, 12)
+    np.testing.assert_array_equal(weights == 0, [[False] * 11 + [True]] * 2)
+    np.testing.assert_allclose(np.sort(weights)[:, 1:], [noise.weights] * 2)
+
+
+@pytest.mark.parametrize("parts", [(0, 0, 1), (1, 1, 2), (0, 3, 2), (-1, 1, 2), (0, 1, 3)])
+def test_a_batch_that_cannot_be_cut_so_is_refused(examples, parts):
+    with pytest.raises(ValueError, match=r"Received: parts=\(.*batch_size=4"):
+        stream(examples, parts=parts)
+    with pytest.raises(ValueError, match="Received: parts="):
+        pipeline.validation_batches(examples, (ROWS, COLUMNS), 3, batch_size=4, parts=parts)
+
+
+@pytest.mark.parametrize("wish", [{"crop": "centre"}, {"randaugment": (2,)}, {"mixup": -1}, {"cutmix": -0.1}])
+def test_augmentation_refuses_what_it_does_not_know(wish):
+    with pytest.raises(ValueError, match="Expected a crop out of resize, inception, random"):
+        Augmentation(**wish)
+
+
+def test_augmentation_takes_lists_from_json():
+    from_json = Augmentation(randaugment=[2, 10], keras_cv=["GridMask"])
+    assert from_json == Augmentation(randaugment=(2, 10), keras_cv="GridMask")
+
+
+def test_keras_cvs_layers_come_last_before_the_scaling(examples, monkeypatch):
+    monkeypatch.setattr(pipeline, "keras_cv_layers", lambda names: lambda images: 255 - tf.cast(images, tf.float32))
+    changed = whole(stream(examples, augmentation=Augmentation(keras_cv=("Invert",))))[0]
+    np.testing.assert_allclose(changed, -whole(stream(examples))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("crop", ["resize", "inception", "random"])
+def test_a_picture_that_cannot_be_read_while_training_is_named(examples, monkeypatch, crop):
+    monkeypatch.setattr(pipeline, "MEMORY", 0)
+    broken = Examples((*examples.pictures[:-1], b"not a picture"), examples.labels, examples.names)
+    with pytest.raises(tf.errors.OpError, match="picture 10: not a picture"):
+        list(stream(broken, augmentation=Augmentation(crop=crop)))
+
+
+@pytest.mark.parametrize("cuts", [[0, 1], [0, 1, 2], [0, 1, 2, 3, 4]])
+def test_validation_gives_every_picture_once_and_fills_up(noise, memory, cuts):
+    settings = {"batch_size": 4, "protocol": "big_vision"}
+    parts = [(a, b, cuts[-1]) for a, b in zip(cuts, cuts[1:])]
+    given = [whole(pipeline.validation_batches(noise, (ROWS, COLUMNS), 3, parts=part, **settings)) for part in parts]
+    images, targets, weights = (np.concatenate(arrays, axis=1).reshape(12, -1) for arrays in zip(*given))
+    exact = pipeline.read_all(noise.pictures, (ROWS, COLUMNS), protocol="big_vision")
+    np.testing.assert_array_equal(images[:COUNT], preprocess_input(exact).reshape(COUNT, -1))
+    np.testing.assert_array_equal(targets[:COUNT], np.eye(3)[noise.labels])
+    np.testing.assert_array_equal(weights[:, 0], [*noise.weights, 0])
+    assert (exact != pipeline.read_all(noise.pictures, (ROWS, COLUMNS))).any()
 
 
 def test_evaluation_gives_every_picture_once_in_order(examples, memory):
@@ -97,7 +241,7 @@ def test_a_file_name_that_is_no_ascii_is_read_in_every_route(tmp_path, examples,
 
 def test_resizing_is_tensorflows_half_pixel_bilinear_in_whole_levels():
     picture = np.random.default_rng(0).integers(0, 256, (13, 17, 3), np.uint8)
-    got = pipeline.read_pixels(png(picture), (ROWS, COLUMNS))
+    got = pipeline.read_pixels(encoded(picture), (ROWS, COLUMNS))
     assert got.dtype == np.uint8
     # Written out: each result pixel looks at the four around its own middle; nothing is averaged over a wider area.
     y, x = (np.arange(ROWS) + 0.5) * 13 / ROWS - 0.5, (np.arange(COLUMNS) + 0.5) * 17 / COLUMNS - 0.5
@@ -109,7 +253,7 @@ def test_resizing_is_tensorflows_half_pixel_bilinear_in_whole_levels():
 
 def test_a_picture_of_the_right_size_is_left_alone():
     picture = np.random.default_rng(0).integers(0, 256, (ROWS, COLUMNS, 3), np.uint8)
-    np.testing.assert_array_equal(pipeline.read_pixels(png(picture), (ROWS, COLUMNS)), picture)
+    np.testing.assert_array_equal(pipeline.read_pixels(encoded(picture), (ROWS, COLUMNS)), picture)
 
 
 def spot(row, column):

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_vit.data import folder as folder_module
+from keras_vit.data import listing as listing_module
 from keras_vit.data.decode import decode
-from keras_vit.data.sources import SPLITS, open_source
+from keras_vit.data.listing import SPLITS
+from keras_vit.data.sources import open_source
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -131,8 +132,8 @@ def test_the_split_depends_on_content_and_seed_alone(write, tmp_path, monkeypatc
         path = other / name[0] / "inner" / f"{index}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((tmp_path / "flowers" / name).read_bytes())
-    monkeypatch.setattr(folder_module, "_THREADS", 1)
-    monkeypatch.setattr(folder_module, "_AT_ONCE", 7)
+    monkeypatch.setattr(listing_module, "THREADS", 1)
+    monkeypatch.setattr(listing_module, "_AT_ONCE", 7)
     assert splits(open_source(other)) == first
     assert splits(open_source(other, seed=1)) != first
     assert splits(open_source(other, seed=1)) == splits(open_source(tmp_path / "flowers", seed=1))
@@ -282,7 +283,7 @@ def test_classes_that_differ_between_splits_are_listed(write):
 
 
 def test_structure_is_refused_before_pictures_are_read(write, monkeypatch):
-    monkeypatch.setattr(folder_module, "read_file", None)
+    monkeypatch.setattr(listing_module, "read_file", None)
     with pytest.raises(ValueError, match="one class alone"):
         open_source(write({"a/1.png": 1}))
 
@@ -294,15 +295,16 @@ def test_what_lies_beside_the_class_folders_is_mentioned(write, caplog):
         assert f"{name} is not used" in caplog.text
 
 
-def test_no_such_folder(tmp_path):
+def test_nothing_of_that_name(tmp_path):
     (tmp_path / "flowers").mkdir()
-    with pytest.raises(ValueError, match=r"\"digits\" or a folder.*does not exist.*Did you mean '.*flowers'"):
+    with pytest.raises(ValueError, match=r'"digits".*folder.*zip.*csv.*TFDS.*not exist.*Did you mean \'.*flowers\''):
         open_source(tmp_path / "flower")
-    with pytest.raises(ValueError, match="Did you mean 'digits'"):
-        open_source("digit")
-    (tmp_path / "flowers.zip").write_bytes(b"PK")
+    for wrong, right in {"digit": "digits", "fashion-mnist": "fashion_mnist", "cifar_10": "cifar10"}.items():
+        with pytest.raises(ValueError, match=f"Did you mean '{right}'"):
+            open_source(wrong)
+    (tmp_path / "flowers.tar").write_bytes(b"")
     with pytest.raises(ValueError, match="which is a file; unpack it"):
-        open_source(tmp_path / "flowers.zip")
+        open_source(tmp_path / "flowers.tar")
 
 
 @pytest.mark.parametrize(
@@ -323,8 +325,8 @@ def test_settings_out_of_range(options, message):
 
 
 def test_long_readings_are_announced(write, monkeypatch, caplog):
-    monkeypatch.setattr(folder_module, "_SECONDS_BETWEEN_NEWS", 0.0)
-    monkeypatch.setattr(folder_module, "_AT_ONCE", 4)
+    monkeypatch.setattr(listing_module, "_SECONDS_BETWEEN_NEWS", 0.0)
+    monkeypatch.setattr(listing_module, "_AT_ONCE", 4)
     with caplog.at_level(logging.INFO, "keras_vit"):
         open_source(write(class_folders(a=5, b=5)))
     assert [record.getMessage() for record in caplog.records] == [f"{n} of 10 pictures read" for n in (4, 8, 10)]

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import pathlib
 import re
 
@@ -27,6 +28,9 @@ RECIPE = Recipe(data="digits", variant="ViT-Ti/16", image_size=32)
         ("exports=savedmodel,tflite-int8", "exports", ("savedmodel", "tflite-int8")),
         ("exports=tflite-int8", "exports", ("tflite-int8",)),
         ("exports=", "exports", ()),
+        ("randaugment=2,15", "randaugment", (2, 15)),
+        ("steps=500", "steps", 500),
+        ("keras_cv=GridMask", "keras_cv", ("GridMask",)),
     ],
 )
 def test_a_setting_is_read_as_its_fields_type(text, field, value):
@@ -63,11 +67,34 @@ def test_wrong_types_are_told_at_once():
         ("label_smoothing", -0.1),
         ("on_bad_image", "ignore"),
         ("gelu", "relu"),
+        ("head_bias", math.inf),
+        ("layer_decay", 1.5),
+        ("milestones", (5, 3)),
+        ("randaugment", (2, 31)),
+        ("randaugment", (2,)),
+        ("crop", "middle"),
+        ("precision", "float16"),
     ],
 )
 def test_values_out_of_range_are_refused_with_their_name(field, value):
     with pytest.raises(ValueError, match=rf"{field}="):
         dataclasses.replace(RECIPE, **{field: value})
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"batch_size": 10, "accumulation": 4}, "batch_size a multiple of accumulation"),
+        ({"milestones": (3, 5)}, "milestones with schedule='steps'"),
+        ({"schedule": "steps"}, "milestones with schedule='steps'"),
+        ({"crop_from": 40}, "crop_from with crop='random' alone"),
+        ({"crop": "random", "crop_from": 31}, "crop_from with crop='random' alone"),
+        ({"lora": 4, "freeze_to": "norm"}, "lora or freeze_to"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(RECIPE, **settings)
 
 
 def test_an_unknown_field_is_refused():
@@ -79,7 +106,8 @@ def test_every_field_is_described_and_read():
     described = set(re.findall(r"^        (\w+):", Recipe.__doc__, re.M))
     assert set(FIELDS) <= described
     package = pathlib.Path(keras_vit.__file__).parent
-    readers = "".join((package / name).read_text("utf-8") for name in ("training/fit.py", "workflow.py"))
+    files = ("workflow.py", *(f"training/{name}.py" for name in ("fit", "model", "optimizers", "plan", "run")))
+    readers = "".join((package / name).read_text("utf-8") for name in files)
     unread = [name for name in FIELDS if f"recipe.{name}" not in readers]
     assert not unread
 

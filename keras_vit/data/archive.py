@@ -1,0 +1,140 @@
+"""Finds the pictures in a zip file of class folders; nothing is unpacked to the disk."""
+
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from keras_vit.data.decode import PictureError, Record
+from keras_vit.data.folder import Tree, hidden, list_tree, named_format
+from keras_vit.data.listing import SPLIT_OF_NAME, Listing, Picture, Progress, listed
+
+# Compressed pictures are held in memory once opened, these many bytes at most. Stored ones stay in the file.
+MEMORY = 4 * 2**30
+_RATIO = 100  # bytes out of one byte in; a whole zip file of pictures, which are compressed already, has about 1
+_BOMB = 2**28  # bytes; below this, let it be drawings
+_ENCRYPTED = 1  # bit of a member's flags
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def list_zip(data: str | os.PathLike) -> Listing:
+    """Finds classes, splits and pictures in a zip file, which may have one folder around them all.
+
+    Stored members become a `Record` each; deflated ones are expanded into memory, and their checksums tested.
+
+    Raises:
+        ValueError: if it is no whole zip file, is encrypted, has members of impossible names, is compressed in
+            another way, or would expand to more than `MEMORY`. What is wrong inside is in `problems`.
+    """
+    path = Path(data)
+    try:
+        with zipfile.ZipFile(path) as file:
+            listing = list_tree(str(path), path.stem, _unwrapped(_tree(file, path)))
+            if listing.problems:
+                return listing
+            _refuse_bomb(file, path, [picture.file for picture in listing.pictures])
+            progress, pictures = Progress(len(listing.pictures)), []
+            for picture in listing.pictures:
+                pictures.append(_located(file, str(path), picture))
+                progress.add()
+            return replace(listing, pictures=tuple(pictures))
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not a whole zip file ({error}). Copy or download it again, or unpack it and name the folder."
+        ) from error
+
+
+def _tree(file: zipfile.ZipFile, path: Path) -> Tree:
+    """Lays out the members as {name: tree or ZipInfo}, without the hidden ones."""
+    members = [info for info in file.infolist() if not _hidden(info.filename)]
+    _refuse_members(path, members)
+    tree: Tree = {}
+    for info in members:
+        *folders, name = info.filename.split("/")
+        here = tree
+        for folder in folders:
+            here = here.setdefault(folder, {})
+        if name:
+            here[name] = info
+    return tree
+
+
+def _hidden(path: str) -> bool:
+    return any(hidden(name) for name in path.split("/") if name not in (".", ".."))  # these are refused
+
+
+def _refuse_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    times = Counter(info.filename.removesuffix("/") for info in members)
+    above = {"/".join(parts[:end]) for parts in (name.split("/") for name in times) for end in range(1, len(parts))}
+    faults = []
+    for info in members:
+        name = info.filename
+        parts = name.removesuffix("/").split("/")
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        faults += [
+            f"{name!r} {why}"
+            for why, wrong in {
+                "is encrypted": info.flag_bits & _ENCRYPTED,
+                "is compressed in a way that is not read": info.compress_type not in _METHODS,
+                "is listed more than once": times[name.removesuffix("/")] > 1,
+                "is a file and a folder": not info.is_dir() and name in above,
+                "is no path inside a folder": {"", ".", ".."} & {*parts} or "\\" in name or ":" in parts[0],
+                "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
+            }.items()
+            if wrong
+        ]
+    if faults:
+        raise ValueError("\n".join([f"{path} is not read; unpack it and name the folder:", *listed(faults)]))
+
+
+def _unwrapped(tree: Tree) -> Tree:
+    """Steps into the one folder that lies around all others; a class folder holds no folders of its own."""
+    folders = [name for name, entry in tree.items() if isinstance(entry, dict)]
+    loose = [name for name, entry in tree.items() if not isinstance(entry, dict) and named_format(name) is not None]
+    if len(folders) == 1 and not loose and folders[0].casefold() not in SPLIT_OF_NAME:
+        inner = tree[folders[0]]
+        if any(isinstance(entry, dict) for entry in inner.values()):
+            return inner
+    return tree
+
+
+def _refuse_bomb(file: zipfile.ZipFile, path: Path, members: list[zipfile.ZipInfo]) -> None:
+    packed = [info for info in members if info.compress_type != zipfile.ZIP_STORED]
+    size, taken = sum(info.file_size for info in packed), sum(info.compress_size for info in packed)
+    if size > MEMORY:
+        raise ValueError(
+            f"{path} is compressed and expands to {size:,} bytes; at most {MEMORY:,} are held in memory. "
+            "Unpack it and name the folder, or zip it without compression (zip -0)."
+        )
+    if size > max(_BOMB, _RATIO * taken):
+        raise ValueError(
+            f"{path} would expand from {taken:,} to {size:,} bytes, which pictures do not. It is not read."
+        )
+
+
+def _located(file: zipfile.ZipFile, path: str, picture: Picture) -> Picture:
+    """Puts a `Record` or the bytes in the place of a member, or says what is wrong with it."""
+    try:
+        return replace(picture, file=_place(file, path, picture.file))
+    except PictureError as error:
+        return replace(picture, file=b"", reason=str(error))
+
+
+def _place(file: zipfile.ZipFile, path: str, info: zipfile.ZipInfo) -> Record | bytes:
+    if info.compress_type != zipfile.ZIP_STORED:
+        try:
+            return file.read(info)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise PictureError(f"damaged in the zip file ({error})") from error
+    file.fp.seek(info.header_offset)
+    header = file.fp.read(30)
+    if len(header) < 30 or not header.startswith(b"PK\3\4"):
+        raise PictureError("damaged in the zip file (no member where one should begin)")
+    name, extra = struct.unpack_from("<HH", header, 26)  # their lengths; the bytes of the member follow them
+    if info.file_size != info.compress_size:
+        raise PictureError("damaged in the zip file (a stored member of two sizes)")
+    return Record(path, info.header_offset + 30 + name + extra, info.file_size)

@@ -1,0 +1,160 @@
+"""Lists pictures that need no files of one's own: digits, Fashion-MNIST as its IDX files, synthetic ones."""
+
+import gzip
+import hashlib
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from keras_vit.data.listing import Listing, Picture, digest_of
+
+FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+FASHION_CLASSES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_DEBIAN = "/usr/share/datasets/fashion-mnist"  # of its package dataset-fashion-mnist
+_IDX = {"train": "train", "test": "t10k"}  # split -> how its two files begin
+_SIZE = (48, 64)  # rows, columns of a synthetic picture
+_MOST = 200_000  # synthetic pictures, which are held in memory: 2 GB
+_WAVES = 5  # in each direction, of a synthetic pattern
+
+
+def list_digits() -> Listing:
+    """Lists scikit-learn's 1,797 scans of 8 x 8, encoded as PNG so that they take the same way as anyone's pictures."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8); the scans count 0 to 16
+    _, held_out = train_test_split(
+        np.arange(len(grey)), test_size=0.2, random_state=0, stratify=digits.target, shuffle=True
+    )
+    splits = np.where(np.isin(np.arange(len(grey)), held_out), "test", "train").tolist()
+    pictures = tuple(
+        # What is drawn depends on the digests: they are those of the scans, not of the PNG that a library writes.
+        Picture(_png(scan), f"digit {i:04d}", str(label), split, digest=hashlib.sha256(scan.tobytes()).hexdigest())
+        for i, (scan, label, split) in enumerate(zip(grey, digits.target, splits, strict=True))
+    )
+    return Listing("digits", "digits", ("train", "test"), tuple("0123456789"), pictures)
+
+
+def find_fashion_mnist(data_dir: str | os.PathLike | None) -> Path | None:
+    """Returns the folder of Fashion-MNIST's four IDX files: `data_dir`, or else where Debian's package has them."""
+    for folder in map(Path, [data_dir] if data_dir is not None else [_DEBIAN]):
+        if any(_idx_file(folder, start, "images-idx3").exists() for start in _IDX.values()):
+            return folder
+    return None
+
+
+def list_fashion_mnist(folder: Path) -> Listing:
+    """Lists the 60,000 and 10,000 pictures of 28 x 28 in the IDX files, which may be gzip'd.
+
+    Raises:
+        ValueError: if one of the four is missing, damaged, or not what its header says.
+    """
+    pictures = []
+    for split, start in _IDX.items():
+        images = _read_idx(_idx_file(folder, start, "images-idx3"), 3)
+        labels = _read_idx(_idx_file(folder, start, "labels-idx1"), 1)
+        if len(images) != len(labels) or labels.max(initial=0) >= len(FASHION_CLASSES):
+            raise ValueError(
+                f"Expected a label from 0 to {len(FASHION_CLASSES) - 1} for each picture. Received: {folder}, "
+                f"{len(images):,} pictures and {len(labels):,} labels up to {labels.max(initial=0)} to {split}"
+            )
+        names = (f"{split} {index:05d}" for index in range(len(images)))
+        pictures += _encoded(images, names, (FASHION_CLASSES[label] for label in labels), split)
+    return Listing(str(folder), "fashion_mnist", tuple(_IDX), FASHION_CLASSES, tuple(pictures))
+
+
+def _idx_file(folder: Path, start: str, what: str) -> Path:
+    path = folder / f"{start}-{what}-ubyte"
+    return path if path.exists() else path.with_name(path.name + ".gz")
+
+
+def _read_idx(path: Path, axes: int) -> np.ndarray:
+    """Reads a file of unsigned bytes: 0, 0, 8, the number of axes, their lengths (big-endian), the bytes."""
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            header = file.read(4 + 4 * axes)
+            if len(header) < 4 + 4 * axes or header[:4] != bytes([0, 0, 8, axes]):
+                raise ValueError(f"Expected an IDX file of unsigned bytes with {axes} axes. Received: {path}")
+            shape = struct.unpack_from(f">{axes}I", header, 4)
+            size = int(np.prod(shape, dtype=object))
+            data = b"".join(iter(lambda: file.read(2**20), b"")) if size < 2**31 else b""
+    except FileNotFoundError as error:
+        raise ValueError(f"Fashion-MNIST is four files; there is no {path}") from error
+    except (EOFError, zlib.error, OSError) as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}); get it again") from error
+    if len(data) != size:
+        raise ValueError(
+            f"{path} is damaged: its header promises {size:,} bytes, and it has {len(data):,}; get it again"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def parse_synthetic(text: str) -> tuple[int, int] | None:
+    """Reads "synthetic" or "synthetic:10x64" as (classes, pictures of each); None for anything else."""
+    match = re.fullmatch(r"synthetic(?::(\d{1,5})x(\d{1,7}))?", text)
+    return (int(match[1] or 10), int(match[2] or 64)) if match else None
+
+
+def list_synthetic(classes: int, count: int, seed: int) -> Listing:
+    """Makes up pictures of 48 x 64 that a small model can learn: a class is a smooth pattern of colours.
+
+    Each picture is that of its class, a weaker one of its own over it, and noise; all are drawn from `seed`.
+
+    Raises:
+        ValueError: if there are less than two classes, less than one picture of each, or over 200,000 in all.
+    """
+    if classes < 2 or count < 1 or classes * count > _MOST:
+        raise ValueError(
+            f"Expected two classes or more, a picture or more of each, and {_MOST:,} at most in all. "
+            f"Received: synthetic:{classes}x{count}"
+        )
+    names = tuple(f"class {number:0{len(str(classes - 1))}d}" for number in range(classes))
+    pictures = []
+    for number, name in enumerate(names):
+        images = (_made_up(seed, number, index) for index in range(count))
+        titles = (f"{name}/{index:0{len(str(count - 1))}d}" for index in range(count))
+        pictures += _encoded(images, titles, [name] * count, "train")
+    return Listing("synthetic", "synthetic", (), names, tuple(pictures))
+
+
+def _made_up(seed: int, number: int, index: int) -> np.ndarray:
+    """Returns a picture of a class, (rows, columns, 3) uint8."""
+    of_class, of_picture = np.random.default_rng([seed, number]), np.random.default_rng([seed, number, index, 1])
+    waves = of_class.normal(size=(3, _WAVES, _WAVES)) + 0.4 * of_picture.normal(size=(3, _WAVES, _WAVES))
+    y, x = (np.cos(np.pi * np.arange(_WAVES)[:, None] * (np.arange(side) + 0.5) / side) for side in _SIZE)
+    smooth = np.moveaxis(y.T @ waves @ x, 0, -1)  # (rows, columns, 3)
+    noise = of_picture.standard_normal(smooth.shape, np.float32)
+    return np.clip(127.5 + 25 * smooth + 10 * noise, 0, 255).astype(np.uint8)
+
+
+def _encoded(images: Iterable[np.ndarray], names: Iterable[str], classes: Iterable[str], split: str) -> list[Picture]:
+    return [
+        Picture(data, name, class_name, split, digest=digest_of(data))
+        for data, name, class_name in zip(map(_png, images), names, classes, strict=True)
+    ]
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """Encodes (rows, columns) grey or (rows, columns, 3) uint8 without compressing: Pillow takes several times as long.
+
+    Source: ISO/IEC 15948, chapters 5 and 11.
+    """
+    rows, columns = pixels.shape[:2]
+    lines = np.zeros((rows, 1 + pixels[0].size), np.uint8)  # each begins with its filter, 0 for none
+    lines[:, 1:] = pixels.reshape(rows, -1)
+    colour = 0 if pixels.ndim == 2 else 2
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", columns, rows, 8, colour, 0, 0, 0),
+        b"IDAT": zlib.compress(lines.tobytes(), level=0),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )

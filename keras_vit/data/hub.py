@@ -1,0 +1,160 @@
+"""Finds the pictures of a Hugging Face data set, by name or in a folder that `datasets` saved.
+
+The pictures stay in its files and are read from there by position, so a data set may be larger than memory.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from keras_vit.data.decode import PictureError, Record, read_file, recognize
+from keras_vit.data.listing import Listing, Picture, Progress, digest_of, refuse_unlabelled
+from keras_vit.data.splits import Span, choose_splits
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder was written by save_to_disk."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def list_hub(data: str | os.PathLike, data_dir: str | os.PathLike | None, wanted: dict[str, str | None]) -> Listing:
+    """Reads through the splits of a data set once: where each picture lies, its label and its digest.
+
+    No picture is decoded, only its format told by how it starts.
+
+    Args:
+        data: "NAME", "OWNER/NAME" or "OWNER/NAME/CONFIG", or a folder, as `datasets` loads it or as it saved it.
+        data_dir: where `datasets` keeps what it downloads; None for its default.
+        wanted: {split: an expression such as "train[:98%]+test[10:]", or None}.
+
+    Raises:
+        ImportError: if `datasets` is not installed.
+        ValueError: if there is no such data set or split, it is not one of pictures with one label each, or an
+            example has no label.
+    """
+    datasets = _import_datasets()
+    name = os.fspath(data)
+    splits = _load(datasets, name, data_dir)
+    features = next(iter(splits.values())).features
+    image, label = _columns(datasets, name, features)
+    class_names, sizes = tuple(features[label].names), {split: len(dataset) for split, dataset in splits.items()}
+
+    def spans(expression: str) -> list[Span]:
+        try:
+            parts = datasets.ReadInstruction.from_spec(expression).to_absolute(sizes)
+        except (ValueError, AssertionError) as error:
+            raise ValueError(f"{name} has no split {expression!r}, it has: {', '.join(sizes)} ({error})") from error
+        return [(part.splitname, part.from_, part.to) for part in parts]
+
+    def labelled(split: str) -> bool:
+        first = next((number for _, number in _rows(splits[split], image, label, 0, 1)), None)
+        return first is not None and first >= 0
+
+    chosen = choose_splits(name, tuple(splits), wanted, spans, labelled)
+    progress = Progress(sum(stop - start for places in chosen.values() for _, start, stop in places))
+    pictures, unlabelled = [], []
+    for split, (of, start, stop) in ((split, span) for split, places in chosen.items() for span in places):
+        for index, (file, number) in enumerate(_rows(splits[of], image, label, start, stop), start):
+            if number is not None and 0 <= number < len(class_names):
+                pictures.append(_picture(file, f"{of} {index}", class_names[number], split))
+            else:
+                unlabelled.append(f"{of} {index}: {number}")
+            progress.add()
+    refuse_unlabelled(name, class_names, unlabelled)
+    return Listing(name, Path(name).name, tuple(chosen), class_names, tuple(pictures))
+
+
+def _import_datasets():
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError('Hugging Face data sets need the extra "datasets": pip install datasets') from error
+    return datasets
+
+
+def _load(datasets, name: str, data_dir: str | os.PathLike | None) -> dict:
+    """Returns {split: Dataset}."""
+    repository, config = name, None
+    if not os.path.isdir(name) and name.count("/") == 2:
+        repository, _, config = name.rpartition("/")
+    try:
+        if is_saved(Path(name)):
+            loaded = datasets.load_from_disk(name)
+        else:
+            cache = None if data_dir is None else os.fspath(data_dir)
+            loaded = datasets.load_dataset(repository, config, cache_dir=cache)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The package datasets cannot load {name!r}: {error}") from error
+    return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
+
+
+def _columns(datasets, name: str, features) -> tuple[str, str]:
+    """Returns the columns of pictures and of labels: the only ones there are, or else those of the usual names."""
+    chosen, faults = [], []
+    for kind, usual in ((datasets.Image, "image"), (datasets.ClassLabel, "label")):
+        found = [column for column, feature in features.items() if isinstance(feature, kind)]
+        chosen.append(usual if usual in found else (found or [None])[0])
+        if len(found) != 1 and usual not in found:
+            faults.append(f"its {kind.__name__} columns are {', '.join(found) or 'none'}")
+    if faults:
+        raise ValueError(
+            "Expected one Image and one ClassLabel column, or of several one named image and one named label. "
+            f"Received: {name}, {'; '.join(faults)}"
+        )
+    return chosen[0], chosen[1]
+
+
+def _rows(dataset, image: str, label: str, start: int, stop: int) -> Iterator[tuple[str | bytes | Record, int | None]]:
+    """Yields (picture, label) for rows `start` to `stop`."""
+    first = 0
+    for path, whole, table in _tables(dataset):
+        end = first + table.num_rows
+        here = max(start, first)
+        rows = table.select([image, label]).slice(max(here - first, 0), max(min(stop, end) - here, 0))
+        for batch in rows.to_batches():
+            yield from zip(_files(batch.column(0), path, whole), batch.column(1).to_pylist(), strict=True)
+        first = end
+
+
+def _tables(dataset) -> Iterator[tuple]:
+    """Yields (path, the file as a buffer, table) of the Arrow files; where it has none, (None, None, table)."""
+    import pyarrow as pa
+
+    paths = [file["filename"] for file in dataset.cache_files]
+    files = [pa.memory_map(path).read_buffer() for path in paths]
+    tables = [pa.ipc.open_stream(file).read_all() for file in files]  # the memory of the map, not a copy
+    if sum(table.num_rows for table in tables) == len(dataset) and dataset._indices is None:
+        yield from zip(paths, files, tables, strict=True)
+    else:  # in memory, or in another order than that of the files
+        yield None, None, dataset.with_format("arrow")[:]
+
+
+def _files(column, path: str | None, whole) -> Iterator[str | bytes | Record]:
+    """Yields where each picture of a column lies: in the Arrow file, in a file of its own, or in memory."""
+    parts = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
+    data, names = parts["bytes"], parts["path"].to_pylist()
+    _, ends, content = data.buffers()
+    width = np.int64 if str(data.type).startswith("large") else np.int32
+    ends = np.frombuffer(ends, width)[data.offset : data.offset + len(data) + 1].tolist() if ends else []
+    base = content.address - whole.address if whole and content else -1
+    in_file = whole is not None and 0 <= base < whole.size  # not if the file's buffers are compressed
+    for index, name in enumerate(names):
+        if not data[index].is_valid:
+            yield name or b""
+        elif in_file:
+            yield Record(path, base + ends[index], ends[index + 1] - ends[index])
+        else:
+            yield data[index].as_py()
+
+
+def _picture(file: str | bytes | Record, name: str, class_name: str, split: str) -> Picture:
+    digest = reason = ""
+    try:
+        data = read_file(file)
+        digest = digest_of(data)
+        recognize(data)
+    except PictureError as error:
+        reason = str(error)
+    return Picture(file, name, class_name, split, digest=digest, reason=reason)

@@ -1,0 +1,166 @@
+"""Tells plain JPEGs by their structure: those that every libjpeg decodes alike, without a mishap."""
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_vit.data.decode import MAX_PIXELS
+from keras_vit.data.decode import _orientation as orientation_of
+
+_PROGRESSIVE, _SCAN, _END = 0xC2, 0xDA, 0xD9  # markers
+_IGNORED = {*range(0xE0, 0xF0), 0xFE}  # applications' own segments, and comments
+_SAMPLING = {b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11"}  # grey, 4:4:4, 4:2:2, 4:2:0
+_ALL = 2**64 - 1  # a bit for each of a block's coefficients
+
+
+def _need(*conditions):
+    """Ends the reading of a file that is not plain."""
+    if not all(conditions):
+        raise ValueError
+
+
+@dataclass
+class _Header:
+    """Holds what a file's segments have said so far."""
+
+    size: tuple[int, int] | None = None  # (rows, columns)
+    progressive: bool = False
+    quantization_of: dict[int, int] = field(default_factory=dict)  # component -> number of its table
+    complete: dict[int, int] = field(default_factory=dict)  # component -> coefficients that came to their last bit
+    quantization: set[int] = field(default_factory=set)  # tables
+    huffman: set[int] = field(default_factory=set)  # tables: 16 * (0 for DC, 1 for AC) + number
+    exif: bytes = b""
+
+
+def plain_jpeg(data: bytes) -> tuple[int, int] | None:
+    """Returns (rows, columns) of a plain JPEG, None for any other file.
+
+    Plain is a whole, upright picture of at most `MAX_PIXELS`, baseline or progressive with 8 bits, grey or YCbCr at
+    4:4:4, 4:2:2 or 4:2:0, that defines every table it uses. TensorFlow decodes it as `decode` does; of other files,
+    good or bad, `decode` judges.
+
+    Source: ITU-T T.81, annex B; what libjpeg refuses, in its jdmarker.c, jdhuff.c and jdphuff.c.
+    """
+    header = _Header()
+    try:
+        _need(data.startswith(b"\xff\xd8"))
+        for kind, body in _segments(data):
+            if kind in _READERS:
+                _READERS[kind](header, kind, body)
+            else:
+                _need(kind in _IGNORED)
+        # Where coefficients are left out, one libjpeg guesses at them otherwise than the next.
+        _need(header.complete, all(bits == _ALL for bits in header.complete.values()))
+        _need(orientation_of(header.exif) == 1)
+    except (IndexError, ValueError):
+        return None
+    return header.size
+
+
+def _segments(data):
+    """Yields (kind, body) of each segment up to the picture's end; the codes of a scan follow its segment."""
+    place, marks = 2, _marks(data)
+    while (kind := data[place + 1]) != _END:
+        end = place + 2 + _number(data, place + 2)
+        _need(data[place] == 0xFF, place + 4 <= end <= len(data))
+        yield kind, data[place + 4 : end]
+        place = end
+        if kind == _SCAN:
+            place += int(np.argmax(marks[end:]))  # of none this is 0, and what stands there is no marker
+    _need(data[place] == 0xFF)
+
+
+def _marks(data):
+    """Returns where markers may stand among a scan's codes: at 255, but before a stuffed zero or a restart."""
+    codes = np.frombuffer(data, np.uint8)
+    after = codes[1:]
+    return (codes[:-1] == 0xFF) & (after != 0) & (after != 0xFF) & (after & 0xF8 != 0xD0)
+
+
+def _number(body, place):
+    return body[place] << 8 | body[place + 1]
+
+
+def _read_frame(header, kind, body):
+    _need(header.size is None, body[0] == 8, len(body) == 6 + 3 * body[5])
+    names = body[6::3]
+    _need(body[7::3] in _SAMPLING, len(set(names)) == len(names), names != b"RGB")
+    header.size = _number(body, 1), _number(body, 3)
+    _need(0 < header.size[0] * header.size[1] <= MAX_PIXELS)
+    header.progressive = kind == _PROGRESSIVE
+    header.quantization_of = dict(zip(names, body[8::3], strict=True))
+    header.complete = dict.fromkeys(names, 0)
+
+
+def _read_quantization(header, kind, body):
+    _need(len(body) % 65 == 0, all(number < 4 for number in body[::65]))  # 8 bits each; rarer ones have 16
+    header.quantization.update(body[::65])
+
+
+def _read_huffman(header, kind, body):
+    header.huffman.update(_huffman_tables(body))
+
+
+@functools.lru_cache(maxsize=256)  # most files of a set bring the same
+def _huffman_tables(body):
+    """Returns which Huffman tables a segment defines, if libjpeg would use them all."""
+    place, found = 0, set()
+    while place < len(body):
+        number, counts = body[place], body[place + 1 : place + 17]
+        values = body[place + 17 : place + 17 + sum(counts)]
+        _need(number & 0xEF < 4, len(counts) == 16, len(values) == sum(counts) <= 256)
+        _need(number >= 16 or all(value < 16 for value in values))
+        code = 0
+        for bits, count in enumerate(counts, start=1):
+            code += count
+            _need(code < 2**bits or not any(counts[bits - 1 :]))  # no code is all ones
+            code *= 2
+        found.add(number)
+        place += 17 + len(values)
+    return frozenset(found)
+
+
+def _read_restarts(header, kind, body):
+    _need(len(body) == 2)
+
+
+def _read_exif(header, kind, body):
+    if body.startswith(b"Exif\0\0"):
+        header.exif += body[6:] if header.exif else body  # a long one comes in pieces
+
+
+def _read_adobe(header, kind, body):
+    _need(not body.startswith(b"Adobe") or (len(body) >= 12 and body[11] == 1))  # 1: YCbCr
+
+
+def _read_scan(header, kind, body):
+    count = body[0]
+    _need(header.size is not None, len(body) == 4 + 2 * count, 0 < count)
+    names, tables, (first, last, bits) = body[1:-3:2], body[2:-3:2], body[-3:]
+    before, now = bits >> 4, bits & 15  # bits of each coefficient that are still to come
+    _need(len(set(names)) == count, all(name in header.complete for name in names))
+    _need(all(header.quantization_of[name] in header.quantization for name in names))
+    if header.progressive:
+        _need(last == 0 if first == 0 else count == 1 and first <= last <= 63)
+        _need(now <= 13, before in (0, now + 1))
+        dc, ac = first == 0 and before == 0, first > 0
+    else:
+        _need(count == len(header.complete), (first, last, bits) == (0, 63, 0), not any(header.complete.values()))
+        dc = ac = True
+    for name, table in zip(names, tables, strict=True):
+        _need(not dc or table >> 4 in header.huffman, not ac or 16 | table & 15 in header.huffman)
+        said = 2 ** (last + 1) - 2**first
+        header.complete[name] = header.complete[name] & ~said | (said if now == 0 else 0)
+
+
+_READERS = {
+    0xC0: _read_frame,
+    _PROGRESSIVE: _read_frame,
+    0xC4: _read_huffman,
+    _SCAN: _read_scan,
+    0xDB: _read_quantization,
+    0xDD: _read_restarts,
+    0xE1: _read_exif,
+    0xEE: _read_adobe,
+}

@@ -1,0 +1,104 @@
+"""Finds the pictures that a CSV file names."""
+
+import csv
+import os
+from collections import defaultdict
+from pathlib import Path
+
+from keras_vit.data.folder import one_class
+from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, Listing, Picture, listed
+
+_COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
+
+
+def list_csv(data: str | os.PathLike) -> Listing:
+    """Reads a table of pictures: a header with the columns path and label, perhaps split and weight, in any order.
+
+    A path counts from the file's folder, a label is the name of a class, a split is train, validation (val,
+    valid, dev) or test, and a weight, 1 where there is none, is what the picture counts in training. The text is
+    UTF-8. A column without a name is passed over, as pandas writes one for its index.
+
+    Raises:
+        ValueError: if the file is not as described; one error names all lines.
+    """
+    path = Path(data)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return _listing(path, csv.reader(file, strict=True))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}). Save it as UTF-8."
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV file: {error}") from error
+
+
+def _listing(path: Path, reader) -> Listing:
+    header = [name.strip() for name in next(reader, [])]
+    _refuse_header(path, header)
+    pictures, faults, lines = [], [], {}
+    for cells in reader:
+        if cells:
+            row = dict(zip(header, map(str.strip, cells)))
+            wrong = _faults(row, len(cells), len(header), lines.get(row.get("path")))
+            faults += [f"line {reader.line_num}: {fault}" for fault in wrong]
+            if not wrong:
+                lines[row["path"]] = reader.line_num
+                pictures.append(_picture(path.parent, row))
+    if faults:
+        raise ValueError("\n".join([f"{path} cannot be learned from:", *listed(faults)]))
+    given = tuple(split for split in SPLITS if any(picture.split == split for picture in pictures))
+    names = tuple(sorted({picture.class_name for picture in pictures}))
+    given = given if "split" in header else ()
+    return Listing(str(path), path.stem, given, names, tuple(pictures), problems=tuple(_problems(pictures)))
+
+
+def _refuse_header(path: Path, header: list[str]) -> None:
+    faults = [f"no column {name!r}" for name, need in _COLUMNS.items() if need == "required" and name not in header]
+    faults += [f"column {name!r} twice" for name in _COLUMNS if header.count(name) > 1]
+    faults += [f"an unknown column {name!r}" for name in dict.fromkeys(header) if name and name not in _COLUMNS]
+    if faults:
+        expected = ", ".join(f"{name} ({need})" for name, need in _COLUMNS.items())
+        raise ValueError(
+            f"The first line of {path} must name the columns {expected}. Received: {', '.join(header)!r}, "
+            f"which has {', '.join(faults)}."
+        )
+
+
+def _faults(row: dict[str, str], cells: int, columns: int, earlier: int | None) -> list[str]:
+    if cells != columns:
+        return [f"{cells} cells in place of {columns}; put a cell with a comma into quotes"]
+    faults = [f"no {name}" for name in ("path", "label") if not row[name]]
+    if earlier:
+        faults.append(f"{row['path']} again, as in line {earlier}; a weight makes a picture count more")
+    if "split" in row and row["split"].casefold() not in SPLIT_OF_NAME:
+        faults.append(f"split must be train, validation or test. Received: {row['split']!r}")
+    if _weight(row) is None:
+        faults.append(f"weight must be a number from 0 on. Received: {row['weight']!r}")
+    return faults
+
+
+def _weight(row: dict[str, str]) -> float | None:
+    try:
+        weight = float(row.get("weight", 1))
+    except ValueError:
+        return None
+    return weight if 0 <= weight < float("inf") else None
+
+
+def _picture(folder: Path, row: dict[str, str]) -> Picture:
+    split = SPLIT_OF_NAME[row.get("split", "train").casefold()]
+    return Picture(str(folder / row["path"]), row["path"], row["label"], split, _weight(row))
+
+
+def _problems(pictures: list[Picture]) -> list[str]:
+    splits_of = defaultdict(set)
+    for picture in pictures:
+        splits_of[picture.class_name].add(picture.split)
+    if not pictures:
+        return ["it names no picture"]
+    problems = [one_class(*splits_of)] if len(splits_of) == 1 else []
+    untrained = sorted(name for name, splits in splits_of.items() if "train" not in splits)
+    if untrained:
+        problems.append(f"classes without a picture to train on: {', '.join(untrained)}")
+    return problems

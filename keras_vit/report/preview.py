@@ -1,0 +1,80 @@
+"""A page of the pictures that a training run would see, after all that is done to them by chance."""
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from string import Template
+
+import numpy as np
+
+from keras_vit.atomic import written_aside
+from keras_vit.report.charts import TINY_SIDE, picture_uri, text
+
+LEAST_SHARE = 0.005  # of a target; what would be told as 0.00 is left out
+
+
+def write_preview(
+    path: str | os.PathLike,
+    rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]],
+    title: str,
+    settings: Mapping[str, object],
+) -> None:
+    """Writes pictures and their labels as one HTML file that needs nothing else.
+
+    An older file of that name is replaced when the new one is whole. The same arguments give the same bytes.
+
+    Args:
+        path: the file; missing folders are made.
+        rows: (heading, [(picture, label), …]), as a batch a row; a picture is uint8 (rows, columns, 3).
+        title: the page's heading.
+        settings: name -> value, shown as large figures: what is done to the pictures.
+
+    Raises:
+        ValueError: if a picture has another shape or type; names all that do.
+    """
+    _check(rows)
+    figures = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in settings.items())
+    page = Template(_resource("preview.html")).substitute(
+        title=text(title),
+        style=_resource("page.css"),
+        settings=f'<dl class="summary">{figures}</dl>' if figures else "",
+        rows="\n".join(_row(heading, pictures) for heading, pictures in rows),
+    )
+    # A file's name may hold bytes that are no UTF-8; Python reads them as lone surrogates.
+    with written_aside(path) as aside:
+        aside.write_bytes(page.encode("utf-8", "backslashreplace"))
+
+
+def target_words(target: np.ndarray, class_names: Sequence[str]) -> str:
+    """Returns a target in words: "cat", or "cat 0.7, dog 0.3" where it was mixed, the largest share first."""
+    order = [i for i in np.argsort(-np.asarray(target), kind="stable") if target[i] >= LEAST_SHARE]
+    if len(order) == 1 and target[order[0]] > 1 - LEAST_SHARE:
+        return class_names[order[0]]
+    return ", ".join(f"{class_names[i]} {float(f'{target[i]:.2f}'):g}" for i in order)
+
+
+def _resource(name):
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _check(rows):
+    faults = []
+    for row, (_, pictures) in enumerate(rows):
+        for place, (picture, _) in enumerate(pictures):
+            shape, dtype = np.shape(picture), np.asarray(picture).dtype
+            if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+                faults.append(f"rows[{row}], picture {place}: {dtype} {shape}")
+    if faults:
+        raise ValueError(f"A preview needs pictures of uint8 (rows, columns, 3). Received: {'; '.join(faults)}")
+
+
+def _row(heading, pictures):
+    figures = "".join(_figure(picture, label) for picture, label in pictures)
+    return f'<section>\n<h2>{text(heading)}</h2>\n<div class="cards preview">{figures}</div>\n</section>'
+
+
+def _figure(picture, label):
+    uri, width, height = picture_uri(picture)
+    crisp = ' class="crisp"' if max(width, height) <= TINY_SIDE else ""
+    image = f'<img{crisp} src="{uri}" width="{width}" height="{height}" alt="{text(label)}">'
+    return f"<figure>{image}<figcaption><b>{text(label)}</b></figcaption></figure>"

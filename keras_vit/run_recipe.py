@@ -1,0 +1,37 @@
+"""The recipe of a run, from what a command names."""
+
+import pathlib
+import re
+import runpy
+
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import Variant
+
+# Small enough to train from nothing on two CPU cores in minutes; with weights= and variant= it fine-tunes.
+FOLDER_RECIPE = {
+    "variant": Variant(patch_size=8, hidden_size=128, num_layers=6, num_heads=4, mlp_dim=256),
+    "image_size": 64,
+    "epochs": 30,
+    "warmup_epochs": 3,
+    "shift": 0.1,
+    "zoom": 0.1,
+    "flip": True,
+}
+
+
+def find_recipe(target):
+    """Returns the recipe of a .py file, or one for data: a folder, a .zip, a .csv or a name; and a name for its runs.
+
+    Raises:
+        ValueError: if a .py file does not exist, or defines no RECIPE.
+    """
+    path = pathlib.Path(target)
+    if path.suffix != ".py" or path.is_dir():
+        data = str(path.resolve()) if path.exists() else target
+        return Recipe(data=data, **FOLDER_RECIPE), re.sub(r"\W+", "-", path.resolve().stem if path.exists() else target)
+    if not path.exists():
+        raise ValueError(f"Expected a recipe, a .py file, or data to learn from. Received: {target}, no such file")
+    recipe = runpy.run_path(str(path)).get("RECIPE")
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"Expected {target} to define RECIPE = Recipe(...). Received: {recipe!r}")
+    return recipe, path.stem

@@ -1,0 +1,69 @@
+"""The model of a recipe, plain and as it is trained."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from keras_vit.builders import build
+from keras_vit.training.optimizers import optimizer_of
+from keras_vit.training.trainer import trainer
+from keras_vit.training.tuning import add_lora, freeze, layer_scales
+
+
+def new_model(recipe, num_classes):
+    """Builds the model of a recipe, with its first weights drawn at random or read from its checkpoint.
+
+    Raises:
+        ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
+    """
+    model = build(
+        recipe.variant,
+        weights=recipe.weights,
+        new_head=recipe.weights is not None,
+        input_shape=(recipe.image_size, recipe.image_size, 3),
+        pooling=recipe.pooling,
+        classes=num_classes,
+        representation_size=recipe.representation_size,
+        dropout=recipe.dropout,
+        stochastic_depth=recipe.stochastic_depth,
+        gelu=recipe.gelu,
+    )
+    if recipe.head_bias:
+        model.get_layer("head").bias.assign(np.full(num_classes, recipe.head_bias, np.float32))
+    return model
+
+
+def trained_model(recipe, plan, num_classes):
+    """Returns the model of a recipe, and the same layers as they are trained; for use within `precision`."""
+    with keras.RematScope(mode="full") if recipe.remat else contextlib.nullcontext():
+        model = new_model(recipe, num_classes)
+    if recipe.freeze_to:
+        freeze(model, recipe.freeze_to)
+    if recipe.lora:
+        add_lora(model, recipe.lora)
+    trained = trainer(
+        model,
+        kind=recipe.loss,
+        smoothing=recipe.label_smoothing,
+        clip_norm=recipe.clip_norm,
+        accumulation=recipe.accumulation,
+    )
+    scales = layer_scales(model, recipe.layer_decay) if recipe.layer_decay < 1 else {}
+    on_jax = keras.backend.backend() == "jax"
+    trained.compile(
+        optimizer_of(recipe, plan.steps, plan.warmup_steps, scales), jit_compile=on_jax or recipe.jit_compile
+    )
+    trained.optimizer.build(trained.trainable_variables)
+    return model, trained
+
+
+@contextlib.contextmanager
+def precision(recipe):
+    """Sets Keras' precision for the time of the training."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,213 @@
+"""What happens between two steps: rows for the log, states to go on from, and the end where something goes wrong."""
+
+import logging
+import math
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_vit.training.display import Display
+from keras_vit.training.tuning import with_means
+
+logger = logging.getLogger("keras_vit")
+
+# The part of a run's time that goes into snapshots at most, where a large model takes long to write.
+SNAPSHOT_SHARE = 0.05
+
+
+class Run(keras.callbacks.Callback):
+    """Keeps a run's books, so that it can be killed at any moment and go on as if nothing had been.
+
+    Args:
+        recipe: the `Recipe`.
+        plan: its `Plan`.
+        pictures_of: function from a step to the names of its pictures.
+        snapshots: the `Snapshots` to go on from and to add to.
+        logs: the `Logs`.
+        devices: the `Devices`; the chief alone writes.
+        signals: the `Signals` to heed.
+    """
+
+    def __init__(self, recipe, plan, pictures_of, snapshots, logs, devices, signals):
+        super().__init__()
+        self.recipe, self.plan, self.pictures_of = recipe, plan, pictures_of
+        self.snapshots, self.logs, self.devices, self.signals = snapshots, logs, devices, signals
+        self.step = 0
+        self.best = {"accuracy": -1.0, "epoch": 0}
+        self.finished = False
+        self._seconds = 0.0  # of the epoch, before this process
+        self._metrics = None
+        self._saved_at, self._saving_takes = time.monotonic(), 0.0
+
+    def restore(self, model):
+        """Sets a model to the newest whole snapshot, if there is one.
+
+        Raises:
+            ValueError: if it is of another model, the model is unchanged then; or if workers do not see the same.
+        """
+        self.set_model(model)
+        if snapshot := self.snapshots.newest():
+            self._take(snapshot)
+            self.step = snapshot.step
+            self.best, self._seconds = snapshot.notes["best"], snapshot.notes["seconds"]
+            self.finished = snapshot.notes["finished"]
+            logger.info("goes on after step %d of %d", self.step, self.plan.steps)
+        if not self.devices.agree(self.step):
+            raise ValueError(
+                "Expected all workers to see the same snapshots, in a folder that they share. Received: this one goes "
+                f"on from step {self.step} in {self.snapshots.folder}, another from elsewhere."
+            )
+        if self.devices.chief:
+            self.logs.resume(self.step)
+
+    def take_best(self):
+        """Sets the model to the best snapshot, where the run was to end with it."""
+        best = self.snapshots.best() if self.recipe.early_stopping else None
+        if best and best.step != self.step:
+            self._take(best)
+            logger.info("takes the weights of epoch %d, the best", self.best["epoch"])
+
+    def _take(self, snapshot):
+        arrays, variables = snapshot.arrays(), self._variables()
+        expected = {name: tuple(variable.shape) for name, variable in variables.items()}
+        received = {name: array.shape for name, array in arrays.items()}
+        if expected != received:
+            raise ValueError(
+                f"{snapshot.path} is of another model or optimizer; choose another folder with --output, or remove "
+                f"{self.snapshots.folder} to start again."
+            )
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
+        within = snapshot.step % self.plan.steps_per_epoch
+        self._metrics = (
+            {name: array for name, array in arrays.items() if name.startswith("metrics")} if within else None
+        )
+
+    def _variables(self):
+        """Returns all that changes in training, {number: variable}; Keras' own files leave out the random states."""
+        # Not by their paths: those of optimizers and random generators count what else a process has made.
+        groups = {
+            "model": self.model.variables,
+            "optimizer": self.model.optimizer.variables,
+            "metrics": self.model.metrics_variables,
+        }
+        return {f"{group}/{i:04d}": variable for group, some in groups.items() for i, variable in enumerate(some)}
+
+    def on_train_begin(self, logs=None):
+        self._display = Display(self.plan, self.step, self.recipe.batch_size)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_started = time.monotonic()
+        if self._metrics:  # Keras has just set them back, and the epoch is half done
+            variables = self._variables()
+            for name, array in self._metrics.items():
+                variables[name].assign(array)
+            self._metrics = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs["loss"], logs["gradient_norm"])
+        self.step += 1
+        self._display.step(self.step, logs)
+        if self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.steps:
+            self._sync()
+            self._row = {**_numbers(self.model.get_metrics_result()), **_numbers(logs, "gradient_norm")}
+        elif self.signals.received or self._due():
+            self._save()
+        if self.signals.received:
+            self._leave()
+
+    def on_test_begin(self, logs=None):
+        if self.recipe.ema:
+            self._before = with_means(self.model, self._optimizer())
+
+    def on_test_end(self, logs=None):
+        if self.recipe.ema:
+            for weight, value in zip(self.model.trainable_weights, self._before):
+                weight.assign(value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = self._seconds + time.monotonic() - self._epoch_started
+        steps = self.step - epoch * self.plan.steps_per_epoch
+        row = {
+            "epoch": epoch + 1,
+            "step": self.step,
+            **self._row,
+            **_numbers({name: value for name, value in logs.items() if name.startswith("val_")}),
+            "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "seconds": seconds,
+            "images_per_second": steps * self.recipe.batch_size / seconds,
+        }
+        self._seconds = 0.0
+        self._display.epoch(row)
+        if self.devices.chief:
+            self.logs.row(row)
+        better = row.get("val_accuracy", -1.0) > self.best["accuracy"]
+        if better:
+            self.best = {"accuracy": row["val_accuracy"], "epoch": epoch + 1}
+        waited = epoch + 1 - self.best["epoch"]
+        if self.recipe.early_stopping and waited >= self.recipe.early_stopping:
+            logger.info("no better validation accuracy for %d epochs: the run ends here", waited)
+            self.finished = self.model.stop_training = True
+        self.finished = self.finished or self.step == self.plan.steps
+        keeps_best = better and self.recipe.early_stopping > 0
+        if keeps_best or self.finished or self._due():
+            self._save(best=keeps_best)
+
+    def _check(self, loss, norm):
+        """Raises a ValueError if a step's loss or gradient went wrong; the step is not counted then."""
+        fine = loss <= self.recipe.max_loss and (math.isfinite(norm) or self.recipe.precision == "mixed_float16")
+        if fine:
+            return
+        pictures = self.pictures_of(self.step)
+        snapshot = self.snapshots.newest()
+        stands = f"{snapshot.path} (step {snapshot.step})" if snapshot else "none was written yet"
+        raise ValueError(
+            f"The run is stopped at step {self.step + 1} of {self.plan.steps}: loss {loss:g}, gradient norm {norm:g}. "
+            "No weight was changed by a value that is not finite.\n"
+            f"  pictures of the step: {', '.join(pictures)}\n"
+            f"  last good checkpoint: {stands}\n"
+            f"  what to try: a lower learning_rate (now {self.recipe.learning_rate:g}), longer warmup_steps, "
+            "clip_norm=1; precision=float32; look at the pictures. A loss that is merely large: raise max_loss."
+        )
+
+    def _due(self):
+        between = self.recipe.checkpoint_seconds and max(
+            self.recipe.checkpoint_seconds, self._saving_takes / SNAPSHOT_SHARE
+        )
+        return self.devices.chief and time.monotonic() - self._saved_at >= between
+
+    def _save(self, best=False):
+        if not self.devices.chief:
+            return
+        self._sync()
+        started = time.monotonic()
+        within = self.step % self.plan.steps_per_epoch
+        notes = {
+            "best": self.best,
+            "finished": self.finished,
+            "seconds": self._seconds + started - self._epoch_started if within else 0.0,
+        }
+        arrays = {name: ops.convert_to_numpy(variable) for name, variable in self._variables().items()}
+        self.snapshots.save(self.step, arrays, notes, best=best)
+        self._saved_at = time.monotonic()
+        self._saving_takes = self._saved_at - started
+
+    def _leave(self):
+        stands = self.snapshots.newest()
+        at = f"step {stands.step}" if stands else "the start"
+        logger.info("stopped after step %d; the same command goes on from %s", self.step, at)
+        self.signals.leave()
+
+    def _sync(self):
+        """Brings the variables up to date on JAX, where a step leaves them behind."""
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+
+    def _optimizer(self):
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+
+def _numbers(values, *names):
+    return {name: float(np.mean(ops.convert_to_numpy(values[name]))) for name in names or values}

@@ -1,0 +1,81 @@
+"""The training step on TensorFlow, under any of its synchronous strategies."""
+
+import keras
+import tensorflow as tf
+
+from keras_vit.training.trainer import StepParts
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class Trainer(StepParts, keras.Model):
+    """Steps on TensorFlow.
+
+    Keras' own step clips each replica's gradient before they are summed, gives each replica's mean the same say and
+    cannot accumulate under tf.distribute; so sum, clip and parts are here.
+    """
+
+    def train_step(self, data):
+        images, targets, weights = data
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        total = _over_replicas(tf.reduce_sum(weights))
+        variables = [variable.value for variable in self.trainable_variables]
+
+        def part(images, targets, weights):
+            with tf.GradientTape() as tape:
+                loss, right = self.sums(images, targets, weights, training=True)
+                scaled = self.optimizer.scale_loss(loss / total) if self.scales_loss else loss / total
+            gradients = tape.gradient(scaled, variables, unconnected_gradients="zero")
+            return gradients, (loss, right, tf.reduce_sum(weights))
+
+        gradients, (loss, right, here) = _in_parts(part, (images, targets, weights), variables, self.accumulation)
+        self.update_means(loss, right, here)
+        *gradients, loss = _over_replicas([*gradients, loss])
+        loss = loss / total
+        norm = tf.linalg.global_norm(self._unscaled(gradients))
+        factor = self.clipping(norm)
+        if not self.scales_loss:
+            # No branch around the optimizer: under a strategy none is allowed there.
+            gradients = [tf.where(self.finite(loss, norm), gradient, 0.0) for gradient in gradients]
+            factor = tf.where(self.finite(loss, norm), factor, 0.0)
+        # The optimizer sums over the replicas once more.
+        self.optimizer.apply([gradient * factor / replicas for gradient in gradients], self.trainable_variables)
+        return self._for_all({"loss": loss, "gradient_norm": norm})
+
+    def test_step(self, data):
+        images, targets, weights = data
+        loss, right = self.sums(images, targets, weights, training=False)
+        self.update_means(loss, right, tf.reduce_sum(weights))
+        return self._for_all(self.get_metrics_result())
+
+    def _unscaled(self, gradients):
+        if not self.scales_loss:
+            return gradients
+        return [gradient / self.optimizer.dynamic_scale for gradient in gradients]
+
+    def _for_all(self, logs):
+        """Gives each number a dimension where workers are many: Keras reduces them along one there."""
+        if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
+        return logs
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds nothing: all is built, and Keras would reduce a batch over workers, which it cannot."""
+
+
+def _over_replicas(values):
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values) if context.num_replicas_in_sync > 1 else values
+
+
+def _in_parts(part, batch, variables, number):
+    """Returns the sums over a batch's parts, worked on one after the other."""
+    if number == 1:
+        return part(*batch)
+    rows = batch[0].shape[0] or tf.shape(batch[0])[0]
+    batch = [tf.reshape(values, (number, rows // number, *values.shape[1:])) for values in batch]
+    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables], (tf.zeros(()),) * 3
+
+    def add(i, sums):
+        return i + 1, tf.nest.map_structure(tf.add, sums, part(*(values[i] for values in batch)))
+
+    return tf.while_loop(lambda i, _: i < number, add, (0, zeros), maximum_iterations=number)[1]

@@ -1,0 +1,107 @@
+"""The model as it is trained: its loss, and one step that is the same on one device and on many."""
+
+import importlib
+
+import keras
+from keras import ops
+
+STEPS = {"tensorflow": "keras_vit.training.step_tensorflow", "jax": "keras_vit.training.step_jax"}
+
+
+def trainer(model, **settings):
+    """Returns a Keras model of the same layers, whose `fit` steps as the paper's code does on any number of devices.
+
+    It takes batches of (pictures, targets (batch, classes), weights (batch,)) and gives the metrics "loss" and
+    "accuracy", both weighted. A batch's loss is the weighted mean over the whole batch, however many devices and parts
+    it is spread over, and pictures of weight 0 have no part in it. The gradients are summed over all devices, then
+    clipped; a batch whose loss or gradient is not finite changes no weight.
+
+    Args:
+        model: ends in its head; a softmax there is left out, the loss takes logits.
+        settings: of `Loss`, and clip_norm (0 for none) and accumulation (parts of a batch).
+
+    Raises:
+        ValueError: if there is no such step for Keras' backend.
+    """
+    backend = keras.backend.backend()
+    if backend not in STEPS:
+        raise ValueError(
+            f"Expected Keras' backend to be one of {tuple(STEPS)}, to train with. Received: {backend}. "
+            "Set KERAS_BACKEND=tensorflow, or jax."
+        )
+    return importlib.import_module(STEPS[backend]).Trainer(
+        inputs=model.inputs, outputs=logits_of(model), name=model.name, settings=settings
+    )
+
+
+def logits_of(model):
+    """Returns the output of a model's head, before its activation."""
+    return model.get_layer("head").output
+
+
+class Loss:
+    """Computes cross-entropies, one number a picture, in float32.
+
+    Args:
+        kind: "softmax", or "sigmoid": the sum over all classes, each a question of its own.
+        smoothing: part of each target spread over all classes.
+    """
+
+    def __init__(self, kind="softmax", smoothing=0.0):
+        self.kind, self.smoothing = kind, smoothing
+
+    def __call__(self, targets, logits):
+        """Takes (batch, classes) twice, returns (batch,)."""
+        logits, targets = ops.cast(logits, "float32"), ops.cast(targets, "float32")
+        if self.smoothing:
+            targets = targets * (1.0 - self.smoothing) + self.smoothing / targets.shape[-1]
+        if self.kind == "sigmoid":
+            return ops.sum(ops.binary_crossentropy(targets, logits, from_logits=True), axis=-1)
+        return ops.categorical_crossentropy(targets, logits, from_logits=True)
+
+
+class StepParts:
+    """What the steps of both backends share; comes before `keras.Model` among a trainer's bases."""
+
+    def __init__(self, settings, **kwargs):
+        super().__init__(**kwargs)
+        settings = dict(settings)
+        self.clip_norm = settings.pop("clip_norm", 0.0)
+        self.accumulation = settings.pop("accumulation", 1)
+        self.cross_entropy = Loss(**settings)
+        self.loss_mean = keras.metrics.Mean("loss")
+        self.accuracy_mean = keras.metrics.Mean("accuracy")
+
+    @property
+    def metrics(self):
+        return [self.loss_mean, self.accuracy_mean]
+
+    @property
+    def scales_loss(self):
+        """Whether the optimizer scales the loss, as float16 needs it."""
+        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+
+    def sums(self, images, targets, weights, training):
+        """Returns the weighted sums of the loss and of the right answers."""
+        logits = self(images, training=training)
+        return self.weighted(logits, targets, weights)
+
+    def weighted(self, logits, targets, weights):
+        right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1)), "float32")
+        return ops.sum(weights * self.cross_entropy(targets, logits)), ops.sum(weights * right)
+
+    def update_means(self, loss, right, total):
+        """Adds sums over pictures of so much weight to the metrics."""
+        some = ops.maximum(total, 1e-30)  # a part may hold nothing but pictures of weight 0
+        self.loss_mean.update_state(loss / some, sample_weight=total)
+        self.accuracy_mean.update_state(right / some, sample_weight=total)
+
+    def clipping(self, norm):
+        """Returns what gradients of such a norm are multiplied by."""
+        if not self.clip_norm:
+            return ops.ones_like(norm)
+        return ops.where(norm > self.clip_norm, self.clip_norm / norm, 1.0)
+
+    def finite(self, loss, norm):
+        """Returns whether the step may change weights; gradients of a scaled loss are the optimizer's to judge."""
+        return ops.isfinite(loss) if self.scales_loss else ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))

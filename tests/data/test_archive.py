@@ -1,0 +1,173 @@
+import zipfile
+
+import pytest
+
+from keras_vit.data import archive
+from keras_vit.data.decode import Record, decode
+from keras_vit.data.listing import SPLITS
+from keras_vit.data.sources import open_source
+
+pytestmark = pytest.mark.filterwarnings("error")
+FOLDERS = {f"{c}/{index}.png": 20 * ord(c) + index for c in "ab" for index in range(10)}
+SPLIT_FOLDERS = {
+    f"{split}/{name}": n + 500 * k for k, split in enumerate(("train", "val")) for name, n in FOLDERS.items()
+}
+MORE = {"README.md": b"hello", "a/notes.txt": b"x", "__MACOSX/a/._0.png": b"x", "a/.hidden.png": b"x"}
+
+
+@pytest.fixture
+def pack(write, tmp_path):
+    """Writes files into a folder and a zip of it; returns both paths."""
+
+    def pack(files, top="", method=zipfile.ZIP_DEFLATED):
+        root = write(files)
+        path = tmp_path / "flowers.zip"
+        with zipfile.ZipFile(path, "w", method) as file:
+            for name in files:
+                file.write(root / name, top + name)
+        return root, path
+
+    return pack
+
+
+@pytest.mark.parametrize("files", [FOLDERS | MORE, SPLIT_FOLDERS | MORE])
+@pytest.mark.parametrize("top", ["", "flowers/", "deep-1.0/"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_is_the_source_that_its_folder_is(pack, files, top, method):
+    root, path = pack(files, top, method)
+    folder, zipped = open_source(root), open_source(path)
+    assert (zipped.name, zipped.class_names, zipped.digest) == (folder.name, folder.class_names, folder.digest)
+    for split in SPLITS:
+        one, other = getattr(folder, split), getattr(zipped, split)
+        assert one.names == other.names
+        assert (one.labels == other.labels).all()
+        for here, there in zip(one.pictures, other.pictures, strict=True):
+            assert (decode(here) == decode(there)).all()
+            assert isinstance(there, Record if method == zipfile.ZIP_STORED else bytes)
+
+
+def test_a_file_beside_the_one_folder_does_not_count(pack):
+    root, path = pack(FOLDERS, "flowers-main/")
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("LICENSE.txt", b"free")
+    assert open_source(path).digest == open_source(root).digest
+
+
+def test_a_member_behind_other_data_is_found(pack):
+    root, path = pack(FOLDERS, method=zipfile.ZIP_STORED)
+    path.write_bytes(b"#!/bin/sh\nexit\n" + path.read_bytes())  # as a self-extracting file has it
+    assert open_source(path).digest == open_source(root).digest
+
+
+@pytest.mark.parametrize(
+    "files, top, message",
+    [
+        ({"1.png": 1}, "", "1 pictures lie outside any class folder"),
+        ({"a/1.png": 1}, "", "one class alone, 'a'"),
+        ({"a/1.png": 1}, "top/", "one class alone, 'a'"),
+        ({"notes.txt": b""}, "", "there is no picture in it"),
+        ({"test/a/1.png": 1, "test/b/1.png": 2}, "", "no train/ folder beside test/"),
+    ],
+)
+def test_layouts_that_are_refused(pack, files, top, message):
+    with pytest.raises(ValueError, match=f"flowers.zip cannot be learned from:\n  - .*{message}"):
+        open_source(pack(files, top)[1])
+
+
+def test_pictures_that_cannot_be_read(pack):
+    _, path = pack(FOLDERS | {"a/bad.png": b"", "b/page.jpg": b"<!DOCTYPE html>"})
+    with pytest.raises(ValueError, match="2 pictures in .*flowers.zip cannot be read"):
+        open_source(path)
+    assert dict(open_source(path, on_bad_image="skip").bad).keys() == {"a/bad.png", "b/page.jpg"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_member_is_named(pack, method):
+    _, path = pack(FOLDERS, method=method)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        start = file.getinfo("b/3.png").header_offset
+    data[start : start + 80] = bytes(80)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="1 pictures in .*\n  b/3.png: damaged in the zip file"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.99])
+def test_a_torn_zip(pack, keep):
+    path = pack(FOLDERS)[1]
+    data = path.read_bytes()
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+    with pytest.raises(ValueError, match="is not a whole zip file .* again, or unpack it"):
+        open_source(path)
+
+
+def test_an_encrypted_zip(pack):
+    path = pack(FOLDERS)[1]
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\1\2")
+    data[entry + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="flowers.zip is not read; unpack it.*\n  'a/0.png' is encrypted"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        ("../a/1.png", "no path inside"),
+        ("a/../../1.png", "no path inside"),
+        ("/etc/1.png", "no path inside"),
+        ("a\\1.png", "no path inside"),
+        ("C:/1.png", "no path inside"),
+        ("a//1.png", "no path inside"),
+        ("a/0.png/1.png", "is a file and a folder"),
+    ],
+)
+def test_names_that_play_tricks(pack, name, why):
+    path = pack(FOLDERS)[1]
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(name, b"x")
+    with pytest.raises(ValueError, match=f"flowers.zip is not read.*\n.*{why}"):
+        open_source(path)
+
+
+def test_links_doubles_and_other_compressions(pack, picture):
+    path = pack(FOLDERS)[1]
+    with zipfile.ZipFile(path, "a") as file:
+        link = zipfile.ZipInfo("a/link.png")
+        link.external_attr = 0o120777 << 16
+        file.writestr(link, "/etc/passwd")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("a/0.png", b"another")
+        file.writestr("b/tight.png", picture(1), zipfile.ZIP_LZMA)
+    with pytest.raises(ValueError) as caught:
+        open_source(path)
+    for fault in (
+        "'a/link.png' is a link or a device",
+        "'a/0.png' is listed more than once",
+        "'b/tight.png' is compressed in a way that is not read",
+    ):
+        assert fault in str(caught.value)
+
+
+def test_bombs(pack, monkeypatch):
+    path = pack(FOLDERS | {"a/bomb.bmp": b"BM" + bytes(2_000_000)})[1]
+    monkeypatch.setattr(archive, "_BOMB", 1_000_000)
+    with pytest.raises(ValueError, match="would expand from .* to 2,0.* bytes, which pictures do not"):
+        open_source(path)
+    monkeypatch.setattr(archive, "MEMORY", 1_000_000)
+    with pytest.raises(ValueError, match="at most 1,000,000 are held in memory. Unpack it"):
+        open_source(path)
+
+
+def test_a_member_that_is_longer_than_its_header_says(pack):
+    path = pack(FOLDERS | {"a/long.bmp": b"BM" + bytes(100_000)})[1]
+    with zipfile.ZipFile(path) as file:
+        place = path.read_bytes().rindex(b"PK\1\2", 0, path.read_bytes().rindex(b"a/long.bmp"))
+        assert file.getinfo("a/long.bmp").file_size == 100_002
+    data = bytearray(path.read_bytes())
+    data[place + 24 : place + 28] = (500).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="a/long.bmp: damaged in the zip file"):
+        open_source(path)

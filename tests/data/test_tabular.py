@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+
+from keras_vit.data.sources import open_source
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def table(write):
+    """Writes numbered pictures and a table of them; returns the table's path."""
+
+    def table(text: str | bytes, count: int = 0, folder: str = "photos"):
+        root = write({f"{folder}/{index}.png": index for index in range(count)})
+        path = root / "flowers.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return table
+
+
+def rows(count, label=lambda index: "ab"[index % 2], end=""):
+    return "".join(f"photos/{index}.png,{label(index)}{end}\n" for index in range(count))
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_paths_and_labels(table, start, newline):
+    text = ("path,label\n" + rows(20, label=lambda index: ["Märzveilchen", '"lily, white"'][index % 2])).replace(
+        "\n", newline
+    )
+    path = table(start + text.encode(), 20)
+    source = open_source(path)
+    assert source.name == "flowers"
+    assert source.class_names == ("Märzveilchen", "lily, white")
+    assert [len(split.labels) for split in (source.train, source.validation, source.test)] == [14, 2, 4]
+    assert source.train.weights is None
+    for split in (source.train, source.validation, source.test):
+        for picture, label, name in zip(split.pictures, split.labels, split.names, strict=True):
+            assert picture == str(path.parent / name)
+            assert int(name.removeprefix("photos/").removesuffix(".png")) % 2 == label
+
+
+def test_splits_and_weights_in_any_order_of_columns(table):
+    lines = [
+        f"{w},{split},{'ab'[i % 2]},photos/{i}.png"
+        for i, (w, split) in enumerate(
+            zip([1, 2, 0.5, 3] * 3, ["train"] * 8 + ["val", "dev", "Test", "test"], strict=True)
+        )
+    ]
+    source = open_source(table("\n".join(["weight,split,label,path", *lines]), 12))
+    assert [len(split.labels) for split in (source.train, source.validation, source.test)] == [8, 2, 2]
+    assert source.train.weights.dtype == np.float32
+    assert source.train.weights.tolist() == [1, 2, 0.5, 3] * 2
+    assert source.test.names == ("photos/10.png", "photos/11.png")
+
+
+def test_the_digest_tells_labels_weights_and_splits_apart(table):
+    ends = {"plain": ",train,1", "weight": ",train,2", "split": ",test,1"}
+    digests = set()
+    for end in ends.values():
+        text = "path,label,split,weight\n" + rows(10, end=",train,1") + "photos/10.png,a" + end
+        digests.add(open_source(table(text, 11), validation=0).digest)
+    text = "path,label,split,weight\n" + rows(10, end=",train,1") + "photos/10.png,b,train,1"
+    digests.add(open_source(table(text, 11), validation=0).digest)
+    assert len(digests) == 4
+
+
+def test_a_column_without_a_name_is_passed_over(table):
+    text = ",path,label\n" + "".join(f"{i},photos/{i}.png,{'ab'[i % 2]}\n" for i in range(4))
+    assert len(open_source(table(text, 4), test=0, validation=0).train.labels) == 4
+
+
+def test_all_faults_are_named_with_their_lines(table):
+    text = (
+        "path,label,split,weight\n"
+        "photos/0.png,a,train,1\n"
+        "photos/1.png,,train,1\n"
+        ",b,train,1\n"
+        "\n"
+        "photos/0.png,b,train,1\n"
+        "photos/4.png,b,later,1\n"
+        "photos/5.png,b,train,-1\n"
+        "photos/6.png,b,train,nan\n"
+        "photos/7.png,b,train,much\n"
+        "photos/8.png,b,train\n"
+    )
+    with pytest.raises(ValueError, match="flowers.csv cannot be learned from") as caught:
+        open_source(table(text))
+    for line in (
+        "line 3: no label",
+        "line 4: no path",
+        "line 6: photos/0.png again, as in line 2",
+        "line 7: split must be train, validation or test. Received: 'later'",
+        "line 8: weight must be a number from 0 on. Received: '-1'",
+        "line 9: weight must be a number from 0 on. Received: 'nan'",
+        "line 10: weight must be a number from 0 on. Received: 'much'",
+        "line 11: 3 cells in place of 4",
+    ):
+        assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "no column 'path', no column 'label'"),
+        ("photos/0.png,a\n", "no column 'path'.*an unknown column 'photos/0.png'"),
+        ("path;label\n", "no column 'path'"),
+        ("path,label,author\n", r"columns path \(required\), .*has an unknown column 'author'"),
+        ("path,label,path\n", "column 'path' twice"),
+        ("path,label\n", "it names no picture"),
+        ("path,label\nphotos/0.png,a\n", "one class alone, 'a'"),
+        ("path,label,split\nphotos/0.png,a,train\nphotos/1.png,b,test\n", "without a picture to train on: b"),
+        (b"path,label\n\xff\xfe,a\n", "not UTF-8 text"),
+        ('path,label\n"photos/0.png,a\n', "is not a CSV file"),
+    ],
+)
+def test_tables_that_are_not_as_described(table, text, message):
+    with pytest.raises(ValueError, match=message):
+        open_source(table(text, 2))
+
+
+def test_pictures_that_are_not_there(table):
+    path = table("path,label\n" + rows(9), 8)
+    with pytest.raises(ValueError, match=r"1 pictures in .*\n  photos/8.png: no such file"):
+        open_source(path)
+    source = open_source(path, on_bad_image="skip")
+    assert source.bad == (("photos/8.png", "no such file"),)
+
+
+def test_options_of_other_sources_are_refused(table):
+    with pytest.raises(ValueError, match="elsewhere.*data_dir='x', test_split='test'"):
+        open_source(table("path,label\n" + rows(4), 4), data_dir="x", test_split="test")

@@ -1,0 +1,153 @@
+"""The same run on one device and on many, in processes of their own: TensorFlow's devices cannot be changed later."""
+
+import concurrent.futures
+import json
+import pathlib
+import socket
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vit
+from keras_vit.training import devices as module
+from keras_vit.training.devices import Devices, devices_of
+from keras_vit.variants import Variant
+
+SCRIPT = pathlib.Path(__file__).with_name("one_run.py")
+OPTIMIZERS = ("sgd", "adamw")
+# On which backend, under which strategy, in how many processes, as what.
+RUNS = {
+    "tensorflow-one": ({}, "one", 1, "one device"),
+    "tensorflow-mirrored": ({}, "mirrored", 1, "2 replicas, MirroredStrategy"),
+    "tensorflow-multiworker": ({}, "multiworker", 2, "2 replicas, CollectiveAllReduceStrategy"),
+    "jax-auto": (
+        {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        "auto",
+        1,
+        "4 devices, DataParallel",
+    ),
+}
+
+
+def free_ports(number):
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Makes a checkpoint that all runs start from: backends draw other first weights from one seed."""
+    folder = tmp_path_factory.mktemp("devices")
+    variant = Variant(patch_size=4, hidden_size=8, num_layers=2, num_heads=2, mlp_dim=12)
+    model = keras_vit.build(variant, input_shape=(12, 12, 3), classes=3)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.3, weight.shape))
+    keras_vit.save_checkpoint(model, folder / "start.npz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(folder, run_python):
+    """Returns {run: {optimizer: its arrays}}."""
+
+    def start(name):
+        environment, strategy, processes, words = RUNS[name]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(processes)]
+
+        def process(index):
+            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+            more = {"TF_CONFIG": json.dumps(task)} if processes > 1 else {}
+            return run_python(SCRIPT, folder, strategy, *OPTIMIZERS, **environment, **more)
+
+        with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+            said = list(pool.map(process, range(processes)))
+        assert [one["words"] for one in said] == [words] * processes
+        assert [one["chief"] for one in said] == [index == 0 for index in range(processes)]
+        return {optimizer: dict(np.load(folder / f"{name}-{optimizer}.npz")) for optimizer in OPTIMIZERS}
+
+    return {name: start(name) for name in RUNS}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "tensorflow-one"])
+def test_many_devices_give_what_one_gives(runs, name, optimizer):
+    one, many = runs["tensorflow-one"][optimizer], runs[name][optimizer]
+    assert one.keys() == many.keys()
+    timed = {"log/seconds", "log/images_per_second"}
+    for key in one.keys() - timed:
+        np.testing.assert_allclose(many[key], one[key], rtol=0, atol=1e-5, err_msg=key)
+    assert one["log/gradient_norm"].min() > 0.01  # the clip is active
+    assert len(one["log/loss"]) == 3 and len(set(one["log/loss"])) == 3
+
+
+def test_no_strategy_is_one_device(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    assert devices_of("one") == Devices() == devices_of("auto")
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "multiworker"])
+def test_a_compiled_step_on_many_devices_is_refused(strategy):
+    with pytest.raises(ValueError, match=f"jit_compile=False with strategy={strategy}"):
+        devices_of(strategy, jit_compile=True)
+
+
+def test_a_parameter_server_is_refused(monkeypatch):
+    cluster = {"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ValueError, match="parameter servers .* which Keras 3 has no coordinator for"):
+        devices_of("auto")
+
+
+def test_workers_need_a_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="environment variable TF_CONFIG"):
+        devices_of("multiworker")
+
+
+def test_without_a_tpu_the_reason_is_given(monkeypatch):
+    class Resolver:
+        def __init__(self, tpu):
+            raise ValueError(f"no TPU named {tpu!r}")
+
+    monkeypatch.setenv("TPU_NAME", "far-away")
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", Resolver)
+    with pytest.raises(ValueError, match="none that answers .no TPU named 'far-away'.*tensorflow-tpu"):
+        devices_of("auto")
+
+
+def test_a_tpu_is_connected_to_before_its_strategy_is_made(monkeypatch):
+    """On a stand-in: no TPU was at hand."""
+    calls = []
+
+    class Strategy:
+        num_replicas_in_sync, scope = 8, staticmethod(lambda: "scope")
+
+        def __init__(self, resolver):
+            calls.append(("strategy", resolver))
+
+    monkeypatch.setenv("TPU_NAME", "near")
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", lambda tpu: f"resolver of {tpu}")
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", lambda at: calls.append(("connect", at)))
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", lambda at: calls.append(("initialize", at)))
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", Strategy)
+    devices = devices_of("auto")
+    assert calls == [(name, "resolver of near") for name in ("connect", "initialize", "strategy")]
+    assert devices.replicas == 8 and devices.chief and devices.scope() == "scope"
+
+
+def test_each_worker_takes_its_parts():
+    class Context:
+        num_replicas_in_sync, num_input_pipelines, input_pipeline_id = 6, 3, 1
+
+    assert module._parts(Context) == (2, 4, 6)
+    assert keras.backend.backend() == "tensorflow"

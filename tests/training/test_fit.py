@@ -1,0 +1,319 @@
+import dataclasses
+import os
+import random
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+from keras_vit.data.pipeline import validation_batches
+from keras_vit.data.sources import open_source
+from keras_vit.training import run as run_module
+from keras_vit.training.fit import fit
+from keras_vit.training.lr_finder import find_learning_rate
+from keras_vit.training.recipe import Recipe
+from keras_vit.training.snapshots import Snapshots
+from keras_vit.training.trainer import trainer
+from keras_vit.variants import Variant
+
+RECIPE = Recipe(
+    data="synthetic:3x16",
+    variant=Variant(patch_size=4, hidden_size=8, num_layers=3, num_heads=2, mlp_dim=12),
+    image_size=12,
+    epochs=4,
+    batch_size=8,
+    learning_rate=3e-3,
+    dropout=0.1,
+    mixup=0.1,
+    tensorboard=False,
+    exports=(),
+)
+
+
+def with_(**settings):
+    return dataclasses.replace(RECIPE, **settings)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return open_source(RECIPE.data, validation=0.2, test=0.2)
+
+
+def values(model):
+    return {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+
+
+def same(one, other):
+    return all(np.array_equal(one[path], other[path]) for path in one)
+
+
+@pytest.fixture(scope="module")
+def plain(source, tmp_path_factory):
+    """Returns the weights and the log of the recipe as it is."""
+    model, history = fit(RECIPE, source, tmp_path_factory.mktemp("plain"))
+    return values(model), history
+
+
+def columns(history):
+    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in history]
+
+
+def test_a_run_learns_and_its_log_says_so(plain):
+    _, history = plain
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert [row["step"] for row in history] == [step * history[0]["step"] for step in (1, 2, 3, 4)]
+    assert history[-1]["loss"] < history[0]["loss"]
+    expected = {"loss", "accuracy", "gradient_norm", "val_loss", "val_accuracy", "learning_rate", "images_per_second"}
+    assert expected < set(history[0])
+
+
+def test_a_search_for_the_rate_leaves_no_trace_in_what_comes_after(source, plain, tmp_path):
+    keras.utils.set_random_seed(5)
+    state = random.getstate(), np.random.get_state()[1].tolist()
+    found = find_learning_rate(RECIPE, source, steps=30)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == state
+    assert keras.random.uniform((3,)).numpy().tolist() == _uniform_after_seed(5)
+    model, history = fit(RECIPE, source, tmp_path)
+    assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
+    assert 1e-7 < found.suggestion < 1 and len(found.rates) == len(found.losses) <= 30
+    assert found.rates == tuple(sorted(found.rates))
+    assert found.text().splitlines()[-1].startswith(f"learning_rate={found.suggestion:.1e}")
+
+
+def _uniform_after_seed(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.random.uniform((3,)).numpy().tolist()
+
+
+@pytest.mark.parametrize("steps", [5, 10001])
+def test_a_search_of_nonsense_is_refused(source, steps):
+    with pytest.raises(ValueError, match="10 steps or more"):
+        find_learning_rate(RECIPE, source, steps=steps, lowest=1e-3 if steps == 5 else 2.0)
+
+
+class Asking(run_module.Run):
+    """Is asked to stop after a step, as a user or a machine would."""
+
+    number, at = signal.SIGTERM, 5
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.step + 1 == self.at:
+            os.kill(os.getpid(), self.number)
+        super().on_train_batch_end(batch, logs)
+
+
+@pytest.mark.parametrize(
+    "number, error, stops",
+    [(signal.SIGTERM, SystemExit, (2, 5, 9)), (signal.SIGINT, KeyboardInterrupt, (7,))],  # once, and three times
+)
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(source, plain, tmp_path, monkeypatch, number, error, stops):
+    before = signal.getsignal(number)
+    for at in stops:
+        with monkeypatch.context() as patch:
+            patch.setattr("keras_vit.training.fit.Run", type("At", (Asking,), {"number": number, "at": at}))
+            with pytest.raises(error) as raised:
+                fit(RECIPE, source, tmp_path)
+        assert signal.getsignal(number) == before
+        assert number == signal.SIGINT or raised.value.code == 143
+        assert Snapshots(tmp_path / "checkpoints").newest().step == at
+    model, history = fit(RECIPE, source, tmp_path)
+    assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
+
+
+def test_a_finished_run_is_not_trained_again(source, plain, tmp_path, monkeypatch):
+    fit(RECIPE, source, tmp_path)
+    monkeypatch.setattr(run_module.Run, "on_train_batch_end", None)
+    model, history = fit(RECIPE, source, tmp_path)
+    assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
+
+
+class Poisoned(run_module.Run):
+    """Meets a weight that is not a number."""
+
+    at = 7
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if self.step == self.at:
+            weight = self.model.trainable_weights[0]
+            weight.assign(np.full(weight.shape, np.nan))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])
+def test_a_loss_that_is_no_number_stops_the_run_at_once(source, tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr("keras_vit.training.fit.Run", Poisoned)
+    with pytest.raises(ValueError) as error:
+        fit(with_(checkpoint_seconds=seconds, ema=0.9), source, tmp_path)
+    message = str(error.value)
+    assert "stopped at step 8 of" in message and "loss nan" in message
+    newest = Snapshots(tmp_path / "checkpoints").newest()
+    if seconds:
+        assert "none was written yet" in message and newest is None
+    else:
+        assert f"{newest.path} (step 7)" in message
+        assert all(np.isfinite(array).all() for array in newest.arrays().values())
+    pictures = message.split("pictures of the step: ")[1].splitlines()[0].split(", ")
+    assert len(pictures) == 8 and set(pictures) <= set(source.train.names)
+    assert "lower learning_rate" in message
+
+
+def test_an_exploding_loss_stops_the_run_too(source, tmp_path):
+    with pytest.raises(ValueError, match=r"stopped at step 1 of .*loss 1\.\d+, (.|\n)*raise max_loss"):
+        fit(with_(max_loss=0.5), source, tmp_path)
+
+
+def test_an_early_end_takes_the_best_weights(source, tmp_path, monkeypatch):
+    scores = iter([0.2, 0.9, 0.5, 0.4, 0.3])
+    kept = {}
+
+    class Judged(run_module.Run):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, {**logs, "val_accuracy": next(scores)})
+            kept[epoch + 1] = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
+
+    monkeypatch.setattr("keras_vit.training.fit.Run", Judged)
+    model, history = fit(with_(epochs=9, early_stopping=2, keep_checkpoints=1), source, tmp_path)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert all(np.array_equal(*pair) for pair in zip(values(model).values(), kept[2], strict=True))
+    assert not all(np.array_equal(*pair) for pair in zip(values(model).values(), kept[4], strict=True))
+
+
+def test_the_mean_of_the_weights_is_kept_and_validated(source, tmp_path):
+    model, history = fit(with_(ema=0.7), source, tmp_path)
+    arrays = Snapshots(tmp_path / "checkpoints").newest().arrays()
+    last = [arrays[name] for name in sorted(arrays) if name.startswith("model")]
+    assert not any(np.array_equal(value, other) for value in values(model).values() for other in last)
+    means = [arrays[name] for name in sorted(arrays) if name.startswith("optimizer")]
+    for value in values(model).values():
+        assert any(np.array_equal(value, mean) for mean in means)
+    batches = validation_batches(source.validation, (12, 12), 3, batch_size=8)
+    judged = trainer(model, smoothing=RECIPE.label_smoothing)
+    judged.compile(loss=None)
+    found = judged.evaluate(batches, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(history[-1]["val_loss"], rel=1e-5)
+
+
+def trained_paths(model, start):
+    return {path for path, value in values(model).items() if not np.array_equal(value, start[path])}
+
+
+def start_of(recipe, tmp_path):
+    """Writes a checkpoint for the recipe to start from, and returns its path and weights."""
+    model = keras_vit.build(recipe.variant, input_shape=(12, 12, 3), classes=3)
+    keras_vit.save_checkpoint(model, tmp_path / "start.npz")
+    return str(tmp_path / "start.npz"), values(model)
+
+
+def test_what_is_frozen_stands_still(source, tmp_path):
+    path, start = start_of(RECIPE, tmp_path)
+    model, _ = fit(with_(weights=path, freeze_to="block_01", weight_decay=0.5), source, tmp_path / "run")
+    moved = {path.split("/")[0] for path in trained_paths(model, start)}
+    assert moved == {"block_02", "norm", "head"}
+    probe, _ = fit(with_(weights=path, freeze_to="norm"), source, tmp_path / "probe")
+    assert trained_paths(probe, start) == {"head/kernel", "head/bias"}
+
+
+def test_low_ranks_are_merged_and_all_else_but_the_head_stands_still(source, tmp_path):
+    path, start = start_of(RECIPE, tmp_path)
+    model, _ = fit(with_(weights=path, lora=2, epochs=2), source, tmp_path / "run")
+    moved = trained_paths(model, start)
+    attention = {f"block_{i:02d}/attention/{name}/kernel" for i in range(3) for name in ("query", "value")}
+    assert moved == attention | {"head/kernel", "head/bias"}
+    for path in attention:
+        assert np.linalg.matrix_rank(values(model)[path] - start[path], tol=1e-6) <= 2
+    assert not any("lora" in weight.path for weight in model.weights)
+
+
+def test_each_block_below_learns_slower(source, tmp_path):
+    path, start = start_of(RECIPE, tmp_path)
+    settings = {"weights": path, "optimizer": "sgd", "steps": 1, "clip_norm": 0.0, "warmup_steps": 0, "mixup": 0.0}
+    plain, _ = fit(with_(**settings, dropout=0.0), source, tmp_path / "plain")
+    slower, _ = fit(with_(**settings, dropout=0.0, layer_decay=0.5), source, tmp_path / "slower")
+    # The head starts at zeros, so that in the first step nothing else has a gradient: decay alone moves the rest.
+    depths = {"encoder": 4, "block_00": 3, "block_01": 2, "block_02": 1, "head": 0}
+    for name, depth in depths.items():
+        path = next(path for path in start if path.startswith(name) and path.endswith("kernel"))
+        whole, part = values(plain)[path] - start[path], values(slower)[path] - start[path]
+        np.testing.assert_allclose(part, whole * 0.5**depth, rtol=2e-2, atol=1e-7, err_msg=path)
+        assert np.abs(whole).max() > 0
+
+
+def test_bfloat16_leaves_a_float32_model_that_has_learned(source, tmp_path):
+    model, history = fit(with_(precision="mixed_bfloat16"), source, tmp_path)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_class_weights_make_a_rare_class_count(source, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "keras_vit.training.fit.training_batches", lambda examples, *_, **__: seen.setdefault("weights", examples)
+    )
+    from keras_vit.training.fit import batches_of
+    from keras_vit.training.plan import Plan
+
+    few = np.concatenate([np.flatnonzero(source.train.labels == i)[: 2 + 3 * i] for i in range(3)])
+    rare = dataclasses.replace(
+        source,
+        train=dataclasses.replace(
+            source.train,
+            pictures=tuple(source.train.pictures[i] for i in few),
+            labels=source.train.labels[few],
+            names=tuple(source.train.names[i] for i in few),
+        ),
+    )
+    batches_of(with_(class_weights="balanced"), rare, (12, 12), None, Plan(1, 1, 0), 0, (0, 1, 1))
+    weights, labels = seen["weights"].weights, rare.train.labels
+    sums = [weights[labels == i].sum() for i in range(3)]
+    np.testing.assert_allclose(sums, sums[0], rtol=1e-6)
+    assert weights.sum() == pytest.approx(len(labels), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"remat": True}, "remat=True needs the JAX backend"),
+        ({"freeze_to": "blok_01"}, "Nearest: block_01"),
+        ({"freeze_to": "head"}, "leave something to train"),
+        ({"variant": keras_vit.ResNet((1,), (128,), root_width=32), "lora": 2, "dropout": 0.0}, "model with attention"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(source, tmp_path, settings, words):
+    with pytest.raises(ValueError, match=words):
+        fit(with_(**settings), source, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_early_stopping_needs_pictures_to_judge_by(source, tmp_path):
+    none = dataclasses.replace(source.validation, pictures=(), labels=np.zeros(0, np.int64), names=())
+    with pytest.raises(ValueError, match="raise validation above 0"):
+        fit(with_(early_stopping=2), dataclasses.replace(source, validation=none), tmp_path)
+
+
+def test_a_snapshot_of_another_model_is_refused(source, tmp_path):
+    fit(RECIPE, source, tmp_path)
+    other = Variant(patch_size=4, hidden_size=12, num_layers=3, num_heads=2, mlp_dim=12)
+    with pytest.raises(ValueError, match="of another model or optimizer"):
+        fit(with_(variant=other), source, tmp_path)
+
+
+def test_a_torn_snapshot_is_passed_over(source, plain, tmp_path, caplog):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_vit.training.fit.Run", type("At", (Asking,), {"at": 6}))
+        with pytest.raises(SystemExit):
+            fit(with_(checkpoint_seconds=0.0), source, tmp_path)
+    newest = Snapshots(tmp_path / "checkpoints").newest()
+    state = newest.path / "state.npz"
+    state.write_bytes(state.read_bytes()[:-7])
+    assert Snapshots(tmp_path / "checkpoints").newest().step == newest.step - 1
+    model, history = fit(RECIPE, source, tmp_path)
+    assert "passed over" in caplog.text
+    assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
+
+
+def test_the_log_for_tensorboard_can_be_had(source, tmp_path):
+    fit(with_(tensorboard=True, epochs=1), source, tmp_path)
+    assert list((tmp_path / "tensorboard").glob("*.tfevents.*"))

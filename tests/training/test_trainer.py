@@ -1,0 +1,157 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vit
+from keras_vit.training.optimizers import SGD, AdamW
+from keras_vit.training.trainer import Loss, trainer
+
+CLASSES, BATCH = 5, 12
+OWN = keras_vit.Variant(patch_size=4, hidden_size=8, num_layers=2, num_heads=2, mlp_dim=12)
+
+
+def batches(steps=3, zeros=0):
+    """Returns batches of noise; the last rows of each have weight 0, and are NaN."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(steps, BATCH, 8, 12, 3)).astype("float32")
+    targets = rng.dirichlet(np.ones(CLASSES), (steps, BATCH)).astype("float32")
+    weights = rng.uniform(0.5, 2.0, (steps, BATCH)).astype("float32")
+    weights[:, BATCH - zeros :] = 0
+    return images, targets, weights
+
+
+def model_of(seed=0, **settings):
+    keras.utils.set_random_seed(seed)
+    model = keras_vit.build(OWN, input_shape=(8, 12, 3), classes=CLASSES, **settings)
+    rng = np.random.default_rng(seed)  # the head begins at zeros, where nothing below it has a gradient
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.3, weight.shape))
+    return model
+
+
+def stepping(optimizer=None, jit_compile=False, model=None, **settings):
+    made = trainer(model or model_of(), **settings)
+    made.compile(optimizer or SGD(0.1, 0.9), jit_compile=jit_compile)
+    made.optimizer.build(made.trainable_variables)
+    return made
+
+
+def fitted(data, *arguments, **settings):
+    """Returns what an epoch over batches leaves: its log and the weights."""
+    made = stepping(*arguments, **settings)
+    rows = []
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: rows.append(dict(logs)))
+    made.fit(tf.data.Dataset.from_tensor_slices(data), verbose=0, shuffle=False, callbacks=[note])
+    return rows, [keras.ops.convert_to_numpy(weight) for weight in made.weights]
+
+
+def differ(some, others):
+    return max(np.abs(one - other).max() for one, other in zip(some, others, strict=True))
+
+
+def test_ten_steps_of_the_official_implementation(oracle, tmp_path):
+    for name in oracle.numbers("losses"):
+        model = keras_vit.load(oracle.write(name, tmp_path))
+        targets = np.eye(model.output_shape[-1], dtype="float32")[list(oracle.LABELS)]
+        batch = oracle.images(name), targets, np.ones(2, "float32")
+        data = [np.stack([part] * 10) for part in batch]
+        logs, _ = fitted(tuple(data), SGD(0.05, momentum=0.9), model=model, clip_norm=1.0)
+        rtol = 1e-3 if "hybrid" in name else 1e-5
+        np.testing.assert_allclose([row["loss"] for row in logs], oracle.numbers("losses")[name], rtol=rtol)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), AdamW(1e-2, kernel_decay=0.1)], ids=["sgd", "adamw"])
+def test_parts_of_a_batch_give_the_step_of_the_whole(optimizer):
+    config = optimizer.get_config()
+    whole, weights = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1)
+    assert min(row["gradient_norm"] for row in whole) > 0.1
+    for parts in (2, 3, 12):
+        logs, found = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1, accumulation=parts)
+        np.testing.assert_allclose([row["loss"] for row in logs], [row["loss"] for row in whole], rtol=1e-5)
+        assert differ(found, weights) < 1e-5
+
+
+def test_rows_of_weight_0_have_no_part_in_a_step():
+    images, targets, weights = batches(zeros=5)
+    full, of_full = fitted((images, targets, weights), clip_norm=0.1, accumulation=3)
+    short, of_short = fitted((images[:, :7], targets[:, :7], weights[:, :7]), clip_norm=0.1)
+    np.testing.assert_allclose([row["loss"] for row in full], [row["loss"] for row in short], rtol=1e-5)
+    assert differ(of_full, of_short) < 1e-5
+
+
+def test_a_loss_is_the_weighted_mean_and_the_clip_bounds_the_step():
+    images, targets, weights = batches(1)
+    made = stepping(SGD(1.0), clip_norm=0.1, smoothing=0.2)
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(made.predict(images[0], verbose=0)))
+    smooth = targets[0] * 0.8 + 0.2 / CLASSES
+    expected = np.average(-(smooth * np.log(probabilities)).sum(axis=1), weights=weights[0])
+    (row,), after = fitted((images, targets, weights), SGD(1.0), clip_norm=0.1, smoothing=0.2)
+    assert row["loss"] == pytest.approx(expected, rel=1e-5) and row["gradient_norm"] > 0.1
+    before = [keras.ops.convert_to_numpy(weight) for weight in made.weights]
+    assert np.sqrt(sum(np.square(a - b).sum() for a, b in zip(after, before))) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_the_sigmoid_loss_asks_each_class_its_own_question():
+    targets, logits = np.array([[1, 0, 0.5]], "float32"), np.array([[2, -1, 0.3]], "float32")
+    chance = 1 / (1 + np.exp(-logits))
+    expected = -(targets * np.log(chance) + (1 - targets) * np.log(1 - chance)).sum()
+    assert float(Loss("sigmoid")(targets, logits)[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluation_is_weighted_over_batches_of_any_weight():
+    images, targets, weights = batches()
+    weights[1, 3:] = 0
+    weights[2] = 0
+    made = stepping()
+    found = made.evaluate(tf.data.Dataset.from_tensor_slices((images, targets, weights)), return_dict=True, verbose=0)
+    logits = made.predict(images.reshape(-1, 8, 12, 3), verbose=0)
+    right = logits.argmax(axis=1) == targets.reshape(-1, CLASSES).argmax(axis=1)
+    assert found["accuracy"] == pytest.approx(np.average(right, weights=weights.ravel()), rel=1e-5)
+    losses = keras.ops.convert_to_numpy(Loss()(targets.reshape(-1, CLASSES), logits))
+    assert found["loss"] == pytest.approx(np.average(losses, weights=weights.ravel()), rel=1e-5)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison):
+    images, targets, weights = batches(1)
+    images[0, 0, 0, 0, 0] = poison
+    before = [keras.ops.convert_to_numpy(weight) for weight in model_of().weights]
+    (row,), after = fitted((images, targets, weights), SGD(0.1, 0.9, kernel_decay=0.0), clip_norm=1.0)
+    assert not np.isfinite(row["loss"])
+    assert differ(before, after) == 0
+
+
+def test_the_step_can_be_compiled_by_xla():
+    logs, weights = fitted(batches(), AdamW(1e-2, ema=0.9), clip_norm=0.1, accumulation=3)
+    compiled, found = fitted(batches(), AdamW(1e-2, ema=0.9), jit_compile=True, clip_norm=0.1, accumulation=3)
+    np.testing.assert_allclose([row["loss"] for row in compiled], [row["loss"] for row in logs], rtol=1e-4)
+    assert differ(found, weights) < 1e-4
+
+
+def test_float16_scales_its_loss_and_clips_what_was_meant():
+    model = model_of()
+    plain, expected = fitted(batches(), SGD(0.1, 0.9), clip_norm=0.1)
+    scaled = keras.optimizers.LossScaleOptimizer(SGD(0.1, 0.9), initial_scale=2.0**10)
+    logs, found = fitted(batches(), scaled, clip_norm=0.1, model=model)
+    np.testing.assert_allclose(
+        [row["gradient_norm"] for row in logs], [row["gradient_norm"] for row in plain], rtol=1e-4
+    )
+    assert differ(found, expected) < 1e-5
+
+
+def test_float16_skips_a_step_that_overflows_and_halves_its_scale():
+    scaled = keras.optimizers.LossScaleOptimizer(SGD(0.1, 0.9), initial_scale=2.0**10)
+    images, targets, weights = batches(1)
+    images[0, 3] = np.inf  # as a value too large for float16 would be
+    before = [keras.ops.convert_to_numpy(weight) for weight in model_of().weights]
+    made = stepping(scaled)
+    made.fit(tf.data.Dataset.from_tensor_slices((images, targets, weights)), verbose=0, shuffle=False)
+    assert differ(before, [keras.ops.convert_to_numpy(weight) for weight in made.weights]) == 0
+    assert float(scaled.dynamic_scale) == 2.0**9
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match="Received: torch. Set KERAS_BACKEND=tensorflow, or jax"):
+        trainer(model_of())
