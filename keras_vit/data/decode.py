@@ -147,7 +147,7 @@ def examine(data: bytes) -> tuple[np.ndarray, Facts]:
             image = _READERS[name][1](io.BytesIO(data))
             _check_size(image.width, image.height)
             image.load()
-        orientation = _orientation(image.info.get("exif", b""))
+        orientation = orientation_of(image.info.get("exif", b""))
         mode = _mode(image, data)
         image = _flat(image, data)
         if orientation != 1:
@@ -205,7 +205,7 @@ def _no_warnings():
         yield
 
 
-def _orientation(exif: bytes) -> int:
+def orientation_of(exif: bytes) -> int:
     """Reads the orientation from an EXIF block; 1, upright, where it is absent, damaged or out of range."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])

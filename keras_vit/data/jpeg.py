@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_vit.data.decode import MAX_PIXELS
-from keras_vit.data.decode import _orientation as orientation_of
+from keras_vit.data.decode import MAX_PIXELS, orientation_of
 
 _PROGRESSIVE, _SCAN, _END = 0xC2, 0xDA, 0xD9  # markers
 _IGNORED = {*range(0xE0, 0xF0), 0xFE}  # applications' own segments, and comments

@@ -115,8 +115,7 @@ class Run(keras.callbacks.Callback):
             self._row = {**_numbers(self.model.get_metrics_result()), **_numbers(logs, "gradient_norm")}
         elif self.signals.received or self._due():
             self._save()
-        if self.signals.received:
-            self._leave()
+            self._leave_if_asked()
 
     def on_test_begin(self, logs=None):
         if self.recipe.ema:
@@ -152,8 +151,9 @@ class Run(keras.callbacks.Callback):
             self.finished = self.model.stop_training = True
         self.finished = self.finished or self.step == self.plan.steps
         keeps_best = better and self.recipe.early_stopping > 0
-        if keeps_best or self.finished or self._due():
+        if keeps_best or self.finished or self.signals.received or self._due():
             self._save(best=keeps_best)
+        self._leave_if_asked()
 
     def _check(self, loss, norm):
         """Raises a ValueError if a step's loss or gradient went wrong; the step is not counted then."""
@@ -194,11 +194,10 @@ class Run(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
         self._saving_takes = self._saved_at - started
 
-    def _leave(self):
-        stands = self.snapshots.newest()
-        at = f"step {stands.step}" if stands else "the start"
-        logger.info("stopped after step %d; the same command goes on from %s", self.step, at)
-        self.signals.leave()
+    def _leave_if_asked(self):
+        if self.signals.received:
+            logger.info("stopped after step %d; the same command goes on from there", self.step)
+            self.signals.leave()
 
     def _sync(self):
         """Brings the variables up to date on JAX, where a step leaves them behind."""

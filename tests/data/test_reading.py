@@ -75,12 +75,14 @@ def test_both_decoders_show_the_same(crop, monkeypatch):
     assert np.abs(pictures(examples(), crop).astype(int) - by_both).max() <= 1
 
 
-def test_a_random_crop_is_a_part_of_the_whole_picture_at_a_larger_size():
-    whole = np.stack([resized(decode(picture), (15, 19)) for picture in PICTURES.values()] * 3)
+@pytest.mark.parametrize("crop_from, size", [(None, (15, 19)), (19, (19, 19))])
+def test_a_random_crop_is_a_part_of_the_whole_picture_at_a_larger_size(crop_from, size):
+    whole = np.stack([resized(decode(picture), size) for picture in PICTURES.values()] * 3)
     parts = np.lib.stride_tricks.sliding_window_view(whole, (*SIZE, 3), axis=(1, 2, 3))[:, :, :, 0]
-    alike = np.abs(parts.astype(int) - pictures(examples(), "random")[:, None, None]).max(axis=(3, 4, 5)) <= 1
+    found = pictures(examples(), "random", crop_from=crop_from)
+    alike = np.abs(parts.astype(int) - found[:, None, None]).max(axis=(3, 4, 5)) <= 1
     assert alike.any(axis=(1, 2)).all()
-    assert alike.any(axis=0).all()  # every place is taken by one picture or another
+    assert crop_from or alike.any(axis=0).all()  # every place is taken by one picture or another
 
 
 def test_the_whole_window_is_the_whole_picture():

@@ -43,6 +43,7 @@ LEARNING_RATES = {"sgd": 0.5, "adamw": 1e-3}
 def run(folder, optimizer, devices, **settings):
     recipe = Recipe(
         **EQUAL,
+        remat=keras.backend.backend() == "jax",
         optimizer=optimizer,
         learning_rate=LEARNING_RATES[optimizer],
         weights=str(folder / "start.npz"),
