@@ -42,7 +42,7 @@ RECIPE = Recipe(
     # To fit into the memory:
     accumulation=1,  # 4: a batch is worked on in four parts, with the same result
     precision="float32",  # "mixed_float16" on a T4, "mixed_bfloat16" on an A100, a TPU or a new CPU
-    remat=False,  # True, on the JAX backend: slower, in far less memory
+    remat=False,  # True: slower, in far less memory
 )
 
 if __name__ == "__main__":

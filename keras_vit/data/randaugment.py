@@ -6,7 +6,8 @@ kept, for the published settings were chosen with it:
 
 - The operation that is drawn is always carried out. Chances between 0.2 and 0.8 are drawn there and read by nobody.
 - Magnitude 0 is not nothing: equalizing and inverting have no strength, and colours are all but taken away.
-- Shifts and the hole are in pixels, whatever the picture's size: made for 224 pixels, most of a small one is grey.
+- Shifts and the hole are in pixels, whatever the picture's size. So they are here from 224 pixels on, for which they
+  were made; in a smaller picture they are as much smaller, where those of 224 would leave it all grey.
 - Contrast is changed about the grey level `pixels / 256`, 196 at 224 x 224 pixels, not about the mean.
 - The threshold of solarizing and the bits of posterizing are bytes, and so begin again at 256: solarizing inverts
   the whole picture at magnitudes 10, 20 and 30, and leaves half of it at 15.
@@ -20,6 +21,7 @@ import operator
 
 import tensorflow as tf
 
+SIDE = 224  # pixels; what the lengths in pixels are meant for
 GREY = 128  # comes in from outside the picture, and fills the hole
 STRONGEST = 30  # magnitude; the end of the range that big_vision recommends
 LEAST_SIDE = 3  # pixels, for sharpening looks at a pixel's neighbours
@@ -202,21 +204,27 @@ def shear_y(image, level, draws):
     return _resampled(image, x, y + _either_way(0.3 * level, draws) * x)
 
 
+def _pixels(image, length):
+    """Returns a length that is meant for 224 pixels, or as much less as the picture is smaller."""
+    side = tf.reduce_min(tf.shape(image)[:2])
+    return tf.cast(length * tf.minimum(side / SIDE, 1.0), tf.float32)
+
+
 def translate_x(image, level, draws):
     """Moves by 100 x level pixels to either side."""
     x, y = _places(image)
-    return _resampled(image, x + _either_way(100 * level, draws), y)
+    return _resampled(image, x + _either_way(_pixels(image, 100 * level), draws), y)
 
 
 def translate_y(image, level, draws):
     """Moves up or down by 100 x level pixels."""
     x, y = _places(image)
-    return _resampled(image, x, y + _either_way(100 * level, draws))
+    return _resampled(image, x, y + _either_way(_pixels(image, 100 * level), draws))
 
 
 def cutout(image, level, draws):
     """Paints a square grey, 80 x level pixels wide, about a pixel anywhere; it may reach over the edge."""
-    sides, half = tf.shape(image)[:2], int(40 * level)
+    sides, half = tf.shape(image)[:2], tf.cast(_pixels(image, int(40 * level)), tf.int32)
     middle = tf.cast(draws[1:] * tf.cast(sides, tf.float32), tf.int32)
     top, left = tf.unstack(tf.maximum(middle - half, 0))
     bottom, right = tf.unstack(tf.minimum(middle + half, sides))

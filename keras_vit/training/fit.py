@@ -100,8 +100,6 @@ def _refuse(recipe, source, devices):
             f"batch_size={recipe.batch_size} cannot be cut evenly over {devices.words}, in "
             f"{recipe.accumulation} parts each; choose a multiple of {devices.replicas * recipe.accumulation}"
         )
-    if recipe.remat and keras.backend.backend() != "jax":
-        faults.append("remat=True needs the JAX backend: Keras' RematScope fails in fit on TensorFlow")
     if (devices.strategy, recipe.momentum_dtype, keras.backend.backend()) == ("multiworker", "bfloat16", "tensorflow"):
         faults.append("momentum_dtype=bfloat16 cannot be sent to other workers by TensorFlow; choose float32")
     if recipe.early_stopping and not len(source.validation.labels):

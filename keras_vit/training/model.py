@@ -8,7 +8,7 @@ import numpy as np
 from keras_vit.builders import build
 from keras_vit.training.optimizers import optimizer_of
 from keras_vit.training.trainer import trainer
-from keras_vit.training.tuning import add_lora, freeze, layer_scales
+from keras_vit.training.tuning import add_lora, freeze, layer_scales, rematerialize
 
 
 def new_model(recipe, num_classes):
@@ -36,8 +36,9 @@ def new_model(recipe, num_classes):
 
 def trained_model(recipe, plan, num_classes):
     """Returns the model of a recipe, and the same layers as they are trained; for use within `precision`."""
-    with keras.RematScope(mode="full") if recipe.remat else contextlib.nullcontext():
-        model = new_model(recipe, num_classes)
+    model = new_model(recipe, num_classes)
+    if recipe.remat:
+        rematerialize(model)
     if recipe.freeze_to:
         freeze(model, recipe.freeze_to)
     if recipe.lora:

@@ -63,7 +63,7 @@ class Recipe:
             never ends early.
         max_loss: loss of a batch above which the run is stopped as exploding.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
-        remat: whether the blocks' inner values are computed again on the way back, to save memory; JAX only.
+        remat: whether the blocks' inner values are computed again on the way back, to save memory; without dropout.
         jit_compile: whether the step is compiled by XLA; always so on JAX.
         strategy: "auto", "one" device, "mirrored" on all devices of this machine, "multiworker" or "tpu".
         crop: what of a training picture is taken: "resize" all of it, "inception" a random area, "random" a square of
@@ -230,6 +230,10 @@ TOGETHER = (
     (
         "crop_from with crop='random' alone, at least image_size",
         lambda recipe: recipe.crop_from is None or recipe.crop == "random" and recipe.crop_from >= recipe.image_size,
+    ),
+    (
+        "dropout and stochastic_depth of 0 with remat=True",
+        lambda recipe: not (recipe.remat and (recipe.dropout or recipe.stochastic_depth)),
     ),
     ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
 )

@@ -1,6 +1,7 @@
 """What of a model is trained, how fast each part of it, and the finished model that it leaves."""
 
 import difflib
+import functools
 
 import keras
 
@@ -59,6 +60,24 @@ def layer_scales(model, decay):
         above = count + 1 - (depth if layer.name not in ("norm", "pooling", "pre_logits", "head") else count + 1)
         scales |= {weight.path: decay**above for weight in layer.trainable_weights}
     return scales
+
+
+def rematerialize(model):
+    """Lets each block compute its inner values again on the way back instead of keeping them: slower, in less memory.
+
+    Keras' own RematScope hands `training` to a layer as a tensor, at which every dropout fails. Dropout has to be 0
+    here, too: what is drawn the second time is not what was drawn the first.
+    """
+    for layer in model.layers:
+        if isinstance(layer, (TransformerBlock, Bottleneck)):
+            layer.call = _again(layer.call)
+
+
+def _again(call):
+    def rematerialized(x, **settings):
+        return keras.remat(functools.partial(call, **settings))(x)
+
+    return rematerialized
 
 
 def finish(model, trained, optimizer):

@@ -153,9 +153,10 @@ MATRICES = {
     "Rotate": lambda level: rotation(30 * level),
     "ShearX": lambda level: (1, 0.3 * level, 0, 0, 1, 0),
     "ShearY": lambda level: (1, 0, 0, 0.3 * level, 1, 0),
-    "TranslateX": lambda level: (1, 0, 100 * level, 0, 1, 0),
-    "TranslateY": lambda level: (1, 0, 0, 0, 1, 100 * level),
+    "TranslateX": lambda level: (1, 0, 100 * level * SHARE, 0, 1, 0),
+    "TranslateY": lambda level: (1, 0, 0, 0, 1, 100 * level * SHARE),
 }
+SHARE = min(ROWS, COLUMNS) / 224  # lengths in pixels are those of 224, or as much less
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -172,10 +173,17 @@ def test_movements_are_tensorflows(name, magnitude, sign):
 @pytest.mark.parametrize("magnitude", [0, 1, 3, 10, 30])
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.3, 0.6), (0.99, 0.01), (0.9999999, 0.9999999)])
 def test_the_hole_is_about_a_pixel_and_cut_off_at_the_edge(place, magnitude):
-    expected, half = PICTURES["noise"].copy(), 4 * magnitude
+    expected, half = PICTURES["noise"].copy(), int(4 * magnitude * SHARE)
     row, column = int(place[0] * ROWS), int(place[1] * COLUMNS)
     expected[max(row - half, 0) : row + half, max(column - half, 0) : column + half] = 128
     np.testing.assert_array_equal(act("Cutout", PICTURES["noise"], magnitude, [0.5, *place]), expected)
+
+
+def test_from_224_pixels_on_lengths_are_the_published_ones():
+    image = np.full((227, 251, 3), 7, np.uint8)
+    moved = act("TranslateY", image, 10, POSITIVE)
+    assert (moved[:127] == 7).all() and (moved[127:] == 128).all()
+    assert (act("Cutout", image, 10, [0.5, 0.5, 0.5]) == 128).all(axis=2).sum() == 80 * 80
 
 
 @pytest.mark.parametrize("magnitude", range(31))

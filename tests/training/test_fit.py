@@ -247,6 +247,14 @@ def test_bfloat16_leaves_a_float32_model_that_has_learned(source, tmp_path):
     assert history[-1]["loss"] < history[0]["loss"]
 
 
+def test_inner_values_that_are_computed_again_are_the_same(source, tmp_path):
+    model, history = fit(with_(dropout=0.0, epochs=2), source, tmp_path / "kept")
+    again, same_history = fit(with_(dropout=0.0, epochs=2, remat=True), source, tmp_path / "again")
+    for path, value in values(model).items():
+        np.testing.assert_allclose(values(again)[path], value, atol=1e-6, err_msg=path)
+    assert same_history[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-5)
+
+
 def test_class_weights_make_a_rare_class_count(source, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(
@@ -275,7 +283,6 @@ def test_class_weights_make_a_rare_class_count(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"remat": True}, "remat=True needs the JAX backend"),
         ({"freeze_to": "blok_01"}, "Nearest: block_01"),
         ({"freeze_to": "head"}, "leave something to train"),
         ({"variant": keras_vit.ResNet((1,), (128,), root_width=32), "lora": 2, "dropout": 0.0}, "model with attention"),

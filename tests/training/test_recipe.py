@@ -90,6 +90,7 @@ def test_values_out_of_range_are_refused_with_their_name(field, value):
         ({"crop_from": 40}, "crop_from with crop='random' alone"),
         ({"crop": "random", "crop_from": 31}, "crop_from with crop='random' alone"),
         ({"lora": 4, "freeze_to": "norm"}, "lora or freeze_to"),
+        ({"remat": True, "dropout": 0.1}, "dropout and stochastic_depth of 0 with remat"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(settings, words):
