@@ -9,31 +9,18 @@ Not run at full size here: no accelerator.
 """
 
 from keras_vit.cli import run
+from keras_vit.training.paper import FINE_TUNING
 from keras_vit.training.recipe import Recipe
 
 RECIPE = Recipe(
+    **FINE_TUNING,
     data="oxford_iiit_pet",
     train_split="train[:90%]",  # the paper keeps 10 % aside; configs/augreg.py
     validation_split="train[90%:]",
     test_split="test",
-    variant="ViT-B/16",
-    image_size=384,
-    weights="imagenet21k",  # the paper's own file is vit_b16_in21k
-    dropout=0.0,  # 0.1 for ViT-L/16, ViT-H/14 and R50+ViT-B/16; configs/models.py
-    crop="inception",
-    flip=True,
-    evaluation="official",
     steps=500,  # table 4
-    batch_size=512,
-    accumulation=8,  # configs/common.py, to save memory; the result does not depend on it
-    optimizer="sgd",
-    momentum=0.9,  # momentum_dtype="bfloat16" saves memory, as the official code does
     learning_rate=0.003,  # of 0.001, 0.003, 0.01 and 0.03 in table 4; the best of big_vision configs/transfer.py
-    schedule="cosine",
     warmup_steps=100,  # configs/augreg.py, for 500 steps
-    weight_decay=0.0,
-    clip_norm=1.0,
-    label_smoothing=0.0,
 )
 
 if __name__ == "__main__":

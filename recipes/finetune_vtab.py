@@ -15,31 +15,19 @@ Not run at full size here: no accelerator.
 """
 
 from keras_vit.cli import run
+from keras_vit.training.paper import FINE_TUNING
 from keras_vit.training.recipe import Recipe
 
 RECIPE = Recipe(
+    # crop=resize and flip=False where places or sides are what is asked for: svhn_cropped, dmlab
+    **FINE_TUNING | {"crop": "random"},
     data="caltech101",
     train_split="train[:800]+train[2754:2954]",
     validation=0.0,  # all settings are the same for all tasks, so there is nothing to choose by it
     test_split="test",
-    variant="ViT-B/16",
-    image_size=384,  # for every task
-    weights="imagenet21k",  # the paper's own file is vit_b16_in21k
-    dropout=0.0,  # 0.1 for ViT-L/16, ViT-H/14 and R50+ViT-B/16; configs/models.py
-    crop="random",  # crop=resize and flip=False where places or sides are what is asked for: svhn_cropped, dmlab
-    flip=True,
-    evaluation="official",
     steps=2_500,  # section B.1.1
-    batch_size=512,
-    accumulation=8,  # vit_jax configs/common.py, to save memory; the result does not depend on it
-    optimizer="sgd",
-    momentum=0.9,  # momentum_dtype="bfloat16" saves memory, as the official code does
     learning_rate=0.01,  # section B.1.1
-    schedule="cosine",
     warmup_steps=500,  # vit_jax configs/common.py
-    weight_decay=0.0,
-    clip_norm=1.0,
-    label_smoothing=0.0,
 )
 
 if __name__ == "__main__":
