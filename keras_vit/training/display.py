@@ -25,16 +25,16 @@ class Display:
         self._looked = 0.0
         self._width = 0
 
-    def step(self, step, logs):
-        """Shows how far the run is, if someone watches; `logs` are the metrics of the step, {name: number}."""
+    def step(self, step, means):
+        """Shows how far the run is, if someone watches; `means` are over the epoch's steps, "loss" and "accuracy"."""
         now = time.monotonic()
         if not sys.stdout.isatty() or now - self._looked < _SECONDS_BETWEEN_LOOKS:
             return
         self._looked = now
         rate = (step - self.first_step) * self.batch_size / (now - self.started)
         self._over(
-            f"step {step:,} of {self.plan.steps:,}: loss {float(logs['loss']):.4f}, {rate:.0f} images/s, "
-            f"{self._left(step)} left{_memory()}"
+            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, accuracy {means['accuracy']:.1%}, "
+            f"{rate:.0f} images/s, {self._left(step)} left{_memory()}"
         )
 
     def epoch(self, row):

@@ -5,7 +5,6 @@ import math
 import time
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_vit.training.display import Display
@@ -15,6 +14,8 @@ logger = logging.getLogger("keras_vit")
 
 # The part of a run's time that goes into snapshots at most, where a large model takes long to write.
 SNAPSHOT_SHARE = 0.05
+# What is summed up over an epoch: the weights of the pictures, and, by these, loss and right answers.
+SUMS = ("weight", "loss", "accuracy")
 
 
 class Run(keras.callbacks.Callback):
@@ -37,8 +38,8 @@ class Run(keras.callbacks.Callback):
         self.step = 0
         self.best = {"accuracy": -1.0, "epoch": 0}
         self.finished = False
+        self._sums = dict.fromkeys(SUMS, 0.0)  # over the epoch's steps
         self._seconds = 0.0  # of the epoch, before this process
-        self._metrics = None
         self._saved_at, self._saving_takes = time.monotonic(), 0.0
 
     def restore(self, model):
@@ -51,8 +52,8 @@ class Run(keras.callbacks.Callback):
         if snapshot := self.snapshots.newest():
             self._take(snapshot)
             self.step = snapshot.step
-            self.best, self._seconds = snapshot.notes["best"], snapshot.notes["seconds"]
-            self.finished = snapshot.notes["finished"]
+            self.best, self.finished = snapshot.notes["best"], snapshot.notes["finished"]
+            self._sums, self._seconds = snapshot.notes["sums"], snapshot.notes["seconds"]
             logger.info("goes on after step %d of %d", self.step, self.plan.steps)
         if not self.devices.agree(self.step):
             raise ValueError(
@@ -80,19 +81,11 @@ class Run(keras.callbacks.Callback):
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
-        within = snapshot.step % self.plan.steps_per_epoch
-        self._metrics = (
-            {name: array for name, array in arrays.items() if name.startswith("metrics")} if within else None
-        )
 
     def _variables(self):
         """Returns all that changes in training, {number: variable}; Keras' own files leave out the random states."""
         # Not by their paths: those of optimizers and random generators count what else a process has made.
-        groups = {
-            "model": self.model.variables,
-            "optimizer": self.model.optimizer.variables,
-            "metrics": self.model.metrics_variables,
-        }
+        groups = {"model": self.model.variables, "optimizer": self.model.optimizer.variables}
         return {f"{group}/{i:04d}": variable for group, some in groups.items() for i, variable in enumerate(some)}
 
     def on_train_begin(self, logs=None):
@@ -100,20 +93,17 @@ class Run(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_started = time.monotonic()
-        if self._metrics:  # Keras has just set them back, and the epoch is half done
-            variables = self._variables()
-            for name, array in self._metrics.items():
-                variables[name].assign(array)
-            self._metrics = None
 
     def on_train_batch_end(self, batch, logs=None):
         self._check(logs["loss"], logs["gradient_norm"])
         self.step += 1
-        self._display.step(self.step, logs)
-        if self.step % self.plan.steps_per_epoch == 0 or self.step == self.plan.steps:
-            self._sync()
-            self._row = {**_numbers(self.model.get_metrics_result()), **_numbers(logs, "gradient_norm")}
-        elif self.signals.received or self._due():
+        self._sums["weight"] += logs["weight"]
+        for name in ("loss", "accuracy"):
+            self._sums[name] += logs["weight"] * logs[name]
+        self._gradient_norm = logs["gradient_norm"]
+        self._display.step(self.step, self._means())
+        # At an epoch's end, its row comes first.
+        if self.step % self.plan.steps_per_epoch and self.step != self.plan.steps and self._wanted():
             self._save()
             self._leave_if_asked()
 
@@ -132,13 +122,14 @@ class Run(keras.callbacks.Callback):
         row = {
             "epoch": epoch + 1,
             "step": self.step,
-            **self._row,
-            **_numbers({name: value for name, value in logs.items() if name.startswith("val_")}),
+            **self._means(),
+            "gradient_norm": self._gradient_norm,
+            **{name: float(value) for name, value in logs.items() if name.startswith("val_")},
             "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": seconds,
             "images_per_second": steps * self.recipe.batch_size / seconds,
         }
-        self._seconds = 0.0
+        self._sums, self._seconds = dict.fromkeys(SUMS, 0.0), 0.0
         self._display.epoch(row)
         if self.devices.chief:
             self.logs.row(row)
@@ -151,7 +142,7 @@ class Run(keras.callbacks.Callback):
             self.finished = self.model.stop_training = True
         self.finished = self.finished or self.step == self.plan.steps
         keeps_best = better and self.recipe.early_stopping > 0
-        if keeps_best or self.finished or self.signals.received or self._due():
+        if keeps_best or self.finished or self._wanted():
             self._save(best=keeps_best)
         self._leave_if_asked()
 
@@ -172,6 +163,12 @@ class Run(keras.callbacks.Callback):
             "clip_norm=1; precision=float32; look at the pictures. A loss that is merely large: raise max_loss."
         )
 
+    def _means(self):
+        return {name: self._sums[name] / self._sums["weight"] for name in ("loss", "accuracy")}
+
+    def _wanted(self):
+        return self.signals.received or self._due()
+
     def _due(self):
         between = self.recipe.checkpoint_seconds and max(
             self.recipe.checkpoint_seconds, self._saving_takes / SNAPSHOT_SHARE
@@ -187,6 +184,7 @@ class Run(keras.callbacks.Callback):
         notes = {
             "best": self.best,
             "finished": self.finished,
+            "sums": self._sums,
             "seconds": self._seconds + started - self._epoch_started if within else 0.0,
         }
         arrays = {name: ops.convert_to_numpy(variable) for name, variable in self._variables().items()}
@@ -206,7 +204,3 @@ class Run(keras.callbacks.Callback):
 
     def _optimizer(self):
         return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-
-
-def _numbers(values, *names):
-    return {name: float(np.mean(ops.convert_to_numpy(values[name]))) for name in names or values}

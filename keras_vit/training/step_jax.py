@@ -19,7 +19,7 @@ class Trainer(StepParts, keras.Model):
         def part_loss(trainable, rest, images, targets, weights):
             logits, rest = self.stateless_call(trainable, rest, images, training=True)
             loss, right = self.weighted(logits, targets, weights)
-            return loss / total * scale, (rest, jnp.stack([loss, right, jnp.sum(weights)]))
+            return loss / total * scale, (rest, jnp.stack([loss, right]))
 
         def part(rest, batch):
             gradients, (rest, sums) = jax.grad(part_loss, has_aux=True)(trainable, rest, *batch)
@@ -33,10 +33,10 @@ class Trainer(StepParts, keras.Model):
         if self.accumulation == 1:
             rest, (gradients, sums) = part(rest, data)
         else:
-            zeros = [jnp.zeros_like(value) for value in trainable], jnp.zeros(3)
+            zeros = [jnp.zeros_like(value) for value in trainable], jnp.zeros(2)
             (rest, (gradients, sums)), _ = jax.lax.scan(add, (rest, zeros), _parts(data, self.accumulation))
 
-        loss = sums[0] / total
+        loss, accuracy = sums / total
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(gradient / scale)) for gradient in gradients))
         gradients = [gradient * self.clipping(norm) for gradient in gradients]
         moved = self.optimizer.stateless_apply(optimizer, gradients, trainable)
@@ -44,22 +44,19 @@ class Trainer(StepParts, keras.Model):
         trainable, optimizer = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), tuple(map(list, moved)), (list(trainable), list(optimizer))
         )
-        metrics, _ = self._means(metrics, sums)
-        return {"loss": loss, "gradient_norm": norm}, (trainable, rest, optimizer, metrics)
+        logs = {"loss": loss, "accuracy": accuracy, "weight": total, "gradient_norm": norm}
+        return logs, (trainable, rest, optimizer, metrics)
 
     def test_step(self, state, data):
         trainable, rest, metrics = state
         images, targets, weights = data
         logits, rest = self.stateless_call(trainable, rest, images, training=False)
         loss, right = self.weighted(logits, targets, weights)
-        metrics, logs = self._means(metrics, (loss, right, jnp.sum(weights)))
-        return logs, (trainable, rest, metrics)
-
-    def _means(self, metrics, sums):
         with keras.StatelessScope(state_mapping=list(zip(self.metrics_variables, metrics))) as scope:
-            self.update_means(*sums)
+            self.update_means(loss, right, jnp.sum(weights))
             logs = self.get_metrics_result()
-        return [scope.get_current_value(variable) for variable in self.metrics_variables], logs
+        metrics = [scope.get_current_value(variable) for variable in self.metrics_variables]
+        return logs, (trainable, rest, metrics)
 
     def _loss_scale(self, optimizer):
         if not self.scales_loss:

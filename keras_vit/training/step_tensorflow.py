@@ -24,12 +24,10 @@ class Trainer(StepParts, keras.Model):
             with tf.GradientTape() as tape:
                 loss, right = self.sums(images, targets, weights, training=True)
                 scaled = self.optimizer.scale_loss(loss / total) if self.scales_loss else loss / total
-            gradients = tape.gradient(scaled, variables, unconnected_gradients="zero")
-            return gradients, (loss, right, tf.reduce_sum(weights))
+            return tape.gradient(scaled, variables, unconnected_gradients="zero"), (loss, right)
 
-        gradients, (loss, right, here) = _in_parts(part, (images, targets, weights), variables, self.accumulation)
-        self.update_means(loss, right, here)
-        *gradients, loss = _over_replicas([*gradients, loss])
+        gradients, (loss, right) = _in_parts(part, (images, targets, weights), variables, self.accumulation)
+        *gradients, loss, right = _over_replicas([*gradients, loss, right])
         loss = loss / total
         norm = tf.linalg.global_norm(self._unscaled(gradients))
         factor = self.clipping(norm)
@@ -39,7 +37,7 @@ class Trainer(StepParts, keras.Model):
             factor = tf.where(self.finite(loss, norm), factor, 0.0)
         # The optimizer sums over the replicas once more.
         self.optimizer.apply([gradient * factor / replicas for gradient in gradients], self.trainable_variables)
-        return self._for_all({"loss": loss, "gradient_norm": norm})
+        return self._for_all({"loss": loss, "accuracy": right / total, "weight": total, "gradient_norm": norm})
 
     def test_step(self, data):
         images, targets, weights = data
@@ -73,7 +71,7 @@ def _in_parts(part, batch, variables, number):
         return part(*batch)
     rows = batch[0].shape[0] or tf.shape(batch[0])[0]
     batch = [tf.reshape(values, (number, rows // number, *values.shape[1:])) for values in batch]
-    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables], (tf.zeros(()),) * 3
+    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables], (tf.zeros(()),) * 2
 
     def add(i, sums):
         return i + 1, tf.nest.map_structure(tf.add, sums, part(*(values[i] for values in batch)))

@@ -11,10 +11,13 @@ STEPS = {"tensorflow": "keras_vit.training.step_tensorflow", "jax": "keras_vit.t
 def trainer(model, **settings):
     """Returns a Keras model of the same layers, whose `fit` steps as the paper's code does on any number of devices.
 
-    It takes batches of (pictures, targets (batch, classes), weights (batch,)) and gives the metrics "loss" and
-    "accuracy", both weighted. A batch's loss is the weighted mean over the whole batch, however many devices and parts
-    it is spread over, and pictures of weight 0 have no part in it. The gradients are summed over all devices, then
-    clipped; a batch whose loss or gradient is not finite changes no weight.
+    It takes batches of (pictures, targets (batch, classes), weights (batch,)). `evaluate` gives "loss" and "accuracy",
+    both weighted; `fit` gives those of the last step, with the sum of its weights and the norm of its gradient: a mean
+    over steps has to outlive the process, and is for whoever keeps the run's books.
+
+    A batch's loss is the weighted mean over the whole batch, however many devices and parts it is spread over, and
+    pictures of weight 0 have no part in it. The gradients are summed over all devices, then clipped; a batch whose loss
+    or gradient is not finite changes no weight.
 
     Args:
         model: ends in its head; a softmax there is left out, the loss takes logits.

@@ -35,6 +35,7 @@ EQUAL = {
     "class_weights": "balanced",
     "flip": True,
     "mixup": 0.3,
+    "checkpoint_seconds": 0.0,  # after every step: the chief alone saves, and must not wait for the others
     "exports": (),
 }
 LEARNING_RATES = {"sgd": 0.5, "adamw": 1e-3}
