@@ -45,7 +45,7 @@ setup(
     extras_require={
         **EXTRAS,
         "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
-        "dev": ["pytest>=9.0.0", "ruff>=0.14.0", *EXTRAS["jax"]],
+        "dev": ["pytest>=9.0.0", "ruff>=0.14.0", *EXTRAS["jax"], *EXTRAS["datasets"]],
     },
     entry_points={"console_scripts": ["keras-vit=keras_vit.cli:main"]},
     classifiers=[

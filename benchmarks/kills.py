@@ -66,7 +66,7 @@ def main():
         start(straight).wait()
         print(f"a run that is not killed: {time.monotonic() - began:.0f} s", flush=True)
         done = 0
-        while done < kills and (said := kill(killed, most=1.0)):
+        while done < kills and (said := kill(killed, most=4.0)):
             done += 1
             print(f"kill {done:2d}: {said}", flush=True)
         start(killed).wait()

@@ -19,7 +19,7 @@ def test_datasets_is_asked_for(monkeypatch):
         return known(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_datasets)
-    with pytest.raises(ImportError, match=r"pip install keras-vit\[datasets\]"):
+    with pytest.raises(ImportError, match='the extra "datasets": pip install datasets'):
         open_source("hf:anyone/flowers")
 
 

@@ -522,5 +522,5 @@ def test_a_repository_of_pickles(hub, monkeypatch):
 
 def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ImportError, match=r"pip install keras-vit\[hub\]"):
+    with pytest.raises(ImportError, match='the extra "hub": pip install huggingface_hub'):
         fetch("hf://org/name")
