@@ -1,13 +1,14 @@
 # make demo   trains, evaluates, exports and reports on real pictures, from nothing
 # make test   passes the tests
 # make check  formatting, lint and the import fence
+# make savedmodels  makes what savedmodels/ ships, anew
 # make bench  compares the speed with keras-hub, timm and transformers
 
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check savedmodels bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -20,6 +21,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+savedmodels: $(VENV)/.installed
+	rm -rf savedmodels/digits
+	$(BIN)/keras-vit fit recipes/digits.py exports= --output savedmodels/digits
+	$(BIN)/keras-vit export savedmodels/digits --to savedmodel --to tflite-float32 --to tflite-int8 --picture-size 8 8
 
 bench: $(VENV)/.installed-dev .venv-bench/.installed
 	$(BIN)/python benchmarks/startup.py

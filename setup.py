@@ -11,7 +11,8 @@ VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "keras_vit/__init__.py").r
 EXTRAS = {
     "keras-cv": ["keras-cv>=0.9.0"],
     "plots": ["matplotlib>=3.10"],
-    "mobile": ["ai-edge-litert>=2.1.6", "ai-edge-quantizer>=0.10.0"],
+    "mobile": ["ai-edge-quantizer>=0.10.0"],
+    "onnx": ["tf2onnx>=1.17.0", "onnx>=1.20.0", "onnxruntime>=1.24.0"],
     "datasets": ["datasets>=5.2.0"],
     "hub": ["huggingface_hub>=1.0"],
     "jax": ["jax>=0.10.0"],
@@ -27,12 +28,16 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["keras_vit", "keras_vit.*"]),
-    package_data={"keras_vit": ["*.txt", "weights/*.csv", "export/*.md", "report/*.html", "report/*.css"]},
+    package_data={
+        "keras_vit": ["*.txt", "weights/*.csv", "export/*.md", "export/web/*", "report/*.html", "report/*.css"],
+    },
     install_requires=[
         "keras>=3.15.1",
         "tensorflow>=2.21.0",
         "tensorflow-datasets>=4.9.10",
         "importlib_resources>=6.5.2",  # tensorflow-datasets needs it and does not say so
+        "ai-edge-litert>=2.1.6",
+        "flatbuffers>=25.9.23",
         "numpy>=2.2.0",
         "scikit-learn>=1.7.0",
         "pillow>=12.0.0",
@@ -45,7 +50,10 @@ setup(
     extras_require={
         **EXTRAS,
         "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
-        "dev": ["pytest>=9.0.0", "ruff>=0.14.0", *EXTRAS["jax"], *EXTRAS["datasets"]],
+        "dev": [
+            *("pytest>=9.0.0", "ruff>=0.14.0", "pyyaml>=6.0.2", "mediapipe>=1.2.2"),
+            *(requirement for extra in ("jax", "datasets", "mobile", "onnx") for requirement in EXTRAS[extra]),
+        ],
     },
     entry_points={"console_scripts": ["keras-vit=keras_vit.cli:main"]},
     classifiers=[

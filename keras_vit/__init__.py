@@ -15,5 +15,7 @@ if not _IS_COMMAND:
 
 
 def __getattr__(name):
-    """Returns a public name that has not been imported yet."""
+    """Returns a public name that has not been imported yet; `keras_vit.export` is a part of its own."""
+    if name == "export":  # not with the rest: it imports TensorFlow
+        return importlib.import_module("keras_vit.export")
     return getattr(importlib.import_module("keras_vit.public"), name)

@@ -3,7 +3,7 @@
 Keras and its backend take seconds to import, so they are imported inside the commands, where they are used.
 """
 
-import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -11,33 +11,22 @@ import sys
 import click
 
 import keras_vit
+from keras_vit.quiet import quiet
 
-TARGETS = ("savedmodel", "tflite-float32", "tflite-int8")
+# Tables of the package, written out: to read them would import Keras. A test holds them together.
+TARGETS = ("tflite", "savedmodel", "onnx", "tflite-float32", "tflite-float16", "tflite-int8", "tflite-static-int8")
+TARGETS += ("tflite-int4", "web", "web-float32")
 INPUTS = ("uint8", "float32", "scaled")
+OUTPUTS = ("features", "rollout")
 LAYOUTS = ("npz", "bit", "hf", "timm")
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Keeps what C++ code writes off the screen: notes that no user can act on. Python's errors still come through."""
-    sys.stderr.flush()
-    screen = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(screen, 2)
-        os.close(screen)
-
-
-def _workflow():
+def _imported(name="workflow"):
     """Imports what does the work; with Keras' backend, this takes seconds."""
     # TensorFlow's notes on CPUs and missing GPUs, the ones at its import and the later ones.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _quiet():
-        from keras_vit import workflow
-    return workflow
+    with quiet():
+        return importlib.import_module(f"keras_vit.{name}")
 
 
 class _Group(click.Group):
@@ -84,12 +73,19 @@ def check(folder):
     click.echo(check(folder).text())
 
 
-def _agreement(file, bytes, pictures, largest_difference, top1_agreement, accuracy, **_):
+def _agreement(file, bytes, pictures, logits, top1_agreement, accuracy, milliseconds, **_):
     correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
     return (
-        f"  {file:<22s} {bytes / 1e6:7.2f} MB, {correct}same class as Keras on {top1_agreement:.2%} of {pictures:,} "
-        f"pictures, largest difference {largest_difference:.1e}"
+        f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}same class as Keras on {top1_agreement:.2%} of {pictures:,} "
+        f"pictures, logits differ by at most {logits['largest']:.1e}, {max(milliseconds.items())[1]:.1f} ms"
     )
+
+
+def _facts(command):
+    """Adds an option a fact that stands inside the file."""
+    for name in ("license", "author", "version", "description", "name"):
+        command = click.option(f"--{name}", help=f"The {name} that the file tells of itself.")(command)
+    return command
 
 
 def _recipe(target, settings, quick):
@@ -123,11 +119,9 @@ def fit(recipe_or_data, settings, output, quick, resume):
     """
     if bool(resume) == bool(recipe_or_data) or (resume and (output or quick)):
         raise click.UsageError("Expected a RECIPE or DATA, or --resume FOLDER alone.")
-    workflow = _workflow()
+    workflow = _imported()
     if resume:
-        from keras_vit.run_folder import recipe_in
-
-        recipe, output = recipe_in(resume), resume
+        recipe, output = _imported("run_folder").recipe_in(resume), resume
     else:
         recipe, name = _recipe(recipe_or_data, settings, quick)
         output = output or os.path.join("runs", name)
@@ -153,7 +147,7 @@ def preview(recipe_or_data, settings, output):
 
     Writes a page of augmented pictures with their labels, out of the very batches that fit would train on.
     """
-    workflow = _workflow()
+    workflow = _imported()
     recipe, name = _recipe(recipe_or_data, settings, quick=False)
     click.echo(f"wrote {workflow.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'))}")
 
@@ -167,7 +161,7 @@ def lr(recipe_or_data, settings, steps):
 
     Trains under a rate that grows from step to step, and shows the loss. Nothing of it is kept.
     """
-    workflow = _workflow()
+    workflow = _imported()
     recipe, _ = _recipe(recipe_or_data, settings, quick=False)
     click.echo(workflow.find_learning_rate(recipe, steps).text())
 
@@ -184,9 +178,10 @@ def run(file):
 def predict(model, images, top):
     """Names what is on pictures.
 
-    MODEL is a .keras file or the folder of a run.
+    MODEL is a .keras file, the folder of a run, or an exported file: a .tflite is run as a phone does, with what is in
+    it alone.
     """
-    workflow = _workflow()
+    workflow = _imported()
     for image, classes in zip(images, workflow.predict(model, images, top)):
         click.echo(f"{image}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes))
 
@@ -197,10 +192,10 @@ def predict(model, images, top):
 def evaluate(model, folder):
     """Scores a model on pictures.
 
-    MODEL is a .keras file or the folder of a run. FOLDER holds a folder of pictures a class; of one with test/ that
-    part is used, else all of it. Without FOLDER, the test pictures of the run are.
+    MODEL is a .keras file, the folder of a run, or an exported file. FOLDER holds a folder of pictures a class; of one
+    with test/ that part is used, else all of it. Without FOLDER, the test pictures of the run are.
     """
-    workflow = _workflow()
+    workflow = _imported()
     scores, names = workflow.evaluate(model, folder)
     confusion = scores.confusion
     width = max(map(len, names))
@@ -214,28 +209,67 @@ def evaluate(model, folder):
 
 @main.command()
 @click.argument("model")
-@click.option("--to", "targets", multiple=True, type=click.Choice(TARGETS), help="What to make; all by default.")
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    type=click.Choice(TARGETS),
+    help="What to make, more than once too; tflite by default.",
+)
 @click.option("--output", metavar="DIR", help="Folder for the files; the model's own by default.")
-@click.option("--data", metavar="FOLDER", help="Pictures to compare on; those of the model's run by default.")
+@click.option("--data", metavar="DATA", help="Pictures to compare on; those of the model's run by default.")
 @click.option(
     "--input",
     "takes",
     default="uint8",
     show_default=True,
     type=click.Choice(INPUTS),
-    help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels scaled to -1 to 1 by the client.",
+    help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels that the client scales.",
 )
-def export(model, targets, output, data, takes):
-    """Exports a model to SavedModel and TFLite.
+@click.option(
+    "--picture-size", type=int, nargs=2, metavar="ROWS COLUMNS", help="Pictures of this size, resized inside."
+)
+@click.option("--also", multiple=True, type=click.Choice(OUTPUTS), help="Outputs beside the probabilities.")
+@click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
+@_facts
+def export(model, targets, output, data, takes, picture_size, also, bundle, **facts):
+    """Exports a model to files that run elsewhere.
 
-    MODEL is a .keras file or the folder of a run. Each file is loaded again and compared with the model before it gets
-    its name.
+    MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
+    file is run as a client does and compared with the model before it gets its name; what was found stands in
+    proof.json, report.html and card.md.
     """
-    workflow = _workflow()
-    folder, agreements = workflow.export(model, targets or TARGETS, output, data, takes)
+    folder, agreements = _imported("run_exports").export(
+        model,
+        targets or TARGETS[:1],
+        output,
+        data,
+        takes=takes,
+        picture_size=picture_size or None,
+        outputs=("probabilities", *dict.fromkeys(also)),
+        bundle=bundle,
+        facts=facts,
+    )
     for item in agreements:
         click.echo(_agreement(**vars(item)))
+        if note := item.note:
+            click.echo(f"    {note}")
     click.echo(f"in {folder}")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--data", metavar="DATA", help="Pictures for the accuracy; else what the proof beside a file says.")
+def bench(files, data):
+    """Compares exported files.
+
+    Latency (median of 30, one picture at a time), memory, size and accuracy of .tflite and .onnx files, SavedModels
+    and pages, side by side.
+    """
+    rows = list(_imported("run_exports").bench(files, data))
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in (dict(zip(widths, widths)), *rows):
+        click.echo("  ".join(f"{row[name]:<{width}s}" for name, width in widths.items()).rstrip())
 
 
 @main.command()
@@ -252,7 +286,7 @@ def convert(source, target, layout, num_heads, image_size):
     FROM is what `weights=` takes: a file, an address or a published name. TO is a file: .npz (the official code's, or
     BiT's), .safetensors (with --to timm or --to hf), .keras, .weights.h5; or a folder, with --to timm or --to hf.
     """
-    _workflow()
+    _imported()
     import keras_vit
 
     arguments = {"num_heads": num_heads, "input_shape": (*image_size, 3) if image_size else None}

@@ -8,7 +8,9 @@ import platform
 import keras
 
 import keras_vit
+from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
+from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.training.recipe import CIRCUMSTANCES, Recipe
 from keras_vit.variants import ResNet, Variant
 
@@ -128,6 +130,14 @@ class Classifier:
     def image_size(self):
         """(rows, columns) of the pictures that it takes, pixels."""
         return self.model.input_shape[1:3]
+
+    def read(self, picture):
+        """Returns a picture at that size, (rows, columns, 3) uint8, as evaluation has it."""
+        return read_pixels(picture, self.image_size, self.protocol)
+
+    def predict(self, pixels):
+        """Returns {"probabilities": (pictures, classes)} of uint8 pictures of its size."""
+        return {"probabilities": self.model.predict(preprocess_input(pixels, pixels_of(self.model)), verbose=0)}
 
 
 def load_classifier(path):

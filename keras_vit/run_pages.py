@@ -2,6 +2,9 @@
 
 import collections
 import dataclasses
+import json
+import os
+import pathlib
 import platform
 
 import numpy as np
@@ -9,14 +12,18 @@ import numpy as np
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
 from keras_vit.data.pipeline import read_pixels
-from keras_vit.export.card import export_row, write_card
+from keras_vit.evaluation.calibration import calibration
+from keras_vit.export.card import Card, write_card
+from keras_vit.export.proof_tables import export_tables
 from keras_vit.layers import TransformerBlock
 from keras_vit.preprocessing import OFFICIAL, pixels_of, preprocess_input
 from keras_vit.report.page import Attention, Mistake, Report
 from keras_vit.report.preview import target_words, write_preview
+from keras_vit.run_folder import RUN
 from keras_vit.training.fit import batches_of
 from keras_vit.training.plan import Plan
 from keras_vit.variants import ResNet
+from keras_vit.weights.checkpoints import find_checkpoint
 
 SHOWN = 12  # pictures of a kind in the report
 PREVIEWED = 24  # pictures of a batch in the preview, and how many batches
@@ -26,6 +33,7 @@ BATCHES = 4
 def report(recipe, model, source, scores, history, agreements):
     """Returns the `Report` of a run; `scores` are of the test pictures."""
     names, probabilities = source.class_names, scores.probabilities
+    trust = calibration(probabilities, scores.labels)
     right = np.flatnonzero(scores.predictions == scores.labels)
     worst, order = scores.mistakes[:SHOWN], _some_of_each(right, scores.labels)
     pictures = {
@@ -39,12 +47,14 @@ def report(recipe, model, source, scores, history, agreements):
         summary={
             "test accuracy": f"{scores.accuracy:.2%}",
             "test pictures": f"{len(scores.labels):,}",
+            "calibration error": f"{trust.ece:.4f}",
             "parameters": f"{model.count_params():,}",
             "training": f"{sum(row['seconds'] for row in history):.0f} s",
         },
         history=history,
         class_names=names,
         confusion=scores.confusion,
+        calibration=trust,
         mistakes=[
             Mistake(
                 picture=pictures[i],
@@ -60,9 +70,9 @@ def report(recipe, model, source, scores, history, agreements):
             Attention(pictures[i], rollout, f"{names[label]}, {probabilities[i].max():.0%} sure", source.test.names[i])
             for i, label, rollout in zip(order, scores.labels[order], maps)
         ],
-        exports=[export_row(item) for item in agreements],
         settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
         bad_images=source.bad,
+        **export_tables(agreements),
     )
 
 
@@ -91,28 +101,81 @@ def preview_page(path, recipe, source):
     write_preview(path, rows, f"{source.name}: what the training sees", settings)
 
 
-def card(path, recipe, model, source, metrics, agreements, takes):
-    """Writes card.md of a run."""
+def card(path, recipe, model, source, scores, metrics, agreements):
+    """Writes card.md of a run, beside its run.json.
+
+    Args:
+        path: the file.
+        recipe: the run's.
+        model: the trained model.
+        source: the data.
+        scores: of the test pictures.
+        metrics: the run's, as in metrics.json.
+        agreements: of the exported files.
+    """
+    base, base_model, its_license = _base(recipe)
+    run = json.loads((pathlib.Path(path).parent / RUN).read_text("utf-8"))
     write_card(
         path,
-        exports=agreements,
-        takes=takes,
-        scaled=pixels_of(model).words,
-        bad=metrics["bad_pictures"],
-        title=source.name,
-        variant=_words(recipe.variant),
-        parameters=f"{metrics['parameters']:,}",
-        num_classes=len(source.class_names),
-        class_names=", ".join(source.class_names),
-        data=source.name,
-        version=keras_vit.__version__,
-        rows=recipe.image_size,
-        columns=recipe.image_size,
-        accuracy=f"{metrics['test_accuracy']:.2%}",
-        seed=recipe.seed,
-        machine=f"{platform.system()}, {platform.machine()}",
-        **{split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
+        Card(
+            name=source.name,
+            variant=_words(recipe.variant),
+            parameters=metrics["parameters"],
+            class_names=source.class_names,
+            image_size=model.input_shape[1:3],
+            scaled=pixels_of(model).words,
+            scores=scores,
+            counts={split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
+            digest=source.digest,
+            bad=metrics["bad_pictures"],
+            settings=_settings(recipe, source),
+            ran_on={
+                "machine": f"{platform.system()}, {platform.machine()}, {os.cpu_count()} processors",
+                "devices": run["devices"],
+                "training": f"{metrics['training_seconds']:,.0f} s",
+                **run["versions"],
+            },
+            version=keras_vit.__version__,
+            agreements=agreements,
+            base=base,
+            base_model=base_model,
+            hub_data=_hub_data(recipe.data),
+            license=its_license or recipe.license,
+        ),
     )
+
+
+def _settings(recipe, source):
+    """Returns a recipe's settings that are not the defaults, without the places of this machine."""
+    defaults = {field.name: field.default for field in dataclasses.fields(recipe)}
+    changed = {name: getattr(recipe, name) for name in defaults if getattr(recipe, name) != defaults[name]}
+    base, *_ = _base(recipe)
+    public = {"data": source.name, "variant": _words(recipe.variant), "weights": base}
+    return {name: public.get(name, value) for name, value in changed.items() if name != "data_dir"}
+
+
+def _base(recipe):
+    """Returns a recipe's checkpoint in words, its name on the Hugging Face Hub and its licence; None for none."""
+    weights = recipe.weights
+    if weights is None:
+        return None, None, None
+    if weights.startswith("hf://"):
+        name = weights.removeprefix("hf://").split("@")[0]
+        return name, name, None
+    try:
+        variant = recipe.variant if isinstance(recipe.variant, str) else None
+        found = find_checkpoint(weights, variant, recipe.image_size, include_top=False)
+    except ValueError:  # a file or an address, of which no row tells anything
+        return weights.rstrip("/").rpartition("/")[2], None, None
+    return f"{found.name} ({found.address})", None, found.license
+
+
+def _hub_data(data):
+    """Returns the name on the Hugging Face Hub of a recipe's data, without its configuration; None for others."""
+    name = data.removeprefix("hf:")
+    if name == data or pathlib.Path(name).exists():
+        return None
+    return "/".join(name.split("/")[:2])
 
 
 def _words(variant):

@@ -18,6 +18,7 @@ RECIPE = Recipe(
     shift=0.06,
     zoom=0.1,
     shear=0.1,
+    license="apache-2.0",
 )
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from PIL import Image
 
 import keras_vit
 from keras_vit import cli
-from keras_vit.export.targets import INPUTS, TARGETS
+from keras_vit.export.targets import ALIASES, INPUTS, OUTPUTS, TARGETS
 from keras_vit.variants import VARIANTS
 
 RECIPE = pathlib.Path(__file__).parents[1] / "recipes" / "digits.py"
@@ -53,8 +53,9 @@ def test_the_version_is_the_packages():
 
 def test_the_choices_are_those_of_the_tables():
     """The command line names them itself, so that --help does not wait for TensorFlow."""
-    assert tuple(TARGETS) == cli.TARGETS
+    assert (*ALIASES, *TARGETS) == cli.TARGETS
     assert tuple(INPUTS) == cli.INPUTS
+    assert ("probabilities", *cli.OUTPUTS) == OUTPUTS
 
 
 def test_list_shows_every_variant_with_its_parameters_and_every_checkpoint():
@@ -111,8 +112,24 @@ def test_evaluate_gives_the_accuracy_of_the_run(run):
 def test_export_makes_what_is_asked_for(run, tmp_path):
     result = keras_vit_command("export", run[0], "--to", "tflite-float32", "--input", "scaled", "--output", tmp_path)
     assert result.exit_code == 0, result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["model_float32.tflite"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("model_float32.tflite", "labels.txt", "proof.json", "report.html", "card.md"),
+    }
     assert "same class as Keras on 100.00%" in result.output
+    result = keras_vit_command("bench", tmp_path / "model_float32.tflite", run[0] / "model_int8.tflite")
+    assert result.exit_code == 0, result.output
+    heading, *rows = result.output.splitlines()
+    assert heading.split() == ["file", "size", "1", "threads", "2", "threads", "memory", "accuracy"]
+    assert [row.split()[0] for row in rows] == [
+        str(tmp_path / "model_float32.tflite"),
+        str(run[0] / "model_int8.tflite"),
+    ]
+    assert "is no TFLite file" in refused("bench", write(tmp_path / "other.tflite", "text"))
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
 
 
 def test_check_says_what_is_in_a_folder(tmp_path):
@@ -143,7 +160,7 @@ def test_faulty_settings_are_refused_with_the_nearest_names(tmp_path):
     "setting, words",
     [
         ("variant=ViT-B16", "ViT-B/16"),
-        ("exports=tflite", "tflite-int8"),
+        ("exports=tflite-int3", "tflite-int8"),
         ("data=nowhere", "does not exist"),
         ("image_size=18", "16 x 16 and 20 x 20"),
         ("pooling=mean", "gap"),

@@ -13,6 +13,8 @@ ANYTHING = None
 # A part is a folder or a module of the package; it may import itself and, beside these, `atomic`.
 ALLOWED = {
     "atomic": set(),
+    "quiet": set(),
+    "client": {"quiet"},
     "variants": set(),
     "preprocessing": set(),
     "imagenet": set(),
@@ -32,18 +34,21 @@ ALLOWED = {
     "data": {"preprocessing"},
     "training": {"builders", "data", "layers", "preprocessing", "variants", "evaluation"},
     "report": {"evaluation", "analysis"},
-    "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report"},
+    "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report", "layers", "client"},
+    "run_data": ANYTHING,
+    "run_exports": ANYTHING,
     "run_folder": ANYTHING,
     "run_pages": ANYTHING,
     "run_recipe": ANYTHING,
     "workflow": ANYTHING,
     "cli": ANYTHING,
 }
-MAY_IMPORT_TENSORFLOW = {"data", "training", "export", "report"}
+MAY_IMPORT_TENSORFLOW = {"data", "training", "export", "report", "client"}
 
 # What `import keras_vit` must not cost.
 HEAVY = {"tensorflow_datasets", "matplotlib", "keras_cv", "sklearn", "scipy", "PIL", "click", "filelock"}
 HEAVY |= {"huggingface_hub", "datasets", "pyarrow"}
+HEAVY |= {"ai_edge_litert", "ai_edge_quantizer", "onnx", "mediapipe"}
 
 
 def part(path):

@@ -1,1 +1,107 @@
-"""From a trained model to files that run elsewhere, with the proof that they answer alike."""
+"""From a trained model to files that run elsewhere, with the proof that they answer alike.
+
+    keras_vit.export.tflite(model, "phone/model.tflite", class_names=names, pictures=paths)
+
+Each of the functions `tflite`, `savedmodel`, `onnx` and `web` writes one file (or folder), runs it as a client does,
+and keeps it only if it answers like the model.
+"""
+
+import pathlib
+
+
+def export_model(
+    model,
+    folder,
+    targets,
+    *,
+    class_names=None,
+    pictures=None,
+    labels=None,
+    calibration=None,
+    protocol="official",
+    takes="uint8",
+    outputs=("probabilities",),
+    picture_size=None,
+    facts=None,
+    bounds=None,
+    bundle=False,
+):
+    """Exports a classifier to a folder, and proves each file before it gets its name.
+
+    Args:
+        model: a functional Keras model, scaled RGB pictures (batch, rows, columns, 3) -> (batch, classes).
+        folder: where the files and proof.json go; files of the same name are replaced.
+        targets: names out of `keras_vit.export.targets`, or {name: `Target`}.
+        class_names: in the order of the outputs; "class 0" and so on by default.
+        pictures: to compare on: encoded ones (paths or bytes), or (pictures, rows, columns, 3) uint8 pixels of the
+            size that the files take; made-up ones by default, which prove less.
+        labels: (pictures,) their classes, for the accuracies.
+        calibration: pictures of the same kinds, for static-int8 and int4; none that is in `pictures`.
+        protocol: how evaluation brings pictures to the model's size, out of `keras_vit.data.crop.PROTOCOLS`.
+        takes, outputs, picture_size, facts: see `keras_vit.export.serving.serving`.
+        bounds: {figure of `Agreement`: (least, most)} in place of the targets' own, or to add to them.
+        bundle: whether a .zip to test a device with is written beside each .tflite file.
+
+    Returns:
+        A list of an `Agreement` a target.
+
+    Raises:
+        ValueError: if the model cannot be exported so, or a file does not answer like it; no such file is left.
+        ImportError: if a target needs an extra that is not installed.
+    """
+    from keras_vit.export.files import export
+    from keras_vit.export.pictures import made_up, pixels_of_any
+    from keras_vit.export.proof import Witness
+    from keras_vit.export.serving import serving
+    from keras_vit.export.targets import targets_named
+
+    targets = targets if isinstance(targets, dict) else targets_named(targets)
+    class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
+    what = serving(model, class_names, takes=takes, outputs=outputs, picture_size=picture_size, facts=facts or {})
+    size = what.image_size
+    if calibration is not None and len(calibration):
+        what = what.but(calibration=pixels_of_any(calibration, size, protocol, "calibration"))
+    pictures = made_up(size) if pictures is None or not len(pictures) else pictures
+    if not isinstance(pictures, list | tuple):
+        pictures = pixels_of_any(pictures, size, protocol, "pictures")
+    witness = Witness(what.inner, class_names, pictures, labels, protocol=protocol, size=size, contract=what.pixels)
+    return export(what, folder, targets, witness, bounds=bounds, bundle=bundle)
+
+
+def tflite(model, path, mode="int8", **options):
+    """Exports a classifier to a .tflite file with its labels and metadata inside, proven on pictures.
+
+    Args:
+        model: see `export_model`.
+        path: the file.
+        mode: "float32", "float16", "int8" (8-bit weights; the fastest), "static-int8" or "int4" (both need
+            `calibration`, and the extra mobile).
+        options: of `export_model`.
+
+    Returns:
+        The `Agreement`. Raises as `export_model` does.
+    """
+    return _one(model, path, f"tflite-{mode}", options)
+
+
+def savedmodel(model, path, **options):
+    """Exports a classifier to a SavedModel in TensorFlow Serving's layout, `path`/1; as `tflite` otherwise."""
+    return _one(model, path, "savedmodel", options)
+
+
+def onnx(model, path, **options):
+    """Exports a classifier to an .onnx file (extra onnx); as `tflite` otherwise."""
+    return _one(model, path, "onnx", options)
+
+
+def web(model, path, **options):
+    """Exports a classifier to a folder that is a page which runs it in the browser; as `tflite` otherwise."""
+    return _one(model, path, "web", options)
+
+
+def _one(model, path, name, options):
+    from keras_vit.export.targets import targets_named
+
+    path = pathlib.Path(path)
+    targets = {name: target._replace(file=path.name) for name, target in targets_named([name]).items()}
+    return export_model(model, path.parent, targets, **options)[0]

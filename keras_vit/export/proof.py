@@ -1,19 +1,34 @@
-"""Writes exported files, runs each again, and keeps it only if it answers like the model."""
+"""Proves an exported file: runs it as a client does, and compares what it says with what the model says.
+
+Shares no code with what writes the files. The model's side reads pictures as training and evaluation do; the file's
+side is `keras_vit.client`.
+"""
 
 import dataclasses
-import logging
+import json
 import pathlib
-import time
+import subprocess
+import sys
 
 import numpy as np
+import tensorflow as tf
 
-from keras_vit.atomic import written_aside
-from keras_vit.export.targets import TARGETS, with_pixels
+from keras_vit.atomic import write_text
+from keras_vit.client import measure
+from keras_vit.data.crop import PROTOCOLS
+from keras_vit.data.decode import decode, read_file
+from keras_vit.data.pipeline import read_all
 from keras_vit.preprocessing import pixels_of, preprocess_input
 
-logger = logging.getLogger("keras_vit")
-
+official = PROTOCOLS["official"]
 BATCH = 64  # pictures that the model answers at once
+ENCODED = 200  # of the pictures, those that go through a client's decoder and resize as well
+LEAST = 1e-30  # a probability; its logarithm stands for that of everything below
+LEVELS = 2  # grey levels that two ways to round and to blend may lie apart
+
+# What every file must keep, whatever its target. A client that reads pictures otherwise misleads file and model alike,
+# so that comparing their answers on its pixels does not show it.
+BOUNDS = {"from_bytes.read_alike": (0.99, 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,95 +37,245 @@ class Agreement:
 
     Args:
         file: its name.
+        target: out of `TARGETS`.
         bytes: its size; of all files together for a folder.
-        pictures: how many pictures both answered.
-        largest_difference: between any two outputs; probabilities, or numbers of the model's scale.
+        pictures: how many both answered.
+        logits: {"largest", "mean", "cosine"} of the differences between log-probabilities less their mean, which are
+            logits but for a constant.
+        probabilities: {"largest", "mean"} of the differences.
+        outputs: {name: largest difference, in parts of the largest number} of the outputs beside the probabilities.
         top1_agreement: part of the pictures whose first class is the same.
         top1_or_tie: the same, but a class that the model gives as much as its first, up to the target's `tie`, counts.
         accuracy: of the file; None where the classes are not known.
-        milliseconds: a picture, on this machine: one at a time for TFLite with 2 threads, in batches of 64 for a
-            SavedModel.
+        keras_accuracy: of the model, on the same pictures.
+        from_bytes: the same from encoded pictures, through a client's decoder and resize; empty where there are none.
+            "pictures"; "top1_agreement" and "largest" difference in a probability, of the file from the model in
+            evaluation; of that what is due to the client's resize, of the model on the client's pixels from the model
+            in evaluation: "resize_top1_agreement", "resize_largest"; and what is due to the file, of the file from the
+            model on the same client's pixels: "file_top1_or_tie", "file_largest". "read_alike": part of the pictures
+            that the client's decoder and resize bring to the pixels that they should, see `expected_pixels`.
+        operators: {kind: number}; empty where the file is not TFLite.
+        gpu_refused: what a GPU delegate would refuse, in words.
+        takes: what the file takes, out of `INPUTS`.
+        milliseconds: {threads: median of a picture's}, by `keras_vit.client.measure` on this machine.
+        peak_memory: of that process, bytes; None where the system does not tell.
     """
 
     file: str
+    target: str
     bytes: int
     pictures: int
-    largest_difference: float
+    logits: dict
+    probabilities: dict
+    outputs: dict
     top1_agreement: float
     top1_or_tie: float
     accuracy: float | None
-    milliseconds: float
+    keras_accuracy: float | None
+    from_bytes: dict = dataclasses.field(default_factory=dict)
+    operators: dict = dataclasses.field(default_factory=dict)
+    gpu_refused: tuple = ()
+    takes: str = ""
+    milliseconds: dict = dataclasses.field(default_factory=dict)
+    peak_memory: int | None = None
+
+    @property
+    def note(self):
+        """What to know of a client's resize where it changes the class of more than one picture in a hundred, or ""."""
+        same = self.from_bytes.get("resize_top1_agreement", 1.0)
+        if same >= 0.99:
+            return ""
+        return (
+            f"{self.file}: a client's resize by itself changes the class of {1 - same:.1%} of the pictures; clients "
+            "that hand over pictures of one small size do without with --picture-size ROWS COLUMNS"
+        )
+
+    def figure(self, name):
+        """Returns a figure by its name in `Target.bounds`, as "logits.largest"; None where it was not measured."""
+        value = self
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else getattr(value, part)
+        return value
 
 
-def export(model, folder, targets, pixels, *, labels=None, takes="uint8"):
-    """Exports a classifier, and proves each file before it gets its name.
+class Witness:
+    """Says what the model answers, once for all the files that are compared with it.
 
     Args:
-        model: a Keras model, preprocessed pictures (batch, rows, columns, channels) -> (batch, classes).
-        folder: where the files go; files of the same name are replaced.
-        targets: names out of `TARGETS`.
-        pixels: (pictures, rows, columns, channels) uint8 to compare on.
+        model: scaled pictures (batch, rows, columns, 3) -> (batch, classes).
+        class_names: in the order of its outputs.
+        pictures: encoded ones, as `keras_vit.data.decode.decode` takes; or their pixels, (pictures, rows, columns, 3)
+            uint8 of the file's size.
         labels: (pictures,) their classes, or None.
-        takes: what the files take, out of `INPUTS`.
+        protocol: how evaluation brings pictures to the model's size.
+        size: (rows, columns) of the pictures that the file takes; the model's by default.
+        contract: the `Pixels` that the model's pictures are scaled by; its own by default.
+    """
 
-    Returns:
-        An `Agreement` a target.
+    def __init__(self, model, class_names, pictures, labels=None, *, protocol="official", size=None, contract=None):
+        self.model, self.class_names, self.labels = model, tuple(class_names), labels
+        self.contract = contract or pixels_of(model)
+        size = tuple(size or model.input_shape[1:3])
+        encoded = not isinstance(pictures, np.ndarray)
+        self.pixels = read_all(pictures, size, protocol) if encoded else pictures
+        self.expected = self.answers(self.pixels)
+        some = np.linspace(0, len(pictures) - 1, min(len(pictures), ENCODED)).astype(int) if encoded else []
+        self.encoded = [read_file(pictures[i]) for i in some]
+        # What evaluation makes of the encoded ones, which need not be of the file's size.
+        own = read_all(self.encoded, model.input_shape[1:3], protocol) if encoded else self.pixels[:0]
+        self.evaluated = self.answers(own)
+
+    def answers(self, pixels):
+        """Returns the model's probabilities for uint8 pictures, (pictures, classes)."""
+        batches = (self.at_model_size(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH))
+        answers = [np.asarray(self.model.predict_on_batch(preprocess_input(batch, self.contract))) for batch in batches]
+        return np.concatenate(answers) if answers else np.zeros((0, len(self.class_names)), np.float32)
+
+    def at_model_size(self, pixels):
+        """Returns pictures of the file's size at the model's: where they differ, the file resizes inside."""
+        size = self.model.input_shape[1:3]
+        return pixels if pixels.shape[1:3] == size else np.stack([official(picture, size) for picture in pixels])
+
+
+def check(file, witness, *, name, target, tie=0.0, references=None):
+    """Returns the `Agreement` of a file that a client has opened.
+
+    Args:
+        file: as `keras_vit.client.files.open_file` returns it.
+        witness: the `Witness`.
+        name, target: for the record.
+        tie: see `Agreement.top1_or_tie`.
+        references: {output: array for the first pictures} of the outputs beside the probabilities.
 
     Raises:
-        ValueError: if a target is unknown or a file does not answer like the model; no such file is left.
+        ValueError: if the file names other classes than the model has, or takes other pictures.
     """
-    check_targets(targets)
-    folder = pathlib.Path(folder)
-    contract = pixels_of(model)
-    batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
-    expected = np.concatenate([model.predict_on_batch(preprocess_input(batch, contract)) for batch in batches])
-    serving = with_pixels(model, takes)
-    entries = preprocess_input(pixels, contract) if takes == "scaled" else pixels.astype(takes, copy=False)
-    agreements = []
-    for name in targets:
-        target = TARGETS[name]
-        logger.info("exports %s", folder / target.file)
-        with written_aside(folder / target.file) as aside:
-            target.write(serving, aside)
-            agreement = _compare(target, aside, entries, expected, labels)
-            _refuse_if_different(agreement, target.bounds)
-        agreements.append(agreement)
-    return agreements
-
-
-def check_targets(targets):
-    """Raises ValueError if a name is not out of `TARGETS`."""
-    unknown = [name for name in targets if name not in TARGETS]
-    if unknown:
-        raise ValueError(f"Expected exports out of {', '.join(TARGETS)}. Received: {', '.join(unknown)}")
-
-
-def _compare(target, path, entries, expected, labels):
-    started = time.perf_counter()
-    outputs = target.run(path, entries)
-    seconds = time.perf_counter() - started
-    chosen = outputs.argmax(axis=1)
-    behind = expected.max(axis=1) - np.take_along_axis(expected, chosen[:, None], axis=1)[:, 0]
+    if file.class_names != witness.class_names:
+        first = next((pair for pair in zip(file.class_names, witness.class_names) if pair[0] != pair[1]), ("", ""))
+        raise ValueError(
+            f"{file.path} names other classes than the model, {len(file.class_names)} and {len(witness.class_names)}; "
+            f"the first that differs: {first[0]!r}, expected {first[1]!r}"
+        )
+    outputs = file.predict(witness.pixels)
+    given, expected = outputs["probabilities"], witness.expected
+    logits = [_logits(values) for values in (given, expected)]
+    apart = np.abs(logits[0] - logits[1])
     return Agreement(
-        file=target.file,
-        bytes=sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()),
-        pictures=len(entries),
-        largest_difference=float(np.abs(outputs - expected).max()),
-        top1_agreement=float((chosen == expected.argmax(axis=1)).mean()),
-        top1_or_tie=float((behind <= target.tie).mean()),
-        accuracy=None if labels is None else float((chosen == labels).mean()),
-        milliseconds=1000 * seconds / len(entries),
+        file=name,
+        target=target,
+        bytes=size_of(file.path),
+        pictures=len(given),
+        logits={"largest": _largest(apart), "mean": float(apart.mean()), "cosine": _cosine(*logits)},
+        probabilities={"largest": _largest(given - expected), "mean": float(np.abs(given - expected).mean())},
+        outputs={
+            name: _largest(outputs[name][: len(values)] - values) / max(_largest(values), LEAST)
+            for name, values in (references or {}).items()
+        },
+        top1_agreement=_same_first(given, expected),
+        top1_or_tie=_same_first(given, expected, tie),
+        accuracy=_accuracy(given, witness.labels),
+        keras_accuracy=_accuracy(expected, witness.labels),
+        from_bytes=_from_bytes(file, witness, tie) if witness.encoded else {},
     )
 
 
-def _refuse_if_different(agreement, bounds):
-    faults = [
-        f"  {name} is {value:g}, expected {least:g} to {most:g}"
-        for name, (least, most) in bounds.items()
-        if not least <= (value := getattr(agreement, name)) <= most  # a NaN is refused too
+def _from_bytes(file, witness, tie):
+    """Compares along the way that a client goes: encoded picture, its decoder, its resize, the file."""
+    pixels = np.stack([file.read(picture) for picture in witness.encoded])
+    given = file.predict_encoded(witness.encoded)["probabilities"]
+    evaluated, resized = witness.evaluated, witness.answers(pixels)
+    return {
+        "pictures": len(given),
+        "read_alike": float(np.mean([_alike(own, file, picture) for own, picture in zip(pixels, witness.encoded)])),
+        "top1_agreement": _same_first(given, evaluated),
+        "largest": _largest(given - evaluated),
+        "resize_top1_agreement": _same_first(resized, evaluated),
+        "resize_largest": _largest(resized - evaluated),
+        "file_top1_or_tie": _same_first(given, resized, tie),
+        "file_largest": _largest(given - resized),
+    }
+
+
+def expected_pixels(picture, size, from_middle):
+    """Returns what a client should make of an encoded picture, (rows, columns, 3) float32 grey levels.
+
+    Upright, on white, both sides resized on their own by bilinear interpolation without smoothing.
+
+    Args:
+        picture: encoded.
+        size: (rows, columns), pixels.
+        from_middle: whether the resize begins in the middle of a pixel, as everywhere but in MediaPipe, which runs
+            .tflite files and begins at the corner.
+    """
+    pixels = np.float32(decode(picture))
+    return tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=from_middle)[0].numpy()
+
+
+def _alike(pixels, file, picture):
+    expected = expected_pixels(picture, file.image_size, from_middle=file.path.suffix != ".tflite")
+    return np.abs(pixels - expected).max() <= LEVELS
+
+
+def size_of(path):
+    """Returns the bytes of a file, or of all files in a folder."""
+    return sum(part.stat().st_size for part in [path, *path.rglob("*")] if part.is_file())
+
+
+def measured(path):
+    """Returns {"milliseconds", "peak_memory"} of what a file runs by, measured in a process of its own."""
+    found = subprocess.run([sys.executable, measure.__file__, str(path)], capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise ValueError(f"{path} could not be run alone: {(found.stderr.strip().splitlines() or ['no word'])[-1]}")
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def faults(agreement, bounds):
+    """Returns what of an `Agreement` lies outside of {figure: (least, most)} and of `BOUNDS`, in words."""
+    bounds = {**BOUNDS, **bounds}
+    values = {name: agreement.figure(name) for name in bounds}
+    return [
+        f"{name} is {value:.6g}, expected {least:g} to {most:g}"
+        for (name, value), (least, most) in zip(values.items(), bounds.values())
+        if value is not None and not least <= value <= most  # a NaN is refused too
     ]
-    if faults:
-        raise ValueError(
-            f"{agreement.file} does not answer like the model on {agreement.pictures} pictures and is not kept:\n"
-            + "\n".join(faults)
-        )
+
+
+def write_proof(folder, agreements):
+    """Writes proof.json, {"files": {name: its figures}}; what an older one says of other files there stays."""
+    folder = pathlib.Path(folder)
+    found = {item["file"]: item for item in read_proof(folder) if (folder / item["file"]).exists()}
+    found.update({item.file: dataclasses.asdict(item) for item in agreements})
+    write_text(folder / "proof.json", json.dumps({"files": found}, indent=1))
+
+
+def read_proof(folder):
+    """Returns the figures that a folder's proof.json holds, a dictionary a file; none where there is no such file."""
+    path = pathlib.Path(folder) / "proof.json"
+    try:
+        return list(json.loads(path.read_text("utf-8"))["files"].values()) if path.exists() else []
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}. Remove it to export anew") from error
+
+
+def _logits(probabilities):
+    logs = np.log(np.maximum(probabilities, LEAST), dtype=np.float64)
+    return logs - logs.mean(axis=1, keepdims=True)
+
+
+def _largest(differences):
+    # NaN if there is one: NumPy's maximum keeps it, and it lies outside of every bound.
+    return float(np.abs(differences).max()) if np.size(differences) else 0.0
+
+
+def _cosine(a, b):
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean((a * b).sum(axis=1) / np.maximum(norms, LEAST)))
+
+
+def _same_first(given, expected, tie=0.0):
+    chosen = np.take_along_axis(expected, given.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return float((expected.max(axis=1) - chosen <= tie).mean())
+
+
+def _accuracy(probabilities, labels):
+    return None if labels is None else float((probabilities.argmax(axis=1) == labels).mean())

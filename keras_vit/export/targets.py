@@ -1,66 +1,10 @@
-"""The one table of what a model can be exported to, and how each file is made and run again."""
+"""The one table of what a model can be exported to: how each file is made, and the bounds it must keep."""
 
-import warnings
+import functools
+import importlib
 from typing import NamedTuple
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from keras_vit.preprocessing import pixels_of, rescaling
-
-INPUTS = {
-    "uint8": "RGB pixels, whole numbers from 0 to 255",
-    "float32": "RGB pixels, numbers from 0 to 255",
-    "scaled": "RGB pixels scaled by the client",
-}
-
-
-def with_pixels(model, takes):
-    """Returns the model with its input as the client gives it; the scaling is inside except for "scaled".
-
-    Raises:
-        ValueError: if `takes` is none of `INPUTS`.
-    """
-    if takes not in INPUTS:
-        raise ValueError(f"Expected the input to be one of {tuple(INPUTS)}. Received: {takes!r}")
-    images = keras.Input(model.input_shape[1:], dtype="uint8" if takes == "uint8" else "float32", name="images")
-    return keras.Model(
-        images, model(images if takes == "scaled" else rescaling(pixels_of(model))(images)), name=model.name
-    )
-
-
-def _signature(model, batch):
-    return [keras.layers.InputSpec(shape=(batch, *model.input_shape[1:]), dtype=model.inputs[0].dtype)]
-
-
-def _write_savedmodel(model, path):
-    model.export(path, format="tf_saved_model", input_signature=_signature(model, None), verbose=False)
-
-
-def _write_tflite(model, path, **settings):
-    # A fixed batch of 1: phones' delegates refuse open shapes.
-    model.export(path, format="litert", input_signature=_signature(model, 1), verbose=False, **settings)
-
-
-def _run_savedmodel(path, images):
-    loaded = tf.saved_model.load(str(path))  # held in a name: its variables die with it
-    return np.concatenate([loaded.serve(images[i : i + 64]).numpy() for i in range(0, len(images), 64)])
-
-
-def _run_tflite(path, images):
-    with warnings.catch_warnings():
-        # Deprecated in favour of ai_edge_litert, the same interpreter in a package that is an extra here.
-        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
-        interpreter = tf.lite.Interpreter(str(path), num_threads=2)
-    interpreter.allocate_tensors()
-    (entry,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
-    outputs = []
-    for image in images:
-        interpreter.set_tensor(entry["index"], image[None])
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(out["index"])[0])
-    return np.stack(outputs)
+from keras_vit.export.serving import INPUTS, OUTPUTS
 
 
 class Target(NamedTuple):
@@ -68,29 +12,81 @@ class Target(NamedTuple):
 
     Args:
         file: its name.
-        write: from a model and a path, the file.
-        run: from a path and pictures as the file takes them, its outputs.
-        bounds: {name of a figure of `Agreement`: (least, most)} that the file must keep.
-        tie: difference between two outputs of the model up to which it does not matter which comes first.
+        write: module under `keras_vit.export` and function, "module.function", imported when it is needed; called
+            with a `Serving`, a path and `settings`.
+        settings: the rest of its arguments.
+        bounds: {figure of `Agreement`: (least, most)} that the file must keep.
+        tie: difference between two probabilities of the model up to which it does not matter which comes first.
+        otherwise: the target to try where this one does not keep its bounds.
+        serves: what it changes of the `Serving`, whatever was asked for.
     """
 
     file: str
-    write: callable
-    run: callable
+    write: str
+    settings: dict
     bounds: dict
     tie: float
+    otherwise: str | None = None
+    serves: dict | None = None
+
+    def writer(self):
+        """Returns a function of a `Serving` and a path."""
+        module, function = self.write.split(".")
+        return functools.partial(
+            getattr(importlib.import_module(f"keras_vit.export.{module}"), function), **self.settings
+        )
 
 
-def _int8(model, path):
-    _write_tflite(model, path, optimizations=[tf.lite.Optimize.DEFAULT])
+def _bounds(largest_logit=None, from_bytes=0.05):
+    """Returns what a file must keep: on the same pixels, and from encoded pictures what is not the client's resize."""
+    bounds = {"top1_or_tie": (0.99, 1.0), "from_bytes.file_top1_or_tie": (0.99, 1.0)}
+    bounds |= {"from_bytes.file_largest": (0.0, from_bytes)}
+    if largest_logit:
+        bounds |= {"logits.largest": (0.0, largest_logit)}
+        # Features and rollout, in parts of the largest number.
+        bounds |= {f"outputs.{name}": (0.0, largest_logit) for name in OUTPUTS[1:]}
+    return bounds
 
 
-# Between float32 files only the order of additions differs: 3e-6 in a probability is usual.
-EXACT = {"largest_difference": (0.0, 1e-4), "top1_or_tie": (1.0, 1.0)}
-# Weights rounded to 8 bits move a probability by some hundredths, where the model itself is undecided.
-ROUNDED = {"top1_or_tie": (0.99, 1.0)}
+EXACT, HALF, ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(from_bytes=0.25)
+# A browser hands pixels over as float32; the page shows where the model looks.
+WEB = {"takes": "float32", "outputs": ("probabilities", "rollout")}
 TARGETS = {
-    "savedmodel": Target("saved_model", _write_savedmodel, _run_savedmodel, EXACT, 1e-4),
-    "tflite-float32": Target("model_float32.tflite", _write_tflite, _run_tflite, EXACT, 1e-4),
-    "tflite-int8": Target("model_int8.tflite", _int8, _run_tflite, ROUNDED, 0.05),
+    "savedmodel": Target("saved_model", "to_savedmodel.write_savedmodel", {}, EXACT, 1e-4),
+    "onnx": Target("model.onnx", "to_onnx.write_onnx", {}, EXACT, 1e-4),
+    "tflite-float32": Target("model_float32.tflite", "to_tflite.write_tflite", {"mode": "float32"}, EXACT, 1e-4),
+    "tflite-float16": Target(
+        "model_float16.tflite", "to_tflite.write_tflite", {"mode": "float16"}, HALF, 1e-2, "tflite-float32"
+    ),
+    # Weights of 8 bits move a probability by some hundredths, where the model itself is undecided.
+    "tflite-int8": Target(
+        "model_int8.tflite", "to_tflite.write_tflite", {"mode": "int8"}, ROUNDED, 0.05, "tflite-float16"
+    ),
+    "tflite-static-int8": Target(
+        "model_static_int8.tflite", "to_tflite.write_tflite", {"mode": "static-int8"}, ROUNDED, 0.05, "tflite-int8"
+    ),
+    "tflite-int4": Target(
+        "model_int4.tflite", "to_tflite.write_tflite", {"mode": "int4"}, ROUNDED, 0.05, "tflite-int8"
+    ),
+    "web": Target("web", "to_web.write_site", {"mode": "int8"}, ROUNDED, 0.05, "web-float32", WEB),
+    "web-float32": Target("web_float32", "to_web.write_site", {"mode": "float32"}, EXACT, 1e-4, None, WEB),
 }
+# Other names for them: the best file for a phone, and the ones that a run makes.
+ALIASES = {"tflite": "tflite-int8"}
+
+
+def targets_named(names):
+    """Returns {name: `Target`} for names out of `TARGETS` and `ALIASES`, each once.
+
+    Raises:
+        ValueError: if a name is unknown.
+    """
+    unknown = [name for name in names if name not in TARGETS and name not in ALIASES]
+    if unknown:
+        raise ValueError(
+            f"Expected exports out of {', '.join([*ALIASES, *TARGETS])}. Received: {', '.join(map(str, unknown))}"
+        )
+    return {name: TARGETS[name] for name in dict.fromkeys(ALIASES.get(name, name) for name in names)}
+
+
+__all__ = ["ALIASES", "INPUTS", "OUTPUTS", "TARGETS", "Target", "targets_named"]

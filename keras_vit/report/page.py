@@ -10,20 +10,21 @@ from string import Template
 import numpy as np
 
 from keras_vit.atomic import written_aside
+from keras_vit.evaluation.calibration import Calibration
+from keras_vit.report.cards import cards, mistake, pair
 from keras_vit.report.charts import (
-    TINY_SIDE,
     bar_table,
     curves,
-    heat_uri,
     matrix,
     percent,
-    picture_uri,
-    probability,
     scrolling,
     text,
 )
+from keras_vit.report.reliability import reliability
 
 SECTION = re.compile(r'<section id="(\w+)".*?</section>\n', re.DOTALL)  # in page.html, before anything is filled in
+EXPORTS = re.compile(r"<!-- exports -->\n.*?<!-- /exports -->\n", re.DOTALL)
+LINKS = re.compile(r"(<nav [^\n]*</nav>)?\n</header>\n")
 HEADING = re.compile(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', re.DOTALL)
 
 MATRIX_CLASSES = 30  # a larger confusion matrix cannot be read; its largest cells are listed instead
@@ -82,9 +83,12 @@ class Report:
             is in the table below. A value may be NaN, or absent.
         class_names: in the order of the model's outputs.
         confusion: int (true class, predicted class), numbers of pictures; None to leave it out.
+        calibration: how sure the model was and how often right; None to leave it out.
         mistakes: in the order to show them, the worst first.
         attention: in the order to show them.
         exports: a row a file, its columns generic: column -> text with its unit, or a number.
+        export_details: the same, folded away below.
+        export_notes: column of these -> a sentence on what it holds.
         settings: name -> value, folded away at the end of the page.
         bad_images: (name, reason) of each picture that could not be used.
     """
@@ -94,9 +98,12 @@ class Report:
     history: Sequence[Mapping[str, float]] = ()
     class_names: Sequence[str] = ()
     confusion: np.ndarray | None = None
+    calibration: Calibration | None = None
     mistakes: Sequence[Mistake] = ()
     attention: Sequence[Attention] = ()
     exports: Sequence[Mapping[str, object]] = ()
+    export_details: Sequence[Mapping[str, object]] = ()
+    export_notes: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     bad_images: Sequence[tuple[str, str]] = ()
 
@@ -127,22 +134,46 @@ def render(report: Report) -> str:
         "matrix": _matrix(report),
         "pairs": _pairs(report),
         "classes": _classes(report),
-        "mistakes": _cards("mistakes", [_mistake(item) for item in report.mistakes]),
-        "attention": _cards("attention", [_pair(index, item) for index, item in enumerate(report.attention, 1)]),
-        "exports": _table(report.exports, "Exported files"),
+        "calibration": reliability(report.calibration) if report.calibration else "",
+        "mistakes": cards("mistakes", [mistake(item) for item in report.mistakes]),
+        "attention": cards("attention", [pair(index, item) for index, item in enumerate(report.attention, 1)]),
+        "exports": _exports(report.exports, report.export_details, report.export_notes),
         "left_out": _left_out(report.bad_images),
         "settings": _named(report.settings),
     }
     page = SECTION.sub(lambda section: section[0] if bodies[section[1]] else "", _resource("page.html"))
-    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in HEADING.findall(page))
     figures = (f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in report.summary.items())
     return Template(page).substitute(
         bodies,
         title=text(report.title),
         style=_resource("page.css"),
         summary=f'<dl class="summary">{"".join(figures)}</dl>' if report.summary else "",
-        links=f'<nav aria-label="Sections">{links}</nav>' if links else "",
+        links=_links(page),
     )
+
+
+def replace_exports(page, exports, export_details=(), export_notes=None):
+    """Returns the text of a page that `render` made with its section on exported files made anew.
+
+    Args:
+        page: the text.
+        exports, export_details, export_notes: as of `Report`.
+
+    Raises:
+        ValueError: if it is no such page.
+    """
+    if not (EXPORTS.search(page) and LINKS.search(page)):
+        raise ValueError("Expected a report with a place for exported files. Received a page without.")
+    body = _exports(exports, export_details, export_notes or {})
+    section = EXPORTS.search(_resource("page.html"))[0]
+    section = Template(section).substitute(exports=body) if body else SECTION.sub("", section)
+    page = EXPORTS.sub(lambda _: section, page, count=1)
+    return LINKS.sub(lambda _: f"{_links(page)}\n</header>\n", page, count=1)
+
+
+def _links(page):
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in HEADING.findall(page))
+    return f'<nav aria-label="Sections">{links}</nav>' if links else ""
 
 
 def _resource(name):
@@ -236,37 +267,18 @@ def _classes(report):
     return f"<h3>{heading}</h3>{bar_table(heading, first)}{_folded(label, bar_table(label, others))}"
 
 
-def _cards(kind, cards):
-    return f'<div class="cards {kind}">{"".join(cards)}</div>' if cards else ""
+def _exports(rows, details, notes):
+    if not rows:
+        return ""
+    more = _table(details, "What each file is made of", "files details") + _notes(details, notes) if details else ""
+    told = _table(rows, "Exported files", "files") + _notes(rows, notes)
+    return told + (_folded("What each file is made of", more) if more else "")
 
 
-def _mistake(item):
-    uri, width, height = picture_uri(item.picture)
-    true, predicted, name = text(item.true), text(item.predicted), text(item.name)
-    crisp = ' class="crisp"' if max(width, height) <= TINY_SIDE else ""
-    said = f"true {true}, predicted {predicted} ({probability(item.probability)})"
-    return (
-        f'<figure><img{crisp} src="{uri}" width="{width}" height="{height}" alt="{name}">'
-        f"<figcaption><b>{said}</b><span>{probability(item.true_probability)} for {true}</span>"
-        f"<span>{name}</span></figcaption></figure>"
-    )
-
-
-def _pair(index, item):
-    uri, width, height = picture_uri(item.picture)
-    name = text(item.name)
-    crisp = ' class="crisp"' if max(width, height) <= TINY_SIDE else ""
-    frame = f'viewBox="0 0 {width} {height}" role="img"'
-    size = f'width="{width}" height="{height}" preserveAspectRatio="none"'
-    picture = f'<svg {frame} aria-label="{name}"><image id="picture-{index}"{crisp} {size} href="{uri}"/></svg>'
-    if np.isfinite(item.rollout).all():
-        # The picture is in the file once: the second drawing refers to the first.
-        over = f'<use href="#picture-{index}"/><image {size} href="{heat_uri(item.rollout)}"/>'
-        over = f'<svg {frame} aria-label="{name} with its attention map">{over}</svg>'
-    else:
-        over = '<p class="warning">This map holds values that are not finite numbers.</p>'
-    caption = f"<figcaption><b>{text(item.label)}</b><span>{name}</span></figcaption>"
-    return f"<figure><div>{picture}{over}</div>{caption}</figure>"
+def _notes(rows, notes):
+    columns = [column for column in dict.fromkeys(key for row in rows for key in row) if column in notes]
+    told = "".join(f"<div><dt>{text(name)}</dt><dd>{text(notes[name])}</dd></div>" for name in columns)
+    return f'<dl class="notes">{told}</dl>' if told else ""
 
 
 def _left_out(bad_images):

@@ -84,7 +84,9 @@ class Recipe:
         keep_checkpoints: states of the unfinished run that are kept, beside the best.
         checkpoint_seconds: least time between two of them, more where they take long to write; 0 keeps every step.
         tensorboard: whether there are logs for TensorBoard.
-        exports: files to make of the trained model: "savedmodel", "tflite-float32", "tflite-int8".
+        exports: files to make of the trained model, names out of `keras_vit.export.targets.TARGETS`.
+        license: of the trained model, for its card and inside its files; that of the checkpoint it began with stands
+            in the card where there is one.
 
     Raises:
         TypeError: if fields have another type; all of them in one message.
@@ -154,6 +156,7 @@ class Recipe:
     checkpoint_seconds: float = 30.0
     tensorboard: bool = True
     exports: tuple[str, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
+    license: str | None = None
 
     def __post_init__(self):
         wrong = [

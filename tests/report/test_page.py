@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.report import charts
-from keras_vit.report.page import Attention, Mistake, Report, render, write_report
+from keras_vit.evaluation.calibration import calibration
+from keras_vit.report import charts, reliability
+from keras_vit.report.page import Attention, Mistake, Report, render, replace_exports, write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 NASTY = '<script>alert("1")</script>&\'$title'
@@ -426,3 +427,94 @@ def test_a_long_list_of_left_out_pictures_is_cut_and_told():
 )
 def test_numbers_as_text(written, expected):
     assert written == expected
+
+
+def calibrated():
+    """Nine answers in bins of 0.2: of 0.3 one, wrong; of 0.7 four, all right; of 0.9 four, three right."""
+    sure = np.array([0.3, 0.7, 0.7, 0.7, 0.7, 0.9, 0.9, 0.9, 0.9])
+    probabilities = np.stack([sure, (1 - sure) / 2, (1 - sure) / 2], axis=1)
+    probabilities[0] = [0.3, 0.38, 0.32]
+    return calibration(probabilities, np.array([0, 0, 0, 0, 0, 0, 0, 0, 1]), bins=5)
+
+
+def rectangles(figure, kind):
+    found = re.findall(rf'rect class="{kind}" x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"', figure)
+    return np.array(found, float)
+
+
+def test_the_reliability_diagram_shows_each_bin_at_its_place():
+    figure = reliability.reliability(calibrated())
+    ticks = [(float(y), float(text) / 100) for y, text in re.findall(r'tick-y"[^>]* y="([^"]*)"[^>]*>(\d+)', figure)]
+    heights = np.array(sorted(ticks))
+
+    def value(y):
+        return np.interp(y, heights[:, 0], heights[:, 1])
+
+    right, over, under = (rectangles(figure, kind) for kind in ("right", "over", "under"))
+    # x, from the ticks below
+    places = np.array(sorted((float(x), float(t)) for x, t in re.findall(r'tick-x" x="([^"]*)"[^>]*>(\d+)', figure)))
+    np.testing.assert_allclose(np.interp(right[:, 0], *places.T), [20, 60, 80], atol=0.5)
+    np.testing.assert_allclose(value(right[:, 1]), [0, 0.7, 0.75], atol=0.002)
+    np.testing.assert_allclose(value(over[:, 1]), [0.38, 0.9], atol=0.002)  # up to how sure it was
+    np.testing.assert_allclose(value(over[:, 1] + over[:, 3]), [0, 0.75], atol=0.002)  # from how often it was right
+    np.testing.assert_allclose(value(under[:, 1]), [1.0], atol=0.002)
+    counts = rectangles(figure, "count")[:, 3]
+    np.testing.assert_allclose(counts / counts.max(), [1 / 4, 1, 1], atol=0.01)
+    told = re.findall("<title>(.*?)</title>", figure)
+    assert told[1] == "60\u00a0% to 80\u00a0% sure: 4 answers, 100.0\u00a0% of them right"
+    assert "9 answers" in figure and "error 0.2422, largest gap 0.3800" in figure  # (0.38 + 4 * 0.3 + 4 * 0.15) / 9
+
+
+@pytest.mark.parametrize("bins", [1, 15, 100])
+def test_the_reliability_diagram_stays_inside(bins):
+    sure = np.linspace(0.5, 1, 97)
+    found = calibration(np.stack([sure, 1 - sure], axis=1), np.arange(97) % 2, bins)
+    figure = reliability.reliability(found)
+    drawn = np.concatenate([rectangles(figure, kind) for kind in ("right", "over", "under", "count") if kind in figure])
+    drawn = drawn[np.isfinite(drawn).all(axis=1)]
+    assert len(drawn) >= 3 * np.count_nonzero(found.counts) and (drawn >= 0).all()
+    assert (drawn[:, 0] + drawn[:, 2] <= reliability.WIDTH).all()
+    assert (drawn[:, 1] + drawn[:, 3] <= reliability.HEIGHT).all()
+
+
+def test_a_page_with_calibration_has_it_before_the_mistakes():
+    page = Page(render(replace(full(), calibration=calibrated())))
+    assert page.sections()[2:5] == ["classes", "calibration", "mistakes"]
+    assert any("Accuracy over confidence" in svg["aria-label"] for svg in page.all("svg"))
+
+
+EXPORTS = {
+    "exports": [{"file": "a.tflite", "size": "7 MB"}, {"file": NASTY, "size": "$exports"}],
+    "export_details": [{"file": "a.tflite", "operators": "3 ADD"}],
+    "export_notes": {"size": f"What it weighs {NASTY}", "operators": "What it is made of", "other": "no such column"},
+}
+
+
+def test_columns_are_explained_where_they_stand():
+    page = Page(render(replace(full(), **EXPORTS)))
+    assert page.text.index("What it weighs") < page.text.index("3 ADD") < page.text.index("What it is made of")
+    assert "no such column" not in page.text and page.all("script") == []
+
+
+@pytest.mark.parametrize(
+    "others", [{}, {"settings": {}, "history": [], "bad_images": []}, {"title": "<!-- exports -->\n"}]
+)
+def test_the_exports_of_a_page_are_replaced_alone(others):
+    before = render(replace(full(), **others))
+    without = render(replace(full(), exports=[], **others))
+    after = render(replace(full(), **EXPORTS, **others))
+    assert replace_exports(before, **EXPORTS) == after
+    assert replace_exports(without, **EXPORTS) == after
+    assert replace_exports(after, []) == without
+    assert replace_exports(after, full().exports) == before
+
+
+def test_the_exports_of_an_empty_page_bring_their_link():
+    page = Page(replace_exports(render(Report(title="Nothing yet")), **EXPORTS))
+    assert [link["href"] for link in page.all("a")] == ["#exports"]
+    assert Page(replace_exports(render(Report(title="Nothing yet")), [])).all("nav") == []
+
+
+def test_a_page_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="Expected a report"):
+        replace_exports("<html></html>", **EXPORTS)

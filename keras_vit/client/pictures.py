@@ -1,0 +1,55 @@
+"""From an encoded picture to the pixels that a file takes, as clients do it."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Where in a picture the first of the pixels asked for lies, in parts of a pixel. MediaPipe's warp begins with the
+# corner of the picture; TensorFlow's resize, Pillow's, Android's and a browser's with the middle of a pixel.
+CORNER, MIDDLE = 0.0, 0.5
+
+
+def upright(picture):
+    """Returns a picture as (rows, columns, 3) uint8 RGB, turned upright by its EXIF orientation, on white.
+
+    Args:
+        picture: a path, or the bytes of an encoded file.
+
+    Raises:
+        ValueError: if it is no picture that Pillow reads; names the file.
+    """
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):
+                # 16-bit grey, of which Pillow's own conversion would cut off all that is brighter than 255.
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        name = "the bytes given" if isinstance(picture, bytes) else picture
+        raise ValueError(f"Expected a picture. Received: {name}, which cannot be read: {error}") from error
+
+
+def resized(pixels, size, origin=CORNER):
+    """Returns a picture at a size by bilinear interpolation, both sides on their own, in whole grey levels.
+
+    Args:
+        pixels: (rows, columns, 3) uint8.
+        size: (rows, columns).
+        origin: `CORNER` or `MIDDLE`.
+
+    Source: MediaPipe's image_to_tensor_converter_opencv.cc for `CORNER`, within a grey level.
+    """
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    for axis, wanted in enumerate(size):
+        given = pixels.shape[axis]
+        at = ((np.arange(wanted, dtype=np.float32) + origin) * np.float32(given / wanted) - origin).clip(0, given - 1)
+        low = at.astype(int)
+        part = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        pixels = pixels.take(low, axis) * (1 - part) + pixels.take(np.minimum(low + 1, given - 1), axis) * part
+    return np.rint(pixels).astype(np.uint8)

@@ -1,0 +1,65 @@
+"""Runs a SavedModel as a server does: by its signatures."""
+
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vit.client.pictures import MIDDLE, resized, upright
+
+BATCH = 64
+
+
+class SavedModelFile:
+    """A SavedModel as an image classifier; see `keras_vit.client.files.open_file`.
+
+    Args:
+        path: its folder, in TensorFlow Serving's layout or the version folder itself.
+        version: the version folder.
+
+    Raises:
+        ValueError: if it has not the signatures and assets that `keras-vit export` gives.
+    """
+
+    def __init__(self, path, version):
+        self.path, self.runs = pathlib.Path(path), pathlib.Path(version)
+        try:
+            self._loaded = tf.saved_model.load(str(version))  # held in a name: its variables die with it
+            self._from_levels = self._loaded.signatures["serving_default"]
+            self._from_files = self._loaded.signatures["serve_jpeg"]
+            self.class_names = tuple(self._asset("labels").split("\n")[:-1])
+            facts = json.loads(self._asset("facts"))
+        except (KeyError, AttributeError, OSError, ValueError, tf.errors.OpError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"Expected a SavedModel made by `keras-vit export`. Received: {path}, which lacks {reason}"
+            ) from error
+        scaled = facts["takes"] == "scaled"
+        self._mean, self._std = (np.float32(facts[name]) * 255 if scaled else None for name in ("mean", "std"))
+        (entry,) = self._from_levels.structured_input_signature[1].values()
+        self.image_size = tuple(entry.shape[1:3])
+
+    def _asset(self, name):
+        return pathlib.Path(getattr(self._loaded, name).asset_path.numpy().decode()).read_text("utf-8")
+
+    def read(self, picture):
+        """Returns an encoded picture as the pixels that a client gives the file, (rows, columns, 3) uint8."""
+        return resized(upright(picture), self.image_size, MIDDLE)
+
+    def predict(self, pixels):
+        """Returns what it says of uint8 pictures of its size, {output: (pictures, ...)}, the probabilities first."""
+        pixels = np.float32(pixels)
+        if self._mean is not None:
+            pixels = (pixels - self._mean) / self._std
+        return self._all(self._from_levels, "images", pixels)
+
+    def predict_encoded(self, pictures):
+        """Returns the same of encoded pictures, paths or bytes, which it decodes and resizes itself."""
+        read = [picture if isinstance(picture, bytes) else pathlib.Path(picture).read_bytes() for picture in pictures]
+        return self._all(self._from_files, "encoded", np.array(read, object))
+
+    def _all(self, run, entry, values):
+        rows = [run(**{entry: tf.constant(values[i : i + BATCH])}) for i in range(0, len(values), BATCH)]
+        named = {name: np.concatenate([row[name].numpy() for row in rows]) for name in rows[0]}
+        return {"probabilities": named.pop("probabilities"), **named}

@@ -1,0 +1,38 @@
+"""The pictures that a proof is made on."""
+
+import numpy as np
+
+from keras_vit.data.pipeline import read_all
+
+
+def pixels_of_any(pictures, size, protocol, name):
+    """Returns pictures as (pictures, rows, columns, 3) uint8 of a size: encoded ones are read, pixels are checked.
+
+    Args:
+        pictures: paths or bytes of encoded pictures, or an array.
+        size: (rows, columns), pixels.
+        protocol: see `keras_vit.data.pipeline.read_pixels`.
+        name: what they are called in an error.
+
+    Raises:
+        ValueError: if an array is of another kind or size: the usual mistake is pixels that are scaled already.
+    """
+    if isinstance(pictures, list | tuple):
+        return read_all(pictures, size, protocol)
+    pictures = np.asarray(pictures)
+    if pictures.dtype != np.uint8 or pictures.shape[1:] != (*size, 3):
+        inside = f"from {pictures.min():.3g} to {pictures.max():.3g}" if pictures.size else "none"
+        raise ValueError(
+            f"Expected {name} as pixels of 0 to 255, uint8 (pictures, {size[0]}, {size[1]}, 3). "
+            f"Received: {pictures.dtype} {pictures.shape}, {inside}"
+        )
+    return pictures
+
+
+def made_up(size, pictures=64):
+    """Returns smooth random pictures, (pictures, rows, columns, 3) uint8."""
+    rows, columns = size
+    waves = np.random.default_rng(0).normal(size=(pictures, 3, 4, 4))
+    y, x = (np.cos(np.pi * np.arange(4)[:, None] * (np.arange(side) + 0.5) / side) for side in (rows, columns))
+    smooth = np.einsum("nckl,kr,lq->nrqc", waves, y, x)
+    return np.clip(127.5 + 40 * smooth, 0, 255).astype(np.uint8)

@@ -1,0 +1,141 @@
+"""A SavedModel in TensorFlow Serving's layout: three ways in, labels beside it, nothing for the client to get wrong."""
+
+import json
+import pathlib
+import tempfile
+
+import keras
+import tensorflow as tf
+
+from keras_vit.data.crop import resized
+from keras_vit.export.exif import upright
+
+VERSION = "1"  # folder of the only version; a server takes the highest number
+
+
+def write_savedmodel(serving, path):
+    """Writes a folder that TensorFlow Serving takes as it is, with the model in its version folder, `1`.
+
+    Signatures, each with the outputs of the model by name:
+
+    - serving_default: images, (batch, rows, columns, 3) float32, pixels of 0 to 255, or scaled by the client where
+      `serving.takes` says so.
+    - serve_uint8: images, (batch, any, any, 3) uint8, resized as `keras_vit.data.pipeline.read_pixels` does and scaled.
+    - serve_jpeg: encoded, (batch,) strings: JPEG, turned upright by EXIF, PNG (transparent pixels show white), GIF
+      (the first picture) or WebP. EXIF is read in a JPEG alone, and a GIF's transparent pixels show the colour they
+      hide.
+
+    Assets, attributes of what is loaded: `labels` (labels.txt, one a line) and `facts` (facts.json, see `described`).
+
+    Args:
+        serving: the `Serving`.
+        path: folder; must not exist.
+    """
+    model = _taking_floats(serving.model)
+    module = tf.Module()
+    module.run, module.weights = _in_tensorflow(model)
+    with tempfile.TemporaryDirectory() as folder:
+        module.labels = _asset(folder, "labels.txt", "".join(f"{name}\n" for name in serving.class_names))
+        module.facts = _asset(folder, "facts.json", json.dumps(described(serving), indent=2, ensure_ascii=False))
+        tf.saved_model.save(
+            module,
+            str(pathlib.Path(path, VERSION)),
+            signatures=_signatures(module.run, serving),
+            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+        )
+
+
+def described(serving):
+    """Returns what a file says of itself beside the labels: what it takes, mean and std (parts of 255), the facts."""
+    return {"takes": serving.takes, "mean": serving.pixels.mean, "std": serving.pixels.std, **serving.facts}
+
+
+def _asset(folder, name, text):
+    path = pathlib.Path(folder, name)
+    path.write_text(text, "utf-8")
+    return tf.saved_model.Asset(str(path))
+
+
+def _signatures(run, serving):
+    size = serving.image_size
+    shape = (*size, 3)
+
+    def from_levels(images):
+        if serving.takes == "scaled":
+            images = images * tf.constant(serving.pixels.scale) + tf.constant(serving.pixels.offset)
+        return run(images)
+
+    def from_pixels(images):
+        return from_levels(tf.cast(resized(images, size), tf.float32))
+
+    def from_files(encoded):
+        pixels = tf.map_fn(
+            lambda one: resized(_decode(one), size), encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
+        )
+        return from_levels(tf.cast(pixels, tf.float32))
+
+    return {
+        "serving_default": _function(run, (None, *shape), tf.float32, "images"),
+        "serve_uint8": _function(from_pixels, (None, None, None, 3), tf.uint8, "images"),
+        "serve_jpeg": _function(from_files, (None,), tf.string, "encoded"),
+    }
+
+
+def _function(function, shape, dtype, name):
+    return tf.function(function, input_signature=[tf.TensorSpec(shape, dtype, name)], autograph=False)
+
+
+def _decode(encoded):
+    """Returns a picture as `keras_vit.data.decode` does, (rows, columns, 3) uint8."""
+    # The decoder's default cuts corners: up to 3 levels from what Pillow gives.
+    exact = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
+    return tf.cond(
+        tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff",
+        lambda: upright(tf.io.decode_jpeg(encoded, **exact), encoded),
+        lambda: _on_white(_decode_other(encoded)),
+    )
+
+
+def _decode_other(encoded):
+    # TensorFlow gives a BMP's palette for colours without a word.
+    is_bmp = tf.strings.substr(encoded, 0, 2) == b"BM"
+    with tf.control_dependencies([tf.debugging.Assert(~is_bmp, ["Expected a JPEG, PNG, GIF or WebP, not a BMP."])]):
+        pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    return tf.ensure_shape(pixels, (None, None, None))
+
+
+def _on_white(pixels):
+    """Returns RGB of a picture with 1 (grey), 2 (grey, alpha), 3 or 4 channels."""
+    channels = tf.shape(pixels)[2]
+    has_alpha = channels % 2 == 0
+    colours = tf.cast(pixels[..., : channels - tf.cast(has_alpha, tf.int32)], tf.int32)
+    alpha = tf.cond(has_alpha, lambda: tf.cast(pixels[..., -1:], tf.int32), lambda: tf.constant(255, shape=(1, 1, 1)))
+    shown = (colours * alpha + 255 * (255 - alpha) + 127) // 255
+    return tf.cast(tf.broadcast_to(shown, [*tf.unstack(tf.shape(pixels)[:2]), 3]), tf.uint8)
+
+
+def _taking_floats(model):
+    """Returns the model, on the same weights, with a float32 input: a server's batch may hold fractions of a level."""
+    if model.inputs[0].dtype == "float32":
+        return model
+    images = keras.Input(model.input_shape[1:], dtype="float32", name="images")
+    return keras.models.clone_model(model, input_tensors=images, clone_function=lambda layer: layer)
+
+
+def _in_tensorflow(model):
+    """Returns a model as a tf.function of a float32 batch, and its weights as TensorFlow's variables."""
+    signature = ((None, *model.input_shape[1:]), tf.float32, "images")
+    if keras.backend.backend() == "tensorflow":
+        run = _function(lambda images: model(images, training=False), *signature)
+        return run, [variable.value for variable in model.variables]
+    from jax.experimental import jax2tf
+
+    def answer(values, images):
+        trained, others = values[: len(model.trainable_variables)], values[len(model.trainable_variables) :]
+        return model.stateless_call(trained, others, images, training=False)[0]
+
+    of_both = [*model.trainable_variables, *model.non_trainable_variables]
+    weights = [tf.Variable(variable.numpy()) for variable in of_both]
+    shapes = [None, f"(batch, {', '.join(map(str, model.input_shape[1:]))})"]
+    converted = jax2tf.convert(answer, polymorphic_shapes=shapes, with_gradient=False)
+    return _function(lambda images: converted(weights, images), *signature), weights

@@ -1,0 +1,95 @@
+"""Writes TFLite files."""
+
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vit.data.crop import PROTOCOLS
+from keras_vit.export.metadata import add_metadata
+from keras_vit.preprocessing import preprocess_input
+
+QUANTIZE = {"optimizations": [tf.lite.Optimize.DEFAULT]}
+# What TensorFlow's converter is told, by mode; and what types it may store weights in.
+CONVERTER = {"float32": ({}, []), "float16": (QUANTIZE, [tf.float16]), "int8": (QUANTIZE, [])}
+
+# Modes that are quantized from a float32 file on calibration pictures.
+QUANTIZED = ("static-int8", "int4")
+
+
+def converted(model, mode="float32"):
+    """Returns a serving model as the bytes of a TFLite file, without metadata.
+
+    Args:
+        model: the `model` of a `Serving`.
+        mode: out of `CONVERTER`.
+
+    Raises:
+        ValueError: if the model has an operator that TFLite's own do not cover; names it.
+    """
+    (images,) = model.inputs
+    # A fixed batch of 1: phones' delegates refuse open shapes.
+    signature = [keras.layers.InputSpec(shape=(1, *images.shape[1:]), dtype=images.dtype)]
+    settings, types = CONVERTER[mode]
+    # TFLite's own operators alone: a phone's runtime has no others.
+    target = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS], "supported_types": types}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.tflite"
+        try:
+            model.export(
+                path, format="litert", input_signature=signature, verbose=False, target_spec=target, **settings
+            )
+        except Exception as error:  # the converter's own kinds have no common one
+            raise ValueError(f"{model.name} does not convert to TFLite: {_reason(error)}") from error
+        return path.read_bytes()
+
+
+def _reason(error):
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Ops:" in line or "custom op" in line or line.startswith("tf.")]
+    return "; ".join(telling[:3]) or (lines or [type(error).__name__])[0]
+
+
+def quantized_model(serving, mode):
+    """Returns the bytes of a file quantized on the calibration pictures, without metadata; raises as `write_tflite`."""
+    from keras_vit.export.quantization import quantized
+    from keras_vit.export.smoothing import smoothed
+
+    if serving.calibration is None or not len(serving.calibration):
+        raise ValueError(f"Expected pictures to set the ranges of {mode} by. Received: none; give some with --data")
+    model_size = serving.inner.input_shape[1:3]
+    pixels = np.stack([PROTOCOLS["official"](picture, model_size) for picture in serving.calibration])
+    smooth = serving.but(model=smoothed(serving.inner, preprocess_input(pixels, serving.pixels)))
+    return quantized(converted(smooth.model), mode, serving.entries(serving.calibration))
+
+
+def described(model, serving):
+    """Returns a TFLite file with its metadata and labels inside, from its bytes and what was exported."""
+    return add_metadata(
+        model,
+        serving.class_names,
+        image_size=serving.image_size,
+        facts=serving.facts,
+        takes=serving.takes,
+        mean=serving.pixels.mean,
+        std=serving.pixels.std,
+        outputs=serving.outputs,
+    )
+
+
+def write_tflite(serving, path, mode="float32"):
+    """Writes a `Serving` as a .tflite file.
+
+    Args:
+        serving: the `Serving`; its `calibration` pictures are needed for the modes of `QUANTIZED`.
+        path: the file.
+        mode: out of `CONVERTER` and `QUANTIZED`.
+
+    Raises:
+        ValueError: if the model does not convert, or the calibration pictures do not do.
+        ImportError: if a mode of `QUANTIZED` is asked for without the extra that it needs.
+    """
+    model = quantized_model(serving, mode) if mode in QUANTIZED else converted(serving.model, mode)
+    pathlib.Path(path).write_bytes(described(model, serving))

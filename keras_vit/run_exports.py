@@ -1,0 +1,165 @@
+"""The exports of a run or of a model: with which pictures they are proven, and where the proof is told."""
+
+import logging
+import pathlib
+
+import numpy as np
+
+import keras_vit
+from keras_vit.atomic import write_text
+from keras_vit.client.files import open_file
+from keras_vit.data.decode import read_file
+from keras_vit.export import export_model
+from keras_vit.export.proof import Agreement, measured, read_proof, size_of
+from keras_vit.export.proof_tables import export_tables
+from keras_vit.export.proof_tables import replace_exports as replace_in_card
+from keras_vit.export.targets import targets_named
+from keras_vit.report.page import Report, write_report
+from keras_vit.report.page import replace_exports as replace_in_page
+from keras_vit.run_data import examples_for
+from keras_vit.run_folder import load_classifier, recipe_of
+
+logger = logging.getLogger("keras_vit")
+
+# What exported files take: the pixels as they are, the least that a client can get wrong.
+TAKES = "uint8"
+PROOF_PICTURES = 1000  # that a file is compared on, where the data has as many
+CALIBRATION_PICTURES = 128  # that static quantization sets its ranges by; none of them is compared on
+
+
+def export_run(folder, recipe, model, source):
+    """Exports the model of a run as its recipe says, proven on its test pictures; returns an `Agreement` a file."""
+    targets = targets_named(recipe.exports)
+    if not targets:
+        return []
+    test, train = (
+        _spread(len(source.test.labels), PROOF_PICTURES),
+        _spread(len(source.train.labels), CALIBRATION_PICTURES),
+    )
+    return export_model(
+        model,
+        folder,
+        targets,
+        class_names=source.class_names,
+        pictures=[source.test.pictures[i] for i in test],
+        labels=source.test.labels[test],
+        calibration=[source.train.pictures[i] for i in train],
+        protocol=recipe.evaluation,
+        takes=TAKES,
+        facts=facts_of(source.name, len(source.class_names), recipe.license),
+    )
+
+
+def facts_of(name, classes, license=None):
+    """Returns what a file says of itself where nobody says otherwise."""
+    return {
+        "name": name,
+        "license": license or "",
+        "description": f"Image classifier of {classes} classes, made with keras_vit {keras_vit.__version__}",
+        "version": "1",
+    }
+
+
+def export(model, targets, output=None, data=None, **options):
+    """Exports a model, proving each file on pictures before it gets its name.
+
+    Beside the files it writes proof.json, and tells the proof in report.html and, where the model's run has one, in
+    card.md.
+
+    Args:
+        model: a .keras file, or a run's folder.
+        targets: names out of `keras_vit.export.targets`.
+        output: folder for the files; None for the model's own.
+        data: as for `evaluate`; where there is no run either, made-up pictures serve for the comparison.
+        options: of `keras_vit.export.export_model`.
+
+    Returns:
+        The folder, and an `Agreement` a target.
+
+    Raises:
+        ValueError: if the model, the data or a target cannot be used, or a file does not answer like the model.
+    """
+    targets = targets_named(targets)
+    classifier = load_classifier(model)
+    folder = pathlib.Path(output) if output else classifier.path.parent
+    recipe = recipe_of(classifier.path)
+    pictures = {}
+    if data is not None or recipe is not None:
+        judged, others = examples_for(classifier.path, classifier.class_names, data)
+        some, rest = _apart(judged, others)
+        pictures = {
+            "pictures": [judged.pictures[i] for i in some],
+            "labels": judged.labels[some],
+            "calibration": [others.pictures[i] for i in rest],
+        }
+    told = (pathlib.Path(recipe.data).name, recipe.license) if recipe else (classifier.path.stem, None)
+    options["facts"] = facts_of(told[0], len(classifier.class_names), told[1]) | {
+        name: value for name, value in options.get("facts", {}).items() if value
+    }
+    agreements = export_model(
+        classifier.model,
+        folder,
+        targets,
+        class_names=classifier.class_names,
+        protocol=classifier.protocol,
+        **pictures,
+        **{"takes": TAKES, **options},
+    )
+    _tell(folder, classifier.path.parent, f"{options['facts']['name']}: exported files")
+    return folder, agreements
+
+
+def bench(files, data=None):
+    """Yields a row of figures an exported file, {heading: words}.
+
+    Args:
+        files: paths, of any kind that `keras_vit.client.files.open_file` takes.
+        data: pictures for the accuracy; by default what proof.json beside a file says is taken, where it says it.
+
+    Raises:
+        ValueError: if one is no exported file, or the data cannot be used.
+    """
+    for path, file in [(path, open_file(path)) for path in files]:  # all are looked at before one is measured
+        figures = measured(file.runs)
+        if data is not None:
+            examples, _ = examples_for(file.path, file.class_names, data)
+            answers = file.predict_encoded(map(read_file, examples.pictures))["probabilities"]
+            accuracy = float(np.mean(answers.argmax(axis=1) == examples.labels))
+        else:
+            proven = {item["file"]: item["accuracy"] for item in read_proof(file.path.parent)}
+            accuracy = proven.get(file.path.name)
+        times, memory = figures["milliseconds"], figures["peak_memory"]
+        yield {
+            "file": str(path),
+            "size": f"{size_of(file.path) / 1e6:.2f} MB",
+            **{f"{threads} threads": f"{times[threads]:.2f} ms" if threads in times else "" for threads in ("1", "2")},
+            "memory": f"{memory / 2**20:.0f} MiB" if memory else "unknown",
+            "accuracy": "unknown" if accuracy is None else f"{accuracy:.2%}",
+        }
+
+
+def _tell(folder, home, title):
+    """Tells in report.html and card.md of a folder what its proof.json says; those of the run serve to begin with."""
+    found = [Agreement(**item) for item in read_proof(folder)]
+    page, card = ((folder / name, home / name) for name in ("report.html", "card.md"))
+    begun = next((path for path in page if path.exists()), None)
+    if begun is None:
+        write_report(page[0], Report(title, **export_tables(found)))
+    else:
+        write_text(page[0], replace_in_page(begun.read_text("utf-8"), **export_tables(found)))
+    if begun := next((path for path in card if path.exists()), None):
+        write_text(card[0], replace_in_card(begun.read_text("utf-8"), found))
+
+
+def _apart(judged, others):
+    """Returns which examples a file is compared on, and which its ranges are set by: none are both."""
+    count = len(judged.labels)
+    if judged is not others:
+        return _spread(count, PROOF_PICTURES), _spread(len(others.labels), CALIBRATION_PICTURES)
+    # One lot of pictures: each fourth to set ranges by, evenly spread, for folders come sorted by class.
+    every, rest = np.arange(0, count, 4), np.delete(np.arange(count), np.s_[::4])
+    return rest[_spread(len(rest), PROOF_PICTURES)], every[_spread(len(every), CALIBRATION_PICTURES)]
+
+
+def _spread(count, most):
+    return np.linspace(0, count - 1, min(count, most)).astype(int)

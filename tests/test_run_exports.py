@@ -1,0 +1,303 @@
+"""Exports as a user makes them: of a run, of a model alone, from Python, and what stands on the disk afterwards."""
+
+import dataclasses
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import keras_vit
+from keras_vit import run_exports, workflow
+from keras_vit.client.files import open_file
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import Variant
+
+TINY = Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=24)
+BESIDE = ("labels.txt", "proof.json", "report.html")
+DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=3, batch_size=128, learning_rate=5e-3, exports=())
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that exported nothing, and its exports, made afterwards into its own folder."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    workflow.fit(DIGITS, folder)
+    _, agreements = run_exports.export(folder, ["tflite", "tflite-float16", "savedmodel"], bundle=True)
+    return folder, agreements
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 60 digits as PNGs of twice their size, in class folders."""
+    digits = load_digits()
+    for i in range(60):
+        folder = tmp_path / "pictures" / str(digits.target[i])
+        folder.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(np.round(digits.images[i] / 16 * 255).astype(np.uint8))
+        image.resize((16, 16)).save(folder / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return keras.saving.load_model(run[0] / "model.keras")
+
+
+def test_an_export_says_what_was_measured(run):
+    folder, agreements = run
+    assert [item.target for item in agreements] == ["tflite-int8", "tflite-float16", "savedmodel"]
+    proof = json.loads((folder / "proof.json").read_text())["files"]
+    assert set(proof) == {"model_int8.tflite", "model_float16.tflite", "saved_model"}
+    for item in agreements:
+        assert item.pictures == 360 and item.from_bytes["pictures"] == 200
+        assert item.accuracy == pytest.approx(item.keras_accuracy, abs=0.02)
+        assert item.milliseconds["2"] > 0 and 10 * 2**20 < item.peak_memory < 2 * 2**30
+        assert proof[item.file] == json.loads(json.dumps(dataclasses.asdict(item)))
+    assert agreements[0].operators["FULLY_CONNECTED"] == 1 + 2 * 6 + 1
+    assert not agreements[0].gpu_refused and not agreements[2].operators
+    sizes = [(folder / item.file).stat().st_size for item in agreements[:2]]
+    assert [item.bytes for item in agreements[:2]] == sizes
+
+
+def test_the_report_and_the_card_tell_it(run):
+    folder, agreements = run
+    for name in ("report.html", "card.md"):
+        text = (folder / name).read_text()
+        assert "Nothing was exported" not in text
+        for item in agreements:
+            assert item.file in text
+
+
+def test_predict_and_evaluate_run_the_file_itself(run, tmp_path, monkeypatch, pictures):
+    folder, agreements = run
+    lone = tmp_path / "lone.tflite"
+    lone.write_bytes((folder / "model_float16.tflite").read_bytes())
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("the Keras model was loaded"))
+    picture = next(pictures.rglob("*.png"))
+    (classes,) = workflow.predict(lone, [picture], top=10)
+    file = open_file(lone)
+    answer = file.predict(file.read(picture)[None])["probabilities"][0]
+    assert dict(classes) == {str(i): pytest.approx(float(p)) for i, p in enumerate(answer)}
+    scores, names = workflow.evaluate(lone, pictures)
+    assert len(scores.labels) == 60 and names == tuple("0123456789")
+    scores, _ = workflow.evaluate(folder / "model_float16.tflite")  # beside its run: the run's own test pictures
+    assert len(scores.labels) == 360
+    assert scores.accuracy == pytest.approx(agreements[1].accuracy, abs=0.01)
+    with pytest.raises(ValueError, match="(?s)cannot be read.*none.png"):
+        workflow.predict(lone, [tmp_path / "none.png"])
+    with pytest.raises(ValueError, match="a folder of class folders"):
+        workflow.evaluate(lone)
+
+
+def test_the_bundle_holds_what_a_device_has_to_be_tested(run):
+    with zipfile.ZipFile(run[0] / "model_int8.zip") as bundle:
+        names = set(bundle.namelist())
+        expected = json.loads(bundle.read("expected.json"))
+        assert bundle.read("labels.txt").decode().split() == list("0123456789")
+        assert {f"pictures/{name}" for name in expected} <= names and len(expected) == 8
+        assert bundle.read("model/model_int8.tflite") == (run[0] / "model_int8.tflite").read_bytes()
+        assert "model_int8.tflite" in bundle.read("README.txt").decode()
+        file = open_file(run[0] / "model_int8.tflite")
+        for name, probabilities in expected.items():
+            answer = file.predict_encoded([bundle.read(f"pictures/{name}")])["probabilities"][0]
+            np.testing.assert_allclose(answer, [probabilities[label] for label in file.class_names], atol=1e-6)
+
+
+def test_bench_puts_files_side_by_side(run, pictures):
+    folder, agreements = run
+    rows = list(run_exports.bench([folder / item.file for item in agreements]))
+    assert [row["accuracy"] for row in rows] == [f"{item.accuracy:.2%}" for item in agreements]
+    assert [row["size"] for row in rows] == [f"{item.bytes / 1e6:.2f} MB" for item in agreements]
+    assert all(row["2 threads"].endswith("ms") and row["memory"].endswith("MiB") for row in rows)
+    (row,) = run_exports.bench([folder / "model_int8.tflite"], pictures)
+    scores, _ = workflow.evaluate(folder / "model_int8.tflite", pictures)
+    assert row["accuracy"] == f"{scores.accuracy:.2%}"
+    with pytest.raises(ValueError, match="Expected a .tflite or .onnx file.*labels.txt"):
+        list(run_exports.bench([folder / "model_int8.tflite", folder / "labels.txt"]))
+
+
+def test_an_export_elsewhere_takes_the_runs_card_along(run, tmp_path, pictures):
+    folder, (agreement,) = run_exports.export(
+        run[0], ["tflite-float32"], tmp_path / "phone", pictures, facts={"author": "me", "name": None}
+    )
+    assert {path.name for path in folder.iterdir()} == {
+        "model_float32.tflite",
+        "labels.txt",
+        "proof.json",
+        "report.html",
+        "card.md",
+    }
+    assert agreement.pictures == 45  # the others set ranges where ranges are set
+    facts = open_file(folder / "model_float32.tflite").description.facts
+    assert facts["author"] == "me" and facts["name"] == "digits" and "10 classes" in facts["description"]
+    card = (folder / "card.md").read_text()
+    assert "model_float32.tflite" in card and "model_float16.tflite" not in card.split("## Exported files")[1]
+
+
+def test_an_export_is_compared_on_pictures_of_all_classes_and_ranges_are_set_on_others(run, pictures, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(run_exports, "PROOF_PICTURES", 20)
+    monkeypatch.setattr(run_exports, "export_model", lambda *_, **options: seen.update(options) or [])
+    monkeypatch.setattr(run_exports, "_tell", lambda *_: None)
+    run_exports.export(run[0], ["tflite"], data=pictures)
+    assert len(seen["pictures"]) == 20 and set(seen["labels"]) == set(range(10))
+    assert len(seen["calibration"]) == 15 and not set(seen["calibration"]) & set(seen["pictures"])
+
+
+def test_without_a_run_made_up_pictures_serve(run, tmp_path):
+    (tmp_path / "lone").mkdir()
+    (tmp_path / "lone" / "m.keras").write_bytes((run[0] / "model.keras").read_bytes())
+    folder, (agreement,) = run_exports.export(tmp_path / "lone" / "m.keras", ["tflite-float32"])
+    assert folder == tmp_path / "lone" and agreement.accuracy is None and agreement.pictures == 64
+    assert not agreement.from_bytes
+    assert {path.name for path in folder.iterdir()} == {
+        "m.keras",
+        "model_float32.tflite",
+        "labels.txt",
+        "proof.json",
+        "report.html",
+    }
+    with pytest.raises(ValueError, match="a folder of class folders"):
+        workflow.evaluate(tmp_path / "lone" / "m.keras")
+
+
+@pytest.mark.parametrize("takes", ["uint8", "float32", "scaled"])
+def test_from_python_with_outputs_beside_the_probabilities(model, tmp_path, takes):
+    keras.utils.set_random_seed(0)
+    names = [f"Zahl {i}, größer" for i in range(10)]
+    agreement = keras_vit.export.tflite(
+        model,
+        tmp_path / "a.tflite",
+        "float32",
+        class_names=names,
+        takes=takes,
+        outputs=("probabilities", "rollout", "features"),
+    )
+    assert agreement.outputs["features"] < 1e-4 and agreement.outputs["rollout"] < 1e-4
+    file = open_file(tmp_path / "a.tflite")
+    assert file.class_names == tuple(names) and file.description.outputs == ("probabilities", "rollout", "features")
+    answer = file.predict(np.zeros((2, 8, 8, 3), np.uint8))
+    assert {name: values.shape for name, values in answer.items()} == {
+        "probabilities": (2, 10),
+        "rollout": (2, 2, 2),
+        "features": (2, 16),
+    }
+
+
+def test_a_file_may_take_pictures_of_another_size(run, tmp_path, pictures):
+    _, (agreement,) = run_exports.export(run[0], ["tflite-float32"], tmp_path / "a", pictures, picture_size=(16, 16))
+    file = open_file(tmp_path / "a" / "model_float32.tflite")
+    assert file.image_size == (16, 16)
+    # The pictures have that size, so that the client's resize does nothing.
+    assert agreement.from_bytes["largest"] < 1e-5 and agreement.from_bytes["resize_largest"] < 1e-6
+
+
+def test_a_model_that_gives_logits_gets_a_softmax(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras_vit.build(TINY, input_shape=(8, 12, 3), classes=5, classifier_activation=None)
+    model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(16, 5)))
+    keras_vit.export.tflite(model, tmp_path / "a.tflite", "float32")
+    answer = open_file(tmp_path / "a.tflite").predict(np.full((1, 8, 12, 3), 77, np.uint8))["probabilities"]
+    assert answer.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_file_that_answers_otherwise_is_not_kept_and_the_mode_that_would_do_is_named(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras_vit.build(Variant(4, 48, 1, 4, 96), input_shape=(8, 12, 3), classes=5)
+    model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(48, 5)))
+    (tmp_path / "a.tflite").write_bytes(b"older and good")
+    with pytest.raises(ValueError, match="(?s)a.tflite does not answer like.*logits.largest is .*tflite-float16 keeps"):
+        keras_vit.export.tflite(model, tmp_path / "a.tflite", bounds={"logits.largest": (0.0, 0.02)})
+    assert files(tmp_path) == {"a.tflite"} and (tmp_path / "a.tflite").read_bytes() == b"older and good"
+
+
+class Determinant(keras.layers.Layer):
+    """An operation that has no counterpart among TFLite's own operators."""
+
+    def call(self, x):
+        import tensorflow as tf
+
+        return x * tf.linalg.det(tf.matmul(x[:, :, None], x[:, None]))[:, None]
+
+
+def broken(change, model, folder):
+    """Calls an export that cannot work."""
+    inputs = keras.Input((8, 8, 3))
+    flat = keras.layers.Flatten()(inputs)
+    options = {"class_names": list("abc"), "pictures": np.zeros((3, 8, 8, 3), np.uint8)}
+    lone = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="head")(flat))
+    change(options)
+    keras_vit.export.tflite(
+        options.pop("model", lone), folder / "sub" / "a.tflite", options.pop("mode", "int8"), **options
+    )
+
+
+def unconvertible():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, keras.layers.Dense(3, "softmax")(Determinant()(keras.layers.Flatten()(inputs))))
+
+
+FAULTS = {
+    "a layer that does not convert": (
+        lambda o: o.update(model=unconvertible()),
+        "does not convert to TFLite.*MatrixDeterminant",
+    ),
+    "labels that do not match": (lambda o: o.update(class_names=["a"]), "3 different class names.*Received: 1"),
+    "a label twice": (lambda o: o.update(class_names=["a", "b", "a"]), "2 of them different"),
+    "a label of two lines": (lambda o: o.update(class_names=["a", "b", "c\nd"]), r"one line.*'c\\nd'"),
+    "scaled pixels": (lambda o: o.update(pictures=np.zeros((3, 8, 8, 3), "float32")), "uint8.*Received: float32"),
+    "pictures of another size": (lambda o: o.update(pictures=np.zeros((3, 9, 8, 3), np.uint8)), r"\(3, 9, 8, 3\)"),
+    "an unknown input": (lambda o: o.update(takes="bytes"), "uint8.*Received: 'bytes'"),
+    "an unknown output": (lambda o: o.update(outputs=("probabilities", "map")), "rollout.*map"),
+    "an unknown mode": (lambda o: o.update(mode="int3"), "tflite-int4.*Received: tflite-int3"),
+    "no attention to look at": (lambda o: o.update(outputs=("probabilities", "rollout")), "transformer blocks"),
+    "no calibration": (lambda o: o.update(mode="static-int8"), "--data"),
+    "no encoded pictures": (lambda o: o.update(bundle=True), "self-test"),
+}
+
+
+@pytest.mark.parametrize("change, words", FAULTS.values(), ids=FAULTS)
+def test_what_cannot_be_exported_is_refused_and_leaves_no_file(model, tmp_path, change, words):
+    with pytest.raises(ValueError, match=f"(?s){words}"):
+        broken(change, model, tmp_path)
+    assert not {name for name in files(tmp_path) if name.endswith((".tflite", ".json", ".zip"))}
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_at_once(model, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PermissionError, match="is no folder. Choose another"):
+        keras_vit.export.tflite(model, tmp_path / "file" / "a.tflite")
+    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root, whom nothing is forbidden
+    with pytest.raises(PermissionError, match="cannot be written to"):
+        keras_vit.export.tflite(model, tmp_path / "a.tflite")
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "is no TFLite file"),
+        (b"\0\0\0\0TFL3" + bytes(100), "made by `keras-vit export`"),
+        (b"a picture, perhaps", "is no TFLite file"),
+    ],
+)
+def test_a_tflite_file_of_something_else_is_refused(tmp_path, content, words):
+    (tmp_path / "other.tflite").write_bytes(content)
+    with pytest.raises(ValueError, match=f"{words}|other.tflite"):
+        workflow.predict(tmp_path / "other.tflite", [])
+
+
+def test_a_tflite_file_without_metadata_is_refused(model, tmp_path):
+    from keras_vit.export.serving import serving
+    from keras_vit.export.to_tflite import converted
+
+    (tmp_path / "bare.tflite").write_bytes(converted(serving(model, list("0123456789")).model))
+    with pytest.raises(ValueError, match="bare.tflite.*carries no TFLite metadata"):
+        workflow.predict(tmp_path / "bare.tflite", [])
