@@ -89,7 +89,7 @@ def _written(serving, name, target, path, witness, bounds):
     found = {"takes": serving.takes}
     if file.runs.suffix == ".tflite":
         kinds, refused = operators(file.runs.read_bytes())
-        found |= {"operators": kinds, "gpu_refused": tuple(refused)}
+        found |= {"operators": kinds, "gpu_refused": refused}
     agreement = dataclasses.replace(agreement, **found)
     return agreement, file.runs, faults(agreement, {**target.bounds, **(bounds or {})})
 

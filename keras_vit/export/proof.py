@@ -74,7 +74,7 @@ class Agreement:
     keras_accuracy: float | None
     from_bytes: dict = dataclasses.field(default_factory=dict)
     operators: dict = dataclasses.field(default_factory=dict)
-    gpu_refused: tuple = ()
+    gpu_refused: list = dataclasses.field(default_factory=list)
     takes: str = ""
     milliseconds: dict = dataclasses.field(default_factory=dict)
     peak_memory: int | None = None
@@ -252,8 +252,9 @@ def read_proof(folder):
     """Returns the figures that a folder's proof.json holds, a dictionary a file; none where there is no such file."""
     path = pathlib.Path(folder) / "proof.json"
     try:
-        return list(json.loads(path.read_text("utf-8"))["files"].values()) if path.exists() else []
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        files = json.loads(path.read_text("utf-8"))["files"] if path.exists() else {}
+        return [files[name] | {"file": name} for name in files]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}. Remove it to export anew") from error
 
 

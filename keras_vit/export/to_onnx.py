@@ -45,10 +45,7 @@ def write_onnx(serving, path):
     _refuse_unknown(onnx, file)
     _name(onnx, file, serving)
     encoded = file.SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(encoded, options, providers=["CPUExecutionProvider"])
-    _refuse_if_different(session, serving)
+    _refuse_if_different(_session(onnxruntime, encoded), serving)
     path.write_bytes(encoded)
 
 
@@ -117,6 +114,17 @@ def _name(onnx, file, serving):
     facts = {"labels": serving.class_names, **described(serving)}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
     onnx.helper.set_model_props(file, texts)
+
+
+def _session(onnxruntime, encoded):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: it raises them, too
+    try:
+        return onnxruntime.InferenceSession(encoded, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class in common
+        raise ValueError(
+            f"onnxruntime does not take the file ({error}). Export a SavedModel or a TFLite file"
+        ) from error
 
 
 def _refuse_if_different(session, serving):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_vit.data.crop import resized
 from keras_vit.export.exif import upright
+from keras_vit.layers import StdConv
 
 VERSION = "1"  # folder of the only version; a server takes the highest number
 
@@ -31,7 +32,7 @@ def write_savedmodel(serving, path):
         serving: the `Serving`.
         path: folder; must not exist.
     """
-    model = _taking_floats(serving.model)
+    model = _taking_floats(_folded(serving).model)
     module = tf.Module()
     module.run, module.weights = _in_tensorflow(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -120,6 +121,18 @@ def _taking_floats(model):
         return model
     images = keras.Input(model.input_shape[1:], dtype="float32", name="images")
     return keras.models.clone_model(model, input_tensors=images, clone_function=lambda layer: layer)
+
+
+def _folded(serving):
+    """Returns the same with kernels standardized; else it would be done anew for every batch."""
+    if not any(isinstance(layer, StdConv) for layer in serving.inner._flatten_layers()):
+        return serving
+    folded = keras.models.clone_model(serving.inner)
+    folded.set_weights(serving.inner.get_weights())
+    for layer in folded._flatten_layers():
+        if isinstance(layer, StdConv):
+            layer.fold()
+    return serving.but(model=folded)
 
 
 def _in_tensorflow(model):

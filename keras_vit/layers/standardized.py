@@ -34,6 +34,7 @@ class StdConv(keras.layers.Conv2D):
         self.margin = kernel_size // 2 if explicit else 0
         self.epsilon = epsilon
         self.epsilon_inside = epsilon_inside
+        self.folded = False
         self._arguments = {
             "filters": filters,
             "kernel_size": kernel_size,
@@ -43,7 +44,13 @@ class StdConv(keras.layers.Conv2D):
             "epsilon_inside": epsilon_inside,
         }
 
-    def convolution_op(self, inputs, kernel):
+    def fold(self):
+        """Standardizes the kernel once and for all, for a model that is only asked, as in an exported file."""
+        self.kernel.assign(self.standardized(self.kernel))
+        self.folded = True
+
+    def standardized(self, kernel):
+        """Returns a kernel as it is convolved with, float32."""
         shape = kernel.shape
         kernel = ops.transpose(ops.reshape(ops.cast(kernel, "float32"), (-1, shape[-1])))  # (filters, numbers of each)
         # Twice: what rounding leaves of a kernel's mean adds up over a map of positive values. A filter a row, which
@@ -55,7 +62,10 @@ class StdConv(keras.layers.Conv2D):
             kernel = kernel * ops.rsqrt(variance + self.epsilon)
         else:
             kernel = kernel / (ops.sqrt(variance) + self.epsilon)
-        kernel = ops.reshape(ops.transpose(kernel), shape)
+        return ops.reshape(ops.transpose(kernel), shape)
+
+    def convolution_op(self, inputs, kernel):
+        kernel = kernel if self.folded else self.standardized(kernel)
         if self.margin:
             sides = (self.margin, self.margin)
             inputs = ops.pad(inputs, ((0, 0), sides, sides, (0, 0)))

@@ -97,6 +97,13 @@ def test_a_file_that_answers_otherwise_is_refused(tmp_path, monkeypatch, change)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_onnxruntime_does_not_take_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(to_onnx, "_refuse_unknown", lambda onnx, file: None)
+    with pytest.raises(ValueError, match="onnxruntime does not take the file .*Erfc"):
+        write_onnx(of_layers(keras.layers.Activation("gelu")), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_more_weights_than_a_file_holds_are_refused(tmp_path, model, monkeypatch):
     monkeypatch.setattr(to_onnx, "LARGEST", 4 * model.count_params() - 1)
     with pytest.raises(ValueError, match=f"Received: {4 * model.count_params():,}"):

@@ -267,3 +267,24 @@ def test_a_model_on_the_jax_backend(run_python, tmp_path):
     assert_alike(loaded.signatures["serving_default"](images=PIXELS.astype("float32")), expected)
     assert_alike(loaded.signatures["serve_uint8"](images=PIXELS), expected)
     assert_alike(loaded.signatures["serve_jpeg"](encoded=tf.constant([*map(png, PIXELS)])), expected)
+
+
+def test_kernels_are_standardized_once_and_not_for_every_batch(tmp_path):
+    keras.utils.set_random_seed(0)
+    stem = keras_vit.ResNet((1,), (128,), 32)
+    hybrid = keras_vit.Variant(1, 12, 1, 3, 20, stem=stem)
+    model = keras_vit.build(hybrid, input_shape=(12, 20, 3), classes=len(NAMES))
+    model.get_layer("head").kernel.assign(np.random.default_rng(1).normal(size=(12, len(NAMES))))
+    before = [weight.numpy() for weight in model.weights]
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 12, 20, 3), np.uint8)
+    what = serving(model, NAMES)
+    write_savedmodel(what, tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert_alike(loaded.signatures["serving_default"](images=pixels.astype("float32")), what.model(pixels))
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    kernels = [weight.numpy() for weight in loaded.weights if len(weight.shape) == 4]
+    assert kernels
+    for kernel in kernels:
+        np.testing.assert_allclose(kernel.mean((0, 1, 2)), 0, atol=1e-6)
+        np.testing.assert_allclose(kernel.std((0, 1, 2)), 1, atol=1e-3)
