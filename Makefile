@@ -1,6 +1,7 @@
 # make demo   trains, evaluates, exports and reports on real pictures, from nothing
 # make test   passes the tests
 # make check  formatting, lint and the import fence
+# make clients  gets the browser that some tests run in (Debian, npm)
 # make savedmodels  makes what savedmodels/ ships, anew
 # make bench  compares the speed with keras-hub, timm and transformers
 
@@ -8,19 +9,24 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check savedmodels bench clean
+.PHONY: demo test check clients savedmodels bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit fit recipes/digits.py --output runs/digits
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not arm"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# A browser and what it needs of npm: without them the tests of the page are skipped, with KERAS_VIT_CLIENTS=1 they fail.
+clients:
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
+	npm install --silent --no-audit --no-fund --prefix tests/clients
 
 savedmodels: $(VENV)/.installed
 	rm -rf savedmodels/digits

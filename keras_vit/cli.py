@@ -227,12 +227,17 @@ def evaluate(model, folder):
     help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels that the client scales.",
 )
 @click.option(
-    "--picture-size", type=int, nargs=2, metavar="ROWS COLUMNS", help="Pictures of this size, resized inside."
+    "--picture-size",
+    type=click.IntRange(1),
+    nargs=2,
+    metavar="ROWS COLUMNS",
+    help="Pictures of this size, resized inside.",
 )
 @click.option("--also", multiple=True, type=click.Choice(OUTPUTS), help="Outputs beside the probabilities.")
 @click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
+@click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
 @_facts
-def export(model, targets, output, data, takes, picture_size, also, bundle, **facts):
+def export(model, targets, output, data, takes, picture_size, also, bundle, runtime, **facts):
     """Exports a model to files that run elsewhere.
 
     MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
@@ -248,6 +253,7 @@ def export(model, targets, output, data, takes, picture_size, also, bundle, **fa
         picture_size=picture_size or None,
         outputs=("probabilities", *dict.fromkeys(also)),
         bundle=bundle,
+        runtime=runtime,
         facts=facts,
     )
     for item in agreements:

@@ -7,7 +7,7 @@ import platform
 
 import keras
 
-import keras_vit
+import keras_vit.public  # registers the layers, without which no model of ours loads
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.preprocessing import pixels_of, preprocess_input
@@ -157,7 +157,7 @@ def load_classifier(path):
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # what a file of something else makes Keras raise has no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is no model that Keras can load: {reason}") from error
+        raise ValueError(f"{path} is no model that Keras can load: {reason[:200]}") from error
     shape, outputs = model.input_shape, model.output_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and None not in shape[1:]):
         raise ValueError(f"Expected a model of RGB pictures of known size. Received: {path}, which takes {shape}")

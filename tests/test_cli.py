@@ -187,3 +187,18 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_all_faults(tmp_path):
 def test_the_traceback_is_there_for_who_asks():
     result = CliRunner().invoke(cli.main, ["--traceback", "fit", "none"])
     assert isinstance(result.exception, ValueError)
+
+
+REGISTERED = """
+import json, sys
+sys.argv = ["keras-vit"]
+import keras_vit.run_exports
+import keras
+names = ("VisionModel", "PatchEncoder", "TransformerBlock", "StdConv", "GroupNorm")
+print(json.dumps([keras.saving.get_registered_object(f"keras_vit>{name}") is not None for name in names]))
+"""
+
+
+def test_a_command_of_its_own_knows_the_layers_of_a_saved_model(run_python):
+    """`keras-vit export` in a fresh process imports less than the other commands do."""
+    assert all(run_python("-c", REGISTERED))

@@ -11,6 +11,10 @@ _NORMALIZATION = 1  # ProcessUnitOptions of metadata_schema.fbs
 _TENSOR_AXIS_LABELS = 2  # AssociatedFileType
 
 
+class MetadataError(ValueError):
+    """Says why a file cannot be used, as the end of a sentence that names it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Description:
     """Holds what a file says of itself.
@@ -85,7 +89,7 @@ def describe(file):
         ValueError: if it is no TFLite file, or carries no metadata of an image classifier with labels.
     """
     if file[4:8] != b"TFL3":
-        raise ValueError("is no TFLite file")
+        raise MetadataError("is no TFLite file")
     try:
         root = _Table(block := _metadata(file), struct.unpack_from("<I", block)[0])
         graph = root.tables(3)[0]
@@ -96,8 +100,10 @@ def describe(file):
         told = zip(("name", "description", "version", "author", "license"), (0, 1, 2, 4, 5))
         facts = {name: root.text(slot) for name, slot in told}
         return Description(facts, mean, std, tuple(end.text(0) for end in ends), labels, scores)
-    except (struct.error, IndexError, UnicodeDecodeError, zipfile.BadZipFile, KeyError) as error:
-        raise ValueError("carries TFLite metadata that cannot be read") from error
+    except MetadataError:
+        raise
+    except Exception as error:  # a damaged file can make the readers of flatbuffers and zip raise nearly anything
+        raise MetadataError("carries TFLite metadata that cannot be read") from error
 
 
 def _metadata(file):
@@ -105,7 +111,7 @@ def _metadata(file):
     for i in range(model.MetadataLength()):
         if model.Metadata(i).Name() == b"TFLITE_METADATA":
             return model.Buffers(model.Metadata(i).Buffer()).DataAsNumpy().tobytes()
-    raise ValueError("carries no TFLite metadata, which says what it takes and names its classes")
+    raise MetadataError("carries no TFLite metadata, which says what it takes and names its classes")
 
 
 def _labels(file, ends):
@@ -114,4 +120,4 @@ def _labels(file, ends):
             if item.number(2) == _TENSOR_AXIS_LABELS:
                 with zipfile.ZipFile(io.BytesIO(file)) as behind:
                     return i, tuple(behind.read(item.text(0)).decode("utf-8").split("\n")[:-1])
-    raise ValueError("names no classes")
+    raise MetadataError("names no classes")

@@ -42,14 +42,19 @@ def resized(pixels, size, origin=CORNER):
         size: (rows, columns).
         origin: `CORNER` or `MIDDLE`.
 
-    Source: MediaPipe's image_to_tensor_converter_opencv.cc for `CORNER`, within a grey level.
+    Source: MediaPipe's image_to_tensor_converter_opencv.cc for `CORNER`: exact, but for sides that 64 divides,
+    where a place may lie just between two that OpenCV knows.
     """
     if pixels.shape[:2] == tuple(size):
         return pixels
     for axis, wanted in enumerate(size):
         given = pixels.shape[axis]
-        at = ((np.arange(wanted, dtype=np.float32) + origin) * np.float32(given / wanted) - origin).clip(0, given - 1)
+        at = (np.arange(wanted, dtype=np.float32) + origin) * np.float32(given / wanted) - origin
+        if origin == CORNER:  # OpenCV knows places to 1/32 of a pixel
+            at = np.rint(np.arange(wanted) * (32 * given / wanted)) / 32
+        at = at.clip(0, given - 1)
         low = at.astype(int)
         part = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         pixels = pixels.take(low, axis) * (1 - part) + pixels.take(np.minimum(low + 1, given - 1), axis) * part
-    return np.rint(pixels).astype(np.uint8)
+    # OpenCV rounds halves up, the others to the even level.
+    return (np.floor(pixels + 0.5) if origin == CORNER else np.rint(pixels)).astype(np.uint8)

@@ -25,6 +25,7 @@ def export_model(
     facts=None,
     bounds=None,
     bundle=False,
+    runtime=None,
 ):
     """Exports a classifier to a folder, and proves each file before it gets its name.
 
@@ -41,6 +42,7 @@ def export_model(
         takes, outputs, picture_size, facts: see `keras_vit.export.serving.serving`.
         bounds: {figure of `Agreement`: (least, most)} in place of the targets' own, or to add to them.
         bundle: whether a .zip to test a device with is written beside each .tflite file.
+        runtime: for "web", the folder that npm has put LiteRT.js into; node_modules here by default.
 
     Returns:
         A list of an `Agreement` a target.
@@ -56,6 +58,7 @@ def export_model(
     from keras_vit.export.targets import targets_named
 
     targets = targets if isinstance(targets, dict) else targets_named(targets)
+    targets = {name: target.told(runtime=runtime) for name, target in targets.items()}
     class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
     what = serving(model, class_names, takes=takes, outputs=outputs, picture_size=picture_size, facts=facts or {})
     size = what.image_size

@@ -21,8 +21,9 @@ expected.json   for each picture the probability of each class
 
 On the device: classify each picture (upright by EXIF, both sides resized to {rows} rows of {columns} pixels by bilinear
 interpolation; MediaPipe's ImageClassifier does that by itself) and compare the probabilities with those expected. The
-expected ones are LiteRT's on a desktop CPU, with MediaPipe's resize: a device's CPU gave the same to 1e-5 for float32
-and 5e-3 for int8 weights under emulation. Other resizes differ: see "largest" in the card's table of exports.
+expected ones are LiteRT's on a desktop CPU, with MediaPipe's resize. An emulated ARM core gave the same to 1e-5 for
+float32 and float16, and lay as far off as the file is from float32 for fewer bits, some hundredths: each processor
+rounds in its own way. Other resizes differ: see "from JPEG" in the card's table of exports.
 
 On a desktop: keras-vit predict model/{name} pictures/*
 """

@@ -7,6 +7,8 @@ import flatbuffers
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
+from keras_vit.export.rank import keep_batch_axis
+
 LABELS = "labels.txt"
 INPUT = "images"
 METADATA = b"TFLITE_METADATA"
@@ -28,6 +30,8 @@ DESCRIPTIONS = {
 def add_metadata(model, class_names, *, image_size, facts, takes, mean, std, outputs):
     """Returns a TFLite model with TFLite metadata and its labels inside, the outputs in the order given.
 
+    Tokens get their batch axis back as well, without which a GPU fails (see `keep_batch_axis`).
+
     Args:
         model: bytes of a TFLite file with one signature.
         class_names: in the order of the probabilities.
@@ -37,9 +41,10 @@ def add_metadata(model, class_names, *, image_size, facts, takes, mean, std, out
         mean, std: (3,) parts of 255; what a client of a "scaled" file subtracts and divides by.
         outputs: names of the signature's outputs.
 
-    Source: metadata_schema.fbs of TensorFlow's TFLite support library; arXiv has none.
+    Source: metadata_schema.fbs of TensorFlow's TFLite support library.
     """
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    keep_batch_axis(parsed)
     _name_tensors(parsed, outputs)
     metadata = _Metadata().write(image_size, facts, takes, mean, std, outputs)
     parsed.buffers.append(_buffer(np.frombuffer(metadata, np.uint8)))

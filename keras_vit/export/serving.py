@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_vit.analysis.attention import rollout_tensor
 from keras_vit.layers import TransformerBlock
-from keras_vit.preprocessing import Pixels, pixels_of, rescaling
+from keras_vit.preprocessing import OFFICIAL, Pixels, pixels_of, rescaling
 
 INPUTS = {
     "uint8": "RGB pixels, whole numbers from 0 to 255",
@@ -52,11 +52,16 @@ class Serving:
         """(rows, columns) of the pictures that the client gives, pixels."""
         return tuple(self.model.inputs[0].shape[1:3])
 
+    @property
+    def scaling(self):
+        """How the client of a "scaled" file scales."""
+        return scaling_of(self.pixels)
+
     def entries(self, pixels):
         """Returns uint8 pictures as the client gives them to the file."""
         if self.takes != "scaled":
             return pixels.astype(self.takes, copy=False)
-        mean, std = (255 * np.float32(values) for values in (self.pixels.mean, self.pixels.std))
+        mean, std = (255 * np.float32(values) for values in (self.scaling.mean, self.scaling.std))
         return (pixels - mean) / std
 
     def but(self, **changes):
@@ -112,7 +117,7 @@ def serving(
     if images.shape[1:3] != size:
         x = keras.ops.image.resize(keras.ops.cast(x, "float32"), size)
         x = x if takes == "scaled" else keras.ops.round(x)  # evaluation sees whole grey levels, too
-    x = x if takes == "scaled" else rescaling(pixels)(x)
+    x = _scaled(x, pixels, scaling_of(pixels)) if takes == "scaled" else rescaling(pixels)(x)
     tensors = dict(zip(outputs, keras.Model(model.inputs, [_tensor(model, name) for name in outputs])(x)))
     return Serving(
         model=keras.Model(images, tensors, name=model.name),
@@ -123,6 +128,23 @@ def serving(
         facts={**dict.fromkeys(FACTS, ""), "name": model.name, **dict(facts)},
         calibration=calibration,
     )
+
+
+def scaling_of(pixels):
+    """Returns how a client scales for `Pixels`: by one mean and std for all colours, for MediaPipe knows no others.
+
+    Where they differ, the official code's are taken, and the rest is done inside the file.
+    """
+    return pixels if len({*pixels.mean}) == len({*pixels.std}) == 1 else OFFICIAL
+
+
+def _scaled(x, pixels, scaling):
+    """Returns pictures that the client has scaled as `pixels` asks for."""
+    if scaling == pixels:
+        return x
+    factors = [theirs / ours for theirs, ours in zip(scaling.std, pixels.std)]
+    offsets = [(theirs - ours) / std for theirs, ours, std in zip(scaling.mean, pixels.mean, pixels.std)]
+    return keras.layers.Rescaling(factors, offsets, dtype="float32")(x)
 
 
 def has_blocks(model):

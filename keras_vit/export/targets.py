@@ -29,6 +29,10 @@ class Target(NamedTuple):
     otherwise: str | None = None
     serves: dict | None = None
 
+    def told(self, **settings):
+        """Returns the target with those of the settings changed that it has."""
+        return self._replace(settings={name: settings.get(name, value) for name, value in self.settings.items()})
+
     def writer(self):
         """Returns a function of a `Serving` and a path."""
         module, function = self.write.split(".")
@@ -68,8 +72,10 @@ TARGETS = {
     "tflite-int4": Target(
         "model_int4.tflite", "to_tflite.write_tflite", {"mode": "int4"}, ROUNDED, 0.05, "tflite-int8"
     ),
-    "web": Target("web", "to_web.write_site", {"mode": "int8"}, ROUNDED, 0.05, "web-float32", WEB),
-    "web-float32": Target("web_float32", "to_web.write_site", {"mode": "float32"}, EXACT, 1e-4, None, WEB),
+    "web": Target("web", "to_web.write_site", {"runtime": None}, ROUNDED, 0.05, "web-float32", WEB),
+    "web-float32": Target(
+        "web_float32", "to_web.write_site", {"mode": "float32", "runtime": None}, EXACT, 1e-4, None, WEB
+    ),
 }
 # Other names for them: the best file for a phone, and the ones that a run makes.
 ALIASES = {"tflite": "tflite-int8"}

@@ -48,7 +48,7 @@ def write_savedmodel(serving, path):
 
 def described(serving):
     """Returns what a file says of itself beside the labels: what it takes, mean and std (parts of 255), the facts."""
-    return {"takes": serving.takes, "mean": serving.pixels.mean, "std": serving.pixels.std, **serving.facts}
+    return {"takes": serving.takes, "mean": serving.scaling.mean, "std": serving.scaling.std, **serving.facts}
 
 
 def _asset(folder, name, text):
@@ -63,7 +63,7 @@ def _signatures(run, serving):
 
     def from_levels(images):
         if serving.takes == "scaled":
-            images = images * tf.constant(serving.pixels.scale) + tf.constant(serving.pixels.offset)
+            images = images * tf.constant(serving.scaling.scale) + tf.constant(serving.scaling.offset)
         return run(images)
 
     def from_pixels(images):

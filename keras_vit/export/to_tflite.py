@@ -73,8 +73,8 @@ def described(model, serving):
         image_size=serving.image_size,
         facts=serving.facts,
         takes=serving.takes,
-        mean=serving.pixels.mean,
-        std=serving.pixels.std,
+        mean=serving.scaling.mean,
+        std=serving.scaling.std,
         outputs=serving.outputs,
     )
 

@@ -1,154 +1,264 @@
+import dataclasses
+import io
+import json
+import math
+import pathlib
+
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-import keras_vit
-from keras_vit.export import proof
-from keras_vit.export.card import write_card
-from keras_vit.export.targets import TARGETS, Target, with_pixels
+from keras_vit.client.pictures import CORNER, MIDDLE, resized, upright
+from keras_vit.export.proof import (
+    LEVELS,
+    Agreement,
+    Witness,
+    check,
+    expected_pixels,
+    faults,
+    measured,
+    read_proof,
+    write_proof,
+)
+from keras_vit.export.to_tflite import converted
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (20, 4, 6, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def model():
-    keras.utils.set_random_seed(0)
-    tiny = keras_vit.Variant(patch_size=2, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12)
-    model = keras_vit.build(tiny, input_shape=(4, 6, 3), classes=5)
-    model.get_layer("head").kernel.assign(np.random.default_rng(1).normal(size=(8, 5)))
-    return model
-
-
-@pytest.fixture
-def target(monkeypatch, model):
-    """Puts an export into the table whose file answers as the test says."""
-
-    def put(answer, **bounds):
-        def write(serving, path):
-            path.write_text("weights")
-
-        def run(path, entries):
-            assert path.read_text() == "weights" and entries.dtype == np.uint8
-            return answer(model.predict(keras_vit.preprocess_input(entries), verbose=0))
-
-        monkeypatch.setitem(TARGETS, "file", Target("file.bin", write, run, bounds, tie=0.01))
-
-    return put
+CLASSES = ("ash", "elm", "fir")
+SIZE = (2, 5)
 
 
-EXACT = {"largest_difference": (0.0, 1e-3), "top1_or_tie": (0.99, 1.0)}
+class Model:
+    """Answers picture by picture out of a table: picture i is plain grey of level i."""
+
+    input_shape = (None, *SIZE, 3)
+
+    def __init__(self, *rows):
+        self.rows = np.float32(rows)
+
+    def predict_on_batch(self, scaled):
+        return self.rows[np.rint((scaled[:, 0, 0, 0] + 1) * 127.5).astype(int)]
 
 
-def test_a_file_that_answers_alike_gets_its_name_and_its_figures(tmp_path, model, target):
-    target(lambda expected: expected + np.float32(2e-4), **EXACT)
-    labels = np.arange(20) % 5
-    (agreement,) = proof.export(model, tmp_path, ["file"], PIXELS, labels=labels)
-    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
-    expected = model.predict(keras_vit.preprocess_input(PIXELS), verbose=0)
-    assert agreement.largest_difference == pytest.approx(2e-4, rel=1e-2)
-    assert agreement.accuracy == np.mean(expected.argmax(axis=1) == labels)
-    assert (agreement.top1_agreement, agreement.top1_or_tie, agreement.pictures) == (1.0, 1.0, 20)
-    assert agreement.bytes == len("weights")
+class File:
+    """Answers as a file would: out of a table of its own."""
+
+    path, class_names, image_size = pathlib.Path(__file__), CLASSES, SIZE
+
+    def __init__(self, *rows, **outputs):
+        self.rows, self.outputs = np.float32(rows), outputs
+
+    def predict(self, pixels):
+        levels = np.stack(list(pixels))[:, 0, 0, 0]
+        return {"probabilities": self.rows[levels], **{name: np.float32(rows) for name, rows in self.outputs.items()}}
+
+    def read(self, picture):
+        return np.asarray(Image.open(io.BytesIO(picture)).resize(SIZE[::-1]))
+
+    def predict_encoded(self, pictures):
+        return self.predict(map(self.read, pictures))
 
 
-def spoil(change):
-    def answer(expected):
-        expected = expected.copy()
-        change(expected)
-        return expected
+def pixels(number):
+    """Returns the first pictures, (number, rows, columns, 3)."""
+    return np.broadcast_to(np.arange(number, dtype=np.uint8)[:, None, None, None], (number, *SIZE, 3))
 
-    return answer
+
+def png(levels):
+    file = io.BytesIO()
+    Image.fromarray(np.uint8(levels)).save(file, "PNG")
+    return file.getvalue()
+
+
+def plain(level, size=(7, 11)):
+    return png(np.full((*size, 3), level))
+
+
+def agreement(given, expected, *, labels=None, pictures=None, references=None, **options):
+    witness = Witness(Model(*expected), CLASSES, pixels(len(expected)) if pictures is None else pictures, labels)
+    return check(given, witness, name="a.tflite", target="t", references=references, **options)
+
+
+EXPECTED = [(0.5, 0.25, 0.25), (0.2, 0.3, 0.5)]
+
+
+def test_the_figures_by_hand():
+    found = agreement(File((0.5, 0.25, 0.25), (0.3, 0.3, 0.4)), EXPECTED, labels=np.array([0, 1]))
+    assert (found.file, found.target, found.pictures) == ("a.tflite", "t", 2)
+    assert found.bytes == pathlib.Path(__file__).stat().st_size
+    assert found.probabilities == pytest.approx({"largest": 0.1, "mean": 0.2 / 6}, rel=1e-5)
+    # ln(3/2), 0 and ln(4/5) less their mean, 0.060774.
+    assert found.logits["largest"] == pytest.approx(0.344692, abs=1e-5)
+    assert found.logits["mean"] == pytest.approx((0.344692 + 0.060774 + 0.283918) / 6, abs=1e-5)
+    assert found.logits["cosine"] == pytest.approx((1 + 0.897243) / 2, abs=1e-5)
+    assert (found.top1_agreement, found.accuracy, found.keras_accuracy) == (1.0, 0.5, 0.5)
+    assert found.from_bytes == {} and found.outputs == {}
+
+
+def test_a_constant_in_all_logits_is_no_difference():
+    given = np.float32(EXPECTED) * 0.7  # not normalized: log-probabilities of another constant
+    assert agreement(File(*given), EXPECTED).logits["largest"] == pytest.approx(0, abs=1e-6)
+    assert agreement(File(*given), EXPECTED).probabilities["largest"] == pytest.approx(0.15, abs=1e-6)
+
+
+def test_nothing_is_said_of_accuracy_without_labels():
+    found = agreement(File(*EXPECTED), EXPECTED)
+    assert found.accuracy is None and found.keras_accuracy is None
+
+
+@pytest.mark.parametrize("tie, counts", [(0.0, 0.5), (0.01, 0.5), (0.03, 1.0)])
+def test_a_tie_is_one_only_up_to_what_the_model_gives(tie, counts):
+    """The model gives the file's first class 0.02 less than its own first."""
+    found = agreement(File((0.35, 0.45, 0.2), (0.1, 0.1, 0.8)), [(0.4, 0.38, 0.22), (0.1, 0.1, 0.8)], tie=tie)
+    assert (found.top1_agreement, found.top1_or_tie) == (0.5, counts)
+
+
+def test_a_nan_is_outside_of_every_bound():
+    found = agreement(File((0.5, 0.25, 0.25), (math.nan, 0.3, 0.4)), EXPECTED)
+    assert math.isnan(found.logits["largest"]) and math.isnan(found.probabilities["largest"])
+    assert faults(found, {"logits.largest": (0, math.inf)}) == ["logits.largest is nan, expected 0 to inf"]
+
+
+def test_a_probability_of_nothing_is_no_infinity():
+    found = agreement(File((1, 0, 0), (0.2, 0.3, 0.5)), [(1, 0, 0), (0.2, 0.3, 0.5)])
+    assert found.logits["largest"] == 0.0 and found.logits["cosine"] == pytest.approx(1)
+
+
+def test_other_outputs_in_parts_of_the_largest_number():
+    file = File(*EXPECTED, features=[(1.0, -4.0), (9.0, 9.0)])
+    found = agreement(file, EXPECTED, references={"features": np.float32([[1.2, -4.0]])})
+    assert found.outputs == pytest.approx({"features": 0.05}, rel=1e-5)
+    assert faults(found, {"outputs.features": (0, 1e-3)}) and not faults(found, {"outputs.rollout": (0, 1e-3)})
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    "names, words",
     [
-        (lambda y: y.__setitem__((7, 2), y[7, 2] + 1 / 64), "largest_difference is 0.0156"),
-        (lambda y: y.__setitem__((slice(None), 0), np.nan), "largest_difference is nan"),
-        (lambda y: y.__setitem__(slice(None), y[:, ::-1].copy()), "top1_or_tie is"),
+        (("ash", "fir", "elm"), "3 and 3; the first that differs: 'fir', expected 'elm'"),
+        (("ash", "elm"), "2 and 3"),
+        ((*CLASSES, "oak"), "4 and 3"),
+        (("Ash", "elm", "fir"), "'Ash', expected 'ash'"),
     ],
 )
-def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, model, target, change, words):
-    (tmp_path / "file.bin").write_text("older and good")
-    target(spoil(change), **EXACT)
-    with pytest.raises(ValueError, match=f"(?s)file.bin does not answer like the model on 20 pictures.*{words}"):
-        proof.export(model, tmp_path, ["file"], PIXELS)
-    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
-    assert (tmp_path / "file.bin").read_text() == "older and good"
+def test_other_classes_are_refused(names, words):
+    file = File(*EXPECTED)
+    file.class_names = names
+    with pytest.raises(ValueError, match=f"names other classes than the model, .*{words}"):
+        agreement(file, EXPECTED)
 
 
-def test_a_near_tie_counts_as_agreement_only_where_it_is_one(tmp_path, model, target):
-    def answer(swapped_by):
-        def swap(y):
-            order = np.argsort(-y[3])
-            y[3, order[1]] = y[3, order[0]] + 1e-6  # the second class comes first
-            y[3, order[0]] -= swapped_by
-
-        return spoil(swap)
-
-    expected = model.predict(keras_vit.preprocess_input(PIXELS), verbose=0)
-    first, second = np.sort(expected[3])[::-1][:2]
-    target(answer(0.0), top1_or_tie=(0.0, 1.0))
-    (agreement,) = proof.export(model, tmp_path, ["file"], PIXELS)
-    assert agreement.top1_agreement == pytest.approx(0.95)
-    assert agreement.top1_or_tie == pytest.approx(1.0 if first - second <= 0.01 else 0.95)
+def test_bounds_hold_at_their_ends_and_only_for_what_was_measured():
+    found = agreement(File(*EXPECTED), EXPECTED)
+    assert faults(found, {"top1_agreement": (1.0, 1.0), "from_bytes.largest": (0.0, 0.0)}) == []
+    assert faults(found, {"top1_agreement": (0.0, 0.99)}) == ["top1_agreement is 1, expected 0 to 0.99"]
 
 
-def test_a_failure_while_writing_leaves_nothing(tmp_path, model, monkeypatch):
-    def write(serving, path):
-        path.mkdir()
-        (path / "half").write_text("half")
-        raise OSError("disk full")
-
-    monkeypatch.setitem(TARGETS, "file", Target("folder", write, None, {}, 0.0))
-    with pytest.raises(OSError, match="disk full"):
-        proof.export(model, tmp_path, ["file"], PIXELS)
-    assert not list(tmp_path.iterdir())
+# From encoded pictures
 
 
-def test_unknown_names_are_refused_before_anything_is_written(tmp_path, model):
-    with pytest.raises(ValueError, match="savedmodel, tflite-float32, tflite-int8. Received: onnx"):
-        proof.export(model, tmp_path / "out", ["onnx"], PIXELS)
-    with pytest.raises(ValueError, match="uint8.*Received: 'bytes'"):
-        proof.export(model, tmp_path / "out", ["savedmodel"], PIXELS, takes="bytes")
-    assert not (tmp_path / "out").exists()
+def test_the_part_of_the_client_and_that_of_the_file():
+    """The client darkens the second of two pictures to the first, and the file gives the first 0.1 less."""
+
+    class Dark(File):
+        def read(self, picture):
+            return super().read(picture) * np.uint8(0)
+
+    file = Dark((0.4, 0.35, 0.25), (0.2, 0.3, 0.5))
+    found = agreement(file, EXPECTED, pictures=[plain(0), plain(1)]).from_bytes
+    assert found["pictures"] == 2
+    assert (found["top1_agreement"], found["resize_top1_agreement"], found["file_top1_or_tie"]) == (0.5, 0.5, 1.0)
+    assert found["resize_largest"] == pytest.approx(0.3)  # the model on the client's pixels: 0.5 for 0.2
+    assert found["file_largest"] == pytest.approx(0.1)
+    assert found["largest"] == pytest.approx(0.25)  # the file's 0.25 of the third class, for 0.5
+    assert found["read_alike"] == 0.5  # a grey level all over the picture is more than two decoders differ by
 
 
-@pytest.mark.parametrize("takes, scale", [("uint8", 1), ("float32", 1), ("scaled", None)])
-def test_the_scaling_is_inside_but_for_scaled(model, takes, scale):
-    entries = PIXELS.astype("uint8" if takes == "uint8" else "float32")
-    entries = entries if scale else keras_vit.preprocess_input(PIXELS)
-    serving = with_pixels(model, takes)
-    assert serving.inputs[0].dtype == entries.dtype
-    expected = model.predict(keras_vit.preprocess_input(PIXELS), verbose=0)
-    np.testing.assert_allclose(serving.predict(entries, verbose=0), expected, atol=1e-6)
+@pytest.mark.parametrize("off, alike", [(0, 1.0), (LEVELS, 1.0), (LEVELS + 1, 0.5)])
+def test_a_client_that_reads_otherwise_is_refused_whatever_the_target(off, alike):
+    class Off(File):
+        def read(self, picture):
+            pixels = np.array(super().read(picture))
+            pixels[1, 3, 2] += off * (pixels[1, 3, 2] == 1)  # one number of one picture
+            return pixels
+
+    found = agreement(Off(*EXPECTED * 3), EXPECTED * 3, pictures=[plain(0), plain(1)])
+    assert found.from_bytes["read_alike"] == alike
+    refused = faults(found, {})
+    assert refused == ([] if alike == 1 else ["from_bytes.read_alike is 0.5, expected 0.99 to 1"])
+    assert faults(found, {"from_bytes.read_alike": (0.0, 1.0)}) == []
 
 
-def test_the_tflite_graph_fits_a_phone(tmp_path, model):
-    """Fixed batch, builtin operators alone, and no tensor above 4-D: what delegates ask for."""
-    import tensorflow as tf
+@pytest.mark.parametrize("name, origin", [("a.tflite", CORNER), ("a.onnx", MIDDLE), ("page", MIDDLE)])
+def test_each_kind_of_file_has_a_resize_of_its_own(tmp_path, name, origin):
+    class Resized(File):
+        path = tmp_path / name
 
-    with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
-        proof.export(model, tmp_path, ["tflite-float32", "tflite-int8"], PIXELS)
-        for name in ("model_float32.tflite", "model_int8.tflite"):
-            interpreter = tf.lite.Interpreter(str(tmp_path / name))
-            details = interpreter.get_tensor_details()
-            assert interpreter.get_input_details()[0]["shape"].tolist() == [1, 4, 6, 3]
-            assert max(len(tensor["shape"]) for tensor in details) <= 4
-            assert not any((tensor["shape_signature"] == -1).any() for tensor in details)
-            operators = {operator["op_name"] for operator in interpreter._get_ops_details()}
-            assert not any(name.startswith(("Flex", "CUSTOM")) for name in operators)
-            assert not operators & {"SHAPE", "PACK", "GATHER", "BROADCAST_TO", "VAR_HANDLE"}
+        def read(self, picture):
+            return resized(upright(picture), SIZE, self.origin)
+
+    slope = png(np.broadcast_to(np.arange(0, 220, 20)[None, :, None], (7, 11, 3)))
+    alike = {}
+    for Resized.origin in (CORNER, MIDDLE):
+        found = agreement(Resized(*EXPECTED * 128), EXPECTED * 128, pictures=[slope])
+        alike[Resized.origin] = found.from_bytes["read_alike"]
+    assert alike == {CORNER: float(origin == CORNER), MIDDLE: float(origin == MIDDLE)}
 
 
-def test_the_card_says_what_the_file_takes_and_how_well(tmp_path):
-    facts = dict.fromkeys(
-        ("title", "variant", "parameters", "num_classes", "class_names", "data", "version", "rows", "columns"), "x"
-    )
-    facts |= dict.fromkeys(("accuracy", "seed", "machine", "scaled", "train", "validation", "test"), "y")
-    row = proof.Agreement("m.tflite", 1_500_000, 360, 0.0123, 0.995, 1.0, 0.98, 1.5)
-    write_card(tmp_path / "card.md", exports=[row], takes="uint8", bad=3, **facts)
-    text = (tmp_path / "card.md").read_text()
-    assert "| m.tflite | 1.50 MB | 1.2e-02 | 99.50% of 360 | 98.00% | 1.50 ms |" in text
-    assert "whole numbers from 0 to 255, uint8" in text and "3 pictures could not be read" in text
-    assert "$" not in text
+@pytest.mark.parametrize("from_middle, levels", [(False, [0, 50, 100, 100]), (True, [0, 25, 75, 100])])
+def test_expected_pixels_by_hand(from_middle, levels):
+    picture = png(np.broadcast_to(np.uint8([0, 100])[None, :, None], (1, 2, 3)))
+    found = expected_pixels(picture, (1, 4), from_middle)
+    np.testing.assert_allclose(found, np.broadcast_to(np.float32(levels)[None, :, None], (1, 4, 3)))
+
+
+# proof.json
+
+
+def figures(name):
+    return Agreement(name, "t", 10, 2, {"largest": 0.5}, {}, {}, 1.0, 1.0, None, None)
+
+
+def test_the_proof_of_files_that_are_there_stays(tmp_path):
+    for name in ("a", "b", "gone"):
+        (tmp_path / name).write_text("weights")
+    write_proof(tmp_path, [figures("a"), figures("b"), figures("gone")])
+    (tmp_path / "gone").unlink()
+    newer = dataclasses.replace(figures("b"), bytes=20)
+    write_proof(tmp_path, [newer])
+    found = {item["file"]: item for item in read_proof(tmp_path)}
+    assert set(found) == {"a", "b"}
+    assert (found["a"]["bytes"], found["b"]["bytes"]) == (10, 20)
+    assert found["b"] == json.loads(json.dumps(dataclasses.asdict(newer)))
+    assert set(json.loads((tmp_path / "proof.json").read_text("utf-8"))) == {"files"}
+
+
+def test_there_need_be_no_proof(tmp_path):
+    assert read_proof(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": 3}', '{"files": {"a": 3}}'])
+def test_a_broken_proof_is_named_and_stays_as_it_was(tmp_path, text):
+    (tmp_path / "proof.json").write_text(text)
+    with pytest.raises(ValueError, match="proof.json cannot be read.*Remove it to export anew"):
+        write_proof(tmp_path, [figures("a")])
+    assert (tmp_path / "proof.json").read_text() == text
+
+
+# Latency and memory
+
+
+def test_what_is_measured_of_a_file(tmp_path):
+    images = keras.Input((2, 3, 3), name="images")
+    model = keras.Model(images, {"probabilities": keras.layers.Softmax()(keras.layers.Flatten()(images))})
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converted(model))
+    found = measured(path)
+    assert set(found) == {"milliseconds", "peak_memory"} and set(found["milliseconds"]) == {"1", "2"}
+    assert all(0 < value < 1000 for value in found["milliseconds"].values())
+    assert found["peak_memory"] is None or found["peak_memory"] > 1e6  # a Python and LiteRT, in bytes
+
+
+def test_what_cannot_be_run_is_named(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"no model")
+    with pytest.raises(ValueError, match="model.tflite could not be run alone: .+"):
+        measured(path)

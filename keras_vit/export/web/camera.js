@@ -1,0 +1,57 @@
+/* The camera, from the press of a button to its light going out. */
+
+const REASONS = {
+  NotAllowedError: "The camera was not allowed. Allow it for this page in the browser's settings.",
+  NotFoundError: "No camera was found.",
+  NotReadableError: "The camera is in use by another program.",
+};
+
+export class Camera {
+  stream = null;
+  #facing = "environment";
+
+  constructor(video) {
+    this.video = video;
+  }
+
+  get running() {
+    return this.stream !== null;
+  }
+
+  /** Starts and resolves when there are frames; throws an Error whose message can be shown. */
+  async start() {
+    if (!navigator.mediaDevices) {
+      throw new Error("The browser gives the camera only to pages from https:// or from this machine (localhost).");
+    }
+    try {
+      this.stream = await navigator.mediaDevices.getUserMedia({
+        video: { facingMode: this.#facing, width: { ideal: 1280 } },
+      });
+    } catch (error) {
+      throw new Error(REASONS[error.name] ?? `The camera does not start (${error.message}).`);
+    }
+    this.video.srcObject = this.stream;
+    await this.video.play();
+  }
+
+  /** Stops; the next start is of the camera that looks the other way. */
+  turn() {
+    this.#facing = this.#facing === "environment" ? "user" : "environment";
+    this.stop();
+  }
+
+  async several() {
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    return devices.filter(({ kind }) => kind === "videoinput").length > 1;
+  }
+
+  frame() {
+    return createImageBitmap(this.video);
+  }
+
+  stop() {
+    this.stream?.getTracks().forEach((track) => track.stop());
+    this.stream = null;
+    this.video.srcObject = null;
+  }
+}

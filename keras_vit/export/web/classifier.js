@@ -1,0 +1,56 @@
+/* Runs the exported file. */
+
+import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
+
+let runtime = null;
+
+/** Returns a compiled `Classifier`; `accelerator` is "wasm" (the CPU) or "webgpu". */
+export async function load({ image_size, classes }, accelerator) {
+  runtime ??= loadLiteRt(new URL("runtime/core/wasm/", document.baseURI).href);
+  await runtime;
+  const model = await loadAndCompile(new URL("model.tflite", document.baseURI).href, { accelerator });
+  const classifier = new Classifier(model, image_size);
+  try {
+    if (accelerator === "webgpu" && !model.isFullyAccelerated) {
+      throw new Error("The GPU does not run every part of it.");
+    }
+    // The first run is slower than any other: it makes room, and on a GPU it makes the programs.
+    const { probabilities } = await classifier.run(new Float32Array(image_size[0] * image_size[1] * 3));
+    if (probabilities.length !== classes.length) {
+      throw new Error(`The file tells ${probabilities.length} classes apart, model.json names ${classes.length}.`);
+    }
+  } catch (error) {
+    classifier.delete();
+    throw error;
+  }
+  return classifier;
+}
+
+class Classifier {
+  constructor(model, imageSize) {
+    this.model = model;
+    this.imageSize = imageSize;
+    this.outputs = model.getOutputDetails();
+  }
+
+  /**
+   * Returns {probabilities, rollout, grid, milliseconds}; rollout and grid, [rows, columns], only where the file has it.
+   *
+   * `pixels` is a Float32Array (rows * columns * 3), from 0 to 255. The time is the model's alone.
+   */
+  async run(pixels) {
+    const started = performance.now();
+    const images = new Tensor(pixels, [1, ...this.imageSize, 3]);
+    const tensors = await this.model.run([images]);
+    const values = await Promise.all(tensors.map((tensor) => tensor.data()));
+    const milliseconds = performance.now() - started;
+    [images, ...tensors].forEach((tensor) => tensor.deleted || tensor.delete());
+    const named = Object.fromEntries(this.outputs.map(({ name }, index) => [name, values[index]]));
+    const map = this.outputs.find(({ name }) => name === "rollout");
+    return { ...named, grid: map && Array.from(map.shape).slice(-2), milliseconds };
+  }
+
+  delete() {
+    this.model.delete();
+  }
+}

@@ -1,0 +1,43 @@
+/* Drops pictures into the exported page; returns what the page found of each. */
+
+import { run } from "./browser.mjs";
+
+/** Drops a file as a person does, and waits for the answer. */
+function dropped(page, base64, imageSize) {
+  return page.evaluate(async ([base64, imageSize]) => {
+    const file = new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], "picture");
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(file);
+    const answered = new Promise((resolve) => document.addEventListener("answer", resolve, { once: true }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    const { probabilities, rollout, grid } = (await answered).detail;
+    const { decode, resized } = await import(new URL("picture.js", document.baseURI).href);
+    const heat = document.querySelector("#heat");
+    const colours = heat.getContext("2d");
+    const middle = (cell, cells, side) => Math.floor(((cell + 0.5) * side) / cells);
+    const [rows, columns] = grid;
+    const cells = Array.from({ length: rows * columns }, (_, cell) => {
+      const x = middle(cell % columns, columns, heat.width);
+      const y = middle(Math.floor(cell / columns), rows, heat.height);
+      return Array.from(colours.getImageData(x, y, 1, 1).data);
+    });
+    return {
+      pixels: Array.from(resized(await decode(file), imageSize)),
+      probabilities: Array.from(probabilities),
+      rollout: Array.from(rollout),
+      grid,
+      status: document.querySelector("#status").innerText,
+      answers: Array.from(document.querySelectorAll("#answers li"), (item) => item.innerText.split(/\n+/)),
+      picture: [document.querySelector("#picture").height, document.querySelector("#picture").width],
+      heat: cells,
+    };
+  }, [base64, imageSize]);
+}
+
+run(async ({ page, job }) => {
+  await page.goto(job.url);
+  await page.waitForSelector("#choose:enabled");
+  const answers = [];
+  for (const picture of job.pictures) answers.push(await dropped(page, picture, job.image_size));
+  return { answers };
+});

@@ -1,0 +1,602 @@
+"""The checker itself is proven: each of these faults in a file, its metadata or its client is caught, its twin passes.
+
+A twin goes the same way through the same code, without the fault: the row `NONE` of each table.
+"""
+
+import ast
+import dataclasses
+import functools
+import io
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from PIL import Image, ImageOps
+
+import keras_vit
+from keras_vit.client import pictures as client_pictures
+from keras_vit.client.pictures import CORNER, MIDDLE
+from keras_vit.client.tflite import TFLiteFile
+from keras_vit.data.pipeline import read_all
+from keras_vit.export import metadata, proof, to_tflite
+from keras_vit.export.proof import Witness, check, faults
+from keras_vit.export.serving import serving
+from keras_vit.export.targets import TARGETS
+
+SIZE, GRID, TRAINED_GRID, WIDTH, HEADS = (12, 20), (3, 5), (4, 7), 16, 4
+CLASSES = ("zebra", "apple", "Möwe", "yak", "fox, red", "bee", "cat")
+PIXELS = keras_vit.preprocessing.Pixels(mean=(0.485, 0.456, 0.306), std=(0.229, 0.324, 0.275))
+TARGET = TARGETS["tflite-float32"]
+NONE = "no fault"
+
+
+# The pictures: every kind that a fault could spare the others of.
+
+
+def picture(number):
+    """Returns an encoded picture: smooth colours of its own, stored in one of eight orientations."""
+    random = np.random.default_rng(number)
+    rows, columns = [(31, 83), (67, 67), (97, 41), (12, 20), (7, 11), (53, 89), (20, 12), (61, 101)][number % 8]
+    waves = random.normal(size=(4, 6, 6)) / (1 + np.add.outer(np.arange(6), np.arange(6)) / 2)
+    down, across = (np.cos(np.pi * np.outer(np.arange(6), np.arange(side) + 0.5) / side) for side in (rows, columns))
+    smooth = np.einsum("ckl,kr,lq->rqc", waves, down, across)
+    levels = np.clip(127.5 + 60 * smooth, 0, 255).astype(np.uint8)  # (rows, columns, red green blue and alpha)
+    kind = ["RGB", "RGBA", "RGB", "RGB", "L"][number % 5]
+    image = Image.fromarray(levels[..., 3] if kind == "L" else levels[..., : len(kind)])
+    exif = image.getexif()
+    exif[0x0112] = 1 + number // 3 % 8
+    file = io.BytesIO()
+    if kind == "RGBA" or number % 3 == 0:
+        image.save(file, "PNG", exif=exif)
+    else:
+        image.save(file, "JPEG", quality=95, exif=exif)
+    return file.getvalue()
+
+
+PICTURES = [picture(number) for number in range(40)]
+
+
+# The model: small, with weights large enough that its answers differ from picture to picture.
+
+
+def laid_out(table, method="bilinear"):
+    """Returns the positions of a trained grid at the model's, (patches, width)."""
+    return np.asarray(ops.image.resize(table, GRID, method)).reshape(-1, WIDTH)
+
+
+TRAINED = np.random.default_rng(7).normal(size=(*TRAINED_GRID, WIDTH)).astype(np.float32) / 2
+
+
+def built(weights=None, gelu="erf", norm_epsilon=1e-6):
+    """Returns the model with weights, or without."""
+    variant = keras_vit.Variant(patch_size=4, hidden_size=WIDTH, num_layers=2, num_heads=HEADS, mlp_dim=23)
+    model = keras_vit.build(variant, input_shape=(*SIZE, 3), classes=len(CLASSES), gelu=gelu, norm_epsilon=norm_epsilon)
+    if weights is not None:
+        model.set_weights(weights)
+    model.pixels = PIXELS
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = built()
+    random = np.random.default_rng(1)
+    scales = {"encoder/projection/kernel": 3, "head/kernel": 6, "kernel": 1.5}
+    for weight in model.weights:
+        kind = weight.path.split("/")[-1]
+        scale = scales.get(weight.path, scales.get(kind, 0)) * weight.shape[0] ** -0.5 or 0.3
+        weight.assign((kind == "gamma") + scale * random.normal(size=weight.shape))
+    encoder, head = model.get_layer("encoder"), model.get_layer("head")
+    token = np.asarray(encoder.position_embedding)[0, :1]
+    encoder.position_embedding.assign(np.concatenate([token, laid_out(TRAINED)])[None])
+    features = keras.Model(model.inputs, head.input).predict_on_batch(
+        keras_vit.preprocess_input(read_all(PICTURES, SIZE), PIXELS)
+    )
+    head.bias.assign(-np.mean(features, axis=0) @ np.asarray(head.kernel))  # no class comes first for every picture
+    return model
+
+
+@pytest.fixture(scope="module")
+def witness(model):
+    witness = Witness(model, CLASSES, PICTURES)
+    assert len(set(witness.expected.argmax(axis=1))) >= 5
+    return witness
+
+
+@pytest.fixture(scope="module")
+def served(model):
+    return serving(model, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def scaled(model):
+    """What leaves the scaling to the client, and has a second output."""
+    return serving(model, CLASSES, takes="scaled", outputs=("probabilities", "features"))
+
+
+@pytest.fixture(scope="module")
+def converted_with(served):
+    """Returns the bytes of a file that takes pixels, without metadata, with a fault of `CONVERTED`; each made once."""
+    return functools.cache(lambda name: to_tflite.converted(CONVERTED[name][0](served).model))
+
+
+@pytest.fixture(scope="module")
+def scaled_file(scaled):
+    return to_tflite.converted(scaled.model)
+
+
+@pytest.fixture(scope="module")
+def scaled_path(scaled, scaled_file, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scaled") / "model.tflite"
+    path.write_bytes(to_tflite.described(scaled_file, scaled))
+    return path
+
+
+@pytest.fixture
+def words_of(witness, tmp_path):
+    """Returns what the checker has against a file, in words: bytes, or a client that opens it; "" if nothing."""
+
+    def judge(file, client=TFLiteFile):
+        if isinstance(file, bytes):
+            path = tmp_path / "model.tflite"
+            path.write_bytes(file)
+            file = path
+        try:
+            agreement = check(client(file), witness, name=file.name, target="tflite-float32", tie=TARGET.tie)
+        except ValueError as error:
+            return str(error)
+        return "; ".join(faults(agreement, TARGET.bounds))
+
+    return judge
+
+
+def rows(table):
+    """Parametrizes a test with a table's names and faults; what is expected of the words goes with each."""
+    return pytest.mark.parametrize("fault, words", table.values(), ids=table)
+
+
+def judged(found, words):
+    """Says whether the checker has found what it should, and nothing where there is nothing."""
+    return (words in found) if words else not found
+
+
+LOGITS = "logits.largest is"
+
+
+# Faults in the computation, converted anew.
+
+
+def around(before=lambda x: x, after=lambda x: x):
+    def change(served):
+        images = keras.Input(served.model.inputs[0].shape[1:], dtype="uint8", name="images")
+        answers = after(served.model(before(images))["probabilities"])
+        return dataclasses.replace(served, model=keras.Model(images, {"probabilities": answers}))
+
+    return change
+
+
+def built_with(**numerics):
+    return lambda served: served.but(model=built(served.inner.get_weights(), **numerics))
+
+
+def mean_pooled(served):
+    inner = served.inner
+    tokens = inner.get_layer("norm").output
+    answers = inner.get_layer("predictions")(inner.get_layer("head")(ops.mean(tokens, axis=1)))
+    return served.but(model=keras.Model(inner.inputs, answers))
+
+
+def sides_swapped(images):
+    turned = ops.transpose(ops.cast(images, "float32"), (0, 2, 1, 3))
+    return ops.cast(ops.image.resize(turned, SIZE), "uint8")
+
+
+def unchanged(served):
+    return around()(built_with()(served))
+
+
+CONVERTED = {
+    NONE: (unchanged, ""),
+    "tanh for erf": (built_with(gelu="tanh"), LOGITS),
+    "wrong epsilon of the norms": (built_with(norm_epsilon=1e-3), LOGITS),
+    "softmax twice": (around(after=ops.softmax), LOGITS),
+    "softmax missing": (around(after=lambda x: ops.log(x) + 3), LOGITS),
+    "mean of the tokens for the class token": (mean_pooled, LOGITS),
+    "rows and columns of the picture swapped": (around(before=sides_swapped), LOGITS),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_fault_in_what_is_converted(served, converted_with, words_of, name):
+    assert judged(words_of(to_tflite.described(converted_with(name), served)), CONVERTED[name][1])
+
+
+# Faults in the numbers that a file holds, written over them.
+
+SCALE, OFFSET = (np.float32(values) for values in (PIXELS.scale, PIXELS.offset))
+HEAD_SCALE = (WIDTH // HEADS) ** -0.5
+
+
+def overwritten(file, weights, changes):
+    """Returns a file with other numbers in the place of weights."""
+    written = bytearray(file)
+    for path, values in changes.items():
+        (old, factor), *others = [
+            (old, factor)
+            for factor in (1, HEAD_SCALE)  # the converter multiplies the query's weights by the scale
+            if file.count(old := stored(weights[path] * factor)) == 1
+        ]
+        assert not others and values.shape == weights[path].shape
+        start = file.index(old)
+        written[start : start + len(old)] = stored(values * factor)
+    return bytes(written)
+
+
+def stored(values):
+    return np.ascontiguousarray(np.float32(values).T if values.ndim == 2 else np.float32(values)).tobytes()
+
+
+def only(path, change):
+    return lambda weights: {path: change(weights[path])}
+
+
+def of_all(ending, change):
+    return lambda weights: {path: change(values) for path, values in weights.items() if path.endswith(ending)}
+
+
+def without_block(number):
+    def change(weights):
+        names = [
+            f"block_{number:02d}/{part}/out/{kind}" for part in ("attention", "mlp") for kind in ("kernel", "bias")
+        ]
+        return {name: 0 * weights[name] for name in names}
+
+    return change
+
+
+def blocks_swapped(weights):
+    others = {"block_00": "block_01", "block_01": "block_00"}
+    return {
+        path: weights["/".join([others[path.split("/")[0]], *path.split("/")[1:]])]
+        for path in weights
+        if path.split("/")[0] in others
+    }
+
+
+def kernel_as(change):
+    """Changes the projection as (rows, columns, channels, width) of a patch."""
+    return only("encoder/projection/kernel", lambda kernel: change(kernel.reshape(4, 4, 3, WIDTH)).reshape(48, WIDTH))
+
+
+def positions_as(change):
+    """Changes the positions as the class token's and those of the patches, (tokens, width)."""
+    return only("encoder/position_embedding", lambda table: change(table[0])[None])
+
+
+def patches_at(patches):
+    return positions_as(lambda table: np.concatenate([table[:1], patches]))
+
+
+def rounded(values, bits=3):
+    step = np.abs(values).max(axis=0) / (2 ** (bits - 1) - 1)
+    return np.round(values / step) * step
+
+
+def with_nan(values):
+    values = values.copy()
+    values[5, 3] = np.nan
+    return values
+
+
+def scaled_by(mean, std, times=1):
+    scale, offset = 1 / (255 * np.array(std)), -np.array(mean) / std
+    for _ in range(times - 1):
+        offset, scale = offset * scale + offset, scale * scale
+    return lambda weights: {"scale": scale, "offset": offset}
+
+
+def another_seed(weights):
+    random = np.random.default_rng(12)
+    return {
+        path: random.permutation(values.ravel()).reshape(values.shape)
+        for path, values in weights.items()
+        if path not in ("scale", "offset")
+    }
+
+
+GRID_TABLE = laid_out(TRAINED).reshape(*GRID, WIDTH)
+OVERWRITTEN = {
+    NONE: (lambda weights: weights, ""),
+    "head read in the wrong order": (only("head/kernel", lambda kernel: kernel.reshape(kernel.shape[::-1]).T), LOGITS),
+    "two classes of the head swapped": (only("head/kernel", lambda kernel: kernel[:, [1, 0, *range(2, 7)]]), LOGITS),
+    "head's bias missing": (only("head/bias", np.zeros_like), LOGITS),
+    "temperature": (of_all(("head/kernel", "head/bias"), lambda values: values / 1.01), LOGITS),
+    "the first block skipped": (without_block(0), LOGITS),
+    "the last block skipped": (without_block(1), LOGITS),
+    "two blocks swapped": (blocks_swapped, LOGITS),
+    "a matrix of another block": (
+        lambda weights: {"block_00/mlp/hidden/kernel": weights["block_01/mlp/hidden/kernel"]},
+        LOGITS,
+    ),
+    "scale of the query missing": (of_all(("query/kernel", "query/bias"), lambda values: values / HEAD_SCALE), LOGITS),
+    "key and value swapped": (
+        lambda weights: {
+            f"block_01/attention/{one}/kernel": weights[f"block_01/attention/{other}/kernel"]
+            for one, other in (("key", "value"), ("value", "key"))
+        },
+        LOGITS,
+    ),
+    "norm's gamma missing": (only("norm/gamma", np.ones_like), LOGITS),
+    "positions by the nearest": (patches_at(laid_out(TRAINED, "nearest")), LOGITS),
+    "positions cut off, not resized": (patches_at(TRAINED.reshape(-1, WIDTH)[: GRID[0] * GRID[1]]), LOGITS),
+    "positions by columns": (patches_at(GRID_TABLE.swapaxes(0, 1).reshape(-1, WIDTH)), LOGITS),
+    "class token's position dropped": (positions_as(lambda table: np.concatenate([0 * table[:1], table[1:]])), LOGITS),
+    "positions shifted by one": (positions_as(lambda table: np.roll(table, 1, axis=0)), LOGITS),
+    "class token missing": (only("encoder/class_token", np.zeros_like), LOGITS),
+    "pixels of a patch by columns": (kernel_as(lambda kernel: kernel.swapaxes(0, 1)), LOGITS),
+    "BGR in the kernel": (kernel_as(lambda kernel: kernel[:, :, ::-1]), LOGITS),
+    "wrong mean": (scaled_by((0.5, 0.5, 0.5), PIXELS.std), LOGITS),
+    "mean of another colour": (scaled_by(PIXELS.mean[::-1], PIXELS.std), LOGITS),
+    "wrong std": (scaled_by(PIXELS.mean, (0.5, 0.5, 0.5)), LOGITS),
+    "scaling missing": (scaled_by((0, 0, 0), (1 / 255,) * 3), LOGITS),
+    "scaling twice": (scaled_by(PIXELS.mean, PIXELS.std, times=2), LOGITS),
+    "weights of 3 bits": (of_all("kernel", rounded), LOGITS),
+    "one matrix of 8 bits": (only("block_01/mlp/hidden/kernel", lambda kernel: rounded(kernel, 8)), LOGITS),
+    "a NaN": (only("block_01/mlp/out/kernel", with_nan), "logits.largest is nan"),
+    "another checkpoint": (another_seed, LOGITS),
+}
+
+
+@rows(OVERWRITTEN)
+def test_a_fault_in_the_numbers(model, served, converted_with, words_of, fault, words):
+    weights = {weight.path: np.asarray(weight) for weight in model.weights} | {"scale": SCALE, "offset": OFFSET}
+    file = overwritten(converted_with(NONE), weights, fault(weights))
+    assert judged(words_of(to_tflite.described(file, served)), words)
+
+
+# Faults in what a file says of itself; it takes pictures that the client scales.
+
+
+def told(**changes):
+    """Returns a file that says something else."""
+    return lambda file, scaled: to_tflite.described(file, dataclasses.replace(scaled, **changes))
+
+
+def contract(mean, std, takes="scaled"):
+    """Returns a file that tells a client to scale otherwise; the colours' own numbers are inside the file."""
+    return lambda file, scaled: metadata.add_metadata(
+        file, CLASSES, image_size=SIZE, facts=scaled.facts, takes=takes, mean=mean, std=std, outputs=scaled.outputs
+    )
+
+
+def without_labels_file(file, scaled):
+    whole = to_tflite.described(file, scaled)
+    with zipfile.ZipFile(io.BytesIO(whole)) as behind:
+        return whole[: behind.infolist()[0].header_offset]
+
+
+def outputs_swapped(file, scaled):
+    """Names the outputs the other way round, and leaves their order."""
+    swap = {b"probabilities": b"features", b"features": b"probabilities"}
+    model = metadata.schema.ModelT.InitFromPackedBuf(file, 0)
+    for item in model.signatureDefs[0].outputs:
+        item.name = swap[item.name]
+    builder = metadata.flatbuffers.Builder(len(file))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return to_tflite.described(bytes(builder.Output()), scaled)
+
+
+HALF = (0.5, 0.5, 0.5)
+OTHER = "names other classes than the model"
+DESCRIBED = {
+    NONE: (told(), ""),
+    "labels shifted by one": (told(class_names=(*CLASSES[1:], CLASSES[0])), OTHER),
+    "labels sorted": (told(class_names=tuple(sorted(CLASSES))), OTHER),
+    "two labels swapped": (told(class_names=(*CLASSES[:5], CLASSES[6], CLASSES[5])), OTHER),
+    "one label missing": (told(class_names=CLASSES[:-1]), "names 6 classes and gives 7"),
+    "a label too many": (told(class_names=("background", *CLASSES)), "names 8 classes and gives 7"),
+    "a label cut at its comma": (told(class_names=(*CLASSES[:4], "fox", *CLASSES[5:])), OTHER),
+    "wrong mean told": (contract((0.4, 0.4, 0.4), HALF), LOGITS),
+    "wrong std told": (contract(HALF, (0.4, 0.4, 0.4)), LOGITS),
+    "mean and std told that are inside": (contract(PIXELS.mean, PIXELS.std), LOGITS),
+    "mean and std in parts of 255": (contract(*[(0.5 / 255,) * 3] * 2), LOGITS),
+    "pixels said to be taken as they are": (told(takes="float32"), LOGITS),
+    "no normalization": (contract(None, None, takes="uint8"), "does not say how it is scaled"),
+    "labels file missing": (without_labels_file, "cannot be read"),
+    "metadata missing": (lambda file, scaled: file, "carries no TFLite metadata"),
+    "outputs named the other way round": (outputs_swapped, "names 7 classes and gives 16"),
+}
+
+
+@rows(DESCRIBED)
+def test_a_fault_in_the_metadata(scaled, scaled_file, words_of, fault, words):
+    assert judged(words_of(fault(scaled_file, scaled)), words)
+
+
+# Faults of a client, on a file without any. Each stage of the way from an encoded picture can be another.
+
+
+class Client(TFLiteFile):
+    """The client, with stages of it replaced."""
+
+    def __init__(self, path, decode, resize, read, scale):
+        super().__init__(path)
+        self.stages = decode, resize, read
+        self.scale = scale
+
+    def read(self, picture):
+        decode, resize, last = self.stages
+        return last(resize(decode(picture), self.image_size))
+
+    def _scaled(self, pixels):
+        return self.scale(super()._scaled, pixels)
+
+
+def client(
+    decode=client_pictures.upright,
+    resize=client_pictures.resized,
+    read=lambda pixels: pixels,
+    scale=lambda scaled, pixels: scaled(pixels),
+):
+    return lambda path: Client(path, decode, resize, read, scale)
+
+
+def opened(picture):
+    return Image.open(io.BytesIO(picture))
+
+
+def exif_ignored(picture):
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(opened(picture))).save(file, "PNG")  # its pixels and nothing else
+    return client_pictures.upright(file.getvalue())
+
+
+def exif_backwards(picture):
+    """Turns to the left what has to be turned to the right."""
+    image = opened(picture)
+    exif = image.getexif()
+    exif[0x0112] = {6: 8, 8: 6}.get(exif[0x0112], exif[0x0112])
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif)
+    return client_pictures.upright(file.getvalue())
+
+
+def on_black(picture):
+    image = ImageOps.exif_transpose(opened(picture)).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB"))
+
+
+def alpha_dropped(picture):
+    return np.asarray(ImageOps.exif_transpose(opened(picture)).convert("RGB"))
+
+
+def grey_in_red(picture):
+    pixels = client_pictures.upright(picture)
+    grey = opened(picture).mode == "L"
+    return pixels * np.uint8([1, 0, 0]) if grey else pixels
+
+
+def grey_in_one_channel(picture):
+    pixels = client_pictures.upright(picture)
+    return pixels[..., :1] if opened(picture).mode == "L" else pixels
+
+
+def half_decoded(picture):
+    """Lets the decoder of JPEG leave out every other pixel, as thumbnails are made."""
+    image = opened(picture)
+    image.draft("RGB", (image.width // 2, image.height // 2))
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def at_low_quality(picture):
+    file = io.BytesIO()
+    Image.fromarray(client_pictures.upright(picture)).save(file, "JPEG", quality=30)
+    return client_pictures.upright(file.getvalue())
+
+
+def by_pillow(kernel):
+    return lambda pixels, size: np.asarray(Image.fromarray(pixels).resize(size[::-1], kernel))
+
+
+def off_by_one(pixels, size):
+    return client_pictures.resized(pixels[1:, 1:], size)
+
+
+def middle_cut_out(pixels, size):
+    """Keeps the sides' proportion, and cuts off what is too much."""
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), size[::-1], Image.Resampling.BILINEAR))
+
+
+def with_borders(pixels, size):
+    return np.asarray(ImageOps.pad(Image.fromarray(pixels), size[::-1], Image.Resampling.BILINEAR))
+
+
+def sides_mistaken(pixels, size):
+    return client_pictures.resized(pixels, size[::-1]).reshape(*size, 3)
+
+
+READ = "from_bytes.read_alike is"
+CLIENTS = {
+    NONE: (client(), ""),
+    "EXIF ignored": (client(decode=exif_ignored), READ),
+    "EXIF turned the other way": (client(decode=exif_backwards), READ),
+    "alpha on black": (client(decode=on_black), READ),
+    "alpha dropped": (client(decode=alpha_dropped), READ),
+    "grey in red alone": (client(decode=grey_in_red), READ),
+    "grey as one channel": (client(decode=grey_in_one_channel), "shape"),
+    "JPEG decoded at half its size": (client(decode=half_decoded), READ),
+    "JPEG of low quality": (client(decode=at_low_quality), READ),
+    "resized by the nearest": (client(resize=by_pillow(Image.Resampling.NEAREST)), READ),
+    "resized by areas": (client(resize=by_pillow(Image.Resampling.BILINEAR)), READ),
+    "resized from the middle of a pixel": (
+        client(resize=lambda pixels, size: client_pictures.resized(pixels, size, MIDDLE)),
+        READ,
+    ),
+    "crop off by one": (client(resize=off_by_one), READ),
+    "middle cut out": (client(resize=middle_cut_out), READ),
+    "borders added": (client(resize=with_borders), READ),
+    "rows taken for columns": (client(resize=sides_mistaken), READ),
+    "BGR": (client(read=lambda pixels: pixels[..., ::-1]), READ),
+    "mirrored": (client(read=lambda pixels: pixels[:, ::-1]), READ),
+    "upside down": (client(read=lambda pixels: pixels[::-1]), READ),
+    "shifted by a pixel": (client(read=lambda pixels: np.roll(pixels, 1, axis=1)), READ),
+    "BGR after reading": (client(scale=lambda scaled, pixels: scaled(pixels[..., ::-1])), LOGITS),
+    "values of 0 to 1": (client(scale=lambda scaled, pixels: scaled(pixels / np.float32(255))), LOGITS),
+    "not scaled": (client(scale=lambda scaled, pixels: pixels.astype(np.float32)), LOGITS),
+    "scaled twice": (client(scale=lambda scaled, pixels: scaled(scaled(pixels))), LOGITS),
+    "scaled by each colour": (client(scale=lambda scaled, pixels: pixels * SCALE + OFFSET), LOGITS),
+}
+
+
+@rows(CLIENTS)
+def test_a_fault_in_the_client(scaled_path, words_of, fault, words):
+    assert judged(words_of(scaled_path, fault), words)
+
+
+def test_the_client_of_these_faults_is_the_client(scaled_path, witness):
+    real, ours = TFLiteFile(scaled_path), client()(scaled_path)
+    assert real.origin == CORNER
+    for encoded in witness.encoded:
+        np.testing.assert_array_equal(ours.read(encoded), real.read(encoded))
+
+
+def test_there_are_some_forty_faults():
+    tables = CONVERTED, OVERWRITTEN, DESCRIBED, CLIENTS
+    assert sum(bool(words) for table in tables for _, words in table.values()) >= 40
+
+
+# Independence: what a file is proven by has no line in common with what writes it.
+
+
+def imports(path):
+    """Returns the full names of what a module imports, wherever in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{name.name}" for name in node.names]
+    return names
+
+
+def ours(path):
+    return [name for name in imports(path) if name.startswith("keras_vit")]
+
+
+PACKAGE = pathlib.Path(keras_vit.__file__).parent
+
+
+def test_the_client_shares_no_code_with_the_rest():
+    allowed = ("keras_vit.client.", "keras_vit.quiet.", "keras_vit.atomic.")
+    for path in (PACKAGE / "client").rglob("*.py"):
+        assert [name for name in ours(path) if not name.startswith(allowed)] == [], path.name
+
+
+def test_the_proof_shares_no_code_with_what_writes():
+    assert [name for name in ours(pathlib.Path(proof.__file__)) if name.startswith("keras_vit.export")] == []
+    for module in (to_tflite, metadata, keras_vit.export.serving):
+        proving = ("keras_vit.client", "keras_vit.export.proof")
+        assert [name for name in ours(pathlib.Path(module.__file__)) if name.startswith(proving)] == []
