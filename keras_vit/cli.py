@@ -3,7 +3,6 @@
 Keras and its backend take seconds to import, so they are imported inside the commands, where they are used.
 """
 
-import importlib
 import logging
 import os
 import sys
@@ -11,22 +10,10 @@ import sys
 import click
 
 import keras_vit
-from keras_vit.quiet import quiet
+from keras_vit.cli_exports import agreement_words, bench, export
+from keras_vit.quiet import imported
 
-# Tables of the package, written out: to read them would import Keras. A test holds them together.
-TARGETS = ("tflite", "savedmodel", "onnx", "tflite-float32", "tflite-float16", "tflite-int8", "tflite-static-int8")
-TARGETS += ("tflite-int4", "web", "web-float32")
-INPUTS = ("uint8", "float32", "scaled")
-OUTPUTS = ("features", "rollout")
 LAYOUTS = ("npz", "bit", "hf", "timm")
-
-
-def _imported(name="workflow"):
-    """Imports what does the work; with Keras' backend, this takes seconds."""
-    # TensorFlow's notes on CPUs and missing GPUs, the ones at its import and the later ones.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet():
-        return importlib.import_module(f"keras_vit.{name}")
 
 
 class _Group(click.Group):
@@ -73,19 +60,8 @@ def check(folder):
     click.echo(check(folder).text())
 
 
-def _agreement(file, bytes, pictures, logits, top1_agreement, accuracy, milliseconds, **_):
-    correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    return (
-        f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}same class as Keras on {top1_agreement:.2%} of {pictures:,} "
-        f"pictures, logits differ by at most {logits['largest']:.1e}, {max(milliseconds.items())[1]:.1f} ms"
-    )
-
-
-def _facts(command):
-    """Adds an option a fact that stands inside the file."""
-    for name in ("license", "author", "version", "description", "name"):
-        command = click.option(f"--{name}", help=f"The {name} that the file tells of itself.")(command)
-    return command
+main.add_command(export)
+main.add_command(bench)
 
 
 def _recipe(target, settings, quick):
@@ -119,9 +95,9 @@ def fit(recipe_or_data, settings, output, quick, resume):
     """
     if bool(resume) == bool(recipe_or_data) or (resume and (output or quick)):
         raise click.UsageError("Expected a RECIPE or DATA, or --resume FOLDER alone.")
-    workflow = _imported()
+    workflow = imported()
     if resume:
-        recipe, output = _imported("run_folder").recipe_in(resume), resume
+        recipe, output = imported("run_folder").recipe_in(resume), resume
     else:
         recipe, name = _recipe(recipe_or_data, settings, quick)
         output = output or os.path.join("runs", name)
@@ -134,7 +110,7 @@ def fit(recipe_or_data, settings, output, quick, resume):
         f"\ntest accuracy {accuracy:.2%} on {pictures:,} pictures, {metrics['training_seconds']:.0f} s of training"
     )
     for item in metrics["exports"]:
-        click.echo(_agreement(**item))
+        click.echo(agreement_words(**item))
     click.echo(f"\nEverything lies in {output}: open report.html first.")
 
 
@@ -147,7 +123,7 @@ def preview(recipe_or_data, settings, output):
 
     Writes a page of augmented pictures with their labels, out of the very batches that fit would train on.
     """
-    workflow = _imported()
+    workflow = imported()
     recipe, name = _recipe(recipe_or_data, settings, quick=False)
     click.echo(f"wrote {workflow.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'))}")
 
@@ -161,7 +137,7 @@ def lr(recipe_or_data, settings, steps):
 
     Trains under a rate that grows from step to step, and shows the loss. Nothing of it is kept.
     """
-    workflow = _imported()
+    workflow = imported()
     recipe, _ = _recipe(recipe_or_data, settings, quick=False)
     click.echo(workflow.find_learning_rate(recipe, steps).text())
 
@@ -181,7 +157,7 @@ def predict(model, images, top):
     MODEL is a .keras file, the folder of a run, or an exported file: a .tflite is run as a phone does, with what is in
     it alone.
     """
-    workflow = _imported()
+    workflow = imported()
     for image, classes in zip(images, workflow.predict(model, images, top)):
         click.echo(f"{image}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes))
 
@@ -195,7 +171,7 @@ def evaluate(model, folder):
     MODEL is a .keras file, the folder of a run, or an exported file. FOLDER holds a folder of pictures a class; of one
     with test/ that part is used, else all of it. Without FOLDER, the test pictures of the run are.
     """
-    workflow = _imported()
+    workflow = imported()
     scores, names = workflow.evaluate(model, folder)
     confusion = scores.confusion
     width = max(map(len, names))
@@ -205,77 +181,6 @@ def evaluate(model, folder):
     click.echo(f"accuracy {scores.accuracy:.2%} on {len(scores.labels):,} pictures")
     if len(names) > 5:
         click.echo(f"the true class among the first 5: {scores.top(5):.2%}")
-
-
-@main.command()
-@click.argument("model")
-@click.option(
-    "--to",
-    "targets",
-    multiple=True,
-    type=click.Choice(TARGETS),
-    help="What to make, more than once too; tflite by default.",
-)
-@click.option("--output", metavar="DIR", help="Folder for the files; the model's own by default.")
-@click.option("--data", metavar="DATA", help="Pictures to compare on; those of the model's run by default.")
-@click.option(
-    "--input",
-    "takes",
-    default="uint8",
-    show_default=True,
-    type=click.Choice(INPUTS),
-    help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels that the client scales.",
-)
-@click.option(
-    "--picture-size",
-    type=click.IntRange(1),
-    nargs=2,
-    metavar="ROWS COLUMNS",
-    help="Pictures of this size, resized inside.",
-)
-@click.option("--also", multiple=True, type=click.Choice(OUTPUTS), help="Outputs beside the probabilities.")
-@click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
-@click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
-@_facts
-def export(model, targets, output, data, takes, picture_size, also, bundle, runtime, **facts):
-    """Exports a model to files that run elsewhere.
-
-    MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
-    file is run as a client does and compared with the model before it gets its name; what was found stands in
-    proof.json, report.html and card.md.
-    """
-    folder, agreements = _imported("run_exports").export(
-        model,
-        targets or TARGETS[:1],
-        output,
-        data,
-        takes=takes,
-        picture_size=picture_size or None,
-        outputs=("probabilities", *dict.fromkeys(also)),
-        bundle=bundle,
-        runtime=runtime,
-        facts=facts,
-    )
-    for item in agreements:
-        click.echo(_agreement(**vars(item)))
-        if note := item.note:
-            click.echo(f"    {note}")
-    click.echo(f"in {folder}")
-
-
-@main.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--data", metavar="DATA", help="Pictures for the accuracy; else what the proof beside a file says.")
-def bench(files, data):
-    """Compares exported files.
-
-    Latency (median of 30, one picture at a time), memory, size and accuracy of .tflite and .onnx files, SavedModels
-    and pages, side by side.
-    """
-    rows = list(_imported("run_exports").bench(files, data))
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    for row in (dict(zip(widths, widths)), *rows):
-        click.echo("  ".join(f"{row[name]:<{width}s}" for name, width in widths.items()).rstrip())
 
 
 @main.command()
@@ -292,7 +197,7 @@ def convert(source, target, layout, num_heads, image_size):
     FROM is what `weights=` takes: a file, an address or a published name. TO is a file: .npz (the official code's, or
     BiT's), .safetensors (with --to timm or --to hf), .keras, .weights.h5; or a folder, with --to timm or --to hf.
     """
-    _imported()
+    imported()
     import keras_vit
 
     arguments = {"num_heads": num_heads, "input_shape": (*image_size, 3) if image_size else None}

@@ -1,6 +1,7 @@
 """Keeps off the screen what C++ code writes there."""
 
 import contextlib
+import importlib
 import os
 import sys
 
@@ -20,3 +21,11 @@ def quiet():
     finally:
         os.dup2(screen, 2)
         os.close(screen)
+
+
+def imported(name="workflow"):
+    """Imports a part of the package that does the work of a command; with Keras' backend, this takes seconds."""
+    # TensorFlow's notes on CPUs and missing GPUs, the ones at its import and the later ones.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet():
+        return importlib.import_module(f"keras_vit.{name}")

@@ -24,7 +24,7 @@ logger = logging.getLogger("keras_vit")
 # What exported files take: the pixels as they are, the least that a client can get wrong.
 TAKES = "uint8"
 PROOF_PICTURES = 1000  # that a file is compared on, where the data has as many
-CALIBRATION_PICTURES = 128  # that static quantization sets its ranges by; none of them is compared on
+CALIBRATION_PICTURES = 64  # that static quantization sets its ranges by; none of them is compared on
 
 
 def export_run(folder, recipe, model, source):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import keras_vit
-from keras_vit import cli
+from keras_vit import cli, cli_exports
 from keras_vit.export.targets import ALIASES, INPUTS, OUTPUTS, TARGETS
 from keras_vit.variants import VARIANTS
 
@@ -53,9 +53,9 @@ def test_the_version_is_the_packages():
 
 def test_the_choices_are_those_of_the_tables():
     """The command line names them itself, so that --help does not wait for TensorFlow."""
-    assert (*ALIASES, *TARGETS) == cli.TARGETS
-    assert tuple(INPUTS) == cli.INPUTS
-    assert ("probabilities", *cli.OUTPUTS) == OUTPUTS
+    assert (*ALIASES, *TARGETS) == cli_exports.TARGETS
+    assert tuple(INPUTS) == cli_exports.INPUTS
+    assert ("probabilities", *cli_exports.OUTPUTS) == OUTPUTS
 
 
 def test_list_shows_every_variant_with_its_parameters_and_every_checkpoint():

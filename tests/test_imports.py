@@ -42,6 +42,7 @@ ALLOWED = {
     "run_recipe": ANYTHING,
     "workflow": ANYTHING,
     "cli": ANYTHING,
+    "cli_exports": ANYTHING,
 }
 MAY_IMPORT_TENSORFLOW = {"data", "training", "export", "report", "client"}
 

@@ -57,7 +57,7 @@ def test_an_export_says_what_was_measured(run):
     proof = json.loads((folder / "proof.json").read_text())["files"]
     assert set(proof) == {"model_int8.tflite", "model_float16.tflite", "saved_model"}
     for item in agreements:
-        assert item.pictures == 360 and item.from_bytes["pictures"] == 200
+        assert item.pictures == 360 and item.from_bytes["pictures"] == 360
         assert item.accuracy == pytest.approx(item.keras_accuracy, abs=0.02)
         assert item.milliseconds["2"] > 0 and 10 * 2**20 < item.peak_memory < 2 * 2**30
         assert proof[item.file] == json.loads(json.dumps(dataclasses.asdict(item)))

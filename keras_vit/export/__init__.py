@@ -77,8 +77,8 @@ def tflite(model, path, mode="int8", **options):
     Args:
         model: see `export_model`.
         path: the file.
-        mode: "float32", "float16", "int8" (8-bit weights; the fastest), "static-int8" or "int4" (both need
-            `calibration`, and the extra mobile).
+        mode: "float32", "float16", "int8" (8-bit weights; the fastest); "rounded-int8" (the same, rounded with regard
+            to what they multiply), "static-int8" or "int4", which need `calibration` and the extra mobile.
         options: of `export_model`.
 
     Returns:

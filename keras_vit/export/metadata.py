@@ -44,6 +44,9 @@ def add_metadata(model, class_names, *, image_size, facts, takes, mean, std, out
     Source: metadata_schema.fbs of TensorFlow's TFLite support library.
     """
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    for buffer in parsed.buffers:
+        if buffer.offset > 1:  # ai-edge-quantizer puts a large file's constants behind the flatbuffer
+            buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
     keep_batch_axis(parsed)
     _name_tensors(parsed, outputs)
     metadata = _Metadata().write(image_size, facts, takes, mean, std, outputs)

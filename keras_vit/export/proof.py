@@ -15,14 +15,12 @@ import tensorflow as tf
 
 from keras_vit.atomic import write_text
 from keras_vit.client import measure
-from keras_vit.data.crop import PROTOCOLS
 from keras_vit.data.decode import decode, read_file
 from keras_vit.data.pipeline import read_all
 from keras_vit.preprocessing import pixels_of, preprocess_input
 
-official = PROTOCOLS["official"]
 BATCH = 64  # pictures that the model answers at once
-ENCODED = 200  # of the pictures, those that go through a client's decoder and resize as well
+ENCODED = 1000  # of the pictures, those that go through a client's decoder and resize as well
 LEAST = 1e-30  # a probability; its logarithm stands for that of everything below
 # Grey levels that two ways to round and to blend may lie apart, at most and in the mean of a picture. MediaPipe knows
 # places between pixels to 1/32: where black meets white that is 4 levels an axis.
@@ -145,7 +143,7 @@ class Witness:
     def at_model_size(self, pixels):
         """Returns pictures of the file's size at the model's: where they differ, the file resizes inside."""
         size = self.model.input_shape[1:3]
-        return pixels if pixels.shape[1:3] == size else np.stack([official(picture, size) for picture in pixels])
+        return pixels if pixels.shape[1:3] == size else tf.image.resize(pixels, size).numpy()
 
 
 def check(file, witness, *, name, target, tie=0.0, references=None):

@@ -99,7 +99,7 @@ def serving(
         takes: what the files take, out of `INPUTS`; the scaling is inside except for "scaled".
         outputs: names out of `OUTPUTS`.
         picture_size: (rows, columns) of the pictures that the files take, pixels; the model's by default. Other ones
-            are resized inside, bilinear, as in evaluation.
+            are resized inside, bilinear, as in evaluation but that no level is rounded.
         pixels: the `Pixels`; the model's own by default.
         facts: {"name": ..., "description": ..., "version": ..., "author": ..., "license": ...}, any of them.
         calibration: (pictures, rows, columns, 3) uint8 for static quantization.
@@ -116,7 +116,6 @@ def serving(
     x = images
     if images.shape[1:3] != size:
         x = keras.ops.image.resize(keras.ops.cast(x, "float32"), size)
-        x = x if takes == "scaled" else keras.ops.round(x)  # evaluation sees whole grey levels, too
     x = _scaled(x, pixels, scaling_of(pixels)) if takes == "scaled" else rescaling(pixels)(x)
     tensors = dict(zip(outputs, keras.Model(model.inputs, [_tensor(model, name) for name in outputs])(x)))
     return Serving(

@@ -66,6 +66,9 @@ TARGETS = {
     "tflite-int8": Target(
         "model_int8.tflite", "to_tflite.write_tflite", {"mode": "int8"}, ROUNDED, 0.05, "tflite-float16"
     ),
+    "tflite-rounded-int8": Target(
+        "model_rounded_int8.tflite", "to_tflite.write_tflite", {"mode": "rounded-int8"}, ROUNDED, 0.05, "tflite-float16"
+    ),
     "tflite-static-int8": Target(
         "model_static_int8.tflite", "to_tflite.write_tflite", {"mode": "static-int8"}, ROUNDED, 0.05, "tflite-int8"
     ),

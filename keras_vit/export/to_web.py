@@ -12,7 +12,7 @@ from string import Template
 from tensorflow.lite.python import schema_py_generated as schema
 
 from keras_vit.atomic import written_aside
-from keras_vit.export.to_tflite import converted, described
+from keras_vit.export.to_tflite import exported
 
 VERSION = "2.5.3"
 INSTALL = f"npm install --save-exact @litertjs/core@{VERSION}"
@@ -156,7 +156,7 @@ def write_site(serving, path, mode="int8", runtime=None):
     """Writes a `Serving` of float32 pixels as a page; for the modes see `write_tflite`. Raises as `write_web`."""
     write_web(
         path,
-        described(converted(serving.model, mode), serving),
+        exported(serving, mode),
         serving.class_names,
         title=serving.facts["name"],
         image_size=serving.image_size,

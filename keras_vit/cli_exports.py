@@ -1,0 +1,98 @@
+"""The commands that make exported files and compare them; part of the command line, `keras_vit.cli`."""
+
+import click
+
+from keras_vit.quiet import imported
+
+# Tables of the package, written out: to read them would import Keras. A test holds them together.
+TARGETS = ("tflite", "savedmodel", "onnx", "tflite-float32", "tflite-float16", "tflite-int8", "tflite-rounded-int8")
+TARGETS += ("tflite-static-int8", "tflite-int4", "web", "web-float32")
+INPUTS = ("uint8", "float32", "scaled")
+OUTPUTS = ("features", "rollout")
+
+
+def agreement_words(file, bytes, pictures, logits, top1_agreement, accuracy, milliseconds, **_):
+    """Returns a line on an exported file, from the fields of its `Agreement`."""
+    correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
+    return (
+        f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}same class as Keras on {top1_agreement:.2%} of {pictures:,} "
+        f"pictures, logits differ by at most {logits['largest']:.1e}, {max(milliseconds.items())[1]:.1f} ms"
+    )
+
+
+def _facts(command):
+    """Adds an option a fact that stands inside the file."""
+    for name in ("license", "author", "version", "description", "name"):
+        command = click.option(f"--{name}", help=f"The {name} that the file tells of itself.")(command)
+    return command
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    type=click.Choice(TARGETS),
+    help="What to make, more than once too; tflite by default.",
+)
+@click.option("--output", metavar="DIR", help="Folder for the files; the model's own by default.")
+@click.option("--data", metavar="DATA", help="Pictures to compare on; those of the model's run by default.")
+@click.option(
+    "--input",
+    "takes",
+    default="uint8",
+    show_default=True,
+    type=click.Choice(INPUTS),
+    help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels that the client scales.",
+)
+@click.option(
+    "--picture-size",
+    type=click.IntRange(1),
+    nargs=2,
+    metavar="ROWS COLUMNS",
+    help="Pictures of this size, resized inside.",
+)
+@click.option("--also", multiple=True, type=click.Choice(OUTPUTS), help="Outputs beside the probabilities.")
+@click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
+@click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
+@_facts
+def export(model, targets, output, data, takes, picture_size, also, bundle, runtime, **facts):
+    """Exports a model to files that run elsewhere.
+
+    MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
+    file is run as a client does and compared with the model before it gets its name; what was found stands in
+    proof.json, report.html and card.md.
+    """
+    folder, agreements = imported("run_exports").export(
+        model,
+        targets or TARGETS[:1],
+        output,
+        data,
+        takes=takes,
+        picture_size=picture_size or None,
+        outputs=("probabilities", *dict.fromkeys(also)),
+        bundle=bundle,
+        runtime=runtime,
+        facts=facts,
+    )
+    for item in agreements:
+        click.echo(agreement_words(**vars(item)))
+        if note := item.note:
+            click.echo(f"    {note}")
+    click.echo(f"in {folder}")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--data", metavar="DATA", help="Pictures for the accuracy; else what the proof beside a file says.")
+def bench(files, data):
+    """Compares exported files.
+
+    Latency (median of 30, one picture at a time), memory, size and accuracy of .tflite and .onnx files, SavedModels
+    and pages, side by side.
+    """
+    rows = list(imported("run_exports").bench(files, data))
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in (dict(zip(widths, widths)), *rows):
+        click.echo("  ".join(f"{row[name]:<{width}s}" for name, width in widths.items()).rstrip())

@@ -1,0 +1,73 @@
+"""Rounds the weights of a matrix product to few bits so that the product, not each weight, stays close."""
+
+import numpy as np
+
+DAMPING = 0.01  # of the mean variance: what keeps inputs that hardly vary from giving huge corrections
+COLUMNS = 32  # corrected one by one before the rest of the matrix is corrected at once
+
+
+def rounded(kernel, covariance, bits, block=0):
+    """Returns the rounded weights in float32, and the scales, of which each weight is a whole multiple.
+
+    The columns are rounded from the most to the least varying input; what rounding one adds to the outputs is taken
+    off by the columns still to come, as far as their inputs vary with it.
+
+    Args:
+        kernel: (outputs, inputs) float32.
+        covariance: (inputs, inputs) of the inputs.
+        bits: of a weight; the range is symmetric, -7 to 7 for 4.
+        block: inputs that share a scale; 0 for one scale an output.
+
+    Returns:
+        (outputs, inputs) and (outputs, inputs / block or 1), both float32.
+
+    Source: GPTQ, arXiv:2210.17323, algorithm 1 with its order by activation; its damping.
+    """
+    outputs, inputs = kernel.shape
+    most = 2 ** (bits - 1) - 1
+    variances = np.maximum(np.diag(covariance), 0).astype("float64")
+    scales = find_scales(kernel, variances, bits, block)
+    order = np.argsort(-variances)
+    damped = covariance[np.ix_(order, order)].astype("float64")
+    damped[np.diag_indices(inputs)] += DAMPING * variances.mean() + 1e-12
+    # Row i holds how much each later column takes over of what column i loses, the earlier ones being settled.
+    shares = np.linalg.cholesky(np.linalg.inv(damped)).T.astype("float32")
+    steps = np.repeat(scales, inputs // scales.shape[1], axis=1)[:, order]
+    left, found = kernel[:, order].astype("float32"), np.empty((outputs, inputs), "float32")
+    for start in range(0, inputs, COLUMNS):
+        stop = min(start + COLUMNS, inputs)
+        losses = np.empty((outputs, stop - start), "float32")
+        for i in range(start, stop):
+            found[:, i] = np.clip(np.rint(left[:, i] / steps[:, i]), -most, most) * steps[:, i]
+            loss = losses[:, i - start] = (left[:, i] - found[:, i]) / shares[i, i]
+            left[:, i + 1 : stop] -= np.outer(loss, shares[i, i + 1 : stop])
+        left[:, stop:] -= losses @ shares[start:stop, stop:]
+    weights = np.empty_like(found)
+    weights[:, order] = found
+    return weights, scales
+
+
+def find_scales(kernel, variances, bits, block=0):
+    """Returns the scales that lose least on inputs of these variances, clipping the largest weights where that pays.
+
+    Those of blocks have 8 bits of precision: the file's float16 and XNNPACK's bfloat16 both hold them exactly.
+    """
+    most = 2 ** (bits - 1) - 1
+    outputs, inputs = kernel.shape
+    groups = kernel.reshape(outputs, -1, block or inputs)
+    weights = variances.reshape(-1, block or inputs) + 1e-12
+    largest = np.maximum(abs(groups).max(2), 1e-6)
+    best, scales = np.full(largest.shape, np.inf), largest
+    for share in np.linspace(1, 0.5, 16) if bits < 8 else (1, 0.9, 0.8):
+        scale = (share * largest / most).astype("float32")
+        if block:
+            scale = _eight_bits(scale)
+        steps = scale[..., None]
+        loss = (np.square(np.clip(np.rint(groups / steps), -most, most) * steps - groups) * weights).sum(2)
+        best, scales = np.minimum(best, loss), np.where(loss < best, scale, scales)
+    return scales.astype("float32")
+
+
+def _eight_bits(x):
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(mantissa * 256) / 256, exponent).astype("float32")

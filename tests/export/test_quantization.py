@@ -1,0 +1,224 @@
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+from keras_vit.export import quantization
+from keras_vit.export.quantization import Calibrated, answers, quantized, sensitivity
+from keras_vit.export.rounding import rounded
+from keras_vit.export.smoothing import smoothed
+from keras_vit.variants import ResNet
+
+pytest.importorskip("ai_edge_quantizer")
+interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+
+RANDOM = np.random.default_rng(0)
+SHAPE = (8, 12, 3)
+PLAIN = keras_vit.Variant(patch_size=4, hidden_size=64, num_layers=2, num_heads=2, mlp_dim=128)
+VARIANTS = {
+    "plain": (PLAIN, {"representation_size": 7}),
+    "gap": (PLAIN, {"pooling": "gap"}),
+    "map": (PLAIN, {"pooling": "map"}),
+    "hybrid": (keras_vit.Variant(1, 32, 2, 2, 48, stem=ResNet((1,), (128,), 32)), {}),
+    "bit": (ResNet((1,), (128,), 32), {}),
+}
+
+
+def pictures(number, seed=0):
+    """Pictures of a few waves: neighbours are alike, as in photographs."""
+    waves = np.random.default_rng(seed).normal(size=(number, 3, 3, 3))
+    y, x = (np.cos(np.pi * np.arange(3)[:, None] * (np.arange(side) + 0.5) / side) for side in SHAPE[:2])
+    return np.tanh(np.einsum("nckl,kr,lq->nrqc", waves, y, x)).astype("float32")
+
+
+def build(kind):
+    """A model whose weights all differ and whose norms give a few channels that dwarf the rest, as trained ones do."""
+    variant, arguments = VARIANTS[kind]
+    keras.utils.set_random_seed(0)
+    model = keras_vit.build(variant, input_shape=SHAPE, classes=5, classifier_activation=None, **arguments)
+    model.set_weights([value + RANDOM.normal(0, 0.05, value.shape) for value in model.get_weights()])
+    for block in (layer for layer in model.layers if isinstance(layer, keras_vit.layers.TransformerBlock)):
+        scale = np.ones(block.mlp_norm.gamma.shape[0])
+        scale[[3, 11]] = 60
+        for norm, readers in (
+            (block.attention_norm, (block.attention.query, block.attention.key, block.attention.value)),
+            (block.mlp_norm, (block.mlp.hidden,)),
+        ):
+            norm.gamma.assign(norm.gamma * scale)
+            norm.beta.assign(norm.beta * scale)
+            for reader in readers:
+                reader.kernel.assign(reader.kernel / scale[:, None])
+    return model
+
+
+def as_tflite(model, folder):
+    path = folder / "model.tflite"
+    signature = [keras.InputSpec(shape=(1, *model.input_shape[1:]), dtype=model.inputs[0].dtype)]
+    model.export(path, format="litert", input_signature=signature, verbose=False)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build("plain")
+
+
+@pytest.fixture(scope="module")
+def as_built(model, tmp_path_factory):
+    return as_tflite(model, tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="module")
+def smooth(model, tmp_path_factory):
+    return as_tflite(smoothed(model, pictures(16)), tmp_path_factory.mktemp("smooth"))
+
+
+def loss(tflite, model):
+    """Mean angle between the file's answers and the model's, in radians, on pictures that no calibration saw."""
+    unseen = pictures(12, seed=1)
+    given, expected = answers(tflite, unseen[:, None]), np.asarray(model.predict(unseen, verbose=0), "float64")
+    cosine = (given * expected).sum(1) / np.linalg.norm(given, axis=1) / np.linalg.norm(expected, axis=1)
+    return np.arccos(np.clip(cosine, -1, 1)).mean()
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_a_smoothed_model_computes_the_same(kind):
+    model, images = build(kind), pictures(9)
+    before, expected = model.get_weights(), model.predict(images, verbose=0)
+    copy = smoothed(model, images[:5])
+    np.testing.assert_allclose(copy.predict(images, verbose=0), expected, atol=2e-5 * abs(expected).max())
+    assert type(copy) is type(model) and copy.pixels == model.pixels
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights()))
+    changed = [not np.array_equal(old, new) for old, new in zip(before, copy.get_weights())]
+    assert any(changed) == (kind != "bit")
+
+
+def test_channels_of_a_smoothed_model_are_alike():
+    model, images = build("plain"), pictures(16)
+    copy = smoothed(model, images)
+
+    def spread(some):
+        block = some.get_layer("block_01")
+        values = np.asarray(block.attention_norm(keras.Model(some.input, block.input)(images))).reshape(-1, 64)
+        ranges = values.max(0) - values.min(0)
+        return ranges.max() / np.median(ranges)
+
+    assert spread(model) > 30 and spread(copy) < 10
+
+
+@pytest.mark.parametrize(("alpha", "number"), [(-0.1, 3), (1.1, 3), (0.5, 0)])
+def test_smoothing_refuses(model, alpha, number):
+    with pytest.raises(ValueError, match="alpha from 0 to 1 and at least one picture"):
+        smoothed(model, pictures(3)[:number], alpha)
+
+
+@pytest.mark.parametrize(("bits", "block"), [(8, 0), (4, 0), (4, 32)])
+def test_rounding_regards_what_the_weights_multiply(bits, block):
+    kernel = RANDOM.normal(size=(40, 96)).astype("float32")
+    inputs = RANDOM.normal(size=(500, 12)) @ RANDOM.normal(size=(12, 96)) + RANDOM.normal(0, 0.1, (500, 96))
+    weights, scales = rounded(kernel, np.cov(inputs.T), bits, block)
+    steps = np.repeat(scales, 96 // scales.shape[1], axis=1)
+    assert scales.shape == (40, 96 // block if block else 1)
+    np.testing.assert_array_equal(weights, np.rint(weights / steps) * steps)
+    assert abs(weights / steps).max() < 2 ** (bits - 1) - 0.5
+    nearest = np.rint(kernel / steps) * steps
+
+    def lost(some):
+        return np.square((kernel - some) @ inputs.T).mean()
+
+    assert lost(weights) < 0.3 * lost(nearest)
+
+
+def test_static_int8_holds_where_scale_was_moved(model, as_built, smooth):
+    kept = loss(quantized(smooth, "static-int8", pictures(16)), model)
+    assert kept < 0.04
+    assert kept < 0.1 * loss(quantized(as_built, "static-int8", pictures(16)), model)
+
+
+def test_int4_holds(model, smooth):
+    calibrated = Calibrated(smooth, pictures(16))
+    four, eight = calibrated.file("int4"), calibrated.file("int8")
+    assert loss(four, model) < 0.15 and loss(eight, model) < 0.02
+    finer = calibrated.file("int4", finer=["block_00/mlp/out", "block_01/attention/value"])
+    assert len(four) < len(finer) < len(eight)
+
+
+@pytest.mark.parametrize("mode", quantization.MODES)
+def test_only_products_with_weights_are_rounded(smooth, mode):
+    from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    file = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized(smooth, mode, pictures(16))))
+    (graph,) = file.subgraphs
+    kinds = [file.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
+    types = {kind: set() for kind in kinds}
+    for kind, operator in zip(kinds, graph.operators):
+        types[kind].add(graph.tensors[operator.inputs[0]].type)
+    assert BuiltinOperator.CUSTOM not in kinds and max(len(tensor.shape) for tensor in graph.tensors) <= 4
+    assert types[BuiltinOperator.BATCH_MATMUL] == types[BuiltinOperator.SOFTMAX] == {TensorType.FLOAT32}
+    assert (TensorType.INT8 in types[BuiltinOperator.FULLY_CONNECTED]) == (mode == "static-int8")
+    weights = {tensor.type for tensor in graph.tensors if tensor.type in (TensorType.INT4, TensorType.INT8)}
+    assert (TensorType.INT4 in weights) == (mode == "int4")
+
+
+def test_a_hybrid_of_pixels(tmp_path):
+    inner = smoothed(build("hybrid"), pictures(16))
+    images = keras.Input(SHAPE, dtype="uint8", name="images")
+    model = keras.Model(images, inner(keras.ops.cast(images, "float32") / 127.5 - 1))
+    pixels = np.clip(127.5 + 127.5 * pictures(16), 0, 255).astype("uint8")
+    tflite = as_tflite(model, tmp_path)
+    file = quantized(tflite, "static-int8", [{"images": one[None]} for one in pixels])
+    given, expected = answers(file, pixels[:, None]), answers(tflite, pixels[:, None])
+    assert len(file) < 0.6 * len(tflite)
+    assert np.linalg.norm(given - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def test_sensitivity_says_who_loses_what(smooth):
+    losses = sensitivity(smooth, "int4", pictures(16))
+    assert {layer for layer, _ in losses} == {
+        "encoder/projection",
+        "pre_logits",
+        "head",
+        *(f"block_{i:02d}/attention/{part}" for i in range(2) for part in ("query", "key", "value", "out")),
+        *(f"block_{i:02d}/mlp/{part}" for i in range(2) for part in ("hidden", "out")),
+    }
+    assert [value for _, value in losses] == sorted((value for _, value in losses), reverse=True)
+    worst = losses[0][0]
+    spared = quantized(smooth, "int4", pictures(16), in_float=[worst])
+    expected, whole = answers(smooth, pictures(16)[:, None]), quantized(smooth, "int4", pictures(16))
+
+    def lost(file):
+        return np.linalg.norm(answers(file, pictures(16)[:, None]) - expected)
+
+    assert lost(spared) < lost(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mode": "int5"}, "a mode out of int8, static-int8, int4. Received: 'int5'"),
+        ({"calibration": pictures(15)}, "at least 16 pictures to calibrate on. Received: 15"),
+        (
+            {"takes": "scaled", "calibration": 255 * pictures(16)},
+            "scaled pixels, about -3 to 3. Received: float32 from -",
+        ),
+        ({"takes": "float32"}, "pixels from 0 to 255. Received: float32 from -"),
+        ({"takes": "uint8", "calibration": abs(pictures(16))}, "uint8 pixels from 0 to 255. Received: float32 from 0"),
+        ({"takes": "uint8", "calibration": abs(pictures(16)).astype("uint8")}, "Received: uint8 from 0 to 0"),
+        ({"takes": "bytes"}, "takes to be one of uint8, float32, scaled. Received: takes='bytes'"),
+        ({"calibration": pictures(16)[:, :5]}, r"shape \(8, 12, 3\). Received: \(5, 12, 3\)"),
+        ({"in_float": ["neck"], "finer": ["tail"]}, "layers out of encoder/projection, .* Received: neck, tail"),
+    ],
+)
+def test_what_cannot_be_quantized_is_said(smooth, change, words):
+    arguments = {"mode": "int4", "calibration": pictures(16), **change}
+    with pytest.raises(ValueError, match=words):
+        quantized(smooth, **arguments)
+
+
+def test_the_extra_is_named(smooth, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
+    with pytest.raises(ImportError, match='the extra "mobile": pip install ai-edge-quantizer'):
+        quantized(smooth, "int4", pictures(16))
