@@ -55,9 +55,10 @@ def _facts(command):
 )
 @click.option("--also", multiple=True, type=click.Choice(OUTPUTS), help="Outputs beside the probabilities.")
 @click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
+@click.option("--in-float", multiple=True, metavar="LAYER", help="A layer that keeps its bits, as block_00/mlp/out.")
 @click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
 @_facts
-def export(model, targets, output, data, takes, picture_size, also, bundle, runtime, **facts):
+def export(model, targets, output, data, takes, picture_size, also, bundle, in_float, runtime, **facts):
     """Exports a model to files that run elsewhere.
 
     MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
@@ -73,6 +74,7 @@ def export(model, targets, output, data, takes, picture_size, also, bundle, runt
         picture_size=picture_size or None,
         outputs=("probabilities", *dict.fromkeys(also)),
         bundle=bundle,
+        in_float=in_float,
         runtime=runtime,
         facts=facts,
     )

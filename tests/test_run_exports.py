@@ -196,8 +196,8 @@ def test_a_file_may_take_pictures_of_another_size(run, tmp_path, pictures):
     _, (agreement,) = run_exports.export(run[0], ["tflite-float32"], tmp_path / "a", pictures, picture_size=(16, 16))
     file = open_file(tmp_path / "a" / "model_float32.tflite")
     assert file.image_size == (16, 16)
-    # The pictures have that size, so that the client's resize does nothing.
-    assert agreement.from_bytes["largest"] < 1e-5 and agreement.from_bytes["resize_largest"] < 1e-6
+    # The pictures have that size: a client does not resize them, and the file rounds no level where evaluation does.
+    assert agreement.from_bytes["file_largest"] < 1e-5 and agreement.from_bytes["largest"] < 0.02
 
 
 def test_a_model_that_gives_logits_gets_a_softmax(tmp_path):
@@ -301,3 +301,23 @@ def test_a_tflite_file_without_metadata_is_refused(model, tmp_path):
     (tmp_path / "bare.tflite").write_bytes(converted(serving(model, list("0123456789")).model))
     with pytest.raises(ValueError, match="bare.tflite.*carries no TFLite metadata"):
         workflow.predict(tmp_path / "bare.tflite", [])
+
+
+@pytest.mark.parametrize("mode", ["rounded-int8", "static-int8", "int4"])
+def test_fewer_bits_by_pictures_and_a_layer_that_keeps_its_own(run, tmp_path, mode):
+    pytest.importorskip("ai_edge_quantizer")
+    keras.utils.set_random_seed(0)
+    model = keras_vit.build(Variant(4, 64, 1, 4, 128), input_shape=(8, 8, 3), classes=5)
+    model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(64, 5)))
+    pixels = np.random.default_rng(1).integers(0, 256, (24, 8, 8, 3), np.uint8)
+    losses = keras_vit.export.sensitivity(model, mode, pixels)
+    assert {name for name, _ in losses} >= {"block_00/mlp/out", "encoder/projection", "head"}
+    assert all(loss < 0.1 for _, loss in losses) and losses == sorted(losses, key=lambda row: -row[1])
+    loose = {"top1_or_tie": (0.0, 1.0)}
+    rest = {"pictures": pixels[16:], "calibration": pixels[:16], "bounds": loose}
+    whole, less = (
+        keras_vit.export.tflite(model, tmp_path / f"{i}.tflite", mode, in_float=names, **rest)
+        for i, names in enumerate([(), [name for name, _ in losses]])
+    )
+    assert whole.bytes < less.bytes
+    assert 1e-3 < whole.logits["largest"] < 3 and less.logits["largest"] < 1e-3

@@ -26,6 +26,7 @@ def export_model(
     bounds=None,
     bundle=False,
     runtime=None,
+    in_float=(),
 ):
     """Exports a classifier to a folder, and proves each file before it gets its name.
 
@@ -42,6 +43,7 @@ def export_model(
         takes, outputs, picture_size, facts: see `keras_vit.export.serving.serving`.
         bounds: {figure of `Agreement`: (least, most)} in place of the targets' own, or to add to them.
         bundle: whether a .zip to test a device with is written beside each .tflite file.
+        in_float: layers that stay in float32 where pictures set the ranges, as `sensitivity` names them.
         runtime: for "web", the folder that npm has put LiteRT.js into; node_modules here by default.
 
     Returns:
@@ -58,7 +60,7 @@ def export_model(
     from keras_vit.export.targets import targets_named
 
     targets = targets if isinstance(targets, dict) else targets_named(targets)
-    targets = {name: target.told(runtime=runtime) for name, target in targets.items()}
+    targets = {name: target.told(runtime=runtime, in_float=in_float) for name, target in targets.items()}
     class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
     what = serving(model, class_names, takes=takes, outputs=outputs, picture_size=picture_size, facts=facts or {})
     size = what.image_size
@@ -100,6 +102,25 @@ def onnx(model, path, **options):
 def web(model, path, **options):
     """Exports a classifier to a folder that is a page which runs it in the browser; as `tflite` otherwise."""
     return _one(model, path, "web", options)
+
+
+def sensitivity(model, mode, calibration, *, takes="uint8"):
+    """Returns who loses what by fewer bits: [(layer, loss)], the worst first, where that layer alone has them.
+
+    The loss is 1 minus the cosine between the outputs with and without. What is worst may stay in float32: `in_float`.
+
+    Args:
+        model, takes: see `export_model`.
+        mode: "rounded-int8", "static-int8" or "int4".
+        calibration: (pictures, rows, columns, 3) uint8 pixels of the model's size, at least 16.
+    """
+    from keras_vit.export import quantization
+    from keras_vit.export.serving import serving
+    from keras_vit.export.to_tflite import QUANTIZED, calibrated
+
+    names = [f"class {i}" for i in range(model.output_shape[-1])]
+    file, pictures = calibrated(serving(model, names, takes=takes, calibration=calibration), mode)
+    return quantization.sensitivity(file, QUANTIZED[mode], pictures, takes=takes)
 
 
 def _one(model, path, name, options):

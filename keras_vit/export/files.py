@@ -109,8 +109,8 @@ def _references(serving, witness):
 def _advice(serving, target, witness, bounds):
     """Returns which other target would keep its bounds, by trying; "" where there is none to try."""
     while target.otherwise:
-        name, told = target.otherwise, {"runtime": target.settings.get("runtime")}
-        target = TARGETS[name].told(**told)
+        name, runtime = target.otherwise, target.settings.get("runtime")
+        target = TARGETS[name].told(runtime=runtime)
         with tempfile.TemporaryDirectory() as folder:
             _, _, wrong = _written(serving, name, target, pathlib.Path(folder) / target.file, witness, bounds)
         if not wrong:

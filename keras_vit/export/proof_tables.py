@@ -11,7 +11,8 @@ _SECTION = re.compile(f"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$", re.DOTALL | 
 
 # What the columns hold that do not speak for themselves.
 NOTES = {
-    "same first class": "Part of the pictures, at the same pixels, whose most probable class is the Keras model's.",
+    "same first class": "Part of the pictures, at the same pixels, whose most probable class is the Keras model's; but "
+    "for ties: or one that the model gives as much as that, to 0.05 with 8 and 4 bits, 0.01 with 16, 0.0001 with 32.",
     "accuracy": "Part of them that the file puts into the true class; in brackets the Keras model.",
     "logits differ by": "Largest and mean difference between a logit of the file and of the Keras model, each set of "
     "logits centred; the same pixels for both.",
@@ -37,7 +38,7 @@ def export_row(agreement):
     return {
         "file": agreement.file,
         "size": _megabytes(agreement.bytes, 2),
-        "same first class": f"{_share(agreement.top1_agreement)} of {agreement.pictures:,}",
+        "same first class": f"{_share(agreement.top1_agreement)} of {agreement.pictures:,}{_ties(agreement)}",
         "accuracy": "unknown"
         if agreement.accuracy is None
         else f"{agreement.accuracy:.2%} ({agreement.keras_accuracy:.2%})",
@@ -105,6 +106,12 @@ def replace_exports(card_text, agreements):
         raise ValueError(f"Expected a card with a section from {BEGIN} to {END}, each on a line. Received one without.")
     section = exports_section(agreements)
     return _SECTION.sub(lambda _: section, card_text, count=1)
+
+
+def _ties(agreement):
+    """Returns what the agreement is where near ties count, if that is more, in words."""
+    more = agreement.top1_or_tie > agreement.top1_agreement
+    return f", {_share(agreement.top1_or_tie)} but for ties" if more else ""
 
 
 def _share(share):

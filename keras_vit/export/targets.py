@@ -52,6 +52,10 @@ def _bounds(largest_logit=None, from_bytes=0.05):
     return bounds
 
 
+def _by_pictures(mode):
+    return {"mode": mode, "in_float": ()}
+
+
 EXACT, HALF, ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(from_bytes=0.25)
 # A browser hands pixels over as float32; the page shows where the model looks.
 WEB = {"takes": "float32", "outputs": ("probabilities", "rollout")}
@@ -67,13 +71,18 @@ TARGETS = {
         "model_int8.tflite", "to_tflite.write_tflite", {"mode": "int8"}, ROUNDED, 0.05, "tflite-float16"
     ),
     "tflite-rounded-int8": Target(
-        "model_rounded_int8.tflite", "to_tflite.write_tflite", {"mode": "rounded-int8"}, ROUNDED, 0.05, "tflite-float16"
+        "model_rounded_int8.tflite",
+        "to_tflite.write_tflite",
+        _by_pictures("rounded-int8"),
+        ROUNDED,
+        0.05,
+        "tflite-float16",
     ),
     "tflite-static-int8": Target(
-        "model_static_int8.tflite", "to_tflite.write_tflite", {"mode": "static-int8"}, ROUNDED, 0.05, "tflite-int8"
+        "model_static_int8.tflite", "to_tflite.write_tflite", _by_pictures("static-int8"), ROUNDED, 0.05, "tflite-int8"
     ),
     "tflite-int4": Target(
-        "model_int4.tflite", "to_tflite.write_tflite", {"mode": "int4"}, ROUNDED, 0.05, "tflite-int8"
+        "model_int4.tflite", "to_tflite.write_tflite", _by_pictures("int4"), ROUNDED, 0.05, "tflite-int8"
     ),
     "web": Target("web", "to_web.write_site", {"runtime": None}, ROUNDED, 0.05, "web-float32", WEB),
     "web-float32": Target(

@@ -55,21 +55,27 @@ def _reason(error):
     return "; ".join(telling[:3]) or (lines or [type(error).__name__])[0]
 
 
-def quantized_model(serving, mode):
-    """Returns the bytes of a file quantized on the calibration pictures, without metadata; raises as `write_tflite`."""
+def calibrated(serving, mode):
+    """Returns a float32 file ready to be quantized, and the calibration pictures as it takes them.
+
+    Scale is moved from activations into weights, by which no answer changes. Raises as `write_tflite`.
+    """
     if serving.calibration is None or not len(serving.calibration):
         raise ValueError(f"Expected pictures to set the ranges of {mode} by. Received: none; give some with --data")
     size = serving.inner.input_shape[1:3]
     pixels = np.stack([PROTOCOLS["official"](picture, size) for picture in serving.calibration])
     smooth = serving.but(model=smoothed(serving.inner, preprocess_input(pixels, serving.pixels)))
-    pictures = serving.entries(serving.calibration)
-    return quantized(converted(smooth.model), QUANTIZED[mode], pictures, takes=serving.takes)
+    return converted(smooth.model), serving.entries(serving.calibration)
 
 
-def exported(serving, mode):
+def exported(serving, mode, in_float=()):
     """Returns the bytes of a whole .tflite file; for arguments and errors see `write_tflite`."""
-    model = quantized_model(serving, mode) if mode in QUANTIZED else converted(serving.model, mode)
-    return described(model, serving)
+    if mode in QUANTIZED:
+        file, pictures = calibrated(serving, mode)
+        file = quantized(file, QUANTIZED[mode], pictures, takes=serving.takes, in_float=in_float)
+    else:
+        file = converted(serving.model, mode)
+    return described(file, serving)
 
 
 def described(model, serving):
@@ -86,16 +92,17 @@ def described(model, serving):
     )
 
 
-def write_tflite(serving, path, mode="float32"):
+def write_tflite(serving, path, mode="float32", in_float=()):
     """Writes a `Serving` as a .tflite file.
 
     Args:
         serving: the `Serving`; its `calibration` pictures are needed for the modes of `QUANTIZED`.
         path: the file.
         mode: out of `CONVERTER` and `QUANTIZED`.
+        in_float: layers that stay in float32 in a mode of `QUANTIZED`, as `keras_vit.export.sensitivity` names them.
 
     Raises:
         ValueError: if the model does not convert, or the calibration pictures do not do.
         ImportError: if a mode of `QUANTIZED` is asked for without the extra that it needs.
     """
-    pathlib.Path(path).write_bytes(exported(serving, mode))
+    pathlib.Path(path).write_bytes(exported(serving, mode, in_float))
