@@ -4,16 +4,17 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 OPERATORS = schema.BuiltinOperator
+WEIGHTS = (schema.TensorType.INT8, schema.TensorType.INT4)
 # What works on each number by itself, and so gives what it takes.
 PASSES_ON = (OPERATORS.GELU, OPERATORS.ADD, OPERATORS.MUL)
 
 
 def keep_batch_axis(model):
-    """Makes the (tokens, width) tensors around fully connected products (1, tokens, width), in place.
+    """Makes the (tokens, width) tensors around products with weights of 8 or 4 bits (1, tokens, width), in place.
 
     The converter folds the reshape in front of a product into it: (1, tokens, width) goes in and (tokens, width) comes
-    out. On a GPU tokens are taken for pictures of a batch then; where the weights are of 8 bits, LiteRT.js 2.5.3 fails
-    ("Unable to parse bc coord for BATCH axis").
+    out. On a GPU tokens are taken for pictures of a batch then, and LiteRT.js 2.5.3 fails ("Unable to parse bc coord
+    for BATCH axis"). Weights of more bits do without, and those of 16 have to: XNNPACK takes none of them otherwise.
 
     Args:
         model: a `schema.ModelT` of one graph and batch 1.
@@ -30,7 +31,8 @@ def keep_batch_axis(model):
         before = set(found)
         for kind, operator in zip(kinds, graph.operators):
             ends = flat((*operator.inputs, *operator.outputs))
-            if kind == OPERATORS.FULLY_CONNECTED or kind in PASSES_ON and ends & found:
+            rounded = kind == OPERATORS.FULLY_CONNECTED and graph.tensors[operator.inputs[1]].type in WEIGHTS
+            if rounded or kind in PASSES_ON and ends & found:
                 found |= ends
     for index in found:
         tensor = graph.tensors[index]
