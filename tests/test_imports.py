@@ -34,7 +34,7 @@ ALLOWED = {
     "data": {"preprocessing"},
     "training": {"builders", "data", "layers", "preprocessing", "variants", "evaluation"},
     "report": {"evaluation", "analysis"},
-    "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report", "layers", "client"},
+    "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report", "layers", "client", "quiet"},
     "run_data": ANYTHING,
     "run_exports": ANYTHING,
     "run_folder": ANYTHING,

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_vit.export.flatbuffer import constant, own_constant, products_of, put, uses_of
 from keras_vit.export.rounding import rounded
+from keras_vit.quiet import quiet
 
 LEAST_PICTURES = 16
 # What a file takes: how it is called, the least and the most pixel, and what the brightest pixel of all is at least:
@@ -256,9 +257,9 @@ def _checked(calibration, interpreter, takes):
 def _interpreter(tflite, **options):
     from ai_edge_litert.interpreter import Interpreter
 
-    with _quietly():
+    with _quietly(), quiet():
         interpreter = Interpreter(model_content=bytes(tflite), num_threads=2, **options)
-    interpreter.allocate_tensors()
+        interpreter.allocate_tensors()
     return interpreter
 
 
