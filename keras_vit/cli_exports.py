@@ -47,6 +47,14 @@ def _facts(command):
     help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels that the client scales.",
 )
 @click.option(
+    "--output-type",
+    "gives",
+    default="float32",
+    show_default=True,
+    type=click.Choice(("float32", "uint8")),
+    help="Type of the probabilities; uint8, 255 for 1, with 8 and 4 bits alone.",
+)
+@click.option(
     "--picture-size",
     type=click.IntRange(1),
     nargs=2,
@@ -58,7 +66,7 @@ def _facts(command):
 @click.option("--in-float", multiple=True, metavar="LAYER", help="A layer that keeps its bits, as block_00/mlp/out.")
 @click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
 @_facts
-def export(model, targets, output, data, takes, picture_size, also, bundle, in_float, runtime, **facts):
+def export(model, targets, output, data, takes, gives, picture_size, also, bundle, in_float, runtime, **facts):
     """Exports a model to files that run elsewhere.
 
     MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
@@ -71,6 +79,7 @@ def export(model, targets, output, data, takes, picture_size, also, bundle, in_f
         output,
         data,
         takes=takes,
+        gives=gives,
         picture_size=picture_size or None,
         outputs=("probabilities", *dict.fromkeys(also)),
         bundle=bundle,

@@ -321,3 +321,17 @@ def test_fewer_bits_by_pictures_and_a_layer_that_keeps_its_own(run, tmp_path, mo
     )
     assert whole.bytes < less.bytes
     assert 1e-3 < whole.logits["largest"] < 3 and less.logits["largest"] < 1e-3
+
+
+def test_probabilities_of_whole_numbers(model, tmp_path):
+    names = list("0123456789")
+    agreement = keras_vit.export.tflite(model, tmp_path / "a.tflite", class_names=names, gives="uint8")
+    assert agreement.probabilities["largest"] < 0.05
+    file = open_file(tmp_path / "a.tflite")
+    (end,) = file.interpreter.get_output_details()
+    assert end["dtype"] == np.uint8 and end["quantization"] == (pytest.approx(1 / 255), 0)
+    answer = file.predict(np.zeros((1, 8, 8, 3), np.uint8))["probabilities"]
+    np.testing.assert_allclose(answer * 255, np.rint(answer * 255), atol=1e-4)
+    assert answer.sum() == pytest.approx(1, abs=10 / 255)
+    with pytest.raises(ValueError, match="8 or 4 bits.*tflite-float32"):
+        keras_vit.export.tflite(model, tmp_path / "b.tflite", "float32", class_names=names, gives="uint8")

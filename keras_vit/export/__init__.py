@@ -23,6 +23,7 @@ def export_model(
     outputs=("probabilities",),
     picture_size=None,
     facts=None,
+    gives="float32",
     bounds=None,
     bundle=False,
     runtime=None,
@@ -40,7 +41,7 @@ def export_model(
         labels: (pictures,) their classes, for the accuracies.
         calibration: pictures of the same kinds, for static-int8 and int4; none that is in `pictures`.
         protocol: how evaluation brings pictures to the model's size, out of `keras_vit.data.crop.PROTOCOLS`.
-        takes, outputs, picture_size, facts: see `keras_vit.export.serving.serving`.
+        takes, outputs, picture_size, facts, gives: see `keras_vit.export.serving.serving`.
         bounds: {figure of `Agreement`: (least, most)} in place of the targets' own, or to add to them.
         bundle: whether a .zip to test a device with is written beside each .tflite file.
         in_float: layers that stay in float32 where pictures set the ranges, as `sensitivity` names them.
@@ -61,8 +62,13 @@ def export_model(
 
     targets = targets if isinstance(targets, dict) else targets_named(targets)
     targets = {name: target.told(runtime=runtime, in_float=in_float) for name, target in targets.items()}
+    exact = [name for name, target in targets.items() if "logits.largest" in target.bounds and not target.serves]
+    if gives == "uint8" and exact:
+        raise ValueError(f"Expected files of 8 or 4 bits for uint8 probabilities. Received: {', '.join(exact)}")
     class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
-    what = serving(model, class_names, takes=takes, outputs=outputs, picture_size=picture_size, facts=facts or {})
+    what = serving(
+        model, class_names, takes=takes, outputs=outputs, picture_size=picture_size, facts=facts or {}, gives=gives
+    )
     size = what.image_size
     if calibration is not None and len(calibration):
         what = what.but(calibration=pixels_of_any(calibration, size, protocol, "calibration"))

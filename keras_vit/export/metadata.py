@@ -49,6 +49,7 @@ def add_metadata(model, class_names, *, image_size, facts, takes, mean, std, out
             buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
     keep_batch_axis(parsed)
     _name_tensors(parsed, outputs)
+    _say_scale(parsed.subgraphs[0])
     metadata = _Metadata().write(image_size, facts, takes, mean, std, outputs)
     parsed.buffers.append(_buffer(np.frombuffer(metadata, np.uint8)))
     note = schema.MetadataT()
@@ -79,6 +80,15 @@ def _name_tensors(model, outputs):
     graph.outputs = [ends[name] for name in outputs]
     for item in signature.outputs:
         item.name = next(name for name, tensor in ends.items() if tensor == item.tensorIndex).encode()
+
+
+def _say_scale(graph):
+    """Says of a uint8 output that 255 is a probability of 1: clients divide by it."""
+    for tensor in (graph.tensors[index] for index in graph.outputs):
+        if tensor.type == schema.TensorType.UINT8:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale = np.array([1 / 255], np.float32)
+            tensor.quantization.zeroPoint = np.array([0], np.int64)
 
 
 class _AlignedBuffer(schema.BufferT):

@@ -31,6 +31,7 @@ class Serving:
         pixels: how the classifier's pictures are scaled.
         class_names: in the order of the probabilities.
         facts: {"name", "description", "version", "author", "license"}.
+        gives: type of the probabilities, "float32" or "uint8".
         calibration: (pictures, rows, columns, 3) uint8 to set ranges by, of the client's size; or None.
     """
 
@@ -40,6 +41,7 @@ class Serving:
     pixels: Pixels
     class_names: tuple[str, ...]
     facts: dict
+    gives: str = "float32"
     calibration: np.ndarray | None = None
 
     @property
@@ -74,6 +76,7 @@ class Serving:
             "picture_size": self.image_size,
             "pixels": self.pixels,
             "facts": self.facts,
+            "gives": self.gives,
             "calibration": self.calibration,
         }
         return serving(**{**arguments, **changes})
@@ -88,6 +91,7 @@ def serving(
     picture_size=None,
     pixels=None,
     facts=(),
+    gives="float32",
     calibration=None,
 ):
     """Returns the `Serving` of a classifier.
@@ -102,6 +106,7 @@ def serving(
             are resized inside, bilinear, as in evaluation but that no level is rounded.
         pixels: the `Pixels`; the model's own by default.
         facts: {"name": ..., "description": ..., "version": ..., "author": ..., "license": ...}, any of them.
+        gives: type of the probabilities; "uint8" are whole numbers, 255 for 1, as a TFLite file says of itself.
         calibration: (pictures, rows, columns, 3) uint8 for static quantization.
 
     Raises:
@@ -118,6 +123,8 @@ def serving(
         x = keras.ops.image.resize(keras.ops.cast(x, "float32"), size)
     x = _scaled(x, pixels, scaling_of(pixels)) if takes == "scaled" else rescaling(pixels)(x)
     tensors = dict(zip(outputs, keras.Model(model.inputs, [_tensor(model, name) for name in outputs])(x)))
+    if gives == "uint8":
+        tensors["probabilities"] = keras.ops.cast(tensors["probabilities"] * 255 + 0.5, "uint8")
     return Serving(
         model=keras.Model(images, tensors, name=model.name),
         inner=model,
@@ -125,6 +132,7 @@ def serving(
         pixels=pixels,
         class_names=tuple(class_names),
         facts={**dict.fromkeys(FACTS, ""), "name": model.name, **dict(facts)},
+        gives=gives,
         calibration=calibration,
     )
 

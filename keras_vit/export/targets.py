@@ -58,7 +58,7 @@ def _by_pictures(mode):
 
 EXACT, HALF, ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(from_bytes=0.25)
 # A browser hands pixels over as float32; the page shows where the model looks.
-WEB = {"takes": "float32", "outputs": ("probabilities", "rollout")}
+WEB = {"takes": "float32", "outputs": ("probabilities", "rollout"), "gives": "float32"}
 TARGETS = {
     "savedmodel": Target("saved_model", "to_savedmodel.write_savedmodel", {}, EXACT, 1e-4),
     "onnx": Target("model.onnx", "to_onnx.write_onnx", {}, EXACT, 1e-4),
