@@ -1,6 +1,5 @@
 """The exports of a run or of a model: with which pictures they are proven, and where the proof is told."""
 
-import logging
 import pathlib
 
 import numpy as np
@@ -18,8 +17,6 @@ from keras_vit.report.page import Report, write_report
 from keras_vit.report.page import replace_exports as replace_in_page
 from keras_vit.run_data import examples_for
 from keras_vit.run_folder import load_classifier, recipe_of
-
-logger = logging.getLogger("keras_vit")
 
 # What exported files take: the pixels as they are, the least that a client can get wrong.
 TAKES = "uint8"
