@@ -42,6 +42,7 @@ def agreement(**other):
         },
         "operators": {"FULLY_CONNECTED": 73, "GELU": 12},
         "gpu_refused": ("GATHER: not among the operators", "CAST: a tensor of int64"),
+        "takes": "uint8",
         "milliseconds": {"1": 61.73, "2": 34.28},
         "peak_memory": 91_300_000,
     }
@@ -199,15 +200,16 @@ def test_an_exported_file_is_told_with_all_its_figures():
     }
     assert details == {
         "file": "model_int8.tflite",
+        "takes": "RGB pixels, whole numbers from 0 to 255",
         "probabilities differ by": "0.031, mean 0.00047",
         "from JPEG, at most": "0.19 (resize 0.17, file 0.021), 613 pictures",
         "a GPU refuses": "GATHER: not among the operators; CAST: a tensor of int64",
         "operators": "73 FULLY_CONNECTED, 12 GELU",
     }
-    assert set(NOTES) == {*row, *details} - {"file", "size"}
+    assert set(NOTES) == {*row, *details} - {"file", "size", "takes"}
     _, text = read(render_card(card()))
     assert rows(text, "file")[1][0] == "model.keras"
-    section = exports_section([agreement()], "uint8")
+    section = exports_section([agreement()])
     assert section in text and "whole numbers from 0 to 255" in section
     assert rows(section, "file")[1] == list(row.values())
 
@@ -230,7 +232,7 @@ def test_what_was_not_measured_is_a_dash():
 
 def test_the_exports_of_a_card_are_replaced_alone():
     text = render_card(card())
-    other = [agreement(file="a.tflite"), agreement(file="b|c\n.tflite")]
+    other = [agreement(file="a.tflite", takes="scaled"), agreement(file="b|c\n.tflite")]
     changed = replace_exports(text, other)
     assert [row[0] for row in rows(changed.partition("Exported files")[2], "file")[1:3]] == [
         "a.tflite",
