@@ -61,6 +61,7 @@ KEPT = {
     "keep_checkpoints": 2,
     "tensorboard": False,
     "exports": ("tflite-int8",),
+    "license": "mit",
 }
 
 

@@ -107,7 +107,8 @@ def test_every_field_is_described_and_read():
     described = set(re.findall(r"^        (\w+):", Recipe.__doc__, re.M))
     assert set(FIELDS) <= described
     package = pathlib.Path(keras_vit.__file__).parent
-    files = ("workflow.py", *(f"training/{name}.py" for name in ("fit", "model", "optimizers", "plan", "run")))
+    files = ("workflow.py", "run_data.py", "run_exports.py")
+    files += tuple(f"training/{name}.py" for name in ("fit", "model", "optimizers", "plan", "run"))
     readers = "".join((package / name).read_text("utf-8") for name in files)
     unread = [name for name in FIELDS if f"recipe.{name}" not in readers]
     assert not unread
