@@ -63,8 +63,9 @@ def export(serving, folder, targets, witness, *, bounds=None, bundle=False):
             agreements.append(dataclasses.replace(agreement, **measured(runs)))
             if bundle and aside.suffix == ".tflite":
                 write_bundle(folder / f"{pathlib.Path(target.file).stem}.zip", aside, target.file, witness)
-    write_text(folder / LABELS, "".join(f"{name}\n" for name in serving.class_names))
-    write_proof(folder, agreements)
+        # At once: should a later target fail, this file stays, and so does its proof.
+        write_text(folder / LABELS, "".join(f"{name}\n" for name in serving.class_names))
+        write_proof(folder, agreements)
     return agreements
 
 

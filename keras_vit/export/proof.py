@@ -119,11 +119,13 @@ class Witness:
         encoded = not isinstance(pictures, np.ndarray)
         self.pixels = read_all(pictures, size, protocol) if encoded else pictures
         self.expected = self.answers(self.pixels)
-        some = np.linspace(0, len(pictures) - 1, min(len(pictures), ENCODED)).astype(int) if encoded else []
+        some = np.linspace(0, len(pictures) - 1, min(len(pictures), ENCODED) if encoded else 0).astype(int)
         self.encoded = [read_file(pictures[i]) for i in some]
         # What evaluation makes of the encoded ones, which need not be of the file's size.
-        own = read_all(self.encoded, model.input_shape[1:3], protocol) if encoded else self.pixels[:0]
-        self.evaluated = self.answers(own)
+        if size == model.input_shape[1:3] or not encoded:
+            self.evaluated = self.expected[some]
+        else:
+            self.evaluated = self.answers(read_all(self.encoded, model.input_shape[1:3], protocol))
         self._seen = {}
 
     def answers(self, pixels):
