@@ -4,8 +4,11 @@ import difflib
 
 import keras
 
-from keras_vit.layers import Bottleneck, TokenMap, TransformerBlock
+from keras_vit.layers import AttentionPooling, Bottleneck, PatchEncoder, TokenMap, TransformerBlock
 from keras_vit.models.description import describe_model, our_model
+from keras_vit.watch import Watch, layers_of
+
+WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder)  # layers of ours with Dense layers inside
 
 
 def features(model, names):
@@ -52,3 +55,35 @@ def _maps(model):
         elif isinstance(layer, TransformerBlock) or layer.name in ("stem", "norm"):
             found[layer.name] = layer
     return found
+
+
+def representation(model):
+    """Returns a model that gives what another's head reads, (batch, width): the features of a picture.
+
+    Args:
+        model: any Keras model. Its head is the last `Dense` layer that is neither inside a layer of ours nor
+            "pre_logits"; of a model without one, its own output is given.
+
+    Returns:
+        A `keras.Model` on the same weights. Running it raises a ValueError where the features are not (batch, width).
+    """
+    parts = {id(part) for layer in layers_of(model, WHOLE) for part in layer._flatten_layers()}
+    dense = [layer for layer in layers_of(model, keras.layers.Dense) if id(layer) not in parts]
+    return _Representation(model, [layer for layer in dense if layer.name != "pre_logits"][-1:])
+
+
+class _Representation(Watch):
+    """Gives what a layer reads, or the output of the model where there is none to watch."""
+
+    def __init__(self, model, layers):
+        super().__init__(model, layers, read=lambda layer, result, *inputs: inputs[0])
+        self.has_head = bool(layers)
+
+    def call(self, images):
+        x = super().call(images)[0] if self.has_head else self.model(images, training=False)
+        if len(x.shape) != 2:
+            raise ValueError(
+                f"Expected features of shape (batch, width). Received: {self.model.name!r}, which gives "
+                f"{tuple(x.shape)}. Build it with pooling='token', 'gap' or 'map'."
+            )
+        return x

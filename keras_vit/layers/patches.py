@@ -18,6 +18,9 @@ class Patches(keras.layers.Layer):
         drop_remainder: whether rows and columns that fill no patch are left out, at the bottom and on the right, as
             the official code does; otherwise they are refused.
 
+    Attributes:
+        grid: (rows, columns) of patches, once built.
+
     Raises:
         ValueError: at build time, if a side of the picture is open, smaller than a patch or, without
             `drop_remainder`, not a multiple of `patch_size`.
@@ -46,6 +49,7 @@ class Patches(keras.layers.Layer):
                 f"Expected sides that are multiples of the patch size, {p} pixels. "
                 f"Received: input_shape={tuple(input_shape[1:])}. The nearest that fit: {fit} pixels"
             )
+        self.grid = input_shape[1] // p, input_shape[2] // p
 
     def call(self, images):
         p = self.patch_size
