@@ -4,11 +4,9 @@ import difflib
 
 import keras
 
-from keras_vit.layers import AttentionPooling, Bottleneck, PatchEncoder, TokenMap, TransformerBlock
+from keras_vit.layers import Bottleneck, TokenMap, TransformerBlock
 from keras_vit.models.description import describe_model, our_model
-from keras_vit.watch import Watch, layers_of
-
-WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder)  # layers of ours with Dense layers inside
+from keras_vit.watch import Watch, head_of
 
 
 def features(model, names):
@@ -67,17 +65,16 @@ def representation(model):
     Returns:
         A `keras.Model` on the same weights. Running it raises a ValueError where the features are not (batch, width).
     """
-    parts = {id(part) for layer in layers_of(model, WHOLE) for part in layer._flatten_layers()}
-    dense = [layer for layer in layers_of(model, keras.layers.Dense) if id(layer) not in parts]
-    return _Representation(model, [layer for layer in dense if layer.name != "pre_logits"][-1:])
+    return _Representation(model)
 
 
 class _Representation(Watch):
-    """Gives what a layer reads, or the output of the model where there is none to watch."""
+    """Gives what the head reads, or the output of the model where there is none."""
 
-    def __init__(self, model, layers):
-        super().__init__(model, layers, read=lambda layer, result, *inputs: inputs[0])
-        self.has_head = bool(layers)
+    def __init__(self, model):
+        head = head_of(model)
+        super().__init__(model, [head] if head else [], read=lambda layer, result, *inputs: inputs[0])
+        self.has_head = head is not None
 
     def call(self, images):
         x = super().call(images)[0] if self.has_head else self.model(images, training=False)

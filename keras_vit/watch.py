@@ -7,10 +7,26 @@ import contextlib
 
 import keras
 
+from keras_vit.layers import AttentionPooling, PatchEncoder, TransformerBlock
+
+WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder)  # layers of ours with ordinary layers inside
+
 
 def layers_of(model, kind):
     """Returns the layers of a class or of classes, those inside other models and layers too, in order."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+
+
+def outer_layers_of(model, kind):
+    """Returns the same without those that are parts of a layer of ours."""
+    parts = {id(part) for layer in layers_of(model, WHOLE) for part in layer._flatten_layers(include_self=False)}
+    return [layer for layer in layers_of(model, kind) if id(layer) not in parts]
+
+
+def head_of(model):
+    """Returns the last `Dense` layer that is neither inside a layer of ours nor "pre_logits"; None without one."""
+    heads = [layer for layer in outer_layers_of(model, keras.layers.Dense) if layer.name != "pre_logits"]
+    return heads[-1] if heads else None
 
 
 @contextlib.contextmanager

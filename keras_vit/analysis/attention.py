@@ -1,51 +1,143 @@
-"""Attention of a finished model."""
+"""Attention of a finished model: maps, rollout, how far it reaches and how spread it is."""
 
 import keras
 import numpy as np
 
-from keras_vit.layers import Patches, TransformerBlock
+from keras_vit.analysis.geometry import check, grid_of, token_stride
+from keras_vit.layers import AttentionPooling, PatchEncoder, TransformerBlock
+from keras_vit.watch import Watch, layers_of
+
+BATCH = 8  # pictures that are looked at together; a ViT-B/16 has 22 MB of attention a picture
 
 
 def attention_maps(model, images):
-    """Yields the attention of each block in order, (batch, heads, tokens, tokens); rows sum to 1.
+    """Returns the attention of each block, a list of (pictures, heads, tokens, tokens); rows sum to 1.
 
     Args:
-        model: a functional model that contains our blocks.
-        images: (batch, rows, columns, channels), preprocessed.
+        model: any Keras model that contains our blocks.
+        images: (pictures, rows, columns, channels), preprocessed.
 
     Raises:
-        ValueError: if the model has no transformer block of ours.
+        ValueError: if the model has no transformer block of ours, or takes pictures of another size.
     """
-    blocks = _blocks(model)
-    inputs = keras.Model(model.inputs, [block.input for block in blocks]).predict_on_batch(images)
-    for block, x in zip(blocks, inputs if isinstance(inputs, list) else [inputs]):
-        yield keras.ops.convert_to_numpy(block.attention_probabilities(keras.ops.convert_to_tensor(x)))
+    return _read(model, images, lambda layer, weights, *inputs: weights)
+
+
+def class_attention(model, images):
+    """Returns what the class token looks at, by block and head, (pictures, blocks, heads, grid rows, grid columns).
+
+    What it gives to itself is left out, so that the values of a map add up to less than 1.
+
+    Args:
+        model, images: as for `attention_maps`.
+
+    Raises:
+        ValueError: as `attention_maps`, or if the model has no class token.
+    """
+    check(model, images)
+    encoder = layers_of(model, PatchEncoder)[0]
+    if not encoder.has_class_token:
+        raise ValueError(
+            f"Expected a model with a class token. Received: {model.name!r} without; `attention_maps` has the "
+            "attention of all its tokens, and `attention_rollout` what its head reads."
+        )
+    extra = encoder.extra_tokens
+    rows = _read(model, images, lambda layer, weights, *inputs: weights[:, :, 0, extra:])
+    return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid_of(model))
 
 
 def attention_rollout(model, images):
-    """Returns how much of each patch reaches what the head reads, (batch, grid rows, grid columns).
-
-    Heads are averaged, the residual path is the identity added, rows are normalised, and the blocks multiplied; the
-    class token's row is read, or the mean of all rows where there is no class token.
+    """Returns how much of each patch reaches what the head reads, (pictures, grid rows, grid columns).
 
     Args:
-        model: a functional model that contains our blocks.
-        images: (batch, rows, columns, channels), preprocessed.
+        model, images: as for `attention_maps`.
 
     Raises:
-        ValueError: if the model has no blocks of ours.
+        ValueError: as `attention_maps`.
+
+    Source: see `rollout`.
+    """
+    maps = _read(model, images, lambda layer, weights, *inputs: keras.ops.mean(weights, axis=1), pooling=True)
+    return rollout(maps, grid_of(model))
+
+
+def rollout(maps, grid):
+    """Multiplies attention from block to block, and reads what reaches the head, (pictures, grid rows, grid columns).
+
+    The residual path is the identity added, and each row is normalised, not the matrix as a whole. The head reads the
+    class token's row; where there is none, what an attention pooling looks at or, without one, the mean of all rows.
+
+    Args:
+        maps: a block each, (pictures, tokens, tokens), the mean of its heads, the first block first; then, of a model
+            with attention pooling, (pictures, 1, tokens).
+        grid: (rows, columns) of patches; tokens in front of theirs are not shown.
 
     Source: arXiv:2005.00928; as the authors of the Vision Transformer describe it for arXiv:2010.11929, figure 6.
     """
-    flow = None
-    for weights in attention_maps(model, images):
-        mixed = weights.mean(axis=1) + np.eye(weights.shape[-1], dtype=weights.dtype)
-        mixed /= mixed.sum(axis=-1, keepdims=True)
-        flow = mixed if flow is None else mixed @ flow
-    rows, columns = _grid(model)
-    extra_tokens = flow.shape[-1] - rows * columns
-    read = flow[:, 0, extra_tokens:] if extra_tokens else flow.mean(axis=1)
-    return read.reshape(-1, rows, columns)
+    extra_tokens = maps[0].shape[-1] - grid[0] * grid[1]
+    flow = np.eye(maps[0].shape[-1])
+    for weights in maps:
+        if weights.shape[1] > 1:  # attention pooling has no residual path
+            weights = weights + np.eye(weights.shape[-1])
+        flow = (weights / weights.sum(axis=-1, keepdims=True)) @ flow
+    read = flow[:, 0] if extra_tokens or flow.shape[1] == 1 else flow.mean(axis=1)
+    return read[:, extra_tokens:].reshape(-1, *grid).astype("float32")
+
+
+def attention_distance(model, images):
+    """Returns how far each head looks, (blocks, heads), in pixels: the mean over all patches and pictures.
+
+    A patch's distance is the mean of the distances to the patches, from middle to middle, that it looks at, each
+    counted by the attention it gets. The class token is left out, and what the patches get adds up to 1 without it.
+
+    Args:
+        model, images: as for `attention_maps`. The paper takes 128 pictures.
+
+    Raises:
+        ValueError: as `attention_maps`.
+
+    Source: arXiv:2010.11929, figure 7, right, and appendix D.7.
+    """
+    check(model, images)
+    rows, columns = grid_of(model)
+    places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
+    distances = np.linalg.norm(places[:, None] - places, axis=-1).astype("float32") * token_stride(model)
+
+    def read(layer, weights, *inputs):
+        weights = keras.ops.cast(weights[:, :, -rows * columns :, -rows * columns :], "float32")
+        weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
+        return keras.ops.mean(keras.ops.sum(weights * distances, axis=-1), axis=-1)
+
+    return np.stack([each.mean(axis=0) for each in _read(model, images, read)])
+
+
+def attention_entropy(model, images):
+    """Returns how spread the attention of each head is, (blocks, heads), in nats: the mean over tokens and pictures.
+
+    0 is a token that looks at one place alone; the most, the logarithm of the number of tokens, is one that looks
+    everywhere alike.
+
+    Args:
+        model, images: as for `attention_maps`.
+
+    Raises:
+        ValueError: as `attention_maps`.
+    """
+
+    def read(layer, weights, *inputs):
+        weights = keras.ops.cast(weights, "float32")
+        logs = keras.ops.log(keras.ops.maximum(weights, 1e-30))  # 0 log 0 is 0
+        return -keras.ops.mean(keras.ops.sum(weights * logs, axis=-1), axis=-1)
+
+    return np.stack([each.mean(axis=0) for each in _read(model, images, read)])
+
+
+def _read(model, images, read, pooling=False):
+    """Returns what `read` makes of each block's attention, and of the attention pooling's where that is asked for."""
+    check(model, images)
+    layers = layers_of(model, (TransformerBlock, AttentionPooling) if pooling else TransformerBlock)
+    watch = Watch(model, [layer.attention for layer in layers], "probabilities", read)
+    return watch.predict(images, batch_size=BATCH, verbose=0)
 
 
 def rollout_tensor(model):
@@ -59,8 +151,9 @@ def rollout_tensor(model):
     Raises:
         ValueError: if the model has no transformer block of ours.
     """
-    blocks = _blocks(model)
-    return _Rollout(blocks, _grid(model), name="rollout")([block.input for block in blocks])
+    check(model)
+    blocks = [layer for layer in model.layers if isinstance(layer, (TransformerBlock, AttentionPooling))]
+    return _Rollout(blocks, grid_of(model), name="rollout")([block.input for block in blocks])
 
 
 class _Rollout(keras.layers.Layer):
@@ -78,22 +171,12 @@ class _Rollout(keras.layers.Layer):
         flow[..., : 1 if extra_tokens else None] = 1 if extra_tokens else 1 / tokens
         for block, x in reversed(list(zip(self.blocks, inputs))):
             weights = keras.ops.mean(block.attention_probabilities(x), axis=1, keepdims=True)
+            if isinstance(block, AttentionPooling):
+                flow = weights
+                continue
             if block is self.blocks[-1]:  # no product, of which the first factor would have no batch
                 gathered = weights[:, :, :1] if extra_tokens else keras.ops.mean(weights, axis=2, keepdims=True)
             else:
                 gathered = keras.ops.matmul(flow, weights)
             flow = 0.5 * (gathered + flow)  # half is the residual path; the rows of the attention sum to 1
         return keras.ops.reshape(flow[..., extra_tokens:], (-1, rows, columns))
-
-
-def _blocks(model):
-    blocks = [layer for layer in model.layers if isinstance(layer, TransformerBlock)]
-    if not blocks:
-        raise ValueError(f"Expected a model with keras_vit's transformer blocks. Received: {model.name!r} without")
-    return blocks
-
-
-def _grid(model):
-    """Returns (rows, columns) of the patches."""
-    patches = next(layer for layer in model.layers if isinstance(layer, Patches))
-    return tuple(side // patches.patch_size for side in patches.input.shape[1:3])

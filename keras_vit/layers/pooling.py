@@ -53,10 +53,16 @@ class AttentionPooling(keras.layers.Layer):
         self.mlp.build(probe_shape)
 
     def call(self, tokens, training=None):
-        probe = ops.broadcast_to(self.probe, (ops.shape(tokens)[0], 1, tokens.shape[-1]))
-        x = self.attention(probe, tokens, training=training)
+        x = self.attention(self._queries(tokens), tokens, training=training)
         x = x + self.mlp(self.norm(x), training=training)
         return ops.reshape(x, (-1, tokens.shape[-1]))
+
+    def attention_probabilities(self, tokens):
+        """Returns how much the probe attends to each token, (batch, heads, 1, tokens)."""
+        return self.attention.probabilities(self._queries(tokens), tokens)
+
+    def _queries(self, tokens):
+        return ops.broadcast_to(self.probe, (ops.shape(tokens)[0], 1, tokens.shape[-1]))
 
     def compute_output_shape(self, input_shape):
         return input_shape[0], input_shape[-1]

@@ -27,7 +27,20 @@ def pictures(grid=GRID):
 
 def give(monkeypatch, *maps):
     """Lets the blocks look at what the test says."""
-    monkeypatch.setattr(attention, "attention_maps", lambda model, images: iter(np.array(maps, np.float32)))
+    heads = [keras.ops.convert_to_tensor(np.array([block], np.float32)) for block in maps]
+
+    def watch(model, layers, method, read):
+        return Given([np.asarray(read(None, weights)) for weights in heads])
+
+    monkeypatch.setattr(attention, "Watch", watch)
+
+
+class Given:
+    def __init__(self, results):
+        self.results = results
+
+    def predict(self, images, **options):
+        return self.results
 
 
 @pytest.mark.parametrize("pooling, tokens", [("token", PATCHES + 1), ("gap", PATCHES)])
@@ -72,21 +85,21 @@ def test_rollout_by_hand(monkeypatch):
     """
     first = [[0, 1, 0], [0, 0, 1], [0, 0, 1]]
     second = [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
-    give(monkeypatch, [[first]], [[second]])
+    give(monkeypatch, [first], [second])
     rollout = attention_rollout(build(grid=(1, 2)), pictures((1, 2)))
     np.testing.assert_allclose(rollout, [[[0.25, 0.5]]], atol=1e-7)
 
 
 def test_rollout_averages_the_heads(monkeypatch):
     to_first, to_second = [[0, 1, 0]] * 3, [[0, 0, 1]] * 3
-    give(monkeypatch, [[to_first, to_second]])
+    give(monkeypatch, [to_first, to_second])
     rollout = attention_rollout(build(grid=(1, 2)), pictures((1, 2)))
     np.testing.assert_allclose(rollout, [[[0.25, 0.25]]], atol=1e-7)
 
 
 def test_rollout_reads_the_mean_of_all_tokens_where_there_is_no_class_token(monkeypatch):
     """Both patches look at the second: the rows are 1/2, 1/2 and 0, 1."""
-    give(monkeypatch, [[[[0, 1], [0, 1]]]])
+    give(monkeypatch, [[[0, 1], [0, 1]]])
     rollout = attention_rollout(build("gap", grid=(2, 1)), pictures((2, 1)))
     np.testing.assert_allclose(rollout, [[[0.25], [0.75]]], atol=1e-7)
 
@@ -94,7 +107,7 @@ def test_rollout_reads_the_mean_of_all_tokens_where_there_is_no_class_token(monk
 @pytest.mark.parametrize("pooling, expected", [("token", 0), ("gap", 1 / PATCHES)])
 def test_rollout_of_tokens_that_look_at_themselves_moves_nothing(monkeypatch, pooling, expected):
     tokens = PATCHES + (pooling == "token")
-    give(monkeypatch, *[[[np.eye(tokens)] * HEADS]] * BLOCKS)
+    give(monkeypatch, *[[np.eye(tokens)] * HEADS] * BLOCKS)
     np.testing.assert_allclose(attention_rollout(build(pooling), pictures()), np.full((1, *GRID), expected), atol=1e-7)
 
 
@@ -110,6 +123,6 @@ def test_rollout_of_tokens_that_look_at_all_alike():
 
 def test_rollout_keeps_rows_and_columns_apart(monkeypatch):
     row = np.arange(PATCHES + 1) / sum(range(PATCHES + 1))
-    give(monkeypatch, [[[row] * (PATCHES + 1)]])
+    give(monkeypatch, [[row] * (PATCHES + 1)])
     rollout = attention_rollout(build(), pictures())
     np.testing.assert_allclose(rollout[0], row[1:].reshape(GRID) / 2, atol=1e-7)
