@@ -13,6 +13,7 @@ from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.training.recipe import CIRCUMSTANCES, Recipe
 from keras_vit.variants import ResNet, Variant
+from keras_vit.watch import head_of
 
 RUN, METRICS, MODEL, LABELS = "run.json", "metrics.json", "model.keras", "labels.txt"
 
@@ -140,31 +141,69 @@ class Classifier:
         return {"probabilities": self.model.predict(preprocess_input(pixels, pixels_of(self.model)), verbose=0)}
 
 
-def load_classifier(path):
-    """Loads a .keras file, or the one in a run's folder, with the labels.txt beside it.
+def open_model(target, image_size=None):
+    """Opens what a command calls a model, with the names of its classes.
+
+    Args:
+        target: a .keras file or a run's folder, with its labels.txt; or a checkpoint that `keras_vit.load` takes.
+        image_size: (rows, columns) in pixels, for one that is made for another size; None for the model's own.
+
+    Returns:
+        A `Classifier`; without names of classes where it gives none.
 
     Raises:
-        ValueError: if it is no model that Keras can load, no classifier of RGB pictures, or does not fit its labels.
+        ValueError: if it is no model of RGB pictures that can be loaded, or does not fit its labels.
     """
-    path = pathlib.Path(path)
-    if path.is_dir() and not (path / MODEL).exists():
-        raise ValueError(f"Expected a .keras file or the folder of a finished run. Received: {path}, without {MODEL}")
-    path = path / MODEL if path.is_dir() else path
+    path = pathlib.Path(target)
+    if is_checkpoint(target):
+        model = keras_vit.public.load(str(target), input_shape=(*image_size, 3) if image_size else None)
+    else:
+        path = path / MODEL if path.is_dir() else path
+        model = _load_keras(path)
+        model = keras_vit.public.resize(model, image_size) if image_size else model
+    shape, outputs = model.input_shape, model.output_shape
+    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and None not in shape[1:]):
+        raise ValueError(f"Expected a model of RGB pictures of known size. Received: {path}, which takes {shape}")
+    flat = isinstance(outputs, tuple) and len(outputs) == 2
+    recipe = recipe_of(path)
+    names = _labels(path, outputs[1]) if flat and head_of(model) is not None else ()
+    return Classifier(path, model, names, recipe.evaluation if recipe else "official")
+
+
+def is_checkpoint(target):
+    """Returns whether a text names a checkpoint in another layout than a .keras file, or a published one."""
+    name = str(target)
+    known = name in {row.name for row in keras_vit.public.checkpoints()}
+    folder = (pathlib.Path(name) / "model.safetensors").exists()
+    return name.endswith((".npz", ".safetensors", ".h5")) or "://" in name or folder or known
+
+
+def load_classifier(target):
+    """Opens a model as `open_model` does.
+
+    Raises:
+        ValueError: as that does, or if it is no classifier.
+    """
+    found = open_model(target)
+    if not found.class_names:
+        gives = found.model.output_shape
+        raise ValueError(f"Expected a classifier, (batch, classes). Received: {found.path}, which gives {gives}")
+    return found
+
+
+def _load_keras(path):
+    if path.name == MODEL and not path.exists():
+        raise ValueError(
+            f"Expected a .keras file or the folder of a finished run. Received: {path.parent}, without {MODEL}"
+        )
     if not path.exists() or path.suffix != ".keras":
         what = "which does not exist" if not path.exists() else f"a {path.suffix or 'nameless'} file"
         raise ValueError(f"Expected a .keras file or the folder of a finished run. Received: {path}, {what}")
     try:
-        model = keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, compile=False)
     except Exception as error:  # what a file of something else makes Keras raise has no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is no model that Keras can load: {reason[:200]}") from error
-    shape, outputs = model.input_shape, model.output_shape
-    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and None not in shape[1:]):
-        raise ValueError(f"Expected a model of RGB pictures of known size. Received: {path}, which takes {shape}")
-    if not (isinstance(outputs, tuple) and len(outputs) == 2):
-        raise ValueError(f"Expected a classifier, (batch, classes). Received: {path}, which gives {outputs}")
-    recipe = recipe_of(path)
-    return Classifier(path, model, _labels(path, outputs[1]), recipe.evaluation if recipe else "official")
 
 
 def _labels(path, classes):

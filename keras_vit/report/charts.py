@@ -234,19 +234,38 @@ def picture_uri(picture: np.ndarray) -> tuple[str, int, int]:
     return _uri(image, form), *image.size
 
 
+def heat(values: np.ndarray) -> np.ndarray:
+    """Returns the colours of values of 0 to 1, (..., 3), 0 to 255."""
+    stops = np.linspace(0.0, 1.0, len(HEAT_RAMP))
+    return np.stack([np.interp(values, stops, HEAT_RAMP[:, channel]) for channel in range(3)], axis=-1)
+
+
+def heat_alpha(values: np.ndarray) -> np.ndarray:
+    """Returns how much values of 0 to 1 cover of what lies below them, 0 to 255."""
+    return 255 * np.interp(values, (0.0, 1.0), HEAT_ALPHA)
+
+
 def heat_uri(values: np.ndarray) -> str:
     """Colours a map (rows, columns) from its least to its most as a translucent PNG to lay over a picture."""
-    values = np.asarray(values, "float64")
-    spread = values.max() - values.min()
-    values = (values - values.min()) / (spread if spread > 0 else 1.0)
+    values = _spread(values)
     scale = max(1, HEAT_SIDE // max(values.shape))
     size = (values.shape[1] * scale, values.shape[0] * scale)  # Pillow counts (width, height)
     smooth = Image.fromarray(values.astype("float32")).resize(size, Image.Resampling.BICUBIC)
     values = np.clip(np.asarray(smooth), 0.0, 1.0)  # bicubic overshoots
-    stops = np.linspace(0.0, 1.0, len(HEAT_RAMP))
-    channels = [np.interp(values, stops, HEAT_RAMP[:, channel]) for channel in range(3)]
-    channels.append(255 * np.interp(values, (0.0, 1.0), HEAT_ALPHA))
-    return _uri(Image.fromarray(np.stack(channels, axis=-1).round().astype("uint8")), "PNG")
+    channels = np.concatenate([heat(values), heat_alpha(values)[..., None]], axis=-1)
+    return _uri(Image.fromarray(channels.round().astype("uint8")), "PNG")
+
+
+def map_uri(values: np.ndarray) -> str:
+    """Encodes a map (rows, columns) from its least to its most, or colours (rows, columns, 3) of 0 to 1, as a PNG."""
+    colours = heat(_spread(values)) if np.ndim(values) == 2 else 255 * np.clip(values, 0, 1)
+    return _uri(Image.fromarray(np.rint(colours).astype("uint8")), "PNG")
+
+
+def _spread(values):
+    values = np.asarray(values, "float64")
+    spread = values.max() - values.min()
+    return (values - values.min()) / (spread if spread > 0 else 1.0)
 
 
 def _uri(image, form):

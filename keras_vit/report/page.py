@@ -4,12 +4,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from string import Template
 
 import numpy as np
 
-from keras_vit.atomic import written_aside
 from keras_vit.evaluation.calibration import Calibration
 from keras_vit.report.cards import cards, mistake, pair
 from keras_vit.report.charts import (
@@ -21,11 +19,10 @@ from keras_vit.report.charts import (
     text,
 )
 from keras_vit.report.reliability import reliability
+from keras_vit.report.template import SECTION, fill, links, resource, write_page
 
-SECTION = re.compile(r'<section id="(\w+)".*?</section>\n', re.DOTALL)  # in page.html, before anything is filled in
 EXPORTS = re.compile(r"<!-- exports -->\n.*?<!-- /exports -->\n", re.DOTALL)
 LINKS = re.compile(r"(<nav [^\n]*</nav>)?\n</header>\n")
-HEADING = re.compile(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', re.DOTALL)
 
 MATRIX_CLASSES = 30  # a larger confusion matrix cannot be read; its largest cells are listed instead
 MOST_PAIRS = 20
@@ -117,10 +114,7 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
         ValueError: if a picture, an attention map or the confusion matrix has a wrong shape or type;
             names all that do.
     """
-    # A file's name may hold bytes that are no UTF-8; Python reads them as lone surrogates.
-    page = render(report).encode("utf-8", "backslashreplace")
-    with written_aside(path) as aside:
-        aside.write_bytes(page)
+    write_page(path, render(report))
 
 
 def render(report: Report) -> str:
@@ -141,15 +135,7 @@ def render(report: Report) -> str:
         "left_out": _left_out(report.bad_images),
         "settings": _named(report.settings),
     }
-    page = SECTION.sub(lambda section: section[0] if bodies[section[1]] else "", _resource("page.html"))
-    figures = (f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in report.summary.items())
-    return Template(page).substitute(
-        bodies,
-        title=text(report.title),
-        style=_resource("page.css"),
-        summary=f'<dl class="summary">{"".join(figures)}</dl>' if report.summary else "",
-        links=_links(page),
-    )
+    return fill("page.html", report.title, report.summary, bodies)
 
 
 def replace_exports(page, exports, export_details=(), export_notes=None):
@@ -165,19 +151,10 @@ def replace_exports(page, exports, export_details=(), export_notes=None):
     if not (EXPORTS.search(page) and LINKS.search(page)):
         raise ValueError("Expected a report with a place for exported files. Received a page without.")
     body = _exports(exports, export_details, export_notes or {})
-    section = EXPORTS.search(_resource("page.html"))[0]
+    section = EXPORTS.search(resource("page.html"))[0]
     section = Template(section).substitute(exports=body) if body else SECTION.sub("", section)
     page = EXPORTS.sub(lambda _: section, page, count=1)
-    return LINKS.sub(lambda _: f"{_links(page)}\n</header>\n", page, count=1)
-
-
-def _links(page):
-    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in HEADING.findall(page))
-    return f'<nav aria-label="Sections">{links}</nav>' if links else ""
-
-
-def _resource(name):
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return LINKS.sub(lambda _: f"{links(page)}\n</header>\n", page, count=1)
 
 
 def _check(report):

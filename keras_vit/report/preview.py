@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from string import Template
 
 import numpy as np
 
-from keras_vit.atomic import written_aside
 from keras_vit.report.charts import TINY_SIDE, picture_uri, text
+from keras_vit.report.template import resource, write_page
 
 LEAST_SHARE = 0.005  # of a target; what would be told as 0.00 is left out
 
@@ -34,15 +33,13 @@ def write_preview(
     """
     _check(rows)
     figures = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in settings.items())
-    page = Template(_resource("preview.html")).substitute(
+    page = Template(resource("preview.html")).substitute(
         title=text(title),
-        style=_resource("page.css"),
+        style=resource("page.css"),
         settings=f'<dl class="summary">{figures}</dl>' if figures else "",
         rows="\n".join(_row(heading, pictures) for heading, pictures in rows),
     )
-    # A file's name may hold bytes that are no UTF-8; Python reads them as lone surrogates.
-    with written_aside(path) as aside:
-        aside.write_bytes(page.encode("utf-8", "backslashreplace"))
+    write_page(path, page)
 
 
 def target_words(target: np.ndarray, class_names: Sequence[str]) -> str:
@@ -51,10 +48,6 @@ def target_words(target: np.ndarray, class_names: Sequence[str]) -> str:
     if len(order) == 1 and target[order[0]] > 1 - LEAST_SHARE:
         return class_names[order[0]]
     return ", ".join(f"{class_names[i]} {float(f'{target[i]:.2f}'):g}" for i in order)
-
-
-def _resource(name):
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _check(rows):

@@ -1,0 +1,39 @@
+"""What attention rollout costs next to a plain forward pass, ViT-B/16 at 224 x 224, random weights.
+
+    python benchmarks/rollout.py
+
+Rounds alternate between the two; the ratio is of the medians.
+"""
+
+import statistics
+import time
+
+import numpy as np
+
+import keras_vit
+from keras_vit.analysis.attention import attention_rollout
+
+PICTURES, ROUNDS = 32, 7
+
+
+def main():
+    model = keras_vit.ViT_B16(weights=None)
+    images = np.random.default_rng(0).uniform(-1, 1, (PICTURES, 224, 224, 3)).astype("float32")
+    ways = {
+        "forward": lambda: model.predict(images, batch_size=8, verbose=0),
+        "rollout": lambda: attention_rollout(model, images),
+    }
+    seconds = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    for name, value in median.items():
+        print(f"{name}: {value:.2f} s for {PICTURES} pictures, first {seconds[name][0]:.2f} s")
+    print(f"rollout / forward: {median['rollout'] / median['forward']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

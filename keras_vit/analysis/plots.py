@@ -1,0 +1,179 @@
+"""Draws what the other parts found, with matplotlib: for a notebook, a paper, and the pages.
+
+Every function returns a `matplotlib.figure.Figure`; `svg` makes text of one that follows a page's light and dark.
+"""
+
+import io
+import re
+
+import numpy as np
+
+INK, SOFT = "#1b2130", "#586174"  # of the page's light theme; `svg` gives them to the page's style sheet
+COLOURS = ("#1f56b3", "#a9430c", "#2d7d46", "#7b3fa0", "#8a6d00", "#3b8ea5")
+WIDTH, HEIGHT = 4.4, 3.1  # inches; about a phone's, so that text stays readable there
+
+
+def distance_by_depth(distances, fields=()):
+    """Draws the mean attention distance of each head against its block.
+
+    Args:
+        distances: (blocks, heads), pixels, as of `attention_distance`.
+        fields: of `receptive_fields`, shown as lines: what the convolutions before could see.
+    """
+    figure, axes = _axes("block", "mean attention distance, pixels")
+    _heads(axes, distances)
+    for field in fields:
+        axes.axhline(field.size, color=COLOURS[1], linewidth=1, linestyle="--")
+        _label(axes, f"{field.name} sees {field.size}", field.size, COLOURS[1])
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def entropy_by_depth(entropies, tokens):
+    """Draws the entropy of each head against its block.
+
+    Args:
+        entropies: (blocks, heads), nats, as of `attention_entropy`.
+        tokens: how many there are; their logarithm, the most an entropy can be, is drawn as a line.
+    """
+    figure, axes = _axes("block", "entropy, nats")
+    _heads(axes, entropies)
+    axes.axhline(np.log(tokens), color=SOFT, linewidth=1, linestyle="--")
+    _label(axes, "looks everywhere alike", np.log(tokens), SOFT)
+    axes.set_ylim(0, np.log(tokens) * 1.12)
+    return figure
+
+
+def filters(components, columns=7):
+    """Draws filters as pictures, each on its own scale around grey.
+
+    Args:
+        components: (components, rows, columns, channels), as of `filter_components`; three channels in
+            colour, of others the first in grey.
+        columns: how many in a row.
+    """
+    most = np.abs(components).max(axis=(1, 2, 3), keepdims=True)
+    pictures = 0.5 + 0.5 * components / np.maximum(most, 1e-12)
+    pictures = pictures if pictures.shape[-1] == 3 else np.repeat(pictures[..., :1], 3, axis=-1)
+    return _picture(_tiles(pictures, columns), gap=True)
+
+
+def positions(similarity, most=12):
+    """Draws a grid of grids: at each place, how alike its position is to all others, from -1 to 1.
+
+    Args:
+        similarity: (rows, columns, rows, columns), as of `position_similarity`.
+        most: places to either side; of a larger grid some are shown, evenly spread.
+    """
+    rows, columns = (np.linspace(0, side - 1, min(side, most)).round().astype(int) for side in similarity.shape[:2])
+    shown = similarity[np.ix_(rows, columns)]
+    return _picture(_tiles(shown.reshape(-1, *similarity.shape[2:]), len(columns)), limits=(-1, 1))
+
+
+def curves(lines, horizontal, vertical, percent=True):
+    """Draws values over levels.
+
+    Args:
+        lines: {name: (levels, values)}.
+        horizontal, vertical: what the axes show, with units.
+        percent: whether the values are shares of 0 to 1.
+    """
+    figure, axes = _axes(horizontal, vertical)
+    for i, (name, (levels, values)) in enumerate(lines.items()):
+        values = np.asarray(values) * (100 if percent else 1)
+        axes.plot(levels, values, marker="o", markersize=3.5, color=COLOURS[i % len(COLOURS)], label=name)
+    if percent:
+        axes.set_ylim(0, 100)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def over_picture(picture, values):
+    """Draws a map of a picture's patches over it.
+
+    Args:
+        picture: uint8 (rows, columns, 3).
+        values: (grid rows, grid columns), any scale, as of `attention_rollout`.
+    """
+    figure, axes = _frame(picture.shape[0] / picture.shape[1])
+    sides = (0, picture.shape[1], picture.shape[0], 0)
+    axes.imshow(picture, extent=sides)
+    axes.imshow(values, cmap="inferno", alpha=0.6, interpolation="bicubic", extent=sides)
+    return figure
+
+
+def svg(figure):
+    """Returns a figure as an SVG for a page: text as text, transparent, its ink in the page's colours."""
+    import matplotlib
+
+    stream = io.StringIO()
+    # No date and a salt of our own, so that the same figure gives the same text.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "keras_vit"}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "var(--ink)").replace(SOFT, "var(--soft)")
+    for place, colour in enumerate(COLOURS):
+        text = text.replace(colour, f"var(--line-{place})")
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # of several figures on a page they would not be unique
+    return re.sub(r'^<svg[^>]*?(viewBox="[^"]*")[^>]*>', r'<svg xmlns:xlink="http://www.w3.org/1999/xlink" \1>', text)
+
+
+def _matplotlib():
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("Expected matplotlib, the extra [plots]: pip install matplotlib") from error
+    return Figure
+
+
+def _axes(horizontal, vertical):
+    figure = _matplotlib()(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(horizontal, color=SOFT)
+    axes.set_ylabel(vertical, color=SOFT)
+    axes.tick_params(colors=SOFT, labelsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure, axes
+
+
+def _heads(axes, values):
+    blocks = np.arange(1, len(values) + 1)
+    for head in range(values.shape[1]):
+        axes.scatter(blocks, values[:, head], s=16, color=COLOURS[0], alpha=0.55, linewidths=0)
+    axes.plot(blocks, values.mean(axis=1), color=INK, linewidth=1.4)
+
+
+def _label(axes, words, height, colour):
+    """Writes above a level line, at its right end."""
+    at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+    axes.annotate(words, (1, height), xytext=(-2, 3), fontsize=9, color=colour, **at)
+
+
+def _tiles(pictures, columns):
+    """Lays pictures (count, rows, columns, ...) out in a grid with gaps of NaN."""
+    count, high, wide, *rest = pictures.shape
+    lines, gap = -(-count // columns), max(1, wide // 12)
+    sheet = np.full((lines * (high + gap) - gap, columns * (wide + gap) - gap, *rest), np.nan)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * (high + gap), i % columns * (wide + gap)
+        sheet[top : top + high, left : left + wide] = picture
+    return sheet
+
+
+def _picture(sheet, gap=False, limits=None):
+    figure, axes = _frame(sheet.shape[0] / sheet.shape[1])
+    if gap:  # colours have no "bad" of their own: the gaps are made transparent
+        sheet = np.concatenate([np.nan_to_num(sheet), np.isfinite(sheet[..., :1])], axis=-1)
+    low, high = limits or (None, None)
+    axes.imshow(sheet, cmap="viridis", vmin=low, vmax=high, interpolation="none")
+    return figure
+
+
+def _frame(ratio):
+    figure = _matplotlib()(figsize=(WIDTH, WIDTH * ratio))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    return figure, axes

@@ -1,0 +1,160 @@
+"""The page of a model and some pictures: what it looks at, and what it has learned."""
+
+import logging
+
+import numpy as np
+
+from keras_vit.analysis import attention, convolutions, embeddings, geometry, relevance
+from keras_vit.analysis.attention import BATCH
+from keras_vit.features import representation
+from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
+from keras_vit.preprocessing import pixels_of, preprocess_input
+from keras_vit.report.analysis_page import Analysis, Look, write_analysis
+from keras_vit.run_folder import MODEL, open_model
+from keras_vit.watch import head_of, layers_of
+
+logger = logging.getLogger("keras_vit")
+
+MOST_LOOKS = 12  # pictures shown; the figures of the heads count all that are given
+NEAREST = 4
+
+
+def analyze(model, pictures, output, image_size=None):
+    """Writes a page of what a model makes of pictures.
+
+    Args:
+        model: a .keras file, a run's folder, or a checkpoint that `keras_vit.load` takes.
+        pictures: paths; the first 12 are shown, all count for the figures of the heads.
+        output: the page, an .html file.
+        image_size: (rows, columns) in pixels, to look at the model at another size than its own.
+
+    Raises:
+        ValueError: if the model has no layers of ours, or pictures cannot be read; all of them in one message.
+        ImportError: without matplotlib, the extra [plots].
+    """
+    subject = open_model(model, image_size)
+    geometry.check(subject.model, kind=(Patches, Stem))
+    pixels, faults = [], []
+    for picture in pictures:
+        try:
+            pixels.append(subject.read(picture))
+        except ValueError as error:
+            faults.append(f"  {error}")
+    if faults:
+        raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
+    names = [str(picture).replace("\\", "/").rpartition("/")[2] for picture in pictures]
+    write_analysis(output, analysis(subject, np.stack(pixels), names))
+
+
+def analysis(subject, pixels, names):
+    """Returns the `Analysis` of a `Classifier` on pictures.
+
+    Args:
+        subject: the model, which may also be one without a head.
+        pixels: uint8 (pictures, rows, columns, 3) at its size.
+        names: of the pictures.
+    """
+    model, looks = subject.model, _looks(subject, pixels, names)
+    images = preprocess_input(pixels, pixels_of(model))
+    rows, columns = model.input_shape[1:3]
+    summary = {"picture": f"{rows} × {columns} pixels", "parameters": f"{model.count_params():,}"}
+    parts = {}
+    if blocks := layers_of(model, TransformerBlock):
+        grid, heads = geometry.grid_of(model), blocks[0].attention.num_heads
+        encoder = layers_of(model, PatchEncoder)[0]
+        summary |= {"patches": f"{grid[0]} × {grid[1]}", "blocks × heads": f"{len(blocks)} × {heads}"}
+        logger.info("how far and how sharply the heads look, over %d pictures", len(images))
+        stem = geometry.receptive_fields(model)[:-1]
+        parts = {
+            "reads": _reads(encoder.has_class_token),
+            "counted": "one picture" if len(images) == 1 else f"{len(images):,} pictures",
+            "distances": attention.attention_distance(model, images),
+            "entropies": attention.attention_entropy(model, images),
+            "tokens": grid[0] * grid[1] + encoder.extra_tokens,
+            "fields": [field for field in stem if field.name != "stem"],
+            "similarity": embeddings.position_similarity(model),
+        }
+    components, shares = embeddings.filter_components(model)
+    facts = {"file": subject.path.name, "read as": pixels_of(model).words, "classes": _classes(subject.class_names)}
+    name = subject.path.parent.name if subject.path.name == MODEL else subject.path.stem
+    title = f"{name}: what the model looks at"
+    return Analysis(
+        title,
+        summary,
+        looks,
+        components=components,
+        shares=shares,
+        facts={k: v for k, v in facts.items() if v},
+        **parts,
+    )
+
+
+def _looks(subject, pixels, names):
+    model, pixels, names = subject.model, pixels[:MOST_LOOKS], names[:MOST_LOOKS]
+    images, count = preprocess_input(pixels, pixels_of(model)), len(pixels)
+    logger.info("what %d pictures look like to the model", count)
+    parts = [{} for _ in range(count)]
+
+    def give(name, values):
+        for part, value in zip(parts, values):
+            part[name] = value
+
+    if layers_of(model, TransformerBlock):
+        give("maps", _head_rows(model, images))
+        give("between", _between(model, images))
+        give("rollout", attention.attention_rollout(model, images))
+        give("colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
+        if subject.class_names:
+            give("relevance", relevance.attention_relevance(model, images))
+    if layers_of(model, Stem):
+        give("stages", _stages(model, images))
+    if subject.class_names:
+        give("said", _said(model.predict(images, verbose=0), subject.class_names))
+    if count > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
+        order, cosines = embeddings.neighbours(representation(model).predict(images, verbose=0), count=NEAREST)
+        near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
+        give("near", near)
+    return [Look(picture, name, **part) for picture, name, part in zip(pixels, names, parts)]
+
+
+def _reads(has_class_token):
+    if has_class_token:
+        return "The attention of the class token, from which the answer is read, by block and head."
+    return "The attention of all patches together, by block and head; this model has no class token."
+
+
+def _head_rows(model, images):
+    """Returns what the class token looks at or, without one, what all patches do, by block and head."""
+    if layers_of(model, PatchEncoder)[0].has_class_token:
+        return attention.class_attention(model, images)
+    maps = [weights.mean(axis=2) for weights in attention.attention_maps(model, images)]
+    return np.stack(maps, axis=1).reshape(len(images), len(maps), -1, *geometry.grid_of(model))
+
+
+def _between(model, images):
+    """Returns what each patch looks at, the mean of the heads, (pictures, blocks, patches, patches)."""
+    patches = int(np.prod(geometry.grid_of(model)))
+    parts = [
+        [weights[:, :, -patches:, -patches:].mean(axis=1) for weights in attention.attention_maps(model, some)]
+        for some in (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    ]
+    return np.concatenate([np.stack(part, axis=1) for part in parts])
+
+
+def _stages(model, images):
+    fields = {field.name: field.size for field in geometry.receptive_fields(model)}
+    shown = [{} for _ in images]
+    for name, maps in convolutions.stage_maps(model, images).items():
+        mean, strongest = maps.mean(axis=-1, keepdims=True), convolutions.strongest_channels(maps)
+        for i, stack in enumerate(np.concatenate([mean, strongest], axis=-1)):
+            shown[i][f"{name}, sees {fields[name]} pixels"] = stack
+    return shown
+
+
+def _said(probabilities, class_names):
+    best = probabilities.argmax(axis=1)
+    return [f"{class_names[i]} {row[i]:.0%}" for i, row in zip(best, probabilities)]
+
+
+def _classes(names):
+    return ", ".join(names) if len(names) <= 20 else f"{len(names):,}"
