@@ -14,12 +14,16 @@ WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder)  # layers of ours wit
 
 def layers_of(model, kind):
     """Returns the layers of a class or of classes, those inside other models and layers too, in order."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+    found = []
+    for layer in model._layers:  # Keras' own way down turns the order of a nested model's layers round
+        inside = [layer, *layers_of(layer, kind)]
+        found += [one for one in inside if isinstance(one, kind) and one not in found]
+    return found
 
 
 def outer_layers_of(model, kind):
     """Returns the same without those that are parts of a layer of ours."""
-    parts = {id(part) for layer in layers_of(model, WHOLE) for part in layer._flatten_layers(include_self=False)}
+    parts = {id(part) for layer in layers_of(model, WHOLE) for part in layers_of(layer, keras.layers.Layer)}
     return [layer for layer in layers_of(model, kind) if id(layer) not in parts]
 
 

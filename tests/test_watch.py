@@ -15,6 +15,14 @@ def vit():
     return keras_vit.build(keras_vit.Variant(4, 8, 2, 2, 11), input_shape=(8, 12, 3), classes=5)
 
 
+def test_layers_come_in_the_order_of_the_model_however_deep(vit):
+    outer = keras.Sequential([keras.Input((8, 12, 3)), keras.layers.Rescaling(2.0), keras.Sequential([vit])])
+    names = [layer.name for layer in layers_of(outer, keras.layers.Dense)]
+    inside = ["query", "key", "value", "out", "hidden", "out"]
+    assert names == ["projection", *inside, *inside, "head"]
+    assert layers_of(outer, TransformerBlock) == layers_of(vit, TransformerBlock)
+
+
 def test_what_a_layer_computed_is_given_in_order_and_in_parts(vit):
     blocks = layers_of(vit, TransformerBlock)
     first, second = Watch(vit, blocks).predict(IMAGES, batch_size=2, verbose=0)

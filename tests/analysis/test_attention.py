@@ -4,7 +4,17 @@ import pytest
 
 import keras_vit
 from keras_vit.analysis import attention
-from keras_vit.analysis.attention import attention_maps, attention_rollout
+from keras_vit.analysis.attention import (
+    attention_distance,
+    attention_entropy,
+    attention_maps,
+    attention_rollout,
+    class_attention,
+    rollout,
+    rollout_tensor,
+)
+from keras_vit.layers import TransformerBlock
+from keras_vit.watch import layers_of
 
 BLOCKS, HEADS, GRID = 2, 2, (3, 5)
 PATCHES = GRID[0] * GRID[1]
@@ -69,7 +79,9 @@ def test_the_maps_are_what_the_blocks_themselves_compute():
     assert np.abs(maps[0][:, 0] - maps[0][:, 1]).max() > 0.1
 
 
-@pytest.mark.parametrize("function", [lambda *x: list(attention_maps(*x)), attention_rollout])
+@pytest.mark.parametrize(
+    "function", [attention_maps, attention_rollout, attention_distance, attention_entropy, class_attention]
+)
 def test_a_model_without_our_blocks_raises(function):
     model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()], name="flat")
     with pytest.raises(ValueError, match="Received: 'flat' without"):
@@ -126,3 +138,130 @@ def test_rollout_keeps_rows_and_columns_apart(monkeypatch):
     give(monkeypatch, [[row] * (PATCHES + 1)])
     rollout = attention_rollout(build(), pictures())
     np.testing.assert_allclose(rollout[0], row[1:].reshape(GRID) / 2, atol=1e-7)
+
+
+def test_rollout_with_attention_pooling_reads_what_it_looks_at(make):
+    """Two patches; the first looks at the second, the pooling at the first alone: half stays, half goes on."""
+    first, pooling = np.array([[[0.0, 1], [0, 1]]]), np.array([[[1.0, 0]]])
+    np.testing.assert_allclose(rollout([first, pooling], (1, 2)), [[[0.5, 0.5]]], atol=1e-7)
+    np.testing.assert_allclose(rollout([first], (1, 2)), [[[0.25, 0.75]]], atol=1e-7)
+
+
+@pytest.mark.parametrize("pooling", ["token", "gap", "map"])
+def test_rollout_built_into_a_model_gives_the_same(make, images, pooling):
+    model = make.build(pooling)
+    built_in = keras.Model(model.inputs, rollout_tensor(model)).predict(images, verbose=0)
+    np.testing.assert_allclose(built_in, attention_rollout(model, images), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential", "subclassed"])
+def test_inside_a_model_of_the_users_own(vit, images, make, kind):
+    """That model halves the pixels before ours."""
+    outer = make.nested(vit, kind)
+    for found, expected in zip(attention_maps(outer, images), attention_maps(vit, 0.5 * images), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(attention_rollout(outer, images), attention_rollout(vit, 0.5 * images), atol=1e-6)
+    assert class_attention(outer, images).shape == (3, 2, 2, 3, 5)
+
+
+def test_of_a_hybrid_with_a_grid_of_its_own(hybrid, make):
+    assert attention_rollout(hybrid, make.pictures(64, 96, 1)).shape == (1, 8, 12)
+
+
+def look(monkeypatch, weights):
+    """Lets all heads of all blocks look as a matrix says, tokens x tokens."""
+    tensor = keras.ops.convert_to_tensor(np.asarray(weights, np.float32)[None, None])
+    monkeypatch.setattr(
+        keras_vit.layers.Attention,
+        "probabilities",
+        lambda self, queries, tokens: keras.ops.tile(tensor, (keras.ops.shape(queries)[0], self.num_heads, 1, 1)),
+    )
+
+
+def right(grid):
+    """Each patch looks at its right neighbour, the last of a row at the first of it; no class token."""
+    places = np.arange(grid[0] * grid[1]).reshape(grid)
+    weights = np.zeros((places.size, places.size))
+    weights[places.ravel(), np.roll(places, -1, axis=1).ravel()] = 1
+    return weights
+
+
+def with_class_token(weights, to_class, from_class):
+    """Adds a class token in front that gets a share of what each patch gives."""
+    whole = np.zeros(np.array(weights.shape) + 1)
+    whole[1:, 1:] = weights * (1 - to_class)
+    whole[1:, 0], whole[0] = to_class, from_class
+    return whole
+
+
+def test_distance_of_patches_that_look_at_themselves_is_0(monkeypatch, make, images):
+    look(monkeypatch, np.eye(15))
+    np.testing.assert_allclose(attention_distance(make.build("gap"), images), np.zeros((2, 2)), atol=1e-6)
+
+
+def test_distance_to_the_right_neighbour_is_the_patch_size(monkeypatch, make):
+    """A row of two patches: each one's neighbour is the other, 4 pixels away."""
+    look(monkeypatch, right((3, 2)))
+    model = make.build("gap", grid=(3, 2))
+    np.testing.assert_allclose(attention_distance(model, make.pictures(12, 8)), np.full((2, 2), 4), atol=1e-5)
+
+
+def test_a_class_token_that_takes_most_attention_changes_no_distance(monkeypatch, make):
+    look(monkeypatch, with_class_token(right((3, 2)), to_class=0.9, from_class=1 / 7))
+    model = make.build("token", grid=(3, 2))
+    np.testing.assert_allclose(attention_distance(model, make.pictures(12, 8)), np.full((2, 2), 4), atol=1e-4)
+
+
+def test_distance_of_a_hybrid_is_in_pixels_of_the_picture(monkeypatch, hybrid, make):
+    """A patch is 8 pixels wide. Its right neighbour; the last of the twelve of a row looks back over eleven."""
+    look(monkeypatch, with_class_token(right((8, 12)), to_class=0.5, from_class=1 / 97))
+    expected = (11 * 8 + 11 * 8) / 12
+    np.testing.assert_allclose(attention_distance(hybrid, make.pictures(64, 96, 1)), [[expected] * 2], rtol=1e-5)
+
+
+def test_distance_and_entropy_against_numpy(vit, images):
+    maps = attention_maps(vit, images)
+    places = np.array([(4 * row, 4 * column) for row in range(3) for column in range(5)])
+    apart = np.sqrt(((places[:, None] - places[None]) ** 2).sum(axis=-1))
+    for block, weights in enumerate(maps):
+        for head in range(HEADS):
+            patches = weights[:, head, 1:, 1:]
+            patches = patches / patches.sum(axis=-1, keepdims=True)
+            distance = (patches * apart).sum(axis=-1).mean()
+            entropy = -(weights[:, head] * np.log(weights[:, head])).sum(axis=-1).mean()
+            assert attention_distance(vit, images)[block, head] == pytest.approx(distance, rel=1e-4)
+            assert attention_entropy(vit, images)[block, head] == pytest.approx(entropy, rel=1e-4)
+
+
+@pytest.mark.parametrize("weights, expected", [(np.eye(15), 0), (np.full((15, 15), 1 / 15), np.log(15))])
+def test_the_least_and_the_most_entropy(monkeypatch, make, images, weights, expected):
+    look(monkeypatch, weights)
+    np.testing.assert_allclose(attention_entropy(make.build("gap"), images), np.full((2, 2), expected), atol=1e-5)
+
+
+def test_class_attention_is_the_class_tokens_row(vit, images):
+    maps = attention_maps(vit, images)
+    found = class_attention(vit, images)
+    np.testing.assert_allclose(found[:, 1, 0].reshape(3, -1), maps[1][:, 0, 0, 1:], atol=1e-6)
+
+
+def test_class_attention_needs_a_class_token(make, images):
+    with pytest.raises(ValueError, match="Expected a model with a class token"):
+        class_attention(make.build("gap"), images)
+
+
+def test_a_picture_of_another_size_is_refused(vit, make):
+    with pytest.raises(ValueError, match=r"\(12, 20, 3\).*Received: images of shape \(3, 20, 12, 3\)"):
+        attention_rollout(vit, make.pictures(20, 12))
+
+
+def test_under_mixed_precision(make, images):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = make.build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(
+        np.isfinite(part).all() for part in (attention_distance(model, images), attention_rollout(model, images))
+    )
+    assert len(layers_of(model, TransformerBlock)) == 2
