@@ -3,6 +3,7 @@
 Every function returns a `matplotlib.figure.Figure`; `svg` makes text of one that follows a page's light and dark.
 """
 
+import hashlib
 import io
 import re
 
@@ -107,16 +108,23 @@ def svg(figure):
     import matplotlib
 
     stream = io.StringIO()
-    # No date and a salt of our own, so that the same figure gives the same text.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "keras_vit"}):
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace(INK, "var(--ink)").replace(SOFT, "var(--soft)")
     for place, colour in enumerate(COLOURS):
         text = text.replace(colour, f"var(--line-{place})")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # of several figures on a page they would not be unique
+    text = _own_names(re.sub(r'<g id="[^"]*"', "<g", text))
     return re.sub(r'^<svg[^>]*?(viewBox="[^"]*")[^>]*>', r'<svg xmlns:xlink="http://www.w3.org/1999/xlink" \1>', text)
+
+
+def _own_names(text):
+    """Names what an SVG refers to after its content: the same figure gives the same text, two on a page do not clash."""
+    names = list(dict.fromkeys(re.findall(r' id="(\w+)"', text)))
+    for place, name in enumerate(names):
+        text = text.replace(name, f"name-{place}-")
+    return text.replace("name-", f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}-")
 
 
 def _matplotlib():
