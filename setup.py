@@ -40,6 +40,7 @@ setup(
         "flatbuffers>=25.9.23",
         "numpy>=2.2.0",
         "scikit-learn>=1.7.0",
+        "scipy>=1.15.0",
         "pillow>=12.0.0",
         "safetensors>=0.7.0",
         "click>=8.2.0",
@@ -52,7 +53,7 @@ setup(
         "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
         "dev": [
             *("pytest>=9.0.0", "ruff>=0.14.0", "pyyaml>=6.0.2", "mediapipe>=1.2.2"),
-            *(requirement for extra in ("jax", "datasets", "mobile", "onnx") for requirement in EXTRAS[extra]),
+            *(requirement for extra in ("jax", "datasets", "mobile", "onnx", "plots") for requirement in EXTRAS[extra]),
         ],
     },
     entry_points={"console_scripts": ["keras-vit=keras_vit.cli:main"]},

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 
@@ -27,5 +28,7 @@ def imported(name="workflow"):
     """Imports a part of the package that does the work of a command; with Keras' backend, this takes seconds."""
     # TensorFlow's notes on CPUs and missing GPUs, the ones at its import and the later ones.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Each look into a model is a function of its own, of which there may be many: no fault of the user's.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with quiet():
         return importlib.import_module(f"keras_vit.{name}")

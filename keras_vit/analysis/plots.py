@@ -5,6 +5,7 @@ Every function returns a `matplotlib.figure.Figure`; `svg` makes text of one tha
 
 import hashlib
 import io
+import itertools
 import re
 
 import numpy as np
@@ -71,21 +72,24 @@ def positions(similarity, most=12):
     return _picture(_tiles(shown.reshape(-1, *similarity.shape[2:]), len(columns)), limits=(-1, 1))
 
 
-def curves(lines, horizontal, vertical, percent=True):
-    """Draws values over levels.
+def curves(lines, horizontal, vertical):
+    """Draws shares over levels: a colour a condition, the first model solid, others dashed.
 
     Args:
-        lines: {name: (levels, values)}.
+        lines: {condition: {model: (levels, shares of 0 to 1)}}.
         horizontal, vertical: what the axes show, with units.
-        percent: whether the values are shares of 0 to 1.
     """
-    figure, axes = _axes(horizontal, vertical)
-    for i, (name, (levels, values)) in enumerate(lines.items()):
-        values = np.asarray(values) * (100 if percent else 1)
-        axes.plot(levels, values, marker="o", markersize=3.5, color=COLOURS[i % len(COLOURS)], label=name)
-    if percent:
-        axes.set_ylim(0, 100)
-    axes.legend(frameon=False, fontsize=9)
+    figure, axes = _axes(horizontal, f"{vertical}, %")
+    alone = len(next(iter(lines.values()))) == 1
+    for colour, (condition, models) in zip(itertools.cycle(COLOURS), lines.items()):
+        for dash, (model, (levels, shares)) in zip(itertools.cycle(("-", "--", ":")), models.items()):
+            name = model if len(lines) == 1 else condition if alone else f"{condition}, {model}"
+            style = {"color": colour, "linestyle": dash, "marker": "o", "markersize": 3.5, "linewidth": 1.6}
+            axes.plot(levels, 100 * np.asarray(shares), label=name, **style)
+    if all(float(level).is_integer() for models in lines.values() for levels, _ in models.values() for level in levels):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(0, 100)
+    axes.legend(fontsize=9, labelcolor=SOFT, frameon=False)
     return figure
 
 
@@ -120,7 +124,7 @@ def svg(figure):
 
 
 def _own_names(text):
-    """Names what an SVG refers to after its content: the same figure gives the same text, two on a page do not clash."""
+    """Names what an SVG refers to after its content: a figure always gives the same text, two on a page do not clash."""
     names = list(dict.fromkeys(re.findall(r' id="(\w+)"', text)))
     for place, name in enumerate(names):
         text = text.replace(name, f"name-{place}-")
@@ -143,12 +147,12 @@ def _axes(horizontal, vertical):
     axes.tick_params(colors=SOFT, labelsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(SOFT)
-    axes.xaxis.get_major_locator().set_params(integer=True)
     return figure, axes
 
 
 def _heads(axes, values):
     blocks = np.arange(1, len(values) + 1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     for head in range(values.shape[1]):
         axes.scatter(blocks, values[:, head], s=16, color=COLOURS[0], alpha=0.55, linewidths=0)
     axes.plot(blocks, values.mean(axis=1), color=INK, linewidth=1.4)

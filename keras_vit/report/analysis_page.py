@@ -93,8 +93,8 @@ def render_analysis(analysis):
         "attention": _attention(analysis, watched) if watched else "",
         "maps": "".join(map(_maps, looks)),
         "heads": _heads(analysis) if analysis.distances is not None else "",
-        "filters": "" if components is None else _plot(plots.filters(components), "square", "The filters"),
-        "positions": "" if similarity is None else _plot(plots.positions(similarity), "square", "The positions"),
+        "filters": "" if components is None else _plot(plots.filters(components), "The filters"),
+        "positions": "" if similarity is None else _plot(plots.positions(similarity), "The positions"),
         "stages": "".join(_stages(look) for look in looks if look.stages),
         "neighbours": "".join(_neighbours(look) for look in looks if look.near),
         "model": _facts(analysis.facts),
@@ -199,12 +199,12 @@ def _cell(body, caption):
 def _heads(analysis):
     distance = plots.distance_by_depth(analysis.distances, analysis.fields)
     entropy = plots.entropy_by_depth(analysis.entropies, analysis.tokens)
-    shown = _plot(distance, "", "Attention distance by block") + _plot(entropy, "", "Attention entropy by block")
+    shown = _plot(distance, "Attention distance by block") + _plot(entropy, "Attention entropy by block")
     return f'<div class="charts">{shown}</div>'
 
 
-def _plot(figure, kind, label):
-    return f'<figure class="plot {kind}" role="img" aria-label="{text(label)}">{plots.svg(figure)}</figure>'
+def _plot(figure, label):
+    return f'<figure class="plot" role="img" aria-label="{text(label)}">{plots.svg(figure)}</figure>'
 
 
 def _stages(look):

@@ -13,7 +13,9 @@ FIGURES = {
     "entropy": lambda: plots.entropy_by_depth(DRAW.uniform(0, 3, (3, 2)), 16),
     "filters": lambda: plots.filters(DRAW.normal(size=(5, 4, 4, 3)), columns=3),
     "positions": lambda: plots.positions(DRAW.uniform(-1, 1, (3, 5, 3, 5))),
-    "curves": lambda: plots.curves({"ours": ([0.1, 0.5], [0.9, 0.3]), "baseline": ([0.1], [0.5])}, "dropped", "right"),
+    "curves": lambda: plots.curves(
+        {"fog": {"a": ([1, 5], [0.9, 0.3]), "b": ([1, 5], [0.5, 0.2])}}, "severity", "right"
+    ),
     "picture": lambda: plots.over_picture(np.zeros((8, 12, 3), np.uint8), np.ones((2, 3))),
 }
 
@@ -51,6 +53,19 @@ def test_grids_lie_where_their_positions_do():
 def test_of_a_large_grid_some_places_are_shown():
     (axes,) = plots.positions(np.zeros((20, 5, 20, 5)), most=4).axes
     assert axes.images[0].get_array().shape == (4 * 21 - 1, 4 * 6 - 1)
+
+
+def test_a_colour_a_condition_and_dashes_for_other_models():
+    lines = {"fog": {"a": ([1], [0.9]), "b": ([1], [0.5])}, "snow": {"a": ([1], [0.1]), "b": ([1], [0.2])}}
+    (axes,) = plots.curves(lines, "severity", "right").axes
+    told = [(line.get_label(), line.get_color(), line.get_linestyle(), line.get_ydata()[0]) for line in axes.lines]
+    one, other = plots.COLOURS[:2]
+    assert told == [
+        ("fog, a", one, "-", 90),
+        ("fog, b", one, "--", 50),
+        ("snow, a", other, "-", 10),
+        ("snow, b", other, "--", 20),
+    ]
 
 
 def test_filters_are_shown_around_grey():

@@ -1,0 +1,114 @@
+"""The robustness of a model file: which pictures, which baseline, and the summary in words."""
+
+import functools
+import logging
+
+import numpy as np
+
+from keras_vit.analysis.attention import attention_rollout
+from keras_vit.data.pipeline import read_all
+from keras_vit.evaluation import robustness as curves
+from keras_vit.evaluation.changes import families_named
+from keras_vit.layers import TransformerBlock
+from keras_vit.preprocessing import pixels_of, preprocess_input
+from keras_vit.run_data import examples_for
+from keras_vit.run_folder import MODEL, load_classifier
+from keras_vit.watch import layers_of
+
+BATCH = 64  # pictures at once
+
+_log = logging.getLogger("keras_vit")
+
+
+def robustness(model, data=None, baseline=None, *, pictures=500, families=None, seed=0):
+    """Measures how a model, and a baseline, stand it that their pictures are spoilt.
+
+    Salient patches are those that the model's attention rollout points at; the baseline loses the very same ones. A
+    model without transformer blocks of ours has no such drops. A baseline of another size reads the picture files at
+    its own, and its pictures are changed there.
+
+    Args:
+        model: a .keras file, or a run's folder.
+        data: as for `evaluate`; None for the test pictures of the run that the model came from.
+        baseline: another such file or folder, whose classes are those of the data, too.
+        pictures: how many at most, evenly spread over the data.
+        families: names out of `keras_vit.evaluation.changes.FAMILIES`; None for all.
+        seed: of all that is random.
+
+    Returns:
+        The `Robustness`, and its summary: a row a curve, {heading: words}.
+
+    Raises:
+        ValueError: if a model or the data cannot be used, or a family is unknown.
+    """
+    families = families_named(families)
+    if pictures < 1:
+        raise ValueError(f"Expected 1 picture or more. Received: pictures={pictures}")
+    classifiers = [load_classifier(path) for path in (model, baseline) if path is not None]
+    subjects = _subjects(classifiers, data, pictures)
+    salience = _salience(subjects[0]) if "drop" in families else None
+    found = curves.robustness(subjects, families, salience=salience, seed=seed, batch_size=BATCH)
+    return found, summary(found)
+
+
+def summary(found):
+    """Returns a row a curve, {heading: words}: each model's mean accuracy over the levels."""
+    rows = [
+        {"change": condition if family == curves.CLEAN else f"{family}: {condition}", "levels": _levels(by_model)}
+        | {name: f"{np.mean([row.accuracy for row in by_model[name]]):.1%}" for name in found.models}
+        for (family, condition), by_model in found.curves.items()
+    ]
+    errors = found.corruption_error
+    what = "mean corruption error" + (f", {found.models[-1]} = 100%" if len(found.models) > 1 else "")
+    return rows + [{"change": what, "levels": ""} | {name: f"{errors[name]:.1%}" for name in errors}] * bool(errors)
+
+
+def _levels(by_model):
+    levels = [f"{row.level:g}" for row in next(iter(by_model.values()))]
+    return levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
+
+
+def _subjects(classifiers, data, pictures):
+    """Returns a `Subject` a classifier; those that read pictures alike share them."""
+    main, names = classifiers[0], _names(classifiers)
+    examples, _ = examples_for(main.path, main.class_names, data)
+    some = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), pictures)).astype(int)
+    files, labels, read = [examples.pictures[i] for i in some], examples.labels[some], {}
+    subjects = []
+    for name, classifier in zip(names, classifiers):
+        way = classifier.image_size, classifier.protocol
+        if way not in read:
+            read[way] = read_all(files, *way)
+        prepare = functools.partial(preprocess_input, pixels=pixels_of(classifier.model))
+        numbers = _numbered(labels, main, classifier)
+        subjects.append(curves.Subject(name, classifier.model, read[way], numbers, prepare))
+    return subjects
+
+
+def _names(classifiers):
+    """Returns what models are called: after their run's folder or their file; by their paths where these are alike."""
+    names = [it.path.absolute().parent.name if it.path.name == MODEL else it.path.stem for it in classifiers]
+    return names if len(set(names)) == len(names) else [str(it.path) for it in classifiers]
+
+
+def _numbered(labels, main, other):
+    """Returns labels of one classifier as another numbers the same classes."""
+    if main.class_names == other.class_names:
+        return labels
+    names = [main.class_names[label] for label in labels]
+    if unknown := sorted(set(names) - set(other.class_names)):
+        raise ValueError(
+            f"Expected a baseline with the classes of the pictures. Received: {other.path}, which does not have "
+            + ", ".join(unknown)
+        )
+    return np.array([other.class_names.index(name) for name in names])
+
+
+def _salience(subject):
+    if not layers_of(subject.model, TransformerBlock):
+        _log.warning(
+            "%s has no transformer blocks of ours: no salient patches are dropped, random ones alone", subject.name
+        )
+        return None
+    parts = [subject.pictures[start : start + BATCH] for start in range(0, len(subject.pictures), BATCH)]
+    return np.concatenate([attention_rollout(subject.model, subject.prepare(part)) for part in parts])

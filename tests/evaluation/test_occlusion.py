@@ -1,0 +1,194 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_vit
+from keras_vit.evaluation.occlusion import (
+    GREY,
+    KeptTokens,
+    greyed,
+    grid_of,
+    random_order,
+    salient_order,
+    shifted,
+    shuffled,
+)
+from keras_vit.layers import PatchEncoder, TokenMap, TransformerBlock
+from keras_vit.layers.transformer import Attention
+from keras_vit.watch import layers_of, replaced
+
+GRID, KEPT, PICTURES = (3, 5), 4, 2
+PATCHES = GRID[0] * GRID[1]
+EXTRA = {"token": 1, "gap": 0, "map": 0, "distilled": 2}
+
+
+def build(pooling):
+    keras.utils.set_random_seed(0)
+    distilled = pooling == "distilled"
+    variant = keras_vit.Variant(4, 8, 2, 2, 11, pooling="token" if distilled else pooling, distillation_token=distilled)
+    model = keras_vit.build(variant, input_shape=(12, 20, 3), classes=7)
+    # Stronger than they begin, so that it matters which tokens are there.
+    generator = np.random.default_rng(0)
+    model.set_weights([weight + generator.normal(0, 0.4, weight.shape) for weight in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build("token")
+
+
+def pictures(count=PICTURES):
+    return np.random.default_rng(1).integers(0, 256, (count, 12, 20, 3)).astype(np.uint8)
+
+
+def masked(model, images, kept, extra):
+    """The whole model, of which no token may look at a dropped one: what the kept ones come to."""
+    seen = np.zeros((PICTURES, PATCHES + extra), "float32")
+    seen[:, :extra] = 1
+    np.put_along_axis(seen, kept + extra, 1, axis=1)
+
+    def attend(layer, own):
+        def probabilities(queries, tokens):
+            weights = own(queries, tokens) * seen[:, None, None]
+            return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+        return probabilities
+
+    def pool(layer, own):
+        return lambda tokens, **_: ops.sum(tokens * seen[..., None], axis=1) / seen.sum(axis=1, keepdims=True)
+
+    with (
+        replaced(layers_of(model, Attention), "probabilities", attend),
+        replaced(layers_of(model, keras.layers.GlobalAveragePooling1D), "call", pool),
+    ):
+        return ops.convert_to_numpy(model(images, training=False))
+
+
+@pytest.mark.parametrize("pooling", EXTRA)
+def test_kept_tokens_are_as_if_nobody_looked_at_the_others(pooling):
+    model = build(pooling)
+    images = pictures() / 127.5 - 1
+    kept = random_order(PICTURES, PATCHES)[:, :KEPT]
+    expected = masked(model, images, kept, EXTRA[pooling])
+    np.testing.assert_allclose(KeptTokens(model, KEPT).predict_on_batch([images, kept]), expected, atol=1e-5)
+    assert np.abs(expected - model.predict_on_batch(images)).max() > 0.01
+
+
+def test_what_the_dropped_patches_show_does_not_matter(model):
+    kept = random_order(PICTURES, PATCHES)[:, :KEPT]
+    dropped = [np.setdiff1d(np.arange(PATCHES), some) for some in kept]
+    some = KeptTokens(model, KEPT)
+    grey = np.stack([greyed(picture, gone, GRID) for picture, gone in zip(pictures(), dropped)])
+    results = [some.predict_on_batch([images / 127.5 - 1, kept]) for images in (pictures(), grey)]
+    np.testing.assert_allclose(*results, atol=1e-6)
+
+
+def test_all_kept_in_any_order_change_nothing(model):
+    images, order = pictures() / 127.5 - 1, random_order(PICTURES, PATCHES)
+    result = KeptTokens(model, PATCHES).predict_on_batch([images, order])
+    np.testing.assert_allclose(result, model.predict_on_batch(images), atol=1e-5)
+
+
+class Outer(keras.Model):
+    def __init__(self, model):
+        super().__init__()
+        self.inside = model
+
+    def call(self, images):
+        return self.inside(images) * 2
+
+
+def test_a_nested_model_computes_no_more_tokens_than_are_kept(model):
+    """Inside a subclassed model, inside a Sequential one; afterwards all is as before."""
+    images, kept = pictures() / 127.5 - 1, random_order(PICTURES, PATCHES)[:, :KEPT]
+    outer = keras.Sequential([keras.Input((12, 20, 3)), Outer(model)])
+    lengths = []
+
+    def count(layer, own):
+        def call(tokens, *args, **kwargs):
+            lengths.append(tokens.shape[1])
+            return own(tokens, *args, **kwargs)
+
+        return call
+
+    before = outer.predict_on_batch(images)
+    with replaced(layers_of(model, TransformerBlock), "call", count):
+        found = KeptTokens(outer, KEPT).predict_on_batch([images, kept])
+    assert set(lengths) == {KEPT + 1}
+    np.testing.assert_allclose(found, 2 * KeptTokens(model, KEPT).predict_on_batch([images, kept]), atol=1e-5)
+    np.testing.assert_array_equal(outer.predict_on_batch(images), before)
+    assert "call" not in vars(layers_of(model, PatchEncoder)[0])
+
+
+def test_tokens_that_are_laid_out_again_raise(model):
+    maps = keras.Model(model.input, TokenMap(GRID)(model.get_layer("norm").output))
+    with pytest.raises(ValueError, match="Expected a model that pools its tokens.*TokenMap"):
+        KeptTokens(maps, KEPT)
+
+
+def test_the_grid_of_a_model(model):
+    assert grid_of(Outer(model)) == GRID
+    assert grid_of(keras.Sequential([keras.layers.GlobalAveragePooling2D()])) is None
+
+
+def test_grey_patches_by_hand():
+    picture = pictures(1)[0]
+    found = greyed(picture, [1, 14], GRID)
+    expected = picture.copy()
+    expected[:4, 4:8] = expected[8:, 16:] = GREY
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_grid_that_does_not_divide_the_sides_leaves_no_pixel_over():
+    picture = np.zeros((11, 7, 3), np.uint8)
+    parts = [greyed(picture, [i], (3, 2)) == GREY for i in range(6)]
+    np.testing.assert_array_equal(sum(part.astype(int) for part in parts), 1)
+    assert sorted(part[..., 0].sum() for part in parts) == [9, 12, 12, 12, 16, 16]
+
+
+def test_orders():
+    salience = np.array([[[0.1, 0.5, 0.2], [0.9, 0.2, 0.0]]])
+    np.testing.assert_array_equal(salient_order(salience), [[3, 1, 2, 4, 0, 5]])
+    order = random_order(3, 50, seed=1)
+    np.testing.assert_array_equal(np.sort(order), [np.arange(50)] * 3)
+    np.testing.assert_array_equal(order, random_order(3, 50, seed=1))
+    assert (order[0] != order[1]).any() and (order != random_order(3, 50, seed=2)).any()
+
+
+@pytest.mark.parametrize("shape, squares", [((12, 20), 4), ((13, 23), 5), ((14, 19), 14), ((5, 7), 1)])
+def test_a_shuffle_loses_no_pixel_and_cuts_no_part(shape, squares):
+    picture = np.arange(shape[0] * shape[1] * 3).reshape(*shape, 3)
+    found = shuffled(picture, squares, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(picture, axis=None))
+    assert (found == picture).all() == (squares == 1)
+    edges = [[i * side // squares for i in range(squares + 1)] for side in shape]
+    for top, bottom in zip(edges[0], edges[0][1:]):
+        for left, right in zip(edges[1], edges[1][1:]):
+            part = found[top:bottom, left:right]
+            row, column = np.argwhere(picture[..., 0] == part[0, 0, 0])[0]
+            np.testing.assert_array_equal(part, picture[row : row + bottom - top, column : column + right - left])
+            assert row in edges[0] and column in edges[1]
+
+
+def moved(picture, down, right):
+    """Each pixel reads one so far away, and the nearest where there is none."""
+    rows, columns = (np.clip(np.arange(side) + by, 0, side - 1) for side, by in zip(picture.shape, (down, right)))
+    return picture[rows][:, columns]
+
+
+def test_a_shift_by_hand():
+    picture = pictures(1)[0]
+    seen = set()
+    for seed in range(30):
+        found = shifted(picture, 3, np.random.default_rng(seed))
+        moves = [
+            (down, right)
+            for down in range(-3, 4)
+            for right in range(-3, 4)
+            if (found == moved(picture, down, right)).all()
+        ]
+        assert len(moves) == 1 and 2 < np.hypot(*moves[0]) < 4
+        seen |= set(moves)
+    assert len(seen) > 6
