@@ -15,7 +15,7 @@ if not _IS_COMMAND:
 
 
 def __getattr__(name):
-    """Returns a public name that has not been imported yet; `keras_vit.export` is a part of its own."""
-    if name == "export":  # not with the rest: it imports TensorFlow
-        return importlib.import_module("keras_vit.export")
+    """Returns a public name that has not been imported yet, or a part that is not imported with the rest."""
+    if name in ("analysis", "callbacks", "export"):  # the last imports TensorFlow
+        return importlib.import_module(f"keras_vit.{name}")
     return getattr(importlib.import_module("keras_vit.public"), name)

@@ -10,6 +10,8 @@ import sys
 import click
 
 import keras_vit
+from keras_vit.cli_analysis import analyze, cost, robustness
+from keras_vit.cli_evaluations import evaluate
 from keras_vit.cli_exports import agreement_words, bench, export
 from keras_vit.quiet import imported
 
@@ -60,8 +62,8 @@ def check(folder):
     click.echo(check(folder).text())
 
 
-main.add_command(export)
-main.add_command(bench)
+for command in (export, bench, evaluate, analyze, robustness, cost):
+    main.add_command(command)
 
 
 def _recipe(target, settings, quick):
@@ -160,27 +162,6 @@ def predict(model, images, top):
     workflow = imported()
     for image, classes in zip(images, workflow.predict(model, images, top)):
         click.echo(f"{image}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes))
-
-
-@main.command()
-@click.argument("model")
-@click.argument("folder", required=False)
-def evaluate(model, folder):
-    """Scores a model on pictures.
-
-    MODEL is a .keras file, the folder of a run, or an exported file. FOLDER holds a folder of pictures a class; of one
-    with test/ that part is used, else all of it. Without FOLDER, the test pictures of the run are.
-    """
-    workflow = imported()
-    scores, names = workflow.evaluate(model, folder)
-    confusion = scores.confusion
-    width = max(map(len, names))
-    for i, name in enumerate(names):
-        if count := confusion[i].sum():
-            click.echo(f"{name:<{width}s}  {confusion[i, i] / count:7.2%} of {count:,}")
-    click.echo(f"accuracy {scores.accuracy:.2%} on {len(scores.labels):,} pictures")
-    if len(names) > 5:
-        click.echo(f"the true class among the first 5: {scores.top(5):.2%}")
 
 
 @main.command()

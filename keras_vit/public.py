@@ -36,7 +36,7 @@ from keras_vit.builders import (
 )
 from keras_vit.checkpoint import load_weights
 from keras_vit.conversion import convert, save_checkpoint
-from keras_vit.features import features
+from keras_vit.features import features, representation
 from keras_vit.imagenet import decode_predictions
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.preprocessing import Pixels, preprocess_input
@@ -89,6 +89,7 @@ __all__ = [
     "load",
     "load_weights",
     "preprocess_input",
+    "representation",
     "resize",
     "save_checkpoint",
 ]

@@ -5,7 +5,6 @@ import logging
 import numpy as np
 
 from keras_vit.analysis import attention, convolutions, embeddings, geometry, relevance
-from keras_vit.analysis.attention import BATCH
 from keras_vit.features import representation
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.preprocessing import pixels_of, preprocess_input
@@ -15,7 +14,7 @@ from keras_vit.watch import head_of, layers_of
 
 logger = logging.getLogger("keras_vit")
 
-MOST_LOOKS = 12  # pictures shown; the figures of the heads count all that are given
+MOST_LOOKS = 12  # pictures shown; the figures of the heads and the neighbours are of all that are given
 NEAREST = 4
 
 
@@ -24,7 +23,7 @@ def analyze(model, pictures, output, image_size=None):
 
     Args:
         model: a .keras file, a run's folder, or a checkpoint that `keras_vit.load` takes.
-        pictures: paths; the first 12 are shown, all count for the figures of the heads.
+        pictures: paths; the first 12 are shown; all count for the heads and for what is alike.
         output: the page, an .html file.
         image_size: (rows, columns) in pixels, to look at the model at another size than its own.
 
@@ -90,8 +89,9 @@ def analysis(subject, pixels, names):
 
 
 def _looks(subject, pixels, names):
-    model, pixels, names = subject.model, pixels[:MOST_LOOKS], names[:MOST_LOOKS]
-    images, count = preprocess_input(pixels, pixels_of(model)), len(pixels)
+    model, every = subject.model, preprocess_input(pixels, pixels_of(subject.model))
+    images = every[:MOST_LOOKS]
+    count = len(images)
     logger.info("what %d pictures look like to the model", count)
     parts = [{} for _ in range(count)]
 
@@ -100,8 +100,10 @@ def _looks(subject, pixels, names):
             part[name] = value
 
     if layers_of(model, TransformerBlock):
-        give("maps", _head_rows(model, images))
-        give("between", _between(model, images))
+        has_class_token = layers_of(model, PatchEncoder)[0].has_class_token
+        looked = attention.class_attention if has_class_token else attention.mean_attention
+        give("maps", looked(model, images))
+        give("between", attention.patch_attention(model, images))
         give("rollout", attention.attention_rollout(model, images))
         give("colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
         if subject.class_names:
@@ -110,8 +112,8 @@ def _looks(subject, pixels, names):
         give("stages", _stages(model, images))
     if subject.class_names:
         give("said", _said(model.predict(images, verbose=0), subject.class_names))
-    if count > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
-        order, cosines = embeddings.neighbours(representation(model).predict(images, verbose=0), count=NEAREST)
+    if len(every) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
+        order, cosines = embeddings.neighbours(representation(model).predict(every, verbose=0), count=NEAREST)
         near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
         give("near", near)
     return [Look(picture, name, **part) for picture, name, part in zip(pixels, names, parts)]
@@ -121,24 +123,6 @@ def _reads(has_class_token):
     if has_class_token:
         return "The attention of the class token, from which the answer is read, by block and head."
     return "The attention of all patches together, by block and head; this model has no class token."
-
-
-def _head_rows(model, images):
-    """Returns what the class token looks at or, without one, what all patches do, by block and head."""
-    if layers_of(model, PatchEncoder)[0].has_class_token:
-        return attention.class_attention(model, images)
-    maps = [weights.mean(axis=2) for weights in attention.attention_maps(model, images)]
-    return np.stack(maps, axis=1).reshape(len(images), len(maps), -1, *geometry.grid_of(model))
-
-
-def _between(model, images):
-    """Returns what each patch looks at, the mean of the heads, (pictures, blocks, patches, patches)."""
-    patches = int(np.prod(geometry.grid_of(model)))
-    parts = [
-        [weights[:, :, -patches:, -patches:].mean(axis=1) for weights in attention.attention_maps(model, some)]
-        for some in (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-    ]
-    return np.concatenate([np.stack(part, axis=1) for part in parts])
 
 
 def _stages(model, images):

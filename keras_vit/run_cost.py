@@ -114,26 +114,12 @@ def _shape(image_size):
 
 def _model(target, image_size):
     """Returns a model from its file, at another size where one is wanted."""
-    from keras_vit.run_folder import MODEL
+    from keras_vit.run_folder import is_checkpoint, load_model
 
-    path = pathlib.Path(target)
-    path = path / MODEL if (path / MODEL).exists() else path
-    if path.suffix == ".keras" and path.exists():
-        model = _loaded(path)
-        return public.resize(model, image_size) if image_size else model
-    known = {checkpoint.name for checkpoint in public.checkpoints()}
-    if not path.exists() and "://" not in str(target) and target not in known:
+    if not pathlib.Path(target).exists() and not is_checkpoint(target):
         near = difflib.get_close_matches(str(target), VARIANTS, n=3, cutoff=0.4) or VARIANTS
         raise ValueError(
             "Expected a model's file, the folder of a run, a recipe (.py), or a variant or checkpoint by its name. "
             f"Received: {target}, no such file. Nearest variants: {', '.join(near)}"
         )
-    return public.load(target, input_shape=_shape(image_size) if image_size else None)
-
-
-def _loaded(path):
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # what a file of something else makes Keras raise has no common kind
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is no model that Keras can load: {reason[:200]}") from error
+    return load_model(target, image_size)[1]

@@ -3,6 +3,8 @@
 import numpy as np
 
 from keras_vit.data.sources import Examples, open_source
+from keras_vit.evaluation.subsets import find_classes
+from keras_vit.imagenet import class_names as imagenet_classes
 from keras_vit.run_folder import recipe_of
 
 
@@ -24,33 +26,67 @@ def open_data(recipe):
     return source
 
 
-def examples_for(path, class_names, data=None):
-    """Returns the examples to judge a model on, and others of the same data; labels number the model's classes.
+def source_for(path, data=None, test=0.0):
+    """Returns the `Source` to judge a model on.
 
     Args:
         path: the model's file; a recipe beside it tells its data.
-        class_names: of the model.
         data: what `open_source` takes; None for that of the run that the file came from.
-
-    Returns:
-        The test and the training pictures; twice the same object, all pictures, where none are to test on.
+        test: the part of each class to test on, where `data` has no test pictures of its own.
 
     Raises:
-        ValueError: if there is no data, or it has a class that the model has not.
+        ValueError: if there is no data, or it cannot be used.
     """
     if data is None:
         recipe = recipe_of(path)
         if recipe is None:
             raise ValueError(f"Expected pictures to judge {path} on: a folder of class folders. Received none.")
-        source = open_data(recipe)
-    else:
-        source = open_source(data, **({} if data == "digits" else {"validation": 0.0, "test": 0.0}))
-    unknown = sorted(set(source.class_names) - set(class_names))
-    if unknown:
-        raise ValueError(
-            f"Expected pictures of the model's classes, {', '.join(class_names)}. "
-            f"Received classes it does not have: {', '.join(unknown)}"
-        )
-    numbers = np.array([class_names.index(name) for name in source.class_names])
-    train, test = (Examples(it.pictures, numbers[it.labels], it.names) for it in (source.train, source.test))
-    return (test, train) if len(test.labels) else (train, train)
+        return open_data(recipe)
+    return open_source(data, **({} if data == "digits" else {"validation": 0.0, "test": test}))
+
+
+def judged_split(source):
+    """Returns the name of the split to judge a model on: test, or validation, or all that there is, train."""
+    return next(split for split in ("test", "validation", "train") if len(getattr(source, split).labels))
+
+
+def namings(class_names, numbers=False):
+    """Returns the ways in which folders and lists name a model's classes, each the names of all of them.
+
+    Args:
+        class_names: of the model; ImageNet's have wnids and numbers beside.
+        numbers: whether their numbers are names of theirs, too; never where a class is called by a number.
+    """
+    wnids, names = zip(*imagenet_classes())
+    imagenet = tuple(class_names) == names
+    numbers = (numbers or imagenet) and not any(name.isdigit() for name in class_names)
+    return (class_names, *[wnids] * imagenet, *[[str(i) for i in range(len(class_names))]] * numbers)
+
+
+def in_classes(source, class_names):
+    """Returns {split: `Examples`} of a source whose labels number a model's classes.
+
+    Raises:
+        ValueError: if it has a class that the model has not.
+    """
+    numbers = np.array(find_classes(source.class_names, *namings(class_names)))
+    splits = {split: getattr(source, split) for split in ("train", "validation", "test")}
+    return {split: Examples(it.pictures, numbers[it.labels], it.names) for split, it in splits.items()}
+
+
+def examples_for(path, class_names, data=None):
+    """Returns the examples to judge a model on, and others of the same data; labels number the model's classes.
+
+    Args:
+        path, data: as in `source_for`.
+        class_names: of the model.
+
+    Returns:
+        The pictures to judge on and the training pictures; twice the same object where the training pictures are all.
+
+    Raises:
+        ValueError: if there is no data, or it has a class that the model has not.
+    """
+    source = source_for(path, data)
+    examples = in_classes(source, class_names)
+    return examples[judged_split(source)], examples["train"]

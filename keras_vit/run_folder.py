@@ -141,26 +141,37 @@ class Classifier:
         return {"probabilities": self.model.predict(preprocess_input(pixels, pixels_of(self.model)), verbose=0)}
 
 
-def open_model(target, image_size=None):
-    """Opens what a command calls a model, with the names of its classes.
+def load_model(target, image_size=None):
+    """Loads what a command calls a model.
 
     Args:
-        target: a .keras file or a run's folder, with its labels.txt; or a checkpoint that `keras_vit.load` takes.
+        target: a .keras file or a run's folder; or a checkpoint that `keras_vit.load` takes.
         image_size: (rows, columns) in pixels, for one that is made for another size; None for the model's own.
 
     Returns:
-        A `Classifier`; without names of classes where it gives none.
+        Its path, and the Keras model.
 
     Raises:
-        ValueError: if it is no model of RGB pictures that can be loaded, or does not fit its labels.
+        ValueError: if it is none that can be loaded.
     """
     path = pathlib.Path(target)
     if is_checkpoint(target):
-        model = keras_vit.public.load(str(target), input_shape=(*image_size, 3) if image_size else None)
-    else:
-        path = path / MODEL if path.is_dir() else path
-        model = _load_keras(path)
-        model = keras_vit.public.resize(model, image_size) if image_size else model
+        return path, keras_vit.public.load(str(target), input_shape=(*image_size, 3) if image_size else None)
+    path = path / MODEL if path.is_dir() else path
+    model = _load_keras(path)
+    return path, keras_vit.public.resize(model, image_size) if image_size else model
+
+
+def open_model(target, image_size=None):
+    """Returns a model of RGB pictures as a `Classifier`: without names of classes where it has no head.
+
+    Args:
+        target, image_size: as of `load_model`; a labels.txt beside the file names the classes.
+
+    Raises:
+        ValueError: as `load_model`, or if it takes no RGB pictures of known size, or does not fit its labels.
+    """
+    path, model = load_model(target, image_size)
     shape, outputs = model.input_shape, model.output_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and None not in shape[1:]):
         raise ValueError(f"Expected a model of RGB pictures of known size. Received: {path}, which takes {shape}")

@@ -11,6 +11,7 @@ from keras_vit.evaluation import robustness as curves
 from keras_vit.evaluation.changes import families_named
 from keras_vit.layers import TransformerBlock
 from keras_vit.preprocessing import pixels_of, preprocess_input
+from keras_vit.report.robustness_page import write_robustness
 from keras_vit.run_data import examples_for
 from keras_vit.run_folder import MODEL, load_classifier
 from keras_vit.watch import layers_of
@@ -49,6 +50,11 @@ def robustness(model, data=None, baseline=None, *, pictures=500, families=None, 
     salience = _salience(subjects[0]) if "drop" in families else None
     found = curves.robustness(subjects, families, salience=salience, seed=seed, batch_size=BATCH)
     return found, summary(found)
+
+
+def write_page(path, found):
+    """Writes the curves of a `Robustness` as a page."""
+    write_robustness(path, found, f"{found.models[0]}: how it bears spoilt pictures")
 
 
 def summary(found):

@@ -10,14 +10,13 @@ import numpy as np
 
 from keras_vit.atomic import write_text, written_aside
 from keras_vit.client.files import is_exported, open_file
-from keras_vit.data.decode import read_file
 from keras_vit.data.pipeline import evaluation_batches
-from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.accuracy import evaluate as score
 from keras_vit.export.targets import targets_named
 from keras_vit.preprocessing import pixels_of
 from keras_vit.report.page import write_report
-from keras_vit.run_data import examples_for, open_data
+from keras_vit.run_data import open_data
+from keras_vit.run_evaluations import evaluate as judge
 from keras_vit.run_exports import export_run
 from keras_vit.run_folder import (
     LABELS,
@@ -154,13 +153,10 @@ def predict(model, pictures, top=5):
 
 
 def evaluate(model, data=None):
-    """Scores a model on pictures whose classes are known.
+    """Scores a model on pictures whose classes are known; `keras_vit.run_evaluations.evaluate` finds more.
 
     Args:
-        model: a .keras file, a run's folder, or an exported file, which is run as a client does, from the encoded
-            pictures on.
-        data: what `keras_vit.data.sources.open_source` takes, of which the test pictures are used or, without any, all;
-            None for the test pictures of the run that the model came from.
+        model, data: as there.
 
     Returns:
         The `Scores`, and the names of the classes.
@@ -168,13 +164,5 @@ def evaluate(model, data=None):
     Raises:
         ValueError: if the model or the data cannot be used, or the data has a class that the model has not.
     """
-    if is_exported(model):
-        file = open_file(model)
-        examples, _ = examples_for(file.path, file.class_names, data)
-        answers = file.predict_encoded(map(read_file, examples.pictures))
-        return Scores(examples.labels, answers["probabilities"]), file.class_names
-    classifier = load_classifier(model)
-    examples, _ = examples_for(classifier.path, classifier.class_names, data)
-    contract, protocol = pixels_of(classifier.model), classifier.protocol
-    batches = evaluation_batches(examples, classifier.image_size, contract=contract, protocol=protocol)
-    return score(classifier.model, batches), classifier.class_names
+    found = judge(model, data)
+    return found.scores, found.class_names

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import keras_vit
-from keras_vit import cli, cli_exports
+from keras_vit import cli, cli_analysis, cli_exports
+from keras_vit.evaluation.changes import FAMILIES
 from keras_vit.export.targets import ALIASES, INPUTS, OUTPUTS, TARGETS
 from keras_vit.variants import VARIANTS
 
@@ -56,6 +57,7 @@ def test_the_choices_are_those_of_the_tables():
     assert (*ALIASES, *TARGETS) == cli_exports.TARGETS
     assert tuple(INPUTS) == cli_exports.INPUTS
     assert ("probabilities", *cli_exports.OUTPUTS) == OUTPUTS
+    assert tuple(FAMILIES) == cli_analysis.FAMILIES
 
 
 def test_list_shows_every_variant_with_its_parameters_and_every_checkpoint():
@@ -202,3 +204,23 @@ print(json.dumps([keras.saving.get_registered_object(f"keras_vit>{name}") is not
 def test_a_command_of_its_own_knows_the_layers_of_a_saved_model(run_python):
     """`keras-vit export` in a fresh process imports less than the other commands do."""
     assert all(run_python("-c", REGISTERED))
+
+
+def test_analyze_robustness_and_cost_of_a_run(run, tmp_path):
+    folder, _ = run
+    picture = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)).save(picture)
+    analysis = keras_vit_command("analyze", folder, picture, "--output", tmp_path / "a.html")
+    assert analysis.exit_code == 0 and f"wrote {tmp_path / 'a.html'}" in analysis.output
+    assert "what the model looks at" in (tmp_path / "a.html").read_text("utf-8")
+    arguments = ("--family", "shift", "--pictures", 20, "--output", tmp_path / "r.html")
+    robustness = keras_vit_command("robustness", folder, *arguments)
+    assert robustness.exit_code == 0, robustness.output
+    assert re.search(r"^clean +0 +\d+\.\d%$", robustness.output, re.M)
+    assert "how it bears spoilt pictures" in (tmp_path / "r.html").read_text("utf-8")
+    cost = keras_vit_command("cost", folder)
+    assert cost.exit_code == 0 and re.search(r"^total .* M ", cost.output, re.M)
+    assert "Pictures cannot be read" in refused(
+        "analyze", folder, folder / "labels.txt", "--output", tmp_path / "b.html"
+    )
+    assert not (tmp_path / "b.html").exists()

@@ -48,6 +48,7 @@ ALLOWED = {
     "run_robustness": ANYTHING,
     "workflow": ANYTHING,
     "cli": ANYTHING,
+    "cli_analysis": ANYTHING,
     "cli_evaluations": ANYTHING,
     "cli_exports": ANYTHING,
 }

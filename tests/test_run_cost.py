@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import keras_vit
-from keras_vit.cli_cost import cost as command
+from keras_vit.cli_analysis import cost as command
 from keras_vit.run_cost import cost_of, training_images
 from keras_vit.training.recipe import Recipe
 

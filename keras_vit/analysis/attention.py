@@ -46,6 +46,41 @@ def class_attention(model, images):
     return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid_of(model))
 
 
+def mean_attention(model, images):
+    """Returns what the patches look at together, by block and head, (pictures, blocks, heads, grid rows, grid columns).
+
+    Args:
+        model, images: as for `attention_maps`.
+
+    Raises:
+        ValueError: as `attention_maps`.
+    """
+    check(model, images)
+    grid = grid_of(model)
+    patches = grid[0] * grid[1]
+    rows = _read(
+        model, images, lambda layer, weights, *inputs: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=2)
+    )
+    return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid)
+
+
+def patch_attention(model, images):
+    """Returns what each patch looks at, the mean of the heads, (pictures, blocks, patches, patches).
+
+    Args:
+        model, images: as for `attention_maps`.
+
+    Raises:
+        ValueError: as `attention_maps`.
+    """
+    check(model, images)
+    patches = grid_of(model)[0] * grid_of(model)[1]
+    maps = _read(
+        model, images, lambda layer, weights, *inputs: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=1)
+    )
+    return np.stack(maps, axis=1)
+
+
 def attention_rollout(model, images):
     """Returns how much of each patch reaches what the head reads, (pictures, grid rows, grid columns).
 

@@ -124,7 +124,7 @@ def svg(figure):
 
 
 def _own_names(text):
-    """Names what an SVG refers to after its content: a figure always gives the same text, two on a page do not clash."""
+    """Names what an SVG refers to after its content: always alike for a figure, and never for two on a page."""
     names = list(dict.fromkeys(re.findall(r' id="(\w+)"', text)))
     for place, name in enumerate(names):
         text = text.replace(name, f"name-{place}-")

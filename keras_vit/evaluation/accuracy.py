@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from keras_vit.evaluation.labels import checked_labels
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
@@ -33,6 +35,13 @@ class Scores:
         return float(np.mean((best == self.labels[:, None]).any(axis=1)))
 
     @property
+    def per_class(self):
+        """The part that is right of each class's pictures, (classes,); NaN for a class without pictures."""
+        confusion = self.confusion
+        counts = confusion.sum(axis=1)
+        return np.divide(confusion.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+    @property
     def confusion(self):
         """Numbers of pictures, (true class, predicted class)."""
         classes = self.probabilities.shape[1]
@@ -44,25 +53,51 @@ class Scores:
         wrong = np.flatnonzero(self.predictions != self.labels)
         return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")]
 
+    def among(self, classes):
+        """Returns the `Scores` on the pictures of some classes, where the model has no others to choose from.
 
-def evaluate(model, batches):
+        As for ImageNet-A and -R, of 200 of the model's 1,000 classes.
+
+        Args:
+            classes: their numbers; the classes of what is returned are these, in this order.
+
+        Raises:
+            ValueError: if one is none of the model's or stands there twice, or there are no pictures of them.
+        """
+        classes, among = np.asarray(classes, "int64"), self.probabilities.shape[1]
+        if not len(classes) or len(set(classes)) < len(classes) or classes.min() < 0 or classes.max() >= among:
+            raise ValueError(f"Expected different classes from 0 to {among - 1}. Received: classes={classes.tolist()}")
+        new = np.full(among, -1)
+        new[classes] = np.arange(len(classes))
+        kept = new[self.labels] >= 0
+        if not kept.any():
+            raise ValueError("Expected pictures of the listed classes. Received: pictures of other classes alone")
+        rest = self.probabilities[kept][:, classes]
+        total = rest.sum(axis=1, keepdims=True)
+        return Scores(new[self.labels[kept]], np.divide(rest, total, out=np.zeros_like(rest), where=total > 0))
+
+
+def evaluate(model, batches, flips=False):
     """Returns the `Scores` of a model that gives probabilities.
 
     Args:
         model: a Keras model, (batch, rows, columns, channels) -> (batch, classes).
         batches: (pictures, labels) pairs, once through.
+        flips: whether a picture's probabilities are the mean of its own and its mirror image's.
 
     Raises:
-        ValueError: if there are no batches, or a label is none of the model's classes.
+        ValueError: if there are no pictures, or a label is none of the model's classes.
     """
-    outputs = [(np.asarray(labels), np.asarray(model.predict_on_batch(images))) for images, labels in batches]
+    outputs = [(np.asarray(labels), _probabilities(model, images, flips)) for images, labels in batches]
     if not outputs:
         raise ValueError("Expected pictures to evaluate on. Received: none")
     labels, probabilities = (np.concatenate(parts) for parts in zip(*outputs))
-    classes = probabilities.shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"Expected labels from 0 to {classes - 1}, the model's classes. "
-            f"Received: labels from {labels.min()} to {labels.max()}"
-        )
-    return Scores(labels, probabilities)
+    return Scores(checked_labels(labels, *probabilities.shape), probabilities)
+
+
+def _probabilities(model, images, flips):
+    probabilities = np.asarray(model.predict_on_batch(images))
+    if flips:
+        mirrored = np.asarray(images)[:, :, ::-1]
+        probabilities = (probabilities + np.asarray(model.predict_on_batch(mirrored))) / 2
+    return probabilities

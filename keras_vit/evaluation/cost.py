@@ -111,7 +111,7 @@ def cost(model, input_shape=None, rules=None):
     """
     pictures = _pictures(model, input_shape)
     runner = Watch(model, ())
-    if not all(layer.built for layer in layers_of(model, keras.layers.Layer)):
+    if not all(layer.built for layer in (model, *layers_of(model, keras.layers.Layer))):
         _run(runner, pictures)  # some make their layers while they are built
     layers = layers_of(model, keras.layers.Layer)
     meter = _Meter(layers, RULES | (rules or {}))
@@ -119,7 +119,7 @@ def cost(model, input_shape=None, rules=None):
         _run(runner, pictures)
     batch, *shape = keras.tree.flatten(pictures)[0].shape
     unknown = {type(layer).__name__ for layer, rule in meter.rules.items() if rule is None and layer.weights}
-    unknown |= {name for part in layers_of(model, keras.Model) for name in _products_between(part)}
+    unknown |= {name for part in (model, *layers_of(model, keras.Model)) for name in _products_between(part)}
     return Cost(tuple(shape), _rows(layers, meter, batch), tuple(sorted(unknown)), meter.largest // batch)
 
 

@@ -10,6 +10,8 @@ from keras_vit.analysis.attention import (
     attention_maps,
     attention_rollout,
     class_attention,
+    mean_attention,
+    patch_attention,
     rollout,
     rollout_tensor,
 )
@@ -243,6 +245,13 @@ def test_class_attention_is_the_class_tokens_row(vit, images):
     maps = attention_maps(vit, images)
     found = class_attention(vit, images)
     np.testing.assert_allclose(found[:, 1, 0].reshape(3, -1), maps[1][:, 0, 0, 1:], atol=1e-6)
+
+
+def test_what_patches_look_at_leaves_the_class_token_out(vit, images):
+    maps = attention_maps(vit, images)
+    np.testing.assert_allclose(patch_attention(vit, images)[:, 1], maps[1].mean(axis=1)[:, 1:, 1:], atol=1e-6)
+    together = maps[0][:, 1, 1:, 1:].mean(axis=1).reshape(3, 3, 5)
+    np.testing.assert_allclose(mean_attention(vit, images)[:, 0, 1], together, atol=1e-6)
 
 
 def test_class_attention_needs_a_class_token(make, images):

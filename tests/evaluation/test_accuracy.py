@@ -100,3 +100,72 @@ def test_evaluate_without_pictures_raises():
 def test_labels_that_are_no_classes_of_the_model_raise(labels, span):
     with pytest.raises(ValueError, match=f"labels from 0 to 2, the model's classes. Received: labels {span}"):
         evaluate(Model(PROBABILITIES), batches(np.array(labels), 2))
+
+
+def test_accuracy_of_each_class_by_hand(scores):
+    np.testing.assert_array_equal(scores.per_class, [1, 0, 1 / 2])
+
+
+def test_a_class_without_pictures_has_no_accuracy():
+    found = Scores(np.array([2, 2]), np.array([[0.1, 0.2, 0.7, 0], [0.1, 0.8, 0.1, 0]])).per_class
+    np.testing.assert_array_equal(found, [np.nan, np.nan, 0.5, np.nan])
+
+
+def test_among_some_classes_the_others_are_no_choice(scores):
+    """Of classes 2 and 0, in this order: pictures 1 and 4 are of class 1."""
+    some = scores.among([2, 0])
+    np.testing.assert_array_equal(some.labels, [1, 0, 0, 1])
+    expected = [[0.1 / 0.8, 0.7 / 0.8], [0.05 / 0.2, 0.15 / 0.2], [1, 0], [0, 1]]
+    np.testing.assert_allclose(some.probabilities, expected)
+    assert some.accuracy == 3 / 4
+    np.testing.assert_allclose(scores.among([0, 1, 2]).probabilities, PROBABILITIES)
+
+
+def test_among_classes_that_get_nothing_the_first_counts():
+    some = Scores(np.array([1, 2]), np.array([[1.0, 0.0, 0.0]] * 2)).among([1, 2])
+    assert some.accuracy == 1 / 2
+    np.testing.assert_array_equal(some.probabilities, np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("classes", [[], [0, 3], [-1], [1, 1]])
+def test_what_are_no_different_classes_raise(scores, classes):
+    with pytest.raises(ValueError, match="different classes from 0 to 2. Received: classes="):
+        scores.among(classes)
+
+
+def test_no_pictures_of_the_listed_classes_raise():
+    with pytest.raises(ValueError, match="pictures of other classes alone"):
+        Scores(np.array([0, 0]), PROBABILITIES[:2]).among([1, 2])
+
+
+class Left:
+    """Says class 0 as far as a picture is bright on its left half."""
+
+    def predict_on_batch(self, images):
+        left = images[:, :, : images.shape[2] // 2].mean(axis=(1, 2, 3))
+        return np.stack([left, 1 - left], axis=1)
+
+
+def test_flips_average_a_picture_and_its_mirror_image():
+    images = np.zeros((3, 5, 8, 2))
+    images[0, :, :4] = 1  # wholly on the left
+    images[1, :, 4:] = 0.6
+    images[2] = 0.9
+    batches = [(images[:2], np.array([0, 1])), (images[2:], np.array([0]))]
+    np.testing.assert_allclose(evaluate(Left(), batches).probabilities[:, 0], [1, 0, 0.9])
+    np.testing.assert_allclose(evaluate(Left(), batches, flips=True).probabilities[:, 0], [0.5, 0.3, 0.9])
+
+
+@pytest.mark.parametrize("labels", [np.eye(6), np.arange(6) / 2, np.zeros((6, 1), int)])
+def test_labels_that_are_no_whole_numbers_raise(labels):
+    with pytest.raises(ValueError, match="a whole number for each of 6 pictures. Received: labels of shape"):
+        evaluate(Model(PROBABILITIES), batches(labels, 4))
+
+
+def test_batches_without_rows_raise():
+    class Empty:
+        def predict_on_batch(self, images):
+            return np.zeros((0, 3))
+
+    with pytest.raises(ValueError, match="Received: none"):
+        evaluate(Empty(), [(np.zeros((0, 2, 2, 3)), np.zeros(0, int))])

@@ -1,0 +1,112 @@
+"""Judges a model's features while it is trained: callbacks for `model.fit`.
+
+What they find is in the logs at the end of an epoch, so that the history has it, and what stands behind them among the
+callbacks: TensorBoard, EarlyStopping, ModelCheckpoint.
+"""
+
+import keras
+
+from keras_vit.evaluation.feature_cache import extract
+from keras_vit.evaluation.few_shot import REGULARIZER, few_shot
+from keras_vit.evaluation.probes import NEIGHBOURS, knn, linear_probe
+from keras_vit.features import representation
+
+
+class FeatureCallback(keras.callbacks.Callback):
+    """Computes features of two sets of pictures at the end of epochs, and logs what a `judge` finds.
+
+    Args:
+        train: pictures to learn from, scaled as the model wants them, with class numbers: a tuple of two arrays, or
+            batches of (pictures, labels) that can be gone through again and again, as a list or a tf.data.Dataset.
+        test: those to judge on.
+        every: epochs from one time to the next.
+        batch_size: of pictures that come as an array.
+
+    Raises:
+        ValueError: if `every` or `batch_size` is below 1. At the end of an epoch, if the pictures, the labels or the
+            model's features cannot be used.
+    """
+
+    def __init__(self, train, test, every=1, batch_size=64):
+        super().__init__()
+        if every < 1 or batch_size < 1:
+            raise ValueError(f"Expected 1 or more. Received: every={every}, batch_size={batch_size}")
+        self.train, self.test, self.every, self.batch_size = train, test, every, batch_size
+        self.features = None
+
+    def judge(self, train_features, train_labels, test_features, test_labels):
+        """Returns {name in the logs: number}."""
+        raise NotImplementedError
+
+    def set_model(self, model):
+        super().set_model(model)
+        self.features = None  # of the model before
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        model = self.model  # on JAX, this also gives the model the weights of the last step
+        self.features = self.features or representation(model)
+        both = (extract(self.features, _batches(pictures, self.batch_size)) for pictures in (self.train, self.test))
+        found = self.judge(*(array for pair in both for array in pair))
+        if logs is not None:
+            logs.update(found)
+
+
+class FewShot(FeatureCallback):
+    """Logs "few_shot_5": the accuracy of a linear classifier that learned from 5 pictures a class.
+
+    Args:
+        train, test, every, batch_size: as in `FeatureCallback`.
+        shots: pictures a class.
+        regularizer: how strongly the weights are held down.
+        seed: draws the pictures, the same each time.
+    """
+
+    def __init__(self, train, test, shots=5, regularizer=REGULARIZER, seed=0, **kwargs):
+        super().__init__(train, test, **kwargs)
+        self.shots, self.regularizer, self.seed = shots, regularizer, seed
+
+    def judge(self, *features_and_labels):
+        found = few_shot(*features_and_labels, (self.shots,), (self.regularizer,), self.seed)
+        return {f"few_shot_{self.shots}": found.at(self.shots, self.regularizer)}
+
+
+class KNN(FeatureCallback):
+    """Logs "knn": the accuracy of the nearest neighbours.
+
+    Args:
+        train, test, every, batch_size: as in `FeatureCallback`.
+        k: neighbours that vote.
+    """
+
+    def __init__(self, train, test, k=NEIGHBOURS, **kwargs):
+        super().__init__(train, test, **kwargs)
+        self.k = k
+
+    def judge(self, *features_and_labels):
+        return {"knn": knn(*features_and_labels, self.k).accuracy}
+
+
+class LinearProbe(FeatureCallback):
+    """Logs "linear_probe": the accuracy of a logistic regression.
+
+    Args:
+        train, test, every, batch_size: as in `FeatureCallback`.
+        seed: draws what its regularisation is chosen on.
+    """
+
+    def __init__(self, train, test, seed=0, **kwargs):
+        super().__init__(train, test, **kwargs)
+        self.seed = seed
+
+    def judge(self, *features_and_labels):
+        return {"linear_probe": linear_probe(*features_and_labels, seed=self.seed).accuracy}
+
+
+def _batches(pictures, size):
+    """Returns batches of (pictures, labels): cut from a tuple of arrays, or as they are."""
+    if not (isinstance(pictures, tuple) and len(pictures) == 2 and hasattr(pictures[0], "shape")):
+        return pictures
+    images, labels = pictures
+    return ((images[start : start + size], labels[start : start + size]) for start in range(0, len(labels), size))

@@ -1,0 +1,29 @@
+"""What labels have to be."""
+
+import numpy as np
+
+
+def checked_labels(labels, pictures, classes=None):
+    """Returns the true classes of pictures as an array of whole numbers, (pictures,).
+
+    Args:
+        labels: (pictures,) whole numbers from 0 on.
+        pictures: how many there are.
+        classes: how many the model has, where that is known.
+
+    Raises:
+        ValueError: if there are no pictures, or labels are of another shape, no whole numbers, or no classes.
+    """
+    if not pictures:
+        raise ValueError("Expected pictures to evaluate on. Received: none")
+    labels = np.asarray(labels)
+    if labels.shape != (pictures,) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"Expected a whole number for each of {pictures} pictures. Received: labels of shape {labels.shape} and "
+            f"type {labels.dtype}. One-hot ones are told by argmax(axis=1)."
+        )
+    lowest, highest = labels.min(), labels.max()
+    if lowest < 0 or highest >= (classes or np.inf):
+        wanted = f"from 0 to {classes - 1}, the model's classes" if classes else "from 0 on"
+        raise ValueError(f"Expected labels {wanted}. Received: labels from {lowest} to {highest}")
+    return labels.astype("int64")

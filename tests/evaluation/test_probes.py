@@ -1,0 +1,103 @@
+import logging
+
+import numpy as np
+import pytest
+
+from keras_vit.evaluation.probes import knn, linear_probe
+
+# Directions in degrees; the lengths say nothing.
+TRAIN = [(0, 1.0), (10, 7.0), (80, 1.0), (90, 0.1), (180, 3.0)]
+LABELS = np.array([0, 0, 1, 1, 2])
+
+
+def directions(rows):
+    return np.array([(size * np.cos(np.radians(angle)), size * np.sin(np.radians(angle))) for angle, size in rows])
+
+
+def test_the_nearest_by_angle():
+    test = directions([(3, 0.5), (70, 9.0), (150, 1.0), (46, 2.0)])
+    scores = knn(directions(TRAIN), LABELS, test, np.array([0, 1, 2, 0]), k=1)
+    np.testing.assert_array_equal(scores.predictions, [0, 1, 2, 1])
+    assert scores.accuracy == 3 / 4
+
+
+def test_votes_weigh_by_their_cosine():
+    """At 20 degrees: 20, 10 and 60 degrees away."""
+    scores = knn(directions(TRAIN), LABELS, directions([(20, 1.0)]), np.array([0]), k=3, temperature=0.5)
+    votes = np.exp(np.cos(np.radians([20, 10, 60])) / 0.5)
+    expected = np.array([votes[0] + votes[1], votes[2], 0]) / votes.sum()
+    np.testing.assert_allclose(scores.probabilities, [expected])
+
+
+def test_a_small_temperature_does_not_overflow():
+    scores = knn(directions(TRAIN), LABELS, directions([(85, 1.0)]), np.array([1]), k=5, temperature=1e-4)
+    np.testing.assert_allclose(scores.probabilities, [[0, 1, 0]], atol=1e-12)
+
+
+def test_neighbours_agree_with_scikit_learn():
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    random = np.random.default_rng(0)
+    train, test = random.normal(size=(61, 7)), random.normal(size=(1100, 7))  # more than are compared at once
+    labels, truth = random.integers(0, 4, 61), random.integers(0, 4, 1100)
+    theirs = neighbors.KNeighborsClassifier(
+        11, metric="cosine", algorithm="brute", weights=lambda distances: np.exp((1 - distances) / 0.07)
+    ).fit(train, labels)
+    found = knn(train, labels, test, truth, k=11)
+    np.testing.assert_allclose(found.probabilities, theirs.predict_proba(test), atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [0, 6])
+def test_more_neighbours_than_there_are_raise(k):
+    with pytest.raises(ValueError, match=f"k from 1 to 5, the training pictures. Received: k={k}"):
+        knn(directions(TRAIN), LABELS, directions(TRAIN), LABELS, k=k)
+
+
+def clouds(seed, pictures=40, far=3.0):
+    random = np.random.default_rng(seed)
+    labels = np.arange(pictures) % 2 * 3  # classes 0 and 3
+    return random.normal(size=(pictures, 5)) + far * (labels[:, None] > 0) * [1, 0, 0, 0, 0], labels
+
+
+def test_a_probe_separates_what_is_apart(caplog):
+    with caplog.at_level(logging.INFO, "keras_vit"):
+        scores = linear_probe(*clouds(0, far=9.0), *clouds(1, 13, far=9.0))
+    assert scores.accuracy == 1
+    assert scores.probabilities.shape == (13, 4)
+    np.testing.assert_allclose(scores.probabilities.sum(axis=1), 1)
+    assert not scores.probabilities[:, 1:3].any()
+    assert "of the held-out pictures right" in caplog.text
+
+
+def test_a_probe_of_one_strength_is_scikit_learns():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    (train, labels), (test, truth) = clouds(0), clouds(1, 31)
+    scores = linear_probe(train, labels, test, truth, strengths=(2.0,))
+    mean, std = train.mean(axis=0), train.std(axis=0) + 1e-5
+    theirs = linear_model.LogisticRegression(C=0.5).fit((train - mean) / std, labels)
+    np.testing.assert_allclose(scores.probabilities[:, [0, 3]], theirs.predict_proba((test - mean) / std), atol=1e-3)
+
+
+def test_the_strength_is_chosen_on_what_is_held_out():
+    """The classes lie close in the one feature that tells, among 60 that do not: to fit them all is no use."""
+    random = np.random.default_rng(0)
+    labels, truth = np.arange(80) % 2, np.arange(200) % 2
+    train, test = (
+        np.concatenate(
+            [2.0 * some[:, None] + random.normal(size=(len(some), 1)), random.normal(size=(len(some), 60))], 1
+        )
+        for some in (labels, truth)
+    )
+    chosen = linear_probe(train, labels, test, truth, strengths=(1e-4, 100.0))
+    weak, strong = (linear_probe(train, labels, test, truth, strengths=(strength,)) for strength in (1e-4, 100.0))
+    assert weak.accuracy < strong.accuracy
+    assert chosen.accuracy == pytest.approx(strong.accuracy, abs=0.01)
+
+
+def test_a_probe_of_too_little_raises():
+    features = np.eye(3)
+    with pytest.raises(ValueError, match="two classes or more. Received: those of 1 alone"):
+        linear_probe(features, np.array([1, 1, 1]), features, np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match="two training pictures of a class"):
+        linear_probe(features, np.array([0, 1, 2]), features, np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match="Received: none"):
+        linear_probe(np.zeros((0, 3)), np.zeros(0, int), features, np.array([0, 1, 2]))
