@@ -29,7 +29,15 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["keras_vit", "keras_vit.*"]),
     package_data={
-        "keras_vit": ["*.txt", "weights/*.csv", "export/*.md", "export/web/*", "report/*.html", "report/*.css", "report/*.js"],
+        "keras_vit": [
+            "*.txt",
+            "weights/*.csv",
+            "export/*.md",
+            "export/web/*",
+            "report/*.html",
+            "report/*.css",
+            "report/*.js",
+        ],
     },
     install_requires=[
         "keras>=3.15.1",

@@ -21,6 +21,7 @@ def test_every_example_runs(example, tmp_path, monkeypatch):
 
 def test_there_are_commands_to_test():
     named = {"check", "preview", "lr", "fit", "predict", "evaluate", "export", "list", "convert", "bench"}
+    named |= {"analyze", "robustness", "cost"}
     assert {command.split()[0] for command in COMMANDS} == named
 
 
