@@ -47,6 +47,7 @@ def robustness(model, folder, baseline, families, pictures, output):
     corruptions, and writes the curves as a page. MODEL and the baseline are .keras files or folders of runs; FOLDER is
     as for evaluate. All of it runs the model 121 times over the pictures.
     """
+    imported("analysis.plots").require_matplotlib()  # before hours of work
     work = imported("run_robustness")
     found, rows = work.robustness(model, folder, baseline, pictures=pictures, families=families or None)
     widths = [max(len(row.get(name, "")) for row in [*rows, dict(zip(rows[0], rows[0]))]) for name in rows[0]]

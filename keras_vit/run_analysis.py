@@ -4,12 +4,12 @@ import logging
 
 import numpy as np
 
-from keras_vit.analysis import attention, convolutions, embeddings, geometry, relevance
+from keras_vit.analysis import attention, convolutions, embeddings, geometry, plots, relevance
 from keras_vit.features import representation
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.report.analysis_page import Analysis, Look, write_analysis
-from keras_vit.run_folder import MODEL, open_model
+from keras_vit.run_folder import MODEL, open_model, read_pictures
 from keras_vit.watch import head_of, layers_of
 
 logger = logging.getLogger("keras_vit")
@@ -31,18 +31,11 @@ def analyze(model, pictures, output, image_size=None):
         ValueError: if the model has no layers of ours, or pictures cannot be read; all of them in one message.
         ImportError: without matplotlib, the extra [plots].
     """
+    plots.require_matplotlib()  # before minutes of work
     subject = open_model(model, image_size)
     geometry.check(subject.model, kind=(Patches, Stem))
-    pixels, faults = [], []
-    for picture in pictures:
-        try:
-            pixels.append(subject.read(picture))
-        except ValueError as error:
-            faults.append(f"  {error}")
-    if faults:
-        raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
     names = [str(picture).replace("\\", "/").rpartition("/")[2] for picture in pictures]
-    write_analysis(output, analysis(subject, np.stack(pixels), names))
+    write_analysis(output, analysis(subject, read_pictures(subject, pictures), names))
 
 
 def analysis(subject, pixels, names):

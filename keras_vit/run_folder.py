@@ -6,6 +6,7 @@ import pathlib
 import platform
 
 import keras
+import numpy as np
 
 import keras_vit.public  # registers the layers, without which no model of ours loads
 from keras_vit.data.pipeline import read_pixels
@@ -200,6 +201,27 @@ def load_classifier(target):
         gives = found.model.output_shape
         raise ValueError(f"Expected a classifier, (batch, classes). Received: {found.path}, which gives {gives}")
     return found
+
+
+def read_pictures(subject, pictures):
+    """Returns pictures as a model reads them, (pictures, rows, columns, 3) uint8.
+
+    Args:
+        subject: a `Classifier` or an exported file.
+        pictures: paths.
+
+    Raises:
+        ValueError: if some cannot be read; all of them in one message.
+    """
+    pixels, faults = [], []
+    for picture in pictures:
+        try:
+            pixels.append(subject.read(picture))
+        except ValueError as error:
+            faults.append(f"  {error}")
+    if faults:
+        raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
+    return np.stack(pixels)
 
 
 def _load_keras(path):

@@ -26,6 +26,7 @@ from keras_vit.run_folder import (
     describe,
     finished,
     load_classifier,
+    read_pictures,
     refuse_other_data,
 )
 from keras_vit.run_pages import card, preview_page, report
@@ -139,15 +140,7 @@ def predict(model, pictures, top=5):
         ValueError: if the model cannot be used, or pictures cannot be read; all of them in one message.
     """
     classifier = open_file(model) if is_exported(model) else load_classifier(model)
-    pixels, faults = [], []
-    for picture in pictures:
-        try:
-            pixels.append(classifier.read(picture))
-        except ValueError as error:
-            faults.append(f"  {error}")
-    if faults:
-        raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
-    probabilities = classifier.predict(np.stack(pixels))["probabilities"]
+    probabilities = classifier.predict(read_pictures(classifier, pictures))["probabilities"]
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     return [[(classifier.class_names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best)]
 

@@ -131,7 +131,8 @@ def _own_names(text):
     return text.replace("name-", f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}-")
 
 
-def _matplotlib():
+def require_matplotlib():
+    """Returns matplotlib's `Figure`; an ImportError that names the extra, where it is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -140,7 +141,7 @@ def _matplotlib():
 
 
 def _axes(horizontal, vertical):
-    figure = _matplotlib()(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = require_matplotlib()(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(horizontal, color=SOFT)
     axes.set_ylabel(vertical, color=SOFT)
@@ -185,7 +186,7 @@ def _picture(sheet, gap=False, limits=None):
 
 
 def _frame(ratio):
-    figure = _matplotlib()(figsize=(WIDTH, WIDTH * ratio))
+    figure = require_matplotlib()(figsize=(WIDTH, WIDTH * ratio))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     return figure, axes

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_vit.analysis import plots
 from keras_vit.report.charts import heat, heat_alpha, heat_uri, map_uri, picture_uri, text
-from keras_vit.report.template import fill, resource, write_page
+from keras_vit.report.template import framed, resource, sections, write_page
 
 MOST_BETWEEN = 6_000_000  # bytes of attention between patches on a page; pictures beyond that have the head's row alone
 
@@ -99,19 +99,17 @@ def render_analysis(analysis):
         "neighbours": "".join(_neighbours(look) for look in looks if look.near),
         "model": _facts(analysis.facts),
     }
-    return fill(
+    main = sections(
         "analysis.html",
-        analysis.title,
-        analysis.summary,
         bodies,
-        more_style=resource("analysis.css"),
-        script=resource("analysis.js") if watched else "",
         looks=text(analysis.reads),
         counted=text(analysis.counted),
         fields=fields,
         components="" if components is None else len(components),
         share=f"{100 * float(np.sum(analysis.shares)):.0f}\u00a0%",
     )
+    script = resource("analysis.js") if watched else ""
+    return framed(main, analysis.title, analysis.summary, resource("analysis.css"), script)
 
 
 def _attention(analysis, looks):

@@ -19,7 +19,7 @@ from keras_vit.report.charts import (
     text,
 )
 from keras_vit.report.reliability import reliability
-from keras_vit.report.template import SECTION, fill, links, resource, write_page
+from keras_vit.report.template import SECTION, framed, links, resource, sections, write_page
 
 EXPORTS = re.compile(r"<!-- exports -->\n.*?<!-- /exports -->\n", re.DOTALL)
 LINKS = re.compile(r"(<nav [^\n]*</nav>)?\n</header>\n")
@@ -135,7 +135,7 @@ def render(report: Report) -> str:
         "left_out": _left_out(report.bad_images),
         "settings": _named(report.settings),
     }
-    return fill("page.html", report.title, report.summary, bodies)
+    return framed(sections("page.html", bodies), report.title, report.summary)
 
 
 def replace_exports(page, exports, export_details=(), export_notes=None):

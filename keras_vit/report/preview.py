@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from string import Template
 
 import numpy as np
 
 from keras_vit.report.charts import TINY_SIDE, picture_uri, text
-from keras_vit.report.template import resource, write_page
+from keras_vit.report.template import framed, write_page
 
+STYLE = ".preview { margin-top: .75rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9rem), 1fr)); }\n"
 LEAST_SHARE = 0.005  # of a target; what would be told as 0.00 is left out
 
 
@@ -32,13 +32,7 @@ def write_preview(
         ValueError: if a picture has another shape or type; names all that do.
     """
     _check(rows)
-    figures = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in settings.items())
-    page = Template(resource("preview.html")).substitute(
-        title=text(title),
-        style=resource("page.css"),
-        settings=f'<dl class="summary">{figures}</dl>' if figures else "",
-        rows="\n".join(_row(heading, pictures) for heading, pictures in rows),
-    )
+    page = framed("".join(_row(heading, pictures) for heading, pictures in rows), title, settings, STYLE)
     write_page(path, page)
 
 
@@ -63,7 +57,7 @@ def _check(rows):
 
 def _row(heading, pictures):
     figures = "".join(_figure(picture, label) for picture, label in pictures)
-    return f'<section>\n<h2>{text(heading)}</h2>\n<div class="cards preview">{figures}</div>\n</section>'
+    return f'<section>\n<h2>{text(heading)}</h2>\n<div class="cards preview">{figures}</div>\n</section>\n'
 
 
 def _figure(picture, label):

@@ -5,7 +5,7 @@ import numpy as np
 from keras_vit.analysis import plots
 from keras_vit.evaluation.robustness import CLEAN
 from keras_vit.report.charts import percent, scrolling, text
-from keras_vit.report.template import fill, resource, write_page
+from keras_vit.report.template import framed, resource, sections, write_page
 
 AXES = {
     "drop": "part of the patches dropped",
@@ -35,17 +35,12 @@ def render_robustness(robustness, title):
     for family in AXES:
         found = {condition: by_model for (name, condition), by_model in curves.items() if name == family}
         bodies[family] = _body(family, found, clean) if found else ""
+    summary["pictures"] = f"{clean[models[0]].pictures:,}"
     told = "Fourteen common corruptions at five severities, the mean of all in the curve."
     if len(models) > 1:
         told += f" The mean corruption error is relative to {models[-1]}, whose own is 100\u00a0%."
-    return fill(
-        "robustness.html",
-        title,
-        {**summary, "pictures": f"{clean[models[0]].pictures:,}"},
-        bodies,
-        more_style=resource("analysis.css"),
-        corruptions_told=text(told),
-    )
+    main = sections("robustness.html", bodies, corruptions_told=text(told))
+    return framed(main, title, summary, resource("analysis.css"))
 
 
 def _body(family, found, clean):

@@ -1,4 +1,4 @@
-"""How a page is put together: a template whose empty sections are cut out, as one file that needs nothing else."""
+"""How a page is put together: one frame around sections, of which empty ones are cut out, in one file."""
 
 import re
 from importlib import resources
@@ -16,25 +16,37 @@ def resource(name):
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def fill(template, title, summary, bodies, **parts):
-    """Returns a page.
+def sections(template, bodies, **parts):
+    """Returns the sections of a template, filled in.
 
     Args:
         template: the file's name.
-        title: the page's heading.
-        summary: label -> value with its unit, shown as large figures; the most important one first.
-        bodies: {section: HTML}; a section whose body is empty is cut out, with its heading and its link.
+        bodies: {section: HTML}; a section whose body is empty is cut out, with its heading.
         parts: what else the template asks for.
     """
-    page = SECTION.sub(lambda section: section[0] if bodies[section[1]] else "", resource(template))
+    kept = SECTION.sub(lambda section: section[0] if bodies[section[1]] else "", resource(template))
+    return Template(kept).substitute(bodies, **parts)
+
+
+def framed(main, title, summary, style="", script=""):
+    """Returns a page that needs nothing but itself.
+
+    Args:
+        main: HTML, as `sections` gives; its headings are linked to at the top.
+        title: the page's heading.
+        summary: label -> value with its unit, shown as large figures; the most important one first.
+        style: CSS beside that of all pages.
+        script: JavaScript; without any the page forbids all.
+    """
     figures = (f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in summary.items())
-    return Template(page).substitute(
-        bodies,
+    return Template(resource("frame.html")).substitute(
+        main=main,
         title=text(title),
-        style=resource("page.css"),
+        style=resource("page.css") + style,
+        scripts=" script-src 'unsafe-inline';" if script else "",
         summary=f'<dl class="summary">{"".join(figures)}</dl>' if summary else "",
-        links=links(page),
-        **parts,
+        links=links(main),
+        script=f"<script>\n{script}</script>\n" if script else "",
     )
 
 
