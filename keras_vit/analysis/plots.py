@@ -89,7 +89,7 @@ def curves(lines, horizontal, vertical):
     if all(float(level).is_integer() for models in lines.values() for levels, _ in models.values() for level in levels):
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(0, 100)
-    axes.legend(fontsize=9, labelcolor=SOFT, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, labelcolor=SOFT, frameon=False)
     return figure
 
 

@@ -30,7 +30,8 @@ def render_robustness(robustness, title):
     curves, models = robustness.curves, robustness.models
     clean = {model: rows[0] for model, rows in curves[CLEAN, CLEAN].items()}
     summary = {f"{model}, clean": percent(row.accuracy) for model, row in clean.items()}
-    summary |= {f"{name}, mean corruption error": percent(error) for name, error in robustness.corruption_error.items()}
+    if robustness.corruption_error:  # the baseline's own is 100 %
+        summary["mean corruption error"] = percent(robustness.corruption_error[models[0]])
     bodies = {}
     for family in AXES:
         found = {condition: by_model for (name, condition), by_model in curves.items() if name == family}
