@@ -1,9 +1,7 @@
 """What a model, a variant and a recipe cost, from the command line down."""
 
 import pathlib
-import sys
 
-import click
 import keras
 import pytest
 from click.testing import CliRunner
@@ -86,7 +84,6 @@ def test_a_recipe_without_its_data(tmp_path):
     words = shown(path, "epochs=7", "--images", 1000, "--image-size", 8, 16).splitlines()
     assert "8 x 16 x 3" in words[0]
     assert words[-1].startswith("training: ") and words[-1].endswith(" x 7,000 images")
-    assert "tensorflow_datasets" not in sys.modules
 
 
 def test_a_recipe_in_steps_needs_no_data(tmp_path):
@@ -146,8 +143,3 @@ def test_a_file_that_is_no_model(tmp_path):
     path.write_text("no zip")
     with pytest.raises(ValueError, match="no model that Keras can load"):
         cost_of(path)
-
-
-def test_the_command_has_help():
-    help_page = command.get_short_help_str(60)
-    assert help_page == "Counts what a picture costs." and isinstance(command, click.Command)
