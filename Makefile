@@ -15,8 +15,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit fit recipes/digits.py --output runs/digits
 
+# Two files at a time: a worker with TensorFlow and JAX takes up to 4 GB.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow and not gpu and not arm"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not arm"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

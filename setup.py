@@ -60,7 +60,7 @@ setup(
         **EXTRAS,
         "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
         "dev": [
-            *("pytest>=9.0.0", "ruff>=0.14.0", "pyyaml>=6.0.2", "mediapipe>=1.2.2"),
+            *("pytest>=9.0.0", "pytest-xdist>=3.8.0", "ruff>=0.14.0", "pyyaml>=6.0.2", "mediapipe>=1.2.2"),
             *(requirement for extra in ("jax", "datasets", "mobile", "onnx", "plots") for requirement in EXTRAS[extra]),
         ],
     },
