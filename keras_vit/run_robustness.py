@@ -116,5 +116,4 @@ def _salience(subject):
             "%s has no transformer blocks of ours: no salient patches are dropped, random ones alone", subject.name
         )
         return None
-    parts = [subject.pictures[start : start + BATCH] for start in range(0, len(subject.pictures), BATCH)]
-    return np.concatenate([attention_rollout(subject.model, subject.prepare(part)) for part in parts])
+    return attention_rollout(subject.model, subject.prepare(subject.pictures))

@@ -92,8 +92,11 @@ def attention_rollout(model, images):
 
     Source: see `rollout`.
     """
-    maps = _read(model, images, lambda layer, weights, *inputs: keras.ops.mean(weights, axis=1), pooling=True)
-    return rollout(maps, grid_of(model))
+    check(model, images)
+    layers = layers_of(model, (TransformerBlock, AttentionPooling))
+    watch = _watch(model, layers, lambda layer, weights, *inputs: keras.ops.mean(weights, axis=1))
+    parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))  # maps of all would fill memory
+    return np.concatenate([rollout(watch.predict_on_batch(part), grid_of(model)) for part in parts])
 
 
 def rollout(maps, grid):
@@ -167,12 +170,14 @@ def attention_entropy(model, images):
     return np.stack([each.mean(axis=0) for each in _read(model, images, read)])
 
 
-def _read(model, images, read, pooling=False):
-    """Returns what `read` makes of each block's attention, and of the attention pooling's where that is asked for."""
+def _read(model, images, read):
+    """Returns what `read` makes of each block's attention."""
     check(model, images)
-    layers = layers_of(model, (TransformerBlock, AttentionPooling) if pooling else TransformerBlock)
-    watch = Watch(model, [layer.attention for layer in layers], "probabilities", read)
-    return watch.predict(images, batch_size=BATCH, verbose=0)
+    return _watch(model, layers_of(model, TransformerBlock), read).predict(images, batch_size=BATCH, verbose=0)
+
+
+def _watch(model, layers, read):
+    return Watch(model, [layer.attention for layer in layers], "probabilities", read)
 
 
 def rollout_tensor(model):
