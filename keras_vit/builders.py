@@ -57,8 +57,9 @@ def build(
             "imagenet" and "imagenet21k". For a plain Vision Transformer the sides are multiples of the patch size.
         pooling: what the head reads, or what comes out without a head: "token" (the class token), "gap" (the mean of
             the patch tokens, or of a BiT's map), "map" (attention pooling), "none" (every token, without a class
-            token; a BiT's map). None is the checkpoint's or the variant's own with a head, and the whole token
-            sequence or map without one.
+            token; a BiT's map), "token+gap" (the first two side by side), "token+distillation" (DeiT's two tokens, a
+            head each; their logits' mean). None is the checkpoint's or the variant's own with a head, and the whole
+            token sequence or map without one.
         classes: number of classes of the head; the checkpoint's own, or 1000, by default.
         classifier_activation: activation of the head; None for logits.
         name: name of the model.
@@ -226,7 +227,9 @@ def _as_found(row, found, pooling):
         theirs = pooling or row.pooling
     if theirs != row.pooling and not pooling:
         logger.info("pooling is %r, as in the checkpoint", theirs)
-    return dataclasses.replace(row, pooling=theirs, distillation_token=found.variant.distillation_token)
+    of_the_file = ("distillation_token", "register_tokens", "layer_scale", "swiglu")
+    told = {name: getattr(row, name) or getattr(found.variant, name) for name in of_the_file}
+    return dataclasses.replace(row, pooling=theirs, **told)
 
 
 def _numerics(row, file, **chosen):

@@ -7,7 +7,10 @@ To add a size, add a row to `VARIANTS` and a line to `builders.py`. Sizes: arXiv
 import dataclasses
 import difflib
 
-POOLINGS = ("token", "gap", "map", "none")
+POOLINGS = ("token", "gap", "map", "none", "token+gap", "token+distillation")
+POSITIONS = ("learned", "learned-2d", "sincos-2d", "relative", "none")
+POSITIONS_AT = ("stem", "layers", "shared")
+ATTENTIONS = ("full", "axial")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +97,28 @@ class Variant:
         mlp_dim: hidden width of a block's MLP.
         stem: the `ResNet` whose map is cut into patches, in a hybrid; None cuts the picture.
         pooling: what the head reads: "token" (the class token), "gap" (the mean of the patch tokens), "map" (attention
-            pooling) or "none" (every token). Only "token" has a class token.
-        distillation_token: whether DeiT's second token follows the class token; the head does not read it.
+            pooling), "none" (every token), "token+gap" (the first two side by side, as DINOv2's linear classifiers) or
+            "token+distillation" (DeiT's two tokens, a head each). There is a class token where its name says so.
+        distillation_token: whether DeiT's second token follows the class token.
+        register_tokens: tokens between the class token and the patches that stand for no place and are never read.
+        layer_scale: what the factors on each branch of a block start from (LayerScale); None for no factors.
+        swiglu: whether the MLP is gated: one half of its hidden layer, of mlp_dim each, multiplies the other.
+        positions: "learned" (a row a token), "learned-2d" (a table for rows and one for columns), "sincos-2d" (fixed),
+            "relative" (learned, in the attention, by distance along the sequence) or "none".
+        positions_at: where those that are added to tokens are: at the "stem", before each block from a table of its
+            own ("layers") or from one for all ("shared").
+        attention: "full", or "axial": each block is two, one along the rows and one along the columns.
+        attention_window: side of the square windows of patches that attend to each other; None for all patches. Tokens
+            in front of the patches see all and are seen by all.
         dropout: the rate that the official configuration trains with.
         parameters: number of weights at 224 x 224 pixels with 1,000 classes, where it is known.
 
     Raises:
         ValueError: if a size is not a positive whole number, `hidden_size` is not a multiple of `num_heads`,
-            `pooling` is unknown, there is a distillation token without a class token, or `dropout` is outside [0, 1).
+            a choice is unknown, options do not go together, or `dropout` is outside [0, 1).
+
+    Source: register tokens: arXiv:2309.16588; LayerScale: arXiv:2103.17239; SwiGLU: arXiv:2002.05202; positions and
+    axial attention: arXiv:2010.11929, appendices D.4 and D.6.
     """
 
     patch_size: int
@@ -112,6 +129,13 @@ class Variant:
     stem: ResNet | None = None
     pooling: str = "token"
     distillation_token: bool = False
+    register_tokens: int = 0
+    layer_scale: float | None = None
+    swiglu: bool = False
+    positions: str = "learned"
+    positions_at: str = "stem"
+    attention: str = "full"
+    attention_window: int | None = None
     dropout: float = 0.0
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
@@ -126,17 +150,16 @@ class Variant:
                 "Expected hidden_size to be a multiple of num_heads, each head takes an equal part. "
                 f"Received: hidden_size={self.hidden_size}, num_heads={self.num_heads}"
             )
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"Expected pooling to be one of {POOLINGS}. Received: pooling={self.pooling!r}")
-        if self.distillation_token and self.pooling != "token":
-            raise ValueError(
-                "Expected a distillation token only beside a class token. "
-                f"Received: distillation_token=True, pooling={self.pooling!r}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"Expected 0 <= dropout < 1. Received: dropout={self.dropout!r}")
+        faults = [text for text, holds in _RULES if not holds(self)]
+        if faults:
+            raise ValueError("Expected of a Variant: " + "; ".join(faults) + f". Received: {self}")
         if isinstance(self.stem, dict):  # as JSON holds it
             object.__setattr__(self, "stem", ResNet(**self.stem))
+
+    @property
+    def has_class_token(self):
+        """Whether there is one."""
+        return self.pooling in POOLINGS and self.pooling.startswith("token")
 
     @property
     def stride(self):
@@ -148,6 +171,43 @@ class Variant:
         for _ in range(self.stem.stride.bit_length() - 1 if self.stem else 0):
             rows, columns = -(-rows // 2), -(-columns // 2)  # padding makes an odd side whole
         return rows // self.patch_size, columns // self.patch_size
+
+
+_RULES = (
+    *(
+        (f"{name} one of {known}", lambda row, name=name, known=known: getattr(row, name) in known)
+        for name, known in (
+            ("pooling", POOLINGS),
+            ("positions", POSITIONS),
+            ("positions_at", POSITIONS_AT),
+            ("attention", ATTENTIONS),
+        )
+    ),
+    ("0 <= dropout < 1", lambda row: 0 <= row.dropout < 1),
+    ("register_tokens 0 or more", lambda row: row.register_tokens == 0 or _is_size(row.register_tokens)),
+    ("layer_scale None or a number other than 0", lambda row: row.layer_scale is None or row.layer_scale != 0),
+    ("attention_window None or 1 or more", lambda row: row.attention_window is None or _is_size(row.attention_window)),
+    (
+        "a distillation token or registers only beside a class token, pooling 'token' or 'token+...'",
+        lambda row: row.has_class_token or not (row.distillation_token or row.register_tokens),
+    ),
+    (
+        "distillation_token=True for pooling='token+distillation'",
+        lambda row: row.distillation_token or row.pooling != "token+distillation",
+    ),
+    (
+        "positions_at='stem' with positions 'none' and 'relative', which are not added to tokens",
+        lambda row: row.positions_at == "stem" or row.positions not in ("none", "relative"),
+    ),
+    (
+        "a hidden_size that is a multiple of 4 with positions in two dimensions",
+        lambda row: not row.positions.endswith("2d") or row.hidden_size % 4 == 0,
+    ),
+    (
+        "one of axial attention, attention_window and relative positions",
+        lambda row: (row.attention == "axial") + (row.attention_window is not None) + (row.positions == "relative") < 2,
+    ),
+)
 
 
 def _is_size(value):
@@ -219,11 +279,12 @@ def get_variant(variant):
 
 
 def name_of(row):
-    """Returns the name of the published row of the same sizes, whatever its tokens and its dropout, or None."""
+    """Returns the name of the published row of the same sizes, or None; tokens, LayerScale and dropout may differ."""
     return next((name for name, published in VARIANTS.items() if _sizes(published) == _sizes(row)), None)
 
 
 def _sizes(row):
     if isinstance(row, Variant):
-        return dataclasses.replace(row, pooling="token", distillation_token=False, dropout=0.0)
+        plain = {"pooling": "token", "distillation_token": False, "register_tokens": 0, "layer_scale": None}
+        return dataclasses.replace(row, **plain, dropout=0.0)
     return row

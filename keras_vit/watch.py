@@ -7,9 +7,9 @@ import contextlib
 
 import keras
 
-from keras_vit.layers import AttentionPooling, PatchEncoder, TransformerBlock
+from keras_vit.layers import AttentionPooling, DistilledHead, PatchEncoder, TransformerBlock
 
-WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder)  # layers of ours with ordinary layers inside
+WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder, DistilledHead)  # layers of ours with ordinary layers inside
 
 
 def layers_of(model, kind):

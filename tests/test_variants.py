@@ -158,9 +158,30 @@ def test_a_row_comes_back_from_json():
     assert Variant(**json.loads(json.dumps(dataclasses.asdict(row)))) == row
 
 
-def test_a_distillation_token_needs_a_class_token():
-    with pytest.raises(ValueError, match="distillation_token=True, pooling='gap'"):
-        Variant(8, 32, 1, 4, 48, pooling="gap", distillation_token=True)
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"pooling": "gap", "distillation_token": True}, "only beside a class token"),
+        ({"pooling": "map", "register_tokens": 4}, "only beside a class token"),
+        ({"pooling": "token+distillation"}, "distillation_token=True for"),
+        ({"register_tokens": -1}, "register_tokens 0 or more"),
+        ({"layer_scale": 0.0}, "layer_scale None or"),
+        ({"positions": "sines"}, "positions one of"),
+        ({"positions_at": "top"}, "positions_at one of"),
+        ({"attention": "local"}, "attention one of"),
+        ({"attention_window": 0}, "attention_window None or 1 or more"),
+        ({"positions": "relative", "positions_at": "layers"}, "which are not added to tokens"),
+        ({"attention": "axial", "attention_window": 3}, "one of axial attention"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message):
+    with pytest.raises(ValueError, match=message):
+        Variant(8, 32, 1, 4, 48, **options)
+
+
+def test_positions_in_two_dimensions_need_four_parts():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        Variant(8, 30, 1, 3, 48, positions="learned-2d")
 
 
 @pytest.mark.parametrize(

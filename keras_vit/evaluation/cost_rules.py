@@ -64,6 +64,12 @@ def _attention(layer, inputs, outputs):
     return Work(2 * batch * queries * tokens * hidden_size, batch * layer.num_heads * queries * tokens)
 
 
+def _relative(layer, inputs, outputs):
+    """Multiplies queries with a key for each distance, too."""
+    plain, (batch, queries, hidden_size) = _attention(layer, inputs, outputs), inputs[0]
+    return Work(plain.multiply_accumulates + batch * queries * (2 * queries - 1) * hidden_size, plain.kept)
+
+
 def _one_head(layer, inputs, outputs):
     (batch, queries, width), (_, tokens, value_width) = inputs[:2]
     return Work(batch * queries * tokens * (width + value_width), batch * queries * tokens)
@@ -103,6 +109,9 @@ RULES = {
     keras.layers.SeparableConv2D: _separable,
     keras.layers.Dot: _dot,
     layers.Attention: _attention,
+    layers.WindowAttention: _attention,
+    layers.RelativeAttention: _relative,
+    layers.DistilledHead: _kernel,
     keras.layers.Attention: _one_head,
     keras.layers.GroupQueryAttention: _grouped_query,
     keras.layers.MultiHeadAttention: _multi_head,
@@ -114,13 +123,18 @@ RULES = {
     keras.layers.Normalization: _nothing,
     keras.layers.RMSNormalization: _nothing,
     layers.GroupNorm: _nothing,
+    layers.LayerScale: _nothing,
+    layers.Positions: _nothing,
     # What these do beside the layers inside them.
     layers.AttentionPooling: _nothing,
     layers.Bottleneck: _nothing,
     layers.MLP: _nothing,
+    layers.SwiGLU: _nothing,
     layers.PatchEncoder: _nothing,
     layers.Stem: _nothing,
     layers.TransformerBlock: _nothing,
+    layers.RelativeBlock: _nothing,
+    layers.WindowBlock: _nothing,
 }
 
 # Operations of a functional model that stand between its layers and multiply; they have no rule.

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_vit.layers.initial import initial
+from keras_vit.layers.positions import Positions
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -75,10 +76,12 @@ class PatchEncoder(keras.layers.Layer):
     """Turns flat patches into the tokens the transformer reads.
 
     Each patch is projected to `hidden_size` numbers, a learned class token is put in front, and a learned
-    position is added to every token, the class token's too. DeiT has a second token of that kind.
+    position is added to every token, the class token's too. DeiT has a second token of that kind; registers stand
+    behind them and have no position.
 
     Input:  (batch, patches, patch_size * patch_size * channels), any float
-    Output: (batch, patches + 1, hidden_size), token 0 the class token; (batch, patches, hidden_size) without it
+    Output: (batch, patches + 1, hidden_size), token 0 the class token; (batch, patches, hidden_size) without it; as
+        many more as there are registers
 
     Args:
         hidden_size: width of a token; 768 for ViT-B.
@@ -86,6 +89,9 @@ class PatchEncoder(keras.layers.Layer):
         dropout: rate of the dropout that follows the positions.
         distillation_token: whether DeiT's second token follows the class token.
         position_resize: how these positions were resized, where they were; for the record.
+        register_tokens: how many registers there are.
+        positions: "learned", or the kind of `Positions`; "none" where they are added elsewhere or not at all.
+        grid: (rows, columns) of patches, where `positions` needs it.
 
     Raises:
         ValueError: at build time, if the number of patches is open: the position table has a row per token.
@@ -95,13 +101,29 @@ class PatchEncoder(keras.layers.Layer):
     """
 
     def __init__(
-        self, hidden_size, class_token=True, dropout=0.0, distillation_token=False, position_resize=None, **kwargs
+        self,
+        hidden_size,
+        class_token=True,
+        dropout=0.0,
+        distillation_token=False,
+        position_resize=None,
+        register_tokens=0,
+        positions="learned",
+        grid=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.hidden_size = hidden_size
         self.has_class_token = class_token
         self.has_distillation_token = distillation_token
         self.position_resize = position_resize
+        self.num_registers = register_tokens
+        self.has_position_table = positions == "learned"
+        self.positions = (
+            None
+            if positions in ("learned", "none")
+            else Positions(positions, grid, name="positions", dtype=self.dtype_policy)
+        )
         self.projection = keras.layers.Dense(
             hidden_size, kernel_initializer=initial("lecun_normal"), name="projection", dtype=self.dtype_policy
         )
@@ -110,7 +132,7 @@ class PatchEncoder(keras.layers.Layer):
     @property
     def extra_tokens(self):
         """Number of tokens in front of those of the patches."""
-        return int(self.has_class_token) + int(self.has_distillation_token)
+        return int(self.has_class_token) + int(self.has_distillation_token) + self.num_registers
 
     def build(self, input_shape):
         if len(input_shape) != 3 or input_shape[1] is None:
@@ -125,20 +147,49 @@ class PatchEncoder(keras.layers.Layer):
             self.distillation_token = self.add_weight(
                 name="distillation_token", shape=(1, 1, self.hidden_size), initializer="zeros"
             )
-        self.position_embedding = self.add_weight(
-            name="position_embedding",
-            shape=(1, input_shape[1] + self.extra_tokens, self.hidden_size),
-            initializer=initial(keras.initializers.RandomNormal(stddev=0.02)),
-        )
+        if self.num_registers:
+            self.register_tokens = self.add_weight(
+                name="register_tokens",
+                shape=(1, self.num_registers, self.hidden_size),
+                initializer=initial(keras.initializers.RandomNormal(stddev=1e-6)),
+            )
+        placed = input_shape[1] + self.extra_tokens - self.num_registers  # tokens that have a position
+        if self.has_position_table:
+            self.position_embedding = self.add_weight(
+                name="position_embedding",
+                shape=(1, placed, self.hidden_size),
+                initializer=initial(keras.initializers.RandomNormal(stddev=0.02)),
+            )
+        elif self.positions:
+            self.positions.build((input_shape[0], placed, self.hidden_size))
 
     def call(self, patches, training=None):
-        x = self.projection(patches)
-        extra = [self.class_token] if self.has_class_token else []
-        extra += [self.distillation_token] if self.has_distillation_token else []
-        if extra:
-            one = (ops.shape(x)[0], 1, self.hidden_size)
-            x = ops.concatenate([*(ops.broadcast_to(token, one) for token in extra), x], axis=1)
-        return self.dropout(x + self.position_embedding, training=training)
+        return self.assemble(self.projection(patches), training=training)
+
+    def assemble(self, x, training=None):
+        """Returns the tokens of projected patches, (batch, patches, hidden_size): those in front, and positions."""
+        front = [self.class_token] if self.has_class_token else []
+        front += [self.distillation_token] if self.has_distillation_token else []
+        if front:
+            x = ops.concatenate([*(self._each(token, x) for token in front), x], axis=1)
+        if self.has_position_table:
+            x = x + self.position_embedding
+        elif self.positions:
+            x = self.positions(x)
+        if self.num_registers:
+            own, patches = x[:, : len(front)], x[:, len(front) :]
+            x = ops.concatenate([own, self._each(self.register_tokens, x), patches], axis=1)
+        return self.dropout(x, training=training)
+
+    def _each(self, tokens, x):
+        """Returns learned tokens once for each picture."""
+        return ops.broadcast_to(tokens, (ops.shape(x)[0], *tokens.shape[1:]))
+
+    def position_values(self):
+        """Returns the positions of the tokens that have one, (1, tokens, hidden_size); None where there are none."""
+        if self.has_position_table:
+            return self.position_embedding
+        return self.positions.values() if self.positions else None
 
     def compute_output_shape(self, input_shape):
         return input_shape[0], input_shape[1] + self.extra_tokens, self.hidden_size

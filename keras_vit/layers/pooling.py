@@ -23,6 +23,79 @@ class ClassToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
+class ClassAndMean(keras.layers.Layer):
+    """Puts the class token and the mean of the patch tokens side by side.
+
+    Input:  (batch, tokens, hidden_size)
+    Output: (batch, 2 * hidden_size)
+
+    Args:
+        extra_tokens: tokens in front of those of the patches.
+
+    Source: what the linear classifiers of DINOv2 (arXiv:2304.07193) read.
+    """
+
+    def __init__(self, extra_tokens=1, **kwargs):
+        super().__init__(**kwargs)
+        self.extra_tokens = extra_tokens
+
+    def call(self, tokens):
+        own = ops.reshape(tokens[:, 0:1], (-1, tokens.shape[-1]))
+        return ops.concatenate([own, ops.mean(tokens[:, self.extra_tokens :], axis=1)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], 2 * input_shape[-1]
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class ClassAndDistillation(keras.layers.Layer):
+    """Puts DeiT's two tokens side by side, for `DistilledHead`.
+
+    Input:  (batch, tokens, hidden_size)
+    Output: (batch, 2 * hidden_size)
+    """
+
+    def call(self, tokens):
+        return ops.reshape(tokens[:, 0:2], (-1, 2 * tokens.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], 2 * input_shape[-1]
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class DistilledHead(keras.layers.Dense):
+    """Gives the mean of the logits of two heads, one of the class token and one of the distillation token.
+
+    Input:  (batch, 2 * hidden_size), the two tokens side by side
+    Output: (batch, units)
+
+    Args:
+        units: number of classes.
+        **kwargs: as of `keras.layers.Dense`, which is the class token's head; for both.
+
+    Source: arXiv:2012.12877, section 5.3, without training.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        own = {"kernel_initializer": self.kernel_initializer, "bias_initializer": self.bias_initializer}
+        self.distillation = keras.layers.Dense(units, **own, name="distillation", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        token = (*input_shape[:-1], input_shape[-1] // 2)
+        super().build(token)
+        self.distillation.build(token)
+        self.input_spec = None  # Dense would hold callers to the width of one token
+
+    def call(self, x, training=None):
+        token, distillation = ops.split(x, 2, axis=-1)
+        return (super().call(token, training=training) + self.distillation(distillation)) / 2
+
+    def compute_output_shape(self, input_shape):
+        return *input_shape[:-1], self.units
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
 class AttentionPooling(keras.layers.Layer):
     """Pools tokens with a learned query: x = Attention(probe, tokens), then x + MLP(norm(x)).
 

@@ -64,8 +64,11 @@ class Attention(keras.layers.Layer):
     def probabilities(self, queries, tokens):
         """Returns how much each query attends to each token, (batch, heads, queries, tokens); rows sum to 1."""
         q, k = self._heads(self.query, queries), self._heads(self.key, tokens)
-        scale = q.shape[-1] ** -0.5
-        return ops.softmax(ops.matmul(q * scale, ops.transpose(k, (0, 1, 3, 2))))
+        return ops.softmax(self.scores(q * q.shape[-1] ** -0.5, k))
+
+    def scores(self, q, k):
+        """Returns how well each query goes with each key, (batch, heads, queries, tokens), before the softmax."""
+        return ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
 
     def _heads(self, layer, x):
         tokens, hidden_size = x.shape[1:]
@@ -92,6 +95,8 @@ class MLP(keras.layers.Layer):
         ValueError: if `gelu` is unknown.
     """
 
+    parts = 1  # of mlp_dim each, that the hidden layer has
+
     def __init__(self, mlp_dim, dropout=0.0, gelu="tanh", **kwargs):
         super().__init__(**kwargs)
         if gelu not in GELUS:
@@ -113,7 +118,7 @@ class MLP(keras.layers.Layer):
                 name=name,
                 dtype=self.dtype_policy,
             )
-            for name, units in (("hidden", self.mlp_dim), ("out", input_shape[-1]))
+            for name, units in (("hidden", self.parts * self.mlp_dim), ("out", input_shape[-1]))
         )
         self.hidden.build(input_shape)
         self.out.build((*input_shape[:-1], self.mlp_dim))
@@ -121,8 +126,60 @@ class MLP(keras.layers.Layer):
     def call(self, x, training=None):
         tokens, hidden_size = x.shape[1:]
         x = self.hidden(ops.reshape(x, (-1, hidden_size)))  # flat: TensorFlow adds the bias within the matrix product
-        x = self.out(self.hidden_dropout(GELUS[self.gelu](x), training=training))
+        x = self.out(self.hidden_dropout(self.activation(x), training=training))
         return self.out_dropout(ops.reshape(x, (-1, tokens, hidden_size)), training=training)
+
+    def activation(self, x):
+        """Returns what of the hidden layer goes on, (..., parts * mlp_dim) to (..., mlp_dim)."""
+        return GELUS[self.gelu](x)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class SwiGLU(MLP):
+    """Transforms each token by itself: Dense, one half gated by the SiLU of the other, dropout, Dense, dropout.
+
+    Input and output: (batch, tokens, hidden_size)
+
+    Args:
+        mlp_dim: width of a half, which is what the second Dense reads.
+        dropout, gelu: as of `MLP`; there is no GELU here.
+
+    Source: arXiv:2002.05202; the first half goes through the SiLU, as in DINOv2 and timm's SwiGLUPacked.
+    """
+
+    parts = 2
+
+    def activation(self, x):
+        gate, x = ops.split(x, 2, axis=-1)
+        return ops.silu(gate) * x
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class LayerScale(keras.layers.Layer):
+    """Multiplies each channel with a learned factor.
+
+    Input and output: (batch, tokens, hidden_size)
+
+    Args:
+        start: first value of all factors.
+
+    Source: arXiv:2103.17239.
+    """
+
+    def __init__(self, start, **kwargs):
+        super().__init__(**kwargs)
+        self.start = start
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(
+            name="gamma", shape=(input_shape[-1],), initializer=keras.initializers.Constant(self.start)
+        )
+
+    def call(self, x):
+        return x * self.gamma
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -143,9 +200,13 @@ class TransformerBlock(keras.layers.Layer):
         gelu: "tanh" or "erf".
         norm_epsilon: keeps the norms from dividing by 0. With Keras' own default, 1e-3, the logits of an official
             ViT-B/16 are off by 0.4.
+        layer_scale: what the factors on both branches start from; None for none.
+        swiglu: whether the MLP is a `SwiGLU`.
 
     Source: arXiv:2010.11929, eq. 2 and 3; stochastic depth: arXiv:1603.09382.
     """
+
+    attention_class = Attention
 
     def __init__(
         self,
@@ -156,19 +217,25 @@ class TransformerBlock(keras.layers.Layer):
         stochastic_depth=0.0,
         gelu="tanh",
         norm_epsilon=1e-6,
+        layer_scale=None,
+        swiglu=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.layer_scale = layer_scale
         of_ours = {"dtype": self.dtype_policy}
         self.attention_norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="attention_norm", **of_ours)
-        self.attention = Attention(num_heads, attention_dropout, name="attention", **of_ours)
+        self.attention = self.attention_class(num_heads, attention_dropout, name="attention", **of_ours)
         self.attention_dropout = keras.layers.Dropout(dropout, name="attention_dropout", **of_ours)
         self.mlp_norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="mlp_norm", **of_ours)
-        self.mlp = MLP(mlp_dim, dropout, gelu, name="mlp", **of_ours)
+        self.mlp = (SwiGLU if swiglu else MLP)(mlp_dim, dropout, gelu, name="mlp", **of_ours)
         # One coin a picture: the same mask for all its tokens, and the survivors scaled up.
         self.skips = [
             keras.layers.Dropout(stochastic_depth, noise_shape=(None, 1, 1), name=name, **of_ours)
             for name in ("attention_skip", "mlp_skip")
+        ]
+        self.scales = [
+            LayerScale(layer_scale, name=name, **of_ours) for name in ("attention_scale", "mlp_scale") if layer_scale
         ]
 
     def build(self, input_shape):
@@ -176,13 +243,18 @@ class TransformerBlock(keras.layers.Layer):
         self.attention.build(input_shape, input_shape)
         self.mlp_norm.build(input_shape)
         self.mlp.build(input_shape)
+        for scale in self.scales:
+            scale.build(input_shape)
 
     def call(self, x, training=None):
         y = self.attention_norm(x)
         y = self.attention_dropout(self.attention(y, y, training=training), training=training)
-        x = x + self.skips[0](y, training=training)
+        x = x + self.skips[0](self._scaled(y, 0), training=training)
         y = self.mlp(self.mlp_norm(x), training=training)
-        return x + self.skips[1](y, training=training)
+        return x + self.skips[1](self._scaled(y, 1), training=training)
+
+    def _scaled(self, y, branch):
+        return self.scales[branch](y) if self.scales else y
 
     def attention_probabilities(self, x):
         """Returns the attention of this block on its input `x`, (batch, heads, tokens, tokens)."""

@@ -124,18 +124,46 @@ def _resnet(stem, units):
 
 def _transformer(named, blocks, stem):
     patches, encoder, pooling = named["patches"], named["encoder"], named.get("pooling")
-    kinds = {layers.ClassToken: "token", keras.layers.GlobalAveragePooling1D: "gap", layers.AttentionPooling: "map"}
+    kinds = {
+        layers.ClassToken: "token",
+        keras.layers.GlobalAveragePooling1D: "gap",
+        layers.AttentionPooling: "map",
+        layers.ClassAndMean: "token+gap",
+        layers.ClassAndDistillation: "token+distillation",
+    }
     own = "token" if encoder.has_class_token else "none"
+    attention, is_axial = blocks[0].attention, blocks[0].name.endswith("_rows")
+    is_windowed = isinstance(attention, layers.WindowAttention) and not is_axial
+    positions, positions_at = _positions(named, encoder, blocks[0])
     row = Variant(
         patches.patch_size,
         encoder.hidden_size,
-        len(blocks),
-        blocks[0].attention.num_heads,
+        len(blocks) // 2 if is_axial else len(blocks),
+        attention.num_heads,
         blocks[0].mlp.mlp_dim,
         stem,
         kinds.get(type(pooling), own),
         encoder.has_distillation_token,
+        encoder.num_registers,
+        blocks[0].layer_scale,
+        isinstance(blocks[0].mlp, layers.SwiGLU),
+        positions,
+        positions_at,
+        "axial" if is_axial else "full",
+        attention.window[0] if is_windowed else None,
         blocks[0].mlp.hidden_dropout.rate,
     )
     rows, columns = patches.input.shape[1:3]
     return row, (rows // row.patch_size, columns // row.patch_size)
+
+
+def _positions(named, encoder, block):
+    """Returns the kind of the positions, and where they are."""
+    if isinstance(block, layers.RelativeBlock):
+        return "relative", "stem"
+    for name, where in (("positions", "shared"), (f"{block.name.removesuffix('_rows')}_positions", "layers")):
+        if name in named:
+            return named[name].kind, where
+    if encoder.has_position_table:
+        return "learned", "stem"
+    return encoder.positions.kind if encoder.positions else "none", "stem"

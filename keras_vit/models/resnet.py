@@ -45,9 +45,9 @@ def bit(images, row, numerics, *, include_top, pooling, classes, classifier_acti
     return classifier(x, classes, classifier_activation) if include_top else x
 
 
-def classifier(x, classes, activation):
+def classifier(x, classes, activation, head=keras.layers.Dense):
     """Returns the head on `x`: zeros, so that a new one starts with equal odds, and float32 under any policy."""
-    x = keras.layers.Dense(classes, kernel_initializer="zeros", name="head", dtype="float32")(x)
+    x = head(classes, kernel_initializer="zeros", name="head", dtype="float32")(x)
     if activation is not None:
         x = keras.layers.Activation(activation, name="predictions", dtype="float32")(x)
     return x

@@ -1,8 +1,11 @@
 """The Vision Transformer."""
 
+import dataclasses
+
 import keras
 
 from keras_vit import layers
+from keras_vit.models.parts import patch_encoder, pool, transformer
 from keras_vit.models.resnet import classifier, resnet_map
 from keras_vit.variants import POOLINGS
 
@@ -30,41 +33,21 @@ def vit(
     """
     if pooling is not None and pooling not in POOLINGS:
         raise ValueError(f"Expected pooling to be None or one of {POOLINGS}. Received: pooling={pooling!r}")
-    has_class_token = (pooling or variant.pooling) == "token"
+    variant = dataclasses.replace(variant, pooling=pooling or variant.pooling)
     pooling = pooling or (variant.pooling if include_top else "none")
 
     x = resnet_map(images, variant.stem, numerics, preactivation=False) if variant.stem else images
     # A map's sides follow from the picture's by rounding up, so that few pictures would fit: the official code's rule.
-    x = layers.Patches(variant.patch_size, drop_remainder=variant.stem is not None, name="patches")(x)
-    x = layers.PatchEncoder(
-        variant.hidden_size,
-        has_class_token,
-        dropout,
-        variant.distillation_token and has_class_token,
-        position_resize,
-        name="encoder",
-    )(x)
-    for i in range(variant.num_layers):
-        x = layers.TransformerBlock(
-            variant.num_heads,
-            variant.mlp_dim,
-            dropout,
-            attention_dropout,
-            stochastic_depth * i / max(variant.num_layers - 1, 1),
-            numerics.gelu,
-            numerics.norm_epsilon,
-            name=f"block_{i:02d}",
-        )(x)
+    patches = layers.Patches(variant.patch_size, drop_remainder=variant.stem is not None, name="patches")
+    x = patches(x)
+    encoder = patch_encoder(variant, patches.grid, dropout, position_resize)
+    x = encoder(x)
+    x = transformer(x, variant, patches.grid, numerics, dropout, attention_dropout, stochastic_depth)
     x = keras.layers.LayerNormalization(epsilon=numerics.norm_epsilon, name="norm")(x)
 
-    if pooling == "token":
-        x = layers.ClassToken(name="pooling")(x)
-    elif pooling == "gap":
-        x = keras.layers.GlobalAveragePooling1D(name="pooling")(x)
-    elif pooling == "map":
-        x = layers.AttentionPooling(
-            variant.num_heads, variant.mlp_dim, numerics.gelu, numerics.norm_epsilon, name="pooling"
-        )(x)
+    if pooling != "none":
+        x = pool(pooling, variant, encoder.extra_tokens, numerics)(x)
     if representation_size is not None:
         x = keras.layers.Dense(representation_size, activation="tanh", name="pre_logits")(x)
-    return classifier(x, classes, classifier_activation) if include_top else x
+    head = layers.DistilledHead if pooling == "token+distillation" else keras.layers.Dense
+    return classifier(x, classes, classifier_activation, head) if include_top else x

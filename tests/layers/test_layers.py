@@ -14,6 +14,14 @@ TABLE = {
     "PatchEncoder": (lambda **k: layers.PatchEncoder(7, dropout=0.5, **k), [(11, 13)]),
     "PatchEncoder without": (lambda **k: layers.PatchEncoder(7, class_token=False, **k), [(11, 13)]),
     "PatchEncoder distilled": (lambda **k: layers.PatchEncoder(7, distillation_token=True, **k), [(11, 13)]),
+    "PatchEncoder with registers": (lambda **k: layers.PatchEncoder(8, register_tokens=2, **k), [(11, 13)]),
+    "PatchEncoder in 2-D": (
+        lambda **k: layers.PatchEncoder(8, positions="learned-2d", grid=(3, 5), register_tokens=2, **k),
+        [(15, 13)],
+    ),
+    "Positions": (lambda **k: layers.Positions("learned", (3, 5), **k), [(17, 7)]),
+    "Positions in 2-D": (lambda **k: layers.Positions("learned-2d", (3, 5), **k), [(17, 8)]),
+    "Positions of sines": (lambda **k: layers.Positions("sincos-2d", (3, 5), **k), [(17, 8)]),
     "TokenMap": (lambda **k: layers.TokenMap((3, 5), **k), [(17, 13)]),
     "StdConv": (lambda **k: layers.StdConv(7, 3, **k), [(11, 13, 5)]),
     "StdConv strided": (lambda **k: layers.StdConv(7, 3, 2, "symmetric", 1e-8, True, **k), [(11, 14, 5)]),
@@ -24,15 +32,31 @@ TABLE = {
     "Bottleneck projected": (lambda **k: layers.Bottleneck(128, 2, **k), [(5, 7, 64)]),
     "Bottleneck preactivated": (lambda **k: layers.Bottleneck(128, 2, True, 1e-5, 1e-10, True, **k), [(5, 7, 64)]),
     "ClassToken": (lambda **k: layers.ClassToken(**k), [(11, 13)]),
+    "ClassAndMean": (lambda **k: layers.ClassAndMean(3, **k), [(11, 13)]),
+    "ClassAndDistillation": (lambda **k: layers.ClassAndDistillation(**k), [(11, 13)]),
+    "DistilledHead": (lambda **k: layers.DistilledHead(5, **k), [(14,)]),
     "AttentionPooling": (lambda **k: layers.AttentionPooling(2, 17, gelu="erf", **k), [(11, 14)]),
     "Attention": (lambda **k: layers.Attention(2, dropout=0.5, **k), [(11, 14), (5, 14)]),
     "MLP": (lambda **k: layers.MLP(17, dropout=0.5, gelu="erf", **k), [(11, 13)]),
+    "RelativeAttention": (lambda **k: layers.RelativeAttention(2, dropout=0.5, **k), [(11, 14)] * 2),
+    "WindowAttention": (lambda **k: layers.WindowAttention(2, 0.5, (3, 5), (2, 2), **k), [(17, 14)] * 2),
+    "SwiGLU": (lambda **k: layers.SwiGLU(17, dropout=0.5, **k), [(11, 13)]),
+    "LayerScale": (lambda **k: layers.LayerScale(0.1, **k), [(11, 13)]),
     "TransformerBlock": (lambda **k: layers.TransformerBlock(2, 17, 0.5, 0.25, 0.125, "erf", **k), [(11, 14)]),
+    "TransformerBlock scaled": (
+        lambda **k: layers.TransformerBlock(2, 17, layer_scale=0.1, swiglu=True, **k),
+        [(11, 14)],
+    ),
+    "RelativeBlock": (lambda **k: layers.RelativeBlock(2, 17, 0.5, 0.25, 0.125, "erf", **k), [(11, 14)]),
+    "WindowBlock": (
+        lambda **k: layers.WindowBlock(2, 17, (3, 5), (2, 2), dropout=0.5, attention_dropout=0.25, **k),
+        [(17, 14)],
+    ),
 }
 BATCH = 3
 SUBLAYERS = ("projection", "dropout", "attention", "norm", "mlp", "query", "key", "value", "out", "hidden", "mlp_norm")
 SUBLAYERS += ("conv", "conv1", "conv2", "conv3", "norm1", "norm2", "norm3", "shortcut", "shortcut_norm")
-SUBLAYERS += ("attention_norm", "attention_dropout", "hidden_dropout", "out_dropout")
+SUBLAYERS += ("positions", "distillation", "attention_norm", "attention_dropout", "hidden_dropout", "out_dropout")
 
 
 @pytest.fixture(params=TABLE)
@@ -50,7 +74,12 @@ def case(request):
 def inner(layer):
     """Returns a layer and those inside it."""
     found = [getattr(layer, name) for name in SUBLAYERS if isinstance(getattr(layer, name, None), keras.Layer)]
-    return [layer, *getattr(layer, "skips", ()), *(below for sublayer in found for below in inner(sublayer))]
+    return [
+        layer,
+        *getattr(layer, "skips", ()),
+        *getattr(layer, "scales", ()),
+        *(below for sublayer in found for below in inner(sublayer)),
+    ]
 
 
 def test_the_table_holds_every_layer():
