@@ -12,7 +12,7 @@ from keras_vit.layers.initial import weights_to_come
 from keras_vit.models.resnet import bit
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.models.vit import vit
-from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, VARIANTS, Variant, get_variant, name_of
+from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, VARIANTS, Variant, get_variant, name_of, with_options
 from keras_vit.weights.channels import CHANNELS
 from keras_vit.weights.position import MODES
 
@@ -39,6 +39,7 @@ def build(
     position_resize=None,
     channels=None,
     new_head=False,
+    **options,
 ):
     """Builds a Vision Transformer, a hybrid or a BiT.
 
@@ -76,15 +77,18 @@ def build(
             project that the checkpoint comes from. The model's layer "encoder" keeps it.
         channels: how the first kernel is made to fit another number of channels: "average", "repeat" or "slice".
         new_head: keeps the new, zero-initialised head where `weights` holds another one.
+        **options: fields of `keras_vit.Variant` that differ from the row's, such as `register_tokens=4`,
+            `positions="sincos-2d"` or `attention_window=7`.
 
     Returns:
         A functional `keras.Model` that has `preprocess_input` and `pixels`.
 
     Raises:
+        TypeError: if there is no such argument or option.
         ValueError: if the variant is unknown, the input shape does not fit the patches, an argument is out of its
             range, or the checkpoint does not fit (all faults in one message).
     """
-    row = get_variant(variant)
+    row = with_options(get_variant(variant), options)
     is_vit, published = isinstance(row, Variant), name_of(row)
     if not is_vit and (representation_size or dropout or attention_dropout or stochastic_depth):
         raise ValueError(

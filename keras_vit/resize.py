@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_vit.layers import PatchEncoder, Patches
-from keras_vit.models.description import our_model
+from keras_vit.layers import PatchEncoder, Positions, TokenMap, WindowBlock
+from keras_vit.models.description import describe_model
 from keras_vit.weights.position import resize_positions
 
 
@@ -24,7 +24,7 @@ def resize(model, image_size, mode="corner"):
 
     Source: arXiv:2010.11929, section 3.2.
     """
-    our_model(model)
+    grid = getattr(describe_model(model).variant, "grid", lambda rows, columns: None)
     if len(model.inputs) != 1:
         raise ValueError(f"Expected a model of one input, the pictures. Received: {len(model.inputs)} inputs")
     (images,) = model.inputs
@@ -35,12 +35,14 @@ def resize(model, image_size, mode="corner"):
         if isinstance(layer, keras.Model):
             return resize(layer, image_size, mode)
         config = layer.get_config()
+        if isinstance(layer, (PatchEncoder, Positions, TokenMap, WindowBlock)) and config["grid"]:
+            config["grid"] = grid(rows, columns)
         if isinstance(layer, PatchEncoder) and (rows, columns) != tuple(images.shape[1:3]):
             config["position_resize"] = mode
         return type(layer).from_config(config)
 
     resized = keras.models.clone_model(model, entry, copy)
-    grids = iter(_grids(model)), iter(_grids(resized))
+    grids = [grid(*images.shape[1:3]), grid(rows, columns)]
     for old, new in zip(model.layers, resized.layers):
         if not isinstance(old, keras.Model):
             _copy_weights(old, new, grids, mode)
@@ -49,22 +51,30 @@ def resize(model, image_size, mode="corner"):
     return resized
 
 
-def _grids(model):
-    """Yields the (rows, columns) of patches of each layer that cuts them."""
-    for layer in model.layers:
-        if isinstance(layer, Patches):
-            yield tuple(side // layer.patch_size for side in layer.input.shape[1:3])
-
-
 def _copy_weights(old, new, grids, mode):
     if len(old.weights) != len(new.weights):
         raise ValueError(
             f"Expected layers that their configuration rebuilds. Received: {old.name!r}, with {len(old.weights)} "
             f"weights instead of {len(new.weights)}; merge LoRA into it first (save and load the model)"
         )
-    source, target = (next(grid) for grid in grids) if isinstance(old, PatchEncoder) else (None, None)
     for weight, copied in zip(old.weights, new.weights):
         array = keras.ops.convert_to_numpy(weight)
-        if weight is getattr(old, "position_embedding", None) and source != target:
-            array = resize_positions(array, source, target, mode)
+        if weight.shape != copied.shape:
+            array = _fitted(array, weight.path, *grids, mode)
         copied.assign(array)
+
+
+def _fitted(array, path, source, target, mode):
+    """Returns positions for another grid."""
+    name = path.rsplit("/", 1)[-1]
+    if name == "position_embedding":
+        return resize_positions(array, source, target, mode)
+    if name == "table":
+        return resize_positions(array[None], source, target, mode)[0]
+    if name in ("rows", "columns"):
+        sides = ((grid[name == "columns"], 1) for grid in (source, target))
+        return resize_positions(array[None], *sides, mode)[0]
+    raise ValueError(
+        f"Expected positions of a place, which can be resized. Received: {path} {array.shape}, a number for each "
+        "distance; build the model anew at that size"
+    )

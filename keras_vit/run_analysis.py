@@ -64,8 +64,9 @@ def analysis(subject, pixels, names):
             "entropies": attention.attention_entropy(model, images),
             "tokens": grid[0] * grid[1] + encoder.extra_tokens,
             "fields": [field for field in stem if field.name != "stem"],
-            "similarity": embeddings.position_similarity(model),
         }
+        if embeddings.position_values(model) is not None:
+            parts["similarity"] = embeddings.position_similarity(model)
     components, shares = embeddings.filter_components(model)
     facts = {"file": subject.path.name, "read as": pixels_of(model).words, "classes": _classes(subject.class_names)}
     name = subject.path.parent.name if subject.path.name == MODEL else subject.path.stem

@@ -278,6 +278,24 @@ def get_variant(variant):
     )
 
 
+def with_options(row, options):
+    """Returns a row with fields changed, {name: value}.
+
+    Raises:
+        TypeError: if it has no such field; the nearest names are offered.
+        ValueError: if the values do not go together.
+    """
+    known = [field.name for field in dataclasses.fields(row) if field.name != "parameters"]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or known
+            raise TypeError(
+                f"Expected an argument of keras_vit.build or a field of a {type(row).__name__}. Received: {name}=. "
+                f"Nearest names: {', '.join(near)}"
+            )
+    return dataclasses.replace(row, **options) if options else row
+
+
 def name_of(row):
     """Returns the name of the published row of the same sizes, or None; tokens, LayerScale and dropout may differ."""
     return next((name for name, published in VARIANTS.items() if _sizes(published) == _sizes(row)), None)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_vit.analysis.geometry import check, grid_of
-from keras_vit.layers import PatchEncoder, Patches, Stem
+from keras_vit.layers import PatchEncoder, Patches, Positions, Stem
 from keras_vit.watch import Watch, layers_of, outer_layers_of
 
 
@@ -47,15 +47,24 @@ def position_similarity(model):
         model: any Keras model that contains ours.
 
     Raises:
-        ValueError: if the model has no transformer block of ours.
+        ValueError: if the model has no transformer block of ours, or adds no positions to its tokens.
 
     Source: arXiv:2010.11929, figure 7, middle.
     """
     check(model)
     grid = grid_of(model)
-    positions = _numpy(layers_of(model, PatchEncoder)[0].position_embedding)[0, -grid[0] * grid[1] :]
+    values = position_values(model)
+    if values is None:
+        raise ValueError(f"Expected a model that adds positions to its tokens. Received: {model.name!r} without")
+    positions = _numpy(values)[0, -grid[0] * grid[1] :]
     positions /= np.maximum(np.linalg.norm(positions, axis=1, keepdims=True), 1e-12)  # zeros are like nothing
     return (positions @ positions.T).reshape(*grid, *grid)
+
+
+def position_values(model):
+    """Returns the positions that are added to tokens first, (1, tokens, hidden_size), or None where there are none."""
+    stem = layers_of(model, PatchEncoder)[0].position_values()
+    return stem if stem is not None else next((layer.values() for layer in layers_of(model, Positions)), None)
 
 
 def patch_tokens(model, images):

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vit.layers import PatchEncoder, Patches, TokenMap
+from keras_vit.layers import PatchEncoder, Patches, Positions, RelativeAttention, TokenMap, WindowAttention
 from keras_vit.watch import layers_of, replaced
 
+# They know each token by its place in the sequence.
+NEED_ALL = (TokenMap, Positions, RelativeAttention, WindowAttention)
 GREY = 128  # the middle of 0 to 255, where whole numbers are taken
 
 
@@ -28,15 +30,19 @@ class KeptTokens(keras.Model):
         kept: number of patches that each picture keeps.
 
     Raises:
-        ValueError: if the model lays its tokens out as their grid again, which some of them do not fill.
+        ValueError: if the model needs all its tokens: lays them out as their grid again, or has positions or windows
+            between or in its blocks.
     """
 
     def __init__(self, model, kept):
         super().__init__(name=f"{model.name}_kept")
-        if layers_of(model, TokenMap):
+        encoders = layers_of(model, PatchEncoder)
+        inside = [layer for encoder in encoders for layer in layers_of(encoder, Positions)]
+        whole = [layer for layer in layers_of(model, NEED_ALL) if layer not in inside]
+        if whole:
             raise ValueError(
-                "Expected a model that pools its tokens, whatever their number. "
-                f"Received: {model.name!r}, which lays them out as their grid again (TokenMap)"
+                "Expected a model that takes any number of its tokens. "
+                f"Received: {model.name!r}, whose {type(whole[0]).__name__} needs all of them"
             )
         self.model, self.kept = model, kept
 

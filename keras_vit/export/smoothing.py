@@ -64,7 +64,7 @@ def _ranges(block, tokens):
     for x in tokens:
         attention, y = block.attention, block.attention_norm(x)
         seen = {"attention": y, **{part: getattr(attention, part)(y) for part in ("query", "key", "value")}}
-        seen["mlp"] = block.mlp_norm(x + attention(y, y, training=False))
+        seen["mlp"] = block.mlp_norm(x + block.scaled(attention(y, y, training=False), 0))
         for name, value in seen.items():
             value = keras.ops.convert_to_numpy(keras.ops.cast(value, "float32"))
             least, most = ends.get(name, (np.inf, -np.inf))

@@ -53,7 +53,7 @@ class WindowAttention(Attention):
     Args:
         num_heads, dropout: as of `Attention`.
         grid: (rows, columns) of patches.
-        window: (rows, columns) of a window; those at the bottom and on the right may be smaller.
+        window: (rows, columns) of a window, None for all; those at the bottom and on the right may be smaller.
     """
 
     def __init__(self, num_heads, dropout=0.0, grid=(1, 1), window=(1, 1), **kwargs):
@@ -65,7 +65,7 @@ class WindowAttention(Attention):
 
     def _bias(self, tokens):
         """Returns 0 where a token may look and `NEVER` where not, (1, 1, tokens, tokens)."""
-        (rows, columns), (high, wide) = self.grid, self.window
+        (rows, columns), (high, wide) = self.grid, (size or max(self.grid) for size in self.window)
         windows = np.arange(rows)[:, None] // high * columns + np.arange(columns) // wide
         bias = np.zeros((1, 1, tokens, tokens), "float32")
         own = windows.reshape(-1)
@@ -87,7 +87,7 @@ class WindowBlock(TransformerBlock):
     Args:
         num_heads, mlp_dim, **kwargs: as of `TransformerBlock`.
         grid: (rows, columns) of patches.
-        window: (rows, columns) of a window. One row, (1, columns), and one column are the two halves of an axial block.
+        window: (rows, columns) of a window, None for all: (1, None) and (None, 1) are the halves of an axial block.
     """
 
     attention_class = WindowAttention

@@ -249,11 +249,12 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, x, training=None):
         y = self.attention_norm(x)
         y = self.attention_dropout(self.attention(y, y, training=training), training=training)
-        x = x + self.skips[0](self._scaled(y, 0), training=training)
+        x = x + self.skips[0](self.scaled(y, 0), training=training)
         y = self.mlp(self.mlp_norm(x), training=training)
-        return x + self.skips[1](self._scaled(y, 1), training=training)
+        return x + self.skips[1](self.scaled(y, 1), training=training)
 
-    def _scaled(self, y, branch):
+    def scaled(self, y, branch):
+        """Returns what a branch gave, times its factors where it has some; 0 is the attention's, 1 the MLP's."""
         return self.scales[branch](y) if self.scales else y
 
     def attention_probabilities(self, x):

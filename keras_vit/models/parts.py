@@ -51,11 +51,10 @@ def transformer(x, variant, grid, numerics, dropout, attention_dropout, stochast
 
 def _kinds(variant, grid):
     """Returns the (class, arguments of its own, end of the name) of what a block is made of."""
-    rows, columns = grid
     if variant.attention == "axial":
         return [
             (layers.WindowBlock, {"grid": grid, "window": window}, part)
-            for part, window in (("_rows", (1, columns)), ("_columns", (rows, 1)))
+            for part, window in (("_rows", (1, None)), ("_columns", (None, 1)))
         ]
     if variant.attention_window:
         return [(layers.WindowBlock, {"grid": grid, "window": (variant.attention_window,) * 2}, "")]

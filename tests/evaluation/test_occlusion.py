@@ -124,7 +124,7 @@ def test_a_nested_model_computes_no_more_tokens_than_are_kept(model):
 
 def test_tokens_that_are_laid_out_again_raise(model):
     maps = keras.Model(model.input, TokenMap(GRID)(model.get_layer("norm").output))
-    with pytest.raises(ValueError, match="Expected a model that pools its tokens.*TokenMap"):
+    with pytest.raises(ValueError, match="Expected a model that takes any number of its tokens.*TokenMap"):
         KeptTokens(maps, KEPT)
 
 
