@@ -58,9 +58,8 @@ def build(
             "imagenet" and "imagenet21k". For a plain Vision Transformer the sides are multiples of the patch size.
         pooling: what the head reads, or what comes out without a head: "token" (the class token), "gap" (the mean of
             the patch tokens, or of a BiT's map), "map" (attention pooling), "none" (every token, without a class
-            token; a BiT's map), "token+gap" (the first two side by side), "token+distillation" (DeiT's two tokens, a
-            head each; their logits' mean). None is the checkpoint's or the variant's own with a head, and the whole
-            token sequence or map without one.
+            token; a BiT's map), "token+gap" (the first two side by side), "token+distillation" (DeiT's two heads).
+            None is the checkpoint's or the variant's own with a head, and all tokens or the whole map without one.
         classes: number of classes of the head; the checkpoint's own, or 1000, by default.
         classifier_activation: activation of the head; None for logits.
         name: name of the model.
@@ -77,8 +76,7 @@ def build(
             project that the checkpoint comes from. The model's layer "encoder" keeps it.
         channels: how the first kernel is made to fit another number of channels: "average", "repeat" or "slice".
         new_head: keeps the new, zero-initialised head where `weights` holds another one.
-        **options: fields of `keras_vit.Variant` that differ from the row's, such as `register_tokens=4`,
-            `positions="sincos-2d"` or `attention_window=7`.
+        **options: other fields of the row, a `keras_vit.Variant`, such as `register_tokens=4`, `attention_window=7`.
 
     Returns:
         A functional `keras.Model` that has `preprocess_input` and `pixels`.

@@ -173,15 +173,11 @@ class Variant:
         return rows // self.patch_size, columns // self.patch_size
 
 
+_CHOICES = {"pooling": POOLINGS, "positions": POSITIONS, "positions_at": POSITIONS_AT, "attention": ATTENTIONS}
 _RULES = (
     *(
         (f"{name} one of {known}", lambda row, name=name, known=known: getattr(row, name) in known)
-        for name, known in (
-            ("pooling", POOLINGS),
-            ("positions", POSITIONS),
-            ("positions_at", POSITIONS_AT),
-            ("attention", ATTENTIONS),
-        )
+        for name, known in _CHOICES.items()
     ),
     ("0 <= dropout < 1", lambda row: 0 <= row.dropout < 1),
     ("register_tokens 0 or more", lambda row: row.register_tokens == 0 or _is_size(row.register_tokens)),

@@ -33,6 +33,7 @@ def test_the_arguments_are_those_of_keras_applications_in_their_order_then_ours_
         parameters = inspect.signature(builder).parameters
         assert list(parameters)[: len(expected)] == expected
         extras = [parameters[name] for name in list(parameters)[len(expected) :]]
+        assert extras.pop().kind is inspect.Parameter.VAR_KEYWORD  # other fields of the row
         assert extras
         assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in extras)
     defaults = {name: parameter.default for name, parameter in parameters.items()}
