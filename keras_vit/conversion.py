@@ -16,7 +16,8 @@ from keras_vit.weights.save import TARGETS, find_faults, write_checkpoint
 def save_checkpoint(model, path, source=None):
     """Writes the weights of a model as the files of the project that it, or a model like it, comes from.
 
-    `keras_vit.load` gives the same weights back, to the bit. Where the project computes otherwise and cannot be told
+    `keras_vit.load` gives the same weights back, to the bit; but timm's files with registers have no position for the
+    class token, to which it is added. Where the project computes otherwise and cannot be told
     (epsilons, the form of the GELU), the log says so. transformers and timm always smooth a picture that they make
     smaller, whatever `model.pixels` say.
 

@@ -1,4 +1,4 @@
-"""Reference numbers for 18 tiny models: weights and pictures from a seed, outputs and gradients from a file.
+"""Reference numbers for 29 tiny models: weights and pictures from a seed, outputs and gradients from a file.
 
 What is in oracle.npz:
     CASE/TENSOR     outputs and tensors on the way, of two pictures; of wide ones the first 32 numbers
@@ -11,8 +11,8 @@ What is in oracle.npz:
 Plain and hybrid cases are the official implementation's (vit_jax, in Flax at the highest matmul precision) with its own
 GELU (tanh); "logits_gelu_erf" are the same weights with the exact GELU. The others are what the files' own projects
 compute: BiT's PyTorch code, transformers 4.57 and timm 1.0. Positions that were resized are SciPy's, as in the official
-checkpoint.py and, for a grid that is no square, vit-keras. The gradients are JAX's and the steps optax's. No weight is
-left at 0 or 1, so that one that is dropped or swapped shows.
+checkpoint.py and, for a grid that is no square, vit-keras; DINOv2's are transformers' and timm's own. The gradients are
+JAX's and the steps optax's. No weight is left at 0 or 1, so that one that is dropped or swapped shows.
 
 Run as a script, prints the differences of every case on the backend that KERAS_BACKEND names.
 """
@@ -62,8 +62,15 @@ def _hybrid(patch_size, *units_and_widths):
     return Variant(patch_size, *SIZES[1:], stem=ResNet(*units_and_widths))
 
 
+def _dinov2(**options):
+    return Variant(*SIZES, layer_scale=1e-5, **options)
+
+
 _HYBRID = _hybrid(1, (1, 1, 1), (256, 512, 1024))
 _BIT = ResNet((1, 1, 1, 1), (256, 512, 1024, 2048))
+_DISTILLED = Variant(*SIZES, pooling="token+distillation", distillation_token=True)
+_HEADLESS = {"include_top": False, "pooling": "token"}
+_AT_24x48 = {"size": (24, 48), "load": {"input_shape": (24, 48, 3)}}  # the files have 5 x 5 patches
 _AT_64 = {"size": (64, 64), "load": {"input_shape": (64, 64, 3)}}
 
 CASES = {
@@ -89,6 +96,17 @@ CASES = {
     "hf_vit_hybrid_64": Case(_hybrid(1, (1, 1, 1), (128, 128, 256)), (64, 64)),
     "hf_bit_64": Case(ResNet((1, 1, 1, 1), (128, 128, 256, 256)), **_AT_64),
     "timm_vit_32": Case(load={"num_heads": 4}),
+    "hf_dinov2_32": Case(_dinov2(), build=_HEADLESS),
+    "hf_dinov2_24x48": Case(_dinov2(pooling="token+gap"), **_AT_24x48),
+    "hf_dinov2_swiglu_32": Case(_dinov2(pooling="token+gap", swiglu=True)),
+    "hf_dinov2_registers_24x48": Case(_dinov2(register_tokens=3), **_AT_24x48, build=_HEADLESS),
+    "hf_dinov2_registers_swiglu_32": Case(_dinov2(pooling="token+gap", register_tokens=3, swiglu=True)),
+    "hf_deit_teacher_32": Case(_DISTILLED),
+    "timm_dinov2_32": Case(_dinov2(), load={"num_heads": 4}, build=_HEADLESS),
+    "timm_dinov2_reg4_24x48": Case(_dinov2(register_tokens=4), (24, 48), {"num_heads": 4, "input_shape": (24, 48, 3)}),
+    "timm_dinov2_giant_32": Case(_dinov2(register_tokens=4, swiglu=True), load={"num_heads": 4}, build=_HEADLESS),
+    "timm_deit_distilled_32": Case(_DISTILLED, load={"num_heads": 4}),
+    "timm_deit3_32": Case(_dinov2(), load={"num_heads": 4}),
 }
 LABELS = 3, 7
 

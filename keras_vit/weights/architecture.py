@@ -82,29 +82,42 @@ def _describe(file, num_heads):
     if not num_layers:
         return _published(resnet, channels, classes, None, None)
 
+    def width(ours):
+        """Returns the width of what a kernel reads."""
+        return shape(ours)[1 if FAMILIES[source] == "torch" else 0]
+
     patch_size, _, _, hidden_size = kernel("encoder/projection/kernel")
-    extra = sum(has(f"encoder/{name}") for name in ("class_token", "distillation_token"))
-    tokens = shape("encoder/position_embedding")[1]
-    patches = tokens - (0 if source == "big_vision" else extra)
-    grid = square_grid(patches)
-    pooling = "token" if extra else "map" if has("pooling/probe") else "gap"
-    if pooling == "gap" and not grid and square_grid(tokens - 1):
+    table, tokens = cells["encoder/position_embedding"], shape("encoder/position_embedding")[1]
+    pooling = "token" if has("encoder/class_token") else "map" if has("pooling/probe") else "gap"
+    if has("head/distillation/kernel"):
+        pooling = "token+distillation"
+    elif pooling == "token" and has("head/kernel") and not has("pre_logits/kernel"):
+        pooling = "token+gap" if width("head/kernel") == 2 * hidden_size else pooling
+    elif pooling == "gap" and not square_grid(tokens) and square_grid(tokens - 1):
         pooling = "token"  # its class token is missing, which is said when it is loaded
-    query = shape("block_00/attention/query/kernel")
+    query, mlp_dim = shape("block_00/attention/query/kernel"), width("block_00/mlp/out/kernel")
     own_heads = query[1] if FAMILIES[source] == "flax" else file.num_heads
     variant = Variant(
         patch_size,
         hidden_size,
         num_layers,
         num_heads or own_heads or _heads(file, hidden_size),
-        shape("block_00/mlp/hidden/bias")[0],
+        mlp_dim,
         resnet,
         pooling,
         has("encoder/distillation_token"),
+        register_tokens=shape("encoder/register_tokens")[1] if has("encoder/register_tokens") else 0,
+        layer_scale=1e-5 if has("block_00/attention_scale/gamma") else None,
+        swiglu=shape("block_00/mlp/hidden/bias")[0] == 2 * mlp_dim,
     )
+    known = math.prod(variant.grid(*file.image_size)) if file.image_size else 0
+    own = 1, variant.has_class_token + variant.distillation_token, hidden_size
+    counts = [tokens - rows for _, rows, _ in table.shapes(own, variant)]
+    patches = next((count for count in counts if count == known or square_grid(count)), counts[0])
+    grid = square_grid(patches)
     side = grid and grid[0] * variant.stride
     size = side and (side, side)
-    if file.image_size and math.prod(variant.grid(*file.image_size)) == patches:
+    if known == patches:
         size = file.image_size
     representation = shape("pre_logits/bias")[0] if has("pre_logits/bias") else None
     return _published(variant, channels, classes, representation, size)

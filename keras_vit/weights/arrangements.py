@@ -71,15 +71,20 @@ def _patch_to_torch(array, shape):
     return array.reshape(rows, columns, channels, out).transpose(3, 2, 0, 1)
 
 
+def _without_own_rows(ours, variant):
+    """Returns the shape of positions that the patches alone have."""
+    return ours[0], ours[1] - variant.has_class_token - variant.distillation_token, ours[2]
+
+
 def _with_class_row(array, shape):
-    """Returns the positions with a first row of zeros: big_vision adds its class token after the positions."""
+    """Returns the positions with first rows of zeros, of tokens that are put in front after the positions."""
     return np.pad(array, ((0, 0), (shape[1] - array.shape[1], 0), (0, 0)))
 
 
 def _without_class_row(array, shape):
     own = array.shape[1] - shape[1]
     if array[:, :own].any():
-        raise ValueError("Expected positions that are zero for the class token: big_vision's files have none for it.")
+        raise ValueError("Expected positions that are zero for the class token: these files have none for it.")
     return array[:, own:]
 
 
@@ -101,7 +106,11 @@ TORCH_POINTWISE = Arrangement(
     lambda array, shape: array.T.reshape(shape),
 )
 NO_CLASS_ROW = Arrangement(
-    lambda ours, variant: ((ours[0], ours[1] - (variant.pooling == "token"), ours[2]),),
+    lambda ours, variant: (_without_own_rows(ours, variant),), _with_class_row, _without_class_row
+)
+# timm has files with and without the row; those with registers have none.
+ANY_CLASS_ROW = Arrangement(
+    lambda ours, variant: (ours, _without_own_rows(ours, variant))[bool(variant.register_tokens) :],
     _with_class_row,
     _without_class_row,
 )
@@ -109,7 +118,7 @@ NO_CLASS_ROW = Arrangement(
 # kind: {our weight: {family: (the end of the name, arrangement)}}
 KINDS = {
     "array": {"": {"flax": ("", None), "torch": ("", None)}},
-    "positions": {"": {"flax": ("", NO_CLASS_ROW)}},
+    "positions": {"": {"flax": ("", NO_CLASS_ROW), "torch": ("", ANY_CLASS_ROW)}},
     "dense": {
         "/kernel": {"flax": ("/kernel", None), "torch": (".weight", TORCH)},
         "/bias": {"flax": ("/bias", None), "torch": (".bias", None)},

@@ -30,6 +30,10 @@ def hf_family(variant):
         return Family("bit", "Bit", "bit.")
     if variant.stem:
         return Family("vit-hybrid", "ViTHybrid", "vit.")
+    if variant.register_tokens:
+        return Family("dinov2_with_registers", "Dinov2WithRegisters", "dinov2_with_registers.")
+    if variant.layer_scale is not None:
+        return Family("dinov2", "Dinov2", "dinov2.")
     return Family("deit", "DeiT", "deit.") if variant.distillation_token else Family("vit", "ViT", "vit.")
 
 
@@ -54,8 +58,9 @@ def _hf_config(model, numerics):
         config["architectures"] = [f"{family.classes}Model"]
     else:
         labels = [f"LABEL_{i}" for i in range(model.classes)]  # transformers' own, where there are no names
+        teacher = "WithTeacher" if getattr(variant, "pooling", None) == "token+distillation" else ""
         config |= {
-            "architectures": [f"{family.classes}ForImageClassification"],
+            "architectures": [f"{family.classes}ForImageClassification{teacher}"],
             "id2label": {str(i): label for i, label in enumerate(labels)},
             "label2id": {label: i for i, label in enumerate(labels)},
         }
@@ -66,7 +71,6 @@ def _hf_config(model, numerics):
         "hidden_size": variant.hidden_size,
         "num_hidden_layers": variant.num_layers,
         "num_attention_heads": variant.num_heads,
-        "intermediate_size": variant.mlp_dim,
         "hidden_act": {"erf": "gelu", "tanh": "gelu_pytorch_tanh"}[numerics.gelu],
         "hidden_dropout_prob": variant.dropout,
         "attention_probs_dropout_prob": 0.0,
@@ -75,6 +79,10 @@ def _hf_config(model, numerics):
         "patch_size": variant.patch_size,
         "qkv_bias": True,
     }
+    if variant.layer_scale is None:
+        config["intermediate_size"] = variant.mlp_dim
+    else:
+        config |= _hf_dinov2(variant)
     if model.representation_size:
         config |= {"pooler_output_size": model.representation_size, "pooler_act": "tanh"}
     if variant.stem:
@@ -89,6 +97,27 @@ def _hf_config(model, numerics):
             },
         }
     return config
+
+
+def _hf_dinov2(variant):
+    config = {
+        "mlp_ratio": hf_ratio(variant),
+        "use_swiglu_ffn": variant.swiglu,
+        "layerscale_value": variant.layer_scale,
+    }
+    return config | ({"num_register_tokens": variant.register_tokens} if variant.register_tokens else {})
+
+
+def hf_ratio(variant):
+    """Returns DINOv2's `mlp_ratio` of a `Variant`: that of a plain MLP, of whose width a gated one has two thirds."""
+    ratio = _ratio(variant.mlp_dim * 3 // 2 if variant.swiglu else variant.mlp_dim, variant.hidden_size)
+    return int(ratio) if ratio == int(ratio) else ratio
+
+
+def _ratio(width, hidden_size):
+    """Returns the ratio whose product with `hidden_size`, rounded down as both projects do, is the width."""
+    ratio = width / hidden_size
+    return math.nextafter(ratio, math.inf) if int(hidden_size * ratio) < width else ratio
 
 
 def _hf_resnet(row, layer_type, padding, dynamic):
@@ -164,8 +193,13 @@ TIMM = {
 def timm_architecture(model):
     """Returns timm's name for an `Architecture`, or None where it has no function that builds it.
 
-    Arguments make every Vision Transformer of any other; a ResNet is fixed in the function.
+    Arguments make every Vision Transformer of any other; a ResNet, the gated MLP and the second head are fixed in the
+    function.
     """
+    if getattr(model.variant, "swiglu", False):
+        return "vit_giant_patch14_dinov2"
+    if getattr(model.variant, "distillation_token", False):
+        return "deit_base_distilled_patch16_224"
     if model.name in TIMM:
         return TIMM[model.name]
     if isinstance(model.variant, ResNet):
@@ -183,13 +217,13 @@ def timm_files(model, numerics, pixels, names):
     """
     variant, classes = model.variant, model.classes or 0
     first = names.get("stem/conv/kernel") or names["encoder/projection/kernel"]
-    is_vit = not isinstance(variant, ResNet)
+    is_vit, distilled = not isinstance(variant, ResNet), getattr(variant, "distillation_token", False)
     squashed = pixels["crop"] is None or not pixels["keep_aspect"]
     config = {
         "architecture": timm_architecture(model),
         "num_classes": classes,
         "num_features": variant.hidden_size if is_vit else variant.widths[-1],
-        "global_pool": "token" if is_vit and variant.pooling == "token" else "avg",
+        "global_pool": "token" if is_vit and variant.has_class_token else "avg",
         "model_args": {"in_chans": model.channels} | (_timm_arguments(variant, numerics) if is_vit else {}),
         "pretrained_cfg": {
             "input_size": [model.channels, *(model.image_size or UNKNOWN_SIZE)],
@@ -201,24 +235,26 @@ def timm_files(model, numerics, pixels, names):
             "std": list(pixels["std"]),
             "num_classes": classes,
             "first_conv": first.removesuffix(".weight"),
-            "classifier": "head" if is_vit else "head.fc",
+            "classifier": (["head", "head_dist"] if distilled else "head") if is_vit else "head.fc",
         },
     }
     return {"config.json": {name: value for name, value in config.items() if value is not None}}
 
 
 def _timm_arguments(variant, numerics):
-    ratio = variant.mlp_dim / variant.hidden_size
-    if int(variant.hidden_size * ratio) < variant.mlp_dim:  # timm rounds the product down
-        ratio = math.nextafter(ratio, math.inf)
     arguments = {
         "patch_size": variant.patch_size,
         "embed_dim": variant.hidden_size,
         "depth": variant.num_layers,
         "num_heads": variant.num_heads,
-        "mlp_ratio": ratio,
-        "act_layer": {"erf": "gelu", "tanh": "gelu_tanh"}[numerics.gelu],
+        "mlp_ratio": _ratio(variant.mlp_dim * (1 + variant.swiglu), variant.hidden_size),
     }
+    if not variant.swiglu:
+        arguments["act_layer"] = {"erf": "gelu", "tanh": "gelu_tanh"}[numerics.gelu]
+    if variant.layer_scale is not None:
+        arguments["init_values"] = variant.layer_scale
+    if variant.register_tokens:
+        arguments |= {"reg_tokens": variant.register_tokens, "no_embed_class": True}
     if variant.pooling == "gap":
         # timm's own way is to pool before the last norm.
         arguments |= {"class_token": False, "global_pool": "avg", "fc_norm": False}

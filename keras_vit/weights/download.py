@@ -23,7 +23,8 @@ logger = logging.getLogger("keras_vit")
 
 _SIDE_FILES = (".sha256", ".lock", ".part", ".part.json")
 _HUB = re.compile(r"hf://(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?")
-_HUB_FILES = ["model.safetensors", "config.json", "preprocessor_config.json"]
+_HUB_WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]  # whole, or in parts
+_HUB_FILES = [*_HUB_WEIGHTS, "config.json", "preprocessor_config.json"]
 
 
 def fetch(address, sha256=None, cache=None):
@@ -60,15 +61,15 @@ def fetch(address, sha256=None, cache=None):
 
 
 def fetch_hub(address, cache=None):
-    """Returns the folder with the model.safetensors of a repository of the Hugging Face Hub, and its configuration.
+    """Returns the folder with the weights of a repository of the Hugging Face Hub, and its configuration.
 
     Takes "hf://org/name" or "hf://org/name@revision". The files are in the hub's own cache; `HF_ENDPOINT`, `HF_HOME`,
     `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured.
 
     Raises:
         ImportError: if huggingface_hub is not installed.
-        ValueError: if the address is no such address, the repository has no model.safetensors, or the file is not the
-            one that the hub names.
+        ValueError: if the address is no such address, the repository has no model.safetensors, whole or in parts, or a
+            file is not the one that the hub names.
         OSError: if it cannot be downloaded.
     """
     match = _HUB.fullmatch(address)
@@ -81,20 +82,19 @@ def fetch_hub(address, cache=None):
             'Reading from the Hugging Face Hub needs the extra "hub": pip install huggingface_hub'
         ) from error
     repository = {"repo_id": match["name"], "revision": match["revision"]}
-    folder = hub.snapshot_download(**repository, allow_patterns=_HUB_FILES, local_files_only=_offline())
-    weights = pathlib.Path(folder) / _HUB_FILES[0]
-    if not weights.exists():
+    folder = pathlib.Path(hub.snapshot_download(**repository, allow_patterns=_HUB_FILES, local_files_only=_offline()))
+    if not any((folder / name).exists() for name in _HUB_WEIGHTS):
         files = [] if _offline() else hub.list_repo_files(**repository)
         others = [name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".safetensors"))]
         raise ValueError(
-            f"Expected a repository with model.safetensors in one piece. Received: {address}, which has "
+            f"Expected a repository with model.safetensors, whole or in parts. Received: {address}, which has "
             f"{', '.join(others) or 'no weights'}. Pickles (.bin, .pt, .pth, .ckpt) are not read: convert them."
         )
     # The hub compares sizes alone, but keeps a large file under the name of its SHA-256.
-    if SHA256.fullmatch(weights.resolve().name):
-        note = cache_folder(cache) / "huggingface" / match["name"] / f"{weights.resolve().name}.sha256"
-        _verify(weights.resolve(), note, weights.resolve().name)
-    return weights.parent
+    for file in (file.resolve() for file in sorted(folder.glob("*.safetensors"))):
+        if SHA256.fullmatch(file.name):
+            _verify(file, cache_folder(cache) / "huggingface" / match["name"] / f"{file.name}.sha256", file.name)
+    return folder
 
 
 def cache_folder(cache=None):

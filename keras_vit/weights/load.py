@@ -106,15 +106,18 @@ def _left_out(file_shapes, wanted, cells, include_top, new_head):
 
 
 def _source_grid(file, cells, shapes, grid, variant):
-    """Returns the file's grid where positions must be resized, else None. A file's grid is taken to be square."""
+    """Returns the file's grid where positions must be resized, else None; one that nothing tells is a square."""
     if POSITIONS not in cells or POSITIONS not in shapes:
         return None
     found = file.shapes.get(cells[POSITIONS].name, ())
-    (_, tokens, _), *_ = cells[POSITIONS].shapes(shapes[POSITIONS], variant)
-    if len(found) != 3 or found[1] == tokens:
+    fitting = [tokens for _, tokens, _ in cells[POSITIONS].shapes(shapes[POSITIONS], variant)]
+    if len(found) != 3:
         return None
-    patches = max(found[1] - (tokens - grid[0] * grid[1]), 0)
-    return file.grid if file.grid and math.prod(file.grid) == patches else square_grid(patches)
+    counts = [max(found[1] - (tokens - math.prod(grid)), 0) for tokens in fitting]
+    known = file.grid or (file.image_size and variant.grid(*file.image_size))
+    if known and math.prod(known) in counts:
+        return None if known == grid else known
+    return None if found[1] in fitting else next(filter(None, map(square_grid, counts)), None)
 
 
 def _first_kernel(variant):
@@ -180,4 +183,6 @@ def _advice(file, shapes, cells):
     if pre_logits and pre_logits.name in file.shapes and "pre_logits/bias" not in shapes:
         width = file.shapes[pre_logits.name][-1]
         advice.append(f"The file's head reads a layer more: pass representation_size={width}.")
+    if "fc_norm.weight" in file.shapes:
+        advice.append("The file's model takes the mean of its tokens before its last norm, fc_norm; ours after it.")
     return "".join(f"\n{line}" for line in advice)

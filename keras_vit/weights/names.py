@@ -14,6 +14,9 @@ FAMILIES = {
     "big_vision": "flax",
     "bit": "keras",
     "hf": "torch",
+    "hf_distilled": "torch",
+    "hf_dinov2": "torch",
+    "hf_dinov2_swiglu": "torch",
     "hf_bit": "torch",
     "timm": "torch",
     "timm_bit": "torch",
@@ -32,14 +35,11 @@ TRANSFORMER = {
         "array",
         {"npz": "cls", "big_vision": "cls", "hf": "embeddings.cls_token", "timm": "cls_token"},
     ),
-    "encoder/distillation_token": ("array", {"hf": "embeddings.distillation_token"}),
+    "encoder/distillation_token": ("array", {"hf": "embeddings.distillation_token", "timm": "dist_token"}),
+    "encoder/register_tokens": ("array", {"timm": "reg_token"}),
     "encoder/position_embedding": (
         "array",
-        {
-            "npz": "Transformer/posembed_input/pos_embedding",
-            "hf": "embeddings.position_embeddings",
-            "timm": "pos_embed",
-        },
+        {"npz": "Transformer/posembed_input/pos_embedding", "hf": "embeddings.position_embeddings"},
     ),
     "encoder/projection": (
         "patches",
@@ -72,6 +72,7 @@ TRANSFORMER = {
         {source: heads + "out" for source, heads in _HEADS.items()}
         | {"hf": _HF + "attention.output.dense", "timm": _TIMM + "attn.proj"},
     ),
+    "block_{i:02d}/attention_scale/gamma": ("array", {"timm": _TIMM + "ls1.gamma"}),
     # The official numbers run over all modules of a block: norm 0, attention 1, norm 2, MLP 3.
     "block_{i:02d}/mlp_norm": (
         "norm",
@@ -100,6 +101,7 @@ TRANSFORMER = {
             "timm": _TIMM + "mlp.fc2",
         },
     ),
+    "block_{i:02d}/mlp_scale/gamma": ("array", {"timm": _TIMM + "ls2.gamma"}),
     "norm": (
         "norm",
         {
@@ -127,9 +129,28 @@ TRANSFORMER = {
         {"npz": "pre_logits", "big_vision": "pre_logits", "hf": "pooler.dense", "timm": "pre_logits.fc"},
     ),
     "head": ("dense", {"npz": "head", "big_vision": "head", "hf": "classifier", "timm": "head"}),
+    "head/distillation": ("dense", {"timm": "head_dist"}),
 }
-# The only layer of two kinds: big_vision's positions lack the row of the class token.
-BIG_VISION_POSITIONS = {"encoder/position_embedding": ("positions", {"big_vision": "pos_embedding"})}
+# The only layer of two kinds: here positions may lack the row of the class token.
+POSITIONS = {"encoder/position_embedding": ("positions", {"big_vision": "pos_embedding", "timm": "pos_embed"})}
+# transformers' DeiT with its teacher's head.
+HF_DISTILLED = {
+    "head": ("dense", {"hf": "cls_classifier"}),
+    "head/distillation": ("dense", {"hf": "distillation_classifier"}),
+}
+HF_DINOV2 = {
+    "encoder/register_tokens": ("array", {"hf": "embeddings.register_tokens"}),
+    "block_{i:02d}/attention_norm": ("norm", {"hf": _HF + "norm1"}),
+    "block_{i:02d}/attention_scale/gamma": ("array", {"hf": _HF + "layer_scale1.lambda1"}),
+    "block_{i:02d}/mlp_norm": ("norm", {"hf": _HF + "norm2"}),
+    "block_{i:02d}/mlp/hidden": ("dense", {"hf": _HF + "mlp.fc1"}),
+    "block_{i:02d}/mlp/out": ("dense", {"hf": _HF + "mlp.fc2"}),
+    "block_{i:02d}/mlp_scale/gamma": ("array", {"hf": _HF + "layer_scale2.lambda1"}),
+}
+HF_SWIGLU = {
+    "block_{i:02d}/mlp/hidden": ("dense", {"hf": _HF + "mlp.weights_in"}),
+    "block_{i:02d}/mlp/out": ("dense", {"hf": _HF + "mlp.weights_out"}),
+}
 
 # "{backbone}" is in front of a hybrid's stem; timm leaves "stem." out where the stem is all there is.
 _UNIT = {
@@ -189,14 +210,18 @@ BIT = {
 }
 HF_BIT = {"head": ("dense", {"hf": "classifier.1"})}
 
-# source: (the tables that hold its rows, the column of theirs that is its own, what stands for "{backbone}")
+# source: (the tables that hold its rows, of two for a layer the later one's; the column of theirs that is its own; what
+# stands for "{backbone}")
 SOURCES = {
     "npz": ((TRANSFORMER, RESNET), "npz", ""),
-    "big_vision": ((TRANSFORMER, BIG_VISION_POSITIONS), "big_vision", ""),
+    "big_vision": ((TRANSFORMER, POSITIONS), "big_vision", ""),
     "bit": ((RESNET, BIT), "bit", ""),
     "hf": ((TRANSFORMER, RESNET), "hf", "embeddings.patch_embeddings.backbone.bit."),
+    "hf_distilled": ((TRANSFORMER, HF_DISTILLED), "hf", ""),
+    "hf_dinov2": ((TRANSFORMER, HF_DINOV2), "hf", ""),
+    "hf_dinov2_swiglu": ((TRANSFORMER, HF_DINOV2, HF_SWIGLU), "hf", ""),
     "hf_bit": ((RESNET, BIT, HF_BIT), "hf", ""),
-    "timm": ((TRANSFORMER, RESNET), "timm", "patch_embed.backbone."),
+    "timm": ((TRANSFORMER, POSITIONS, RESNET), "timm", "patch_embed.backbone."),
     "timm_bit": ((RESNET, BIT), "timm", ""),
 }
 
@@ -231,10 +256,10 @@ def _places(ours, num_layers, units):
 def found_places(source, ours, names):
     """Returns where a row of the table is found among a file's names, as {"i": 3} or {"s": 1, "u": 2}, from 0."""
     tables, column, backbone = SOURCES[source]
-    name = next((table[ours][1].get(column) for table in tables if ours in table), None)
-    if name is None:
+    named = [table[ours][1][column] for table in tables if ours in table and column in table[ours][1]]
+    if not named:
         return []
-    name = re.escape(name.partition("@")[0].replace("{backbone}", backbone))
+    name = re.escape(named[-1].partition("@")[0].replace("{backbone}", backbone))
     pattern = re.compile(re.sub(r"\\{([a-z])(0?)(?::02d)?\\}", r"(?P<\1>\\d+)", name))
     first = 0 if "0\\}" in name or "{i" in ours else 1
     matches = (pattern.match(one) for one in names)

@@ -1,6 +1,7 @@
 """Opens weight files of every layout, without unpickling and without trusting what they say."""
 
 import io
+import json
 import math
 import os
 import pathlib
@@ -23,7 +24,8 @@ def open_file(path):
     """Opens a weight file as what its content says it is.
 
     Returns:
-        a `NpzFile`, `SafetensorsFile` or `H5File`; all have `path`, `shapes` ({name: shape}), `read` and `close`.
+        a `NpzFile`, `SafetensorsFile`, `ShardedFile` or `H5File`; all have `path`, `shapes` ({name: shape}), `read` and
+        `close`.
 
     Raises:
         ValueError: if the file is missing, none of these, or refused by its reader.
@@ -35,6 +37,8 @@ def open_file(path):
         raise _unreadable(path, error) from error
     if head[8:] == b"{":  # a safetensors file begins with the length of its JSON header
         return SafetensorsFile(path)
+    if pathlib.Path(path).suffix == ".json":
+        return ShardedFile(path)
     for magic, reader in ((b"PK", NpzFile), (b"\x89HDF\r\n\x1a\n", H5File)):
         if head.startswith(magic):
             return reader(path)
@@ -168,6 +172,45 @@ class SafetensorsFile(ByteFile):
     def _stream(self, name, position):
         self._file.seek(position)
         return self._file
+
+
+class ShardedFile(WeightFile):
+    """Reads the .safetensors files that an index names as one, as transformers writes large models.
+
+    Args:
+        path: the index, model.safetensors.index.json.
+
+    Raises:
+        ValueError: if it is no index, or a file that it names is missing, lies in another folder, is refused by its
+            reader, or has not the arrays that it should have.
+    """
+
+    def __init__(self, path):
+        super().__init__(path)
+        self._files = {}
+        try:
+            places = dict(json.loads(pathlib.Path(path).read_text("utf-8"))["weight_map"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise _unreadable(path, f"no index of .safetensors files: {error}") from error
+        self._place = places
+        self._admit([(name, (name, place)) for name, place in places.items()], self._look)
+
+    def _look(self, entry):
+        name, place = entry
+        if pathlib.PurePath(place).name != place:
+            raise ValueError(f"is said to lie in {place}, out of the folder")
+        if place not in self._files:
+            self._files[place] = SafetensorsFile(pathlib.Path(self.path).with_name(place))
+        if name not in self._files[place].shapes:
+            raise ValueError(f"is said to lie in {place}, which has no such array")
+        self.shapes[name] = self._files[place].shapes[name]
+
+    def _fill(self, array, name, start):
+        self._files[self._place[name]]._fill(array, name, start)
+
+    def close(self):
+        for file in self._files.values():
+            file.close()
 
 
 class H5File(WeightFile):

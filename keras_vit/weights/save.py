@@ -5,12 +5,13 @@ import dataclasses
 import json
 import logging
 import pathlib
+import re
 
 import numpy as np
 
 from keras_vit.atomic import written_aside
 from keras_vit.variants import ResNet
-from keras_vit.weights.configuration import hf_family, hf_files, timm_architecture, timm_files
+from keras_vit.weights.configuration import hf_family, hf_files, hf_ratio, timm_architecture, timm_files
 from keras_vit.weights.names import source_cells
 from keras_vit.weights.sources import NUMERICS
 
@@ -25,6 +26,12 @@ OF_BLOCKS = ("gelu", "norm_epsilon")
 OF_CONVOLUTIONS = ("group_norm_epsilon", "conv_epsilon", "conv_epsilon_inside")
 # What a project's configuration says of the numerics; the rest is fixed in its code.
 SAID = {"hf": ("gelu", "norm_epsilon"), "timm": ("gelu",)}
+
+# Of a `Variant`: what DINOv2 added to the transformer, and what is in no other project's files.
+OF_DINOV2 = ("register_tokens", "layer_scale", "swiglu")
+OUR_OWN = ("positions", "positions_at", "attention", "attention_window")
+# Where the weights of what has a row below are: it is said once.
+OF_A_ROW = re.compile(r"pooling/|pre_logits/|encoder/(distillation|register)_token|head/distillation/|.*_scale/gamma")
 
 
 def write_checkpoint(path, source, arrays, model, numerics, pixels):
@@ -49,6 +56,9 @@ def write_checkpoint(path, source, arrays, model, numerics, pixels):
     _refuse_to_overwrite(path)
     prefix = hf_family(model.variant).prefix if source == "hf" and model.classes is not None else ""
     found = source_arrays(arrays, source, model.variant, prefix)
+    if source == "hf" and getattr(model.variant, "layer_scale", None) is not None:
+        # Read by training alone; but transformers warns of a file without.
+        found[f"{prefix}embeddings.mask_token"] = np.zeros((1, model.variant.hidden_size), np.float32)
     if path.suffix == ".npz":
         with written_aside(path) as aside:
             np.savez(aside, **found)
@@ -70,6 +80,8 @@ def source_arrays(arrays, source, variant, prefix=""):
         prefix: in front of every name but the head's.
     """
     cells, parts = _cells(source, variant), {}
+    if source == "timm" and getattr(variant, "register_tokens", 0):
+        arrays = _without_class_position(arrays)
     for ours, array in arrays.items():
         cell = cells[ours]
         if cell.arrangement:
@@ -83,28 +95,24 @@ def source_arrays(arrays, source, variant, prefix=""):
     }
 
 
+def _without_class_position(arrays):
+    """Returns the arrays with the class token's position added to it: timm's files with registers have none for it."""
+    token, table = "encoder/class_token", "encoder/position_embedding"
+    if not {token, table} <= arrays.keys():
+        return arrays
+    rest = arrays[table].copy()
+    rest[:, :1] = 0
+    return arrays | {token: arrays[token] + arrays[table][:, :1], table: rest}
+
+
 def find_faults(source, paths, model):
     """Returns what of a model a source cannot hold, a line each; for the arguments see `write_checkpoint`."""
     variant, is_bit = model.variant, isinstance(model.variant, ResNet)
-    pooling, distilled = getattr(variant, "pooling", None), getattr(variant, "distillation_token", False)
     resnet = variant if is_bit else variant.stem
-    pooled = model.representation_size
     rows = (
         ("npz", is_bit, "the official code has no BiT; source='bit' is its project's layout"),
         ("bit", not is_bit, "BiT's project has no transformer; source='npz' is the official code's layout"),
-        ("npz hf timm", pooling == "none", "pooling='none': files do not tell it from 'gap'"),
-        ("hf", pooling in ("gap", "map"), f"pooling={pooling!r}: transformers' classifiers read the class token"),
-        ("npz timm", pooling == "map", "pooling='map': only big_vision's files, which are not written, have it"),
-        ("npz timm", distilled, "a distillation token: only transformers has one whose output is not read"),
-        ("hf", distilled and resnet, "a distillation token: transformers' hybrid has none"),
-        ("hf", pooled and model.classes, "a layer pre_logits: transformers' classifiers read the class token itself"),
-        (
-            "hf",
-            pooled and not model.classes and resnet and pooled != variant.hidden_size,
-            f"a layer pre_logits of width {pooled}: the pooler of transformers' hybrid has the width of a token",
-        ),
-        ("timm", pooled, "a layer pre_logits: timm has none"),
-        ("timm", not is_bit and resnet and _leaves_a_rest(model), "a map that is no whole number of patches"),
+        *(() if is_bit else _rows_of_a_transformer(model)),
         (
             "hf timm",
             resnet and resnet.units and resnet.root_width == resnet.widths[0],
@@ -112,12 +120,70 @@ def find_faults(source, paths, model):
         ),
     )
     faults = [text for sources, found, text in rows if source in sources.split() and found]
-    of_another_family = source == ("npz" if is_bit else "bit")
-    cells, told = _cells(source, variant), ("pooling/", "pre_logits/", "encoder/distillation_token")
-    unnamed = [path for path in paths if path not in cells and not path.startswith(told)]
-    if unnamed and not of_another_family:
+    has_other_names = source == ("npz" if is_bit else "bit") or (not is_bit and _options(variant, OUR_OWN))
+    cells = _cells(source, variant)
+    unnamed = [path for path in paths if path not in cells and not OF_A_ROW.match(path)]
+    if unnamed and not has_other_names:
         faults.append(f"weights that have no name there: {', '.join(unnamed[:5])}{', ...' if unnamed[5:] else ''}")
     return faults
+
+
+def _rows_of_a_transformer(model):
+    """Returns (the sources, whether the model has what they cannot hold, what that is) of a `Variant`."""
+    row, classes, pooled = model.variant, model.classes, model.representation_size
+    pooling, distilled, is_dinov2 = row.pooling, row.distillation_token, row.layer_scale is not None
+    own, added, unscaled = (_options(row, names) for names in (OUR_OWN, OF_DINOV2, ("register_tokens", "swiglu")))
+    two_heads = pooling == "token+distillation"
+    return (
+        ("npz hf timm", own, f"{own}: no other project's files have this"),
+        ("npz hf timm", pooling == "none", "pooling='none': files do not tell it from 'gap'"),
+        ("hf", pooling in ("gap", "map"), f"pooling={pooling!r}: transformers' classifiers read the class token"),
+        ("npz timm", pooling == "map", "pooling='map': only big_vision's files, which are not written, have it"),
+        ("npz timm", pooling == "token+gap", "pooling='token+gap': only transformers' DINOv2 reads both"),
+        (
+            "hf",
+            pooling == "token+gap" and not (is_dinov2 and classes),
+            "pooling='token+gap': transformers reads both with a head and LayerScale, in DINOv2",
+        ),
+        (
+            "hf",
+            pooling == "token" and is_dinov2 and classes,
+            "pooling='token': transformers' DINOv2 reads 'token+gap' with a head",
+        ),
+        ("npz", distilled, "a distillation token: the official code has none"),
+        (
+            "timm",
+            distilled and not (two_heads and classes),
+            "a distillation token: only transformers has one whose output is not read",
+        ),
+        ("hf", two_heads and not classes, f"pooling={pooling!r}: without a head files do not tell it from 'token'"),
+        ("hf timm", distilled and row.stem, "a distillation token: the project's hybrid has none"),
+        ("npz", added, f"{added}: the official code has no such layers"),
+        ("hf", added and not is_dinov2, f"{added}: transformers has this in DINOv2, with LayerScale"),
+        ("hf", added and row.stem, f"{added}: transformers' hybrid has no such layers"),
+        ("hf", added and distilled, f"{added}: transformers' DeiT has no such layers"),
+        ("timm", unscaled and distilled, f"{unscaled}: timm's distilled DeiT has no such layers"),
+        ("timm", row.swiglu and row.stem, "swiglu=True: timm's hybrids have no such MLP"),
+        (
+            "hf",
+            row.swiglu and row.mlp_dim % 8,
+            f"mlp_dim={row.mlp_dim}: transformers' gated MLPs have multiples of 8",
+        ),
+        (
+            "hf",
+            is_dinov2 and model.image_size and len({*row.grid(*model.image_size)}) > 1,
+            "a grid of patches that is no square: transformers' DINOv2 has positions for a square",
+        ),
+        ("hf", pooled and classes, "a layer pre_logits: transformers' classifiers read the class token itself"),
+        ("hf", pooled and is_dinov2 and not classes, "a layer pre_logits: transformers' DINOv2 has none"),
+        (
+            "hf",
+            pooled and not classes and row.stem and pooled != row.hidden_size,
+            f"a layer pre_logits of width {pooled}: the pooler of transformers' hybrid has the width of a token",
+        ),
+        ("timm", pooled, "a layer pre_logits: timm has none"),
+        ("timm", row.stem and _leaves_a_rest(model), "a map that is no whole number of patches"),
+    )
 
 
 def _leaves_a_rest(model):
@@ -125,9 +191,19 @@ def _leaves_a_rest(model):
     return any(side % model.variant.patch_size for side in sides)
 
 
+def _options(row, names):
+    """Returns those fields of a `Variant` that are not as in a plain Vision Transformer, as one would write them."""
+    plain = {field.name: field.default for field in dataclasses.fields(row) if field.name in names}
+    return ", ".join(f"{name}={getattr(row, name)!r}" for name in plain if getattr(row, name) != plain[name])
+
+
 def _cells(source, variant):
     if isinstance(variant, ResNet):
         return source_cells({"hf": "hf_bit", "timm": "timm_bit"}.get(source, source), 0, variant.units)
+    if source == "hf" and variant.layer_scale is not None:
+        source = "hf_dinov2_swiglu" if variant.swiglu else "hf_dinov2"
+    elif source == "hf" and variant.pooling == "token+distillation":
+        source = "hf_distilled"
     return source_cells(source, variant.num_layers, variant.stem.units if variant.stem else ())
 
 
@@ -167,16 +243,19 @@ def _differences(source, model, numerics, pixels):
     """Yields what the source's project computes otherwise than this model, and nothing in the checkpoint tells it."""
     variant, is_bit = model.variant, isinstance(model.variant, ResNet)
     fixed = (() if is_bit else OF_BLOCKS) + (OF_CONVOLUTIONS if is_bit or variant.stem else ())
-    theirs = NUMERICS[source]
+    theirs, is_gated = NUMERICS[source], getattr(variant, "swiglu", False)
+    said = SAID.get(source, ()) + (("gelu",) if is_gated else ())
     other = [
         f"{name}={getattr(theirs, name)!r} for {getattr(numerics, name)!r}"
         for name in fixed
-        if name not in SAID.get(source, ()) and getattr(theirs, name) != getattr(numerics, name)
+        if name not in said and getattr(theirs, name) != getattr(numerics, name)
     ]
     if other:
         yield f"the project computes with {', '.join(other)}; outputs differ a little"
-    if source == "timm" and not is_bit and numerics.gelu == "tanh":
+    if source == "timm" and not is_bit and numerics.gelu == "tanh" and not is_gated:
         yield "timm takes the tanh GELU from config.json; without it, pass act_layer='gelu_tanh'"
+    if source == "hf" and not is_bit and variant.layer_scale is not None and hf_ratio(variant) % 1:
+        yield f"transformers from version 5 on reads a whole mlp_ratio alone, not {hf_ratio(variant)}"
     if source == "timm" and timm_architecture(model) is None:
         yield "timm has no function that builds this architecture; the names alone are its"
     if source in ("npz", "bit") and {*pixels["mean"], *pixels["std"]} != {0.5}:

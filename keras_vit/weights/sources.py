@@ -15,30 +15,36 @@ logger = logging.getLogger("keras_vit")
 
 # The ports compute with the exact GELU and with epsilons of their own; transformers' are its configurations' defaults.
 _TRANSFORMERS = Numerics("erf", 1e-12, 1e-5, 1e-8, True)
+_DINOV2 = dataclasses.replace(_TRANSFORMERS, norm_epsilon=1e-6)
 _TIMM = Numerics("erf", 1e-6, 1e-5, 1e-8, True)
 NUMERICS = {
     "npz": OFFICIAL,
     "big_vision": OFFICIAL,
     "bit": OFFICIAL_BIT,
     "hf": _TRANSFORMERS,
+    "hf_distilled": _TRANSFORMERS,
+    "hf_dinov2": _DINOV2,
+    "hf_dinov2_swiglu": _DINOV2,
     "hf_bit": _TRANSFORMERS,
     "timm": _TIMM,
     "timm_bit": _TIMM,
 }
 # How each project resizes positions when it reads a file of its own (see `position.MODES`).
 POSITION_RESIZE = {"npz": "corner", "big_vision": "corner", "hf": "torch", "timm": "antialias"}
+# transformers smooths those of DINOv2 with registers, and of no other model.
+SMOOTHED = "embeddings.register_tokens"
 
 # What stands in front of every name: of a training state with more in it, and of the model inside a classifier.
 STATES = ("opt/target/", "params/img/", "params/")
-WRAPPERS = ("vit.", "deit.", "bit.")
+WRAPPERS = ("vit.", "deit.", "bit.", "dinov2.", "dinov2_with_registers.")
 # Read by training alone.
-NEVER_READ = ("embeddings.mask_token",)
+NEVER_READ = ("mask_token",)
 
 # transformers' names, and timm's.
 ACTIVATIONS = {"gelu": "erf"} | dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_tanh"), "tanh")
 # What our layers compute; another value in a configuration is another architecture.
 CONFIGURED = {
-    "hf": {"hidden_act": tuple(ACTIVATIONS)},
+    **dict.fromkeys(("hf", "hf_distilled", "hf_dinov2"), {"hidden_act": tuple(ACTIVATIONS)}),
     "hf_bit": {
         "layer_type": ("preactivation",),
         "global_padding": (None,),
@@ -54,6 +60,7 @@ BACKBONE_CONFIGURED = {
     "num_groups": (32,),
     "output_stride": (32,),  # below, it would dilate
 }
+ARGUMENTS = {"timm": {"act_layer": (None, *ACTIVATIONS)}}
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
@@ -100,12 +107,17 @@ class SourceFile:
     @property
     def position_resize(self):
         """How the file's project resizes positions, a key of `position.MODES`."""
-        return POSITION_RESIZE.get(self.source, "corner")
+        return "antialias" if SMOOTHED in self.shapes else POSITION_RESIZE.get(self.project, "corner")
+
+    @property
+    def project(self):
+        """Whose files these are, a column of the name table; None for our own."""
+        return SOURCES[self.source][1] if self.source else None
 
 
 @contextlib.contextmanager
 def open_source(path):
-    """Opens a weight file of any source, or a folder with one as the Hugging Face hub has them.
+    """Opens a weight file of any source, or a folder with one, whole or in parts, as the Hugging Face hub has them.
 
     Yields:
         A `SourceFile`.
@@ -118,7 +130,8 @@ def open_source(path):
         rows, left_out = _canonical(file.shapes)
         shapes = {name: file.shapes[theirs][0 if block is None else 1 :] for name, (theirs, block) in rows.items()}
         source = _recognize(path, shapes)
-        config = _read_json(path.with_name("config.json")) if source and path.suffix == ".safetensors" else {}
+        beside = source and path.suffix in (".safetensors", ".json")
+        config = _read_json(path.with_name("config.json")) if beside else {}
         found = SourceFile(path, source, shapes, NUMERICS.get(source, OFFICIAL), left_out, _file=file, _rows=rows)
         _configure(found, config)
         yield found
@@ -127,10 +140,10 @@ def open_source(path):
 def _weight_file(path):
     if not path.is_dir():
         return path
-    files = sorted(path.glob("*.safetensors"))
+    files = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         raise ValueError(
-            f"Expected a weight file, or a folder with one .safetensors file. "
+            f"Expected a weight file, or a folder with one .safetensors file, or one in parts and its index. "
             f"Received: {path}, with {[file.name for file in files]}"
         )
     return files[0]
@@ -162,7 +175,9 @@ def _recognize(path, names):
     if any(name.startswith("layers/") for name in names):
         return None  # Keras' own
     deep = ("block_{i:02d}/mlp/hidden", "block_{i:02d}/attention/out", "stage{s}_unit{u:02d}/conv2")
-    found = {source: sum(len(found_places(source, row, names)) for row in deep) for source in SOURCES}
+    found = {
+        source: sum(len(found_places(source, row, names)) for row in (*deep, "head/distillation")) for source in SOURCES
+    }
     best = max(found, key=found.get)
     if not found[best]:
         raise ValueError(
@@ -188,15 +203,18 @@ def _configure(file, config):
         for settings, expected in (
             (config, CONFIGURED.get(file.source, {})),
             (config.get("backbone_config") or {}, BACKBONE_CONFIGURED),
+            (config.get("model_args") or {}, ARGUMENTS.get(file.source, {})),
         )
         for name, known in expected.items()
         if name in settings and settings[name] not in known
     ]
+    if file.source == "timm" and config.get("global_pool") == "avg" and {"cls_token", "head.weight"} <= {*file.shapes}:
+        wrong.append("  global_pool='avg', expected 'token' with a class token and a head")
     if wrong:
         raise ValueError(f"{file.path.with_name('config.json')} is of another architecture:\n" + "\n".join(wrong))
-    if file.source in ("timm", "timm_bit"):
+    if file.project == "timm":
         _configure_timm(file, config.get("model_args") or {}, config.get("pretrained_cfg") or {})
-    elif file.source in ("hf", "hf_bit"):
+    elif file.project == "hf":
         _configure_hf(file, config)
 
 
@@ -204,7 +222,7 @@ def _configure_timm(file, arguments, facts):
     if file.source == "timm":
         file.num_heads = arguments.get("num_heads")
         file.image_size = _sides((facts.get("input_size") or [None])[1:])
-        file.numerics = dataclasses.replace(file.numerics, gelu=ACTIVATIONS[arguments.get("act_layer") or "gelu"])
+        file.numerics = dataclasses.replace(file.numerics, gelu=ACTIVATIONS.get(arguments.get("act_layer"), "erf"))
     squash = facts.get("crop_mode") == "squash"
     file.pixels = {
         "mean": facts.get("mean"),
@@ -216,19 +234,20 @@ def _configure_timm(file, arguments, facts):
 
 
 def _configure_hf(file, config):
-    if file.source == "hf":
+    if file.source != "hf_bit":
         file.num_heads = config.get("num_attention_heads")
         file.image_size = _sides(config.get("image_size"))
         file.numerics = dataclasses.replace(
             file.numerics,
-            gelu=ACTIVATIONS[config.get("hidden_act") or "gelu"],
+            gelu=ACTIVATIONS.get(config.get("hidden_act"), "erf"),
             norm_epsilon=config.get("layer_norm_eps", file.numerics.norm_epsilon),
         )
         if not config:
             logger.info(
-                "%s: no config.json beside it; taken as transformers' defaults: layer_norm_eps 1e-12, exact GELU, "
+                "%s: no config.json beside it; taken as transformers' defaults: layer_norm_eps %g, exact GELU, "
                 "heads of width 64",
                 file.path,
+                file.numerics.norm_epsilon,
             )
     processor = _read_json(file.path.with_name("preprocessor_config.json"))
     size, crop = (_side(processor.get(name)) for name in ("size", "crop_size"))

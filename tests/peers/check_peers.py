@@ -25,6 +25,7 @@ SPREAD = {1: 0.2, 3: 0.5}  # of the numbers of a bias or a norm, and of a token,
 SIZES = {"patch_size": 7, "hidden_size": 40, "num_layers": 3, "num_heads": 5, "mlp_dim": 52}
 STEM = {"units": (1, 2, 1), "widths": (128, 256, 128)}
 TOKEN = {"include_top": False, "pooling": "token"}
+DINOV2 = {**SIZES, "mlp_dim": 80, "layer_scale": 1e-5}  # transformers 5 reads whole ratios of the widths alone
 COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "interpolation": "bicubic"}
 
 
@@ -54,6 +55,13 @@ CASES = {
     "vit_gap": Case(SIZES, sources="timm", arguments={"pooling": "gap"}),
     "deit": Case({**SIZES, "distillation_token": True}, sources="hf"),
     "deit_tokens": Case({**SIZES, "distillation_token": True}, sources="hf", arguments={"include_top": False}),
+    "deit_two_heads": Case({**SIZES, "distillation_token": True, "pooling": "token+distillation"}),
+    "dinov2": Case({**DINOV2, "pooling": "token+gap"}, sources="hf"),
+    "dinov2_token": Case({**DINOV2, "register_tokens": 4, "swiglu": True}, sources="timm", arguments=TOKEN),
+    "dinov2_tokens": Case(
+        {**DINOV2, "register_tokens": 4, "swiglu": True}, sources="hf", arguments={"include_top": False}
+    ),
+    "deit3": Case({**SIZES, "layer_scale": 1e-5}, (35, 49), sources="timm"),
     "hybrid": Case({**SIZES, "patch_size": 2, "stem": STEM}, (83, 83), "hf"),
     "hybrid_35x67": Case({**SIZES, "patch_size": 1, "stem": STEM}, (35, 67), "hf"),
     "hybrid_pooler": Case(

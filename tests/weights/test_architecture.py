@@ -14,6 +14,9 @@ from keras_vit.weights.sources import SourceFile, open_source
 CASES = (
     *("token_32", "rep_32", "headless_32", "gap_32", "hybrid_111_64", "hybrid_stem_64", "bit_1111x1_64"),
     *("hf_vit_32", "hf_vit_pooler_32", "hf_deit_32", "hf_vit_hybrid_64", "hf_bit_64", "timm_vit_32"),
+    *("hf_dinov2_32", "hf_dinov2_24x48", "hf_dinov2_registers_24x48", "hf_dinov2_registers_swiglu_32"),
+    *("hf_deit_teacher_32", "timm_dinov2_reg4_24x48", "timm_dinov2_giant_32", "timm_deit_distilled_32"),
+    "timm_deit3_32",
 )
 
 
@@ -117,7 +120,8 @@ def test_the_files_of_other_projects(oracle, tmp_path, case):
     assert found.classes == about.build.get("classes")
     representation = {"rep_32": 20, "hf_vit_pooler_32": 32}
     assert found.representation_size == representation.get(case)
-    assert found.image_size == (about.size if isinstance(about.row, Variant) else None)
+    own_size = (40, 40) if case.endswith("_24x48") else about.size
+    assert found.image_size == (own_size if isinstance(about.row, Variant) else None)
 
 
 def test_the_size_of_an_oblong_picture_is_told_by_a_configuration_alone(oracle):
@@ -125,6 +129,12 @@ def test_the_size_of_an_oblong_picture_is_told_by_a_configuration_alone(oracle):
     assert describe(file_of("npz", shapes)).image_size is None
     assert describe(file_of("npz", shapes, image_size=(24, 48))).image_size == (24, 48)
     assert describe(file_of("npz", shapes, image_size=(32, 32))).image_size is None  # resized since
+
+
+def test_positions_of_an_oblong_picture_with_and_without_a_row_for_the_class_token():
+    for rows, tokens in ((1, 7), (0, 6)):
+        shapes = plain_timm(192) | {"pos_embed": (1, tokens, 192)}
+        assert describe(file_of("timm", shapes, image_size=(16, 24))).image_size == (16, 24), rows
 
 
 def plain_timm(width, layers=2):

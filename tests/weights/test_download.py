@@ -504,11 +504,22 @@ def test_a_repository_of_the_hub(hub, tmp_path):
     (there.folder / "model.safetensors").symlink_to(tmp_path / SHA256)
     assert fetch("hf://org/name@refs/pr/7") == there.folder
     (asked,) = there.asked
-    assert asked.pop("allow_patterns") == ["model.safetensors", "config.json", "preprocessor_config.json"]
+    assert {"model.safetensors", "config.json", "preprocessor_config.json"} < {*asked.pop("allow_patterns")}
     assert asked == {"repo_id": "org/name", "revision": "refs/pr/7", "local_files_only": False}
     (tmp_path / SHA256).write_bytes(CONTENT[::-1])
     with pytest.raises(ValueError, match=SHA256):
         fetch("hf://org/name")
+
+
+def test_a_repository_with_its_weights_in_parts(hub, tmp_path):
+    there = hub()
+    (tmp_path / SHA256).write_bytes(CONTENT[::-1])
+    (there.folder / "model-00002-of-00002.safetensors").symlink_to(tmp_path / SHA256)
+    (there.folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match=SHA256):
+        fetch("hf://org/name")
+    (tmp_path / SHA256).write_bytes(CONTENT)
+    assert fetch("hf://org/name") == there.folder
 
 
 def test_a_repository_of_pickles(hub, monkeypatch):

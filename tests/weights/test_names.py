@@ -13,13 +13,18 @@ from keras_vit.weights.names import FAMILIES, SOURCES, found_places, source_cell
 PLAIN = keras_vit.Variant(3, 20, 2, 4, 28)
 HYBRID = keras_vit.Variant(1, 20, 2, 4, 28, stem=keras_vit.ResNet((2, 1), (128, 256)))
 BIT = keras_vit.ResNet((2, 1), (128, 256))
+FAMILY = {"layer_scale": 1e-5, "register_tokens": 5}
+DISTILLED = keras_vit.Variant(3, 20, 2, 4, 28, pooling="token+distillation", distillation_token=True)
 MODELS = {
     "npz": (PLAIN, HYBRID),
     "big_vision": (PLAIN, keras_vit.Variant(3, 20, 2, 4, 28, pooling="map")),
     "bit": (BIT,),
     "hf": (PLAIN, HYBRID, keras_vit.Variant(3, 20, 2, 4, 28, distillation_token=True)),
+    "hf_distilled": (DISTILLED,),
+    "hf_dinov2": (keras_vit.Variant(3, 20, 2, 4, 28, pooling="token+gap", **FAMILY),),
+    "hf_dinov2_swiglu": (keras_vit.Variant(3, 20, 2, 4, 28, swiglu=True, **FAMILY),),
     "hf_bit": (BIT,),
-    "timm": (PLAIN, HYBRID),
+    "timm": (PLAIN, HYBRID, DISTILLED, keras_vit.Variant(3, 20, 2, 4, 28, swiglu=True, **FAMILY)),
     "timm_bit": (BIT,),
 }
 CASES = [(source, row) for source, rows in MODELS.items() for row in rows]
@@ -70,8 +75,8 @@ def test_the_arrangements_give_back_what_was_put_in_and_know_its_shape(source, r
     for path, weight in told.weights.items():
         shape, cell = tuple(weight.shape), cells[path]
         ours = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-        if path == "encoder/position_embedding" and source == "big_vision":
-            ours[:, : int(row.pooling == "token")] = 0
+        if path == "encoder/position_embedding" and source in ("big_vision", "timm"):
+            ours[:, : row.has_class_token + row.distillation_token] = 0
         if cell.arrangement is None:
             assert cell.shapes(shape, row) in ((shape,), ((3 * shape[0], *shape[1:]),))
             continue
@@ -80,6 +85,15 @@ def test_the_arrangements_give_back_what_was_put_in_and_know_its_shape(source, r
             assert there.shape == theirs, path
             assert there.size == ours.size - (np.prod(shape) - np.prod(theirs)), path
             np.testing.assert_array_equal(cell.arrangement.to_ours(there, shape), ours, err_msg=path)
+
+
+def test_the_position_of_a_class_token_that_a_file_has_none_for():
+    """Timm has files of both kinds, but with registers of one."""
+    cell = source_cells("timm")["encoder/position_embedding"]
+    distilled = keras_vit.Variant(3, 20, 2, 4, 28, distillation_token=True)
+    for row, tokens in ((PLAIN, [5, 4]), (distilled, [5, 3]), (MODELS["timm"][-1], [4])):
+        assert [shape[1] for shape in cell.shapes((1, 5, 20), row)] == tokens
+    np.testing.assert_array_equal(cell.arrangement.to_ours(np.ones((1, 4, 3)), (1, 5, 3))[0, :, 0], [0, 1, 1, 1, 1])
 
 
 def test_a_class_tokens_position_cannot_be_written_as_big_visions():
@@ -101,7 +115,8 @@ def test_places_are_found_where_cells_put_them(source):
     names = {cell.name for cell in source_cells(source, 11, (3, 10)).values()}
     blocks = [place["i"] for place in found_places(source, "block_{i:02d}/mlp/hidden", names)]
     units = [(place["s"], place["u"]) for place in found_places(source, "stage{s}_unit{u:02d}/conv2", names)]
-    has_blocks, has_units = source not in ("bit", "hf_bit", "timm_bit"), source != "big_vision"
+    has_blocks = source not in ("bit", "hf_bit", "timm_bit")
+    has_units = source not in ("big_vision", "hf_distilled", "hf_dinov2", "hf_dinov2_swiglu")
     assert set(blocks) == (set(range(11)) if has_blocks else set())
     expected = {*itertools.product([0], range(3)), *itertools.product([1], range(10))}
     assert set(units) == (expected if has_units else set())

@@ -10,7 +10,12 @@ import pytest
 PLAIN = ("token_32", "token_48x24", "token_32_at_64x40", "rep_32", "headless_32", "gap_32", "unpooled_32")
 RESNETS = ("hybrid_111_64", "hybrid_111_64_faint", "hybrid_stem_64", "bit_1111x1_64", "bit_1111x1_64_faint")
 PORTS = ("hf_vit_32", "hf_vit_pooler_32", "hf_deit_32", "hf_vit_hybrid_64", "hf_bit_64", "timm_vit_32")
-CASES = (*PLAIN, *RESNETS, *PORTS)
+FAMILY = (
+    *("hf_dinov2_32", "hf_dinov2_24x48", "hf_dinov2_swiglu_32"),
+    *("hf_dinov2_registers_24x48", "hf_dinov2_registers_swiglu_32", "hf_deit_teacher_32"),
+    *("timm_dinov2_32", "timm_dinov2_reg4_24x48", "timm_dinov2_giant_32", "timm_deit_distilled_32", "timm_deit3_32"),
+)
+CASES = (*PLAIN, *RESNETS, *PORTS, *FAMILY)
 
 # In the order of the data's way through the model.
 TENSORS = (

@@ -1,6 +1,7 @@
 """Files that lie, are cut off or are no weight files at all; for whole ones see test_arrays.py."""
 
 import io
+import json
 import pickle
 import struct
 import tracemalloc
@@ -261,3 +262,31 @@ def test_what_is_no_file(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere.npz"):
         with pytest.raises(ValueError, match=f"Expected the path of a weight file.*{path.name}"):
             open_file(path)
+
+
+def test_an_index_that_lies(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"here": np.ones(2, np.float32)}, tmp_path / "part.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(
+        json.dumps(
+            {
+                "weight_map": {
+                    "here": "part.safetensors",
+                    "away": "../part.safetensors",
+                    "gone": "other.safetensors",
+                    "elsewhere": "part.safetensors",
+                }
+            }
+        )
+    )
+    with pytest.raises(ValueError, match="members that are no plain arrays") as error:
+        open_file(index)
+    lines = str(error.value).splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in lines] == ["away", "gone", "elsewhere"]
+    assert "out of the folder" in lines[0] and "no such array" in lines[2]
+    for text in ('{"weight_map": 3}', "{}", "[]"):
+        index.write_text(text)
+        with pytest.raises(ValueError, match="no index of .safetensors files"):
+            open_file(index)

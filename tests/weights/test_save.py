@@ -1,5 +1,6 @@
 """What a project's file looks like, by its names, shapes and numbers; the models themselves: test_conversion.py."""
 
+import dataclasses
 import json
 import logging
 
@@ -17,6 +18,7 @@ from keras_vit.weights.sources import open_source
 PIXELS = {"mean": (0.5,) * 5, "std": (0.5,) * 5, "interpolation": "bilinear", "crop": None, "keep_aspect": True}
 VIT = keras_vit.Variant(patch_size=3, hidden_size=10, num_layers=1, num_heads=2, mlp_dim=7)
 DEIT = keras_vit.Variant(3, 10, 1, 2, 7, distillation_token=True)
+DINOV2 = keras_vit.Variant(3, 10, 1, 2, 8, pooling="token+gap", register_tokens=4, layer_scale=1e-5, swiglu=True)
 SHAPES = {
     "encoder/class_token": (1, 1, 10),
     "encoder/position_embedding": (1, 1 + 6, 10),
@@ -111,6 +113,63 @@ def test_the_names_and_shapes_of_timm(arrays):
     }
 
 
+def test_the_names_and_shapes_of_transformers_dinov2(tmp_path, arrays):
+    more = {
+        "encoder/register_tokens": (1, 4, 10),
+        "block_00/attention_scale/gamma": (10,),
+        "block_00/mlp_scale/gamma": (10,),
+        "block_00/mlp/hidden/kernel": (10, 16),
+        "block_00/mlp/hidden/bias": (16,),
+        "block_00/mlp/out/kernel": (8, 10),
+        "head/kernel": (20, 11),
+    }
+    arrays |= counted(more)
+    write_checkpoint(tmp_path / "folder", "hf", arrays, model(DINOV2, image_size=(6, 6)), OFFICIAL, PIXELS)
+    prefix = "dinov2_with_registers."
+    layer = f"{prefix}encoder.layer.0."
+    with open_file(tmp_path / "folder/model.safetensors") as file:
+        assert file.shapes == {
+            f"{prefix}embeddings.cls_token": (1, 1, 10),
+            f"{prefix}embeddings.mask_token": (1, 10),
+            f"{prefix}embeddings.register_tokens": (1, 4, 10),
+            f"{prefix}embeddings.position_embeddings": (1, 7, 10),
+            f"{prefix}embeddings.patch_embeddings.projection.weight": (10, 5, 3, 3),
+            f"{prefix}embeddings.patch_embeddings.projection.bias": (10,),
+            **norm(layer + "norm1"),
+            **dense(layer + "attention.attention.query", 10, 10),
+            **dense(layer + "attention.attention.key", 10, 10),
+            **dense(layer + "attention.attention.value", 10, 10),
+            **dense(layer + "attention.output.dense", 10, 10),
+            layer + "layer_scale1.lambda1": (10,),
+            **norm(layer + "norm2"),
+            **dense(layer + "mlp.weights_in", 10, 16),
+            **dense(layer + "mlp.weights_out", 8, 10),
+            layer + "layer_scale2.lambda1": (10,),
+            **norm(f"{prefix}layernorm"),
+            **dense("classifier", 20, 11),
+        }
+    config = json.loads((tmp_path / "folder/config.json").read_text("utf-8"))
+    assert config["architectures"] == ["Dinov2WithRegistersForImageClassification"]
+    assert (config["mlp_ratio"], config["use_swiglu_ffn"], config["num_register_tokens"]) == (1.2, True, 4)
+    assert "intermediate_size" not in config
+
+
+def test_timms_files_with_registers_have_no_position_for_the_class_token(arrays):
+    found = source_arrays(arrays, "timm", keras_vit.Variant(3, 10, 1, 2, 7, register_tokens=4))
+    positions = arrays["encoder/position_embedding"]
+    np.testing.assert_array_equal(found["pos_embed"], positions[:, 1:])
+    np.testing.assert_array_equal(found["cls_token"], arrays["encoder/class_token"] + positions[:, :1])
+
+
+def test_two_heads_have_other_names_in_each_project(arrays):
+    arrays |= counted({"head/distillation/kernel": (10, 11), "head/distillation/bias": (11,)})
+    variant = dataclasses.replace(DEIT, pooling="token+distillation")
+    for source, names in (("hf", ("cls_classifier", "distillation_classifier")), ("timm", ("head", "head_dist"))):
+        found = source_arrays(arrays, source, variant, "deit." if source == "hf" else "")
+        for ours, theirs in zip(("head", "head/distillation"), names):
+            np.testing.assert_array_equal(found[f"{theirs}.weight"], arrays[f"{ours}/kernel"].T)
+
+
 def test_the_numbers_lie_as_pytorch_has_them(arrays):
     found = source_arrays(arrays, "timm", VIT)
     kernel = arrays["encoder/projection/kernel"]
@@ -178,7 +237,7 @@ ODD = {
         "hf",
         keras_vit.Variant(1, 10, 1, 2, 7, keras_vit.ResNet((1,), (128,)), distillation_token=True),
         {},
-        "transformers' hybrid has none",
+        "the project's hybrid has none",
     ),
     "pre_logits, hf": ("hf", VIT, {"representation_size": 10}, "classifiers read the class token itself"),
     "pre_logits, timm": ("timm", VIT, {"representation_size": 10, "classes": None}, "timm has none"),
@@ -187,6 +246,37 @@ ODD = {
         keras_vit.Variant(1, 10, 1, 2, 7, keras_vit.ResNet((1,), (128,))),
         {"representation_size": 13, "classes": None},
         "pre_logits of width 13: the pooler",
+    ),
+    "positions": ("timm", dataclasses.replace(VIT, positions="none"), {}, "positions='none': no other project's"),
+    "window": ("hf", dataclasses.replace(VIT, attention_window=2), {}, "attention_window=2: no other project's"),
+    "registers, npz": (
+        "npz",
+        dataclasses.replace(VIT, register_tokens=4, layer_scale=1.0),
+        {},
+        "register_tokens=4, layer_scale=1.0: the official code has no such layers",
+    ),
+    "registers, hf": ("hf", dataclasses.replace(VIT, register_tokens=4), {}, "in DINOv2, with LayerScale"),
+    "both, timm": ("timm", DINOV2, {}, "pooling='token+gap': only transformers' DINOv2"),
+    "both, hf": ("hf", dataclasses.replace(VIT, pooling="token+gap"), {}, "with a head and LayerScale"),
+    "one, hf": (
+        "hf",
+        dataclasses.replace(VIT, layer_scale=1.0),
+        {"image_size": (6, 6)},
+        "transformers' DINOv2 reads 'token+gap'",
+    ),
+    "oblong": ("hf", DINOV2, {}, "a grid of patches that is no square"),
+    "gated": ("hf", dataclasses.replace(DINOV2, mlp_dim=7), {"image_size": (6, 6)}, "have multiples of 8"),
+    "two heads and registers": (
+        "timm",
+        dataclasses.replace(DEIT, pooling="token+distillation", register_tokens=4),
+        {},
+        "timm's distilled DeiT has no such layers",
+    ),
+    "no heads": (
+        "hf",
+        dataclasses.replace(DEIT, pooling="token+distillation"),
+        {"classes": None},
+        "without a head files do not tell it from 'token'",
     ),
     "no shortcut": ("hf", keras_vit.ResNet((1,), (128,), 128), {}, "a first stage as wide as the stem"),
     "rest of a map": (

@@ -13,7 +13,8 @@ from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, Numerics
 from keras_vit.weights.position import resize_positions
 from keras_vit.weights.sources import open_source
 
-TRANSFORMERS, TIMM = Numerics("erf", 1e-12, 1e-5, 1e-8, True), Numerics("erf", 1e-6, 1e-5, 1e-8, True)
+TRANSFORMERS = Numerics("erf", 1e-12, 1e-5, 1e-8, True)
+DINOV2 = TIMM = Numerics("erf", 1e-6, 1e-5, 1e-8, True)
 
 
 @pytest.fixture
@@ -62,12 +63,36 @@ def assert_equal(found, expected):
         ("hf_vit_hybrid_64", "hf", TRANSFORMERS),
         ("hf_bit_64", "hf_bit", TRANSFORMERS),
         ("timm_vit_32", "timm", TIMM),
+        ("hf_dinov2_32", "hf_dinov2", DINOV2),
+        ("hf_dinov2_registers_swiglu_32", "hf_dinov2_swiglu", DINOV2),
+        ("hf_deit_teacher_32", "hf_distilled", TRANSFORMERS),
+        ("timm_dinov2_giant_32", "timm", TIMM),
+        ("timm_deit_distilled_32", "timm", TIMM),
     ],
 )
 def test_the_source_is_recognized_by_its_names(oracle, tmp_path, case, source, numerics):
+    path = oracle.write(case, tmp_path)
+    with open_source(path) as file:
+        assert (file.source, file.numerics) == (source, numerics)
+        assert all(name.endswith("mask_token") for name in file.left_out)
+        assert len(file.shapes) == len(oracle.file_shapes(case)) - len(file.left_out)
+    path.with_name("config.json").unlink(missing_ok=True)
+    with open_source(path) as file:
+        assert (file.source, file.numerics) == (source, numerics)
+
+
+@pytest.mark.parametrize(
+    "case, mode",
+    [
+        ("hf_deit_teacher_32", "torch"),
+        ("hf_dinov2_24x48", "torch"),
+        ("hf_dinov2_registers_24x48", "antialias"),
+        ("timm_dinov2_reg4_24x48", "antialias"),
+    ],
+)
+def test_positions_are_resized_as_the_project_does(oracle, tmp_path, case, mode):
     with open_source(oracle.write(case, tmp_path)) as file:
-        assert (file.source, file.numerics, file.left_out) == (source, numerics, ())
-        assert len(file.shapes) == len(oracle.file_shapes(case))
+        assert file.position_resize == mode
 
 
 def test_timms_bit_is_told_from_transformers(save_tensors):
@@ -238,6 +263,49 @@ def test_what_timm_says(oracle, save_tensors):
     assert (block.attention.num_heads, block.mlp.gelu, block.mlp_norm.epsilon) == (8, "tanh", 1e-6)
 
 
+def test_what_timm_says_of_another_architecture(oracle, save_tensors):
+    said = {"global_pool": "avg", "model_args": {"num_heads": 4, "act_layer": "relu"}}
+    with pytest.raises(ValueError, match=r"act_layer='relu'.*\n.*global_pool='avg', expected 'token'"):
+        keras_vit.load(save_tensors(oracle.arrays("timm_vit_32"), config=said))
+
+
+def test_a_norm_after_the_mean_is_refused_by_name(oracle, save_tensors):
+    arrays = {name.replace("norm.", "fc_norm."): array for name, array in oracle.arrays("timm_vit_32").items()}
+    with pytest.raises(ValueError, match="missing: norm.weight(.|\n)*before its last norm, fc_norm"):
+        keras_vit.load(save_tensors(arrays), num_heads=4)
+
+
+def test_a_folder_with_a_file_in_parts(oracle, save_tensors, config):
+    """As transformers writes models of more than 5 GB."""
+    arrays, kept = oracle.arrays("hf_vit_32"), config()
+    path = save_tensors(arrays, config=kept)
+    whole = values(keras_vit.load(path))
+    path.unlink()
+    places = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(arrays)}
+    for place in {*places.values()}:
+        save_file({name: array for name, array in arrays.items() if places[name] == place}, path.with_name(place))
+    with pytest.raises(ValueError, match="with .'model-00001-of-00002.safetensors', 'model-00002"):
+        keras_vit.load(path.parent)
+    index = path.with_name("model.safetensors.index.json")
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+    for one in (path.parent, index):
+        model = keras_vit.load(one)
+        assert_equal(values(model), whole)
+        assert model.get_layer("norm").epsilon == kept["layer_norm_eps"]
+
+
+def test_positions_of_another_grid_of_as_many_patches_are_resized_where_the_file_tells(oracle, save_tensors, config):
+    arrays = oracle.arrays("hf_vit_32")
+    table = arrays["vit.embeddings.position_embeddings"]
+    path = save_tensors(arrays, config=config(image_size=[64, 16]))
+    own, resized = (
+        values(keras_vit.load(path, **given))["encoder/position_embedding"]
+        for given in ({}, {"input_shape": (32, 32, 3)})
+    )
+    np.testing.assert_array_equal(own, table)
+    np.testing.assert_array_equal(resized, resize_positions(table, (8, 2), (4, 4), "torch"))
+
+
 def test_a_folder_as_of_the_hub(oracle, save_tensors, config):
     path = save_tensors(oracle.arrays("hf_vit_32"), config=config())
     assert_equal(values(keras_vit.load(path.parent)), values(keras_vit.load(path)))
@@ -247,7 +315,7 @@ def test_a_folder_as_of_the_hub(oracle, save_tensors, config):
 def test_a_folder_with_none_or_two(tmp_path, names):
     for name in names:
         save_file({"one": np.ones(1, np.float32)}, tmp_path / name)
-    with pytest.raises(ValueError, match="a folder with one .safetensors file. Received: .*") as error:
+    with pytest.raises(ValueError, match="a folder with one .safetensors file, or.*Received: .*") as error:
         keras_vit.load(tmp_path)
     assert str(error.value).endswith(f"with {list(names)}")
 
