@@ -107,10 +107,7 @@ def fit(recipe_or_data, settings, output, quick, resume):
     if metrics is None:
         click.echo("this worker is done; the chief writes the files")
         return
-    accuracy, pictures = metrics["test_accuracy"], metrics["test_pictures"]
-    click.echo(
-        f"\ntest accuracy {accuracy:.2%} on {pictures:,} pictures, {metrics['training_seconds']:.0f} s of training"
-    )
+    click.echo(f"\n{workflow.words_of(metrics)}")
     for item in metrics["exports"]:
         click.echo(agreement_words(**item))
     click.echo(f"\nEverything lies in {output}: open report.html first.")

@@ -17,10 +17,11 @@ from keras_vit.export.card import Card, write_card
 from keras_vit.export.proof_tables import export_tables
 from keras_vit.layers import TransformerBlock
 from keras_vit.preprocessing import OFFICIAL, pixels_of, preprocess_input
-from keras_vit.report.page import Attention, Mistake, Report
+from keras_vit.report.page import Attention, Guess, Mistake, Report
 from keras_vit.report.preview import target_words, write_preview
 from keras_vit.run_folder import RUN
 from keras_vit.training.fit import batches_of
+from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.plan import Plan
 from keras_vit.variants import ResNet
 from keras_vit.weights.checkpoints import find_checkpoint
@@ -83,6 +84,30 @@ def _some_of_each(indices, labels):
         rank[i] = seen[labels[i]], labels[i]
         seen[labels[i]] += 1
     return sorted(indices, key=rank.get)[:SHOWN]
+
+
+def pretext_report(recipe, network, source, history, metrics):
+    """Returns the `Report` of a run of a pretext task, with guesses at some test pictures of each class."""
+    examples, share = source.test, OBJECTIVES[recipe.objective].share
+    order = _some_of_each(range(len(examples.labels)), examples.labels)
+    pixels = np.stack([read_pixels(examples.pictures[i], network.input_shape[1:3], recipe.evaluation) for i in order])
+    task = network.layers[-1]
+    columns = task.pictures(preprocess_input(pixels, pixels_of(task.vit)))
+    return Report(
+        title=f"{source.name}: a Vision Transformer learns without classes, by {recipe.objective}",
+        summary={
+            share: f"{metrics['test_share']:.1%}",
+            "test loss": f"{metrics['test_loss']:.4f}",
+            "test pictures": f"{metrics['test_pictures']:,}",
+            "parameters": f"{metrics['parameters']:,}",
+            "training": f"{metrics['training_seconds']:.0f} s",
+        },
+        history=history,
+        share=share.capitalize(),
+        guesses=[Guess(*pictures, examples.names[i]) for i, *pictures in zip(order, *columns)],
+        settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
+        bad_images=source.bad,
+    )
 
 
 def preview_page(path, recipe, source):

@@ -29,20 +29,24 @@ from keras_vit.run_folder import (
     read_pictures,
     refuse_other_data,
 )
-from keras_vit.run_pages import card, preview_page, report
+from keras_vit.run_pages import card, pretext_report, preview_page, report
 from keras_vit.training.devices import devices_of
 from keras_vit.training.fit import SNAPSHOTS
 from keras_vit.training.fit import fit as train
 from keras_vit.training.lr_finder import find_learning_rate as search
+from keras_vit.training.objectives import OBJECTIVES, vit_of
 from keras_vit.variants import get_variant
 
 logger = logging.getLogger("keras_vit")
 
+REPORT = "report.html"
 USES = {"train": "train on", "validation": "validate on", "test": "test on"}
 
 
 def fit(recipe, output):
     """Trains a recipe and makes everything of it: model, exports, report, card.
+
+    Of one whose objective has no classes there is the model, for another run's `weights`, and the report.
 
     A run that was cut off goes on where its last checkpoint stands; a finished one is left as it is.
 
@@ -59,6 +63,7 @@ def fit(recipe, output):
     """
     get_variant(recipe.variant)
     targets_named(recipe.exports)
+    objective = OBJECTIVES[recipe.objective]
     folder = pathlib.Path(output)
     if metrics := finished(folder, recipe):
         logger.info("%s holds this run already, finished; it is left as it is", folder)
@@ -73,39 +78,67 @@ def fit(recipe, output):
         ", ".join(f"{len(getattr(source, split).labels):,} pictures to {use}" for split, use in USES.items()),
         devices.words,
     )
+    if not objective.has_classes:
+        logger.info("objective=%s learns no classes: no test accuracy, no exports, no card", recipe.objective)
 
     def begin():
         if devices.chief:
             # The recipe goes first: from here on the folder is this run's.
             write_text(folder / RUN, json.dumps(describe(recipe, source, devices), indent=1))
-            write_text(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
+            if objective.has_classes:
+                write_text(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
 
-    model, history = train(recipe, source, folder, devices, begin)
-    return _finish(folder, recipe, source, model, history) if devices.chief else None
+    network, history = train(recipe, source, folder, devices, begin)
+    return _finish(folder, recipe, source, network, history) if devices.chief else None
 
 
-def _finish(folder, recipe, source, model, history):
-    """Makes of a trained model all that a run's folder holds, and returns the metrics."""
+def _finish(folder, recipe, source, network, history):
+    """Makes of a trained network all that a run's folder holds, and returns the metrics."""
+    model = vit_of(network)
     with written_aside(folder / MODEL) as aside:
         model.save(aside)
-    size = model.input_shape[1:3]
-    batches = evaluation_batches(source.test, size, contract=pixels_of(model), protocol=recipe.evaluation)
-    scores = score(model, batches)
-    agreements = export_run(folder, recipe, model, source)
+    contract = pixels_of(model)
+    batches = evaluation_batches(source.test, model.input_shape[1:3], contract=contract, protocol=recipe.evaluation)
     metrics = {
-        "test_accuracy": scores.accuracy,
-        "test_pictures": len(scores.labels),
+        "test_pictures": len(source.test.labels),
         "training_seconds": sum(row["seconds"] for row in history),
         "parameters": model.count_params(),
         "bad_pictures": len(source.bad),
-        "exports": [dataclasses.asdict(item) for item in agreements],
     }
-    write_report(folder / "report.html", report(recipe, model, source, scores, history, agreements))
-    card(folder / "card.md", recipe, model, source, scores, metrics, agreements)
+    conclude = _conclude_classes if OBJECTIVES[recipe.objective].has_classes else _conclude_pretext
+    metrics |= conclude(folder, recipe, source, network, history, batches, metrics)
     # The metrics go last: a folder that has them is finished.
     write_text(folder / METRICS, json.dumps(metrics, indent=1))
     shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
     return metrics
+
+
+def _conclude_classes(folder, recipe, source, model, history, batches, metrics):
+    """Scores a classifier, exports it and writes its pages; returns what that adds to the metrics."""
+    scores = score(model, batches)
+    agreements = export_run(folder, recipe, model, source)
+    found = {"test_accuracy": scores.accuracy, "exports": [dataclasses.asdict(item) for item in agreements]}
+    write_report(folder / REPORT, report(recipe, model, source, scores, history, agreements))
+    card(folder / "card.md", recipe, model, source, scores, metrics | found, agreements)
+    return found
+
+
+def _conclude_pretext(folder, recipe, source, network, history, batches, metrics):
+    """Judges a pretext task on the test pictures and shows some; returns what that adds to the metrics."""
+    loss, share = np.concatenate([network.predict_on_batch(images) for images, _ in batches]).mean(axis=0)
+    found = {"objective": recipe.objective, "test_loss": float(loss), "test_share": float(share), "exports": []}
+    write_report(folder / REPORT, pretext_report(recipe, network, source, history, metrics | found))
+    return found
+
+
+def words_of(metrics):
+    """Says in a line how a run ended, from its metrics."""
+    if "test_accuracy" in metrics:
+        found = f"test accuracy {metrics['test_accuracy']:.2%}"
+    else:
+        share = OBJECTIVES[metrics["objective"]].share
+        found = f"test loss {metrics['test_loss']:.4f}, {share} {metrics['test_share']:.1%}"
+    return f"{found} on {metrics['test_pictures']:,} pictures, {metrics['training_seconds']:.0f} s of training"
 
 
 def preview(recipe, path):

@@ -32,8 +32,9 @@ ALLOWED = {
     "public": {"builders", "checkpoint", "conversion", "features", "imagenet", "models", "preprocessing", "resize"}
     | {"variants", "weights"},
     "__init__": {"public"},
+    "pretraining": {"layers", "watch"},
     "data": {"preprocessing"},
-    "training": {"builders", "data", "layers", "preprocessing", "variants", "evaluation"},
+    "training": {"builders", "data", "layers", "preprocessing", "pretraining", "variants", "evaluation"},
     "report": {"evaluation", "analysis"},
     "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report", "layers", "client", "quiet"},
     "callbacks": {"evaluation", "features"},

@@ -39,3 +39,13 @@ def pair(index, item):
         over = '<p class="warning">This map holds values that are not finite numbers.</p>'
     caption = f"<figcaption><b>{text(item.label)}</b><span>{name}</span></figcaption>"
     return f"<figure><div>{picture}{over}</div>{caption}</figure>"
+
+
+def three(item):
+    """Returns the figure of a `Guess`: the picture, what the model saw of it, and what it made of that."""
+    name, images = text(item.name), []
+    for said, picture in (("", item.picture), (" as seen", item.seen), (" as guessed", item.guessed)):
+        uri, width, height = picture_uri(picture)
+        crisp = ' class="crisp"' if max(width, height) <= TINY_SIDE else ""
+        images.append(f'<img{crisp} src="{uri}" width="{width}" height="{height}" alt="{name}{said}">')
+    return f"<figure><div>{''.join(images)}</div><figcaption><span>{name}</span></figcaption></figure>"

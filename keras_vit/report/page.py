@@ -9,7 +9,7 @@ from string import Template
 import numpy as np
 
 from keras_vit.evaluation.calibration import Calibration
-from keras_vit.report.cards import cards, mistake, pair
+from keras_vit.report.cards import cards, mistake, pair, three
 from keras_vit.report.charts import (
     bar_table,
     curves,
@@ -69,6 +69,23 @@ class Attention:
 
 
 @dataclass(frozen=True, eq=False)
+class Guess:
+    """A picture of which the model had to guess parts.
+
+    Args:
+        picture: uint8 (rows, columns, 3).
+        seen: the same as the model saw it.
+        guessed: the same with what it guessed.
+        name: where it came from, as a file's name.
+    """
+
+    picture: np.ndarray
+    seen: np.ndarray
+    guessed: np.ndarray
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
 class Report:
     """All that a page shows. A part left empty is left out of the page.
 
@@ -78,11 +95,13 @@ class Report:
         history: a row an epoch. "accuracy" and "val_accuracy" (shares of 0 to 1), "loss" and "val_loss" are
             drawn over "epoch" (counted from 1 where absent); every column, "learning_rate" and "seconds" too,
             is in the table below. A value may be NaN, or absent.
+        share: what "accuracy" is there, as the heading of its curve.
         class_names: in the order of the model's outputs.
         confusion: int (true class, predicted class), numbers of pictures; None to leave it out.
         calibration: how sure the model was and how often right; None to leave it out.
         mistakes: in the order to show them, the worst first.
         attention: in the order to show them.
+        guesses: in the order to show them.
         exports: a row a file, its columns generic: column -> text with its unit, or a number.
         export_details: the same, folded away below.
         export_notes: column of these -> a sentence on what it holds.
@@ -93,11 +112,13 @@ class Report:
     title: str
     summary: Mapping[str, str] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
+    share: str = "Accuracy"
     class_names: Sequence[str] = ()
     confusion: np.ndarray | None = None
     calibration: Calibration | None = None
     mistakes: Sequence[Mistake] = ()
     attention: Sequence[Attention] = ()
+    guesses: Sequence[Guess] = ()
     exports: Sequence[Mapping[str, object]] = ()
     export_details: Sequence[Mapping[str, object]] = ()
     export_notes: Mapping[str, str] = field(default_factory=dict)
@@ -124,7 +145,8 @@ def render(report: Report) -> str:
     """
     _check(report)
     bodies = {
-        "training": _training(report.history),
+        "guesses": cards("guesses", [three(item) for item in report.guesses]),
+        "training": _training(report.history, report.share),
         "matrix": _matrix(report),
         "pairs": _pairs(report),
         "classes": _classes(report),
@@ -159,11 +181,12 @@ def replace_exports(page, exports, export_details=(), export_notes=None):
 
 def _check(report):
     faults = []
-    shown = [("mistakes", report.mistakes), ("attention", report.attention)]
+    shown = [("mistakes", report.mistakes), ("attention", report.attention), ("guesses", report.guesses)]
     for part, index, item in ((part, i, item) for part, items in shown for i, item in enumerate(items)):
-        shape, dtype = np.shape(item.picture), np.asarray(item.picture).dtype
-        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            faults.append(f"{part}[{index}].picture={dtype} {shape}, expected uint8 (rows, columns, 3)")
+        for name in ("picture", "seen", "guessed") if part == "guesses" else ("picture",):
+            shape, dtype = np.shape(getattr(item, name)), np.asarray(getattr(item, name)).dtype
+            if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+                faults.append(f"{part}[{index}].{name}={dtype} {shape}, expected uint8 (rows, columns, 3)")
         if part == "attention" and (np.ndim(item.rollout) != 2 or np.size(item.rollout) == 0):
             faults.append(f"{part}[{index}].rollout={np.shape(item.rollout)}, expected (grid rows, grid columns)")
     if report.confusion is not None:
@@ -192,10 +215,10 @@ def _table(rows, label, kind=""):
     return scrolling(label, table)
 
 
-def _training(history):
+def _training(history, share):
     if not history:
         return ""
-    charts = curves("Accuracy", history, {"train": "accuracy", "validation": "val_accuracy"}, as_percent=True)
+    charts = curves(share, history, {"train": "accuracy", "validation": "val_accuracy"}, as_percent=True)
     charts += curves("Loss", history, {"train": "loss", "validation": "val_loss"})
     rows = [{"epoch": index, **row} for index, row in enumerate(history, 1)]
     table = _folded("All numbers, an epoch a row", _table(rows, "History"))

@@ -17,10 +17,11 @@ class Display:
         plan: the `Plan`.
         first_step: where this stretch of the run begins.
         batch_size: pictures a step.
+        share: what "accuracy" is, in words.
     """
 
-    def __init__(self, plan, first_step, batch_size):
-        self.plan, self.first_step, self.batch_size = plan, first_step, batch_size
+    def __init__(self, plan, first_step, batch_size, share="accuracy"):
+        self.plan, self.first_step, self.batch_size, self.share = plan, first_step, batch_size, share
         self.started = time.monotonic()
         self._looked = 0.0
         self._width = 0
@@ -33,7 +34,7 @@ class Display:
         self._looked = now
         rate = (step - self.first_step) * self.batch_size / (now - self.started)
         self._over(
-            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, accuracy {means['accuracy']:.1%}, "
+            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, {self.share} {means['accuracy']:.1%}, "
             f"{rate:.0f} images/s, {self._left(step)} left{_memory()}"
         )
 
@@ -43,7 +44,7 @@ class Display:
         done, epochs = row["epoch"], self.plan.epochs
         validated = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
         logger.info(
-            f"epoch {done:{len(str(epochs))}d}/{epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.1%}"
+            f"epoch {done:{len(str(epochs))}d}/{epochs}: loss {row['loss']:.4f}, {self.share} {row['accuracy']:.1%}"
             f"{validated}, {row['images_per_second']:.0f} images/s, {self._left(row['step'])} left{_memory()}"
         )
 

@@ -16,6 +16,7 @@ from keras_vit.preprocessing import pixels_of
 from keras_vit.training.devices import Devices
 from keras_vit.training.logs import Logs
 from keras_vit.training.model import new_model, precision, trained_model
+from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.plan import plan_of
 from keras_vit.training.run import Run
 from keras_vit.training.signals import Signals
@@ -32,7 +33,7 @@ def fit(recipe, source, folder, devices=None, begin=lambda: None):
 
     The same recipe and data give the same weights, bit for bit, on the same CPU, also where the run was cut off any
     number of times and goes on from its folder; and on any number of devices but for the order of sums, and for
-    dropout, of which each device draws its own.
+    dropout and the patches that are hidden, of which each device draws its own.
 
     Args:
         recipe: the `Recipe`.
@@ -42,7 +43,8 @@ def fit(recipe, source, folder, devices=None, begin=lambda: None):
         begin: called when all that can be refused has been, right before the first file is written.
 
     Returns:
-        The trained model, float32 and on one device whatever it was trained in, and the log, a dict an epoch.
+        The trained network, float32 and on one device whatever it was trained in, and the log, a dict an epoch. The
+        network is the model itself, or the one that holds it as the recipe's objective makes it (`vit_of`).
 
     Raises:
         ValueError: if the loss stops being a number or explodes, the snapshots are of another model, or settings do
@@ -87,7 +89,7 @@ def fit(recipe, source, folder, devices=None, begin=lambda: None):
                     verbose=0,
                 )
             run.take_best()
-    finished = new_model(recipe, len(source.class_names))
+    finished = OBJECTIVES[recipe.objective].network(new_model(recipe, len(source.class_names)), recipe)
     finish(finished, trained, trained.optimizer)
     return finished, run.logs.rows() if devices.chief else []
 

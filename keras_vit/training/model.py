@@ -6,23 +6,29 @@ import keras
 import numpy as np
 
 from keras_vit.builders import build
+from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.optimizers import optimizer_of
 from keras_vit.training.trainer import trainer
 from keras_vit.training.tuning import add_lora, freeze, layer_scales, rematerialize
+from keras_vit.variants import get_variant
 
 
 def new_model(recipe, num_classes):
     """Builds the model of a recipe, with its first weights drawn at random or read from its checkpoint.
 
+    It has no head where nothing is learned of classes.
+
     Raises:
         ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
     """
+    has_classes, row = OBJECTIVES[recipe.objective].has_classes, get_variant(recipe.variant)
     model = build(
-        recipe.variant,
+        row,
+        include_top=has_classes,
         weights=recipe.weights,
         new_head=recipe.weights is not None,
         input_shape=(recipe.image_size, recipe.image_size, 3),
-        pooling=recipe.pooling,
+        pooling=recipe.pooling if has_classes else recipe.pooling or getattr(row, "pooling", "gap"),
         classes=num_classes,
         representation_size=recipe.representation_size,
         dropout=recipe.dropout,
@@ -35,7 +41,11 @@ def new_model(recipe, num_classes):
 
 
 def trained_model(recipe, plan, num_classes):
-    """Returns the model of a recipe, and the same layers as they are trained; for use within `precision`."""
+    """Returns the model of a recipe, and the same layers as they are trained; for use within `precision`.
+
+    Raises:
+        ValueError: as `new_model` does, or if the model is not for the recipe's objective.
+    """
     model = new_model(recipe, num_classes)
     if recipe.remat:
         rematerialize(model)
@@ -43,9 +53,10 @@ def trained_model(recipe, plan, num_classes):
         freeze(model, recipe.freeze_to)
     if recipe.lora:
         add_lora(model, recipe.lora)
+    objective = OBJECTIVES[recipe.objective]
     trained = trainer(
-        model,
-        kind=recipe.loss,
+        objective.network(model, recipe),
+        kind=recipe.loss if objective.has_classes else "own",
         smoothing=recipe.label_smoothing,
         clip_norm=recipe.clip_norm,
         accumulation=recipe.accumulation,

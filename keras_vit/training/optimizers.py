@@ -5,9 +5,6 @@ from keras import ops
 
 from keras_vit.training.schedules import WarmupSchedule
 
-# Kernels alone decay, as in the official code.
-NO_DECAY = ("bias", "gamma", "beta", "class_token", "distillation_token", "position_embedding", "probe")
-
 
 class _PerWeight:
     """Adds to an optimizer what depends on the weight: a factor on its rate, decay of kernels alone, a running mean.
@@ -30,7 +27,8 @@ class _PerWeight:
         if unknown := set(self.scales) - set(paths):
             raise ValueError(f"Expected scales to name weights that are trained. Received also: {sorted(unknown)}")
         self._rates = [self.scales.get(path, 1.0) for path in paths]
-        self._decays = [not path.endswith(NO_DECAY) for path in paths]
+        # Kernels alone decay, as in the official code.
+        self._decays = ["kernel" in path.rpartition("/")[2] for path in paths]
         self.averages = self.add_optimizer_variables(variables, "average") if self.ema else []
 
     def update_step(self, gradient, variable, learning_rate):

@@ -29,6 +29,8 @@ def quick(recipe):
         crop_from=recipe.crop_from and round(IMAGE_SIZE * recipe.crop_from / recipe.image_size),
         weights=None,
         representation_size=recipe.representation_size and HIDDEN_SIZE,
+        decoder_layers=1,
+        decoder_size=None,
         freeze_to=recipe.freeze_to and _layer_of(small, recipe.freeze_to, row),
         steps=STEPS,
         steps_per_epoch=STEPS_PER_EPOCH,

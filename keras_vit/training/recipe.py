@@ -26,6 +26,13 @@ class Recipe:
         on_bad_image: "error", or "skip" to go on without pictures that cannot be read.
         weights: checkpoint to start from, as in `keras_vit.build`; None to start from nothing.
         pooling: what the head reads; None is the variant's own.
+        objective: what is learned: "classes"; or, from the pictures alone, "masked-patches" (the mean colours of
+            corrupted patches) or "mae" (the pixels of hidden ones). These leave a model without a head, for another
+            run's `weights`, and neither a test accuracy nor exports.
+        corrupted: part of the patches that is taken from the transformer; None is the paper's, 0.5 of "masked-patches"
+            and 0.75 of "mae".
+        decoder_layers: blocks of the decoder that paints hidden patches; of "mae" alone.
+        decoder_size: width of its tokens; None is half of the transformer's.
         representation_size: width of a hidden layer with tanh before the head; None for none.
         gelu: "tanh" or "erf"; None is the checkpoint's own, or "tanh".
         dropout: rate after each dense layer and after the positions.
@@ -105,6 +112,10 @@ class Recipe:
     on_bad_image: str = "error"
     weights: str | None = None
     pooling: str | None = None
+    objective: str = "classes"
+    corrupted: float | None = None
+    decoder_layers: int = 8
+    decoder_size: int | None = None
     representation_size: int | None = None
     gelu: str | None = None
     dropout: float = 0.0
@@ -191,7 +202,8 @@ RANGES = (
         "1 or more",
         lambda value: value >= 1,
     ),
-    (("representation_size",), "1 or more", lambda value: value >= 1),
+    (("representation_size", "decoder_layers", "decoder_size"), "1 or more", lambda value: value >= 1),
+    (("corrupted",), "more than 0 and less than 1", lambda value: 0 < value < 1),
     (("learning_rate", "max_loss"), "more than 0", lambda value: 0 < value < math.inf),
     (("layer_decay",), "more than 0, at most 1", lambda value: 0 < value <= 1),
     (
@@ -214,6 +226,7 @@ RANGES = (
     ),
     (("on_bad_image",), *_one_of("error", "skip")),
     (("gelu",), *_one_of("tanh", "erf")),
+    (("objective",), *_one_of("classes", "masked-patches", "mae")),
     (("optimizer",), *_one_of("adamw", "sgd")),
     (("momentum_dtype",), *_one_of("float32", "bfloat16")),
     (("schedule",), *_one_of("cosine", "linear", "constant", "steps")),
@@ -239,6 +252,12 @@ TOGETHER = (
         lambda recipe: not (recipe.remat and (recipe.dropout or recipe.stochastic_depth)),
     ),
     ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
+    (
+        "lora, representation_size and head_bias with objective='classes' alone",
+        lambda recipe: (
+            recipe.objective == "classes" or not (recipe.lora or recipe.representation_size or recipe.head_bias)
+        ),
+    ),
 )
 
 # What may differ between a run and its going on: where and how it is worked on and noted, not what comes out.

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_vit.training.display import Display
+from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.tuning import with_means
 
 logger = logging.getLogger("keras_vit")
@@ -89,7 +90,8 @@ class Run(keras.callbacks.Callback):
         return {f"{group}/{i:04d}": variable for group, some in groups.items() for i, variable in enumerate(some)}
 
     def on_train_begin(self, logs=None):
-        self._display = Display(self.plan, self.step, self.recipe.batch_size)
+        share = OBJECTIVES[self.recipe.objective].share
+        self._display = Display(self.plan, self.step, self.recipe.batch_size, share)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_started = time.monotonic()

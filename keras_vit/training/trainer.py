@@ -20,8 +20,9 @@ def trainer(model, **settings):
     or gradient is not finite changes no weight.
 
     Args:
-        model: ends in its head; a softmax there is left out, the loss takes logits.
-        settings: of `Loss`, and clip_norm (0 for none) and accumulation (parts of a batch).
+        model: ends in its head; a softmax there is left out, the loss takes logits. With kind="own" it gives loss and
+            share of right answers of each picture itself, (batch, 2).
+        settings: of `Loss`, or kind="own", and clip_norm (0 for none) and accumulation (parts of a batch).
 
     Raises:
         ValueError: if there is no such step for Keras' backend.
@@ -32,8 +33,9 @@ def trainer(model, **settings):
             f"Expected Keras' backend to be one of {tuple(STEPS)}, to train with. Received: {backend}. "
             "Set KERAS_BACKEND=tensorflow, or jax."
         )
+    outputs = model.outputs if settings.get("kind") == "own" else logits_of(model)
     return importlib.import_module(STEPS[backend]).Trainer(
-        inputs=model.inputs, outputs=logits_of(model), name=model.name, settings=settings
+        inputs=model.inputs, outputs=outputs, name=model.name, settings=settings
     )
 
 
@@ -62,6 +64,19 @@ class Loss:
             return ops.sum(ops.binary_crossentropy(targets, logits, from_logits=True), axis=-1)
         return ops.categorical_crossentropy(targets, logits, from_logits=True)
 
+    def judged(self, targets, logits):
+        """Returns the loss of each picture, and whether the highest logit is in the right place, (batch,) each."""
+        right = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1))
+        return self(targets, logits), ops.cast(right, "float32")
+
+
+class OwnLoss:
+    """Takes the loss from a model that computes it."""
+
+    def judged(self, targets, outputs):
+        """Returns the two columns of (batch, 2); the targets have no say."""
+        return outputs[:, 0], outputs[:, 1]
+
 
 class StepParts:
     """What the steps of both backends share; comes before `keras.Model` among a trainer's bases."""
@@ -71,7 +86,7 @@ class StepParts:
         settings = dict(settings)
         self.clip_norm = settings.pop("clip_norm", 0.0)
         self.accumulation = settings.pop("accumulation", 1)
-        self.cross_entropy = Loss(**settings)
+        self.judge = OwnLoss() if settings.get("kind") == "own" else Loss(**settings)
         self.loss_mean = keras.metrics.Mean("loss")
         self.accuracy_mean = keras.metrics.Mean("accuracy")
 
@@ -86,12 +101,11 @@ class StepParts:
 
     def sums(self, images, targets, weights, training):
         """Returns the weighted sums of the loss and of the right answers."""
-        logits = self(images, training=training)
-        return self.weighted(logits, targets, weights)
+        return self.weighted(self(images, training=training), targets, weights)
 
-    def weighted(self, logits, targets, weights):
-        right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1)), "float32")
-        return ops.sum(weights * self.cross_entropy(targets, logits)), ops.sum(weights * right)
+    def weighted(self, outputs, targets, weights):
+        losses, right = self.judge.judged(targets, outputs)
+        return ops.sum(weights * losses), ops.sum(weights * right)
 
     def update_means(self, loss, right, total):
         """Adds sums over pictures of so much weight to the metrics."""

@@ -13,11 +13,14 @@ LARGE = Recipe(
 SIZES = {
     *("data", "data_dir", "train_split", "validation_split", "test_split", "validation", "test"),
     *("variant", "image_size", "crop_from", "weights", "representation_size", "freeze_to"),
+    *("decoder_layers", "decoder_size"),
     *("steps", "steps_per_epoch", "batch_size", "warmup_steps", "milestones", "checkpoint_seconds"),
 }
 # Every field that is not a size, away from its default.
 KEPT = {
     "on_bad_image": "skip",
+    "objective": "mae",
+    "corrupted": 0.6,
     "pooling": "gap",
     "gelu": "erf",
     "dropout": 0.1,
@@ -171,6 +174,11 @@ def test_data_from_afar_is_made_up_and_ones_own_is_taken(tmp_path):
     for own in ("digits", "synthetic", "synthetic:3x7", str(tmp_path)):
         kept = quick(dataclasses.replace(LARGE, data=own, validation=0.3))
         assert (kept.data, kept.validation, kept.train_split) == (own, 0.3, LARGE.train_split)
+
+
+def test_the_decoder_is_small_too():
+    made = quick(dataclasses.replace(LARGE, objective="mae", decoder_size=512))
+    assert (made.objective, made.decoder_layers, made.decoder_size) == ("mae", 1, None)
 
 
 def test_a_quick_recipe_is_as_quick_as_it_gets():

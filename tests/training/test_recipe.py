@@ -74,6 +74,9 @@ def test_wrong_types_are_told_at_once():
         ("randaugment", (2,)),
         ("crop", "middle"),
         ("precision", "float16"),
+        ("objective", "colours"),
+        ("corrupted", 1.0),
+        ("decoder_layers", 0),
     ],
 )
 def test_values_out_of_range_are_refused_with_their_name(field, value):
@@ -91,6 +94,8 @@ def test_values_out_of_range_are_refused_with_their_name(field, value):
         ({"crop": "random", "crop_from": 31}, "crop_from with crop='random' alone"),
         ({"lora": 4, "freeze_to": "norm"}, "lora or freeze_to"),
         ({"remat": True, "dropout": 0.1}, "dropout and stochastic_depth of 0 with remat"),
+        ({"objective": "mae", "lora": 4}, "lora, representation_size and head_bias with objective='classes'"),
+        ({"objective": "mae", "head_bias": -7.0}, "lora, representation_size and head_bias with objective='classes'"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(settings, words):
@@ -108,7 +113,7 @@ def test_every_field_is_described_and_read():
     assert set(FIELDS) <= described
     package = pathlib.Path(keras_vit.__file__).parent
     files = ("workflow.py", "run_data.py", "run_exports.py")
-    files += tuple(f"training/{name}.py" for name in ("fit", "model", "optimizers", "plan", "run"))
+    files += tuple(f"training/{name}.py" for name in ("fit", "model", "objectives", "optimizers", "plan", "run"))
     readers = "".join((package / name).read_text("utf-8") for name in files)
     unread = [name for name in FIELDS if f"recipe.{name}" not in readers]
     assert not unread

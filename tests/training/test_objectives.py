@@ -1,0 +1,153 @@
+"""Runs that learn without classes, on the one fit path and through the whole workflow."""
+
+import dataclasses
+import json
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vit import workflow
+from keras_vit.data.sources import open_source
+from keras_vit.run_evaluations import evaluate
+from keras_vit.training import run as run_module
+from keras_vit.training.fit import fit
+from keras_vit.training.objectives import OBJECTIVES, vit_of
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import ResNet, Variant
+
+# All that has to be the same after a stop: dropout, masks, parts of a batch, the mean of the weights, slower blocks.
+RECIPE = Recipe(
+    data="synthetic:3x16",
+    variant=Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12, pooling="gap"),
+    image_size=12,
+    objective="mae",
+    decoder_layers=1,
+    epochs=4,
+    batch_size=8,
+    accumulation=2,
+    learning_rate=1e-2,
+    dropout=0.1,
+    ema=0.5,
+    layer_decay=0.9,
+    tensorboard=False,
+)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return open_source(RECIPE.data, validation=0.2, test=0.2)
+
+
+def values(model):
+    return {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+
+
+def columns(history):
+    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in history]
+
+
+class Stopped(run_module.Run):
+    """Is asked to stop after the seventh step."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.step + 1 == 7:
+            self.signals.received = signal.SIGTERM
+        super().on_train_batch_end(batch, logs)
+
+
+def test_two_halves_of_a_run_are_the_whole_bit_for_bit(source, tmp_path, monkeypatch):
+    network, history = fit(RECIPE, source, tmp_path / "whole")
+    assert history[-1]["val_loss"] < history[0]["val_loss"] and 0 <= history[-1]["val_accuracy"] <= 1
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_vit.training.fit.Run", Stopped)
+        with pytest.raises(SystemExit):
+            fit(RECIPE, source, tmp_path / "cut")
+    again, rows = fit(RECIPE, source, tmp_path / "cut")
+    assert columns(rows) == columns(history)
+    for path, value in values(network).items():
+        np.testing.assert_array_equal(values(again)[path], value, err_msg=path)
+    vit = vit_of(network)
+    assert vit is not network and vit.output_shape == (None, 8) and "head" not in {layer.name for layer in vit.layers}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "masked_patches"
+    settings = {"objective": "masked-patches", "accumulation": 1, "epochs": 2, "batch_size": 64}
+    recipe = dataclasses.replace(RECIPE, data="digits", image_size=8, **settings)
+    return folder, workflow.fit(recipe, folder), recipe
+
+
+def test_a_run_leaves_a_model_a_log_and_a_page_and_says_what_it_is(run):
+    folder, metrics, _ = run
+    assert {path.name for path in folder.iterdir()} == {
+        *("model.keras", "run.json", "history.csv", "metrics.json", "report.html")
+    }
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    assert "test_accuracy" not in metrics and metrics["exports"] == [] and metrics["test_pictures"] == 360
+    assert 0 <= metrics["test_share"] <= 1 and metrics["test_loss"] > 0
+    assert workflow.words_of(metrics).startswith(f"test loss {metrics['test_loss']:.4f}, colours right ")
+    page = (folder / "report.html").read_text()
+    assert page.count("as guessed") == page.count("as seen") == 12
+    assert "Colours right over 2 epochs" in page and "What it guesses" in page
+
+
+def test_a_finished_run_is_left_as_it_is(run):
+    folder, metrics, recipe = run
+    assert workflow.fit(recipe, folder) == metrics
+
+
+def test_the_model_is_judged_by_its_features_and_is_no_classifier(run):
+    folder, *_ = run
+    found = evaluate(folder, knn=True, linear_probe=True)
+    assert found.scores is None and "the head is not judged" in found.notes[0]
+    assert {what.partition(" of ")[0]: 0.1 < value <= 1 for what, value in found.others.items()} == {
+        "20 nearest neighbours": True,
+        "linear probe": True,
+    }
+    with pytest.raises(ValueError, match="Expected a classifier"):
+        workflow.predict(folder, [])
+
+
+def test_another_run_begins_with_it(run, tmp_path):
+    folder, _, recipe = run
+    start = values(keras.saving.load_model(folder / "model.keras"))
+    tuned = dataclasses.replace(
+        recipe,
+        objective="classes",
+        weights=str(folder / "model.keras"),
+        freeze_to="norm",
+        epochs=1,
+        exports=(),
+        ema=0.0,
+    )
+    metrics = workflow.fit(tuned, tmp_path / "tuned")
+    assert 0 <= metrics["test_accuracy"] <= 1
+    end = values(keras.saving.load_model(tmp_path / "tuned" / "model.keras"))
+    assert set(end) - set(start) == {"head/kernel", "head/bias"}
+    for path, value in start.items():
+        np.testing.assert_array_equal(end[path], value, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"variant": ResNet((1,), (128,), 32)}, "a plain Vision Transformer"),
+        ({"variant": Variant(1, 8, 1, 2, 12, stem=ResNet((), (), 32), pooling="gap")}, "a stem of convolutions"),
+        ({"pooling": "map"}, "nothing to learn behind the last norm"),
+    ],
+)
+def test_what_cannot_learn_so_is_refused_before_anything_is_written(source, tmp_path, settings, words):
+    recipe = dataclasses.replace(RECIPE, **{"dropout": 0.0, "layer_decay": 1.0, **settings})
+    with pytest.raises(ValueError, match=words):
+        fit(recipe, source, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_table_has_what_a_recipe_takes():
+    for objective in OBJECTIVES:
+        assert dataclasses.replace(RECIPE, objective=objective).objective == objective
+    with pytest.raises(ValueError, match="objective='colours', expected one of 'classes', 'masked-patches', 'mae'"):
+        dataclasses.replace(RECIPE, objective="colours")
