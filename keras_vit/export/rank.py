@@ -37,13 +37,32 @@ def keep_batch_axis(model):
     for index in found:
         tensor = graph.tensors[index]
         tensor.shape, tensor.shapeSignature = np.array([1, *tensor.shape], np.int32), None
-    for kind, operator in zip(kinds, graph.operators):
+    for kind, operator in zip(kinds, list(graph.operators)):
         shape = graph.tensors[operator.outputs[0]].shape
         if kind == OPERATORS.FULLY_CONNECTED and len(shape) == 3:
             operator.builtinOptions.keepNumDims = True
+            if len(graph.tensors[operator.inputs[0]].shape) == 4:  # a map, of which each pixel is a patch
+                _lay_out_as_tokens(model, graph, operator)
         if kind == OPERATORS.RESHAPE and operator.outputs[0] in found:
             operator.inputs = np.array([operator.inputs[0], _constant(model, graph, shape)], np.int32)
             operator.builtinOptions = None
+
+
+def _lay_out_as_tokens(model, graph, operator):
+    """Puts a reshape of (1, rows, columns, width) to (1, tokens, width) in front of a product."""
+    image = graph.tensors[operator.inputs[0]]
+    tokens, reshape = schema.TensorT(), schema.OperatorT()
+    tokens.shape = np.array([1, image.shape[1] * image.shape[2], image.shape[3]], np.int32)
+    tokens.type, tokens.name = image.type, image.name + b"/tokens"
+    tokens.quantization = image.quantization
+    graph.tensors.append(tokens)
+    index = len(graph.tensors) - 1
+    codes = [code.builtinCode for code in model.operatorCodes]
+    reshape.opcodeIndex = codes.index(OPERATORS.RESHAPE)
+    reshape.inputs = np.array([operator.inputs[0], _constant(model, graph, tokens.shape)], np.int32)
+    reshape.outputs = np.array([index], np.int32)
+    operator.inputs = np.array([index, *operator.inputs[1:]], np.int32)
+    graph.operators.insert(next(i for i, one in enumerate(graph.operators) if one is operator), reshape)
 
 
 def _constant(model, graph, shape):

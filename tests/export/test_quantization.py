@@ -175,6 +175,15 @@ def test_a_hybrid_of_pixels(tmp_path):
     assert np.linalg.norm(given - expected) < 0.05 * np.linalg.norm(expected)
 
 
+def test_a_map_whose_pixels_are_the_tokens_is_laid_out(tmp_path):
+    """The converter feeds the map itself, of four axes, to the projection where no class token stands between."""
+    variant = keras_vit.Variant(1, 32, 1, 2, 48, stem=ResNet((1,), (128,), 32), pooling="gap")
+    model = keras_vit.build(variant, input_shape=SHAPE, classes=5)
+    model.get_layer("head").kernel.assign(RANDOM.normal(0, 0.3, (32, 5)))
+    agreement = keras_vit.export.tflite(model, tmp_path / "model.tflite", mode="int8")
+    assert 0 < agreement.probabilities["largest"] < 0.05
+
+
 def test_sensitivity_says_who_loses_what(smooth):
     losses = sensitivity(smooth, "int4", pictures(16))
     assert {layer for layer, _ in losses} == {
