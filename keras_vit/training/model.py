@@ -36,7 +36,8 @@ def new_model(recipe, num_classes):
         gelu=recipe.gelu,
     )
     if recipe.head_bias:
-        model.get_layer("head").bias.assign(np.full(num_classes, recipe.head_bias, np.float32))
+        for bias in (weight for weight in model.get_layer("head").weights if weight.name == "bias"):
+            bias.assign(np.full(num_classes, recipe.head_bias, np.float32))
     return model
 
 

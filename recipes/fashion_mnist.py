@@ -1,0 +1,40 @@
+"""A small hybrid Vision Transformer on Fashion-MNIST, from nothing: 7 epochs, 89.46 % on the test pictures.
+
+    keras-vit fit recipes/fashion_mnist.py
+    keras-vit fit recipes/fashion_mnist.py --quick    # all of it in a minute, on made-up pictures
+
+33 minutes of training, by the clock, on a 2-core shared cloud CPU (AVX-512), no GPU, with other work on both cores. It
+underfits; longer runs are untried. docs/fashion_mnist.md has the rest.
+
+Source: this project; the hybrid is that of arXiv:2010.11929, section 3.1.
+"""
+
+from keras_vit.cli import run
+from keras_vit.training.recipe import Recipe
+from keras_vit.variants import ResNet, Variant
+
+RECIPE = Recipe(
+    data="fashion_mnist",
+    variant=Variant(
+        patch_size=1,  # of the stem's map, 7 x 7: 49 tokens, each 4 pixels wide
+        hidden_size=128,
+        num_layers=3,
+        num_heads=2,
+        mlp_dim=256,
+        stem=ResNet((2,), (128,), root_width=64),
+        pooling="gap",
+    ),
+    image_size=28,
+    validation=0.05,
+    gelu="erf",  # on a CPU three quarters of the tanh form's time, forward and back
+    epochs=7,
+    batch_size=64,  # what fits a core's cache: 128 takes longer a picture
+    learning_rate=2e-3,
+    warmup_steps=200,
+    flip=True,
+    shift=0.05,
+    license="apache-2.0",
+)
+
+if __name__ == "__main__":
+    run(__file__)
