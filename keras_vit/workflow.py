@@ -125,7 +125,7 @@ def _conclude_classes(folder, recipe, source, model, history, batches, metrics):
 
 def _conclude_pretext(folder, recipe, source, network, history, batches, metrics):
     """Judges a pretext task on the test pictures and shows some; returns what that adds to the metrics."""
-    loss, share = np.concatenate([network.predict_on_batch(images) for images, _ in batches]).mean(axis=0)
+    loss, share = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
     found = {"objective": recipe.objective, "test_loss": float(loss), "test_share": float(share), "exports": []}
     write_report(folder / REPORT, pretext_report(recipe, network, source, history, metrics | found))
     return found

@@ -107,6 +107,56 @@ def over_picture(picture, values):
     return figure
 
 
+def repeated_curves(lines, horizontal, vertical):
+    """Draws shares over amounts, each measured several times: the mean as a line, all that was measured as a band.
+
+    Args:
+        lines: {name: (amounts above 0, for each a sequence of shares of 0 to 1)}.
+        horizontal, vertical: what the axes show, with units; the first is logarithmic.
+    """
+    figure, axes = _axes(horizontal, f"{vertical}, %")
+    for colour, (name, (amounts, shares)) in zip(itertools.cycle(COLOURS), lines.items()):
+        low, high, mean = ([100 * of(times) for times in shares] for of in (min, max, np.mean))
+        axes.fill_between(amounts, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(amounts, mean, color=colour, label=name, marker="o", markersize=3.5, linewidth=1.6)
+    axes.set_xscale("log")
+    ticks = sorted({amount for amounts, _ in lines.values() for amount in amounts})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    figure.legend(loc="outside lower center", ncols=len(lines), fontsize=9, labelcolor=SOFT, frameon=False)
+    return figure
+
+
+def repeated_rows(rows, horizontal):
+    """Draws a row of dots for each name, a dot a time it was measured, and a mark at their mean.
+
+    Args:
+        rows: {name: shares of 0 to 1}; the first name is the uppermost.
+        horizontal: what the axis shows.
+    """
+    figure, axes = _axes(f"{horizontal}, %", "")
+    figure.set_size_inches(WIDTH, 0.9 + 0.24 * len(rows))
+    for place, shares in enumerate(rows.values()):
+        shares = 100 * np.asarray(shares)
+        axes.plot([shares.min(), shares.max()], [place, place], color=COLOURS[0], linewidth=1.2, alpha=0.45)
+        axes.scatter(shares, np.full(len(shares), place), s=16, color=COLOURS[0], alpha=0.55, linewidths=0)
+        axes.plot(shares.mean(), place, "|", color=INK, markersize=9, markeredgewidth=1.6)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(axis="y", color=SOFT, alpha=0.2, linewidth=0.6)
+    return figure
+
+
+def svg_file(figure):
+    """Returns a figure as the text of an .svg file on white, alike whenever it is drawn."""
+    import matplotlib
+
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "keras_vit"}):
+        figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
+
+
 def svg(figure):
     """Returns a figure as an SVG for a page: text as text, transparent, its ink in the page's colours."""
     import matplotlib

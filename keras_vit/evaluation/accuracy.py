@@ -96,8 +96,8 @@ def evaluate(model, batches, flips=False):
 
 
 def _probabilities(model, images, flips):
+    images = np.asarray(images)  # JAX takes none of TensorFlow's tensors
     probabilities = np.asarray(model.predict_on_batch(images))
     if flips:
-        mirrored = np.asarray(images)[:, :, ::-1]
-        probabilities = (probabilities + np.asarray(model.predict_on_batch(mirrored))) / 2
+        probabilities = (probabilities + np.asarray(model.predict_on_batch(images[:, :, ::-1]))) / 2
     return probabilities

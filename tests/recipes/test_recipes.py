@@ -28,7 +28,14 @@ def module(name):
 def test_the_recipes_are_there():
     finetune = {f"finetune_{data}" for data in ("imagenet", "cifar10", "cifar100", "pets", "flowers", "vtab", "folder")}
     pretrain = {f"pretrain_{data}" for data in ("imagenet", "imagenet21k", "jft")}
-    others = {"digits", "fashion_mnist", "mae", "masked_patches", "bit_hyperrule", *(f"augreg_{setting}" for setting in AUGREG)}
+    others = {
+        "digits",
+        "fashion_mnist",
+        "mae",
+        "masked_patches",
+        "bit_hyperrule",
+        *(f"augreg_{setting}" for setting in AUGREG),
+    }
     assert {path.stem for path in FILES} == finetune | pretrain | others
 
 
