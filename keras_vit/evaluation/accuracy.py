@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from keras_vit.evaluation.labels import checked_labels
@@ -96,7 +97,7 @@ def evaluate(model, batches, flips=False):
 
 
 def _probabilities(model, images, flips):
-    images = np.asarray(images)  # JAX takes none of TensorFlow's tensors
+    images = keras.tree.map_structure(np.asarray, images)  # JAX takes none of TensorFlow's tensors
     probabilities = np.asarray(model.predict_on_batch(images))
     if flips:
         probabilities = (probabilities + np.asarray(model.predict_on_batch(images[:, :, ::-1]))) / 2
