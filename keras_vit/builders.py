@@ -76,13 +76,12 @@ def build(
             project that the checkpoint comes from. The model's layer "encoder" keeps it.
         channels: how the first kernel is made to fit another number of channels: "average", "repeat" or "slice".
         new_head: keeps the new, zero-initialised head where `weights` holds another one.
-        **options: other fields of the row, a `keras_vit.Variant`, such as `register_tokens=4`, `attention_window=7`.
+        **options: other fields of the row, a `keras_vit.Variant`, such as `register_tokens=4`.
 
     Returns:
         A functional `keras.Model` that has `preprocess_input` and `pixels`.
 
     Raises:
-        TypeError: if there is no such argument or option.
         ValueError: if the variant is unknown, the input shape does not fit the patches, an argument is out of its
             range, or the checkpoint does not fit (all faults in one message).
     """
@@ -117,12 +116,13 @@ def build(
             "classifier_activation": classifier_activation,
         }
         if is_vit:
+            is_resized = found and found.image_size and row.grid(*found.image_size) != row.grid(*shape[:2])
             arguments |= {
                 "representation_size": representation_size or (kept and kept.representation_size),
                 "dropout": row.dropout if dropout is None else dropout,
                 "attention_dropout": attention_dropout,
                 "stochastic_depth": stochastic_depth,
-                "position_resize": mode if _is_resized(row, found, shape) else file and file.resized,
+                "position_resize": mode if is_resized else file and file.resized,
             }
         with weights_to_come() if file else contextlib.nullcontext():
             outputs = (vit if is_vit else bit)(images, row, numerics, **arguments)
@@ -229,18 +229,15 @@ def _as_found(row, found, pooling):
         theirs = pooling or row.pooling
     if theirs != row.pooling and not pooling:
         logger.info("pooling is %r, as in the checkpoint", theirs)
-    of_the_file = ("distillation_token", "register_tokens", "layer_scale", "swiglu")
-    told = {name: getattr(row, name) or getattr(found.variant, name) for name in of_the_file}
-    return dataclasses.replace(row, pooling=theirs, **told)
+    own = ("distillation_token", "register_tokens", "layer_scale", "swiglu")
+    return dataclasses.replace(
+        row, pooling=theirs, **{name: getattr(row, name) or getattr(found.variant, name) for name in own}
+    )
 
 
 def _numerics(row, file, **chosen):
     numerics = file.numerics if file else (OFFICIAL if isinstance(row, Variant) else OFFICIAL_BIT)
     return dataclasses.replace(numerics, **{name: value for name, value in chosen.items() if value is not None})
-
-
-def _is_resized(row, found, shape):
-    return bool(found and found.image_size) and row.grid(*found.image_size) != row.grid(*shape[:2])
 
 
 def _function_name(variant):

@@ -9,8 +9,6 @@ import difflib
 
 POOLINGS = ("token", "gap", "map", "none", "token+gap", "token+distillation")
 POSITIONS = ("learned", "learned-2d", "sincos-2d", "relative", "none")
-POSITIONS_AT = ("stem", "layers", "shared")
-ATTENTIONS = ("full", "axial")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +171,8 @@ class Variant:
         return rows // self.patch_size, columns // self.patch_size
 
 
-_CHOICES = {"pooling": POOLINGS, "positions": POSITIONS, "positions_at": POSITIONS_AT, "attention": ATTENTIONS}
+_PLACES, _ATTENTIONS = ("stem", "layers", "shared"), ("full", "axial")
+_CHOICES = {"pooling": POOLINGS, "positions": POSITIONS, "positions_at": _PLACES, "attention": _ATTENTIONS}
 _RULES = (
     *(
         (f"{name} one of {known}", lambda row, name=name, known=known: getattr(row, name) in known)
@@ -181,7 +180,7 @@ _RULES = (
     ),
     ("0 <= dropout < 1", lambda row: 0 <= row.dropout < 1),
     ("register_tokens 0 or more", lambda row: row.register_tokens == 0 or _is_size(row.register_tokens)),
-    ("layer_scale None or a number other than 0", lambda row: row.layer_scale is None or row.layer_scale != 0),
+    ("layer_scale None or a number other than 0", lambda row: row.layer_scale != 0),
     ("attention_window None or 1 or more", lambda row: row.attention_window is None or _is_size(row.attention_window)),
     (
         "a distillation token or registers only beside a class token, pooling 'token' or 'token+...'",
@@ -258,7 +257,7 @@ VARIANTS = {
 
 
 def get_variant(variant):
-    """Returns the row of a name, a `Variant` or a `ResNet`, or the row itself.
+    """Returns the row of a name, or the row itself.
 
     Raises:
         ValueError: if there is no variant of that name; the nearest names are offered.
@@ -277,18 +276,14 @@ def get_variant(variant):
 def with_options(row, options):
     """Returns a row with fields changed, {name: value}.
 
-    Raises:
-        TypeError: if it has no such field; the nearest names are offered.
-        ValueError: if the values do not go together.
+    Raises TypeError if it has no such field, ValueError if the values do not go together.
     """
     known = [field.name for field in dataclasses.fields(row) if field.name != "parameters"]
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3) or known
-            raise TypeError(
-                f"Expected an argument of keras_vit.build or a field of a {type(row).__name__}. Received: {name}=. "
-                f"Nearest names: {', '.join(near)}"
-            )
+    for name in sorted(set(options) - set(known)):
+        raise TypeError(
+            f"Expected an argument of keras_vit.build or a field of a {type(row).__name__}. Received: {name}=. "
+            f"Nearest names: {', '.join(difflib.get_close_matches(name, known, n=3) or known)}"
+        )
     return dataclasses.replace(row, **options) if options else row
 
 
