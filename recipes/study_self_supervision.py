@@ -14,7 +14,7 @@ import keras
 import studies
 from trials import BATCH, DATA, Trial, opened, share_of
 
-from keras_vit.analysis.plots import COLOURS, SOFT
+from keras_vit.analysis.plots import repeated_rows
 from keras_vit.builders import build
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.evaluation.feature_cache import extract
@@ -170,31 +170,15 @@ SCORES = {
 
 
 def parts_of(found):
-    """Returns the table of the study, and its plot, from {row: records}."""
+    """Returns the table of the study, and a plot a score, from {row: records}."""
     columns = {heading: (what, studies.percent) for heading, what in SCORES.items()}
     columns |= {"pictures seen before": ("pictures", studies.whole), "seconds": ("seconds", studies.whole)}
-    return {"self_supervision": studies.table(found, columns)}, {"self_supervision.svg": _figure(found)}
-
-
-def _figure(found):
-    """Draws the accuracies: a mark for the mean of the seeds, a line from the least to the most."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for place, what in enumerate(reversed(SCORES.values())):
-        for row, spread in studies.spreads(found, what).items():
-            k = [*found].index(row)
-            height = place + 0.15 * (2 - k)
-            axes.plot([100 * spread.low, 100 * spread.high], [height] * 2, color=COLOURS[k], linewidth=2)
-            label = row if place == len(SCORES) - 1 else None  # the first from above has every row
-            axes.plot([100 * spread.mean], [height], "o", color=COLOURS[k], markersize=6, label=label)
-    axes.set_yticks(range(len(SCORES)), [*reversed(SCORES)])
-    axes.set_xlabel("test accuracy, %", color=SOFT)
-    axes.grid(axis="x", color=SOFT, alpha=0.2)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    figures = {}
+    for heading, what in SCORES.items():
+        shown = {row: spread.values for row, spread in studies.spreads(found, what).items()}
+        if shown:
+            figures[f"self_supervision_{what}.svg"] = repeated_rows(shown, f"{heading}: test accuracy")
+    return {"self_supervision": studies.table(found, columns)}, figures
 
 
 main = studies.command(__doc__.partition("\n")[0], "self_supervision", rows_of, parts_of, "self_supervision.md")

@@ -6,6 +6,9 @@ from keras import ops
 from keras_vit.training.schedules import WarmupSchedule
 
 
+OUTPUTS = ("head", "pixels", "colours")  # layers whose kernels Muon leaves to Adam
+
+
 class _PerWeight:
     """Adds to an optimizer what depends on the weight: a factor on its rate, decay of kernels alone, a running mean.
 
@@ -111,6 +114,36 @@ class AdamW(_PerWeight, keras.optimizers.Adam):
     """
 
 
+@keras.saving.register_keras_serializable(package="keras_vit")
+class Muon(_PerWeight, keras.optimizers.Muon):
+    """Steps kernels along their momentum made orthogonal; all other weights, and those of output layers, as Adam does.
+
+    Is Keras' Muon, but that a convolution's kernel counts as a matrix (rows, columns and channels in by filters)
+    and that the decay is of kernels alone. A step is scaled so that Adam's learning rates fit.
+
+    Args:
+        learning_rate: a number or a schedule.
+        kernel_decay: decoupled decay of kernels, times the learning rate.
+        ema: part of the running mean of the weights that is kept at each step; 0 for no mean.
+        scales: {path of a weight: factor on its learning rate}; its decay follows.
+
+    Source: https://kellerjordan.github.io/posts/muon; the scale: arXiv:2502.16982.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "weight_decay": None, "adam_weight_decay": None})
+
+    def _should_use_adamw(self, variable):
+        *_, layer, name = ("", *variable.path.split("/"))
+        return "kernel" not in name or layer in OUTPUTS
+
+    def lr_adjust(self, x):
+        return ops.reshape(super().lr_adjust(ops.reshape(x, (-1, x.shape[-1]))), x.shape)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        return ops.reshape(super().zeropower_via_newtonschulz5(ops.reshape(x, (-1, x.shape[-1])), steps), x.shape)
+
+
 def optimizer_of(recipe, total_steps, warmup_steps, scales=None):
     """Returns the optimizer of a recipe; with float16, one that scales the loss."""
     schedule = WarmupSchedule(recipe.learning_rate, total_steps, recipe.schedule, warmup_steps, recipe.milestones)
@@ -118,5 +151,5 @@ def optimizer_of(recipe, total_steps, warmup_steps, scales=None):
     if recipe.optimizer == "sgd":
         optimizer = SGD(schedule, momentum=recipe.momentum, momentum_dtype=recipe.momentum_dtype, **shared)
     else:
-        optimizer = AdamW(schedule, **shared)
+        optimizer = {"adamw": AdamW, "muon": Muon}[recipe.optimizer](schedule, **shared)
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer

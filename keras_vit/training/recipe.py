@@ -49,7 +49,8 @@ class Recipe:
         batch_size: pictures a step, on all devices together.
         full_batches: whether a batch may reach into the next pass; if not, the last batch of a pass is smaller.
         accumulation: parts that a batch is worked on in, one after the other, to save memory.
-        optimizer: "adamw", or "sgd" with momentum as in optax (the learning rate outside the velocity).
+        optimizer: "adamw"; "muon", which learns more in a step where all is trained anew; or "sgd" with momentum as in
+            optax (the learning rate outside the velocity).
         momentum: of "sgd".
         momentum_dtype: of "sgd": "float32" or "bfloat16".
         learning_rate: at the end of the warm-up.
@@ -227,7 +228,7 @@ RANGES = (
     (("on_bad_image",), *_one_of("error", "skip")),
     (("gelu",), *_one_of("tanh", "erf")),
     (("objective",), *_one_of("classes", "masked-patches", "mae")),
-    (("optimizer",), *_one_of("adamw", "sgd")),
+    (("optimizer",), *_one_of("adamw", "muon", "sgd")),
     (("momentum_dtype",), *_one_of("float32", "bfloat16")),
     (("schedule",), *_one_of("cosine", "linear", "constant", "steps")),
     (("loss",), *_one_of("softmax", "sigmoid")),

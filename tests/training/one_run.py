@@ -38,7 +38,7 @@ EQUAL = {
     "checkpoint_seconds": 0.0,  # after every step: the chief alone saves, and must not wait for the others
     "exports": (),
 }
-LEARNING_RATES = {"sgd": 0.5, "adamw": 1e-3}
+LEARNING_RATES = {"sgd": 0.5, "adamw": 1e-3, "muon": 1e-3}
 
 
 def run(folder, optimizer, devices, **settings):

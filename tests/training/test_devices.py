@@ -16,7 +16,7 @@ from keras_vit.training.devices import Devices, devices_of
 from keras_vit.variants import Variant
 
 SCRIPT = pathlib.Path(__file__).with_name("one_run.py")
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "muon")
 # On which backend, under which strategy, in how many processes, as what.
 RUNS = {
     "tensorflow-one": ({}, "one", 1, "one device"),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vit.training.optimizers import SGD, AdamW
+from keras_vit.training.optimizers import SGD, AdamW, Muon
 from keras_vit.training.schedules import WarmupSchedule
 
 SHAPES = {"dense/kernel": (5, 3), "dense/bias": (3,), "head/kernel": (3, 2)}
@@ -70,6 +70,28 @@ def test_adamw_is_keras_own_with_decay_of_kernels_alone():
     np.testing.assert_array_equal(plain["dense/bias"], ours["dense/bias"])
 
 
+def test_muon_is_keras_own_with_decay_of_kernels_alone():
+    schedule = WarmupSchedule(0.01, 7, "cosine", 2)
+    theirs = keras.optimizers.Muon(schedule, weight_decay=0.3, adam_weight_decay=0.3, exclude_layers=["head"])
+    theirs.exclude_from_weight_decay(var_names=["bias"])
+    ours, theirs = run(Muon(schedule, kernel_decay=0.3)), run(theirs)
+    for path in SHAPES:
+        np.testing.assert_allclose(ours[path], theirs[path], rtol=1e-5, atol=1e-6)
+
+
+def test_muon_takes_a_convolutions_kernel_as_a_matrix():
+    rng = np.random.default_rng(0)
+    first, gradients = rng.normal(size=(3, 3, 4, 6)).astype("float32"), rng.normal(size=(5, 3, 3, 4, 6))
+    found = []
+    for shape in ((3, 3, 4, 6), (36, 6)):
+        kernel = keras.Variable(first.reshape(shape), name="kernel")
+        optimizer = Muon(0.01)
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient.reshape(shape), "float32")], [kernel])
+        found.append(keras.ops.convert_to_numpy(kernel).reshape(first.shape))
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("make", [lambda **k: SGD(0.1, momentum=0.9, **k), lambda **k: AdamW(0.1, **k)])
 def test_a_scale_is_a_factor_on_the_rate_and_on_the_decay_with_it(make):
     begin, _ = start()
@@ -96,7 +118,10 @@ def test_the_mean_begins_at_the_first_step_and_never_takes_what_is_not_finite():
     np.testing.assert_allclose(optimizer.averages[0], mean, rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9, "bfloat16", kernel_decay=0.1, ema=0.9), AdamW(0.1, ema=0.5)])
+OF_ALL_FIELDS = [SGD(0.1, 0.9, "bfloat16", kernel_decay=0.1, ema=0.9), AdamW(0.1, ema=0.5), Muon(0.1, ema=0.5)]
+
+
+@pytest.mark.parametrize("optimizer", OF_ALL_FIELDS)
 def test_it_is_rebuilt_from_its_config(optimizer):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config()

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vit
-from keras_vit.training.optimizers import SGD, AdamW
+from keras_vit.training.optimizers import SGD, AdamW, Muon
 from keras_vit.training.trainer import Loss, trainer
 
 CLASSES, BATCH = 5, 12
@@ -61,7 +61,11 @@ def test_ten_steps_of_the_official_implementation(oracle, tmp_path):
         np.testing.assert_allclose([row["loss"] for row in logs], oracle.numbers("losses")[name], rtol=rtol)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), AdamW(1e-2, kernel_decay=0.1)], ids=["sgd", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(0.1, 0.9), AdamW(1e-2, kernel_decay=0.1), Muon(1e-2, kernel_decay=0.1)],
+    ids=["sgd", "adamw", "muon"],
+)
 def test_parts_of_a_batch_give_the_step_of_the_whole(optimizer):
     config = optimizer.get_config()
     whole, weights = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1)
