@@ -1,12 +1,16 @@
 """Trains a small convolutional network on the pictures of recipes/fashion_mnist.py, for a time of one's choice.
 
 python benchmarks/fashion_mnist_convnet.py --epochs 8 --log convnet.csv
+python benchmarks/fashion_mnist_convnet.py --epochs 8 --log convnet.csv --beside runs/fashion_mnist/history.csv  # a plot
 
-Plain Keras but for the pictures: the recipe's own split, augmentation, order, label smoothing and schedule. The test
-pictures are scored once, after the last step.
+Plain Keras but for the pictures: the recipe's own split, augmentation, order, label smoothing and schedule, in the
+pictures' own 28 x 28 pixels. The test pictures are scored once, after the last step. A log that is there is not made
+again.
 """
 
 import argparse
+import csv
+import itertools
 import pathlib
 import runpy
 import time
@@ -14,6 +18,8 @@ import time
 import keras
 from keras import layers
 
+from keras_vit.analysis.plots import curves, svg_file
+from keras_vit.atomic import write_text
 from keras_vit.data.pipeline import evaluation_batches, validation_batches
 from keras_vit.evaluation.cost import cost
 from keras_vit.preprocessing import OFFICIAL
@@ -22,13 +28,26 @@ from keras_vit.training.fit import batches_of
 from keras_vit.training.plan import Plan
 from keras_vit.training.schedules import WarmupSchedule
 
-RECIPE = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "recipes" / "fashion_mnist.py"))["RECIPE"]
+ROOT = pathlib.Path(__file__).parents[1]
+RECIPE = runpy.run_path(str(ROOT / "recipes" / "fashion_mnist.py"))["RECIPE"]
+FIGURE = ROOT / "docs" / "images" / "fashion_mnist.svg"
 LEARNING_RATE, WARMUP = 3e-3, 0.1  # the second a part of the run
+SIZE = 28
+
+
+class Seconds(keras.callbacks.Callback):
+    """Adds to the log how long each epoch took, with its validation."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.perf_counter() - self.began
 
 
 def convnet(classes, widths=(32, 64, 128)):
     """Returns two convolutions and a pooling a width, then the mean over the map and a dense layer for the logits."""
-    inputs = x = keras.Input((RECIPE.image_size, RECIPE.image_size, 3))
+    inputs = x = keras.Input((SIZE, SIZE, 3))
     for width in widths:
         for _ in range(2):
             x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
@@ -38,17 +57,13 @@ def convnet(classes, widths=(32, 64, 128)):
     return keras.Model(inputs, layers.Dense(classes)(x))
 
 
-def main():
+def train(epochs, log):
     """Trains, and prints parameters, multiply-accumulates, seconds and accuracies."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--epochs", type=int, default=8)
-    arguments.add_argument("--log", default="convnet.csv")
-    given = arguments.parse_args()
     keras.utils.set_random_seed(RECIPE.seed)
-    source, size = open_data(RECIPE), (RECIPE.image_size,) * 2
+    source, size = open_data(RECIPE), (SIZE, SIZE)
     classes, batch = len(source.class_names), RECIPE.batch_size
     per_epoch = len(source.train.labels) // batch
-    plan = Plan(given.epochs * per_epoch, per_epoch, round(WARMUP * given.epochs * per_epoch))
+    plan = Plan(epochs * per_epoch, per_epoch, round(WARMUP * epochs * per_epoch))
     model = convnet(classes)
     print(f"{model.count_params():,} parameters, {cost(model).total.multiply_accumulates:,} multiply-accumulates")
     model.compile(
@@ -62,9 +77,9 @@ def main():
     model.fit(
         batches_of(RECIPE, source, size, OFFICIAL, plan, 0, (0, 1, 1)),
         steps_per_epoch=per_epoch,
-        epochs=given.epochs,
+        epochs=epochs,
         validation_data=validation_batches(source.validation, size, classes, batch_size=batch),
-        callbacks=[keras.callbacks.CSVLogger(given.log)],
+        callbacks=[Seconds(), keras.callbacks.CSVLogger(log)],
         verbose=2,
         shuffle=False,  # the stream is shuffled already
     )
@@ -74,6 +89,29 @@ def main():
     print(
         f"{seconds:.0f} s of training, {used:.0f} s on the cores; test accuracy {right / len(source.test.labels):.2%}"
     )
+
+
+def over_minutes(log):
+    """Returns the minutes after each epoch and the validation accuracies of a log."""
+    rows = list(csv.DictReader(pathlib.Path(log).read_text("utf-8").splitlines()))
+    minutes = itertools.accumulate(float(row["seconds"]) / 60 for row in rows)
+    return list(minutes), [float(row["val_accuracy"]) for row in rows]
+
+
+def main():
+    """Trains, draws, or both."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--epochs", type=int, default=8)
+    arguments.add_argument("--log", default="convnet.csv")
+    arguments.add_argument("--beside", help="history.csv of a run of the recipe, to draw both")
+    given = arguments.parse_args()
+    if not pathlib.Path(given.log).exists():
+        train(given.epochs, given.log)
+    if given.beside:
+        lines = {"hybrid ViT": {"": over_minutes(given.beside)}, "convolutions": {"": over_minutes(given.log)}}
+        figure = curves(lines, "minutes of training", "validation accuracy")
+        figure.axes[0].set_ylim(bottom=75)
+        write_text(FIGURE, svg_file(figure))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from PIL import Image
 
 from keras_vit.evaluation.calibration import calibration
 from keras_vit.report import charts, reliability
-from keras_vit.report.page import Attention, Mistake, Report, render, replace_exports, write_report
+from keras_vit.report.page import Attention, Guess, Mistake, Report, render, replace_exports, write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 NASTY = '<script>alert("1")</script>&\'$title'
@@ -82,6 +82,7 @@ def full():
         confusion=np.array([[17, 2, 0], [3, 23, 5], [0, 0, 0]]),
         mistakes=[Mistake(noisy(7, 11), "a/1.png", "wren", "tit", 0.97, 0.013)],
         attention=[Attention(noisy(13, 19), np.arange(15.0).reshape(5, 3), "owl, 88 %", "a/2.png")],
+        guesses=[Guess(noisy(9, 5), noisy(9, 5, 1), noisy(9, 5, 2), "a/3.png")],
         exports=[{"File": "birds.tflite", "Latency": 8.41}, {"File": "saved_model", "Size": "23.4 MB"}],
         settings={"batch_size": "128 images"},
         bad_images=[("a/broken.jpg", "ends early")],
@@ -113,7 +114,7 @@ def coordinates(source):
 def test_page_is_whole_and_needs_nothing_else():
     source = render(full())
     page = Page(source)
-    assert page.sections() == "training matrix classes mistakes attention exports left_out settings".split()
+    assert page.sections() == "guesses training matrix classes mistakes attention exports left_out settings".split()
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert max(Counter(ids).values()) == 1
     for tag, attributes in page.tags:
@@ -159,6 +160,7 @@ def test_words_are_escaped_everywhere():
         confusion=plain.confusion,
         mistakes=[replace(plain.mistakes[0], name=n, true=n, predicted=n)],
         attention=[replace(plain.attention[0], label=n, name=n)],
+        guesses=[replace(plain.guesses[0], name=n)],
         exports=[{n: n}],
         settings={n: n},
         bad_images=[(n, n)],
@@ -168,9 +170,9 @@ def test_words_are_escaped_everywhere():
     assert {key for _, attributes in page.tags for key in attributes} == {
         key for _, attributes in Page(render(plain)).tags for key in attributes
     }
-    # title and heading, a figure, a history column, matrix and bars, mistake, attention, three tables
-    assert page.text.count(NASTY) == 2 + 2 + 1 + 9 + 4 + 2 + 2 + 2 + 2
-    assert page.all("img")[0]["alt"] == NASTY
+    # title and heading, a figure, a history column, matrix and bars, mistake, attention, guess, three tables
+    assert page.text.count(NASTY) == 2 + 2 + 1 + 9 + 4 + 2 + 1 + 2 + 2 + 2
+    assert {NASTY, f"{NASTY} as seen"} <= {image["alt"] for image in page.all("img")}
 
 
 def test_a_name_of_broken_bytes_can_be_written(tmp_path):
@@ -221,6 +223,7 @@ def test_the_same_report_gives_the_same_bytes_over_an_old_file(tmp_path):
         ("confusion", np.zeros((3, 3), int), ["matrix", "classes"]),
         ("mistakes", [], ["mistakes"]),
         ("attention", [], ["attention"]),
+        ("guesses", [], ["guesses"]),
         ("exports", [], ["exports"]),
         ("settings", {}, ["settings"]),
         ("bad_images", [], ["left_out"]),
@@ -255,7 +258,7 @@ def test_many_classes_are_the_most_confused_pairs():
     report = many(100)
     report.confusion[41, 42] = 19
     page = Page(render(report))
-    assert page.sections()[1:3] == ["pairs", "classes"]
+    assert page.sections()[2:4] == ["pairs", "classes"]
     at = page.words.index("Of its class") + 1
     assert page.words[at : at + 8] == [
         *("class 41", "class 42", "19", "23.8\u00a0%"),  # 19 of 61 + 19
@@ -338,13 +341,18 @@ def test_a_loss_that_is_not_a_number_breaks_the_line_and_is_told():
 
 
 def test_tiny_pictures_are_exact_and_large_ones_are_shrunk():
-    page = Page(render(full()))
-    image = page.all("img")[0]
+    image = Page(render(replace(full(), guesses=[]))).all("img")[0]
     np.testing.assert_array_equal(np.asarray(decoded(image["src"])), noisy(7, 11))
     assert image["class"] == "crisp" and (image["width"], image["height"]) == ("11", "7")
-    large = replace(full(), mistakes=[replace(full().mistakes[0], picture=noisy(300, 601))])
+    large = replace(full(), guesses=[], mistakes=[replace(full().mistakes[0], picture=noisy(300, 601))])
     image = Page(render(large)).all("img")[0]
     assert decoded(image["src"]).size == (256, 128) and "class" not in image
+
+
+def test_a_guess_is_the_picture_what_was_seen_of_it_and_what_was_made_of_that():
+    shown = {image["alt"]: np.asarray(decoded(image["src"])) for image in Page(render(full())).all("img")}
+    for seed, name in enumerate(("a/3.png", "a/3.png as seen", "a/3.png as guessed")):
+        np.testing.assert_array_equal(shown[name], noisy(9, 5, seed))
 
 
 def test_a_page_of_photographs_stays_small():
@@ -390,6 +398,7 @@ def test_all_wrong_arrays_are_named_at_once():
         confusion=np.zeros((2, 3), int),
         mistakes=[replace(full().mistakes[0], picture=np.zeros((8, 8, 3)))],
         attention=[replace(full().attention[0], picture=np.zeros((8, 8), "uint8"), rollout=np.zeros(4))],
+        guesses=[replace(full().guesses[0], seen=np.zeros((8, 8, 4), "uint8"))],
     )
     with pytest.raises(ValueError) as error:
         render(report)
@@ -397,6 +406,7 @@ def test_all_wrong_arrays_are_named_at_once():
         assert name in str(error.value)
     assert "attention[0].picture=uint8 (8, 8)" in str(error.value)
     assert "attention[0].rollout=(4,)" in str(error.value)
+    assert "guesses[0].seen=uint8 (8, 8, 4)" in str(error.value)
     for counts in (np.eye(3) / 2, -np.eye(3, dtype=int)):
         with pytest.raises(ValueError, match="confusion="):
             render(replace(full(), confusion=counts))
@@ -479,7 +489,7 @@ def test_the_reliability_diagram_stays_inside(bins):
 
 def test_a_page_with_calibration_has_it_before_the_mistakes():
     page = Page(render(replace(full(), calibration=calibrated())))
-    assert page.sections()[2:5] == ["classes", "calibration", "mistakes"]
+    assert page.sections()[3:6] == ["classes", "calibration", "mistakes"]
     assert any("Accuracy over confidence" in svg["aria-label"] for svg in page.all("svg"))
 
 
