@@ -20,7 +20,7 @@ from keras_vit.analysis.plots import repeated_curves
 from keras_vit.training.recipe import Recipe
 from keras_vit.variants import ResNet, Variant
 
-COMPUTE = 120e9  # multiply-accumulates of a run's way forward; the way back takes twice as many
+COMPUTE = 40e9  # multiply-accumulates of a run's way forward; the way back takes twice as many
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 BATCH_SIZE = 64
 MODELS = {  # name: (architecture, learning rate); all cut 28 x 28 pixels into 4 x 4
