@@ -1,7 +1,7 @@
 """Trains a small convolutional network on the pictures of recipes/fashion_mnist.py, for a time of one's choice.
 
 python benchmarks/fashion_mnist_convnet.py --epochs 8 --log convnet.csv
-python benchmarks/fashion_mnist_convnet.py --epochs 8 --log convnet.csv --beside runs/fashion_mnist/history.csv  # a plot
+python benchmarks/fashion_mnist_convnet.py --epochs 8 --beside runs/fashion_mnist/history.csv  # plot
 
 Plain Keras but for the pictures: the recipe's own split, augmentation, order, label smoothing and schedule, in the
 pictures' own 28 x 28 pixels. The test pictures are scored once, after the last step. A log that is there is not made

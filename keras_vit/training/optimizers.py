@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_vit.training.schedules import WarmupSchedule
 
-
 OUTPUTS = ("head", "pixels", "colours")  # layers whose kernels Muon leaves to Adam
 
 
