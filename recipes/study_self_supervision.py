@@ -177,7 +177,7 @@ def parts_of(found):
     for heading, what in SCORES.items():
         shown = {row: spread.values for row, spread in studies.spreads(found, what).items()}
         if shown:
-            figures[f"self_supervision_{what}.svg"] = repeated_rows(shown, f"{heading}: test accuracy")
+            figures[f"self_supervision_{what}.svg"] = repeated_rows(shown, heading)
     return {"self_supervision": studies.table(found, columns)}, figures
 
 
