@@ -14,7 +14,7 @@ import time
 
 import click
 
-from keras_vit.analysis.plots import svg_file
+from keras_vit.analysis.plots import repeated_rows, svg_file
 from keras_vit.atomic import write_text
 
 RESULTS, PAGE, IMAGES = "results.jsonl", "studies.md", "images"
@@ -152,6 +152,20 @@ def table(found, columns):
             cells = [say(numbers[name]) if name in numbers else "" for numbers, say in told.values()]
             lines.append(f"| {' | '.join([name, *cells, str(len(records))])} |")
     return "\n".join(lines)
+
+
+def row_figures(found, plots):
+    """Returns {file name: figure} of numbers whose seeds are drawn a line a row; none of what no row has.
+
+    Args:
+        found: {row: records}, as of `current`.
+        plots: {file name: (what, words for it)}.
+    """
+    seen = {
+        name: ({row: spread.values for row, spread in spreads(found, what).items()}, words)
+        for name, (what, words) in plots.items()
+    }
+    return {name: repeated_rows(rows, words) for name, (rows, words) in seen.items() if rows}
 
 
 def publish(folder, parts, figures, name=PAGE):

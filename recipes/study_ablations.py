@@ -14,10 +14,9 @@ Source: arXiv:2010.11929, table 8 and appendices D.3 and D.4; patches: arXiv:191
 import dataclasses
 import functools
 
-from studies import command, mean_percent, millions, percent, spreads, table, whole
+from studies import command, mean_percent, millions, percent, row_figures, table, whole
 from trials import Trial
 
-from keras_vit.analysis.plots import repeated_rows
 from keras_vit.training.recipe import Recipe
 from keras_vit.variants import Variant
 
@@ -87,13 +86,13 @@ def patches(make, sides=PATCHES):
     return {f"{side} x {side}": make(patch_size=side) for side in sides}
 
 
-PLOTS = {  # part: (what, its words, name of the file)
-    "positions": (
-        ("accuracy", "test accuracy", "positions"),
-        ("5_shot", "5-shot linear accuracy", "few_shot"),
-    ),
-    "heads": (("accuracy", "test accuracy", "heads"),),
-    "patches": (("accuracy", "test accuracy", "patches"),),
+PLOTS = {  # part: {name of the file: (what, its words)}
+    "positions": {
+        "study_ablations_positions.svg": ("accuracy", "test accuracy"),
+        "study_ablations_few_shot.svg": ("5_shot", "5-shot linear accuracy"),
+    },
+    "heads": {"study_ablations_heads.svg": ("accuracy", "test accuracy")},
+    "patches": {"study_ablations_patches.svg": ("accuracy", "test accuracy")},
 }
 COLUMNS = {
     "test accuracy, %": ("accuracy", percent),
@@ -137,10 +136,7 @@ def parts_of(found):
         some = {name: found[name] for name in rows}
         columns = {**COLUMNS, "table 8, %": ("paper", mean_percent)} if part == "positions" else COLUMNS
         texts[part] = table(with_paper(some), columns)
-        for what, words, name in PLOTS[part]:
-            shown = {row: spread.values for row, spread in spreads(some, what).items()}
-            if shown:
-                figures[f"study_ablations_{name}.svg"] = repeated_rows(shown, words)
+        figures |= row_figures(some, PLOTS[part])
     return texts, figures
 
 

@@ -14,7 +14,6 @@ import keras
 import studies
 from trials import BATCH, DATA, Trial, opened, share_of
 
-from keras_vit.analysis.plots import repeated_rows
 from keras_vit.builders import build
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.evaluation.feature_cache import extract
@@ -173,12 +172,8 @@ def parts_of(found):
     """Returns the table of the study, and a plot a score, from {row: records}."""
     columns = {heading: (what, studies.percent) for heading, what in SCORES.items()}
     columns |= {"pictures seen before": ("pictures", studies.whole), "seconds": ("seconds", studies.whole)}
-    figures = {}
-    for heading, what in SCORES.items():
-        shown = {row: spread.values for row, spread in studies.spreads(found, what).items()}
-        if shown:
-            figures[f"self_supervision_{what}.svg"] = repeated_rows(shown, heading)
-    return {"self_supervision": studies.table(found, columns)}, figures
+    plots = {f"self_supervision_{what}.svg": (what, heading) for heading, what in SCORES.items()}
+    return {"self_supervision": studies.table(found, columns)}, studies.row_figures(found, plots)
 
 
 main = studies.command(__doc__.partition("\n")[0], "self_supervision", rows_of, parts_of, "self_supervision.md")
