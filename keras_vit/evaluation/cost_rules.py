@@ -64,6 +64,14 @@ def _attention(layer, inputs, outputs):
     return Work(2 * batch * queries * tokens * hidden_size, batch * layer.num_heads * queries * tokens)
 
 
+def _windowed(layer, inputs, outputs):
+    """Multiplies within windows, each with the tokens in front of the patches, and these with all."""
+    batch, tokens, hidden_size = inputs[0]
+    front, number, places = tokens - math.prod(layer.grid), math.prod(layer.windows), math.prod(layer.side)
+    pairs = batch * (tokens**2 if number == 1 else front * tokens + number * places * (front + places))
+    return Work(2 * pairs * hidden_size, pairs * layer.num_heads)
+
+
 def _relative(layer, inputs, outputs):
     """Multiplies queries with a key for each distance, too."""
     plain, (batch, queries, hidden_size) = _attention(layer, inputs, outputs), inputs[0]
@@ -109,7 +117,7 @@ RULES = {
     keras.layers.SeparableConv2D: _separable,
     keras.layers.Dot: _dot,
     layers.Attention: _attention,
-    layers.WindowAttention: _attention,
+    layers.WindowAttention: _windowed,
     layers.RelativeAttention: _relative,
     layers.DistilledHead: _kernel,
     keras.layers.Attention: _one_head,

@@ -1,5 +1,7 @@
 """Blocks whose attention is not that of the plain Vision Transformer: by distance, and within windows."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,8 +9,8 @@ from keras import ops
 from keras_vit.layers.initial import initial
 from keras_vit.layers.transformer import Attention, TransformerBlock
 
-# Far below any score, and within float16; minus infinity would not survive an 8-bit file.
-NEVER = -3e4
+# What puts a score below any other, and is within float16; infinity would not survive an 8-bit file.
+FAR = 3e4
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -45,8 +47,7 @@ class RelativeAttention(Attention):
 class WindowAttention(Attention):
     """Attends as `Attention`, patches only to patches of their own window; tokens in front of them see and are seen.
 
-    The scores of all pairs are computed and most of them taken out, so that this is no faster than full attention; it
-    is what can be analysed, exported and compared like any other.
+    Scores are computed window by window. `probabilities` alone has those of all pairs, 0 between windows.
 
     Input, output: as of `Attention`, for self-attention; the last tokens are those of the grid
 
@@ -60,17 +61,82 @@ class WindowAttention(Attention):
         super().__init__(num_heads, dropout, **kwargs)
         self.grid, self.window = tuple(grid), tuple(window)
 
-    def scores(self, q, k):
-        return super().scores(q, k) + ops.cast(self._bias(k.shape[2]), q.dtype)
+    @property
+    def side(self):
+        """Returns the (rows, columns) of a window that is whole."""
+        return tuple(min(size or length, length) for size, length in zip(self.window, self.grid))
 
-    def _bias(self, tokens):
-        """Returns 0 where a token may look and `NEVER` where not, (1, 1, tokens, tokens)."""
-        (rows, columns), (high, wide) = self.grid, (size or max(self.grid) for size in self.window)
-        windows = np.arange(rows)[:, None] // high * columns + np.arange(columns) // wide
-        bias = np.zeros((1, 1, tokens, tokens), "float32")
-        own = windows.reshape(-1)
-        bias[..., -rows * columns :, -rows * columns :] = np.where(own[:, None] == own, 0, NEVER)
-        return bias
+    @property
+    def windows(self):
+        """Returns how many windows there are (one below, one beside the other)."""
+        return tuple(-(-length // size) for size, length in zip(self.side, self.grid))
+
+    def call(self, queries, tokens, training=None):
+        # Where `probabilities` was replaced from outside, as `keras_vit.watch` does, all pairs are wanted.
+        if self.windows == (1, 1) or "probabilities" in vars(self):
+            return super().call(queries, tokens, training=training)
+        q, k, v = (self._heads(layer, tokens) for layer in (self.query, self.key, self.value))
+        q = q * q.shape[-1] ** -0.5
+        front = tokens.shape[1] - math.prod(self.grid)
+        scores = super().scores(self._cut(q[:, :, front:]), self._cut_with(front, k))
+        if not (there := self._there(front)).all():
+            scores = _only(there, scores)
+        x = self._put_back(self._gathered(scores, self._cut_with(front, v), training))
+        if front:
+            x = ops.concatenate([self._gathered(super().scores(q[:, :, :front], k), v, training), x], axis=2)
+        return self._joined(x)
+
+    def _gathered(self, scores, values, training):
+        return ops.matmul(self.dropout(ops.softmax(scores), training=training), values)
+
+    def _cut(self, x):
+        """Returns patches by windows, (batch, heads * windows, patches of a window, head_dim), zeros where none are."""
+        (rows, columns), (high, wide), (below, beside), head_dim = self.grid, self.side, self.windows, x.shape[-1]
+        x = ops.reshape(x, (-1, rows, columns, head_dim))
+        x = ops.pad(x, ((0, 0), (0, below * high - rows), (0, beside * wide - columns), (0, 0)))
+        x = ops.transpose(ops.reshape(x, (-1, high, beside, wide * head_dim)), (0, 2, 1, 3))
+        return ops.reshape(x, (-1, self.num_heads * below * beside, high * wide, head_dim))
+
+    def _cut_with(self, front, x):
+        """Returns the same with the tokens in front of the patches in each window."""
+        own = self._cut(x[:, :, front:])
+        if not front:
+            return own
+        each = ops.concatenate([x[:, :, :front]] * math.prod(self.windows), axis=2)  # phones' GPUs cannot tile
+        return ops.concatenate([ops.reshape(each, (-1, own.shape[1], front, own.shape[3])), own], axis=2)
+
+    def _put_back(self, x):
+        """Returns what `_cut` was given."""
+        (rows, columns), (high, wide), (below, beside), head_dim = self.grid, self.side, self.windows, x.shape[-1]
+        x = ops.transpose(ops.reshape(x, (-1, beside, high, wide * head_dim)), (0, 2, 1, 3))
+        x = ops.reshape(x, (-1, below * high, beside * wide, head_dim))
+        return ops.reshape(x[:, :rows, :columns], (-1, self.num_heads, rows * columns, head_dim))
+
+    def _there(self, front):
+        """Returns which places of a window lie in the grid, (1, heads * windows, 1, front + places of a window)."""
+        (rows, columns), (high, wide), (below, beside) = self.grid, self.side, self.windows
+        places = np.zeros((below * high, beside * wide), bool)
+        places[:rows, :columns] = True
+        places = places.reshape(below, high, beside, wide).transpose(0, 2, 1, 3).reshape(1, -1, 1, high * wide)
+        places = np.tile(places, (1, self.num_heads, 1, 1))
+        return np.pad(places, ((0, 0), (0, 0), (0, 0), (front, 0)), constant_values=True)
+
+    def scores(self, q, k):
+        return _only(self._seen(k.shape[2]), super().scores(q, k))
+
+    def _seen(self, tokens):
+        """Returns which token may look at which, (1, 1, tokens, tokens)."""
+        (rows, columns), (high, wide) = self.grid, self.side
+        own = (np.arange(rows)[:, None] // high * columns + np.arange(columns) // wide).reshape(-1)
+        seen = np.ones((1, 1, tokens, tokens), bool)
+        seen[..., -rows * columns :, -rows * columns :] = own[:, None] == own
+        return seen
+
+
+def _only(seen, scores):
+    # Taken off, not added: of a product and a sum TensorFlow makes one operation, fifty times slower on a CPU. Nor is
+    # it chosen between: the GPU delegates of phones cannot.
+    return scores - ops.cast(np.where(seen, 0, FAR), scores.dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")

@@ -57,9 +57,7 @@ class Attention(keras.layers.Layer):
 
     def call(self, queries, tokens, training=None):
         weights = self.dropout(self.probabilities(queries, tokens), training=training)
-        x = ops.matmul(weights, self._heads(self.value, tokens))  # (batch, heads, queries, head_dim)
-        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, queries.shape[2]))  # (batch * queries, hidden_size)
-        return ops.reshape(self.out(x), (-1, *queries.shape[1:]))
+        return self._joined(ops.matmul(weights, self._heads(self.value, tokens)))
 
     def probabilities(self, queries, tokens):
         """Returns how much each query attends to each token, (batch, heads, queries, tokens); rows sum to 1."""
@@ -75,6 +73,11 @@ class Attention(keras.layers.Layer):
         x = layer(ops.reshape(x, (-1, hidden_size)))  # flat: TensorFlow adds the bias within the matrix product
         x = ops.reshape(x, (-1, tokens, self.num_heads, hidden_size // self.num_heads))
         return ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, tokens, head_dim)
+
+    def _joined(self, x):
+        heads, tokens, head_dim = x.shape[1:]
+        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, heads * head_dim))  # (batch * tokens, hidden_size)
+        return ops.reshape(self.out(x), (-1, tokens, heads * head_dim))
 
     def compute_output_shape(self, queries_shape, tokens_shape):
         return queries_shape

@@ -23,9 +23,10 @@ def built(**options):
         ({"pooling": "token+gap", "register_tokens": 3, "layer_scale": 0.1, "swiglu": True}, 4, 2),
         ({"pooling": "token+distillation", "distillation_token": True}, 2, 2),
         ({"attention": "axial", "pooling": "gap"}, 0, 4),
+        ({"attention_window": 2}, 1, 2),
         ({"positions": "relative"}, 1, 2),
     ],
-    ids=["dinov2", "deit", "axial", "relative"],
+    ids=["dinov2", "deit", "axial", "windows", "relative"],
 )
 def test_all_of_them_are_looked_into(options, extra, blocks):
     model = built(**options)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 import runpy
@@ -46,6 +47,22 @@ def test_a_vision_transformer_by_hand(found, tiny):
     assert found.multiply_accumulates == DENSE + PRODUCTS
     assert found.unknown == ()
     assert found.input_shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    "options, pairs",
+    [
+        ({"attention_window": 2}, 16 + 6 * 4 * (1 + 4)),  # 2 x 3 windows; those at the border count as whole
+        ({"attention_window": 5}, 16 * 16),
+        ({"attention": "axial"}, 16 + 3 * 5 * (1 + 5) + 16 + 5 * 3 * (1 + 3)),
+        ({"positions": "relative"}, 16 * 16 + 16 * 31 / 2),  # a query goes with 31 distances, and gathers nothing there
+    ],
+    ids=["windows", "one window", "axial", "relative"],
+)
+def test_other_attention_of_ours_by_hand(options, pairs):
+    found = cost(keras_vit.build(dataclasses.replace(TINY, **options), input_shape=SHAPE, classes=7))
+    kind = "RelativeAttention" if "positions" in options else "WindowAttention"
+    assert row(found, kind).multiply_accumulates == 2 * 2 * pairs * 12
 
 
 def test_every_weight_is_counted_once(found, tiny):

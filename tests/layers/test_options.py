@@ -67,6 +67,20 @@ def test_patches_attend_within_their_window_and_to_the_tokens_in_front(window, e
     found = array(layer.probabilities(x, x))
     assert (found[:, :, seen == 0] == 0).all()
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    of_all_pairs = layers.Attention.call(layer, x, x)
+    np.testing.assert_allclose(array(layer(x, x)), array(of_all_pairs), atol=1e-5)
+
+
+def test_what_a_window_attends_to_is_dropped_in_training():
+    x = np.ones((1, 1 + PATCHES, WIDTH), "float32")
+    layer = drawn(layers.WindowAttention(HEADS, 0.5, GRID, (2, 2)), x.shape, x.shape)
+    layer.out.set_weights([np.eye(WIDTH, dtype="float32"), np.zeros(WIDTH, "float32")])
+    # Tokens that are alike have one value, and what is left of it: 0, 1/5, ... 2 of the class token's 16 probabilities
+    # and of a window's 5.
+    whole = array(layer(x, x))
+    shares = np.unique(np.round(array(layer(x, x, training=True)) / whole, 4))
+    assert len(shares) > 3
+    assert shares.min() >= 0 and shares.max() <= 2.001
 
 
 @pytest.mark.parametrize("window", [(5, 5), (3, 5), (99, 99)])
