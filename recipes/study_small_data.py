@@ -20,7 +20,7 @@ from keras_vit.analysis.plots import repeated_curves
 from keras_vit.training.recipe import Recipe
 from keras_vit.variants import ResNet, Variant
 
-COMPUTE = 40e9  # multiply-accumulates of a run's way forward; the way back takes twice as many
+COMPUTE = 160e9  # multiply-accumulates of a run's way forward; the way back takes twice as many
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 BATCH_SIZE = 64
 MODELS = {  # name: (architecture, learning rate); all cut 28 x 28 pixels into 4 x 4
@@ -34,9 +34,9 @@ MODELS = {  # name: (architecture, learning rate); all cut 28 x 28 pixels into 4
             mlp_dim=128,
             stem=ResNet((1, 1), (128, 256), root_width=32),
         ),
-        1e-2,
+        3e-3,
     ),
-    "ResNet": (ResNet((1, 1), (128, 256), root_width=32), 1e-2),
+    "ResNet": (ResNet((1, 1), (128, 256), root_width=32), 3e-2),
 }
 SMALL = {
     "ViT": (Variant(patch_size=7, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=8), 3e-3),
