@@ -9,7 +9,7 @@ The run leaves runs/mae/model.keras, for another run's `weights` as in the last 
 freeze_to, fine-tuning), and report.html, with what was hidden and how it was painted back.
 
 Source: arXiv:2111.06377: 75 % of the patches hidden, the loss on normalised pixels; sizes are this project's.
-Not run at full size here: its first 900 steps on half the batch are a row of docs/self_supervision.md.
+What it gave, and the same task in a study of few labels: docs/self_supervision.md.
 """
 
 from keras_vit.cli import run

@@ -8,7 +8,7 @@ The run leaves runs/masked_patches/model.keras, for another run's `weights`, and
 
 Source: arXiv:2010.11929, appendix B.1.2: 50 % of the patches corrupted, 80 % of these by a learned embedding, 10 % by
 that of another patch, 10 % not at all; 512 mean colours. Sizes are this project's.
-Not run at full size here: its first 350 steps on half the batch are a row of docs/self_supervision.md.
+What it gave, and the same task in a study of few labels: docs/self_supervision.md.
 """
 
 from keras_vit.cli import run

@@ -23,7 +23,7 @@ from keras_vit.variants import Variant
 RATE = 3e-3
 RATES = (1e-3, 3e-3, 1e-2)
 SHARE = 0.1  # of the training pictures: 6,000 are read in two seconds a run, 60,000 in sixteen
-STEPS, PATCH_STEPS = 800, 250  # the smallest patches make 18 times the work
+STEPS, PATCH_STEPS = 800, 200  # the smallest patches make 18 times the work
 BASE = Variant(patch_size=7, hidden_size=64, num_layers=3, num_heads=4, mlp_dim=128)
 RECIPE = Recipe(
     data="fashion_mnist",
