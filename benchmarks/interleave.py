@@ -124,3 +124,14 @@ def print_table(title, seconds, ours, images):
             + "".join(f"{f(speeds):{width}.2f}" for f, width in ((statistics.median, 9), (min, 8), (max, 8)))
             + "".join(f"{f(ratios):{width}.3f}" for f, width in ((statistics.median, 10), (min, 8), (max, 8)))
         )
+
+
+def medians(ways, rounds):
+    """Returns {name: seconds} of functions that take turns in this process, without the first round, which traces."""
+    seconds = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}

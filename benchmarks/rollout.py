@@ -5,9 +5,7 @@
 Rounds alternate between the two; the ratio is of the medians. Exits with 1 if it is above 1.3.
 """
 
-import statistics
-import time
-
+import interleave
 import numpy as np
 
 import keras_vit
@@ -24,15 +22,9 @@ def main():
         "forward": lambda: model.predict(images, batch_size=8, verbose=0),
         "rollout": lambda: attention_rollout(model, images),
     }
-    seconds = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    median = interleave.medians(ways, ROUNDS)
     for name, value in median.items():
-        print(f"{name}: {value:.2f} s for {PICTURES} pictures, first {seconds[name][0]:.2f} s")
+        print(f"{name}: {value:.2f} s for {PICTURES} pictures")
     ratio = median["rollout"] / median["forward"]
     print(f"rollout / forward: {ratio:.2f}")
     if ratio > TARGET:

@@ -6,9 +6,8 @@ Rounds alternate between the two; the ratios are of the medians. Random weights,
 """
 
 import dataclasses
-import statistics
-import time
 
+import interleave
 import keras
 import numpy as np
 import tensorflow as tf
@@ -30,24 +29,13 @@ def step(model, images):
     return lambda: model.train_on_batch(images, np.zeros(len(images), "int32"))
 
 
-def medians(ways):
-    """Returns {name: seconds} of functions that take turns; the first round, which traces, is left out."""
-    seconds = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
-
-
 def main():
     print("grid     pass      full, ms  windows / full")
     for side in GRIDS:
         images = tf.random.stateless_normal((PICTURES, 16 * side, 16 * side, 3), (0, 0))
         models = {name: keras_vit.build(row, input_shape=images.shape[1:], classes=10) for name, row in WAYS.items()}
         for make in (forward, step):
-            found = medians({name: make(model, images) for name, model in models.items()})
+            found = interleave.medians({name: make(model, images) for name, model in models.items()}, ROUNDS)
             ratio = found["windows"] / found["full"]
             print(f"{side:2d} x {side:2d}  {make.__name__:8s}{1000 * found['full']:10.0f}{ratio:16.2f}", flush=True)
 
