@@ -14,6 +14,7 @@ ANYTHING = None
 ALLOWED = {
     "atomic": set(),
     "quiet": set(),
+    "class_names": set(),
     "client": {"quiet"},
     "variants": set(),
     "preprocessing": set(),
@@ -33,7 +34,7 @@ ALLOWED = {
     | {"variants", "weights"},
     "__init__": {"public"},
     "pretraining": {"layers", "watch"},
-    "data": {"preprocessing"},
+    "data": {"preprocessing", "class_names"},
     "training": {"builders", "data", "layers", "preprocessing", "pretraining", "variants", "evaluation"},
     "report": {"evaluation", "analysis"},
     "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report", "layers", "client", "quiet"},
