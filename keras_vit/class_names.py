@@ -1,5 +1,7 @@
 """Names of classes: which ones a labels.txt can hold, and how it is written and read."""
 
+from collections import Counter
+
 from keras_vit.atomic import write_text
 
 FILE = "labels.txt"
@@ -23,7 +25,7 @@ def name_faults(names):
         faults.append(f"names of classes with a NUL character: {_listed(control)}; rename them")
     if padded := [name for name in names if name.strip() and name != name.strip() and name not in broken]:
         faults.append(f"names of classes that begin or end with a space: {_listed(padded)}; rename them")
-    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         faults.append(f"names of classes that stand for two classes: {_listed(twice)}; rename one of each")
     return faults
 
