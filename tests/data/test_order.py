@@ -1,8 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vit.data.order import Order, key
+from keras_vit.data.mixing import mix
+from keras_vit.data.order import Order, _splitmix64, key
 
 COUNT, ROWS = 11, 4
 
@@ -15,7 +18,7 @@ def test_each_pass_gives_every_example_once_in_another_order():
     assert order.steps_per_pass == 3
 
 
-STORED = [[9, 0, 8, 4], [3, 10, 6, 1], [2, 1, 4, 0]]
+STORED = [[6, 2, 3, 8], [10, 0, 5, 7], [6, 3, 8, 2]]
 
 
 def test_the_order_stays_as_it_is():
@@ -68,6 +71,128 @@ def test_nothing_to_order_is_refused():
         Order(0, 0)
 
 
+def test_the_hash_is_splitmix64():
+    # The first numbers that the published generator gives from the state 0.
+    states = tf.constant([0, 0x9E3779B97F4A7C15], tf.uint64)
+    np.testing.assert_array_equal(_splitmix64(states), np.array([0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4], np.uint64))
+
+
+# What follows holds the orders to true permutations. Seeds are fixed, so nothing is left to chance between two runs;
+# the bound of 5 standard errors is what true permutations keep to but once in a million times.
+SEEDS = (*range(45), 97, 1009, 2**31 - 1, 2**31, 2**62)
+SIZES = (10, 64, 65, 422, 1437, 4096, 20_000)
+
+
+def orders(count, passes, seeds=SEEDS):
+    """Returns the orders of the first passes, (seeds, passes, count)."""
+    return np.stack([Order(count, count * passes, seed).indices(0) for seed in seeds]).reshape(-1, passes, count)
+
+
+def deviation(hits, trials, chance):
+    """Returns by how many standard errors a number of hits is from what chance gives."""
+    return (hits - trials * chance) / math.sqrt(trials * chance * (1 - chance))
+
+
+def largest_share(permutations, classes, rows=64):
+    """Returns the mean share of a batch's most frequent class, a number a permutation of sorted examples."""
+    count = permutations.shape[-1]
+    labels = (permutations * classes // count)[..., : count // rows * rows]
+    labels = labels.reshape(*permutations.shape[:-1], -1, rows)
+    of_class = (labels[..., np.newaxis, :] == np.arange(classes)[:, np.newaxis]).sum(-1)
+    return of_class.max(-1).mean(-1) / rows
+
+
+@pytest.mark.parametrize("count, classes", [(128, 2), (422, 4), (1437, 10), (6000, 3), (20_000, 2)])
+def test_classes_are_mixed_in_batches_as_by_true_permutations(count, classes):
+    random = np.random.default_rng(7)
+    ours = largest_share(orders(count, 3), classes)
+    true = largest_share(random.permuted(np.tile(np.arange(count), (600, 1)), axis=1), classes)
+    by_seed = (ours.mean(1) - true.mean()) / true.std() * math.sqrt(ours.shape[1])
+    assert np.abs(by_seed).max() < 4  # of 50 seeds, 0 and its neighbours among them
+    assert abs(ours.mean() - true.mean()) < 5 * true.std() * math.sqrt(1 / ours.size + 1 / len(true))
+    assert ours.std() == pytest.approx(true.std(), rel=0.3)
+
+
+@pytest.mark.parametrize("count", SIZES)
+def test_neighbours_stay_neighbours_as_often_as_in_true_permutations(count):
+    seen = orders(count, 2)
+    powers = 2 ** np.arange(int(math.log2(count)))
+    for apart in powers:
+        distance = np.abs(seen[..., apart:] - seen[..., :-apart])
+        for value in powers:
+            chance = 2 * (count - value) / (count * (count - 1))
+            assert abs(deviation((distance == value).sum(), distance.size, chance)) < 5, (apart, value)
+    neighbours = (np.abs(np.diff(seen)) == 1).sum((1, 2))  # 4 a seed, as Poisson has it
+    assert neighbours.max() <= 16
+
+
+@pytest.mark.parametrize("count", SIZES)
+def test_orders_agree_no_more_than_true_permutations(count):
+    seen = orders(count, 3)
+    pairs = {
+        "passes": (seen[:, 1:], seen[:, :-1]),
+        "seeds": (seen[1:], seen[:-1]),
+        "seed and pass": (seen[1:, :-1], seen[:-1, 1:]),
+        "data": (seen, np.broadcast_to(np.arange(count), seen.shape)),
+    }
+    for name, (one, other) in pairs.items():
+        same = (one == other).sum(-1)  # 1 a pair
+        assert abs(deviation(same.sum(), one.size, 1 / count)) < 5, name
+        assert same.max() <= 9, name
+
+
+@pytest.mark.parametrize("count, passes", [(2, 6), (3, 8), (4, 12)])  # more take long: 1 ms an index of two
+def test_all_orders_of_few_examples_are_equally_likely(count, passes):
+    seen = orders(count, passes).reshape(-1, count)
+    _, times = np.unique(seen, axis=0, return_counts=True)
+    expected, freedom = len(seen) / math.factorial(count), math.factorial(count) - 1
+    assert len(times) == math.factorial(count)
+    assert ((times - expected) ** 2 / expected).sum() < freedom + 4 * math.sqrt(2 * freedom)
+
+
 def test_a_key_is_another_for_each_number():
     draws = [tf.random.stateless_uniform((), key(seed, n)).numpy() for seed in (0, 1) for n in range(5)]
     assert len(set(draws)) == 10
+
+
+@pytest.mark.parametrize("offset", [0, 2**31, 4 * 2**31])  # as the pipeline adds them to its seed
+def test_draws_of_neighbouring_keys_have_nothing_in_common(offset):
+    seeds, numbers, width = 50, 100, 4
+    pairs = np.stack(np.meshgrid(np.arange(seeds) + offset, np.arange(numbers), indexing="ij"), -1).reshape(-1, 2)
+    draw = tf.function(
+        lambda pairs: tf.map_fn(
+            lambda pair: tf.random.stateless_uniform((width,), key(pair[0], pair[1]), dtype=tf.float64),
+            pairs,
+            fn_output_signature=tf.float64,
+        )
+    )
+    draws = draw(tf.constant(pairs)).numpy().reshape(seeds, numbers, width)
+    unit = (draws - 0.5) * math.sqrt(12)
+    sums = {
+        "numbers": unit[:, 1:] * unit[:, :-1],
+        "seeds": unit[1:] * unit[:-1],
+        "seed and number": unit[1:, :-1] * unit[:-1, 1:],
+        "places": unit[..., 1:] * unit[..., :-1],
+        "the draws of seed 0": unit[0],
+        "the draws of number 0": unit[:, 0],
+        "all": unit,
+    }
+    for name, products in sums.items():
+        assert abs(products.mean()) * math.sqrt(products.size) < 4, name
+    assert np.histogram(draws, 16, (0, 1))[0] == pytest.approx(draws.size / 16, rel=0.15)
+
+
+def test_mixing_draws_from_small_seeds_as_from_any():
+    # Black pictures of class 0 and white ones of class 1: what is left of class 0 is the ratio.
+    black, white, (first, second) = tf.zeros((1, 8, 8, 3)), tf.ones((1, 8, 8, 3)), tf.eye(2)[:, tf.newaxis]
+    ratio = tf.function(
+        lambda seeds: tf.map_fn(
+            lambda seed: mix(black, first, white, second, mixup=1.0, cutmix=0.0, seed=seed)[1][0, 0],
+            seeds,
+            fn_output_signature=tf.float32,
+        )
+    )
+    pairs = np.stack(np.meshgrid(np.arange(20), np.arange(40), indexing="ij"), -1).reshape(-1, 2)
+    unit = (ratio(tf.constant(pairs)).numpy().reshape(20, 40) - 0.75) * 4 * math.sqrt(3)  # uniform from 1/2 to 1
+    for products in (unit, unit[0], unit[:, 0], unit[1:] * unit[:-1], unit[:, 1:] * unit[:, :-1]):
+        assert abs(products.mean()) * math.sqrt(products.size) < 4
