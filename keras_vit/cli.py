@@ -49,17 +49,22 @@ def main(traceback):
 
 @main.command()
 @click.argument("folder")
-def check(folder):
+@click.option("--class-depth", type=click.IntRange(1), metavar="N", help="How many folders down the classes lie.")
+@click.pass_context
+def check(context, folder, class_depth):
     """Says what is in a folder of pictures.
 
     FOLDER holds a folder of pictures a class, or train/ and test/ with such folders; a .zip of one and a .csv will do.
-    Tells classes and counts,
-    imbalance, unreadable pictures, odd formats, rotated ones, exact duplicates, and whether fit would take the folder.
-    Nothing is written.
+    Tells classes and counts, imbalance, unreadable pictures, odd formats, rotated ones, exact duplicates, and whether
+    fit would take the folder; ends with the command to type next, or with status 2. Nothing is written.
     """
     from keras_vit.data.check import check
+    from keras_vit.run_recipe import FOLDER_RECIPE
 
-    click.echo(check(folder).text())
+    found = check(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])
+    click.echo(found.text())
+    if found.problems:
+        context.exit(2)
 
 
 for command in (export, bench, evaluate, analyze, robustness, cost):

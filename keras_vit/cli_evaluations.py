@@ -27,6 +27,9 @@ from keras_vit.quiet import imported
 @click.option(
     "--image-size", type=click.IntRange(1), nargs=2, metavar="ROWS COLUMNS", help="Resizes the model, in pixels."
 )
+@click.option(
+    "--class-depth", type=click.IntRange(1), default=1, metavar="N", help="How many folders down the classes lie."
+)
 @click.option("--output", metavar="FILE", help="A page with it all, confusions and a reliability plot.")
 def evaluate(model, folder, image_size, output, **options):
     """Scores a model on pictures.

@@ -10,7 +10,7 @@ from keras_vit.run_folder import recipe_of
 
 def open_data(recipe):
     """Returns the `Source` of a recipe; a ValueError if it leaves no pictures to test on."""
-    source = open_source(
+    return open_source(
         recipe.data,
         data_dir=recipe.data_dir,
         train_split=recipe.train_split,
@@ -20,19 +20,19 @@ def open_data(recipe):
         test=recipe.test,
         seed=recipe.seed,
         on_bad_image=recipe.on_bad_image,
+        class_depth=recipe.class_depth,
+        require_test=True,
     )
-    if not len(source.test.labels):
-        raise ValueError(f"{recipe.data} leaves no pictures to test on. Raise test, the part kept aside, above 0.")
-    return source
 
 
-def source_for(path, data=None, test=0.0):
+def source_for(path, data=None, test=0.0, class_depth=1):
     """Returns the `Source` to judge a model on.
 
     Args:
         path: the model's file; a recipe beside it tells its data.
         data: what `open_source` takes; None for that of the run that the file came from.
         test: the part of each class to test on, where `data` has no test pictures of its own.
+        class_depth: how many folders down the class folders of `data` lie, as of `open_source`.
 
     Raises:
         ValueError: if there is no data, or it cannot be used.
@@ -42,7 +42,8 @@ def source_for(path, data=None, test=0.0):
         if recipe is None:
             raise ValueError(f"Expected pictures to judge {path} on: a folder of class folders. Received none.")
         return open_data(recipe)
-    return open_source(data, **({} if data == "digits" else {"validation": 0.0, "test": test}))
+    shares = {} if data == "digits" else {"validation": 0.0, "test": test}
+    return open_source(data, class_depth=class_depth, **shares)
 
 
 def judged_split(source):

@@ -87,6 +87,7 @@ def evaluate(
     knn=False,
     linear_probe=False,
     image_size=None,
+    class_depth=1,
 ):
     """Judges a model on pictures whose classes are known.
 
@@ -103,6 +104,7 @@ def evaluate(
         knn: whether the nearest neighbours in the features are asked.
         linear_probe: whether a logistic regression learns from the features.
         image_size: (rows, columns) in pixels, where a model is made for another size; None for its own.
+        class_depth: how many folders down the class folders of `data` lie: 2 for data/region/class.
 
     Returns:
         The `Evaluation`.
@@ -120,7 +122,8 @@ def evaluate(
             "Expected a Keras model, a run's folder or a checkpoint for few-shot evaluation, nearest neighbours, a "
             f"linear probe or flips. Received: {model}, an exported file"
         )
-    source = source_for(subject.path, data)
+    opened = functools.partial(source_for, subject.path, data, class_depth=class_depth)
+    source = opened()
     scores, names, others, notes = None, (), {}, []
     try:
         scores, names, others, notes = _of_head(subject, source, flips, classes, real)
@@ -129,7 +132,7 @@ def evaluate(
             raise
         notes.append(f"the head is not judged: {error}")
     if learned:
-        found, more = _of_features(subject, source, data, tuple(dict.fromkeys(few_shot)), knn, linear_probe)
+        found, more = _of_features(subject, source, opened, tuple(dict.fromkeys(few_shot)), knn, linear_probe)
         others, notes = others | found, notes + more
     return Evaluation(scores, names, others, tuple(notes))
 
@@ -178,13 +181,14 @@ def _of_head(subject, source, flips, classes, real):
     return scores, names, found, notes
 
 
-def _of_features(subject, source, data, few_shot, knn, linear_probe):
+def _of_features(subject, source, opened, few_shot, knn, linear_probe):
     """Returns {what: accuracy} of what learned from a model's features, and notes."""
     judged, notes = judged_split(source), []
     if judged == "train":
-        source, judged = source_for(subject.path, data, TEST_PART), "test"
+        source, judged = opened(test=TEST_PART), "test"
         if not len(source.test.labels):
-            raise ValueError(f"Expected 3 pictures or more of a class, to learn from and to judge on. Received: {data}")
+            received = f"Received: {source.name}"
+            raise ValueError(f"Expected 3 pictures or more of a class, to learn from and to judge on. {received}")
         notes.append(f"{TEST_PART:.0%} of each class, drawn by seed 0, was judged on, and learned from the rest")
     model, digest, pixels = representation(subject.model), model_digest(subject.model), pixels_of(subject.model)
 

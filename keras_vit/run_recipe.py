@@ -4,6 +4,7 @@ import pathlib
 import re
 import runpy
 
+from keras_vit.data.sources import names_data_set
 from keras_vit.training.recipe import Recipe
 from keras_vit.variants import Variant
 
@@ -23,12 +24,13 @@ def find_recipe(target):
     """Returns the recipe of a .py file, or one for data: a folder, a .zip, a .csv or a name; and a name for its runs.
 
     Raises:
-        ValueError: if a .py file does not exist, or defines no RECIPE.
+        ValueError: if a .py file does not exist, or defines no RECIPE, or if a data set's name is a folder here, too.
     """
     path = pathlib.Path(target)
     if path.suffix != ".py" or path.is_dir():
-        data = str(path.resolve()) if path.exists() else target
-        return Recipe(data=data, **FOLDER_RECIPE), re.sub(r"\W+", "-", path.resolve().stem if path.exists() else target)
+        own = path.exists() and not names_data_set(target)
+        data, name = (str(path.resolve()), path.resolve().stem) if own else (target, target)
+        return Recipe(data=data, **FOLDER_RECIPE), re.sub(r"\W+", "-", name)
     if not path.exists():
         raise ValueError(f"Expected a recipe, a .py file, or data to learn from. Received: {target}, no such file")
     recipe = runpy.run_path(str(path)).get("RECIPE")

@@ -13,6 +13,7 @@ import keras_vit
 from keras_vit import cli, cli_analysis, cli_exports
 from keras_vit.evaluation.changes import FAMILIES
 from keras_vit.export.targets import ALIASES, INPUTS, OUTPUTS, TARGETS
+from keras_vit.run_recipe import find_recipe
 from keras_vit.variants import VARIANTS
 
 RECIPE = pathlib.Path(__file__).parents[1] / "recipes" / "digits.py"
@@ -138,9 +139,47 @@ def test_check_says_what_is_in_a_folder(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for i in range(4):
-            Image.fromarray(np.full((3, 3), 40 * i + len(name), np.uint8)).save(tmp_path / name / f"{i}.png")
+            Image.fromarray(np.full((3, 3), 40 * i + ord(name[0]) - 96, np.uint8)).save(tmp_path / name / f"{i}.png")
     result = keras_vit_command("check", tmp_path)
-    assert result.exit_code == 0 and "cat" in result.output and result.output.endswith("as it is\n")
+    assert result.exit_code == 0 and "cat" in result.output
+    assert result.output.endswith(f"as it is\nkeras-vit fit {tmp_path}\n")
+
+
+def test_check_ends_with_status_2_where_fit_would_refuse(tmp_path):
+    for name in ("north/cat", "north/dog", "south/cat", "south/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(np.full((3, 3), 40 * i + sum(map(ord, name)) % 40, np.uint8)).save(
+                tmp_path / name / f"{i}.png"
+            )
+    assert "set class_depth=2 (keras-vit check --class-depth 2)" in refused("check", tmp_path)
+    result = keras_vit_command("check", tmp_path, "--class-depth", 2)
+    assert result.exit_code == 0 and result.output.endswith(f"keras-vit fit {tmp_path} class_depth=2\n")
+    assert "image_size=64 is larger than 16 of 16 images" in result.output
+    assert "set class_depth=2" in refused("fit", tmp_path, "--output", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name, other", [("digits", "work in another folder"), ("cifar10", "tfds:cifar10")])
+def test_a_name_that_is_a_folder_too_is_refused(tmp_path, monkeypatch, run, name, other):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    for command in ("check", "fit", "preview", "lr"):
+        message = refused(command, name)
+        assert f"Write ./{name} for the folder" in message and other in message
+    assert "Write ./" in refused("evaluate", run[0], name)
+    assert "Write ./" in refused("export", run[0], "--data", name, "--output", tmp_path / "files")
+    for path in (f"./{name}", f"{name}/"):
+        assert "there is no picture in it" in refused("check", path)
+        assert "there is no picture in it" in refused("fit", path)
+
+
+def test_the_folder_of_a_run_is_no_data(tmp_path, monkeypatch):
+    """`keras-vit fit digits --output digits` can be given again."""
+    monkeypatch.chdir(tmp_path)
+    write((tmp_path / "digits").mkdir() or tmp_path / "digits" / "run.json", "{}")
+    recipe, name = find_recipe("digits")
+    assert (recipe.data, name) == ("digits", "digits")
 
 
 def test_what_is_neither_recipe_nor_folder_is_refused(tmp_path):

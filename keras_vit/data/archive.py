@@ -12,19 +12,24 @@ from pathlib import Path
 from keras_vit.data.decode import PictureError, Record
 from keras_vit.data.folder import Tree, hidden, list_tree, named_format
 from keras_vit.data.listing import SPLIT_OF_NAME, Listing, Picture, Progress, listed
+from keras_vit.data.names import printable
 
 # Compressed pictures are held in memory once opened, these many bytes at most. Stored ones stay in the file.
 MEMORY = 4 * 2**30
 _RATIO = 100  # bytes out of one byte in; a whole zip file of pictures, which are compressed already, has about 1
 _BOMB = 2**28  # bytes; below this, let it be drawings
-_ENCRYPTED = 1  # bit of a member's flags
+_ENCRYPTED, _UTF8 = 1, 0x800  # bits of a member's flags
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def list_zip(data: str | os.PathLike) -> Listing:
-    """Finds classes, splits and pictures in a zip file, which may have one folder around them all.
+def list_zip(data: str | os.PathLike, class_depth: int | None = None) -> Listing:
+    """Finds classes, splits and pictures in a zip file, which may have folders around them all.
 
     Stored members become a `Record` each; deflated ones are expanded into memory, and their checksums tested.
+
+    Args:
+        data: the file.
+        class_depth: as of `list_tree`; folders around them all do not count.
 
     Raises:
         ValueError: if it is no whole zip file, is encrypted, has members of impossible names, is compressed in
@@ -33,16 +38,14 @@ def list_zip(data: str | os.PathLike) -> Listing:
     path = Path(data)
     try:
         with zipfile.ZipFile(path) as file:
-            listing = list_tree(str(path), path.stem, _unwrapped(_tree(file, path)))
-            if listing.problems:
-                return listing
+            listing = list_tree(str(path), path.stem, _unwrapped(_tree(file, path)), class_depth=class_depth)
             _refuse_bomb(file, path, [picture.file for picture in listing.pictures])
             progress, pictures = Progress(len(listing.pictures)), []
             for picture in listing.pictures:
                 pictures.append(_located(file, str(path), picture))
                 progress.add()
             return replace(listing, pictures=tuple(pictures))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is not a whole zip file ({error}). Copy or download it again, or unpack it and name the folder."
         ) from error
@@ -50,11 +53,11 @@ def list_zip(data: str | os.PathLike) -> Listing:
 
 def _tree(file: zipfile.ZipFile, path: Path) -> Tree:
     """Lays out the members as {name: tree or ZipInfo}, without the hidden ones."""
-    members = [info for info in file.infolist() if not _hidden(info.filename)]
+    members = [(name, info) for name, info in ((_name(info), info) for info in file.infolist()) if not _hidden(name)]
     _refuse_members(path, members)
     tree: Tree = {}
-    for info in members:
-        *folders, name = info.filename.split("/")
+    for member, info in members:
+        *folders, name = member.split("/")
         here = tree
         for folder in folders:
             here = here.setdefault(folder, {})
@@ -63,16 +66,27 @@ def _tree(file: zipfile.ZipFile, path: Path) -> Tree:
     return tree
 
 
+def _name(info: zipfile.ZipInfo) -> str:
+    r"""Returns a member's name. Unless it is marked as UTF-8, bytes that are not are escapes, such as \xe9.
+
+    Python takes such names for those of DOS, code page 437. Programs of Linux and macOS write their own names
+    unmarked, and a zip file of a folder is to have that folder's classes.
+    """
+    try:
+        return info.filename if info.flag_bits & _UTF8 else printable(os.fsdecode(info.filename.encode("cp437")))
+    except UnicodeEncodeError:  # Python has found a name in UTF-8 beside the unmarked one
+        return info.filename
+
+
 def _hidden(path: str) -> bool:
     return any(hidden(name) for name in path.split("/") if name not in (".", ".."))  # these are refused
 
 
-def _refuse_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    times = Counter(info.filename.removesuffix("/") for info in members)
+def _refuse_members(path: Path, members: list[tuple[str, zipfile.ZipInfo]]) -> None:
+    times = Counter(name.removesuffix("/") for name, _ in members)
     above = {"/".join(parts[:end]) for parts in (name.split("/") for name in times) for end in range(1, len(parts))}
     faults = []
-    for info in members:
-        name = info.filename
+    for name, info in members:
         parts = name.removesuffix("/").split("/")
         kind = stat.S_IFMT(info.external_attr >> 16)
         faults += [
@@ -82,7 +96,7 @@ def _refuse_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
                 "is compressed in a way that is not read": info.compress_type not in _METHODS,
                 "is listed more than once": times[name.removesuffix("/")] > 1,
                 "is a file and a folder": not info.is_dir() and name in above,
-                "is no path inside a folder": {"", ".", ".."} & {*parts} or "\\" in name or ":" in parts[0],
+                "is no path inside a folder": {"", ".", ".."} & {*parts} or "\\" in info.filename or ":" in parts[0],
                 "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
             }.items()
             if wrong
@@ -92,13 +106,13 @@ def _refuse_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
 
 
 def _unwrapped(tree: Tree) -> Tree:
-    """Steps into the one folder that lies around all others; a class folder holds no folders of its own."""
+    """Steps into the folders that lie around all others; a class folder holds no folders of its own."""
     folders = [name for name, entry in tree.items() if isinstance(entry, dict)]
     loose = [name for name, entry in tree.items() if not isinstance(entry, dict) and named_format(name) is not None]
     if len(folders) == 1 and not loose and folders[0].casefold() not in SPLIT_OF_NAME:
         inner = tree[folders[0]]
         if any(isinstance(entry, dict) for entry in inner.values()):
-            return inner
+            return _unwrapped(inner)
     return tree
 
 

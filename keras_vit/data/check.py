@@ -5,10 +5,12 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from keras_vit.data.findings import examined
 from keras_vit.data.folder import named_format
-from keras_vit.data.listing import SPLITS, Picture, read_pictures
-from keras_vit.data.sources import list_own
-from keras_vit.data.splits import assign_splits, check_shares
+from keras_vit.data.listing import SPLITS, Picture
+from keras_vit.data.names import one_line, quoted
+from keras_vit.data.sources import is_other_source, list_own, names_data_set
+from keras_vit.data.splits import check_shares
 
 _LISTED = 10  # names under a heading of the text; the fields hold all
 
@@ -34,6 +36,10 @@ class Findings:
     leaks: tuple[tuple[str, ...], ...]  # in two splits
     conflicts: tuple[tuple[str, ...], ...]  # in two classes
     problems: tuple[str, ...]  # why fit would refuse the folder, with or without its unreadable pictures
+    notes: tuple[str, ...]  # what is odd about it
+    smaller: int  # images with a side below image_size
+    image_size: int | None  # side of the images that would enter the model, pixels
+    command: str  # what to type next
 
     @property
     def imbalance(self) -> float:
@@ -52,8 +58,9 @@ class Findings:
         return "fit would take this folder as it is"
 
     def text(self) -> str:
-        """Lays the findings out for a terminal; the last line is the verdict."""
+        """Lays the findings out for a terminal; they end with the verdict, and the command to type if it is good."""
         lines = [self.folder, "", *_table(self)]
+        lines.append("the model's outputs are the classes in this order, that of their text")
         if self.drawn:
             lines.append(f"drawn from train, by content: {', '.join(self.drawn)}")
         if self.imbalance > 1:
@@ -64,6 +71,12 @@ class Findings:
         if self.sizes:
             small, median, large = (f"{columns} x {rows}" for rows, columns in self.sizes)
             lines.append(f"width x height: smallest {small}, median {median}, largest {large}")
+        total = sum(map(sum, self.counts.values()))
+        if self.image_size and 2 * self.smaller > total:
+            lines.append(
+                f"image_size={self.image_size} is larger than {self.smaller:,} of {total:,} images, which are enlarged "
+                "to it; a smaller image_size, a multiple of the patch size, learns from fewer pixels and is quicker"
+            )
         lines += _listed("cannot be read", [f"{name}: {reason}" for name, reason in self.bad])
         lines += _listed("the same picture in two classes, one label is wrong", map(" = ".join, self.conflicts))
         lines += _listed("the same picture in two splits, scores will flatter", map(" = ".join, self.leaks))
@@ -73,20 +86,39 @@ class Findings:
         lines += _listed("class folders without a picture", self.empty)
         lines += _listed("outside the class folders, not used", self.stray)
         lines += _listed("not pictures, not used", self.not_pictures)
-        return "\n".join([*lines, "", self.verdict])
+        lines += _listed("to look at", self.notes)
+        lines += ["", self.verdict, *([] if self.problems else [self.command])]
+        return "\n".join(map(one_line, lines))
 
 
-def check(folder: str | os.PathLike, *, validation: float = 0.1, test: float = 0.2, seed: int = 0) -> Findings:
+def check(
+    folder: str | os.PathLike,
+    *,
+    validation: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    class_depth: int | None = None,
+    image_size: int | None = None,
+) -> Findings:
     """Reads every picture of a folder, a .zip or a .csv once and reports all there is to know before training on it.
 
-    What is wrong inside is reported, not raised. Arguments as for `open_source`.
+    What is wrong inside is reported, not raised.
+
+    Args:
+        folder, validation, test, seed, class_depth: as for `open_source`.
+        image_size: side of the images that would enter the model, pixels; None to leave out how theirs compare.
 
     Raises:
-        ValueError: if it is none of these, or a share is out of range.
+        ValueError: if it is none of these, or as `open_source` does before it looks at a single picture.
     """
     check_shares(validation, test)
-    found = read_pictures(list_own(folder))
-    used = assign_splits(found, validation=validation, test=test, seed=seed)
+    if names_data_set(folder) or is_other_source(folder):
+        raise ValueError(
+            "check reads a folder, a .zip or a .csv of one's own images. "
+            f"Received: {os.fspath(folder)!r}, a prepared data set; fit takes it and names what is wrong with it"
+        )
+    listing = list_own(folder, class_depth)
+    found, used = examined(listing, validation=validation, test=test, seed=seed, require_test=True)
     count = Counter((picture.split, picture.class_name) for picture in used)
     facts = [picture.facts for picture in used]
     areas = sorted((fact.rows * fact.columns, fact.rows, fact.columns) for fact in facts)
@@ -109,6 +141,16 @@ def check(folder: str | os.PathLike, *, validation: float = 0.1, test: float = 0
         leaks=leaks,
         conflicts=conflicts,
         problems=found.problems,
+        notes=found.notes,
+        smaller=sum(min(fact.rows, fact.columns) < (image_size or 0) for fact in facts),
+        image_size=image_size,
+        command=" ".join(
+            [
+                f"keras-vit fit {quoted(folder)}",
+                *([f"class_depth={class_depth}"] if class_depth else []),
+                *(["on_bad_image=skip"] if any(picture.reason for picture in found.pictures) else []),
+            ]
+        ),
     )
 
 

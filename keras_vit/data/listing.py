@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from keras_vit.data.decode import Facts, PictureError, Record, examine, read_file
+from keras_vit.data.names import one_line
 
 SPLITS = ("train", "validation", "test")
 SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -51,6 +52,7 @@ class Listing:
     stray: tuple[str, ...] = ()  # pictures outside every class folder, and folders beside train/ and test/
     empty: tuple[str, ...] = ()  # class folders without a picture
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is odd and no reason to refuse
 
 
 class Progress:
@@ -105,7 +107,7 @@ def digest_of(data: bytes) -> str:
 
 def listed(lines: Iterable[str]) -> list[str]:
     """Indents the lines of an error, and cuts a long list."""
-    lines = list(lines)
+    lines = list(map(one_line, lines))
     more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     return [f"  {line}" for line in lines[:_LISTED]] + more
 

@@ -18,14 +18,15 @@ from keras_vit.data.embedded import (
     list_synthetic,
     parse_synthetic,
 )
+from keras_vit.data.findings import examined
 from keras_vit.data.folder import list_folder, what_instead
 from keras_vit.data.hub import is_saved, list_hub
-from keras_vit.data.listing import SPLITS, Listing, Picture, listed, read_pictures
+from keras_vit.data.listing import SPLITS, Listing, Picture, listed
+from keras_vit.data.names import one_line, printable
 from keras_vit.data.prepared import is_prepared_name, list_prepared, names_like
-from keras_vit.data.splits import assign_splits, check_shares
+from keras_vit.data.splits import check_shares
 from keras_vit.data.tabular import list_csv
 
-_FILES = {".zip": list_zip, ".csv": list_csv}
 _log = logging.getLogger("keras_vit")
 
 
@@ -35,13 +36,14 @@ class Examples:
 
     `pictures` are paths, encoded bytes or places in a larger file (`decode` takes all three), `labels` (examples,)
     int64 indices into the source's class_names, `names` what a person calls each picture, `weights` (examples,)
-    float32 what each counts in training, None if all count 1.
+    float32 what each counts in training, None if all count 1. `digests` are the sha256 of each picture's bytes.
     """
 
     pictures: tuple[str | bytes | Record, ...]
     labels: np.ndarray
     names: tuple[str, ...]
     weights: np.ndarray | None = None
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,8 @@ def open_source(
     test: float = 0.2,
     seed: int = 0,
     on_bad_image: str = "error",
+    class_depth: int | None = None,
+    require_test: bool = False,
 ) -> Source:
     """Opens a source of pictures, reads every picture once, and draws the splits that the source lacks.
 
@@ -85,7 +89,9 @@ def open_source(
     - a path that exists: a .zip of what a folder may hold, a .csv (columns path and label, perhaps split and
       weight), a folder that Hugging Face's save_to_disk wrote, or any other folder: a folder for each class; or
       train/ and any of test/ and validation/ (val/, valid/, dev/), with a folder for each class in them.
-    - a name that TFDS knows, such as "cifar10" or "oxford_iiit_pet:4.0.0". "./cifar10" is a folder.
+    - a name that TFDS knows, such as "cifar10" or "oxford_iiit_pet:4.0.0".
+
+    A name that is a folder or file here, too, is refused: "./cifar10" is the folder, "tfds:cifar10" the data set.
 
     Missing splits are drawn from train by the pictures' content, class by class; copies of one picture stay
     together, and a picture that lies in two classes stays in train. Nothing is ever written into the source.
@@ -108,6 +114,9 @@ def open_source(
         test: the same for testing.
         seed: another seed draws other splits.
         on_bad_image: "error" or "skip"; what to do about pictures that cannot be read.
+        class_depth: how many folders down the class folders of a folder or .zip lie: 1 for data/class, 2 for
+            data/region/class. None is 1, but refused where 2 or more are as likely.
+        require_test: whether a source is refused that leaves no picture to test on, as training needs it.
 
     Raises:
         ImportError: if the package that a source needs is not installed.
@@ -122,61 +131,109 @@ def open_source(
         if test != 0.2:
             raise ValueError(f'"digits" has a fixed test split of 0.2; leave test at 0.2. Received: test={test!r}')
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
-    listing = _list(data, data_dir, wanted, seed)
-    _refuse(listing)
-    listing = read_pictures(listing)
+    listing, pictures = examined(
+        _list(data, data_dir, wanted, seed, class_depth),
+        validation=validation,
+        test=test,
+        seed=seed,
+        require_test=require_test,
+    )
     bad = tuple((picture.name, picture.reason) for picture in listing.pictures if picture.reason)
-    if bad and on_bad_image == "error":
-        raise ValueError(_bad_images(listing.path, bad))
-    _refuse(listing)
+    for note in listing.notes:
+        _log.warning("%s", note)
+    _refuse(listing, bad if on_bad_image == "error" else ())
     for name in listing.stray:
         _log.warning("%s is not used: it lies outside the class folders", name)
     if bad:
         _log.warning("%d pictures cannot be read and are left out", len(bad))
-    pictures = assign_splits(listing, validation=validation, test=test, seed=seed)
     numbers = {name: number for number, name in enumerate(listing.class_names)}
     chosen = {split: [picture for picture in pictures if picture.split == split] for split in SPLITS}
     splits = {split: _examples(some, numbers) for split, some in chosen.items()}
     return Source(listing.name, listing.class_names, **splits, bad=bad, digest=_digest(listing.class_names, chosen))
 
 
-def _list(data, data_dir, wanted: dict[str, str | None], seed: int) -> Listing:
+def _list(data, data_dir, wanted: dict[str, str | None], seed: int, class_depth: int | None) -> Listing:
     name, path = (data if isinstance(data, str) else ""), Path(data)
+    named = names_data_set(data, data_dir)
+    if class_depth not in (None, 1) and (named or is_other_source(data)):
+        raise ValueError(f"class_depth is for folders and .zip files. Received: {class_depth=}, data={str(data)!r}")
+    if name.startswith("hf:"):
+        return list_hub(name.removeprefix("hf:"), data_dir, wanted)
+    if name.startswith("tfds:"):
+        return list_prepared(name.removeprefix("tfds:"), data_dir, wanted)
     if name == "fashion_mnist":
         folder = find_fashion_mnist(data_dir)
         if folder is None:
             return list_prepared(name, data_dir, wanted)
         _refuse_options(name, None, wanted)
         return list_fashion_mnist(folder)
-    if name.startswith("hf:"):
-        return list_hub(name.removeprefix("hf:"), data_dir, wanted)
-    if name.startswith("tfds:"):
-        return list_prepared(name.removeprefix("tfds:"), data_dir, wanted)
     made_up = parse_synthetic(name)
-    if name != "digits" and not made_up:
-        if is_saved(path):
-            return list_hub(path, data_dir, wanted)
-        if not path.exists() and is_prepared_name(name, data_dir):
-            return list_prepared(name, data_dir, wanted)
+    if named and name != "digits" and not made_up:
+        return list_prepared(name, data_dir, wanted)
+    if not named and is_saved(path):
+        return list_hub(path, data_dir, wanted)
     _refuse_options(data, data_dir, wanted)
     if name == "digits":
         return list_digits()
     if made_up:
         return list_synthetic(*made_up, seed)
-    if path.is_dir() or is_file_of_pictures(path):
-        return list_own(path)
-    raise ValueError(_no_source(data, data_dir))
+    return list_own(data, class_depth)
+
+
+def names_data_set(data: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> bool:
+    """Returns whether a text is the name of a data set: one that is built in, or one of TFDS.
+
+    Raises:
+        ValueError: if it is also the path of a file or folder, other than that of a run.
+    """
+    name = data if isinstance(data, str) else ""
+    built_in = name in ("digits", "fashion_mnist") or parse_synthetic(name) is not None
+    if not built_in and not is_prepared_name(name, data_dir):
+        return False
+    if os.path.exists(name) and not os.path.exists(os.path.join(name, "run.json")):
+        what = "folder" if os.path.isdir(name) else "file"
+        kind, instead = ("built-in", f"work in another folder, or rename this {what}, for the built-in one")
+        if not built_in:
+            kind, instead = ("TFDS", f"tfds:{name} for the data set of TFDS")
+        raise ValueError(
+            f"{name!r} is the name of a {kind} data set and of a {what} here. Write ./{name} for the {what}; {instead}."
+        )
+    return True
+
+
+def is_other_source(data: str | os.PathLike) -> bool:
+    """Returns whether images are to come from elsewhere than a folder, a .zip or a .csv, told by how `data` looks."""
+    return (isinstance(data, str) and data.startswith(("hf:", "tfds:"))) or is_saved(Path(data))
 
 
 def is_file_of_pictures(path: Path) -> bool:
     """Returns whether a path is of a file that holds or lists pictures, by its ending."""
-    return path.is_file() and path.suffix.lower() in _FILES
+    return path.is_file() and path.suffix.lower() in (".zip", ".csv")
 
 
-def list_own(path: str | os.PathLike) -> Listing:
-    """Finds classes, splits and pictures in a folder, a .zip or a .csv."""
-    path = Path(path)
-    return _FILES[path.suffix.lower()](path) if is_file_of_pictures(path) else list_folder(path)
+def list_own(data: str | os.PathLike, class_depth: int | None = None) -> Listing:
+    """Finds classes, splits and pictures in a folder, a .zip or a .csv.
+
+    Raises:
+        ValueError: if it is none of these, or cannot be used whatever is in it.
+    """
+    path = Path(data)
+    if not path.is_dir() and not is_file_of_pictures(path):
+        raise ValueError(_no_source(data))
+    if class_depth is not None and (type(class_depth) is not int or class_depth < 1):
+        raise ValueError(f"class_depth must be a whole number from 1 on. Received: {class_depth=}")
+    place = os.path.abspath(path)
+    if place != printable(place):
+        raise ValueError(
+            f"Expected a path in UTF-8. Received: {printable(place)}. Rename what has an escape, such as \\xe9, in it."
+        )
+    if path.is_dir():
+        return list_folder(path, class_depth)
+    if path.suffix.lower() == ".zip":
+        return list_zip(path, class_depth)
+    if class_depth not in (None, 1):
+        raise ValueError(f"class_depth is for folders and .zip files. Received: {class_depth=}, data={str(data)!r}")
+    return list_csv(path)
 
 
 def _refuse_options(data, data_dir, wanted: dict[str, str | None]) -> None:
@@ -190,37 +247,36 @@ def _refuse_options(data, data_dir, wanted: dict[str, str | None]) -> None:
         )
 
 
-def _no_source(data, data_dir) -> str:
-    names = {"digits", "fashion_mnist", "synthetic"} | names_like(str(data), data_dir)
+def _no_source(data) -> str:
+    names = {"digits", "fashion_mnist", "synthetic"} | names_like(str(data), None)
     return (
         'data must be "digits", "fashion_mnist", "synthetic" or "synthetic:CLASSESxPICTURES"; a folder with a folder '
         "of pictures for each class, or a .zip of one; a .csv with the columns path and label; a folder saved by "
         'Hugging Face\'s datasets, or "hf:OWNER/NAME"; or the name of a TFDS data set, such as "cifar10". '
-        f"Received: data={str(data)!r}, {what_instead(Path(data), names)}"
+        f"Received: data={printable(str(data))!r}, {what_instead(Path(data), names)}"
     )
 
 
-def _refuse(listing: Listing) -> None:
+def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
+    """Raises a ValueError with all that is wrong, if there is anything."""
+    lines = []
     if listing.problems:
-        faults = (f"  - {problem}" for problem in listing.problems)
-        raise ValueError("\n".join([f"{listing.path} cannot be learned from:", *faults]))
-
-
-def _bad_images(path: str, bad: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(
-        [
-            f"{len(bad)} pictures in {path} cannot be read:",
+        lines += [f"{listing.path} cannot be learned from:", *(f"  - {one_line(it)}" for it in listing.problems)]
+    if bad:
+        lines += [
+            f"{len(bad)} pictures in {listing.path} cannot be read:",
             *listed(f"{name}: {reason}" for name, reason in bad),
             "Repair or remove them, or go on without them with on_bad_image=skip.",
         ]
-    )
+    if lines:
+        raise ValueError("\n".join(lines))
 
 
 def _examples(pictures: Sequence[Picture], numbers: dict[str, int]) -> Examples:
     labels = np.array([numbers[picture.class_name] for picture in pictures], np.int64)
     weights = np.array([picture.weight for picture in pictures], np.float32)
-    files, names = (tuple(getattr(picture, what) for picture in pictures) for what in ("file", "name"))
-    return Examples(files, labels, names, None if (weights == 1).all() else weights)
+    files, names, digests = (tuple(getattr(it, what) for it in pictures) for what in ("file", "name", "digest"))
+    return Examples(files, labels, names, None if (weights == 1).all() else weights, digests)
 
 
 def _digest(class_names: Sequence[str], chosen: dict[str, list[Picture]]) -> str:

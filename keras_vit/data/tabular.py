@@ -5,10 +5,19 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
-from keras_vit.data.folder import one_class
+from keras_vit.data.folder import named_format, one_class
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, Listing, Picture, listed
 
 _COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
+# What other tables call them. None is read under these names: a message says what to write instead.
+_OTHER_NAMES = {
+    **dict.fromkeys(("image", "images", "img", "picture", "photo", "file", "files", "uri", "url"), "path"),
+    **dict.fromkeys(("filename", "filepath", "imagepath", "imagefile", "imagename", "paths"), "path"),
+    **dict.fromkeys(("class", "classname", "category", "target", "y", "labels", "labelname", "species"), "label"),
+    **dict.fromkeys(("subset", "set", "fold", "partition", "phase"), "split"),
+    **dict.fromkeys(("weights", "sampleweight"), "weight"),
+}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 def list_csv(data: str | os.PathLike) -> Listing:
@@ -36,7 +45,7 @@ def list_csv(data: str | os.PathLike) -> Listing:
 def _listing(path: Path, reader) -> Listing:
     header = [name.strip() for name in next(reader, [])]
     _refuse_header(path, header)
-    pictures, faults, lines = [], [], {}
+    pictures, faults, lines, backslashes = [], [], {}, []
     for cells in reader:
         if cells:
             row = dict(zip(header, map(str.strip, cells)))
@@ -45,6 +54,13 @@ def _listing(path: Path, reader) -> Listing:
             if not wrong:
                 lines[row["path"]] = reader.line_num
                 pictures.append(_picture(path.parent, row))
+                if "\\" in row["path"] and not os.path.exists(pictures[-1].file):
+                    backslashes.append(f"line {reader.line_num}: {row['path']}")
+    if backslashes:
+        faults.append(
+            f"{len(backslashes)} paths with backslashes, which separate no folders here, such as {backslashes[0]}; "
+            "write each from the folder of the table on, with / between folders"
+        )
     if faults:
         raise ValueError("\n".join([f"{path} cannot be learned from:", *listed(faults)]))
     given = tuple(split for split in SPLITS if any(picture.split == split for picture in pictures))
@@ -61,14 +77,40 @@ def _refuse_header(path: Path, header: list[str]) -> None:
         expected = ", ".join(f"{name} ({need})" for name, need in _COLUMNS.items())
         raise ValueError(
             f"The first line of {path} must name the columns {expected}. Received: {', '.join(header)!r}, "
-            f"which has {', '.join(faults)}."
+            f"which has {', '.join(faults)}.{_header_instead(header)}"
         )
+
+
+def _header_instead(header: list[str]) -> str:
+    """Says what the first line should be, where its names or its separator tell what is meant."""
+    line = ",".join(header)
+    mark = next((mark for mark in _SEPARATORS if len(header) == 1 and mark in line), None)
+    if mark:
+        header = [name.strip(' "') for name in line.split(mark)]
+    if any(named_format(name) is not None for name in header):
+        return " The first line is an image: put a line of names above it, such as path,label."
+    forms = {name: "".join(filter(str.isalnum, name.casefold())) for name in header}
+    meant = {name: form if form in _COLUMNS else _OTHER_NAMES.get(form) for name, form in forms.items()}
+    right = [meant[name] or name for name in header]
+    advice = ""
+    if mark:
+        advice += f" Its cells are separated by {_SEPARATORS[mark]}: save it anew with commas."
+    if right != header and len({*right}) == len(right):
+        changed = [f"{name!r} to {meant[name]!r}" for name in header if meant[name] not in (None, name)]
+        advice += f" Change {', '.join(changed)}."
+    if extra := [name for name in right if name and name not in _COLUMNS and {"path", "label"} <= {*right}]:
+        advice += f" Remove {', '.join(map(repr, extra))}."
+    if advice and {"path", "label"} <= {*right}:
+        advice += f" The first line is then: {','.join(name for name in right if name not in extra)}"
+    return advice
 
 
 def _faults(row: dict[str, str], cells: int, columns: int, earlier: int | None) -> list[str]:
     if cells != columns:
         return [f"{cells} cells in place of {columns}; put a cell with a comma into quotes"]
     faults = [f"no {name}" for name in ("path", "label") if not row[name]]
+    if "\0" in row["path"]:
+        faults.append("a path with a NUL character")
     if earlier:
         faults.append(f"{row['path']} again, as in line {earlier}; a weight makes a picture count more")
     if "split" in row and row["split"].casefold() not in SPLIT_OF_NAME:

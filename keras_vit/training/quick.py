@@ -96,4 +96,4 @@ def _data(recipe):
     if recipe.data == "digits" or recipe.data.startswith("synthetic") or os.path.exists(recipe.data):
         return {}
     parts = {"train_split": None, "validation_split": None, "test_split": None, "validation": 0.2, "test": 0.2}
-    return {"data": SYNTHETIC, "data_dir": None, **parts}
+    return {"data": SYNTHETIC, "data_dir": None, "class_depth": None, **parts}

@@ -24,6 +24,8 @@ class Recipe:
         validation: part of the training pictures kept aside for the curves, where the data has no such split.
         test: part of all pictures kept aside for the final score, where the data has no such split.
         on_bad_image: "error", or "skip" to go on without pictures that cannot be read.
+        class_depth: how many folders down the class folders of a folder or .zip lie: 1 for data/class, 2 for
+            data/region/class; None is 1, but refused where 2 or more are as likely.
         weights: checkpoint to start from, as in `keras_vit.build`; None to start from nothing.
         pooling: what the head reads; None is the variant's own.
         objective: what is learned: "classes"; or, from the pictures alone, "masked-patches" (the mean colours of
@@ -111,6 +113,7 @@ class Recipe:
     validation: float = 0.1
     test: float = 0.2
     on_bad_image: str = "error"
+    class_depth: int | None = None
     weights: str | None = None
     pooling: str | None = None
     objective: str = "classes"
@@ -203,7 +206,7 @@ RANGES = (
         "1 or more",
         lambda value: value >= 1,
     ),
-    (("representation_size", "decoder_layers", "decoder_size"), "1 or more", lambda value: value >= 1),
+    (("representation_size", "decoder_layers", "decoder_size", "class_depth"), "1 or more", lambda value: value >= 1),
     (("corrupted",), "more than 0 and less than 1", lambda value: 0 < value < 1),
     (("learning_rate", "max_loss"), "more than 0", lambda value: 0 < value < math.inf),
     (("layer_decay",), "more than 0, at most 1", lambda value: 0 < value <= 1),
@@ -261,8 +264,9 @@ TOGETHER = (
     ),
 )
 
-# What may differ between a run and its going on: where and how it is worked on and noted, not what comes out.
-CIRCUMSTANCES = ("strategy", "keep_checkpoints", "checkpoint_seconds", "tensorboard", "data_dir")
+# What may differ between a run and its going on: where and how it is worked on and noted, and which files are made of
+# the trained model; not what is learned.
+CIRCUMSTANCES = ("strategy", "keep_checkpoints", "checkpoint_seconds", "tensorboard", "data_dir", "exports")
 
 
 def change(recipe, settings):

@@ -171,3 +171,39 @@ def test_a_member_that_is_longer_than_its_header_says(pack):
     path.write_bytes(data)
     with pytest.raises(ValueError, match="a/long.bmp: damaged in the zip file"):
         open_source(path)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_names_outside_ascii_are_those_of_the_folder(pack, marked):
+    """Programs of Linux and macOS write UTF-8 without saying so; old archives hold Latin-1."""
+    files = {f"{name}/{n}.png": 10 * i + n for i, name in enumerate(("café", "tea")) for n in range(5)}
+    root, path = pack(files)
+    if not marked:
+        data = path.read_bytes()
+        assert data.count("café".encode()) == 10
+        for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            parts = data.split(header)
+            data = header.join(
+                [
+                    parts[0],
+                    *(p[: flags - 4] + b"\0\0" + p[flags - 2 :] if "café".encode() in p else p for p in parts[1:]),
+                ]
+            )
+        path.write_bytes(data)
+    assert open_source(path).class_names == ("café", "tea")
+    assert open_source(path).digest == open_source(root).digest
+
+
+def test_names_that_are_no_text_stay_apart(tmp_path, picture):
+    path = tmp_path / "old.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for n in range(10):
+            file.writestr(f"cafXX{n % 2}/{n}.png", picture(n))
+    data = path.read_bytes().replace(b"cafXX0", b"caf\xe8  ").replace(b"cafXX1", b"caf\xe9  ")
+    path.write_bytes(data.replace(b"\xe8  ", b"\xe8_0").replace(b"\xe9  ", b"\xe9_1"))
+    assert open_source(path).class_names == (r"caf\xe8_0", r"caf\xe9_1")
+
+
+def test_folders_around_them_all_do_not_count(pack):
+    root, path = pack(FOLDERS, "one/two/three/")
+    assert open_source(path).digest == open_source(root).digest

@@ -1,4 +1,8 @@
+import os
+import shlex
 import struct
+import subprocess
+import zipfile
 
 import pytest
 
@@ -61,7 +65,7 @@ def test_everything_is_found(mixed):
     assert found.verdict.startswith("fit would take this folder with on_bad_image=skip, leaving out 2")
 
 
-def test_text_names_all_of_it_and_ends_with_the_verdict(mixed):
+def test_text_names_all_of_it_and_ends_with_the_verdict_and_the_command(mixed):
     found = check(mixed)
     text = found.text()
     for name in (*dict(found.bad), *found.rotated, *found.not_pictures, *found.stray):
@@ -75,7 +79,7 @@ def test_text_names_all_of_it_and_ends_with_the_verdict(mixed):
         "train/dog/broken.png: an empty file",
     ):
         assert line in text
-    assert text.splitlines()[-1] == found.verdict
+    assert text.splitlines()[-2:] == [found.verdict, f"keras-vit fit {mixed} on_bad_image=skip"]
     table = [line.split() for line in text.splitlines()]
     assert ["class", *SPLITS] in table
     assert ["dog", *(str(found.counts[split][1]) for split in SPLITS)] in table
@@ -91,8 +95,9 @@ def test_counts_are_those_that_training_would_use(mixed):
 
 
 def test_a_folder_without_faults(write):
-    found = check(write({f"{c}/{index}.png": 10 * ord(c) + index for c in "ab" for index in range(10)}))
-    assert found.verdict == found.text().splitlines()[-1] == "fit would take this folder as it is"
+    root = write({f"{c}/{index}.png": 10 * ord(c) + index for c in "ab" for index in range(10)})
+    found = check(root)
+    assert found.text().splitlines()[-2:] == ["fit would take this folder as it is", f"keras-vit fit {root}"]
     assert found.counts == {"train": (7, 7), "validation": (1, 1), "test": (2, 2)}
     assert found.drawn == ("validation", "test")
     assert "cannot be read" not in found.text()
@@ -110,14 +115,203 @@ def test_all_problems_are_reported_at_once(write):
     assert found.imbalance == 0.0
 
 
-@pytest.mark.parametrize("files", [{}, {"1.png": 1}, {"a/1.png": 1}, {"a/1.png": b"", "b/1.png": b""}])
-def test_verdict_agrees_with_open_source_when_it_refuses(write, files):
-    root = write(files)
+def class_folders(*names, count=6):
+    return {f"{name}/{n}.png": 100 * i + n for i, name in enumerate(names) for n in range(count)}
+
+
+REFUSED = {
+    "nothing": ({}, "there is no picture in it"),
+    "empty classes": ({"a": None, "b": None}, "there is no picture in it"),
+    "a zip inside": ({"a/in.zip": b"PK"}, "Archives inside it are not opened; unpack a/in.zip"),
+    "loose": ({"1.png": 1, "2.png": 2}, "2 pictures lie outside any class folder"),
+    "one class": (class_folders("a"), "one class alone, 'a'"),
+    "unreadable": ({"a/1.png": b"", "b/1.png": b""}, "no picture can be read in: a, b"),
+    "an unreadable class": (class_folders("a", "b") | {"c/1.png": b"x"}, "no picture can be read in: c"),
+    "one image a class": (class_folders("a", "b", "c", count=1), "test=0.2 of 1 different images"),
+    "two images a class": (class_folders("a", "b", count=2), "test=0.2 of 2 different images"),
+    "copies": ({f"{c}/{n}.png": ord(c) for c in "ab" for n in range(5)}, "test=0.2 of 1 different images"),
+    "the same images in both": ({f"{c}/{n}.png": n for c in "ab" for n in range(9)}, "test=0.2 of 0 different images"),
+    "two after skipping": (class_folders("a", "b", count=2) | {"a/9.png": b""}, "test=0.2 of 2 different images"),
+    "val/ lacks a class": (
+        class_folders("train/a", "train/b", "val/a"),
+        "classes in train/ that val/ does not have: b; add images",
+    ),
+    "test/ alone": (class_folders("test/a", "test/b"), "no train/ folder beside test/; add one"),
+    "classes two folders down": (
+        class_folders("north/cat", "north/dog", "south/cat", "south/dog"),
+        "the folders north, south hold no images but folders of the same names, cat, dog. "
+        "If cat, dog are the classes, set class_depth=2",
+    ),
+    "classes three folders down": (
+        class_folders(*(f"{place}/{name}" for place in ("x/1", "x/2", "y/3", "y/4") for name in ("cat", "dog"))),
+        "the folders 1, 2, 3, 4 hold no images but folders of the same names, cat, dog. "
+        "If cat, dog are the classes, set class_depth=3",
+    ),
+    "classes two folders down in train/": (
+        class_folders(*(f"train/{region}/{name}" for region in ("n", "s") for name in ("cat", "dog"))),
+        "set class_depth=2",
+    ),
+    "splits inside classes": (class_folders("a/train", "a/test", "b/train", "b/test"), "splits inside classes"),
+    "a line break": (class_folders("a\nb", "c"), r"with a line break: 'a\nb'"),
+    "U+2028": (class_folders("a\u2028b", "c"), r"with a line break: 'a\u2028b'"),
+    "U+0085": (class_folders("a\x85b", "c"), r"with a line break: 'a\x85b'"),
+    "U+001C": (class_folders("a\x1cb", "c"), r"with a line break: 'a\x1cb'"),
+    "a blank name": (class_folders(" ", "c"), "blank names of classes"),
+    "a space at the end": (class_folders("b ", "c"), "begin or end with a space: 'b '"),
+    "NFC and NFD": (class_folders("caf\u00e9", "cafe\u0301"), r"look the same: 'cafe\u0301', 'caf\xe9'"),
+}
+
+
+def zipped(root):
+    path = root.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as file:
+        for name in sorted(root.rglob("*")):
+            file.write(name, name.relative_to(root))
+    return path
+
+
+@pytest.mark.parametrize("pack", [lambda root: root, zipped], ids=["folder", "zip"])
+@pytest.mark.parametrize("files, problem", REFUSED.values(), ids=REFUSED)
+def test_check_and_fit_refuse_the_same_for_the_same_reasons(write, files, problem, pack):
+    root = pack(write(files))
     found = check(root)
-    assert found.problems
-    assert found.text().splitlines()[-1].startswith("fit would not take this folder")
-    with pytest.raises(ValueError):
-        open_source(root, on_bad_image="skip")
+    assert problem in "; ".join(found.problems)
+    assert found.text().splitlines()[-1].startswith("fit would not take this folder: ")
+    with pytest.raises(ValueError) as caught:
+        open_source(root, on_bad_image="skip", require_test=True)
+    assert str(caught.value).splitlines() == [f"{root} cannot be learned from:", *(f"  - {p}" for p in found.problems)]
+
+
+TAKEN = {
+    "three images a class": class_folders("a", "b", count=3),
+    "train/ alone": class_folders("train/a", "train/b"),
+    "loose images beside classes": class_folders("a", "b") | {"1.png": 1},
+    "classes inside two folders": class_folders("a", "b"),
+    "an unreadable image": class_folders("a", "b") | {"b/torn\nname.png": b"x"},
+    "two views of each class": class_folders("a/1", "a/2", "b/3", "b/4"),
+    "upper and lower case": class_folders("Cat", "cat"),
+}
+
+
+@pytest.mark.parametrize("pack", [lambda root: root, zipped], ids=["folder", "zip"])
+@pytest.mark.parametrize("files", TAKEN.values(), ids=TAKEN)
+def test_what_check_takes_fit_takes_with_the_words_of_the_command(write, files, pack):
+    root = pack(write(files))
+    found = check(root)
+    assert found.problems == ()
+    assert found.text().splitlines()[-1] == found.command
+    command, fit, data, *settings = shlex.split(found.command)
+    assert (command, fit, data) == ("keras-vit", "fit", str(root))
+    options = dict(setting.split("=") for setting in settings)
+    assert options == ({"on_bad_image": "skip"} if found.bad else {})
+    source = open_source(data, **options, require_test=True)
+    assert {split: len(getattr(source, split).labels) for split in SPLITS} == {
+        split: sum(counts) for split, counts in found.counts.items()
+    }
+
+
+def test_folders_of_classes_are_grouped_where_one_says_so(write):
+    files = class_folders("north/cat", "north/dog", "south/cat", "south/bird") | {"north/loose.png": 900}
+    del files["south/cat/0.png"]
+    root = write(files)
+    found = check(root, class_depth=2)
+    assert found.class_names == ("bird", "cat", "dog")
+    assert [sum(counts) for counts in zip(*found.counts.values())] == [6, 11, 6]
+    assert found.stray == ("north/loose.png",)
+    assert found.command == f"keras-vit fit {root} class_depth=2"
+    assert open_source(root, class_depth=2).class_names == found.class_names
+    assert open_source(zipped(root), class_depth=2).digest == open_source(root, class_depth=2).digest
+    assert check(root, class_depth=1).class_names == ("north", "south")
+    with pytest.raises(ValueError, match="set a smaller class_depth than 3"):
+        open_source(root, class_depth=4 - 1)
+    for wrong in (0, 1.5, "2", True):
+        with pytest.raises(ValueError, match="class_depth must be a whole number from 1 on"):
+            open_source(root, class_depth=wrong)
+
+
+def test_folders_of_other_names_inside_each_class_are_worth_a_note(write):
+    found = check(write(class_folders("animal/cat", "animal/dog", "vehicle/car", "vehicle/bus")))
+    assert found.class_names == ("animal", "vehicle") and not found.problems
+    (note,) = found.notes
+    assert "animal, vehicle" in note and "bus, car, cat, dog" in note and "class_depth=2" in note
+    assert note in found.text()
+
+
+def test_folders_whose_names_are_no_text_stay_apart(write):
+    root = os.fsencode(write(class_folders("tea")))
+    for n in range(12):
+        for name in (b"caf\xe8", b"caf\xe9"):
+            os.makedirs(root + b"/" + name, exist_ok=True)
+            with open(root + b"/tea/0.png", "rb") as one, open(root + b"/%s/%d.png" % (name, n), "wb") as other:
+                other.write(one.read() + name + bytes([n]))
+    found, source = check(os.fsdecode(root)), open_source(os.fsdecode(root))
+    assert found.class_names == source.class_names == (r"caf\xe8", r"caf\xe9", "tea")
+    assert [sum(counts) for counts in zip(*found.counts.values())] == [12, 12, 6]
+    assert "not UTF-8" in found.notes[0] and found.notes[0] in found.text()
+    found.text().encode("utf-8")
+
+
+def test_a_name_that_is_written_like_another_is_refused(write):
+    root = write(class_folders(r"caf\xe9", "tea"))
+    os.mkdir(os.fsencode(root) + b"/caf\xe9")
+    assert r"flowers/caf\xe9 cannot be listed (another name there is written alike; rename it)" in check(root).verdict
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xe9"
+    os.mkdir(path)
+    for command in (check, open_source):
+        with pytest.raises(ValueError, match=r"Expected a path in UTF-8. Received: .*\\xe9"):
+            command(os.fsdecode(path))
+
+
+def test_a_link_around_in_a_circle_is_no_image(write):
+    root = write(class_folders("a", "b"))
+    os.symlink("loop.png", root / "a/loop.png")
+    os.symlink(root, root / "b/up")
+    assert dict(check(root).bad) == {"a/loop.png": "cannot be read (Too many levels of symbolic links)"}
+
+
+def test_names_of_classes_that_may_be_meant_otherwise_are_worth_a_note(write):
+    assert "Cat, cat" in check(write(class_folders("Cat", "cat", "dog", "cat|dog"))).notes[0]
+    (joint,) = check(write({}), class_depth=1).notes[1:]
+    assert joint.endswith("cat|dog")
+
+
+def test_numbers_as_names_of_classes_are_worth_a_note(write):
+    (note,) = check(write(class_folders("0.5", "1.5"))).notes
+    assert "not a quantity: 0.5, 1.5" in note
+
+
+def test_sizes_below_image_size_are_told(write, picture):
+    files = {f"{c}/{n}.png": picture(10 * ord(c) + n, size=(40, 90 if n else 30)) for c in "ab" for n in range(4)}
+    root = write(files)
+    assert (check(root, image_size=32).smaller, check(root, image_size=64).smaller) == (2, 8)
+    assert "image_size=64 is larger than 8 of 8 images" in check(root, image_size=64).text()
+    assert "image_size=" not in check(root, image_size=32).text()
+    assert "image_size=" not in check(root).text()
+
+
+@pytest.mark.parametrize("name", ["my flowers", "it's", "-x", "a;b", "two\nlines"])
+def test_the_command_names_a_folder_as_a_shell_reads_it(write, name, monkeypatch, tmp_path):
+    write(class_folders("a", "b")).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    command = check(name).command
+    (data,) = subprocess.run(
+        ["bash", "-c", f"printf %s {command.removeprefix('keras-vit fit ')}"], capture_output=True, check=True
+    ).stdout.split(b"\0")
+    assert os.path.samefile(data, tmp_path / name)
+
+
+def test_the_name_of_a_data_set_is_none_of_ones_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "synthetic:3x4", "cifar10", "hf:owner/name"):
+        with pytest.raises(ValueError, match=f"Received: '{name}', a prepared data set"):
+            check(name)
+    (tmp_path / "table.tsv").write_text("path\tlabel\n")
+    for command in (check, open_source):
+        with pytest.raises(ValueError, match="table.tsv', which is a file; save a table as .csv"):
+            command("table.tsv")
 
 
 def test_a_picture_in_two_classes_and_two_splits_is_reported_as_both(write):

@@ -282,10 +282,18 @@ def test_classes_that_differ_between_splits_are_listed(write):
     assert "classes in test/ that train/ does not have: d" in str(caught.value)
 
 
-def test_structure_is_refused_before_pictures_are_read(write, monkeypatch):
-    monkeypatch.setattr(listing_module, "read_file", None)
-    with pytest.raises(ValueError, match="one class alone"):
-        open_source(write({"a/1.png": 1}))
+def test_all_that_is_wrong_comes_in_one_error(write):
+    files = {f"{c}/{n}.png": 10 * len(c) + n for c in ("a", " b") for n in range(2)}
+    with pytest.raises(ValueError) as caught:
+        open_source(write(files | {"a/torn.png": b"", "c": None}), require_test=True)
+    for part in (
+        "class folders without a picture: c;",
+        "begin or end with a space: ' b'",
+        "no image is left to test on: test=0.2 of 2 different images",
+        "1 pictures in",
+        "a/torn.png: an empty file",
+    ):
+        assert part in str(caught.value)
 
 
 def test_what_lies_beside_the_class_folders_is_mentioned(write, caplog):

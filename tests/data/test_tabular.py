@@ -104,11 +104,22 @@ def test_all_faults_are_named_with_their_lines(table):
     "text, message",
     [
         ("", "no column 'path', no column 'label'"),
-        ("photos/0.png,a\n", "no column 'path'.*an unknown column 'photos/0.png'"),
-        ("path;label\n", "no column 'path'"),
+        ("photos/0.png,a\n", "no column 'path'.*an unknown column 'photos/0.png'.* put a line of names above it"),
+        ("path;label\n", "separated by semicolons: save it anew with commas. The first line is then: path,label$"),
+        (
+            "path\tlabel\tsplit\n",
+            "separated by tabs: save it anew with commas. The first line is then: path,label,split$",
+        ),
+        ("image;class\n", "semicolons.*Change 'image' to 'path', 'class' to 'label'. .* then: path,label$"),
+        ("filename,category\n", "Change 'filename' to 'path', 'category' to 'label'. .* then: path,label$"),
+        ("file_name,Label,subset\n", "'file_name' to 'path', 'Label' to 'label', 'subset' to 'split'"),
+        ("Image Path,species,author\n", "'species' to 'label'. Remove 'author'. The first line is then: path,label$"),
         ("path,label,author\n", r"columns path \(required\), .*has an unknown column 'author'"),
         ("path,label,path\n", "column 'path' twice"),
         ("path,label\n", "it names no picture"),
+        ("path,label\nphotos\\0.png,a\nphotos\\1.png,b\n", r"2 paths with backslashes.*line 2: photos\\0.png; write"),
+        ("path,label\nphotos/\0.png,a\n", "line 2: a path with a NUL character"),
+        ('path,label\nphotos/0.png,"a\nb"\nphotos/1.png,c\n', r"with a line break: 'a\\nb'"),
         ("path,label\nphotos/0.png,a\n", "one class alone, 'a'"),
         ("path,label,split\nphotos/0.png,a,train\nphotos/1.png,b,test\n", "without a picture to train on: b"),
         (b"path,label\n\xff\xfe,a\n", "not UTF-8 text"),
@@ -131,3 +142,14 @@ def test_pictures_that_are_not_there(table):
 def test_options_of_other_sources_are_refused(table):
     with pytest.raises(ValueError, match="elsewhere.*data_dir='x', test_split='test'"):
         open_source(table("path,label\n" + rows(4), 4), data_dir="x", test_split="test")
+
+
+def test_a_backslash_in_the_name_of_a_file_is_read(table):
+    path = table("path,label\n" + rows(6) + "photos/a\\b.png,a\n", 6)
+    (path.parent / "photos/a\\b.png").write_bytes((path.parent / "photos/0.png").read_bytes() + b"x")
+    assert "photos/a\\b.png" in open_source(path, test=0, validation=0).train.names
+
+
+def test_classes_of_a_table_have_no_depth(table):
+    with pytest.raises(ValueError, match="class_depth is for folders and .zip files. Received: class_depth=2"):
+        open_source(table("path,label\n" + rows(6), 6), class_depth=2)

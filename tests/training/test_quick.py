@@ -12,6 +12,7 @@ LARGE = Recipe(
 )
 SIZES = {
     *("data", "data_dir", "train_split", "validation_split", "test_split", "validation", "test"),
+    "class_depth",
     *("variant", "image_size", "crop_from", "weights", "representation_size", "freeze_to"),
     *("decoder_layers", "decoder_size"),
     *("steps", "steps_per_epoch", "batch_size", "warmup_steps", "milestones", "checkpoint_seconds"),
