@@ -102,7 +102,7 @@ def export(model, targets, output=None, data=None, **options):
         **pictures,
         **{"takes": TAKES, **options},
     )
-    _tell(folder, classifier.path.parent, f"{options['facts']['name']}: exported files")
+    update_pages(folder, classifier.path.parent, f"{options['facts']['name']}: exported files")
     return folder, agreements
 
 
@@ -135,8 +135,8 @@ def bench(files, data=None):
         }
 
 
-def _tell(folder, home, title):
-    """Tells in report.html and card.md of a folder what its proof.json says; those of the run serve to begin with."""
+def update_pages(folder, home, title):
+    """Writes what a folder's proof.json says into its report.html and card.md; those of the run serve to begin with."""
     found = [Agreement(**item) for item in read_proof(folder)]
     page, card = ((folder / name, home / name) for name in ("report.html", "card.md"))
     begun = next((path for path in page if path.exists()), None)

@@ -12,6 +12,8 @@ import keras_vit.public  # registers the layers, without which no model of ours 
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.preprocessing import pixels_of, preprocess_input
+from keras_vit.run_images import image_changes
+from keras_vit.training.fit import SNAPSHOTS
 from keras_vit.training.recipe import CIRCUMSTANCES, Recipe
 from keras_vit.variants import ResNet, Variant
 from keras_vit.watch import head_of
@@ -45,6 +47,8 @@ def _data(source):
 def finished(folder, recipe):
     """Returns the metrics of a finished run of this recipe, or None if it is still to be made.
 
+    A run of other settings that has not got as far as its first checkpoint gives way to this one.
+
     Raises:
         ValueError: if the folder holds anything but a run of this recipe.
     """
@@ -55,25 +59,42 @@ def finished(folder, recipe):
         return None
     if not (folder / RUN).exists():
         raise ValueError(f"{folder} holds files that are no run's. Choose another folder with --output, or empty it.")
-    theirs = dataclasses.asdict(_recipe(folder / RUN))
-    ours = dataclasses.asdict(recipe)
-    _refuse_other(folder, "settings", {name: theirs[name] for name in ours if name not in CIRCUMSTANCES}, ours)
+    if not _has_begun(folder):
+        return None
+    theirs, ours = dataclasses.asdict(_recipe(folder / RUN)), dataclasses.asdict(recipe)
+    if other := _differences({name: theirs[name] for name in ours if name not in CIRCUMSTANCES}, ours):
+        raise _other_run(folder, "settings", other)
     return _read_json(folder / METRICS) if (folder / METRICS).exists() else None
 
 
 def refuse_other_data(folder, source):
-    """Raises a ValueError with what differs, if the data is not what the folder's run began with."""
+    """Raises a ValueError with what differs, if the data is not what the folder's run learned from."""
     folder = pathlib.Path(folder)
-    if (folder / RUN).exists():
-        _refuse_other(folder, "data", _read_json(folder / RUN).get("data", {}), _data(source))
-
-
-def _refuse_other(folder, what, theirs, ours):
-    other = [f"  {name}: {theirs[name]!r} there, {ours[name]!r} here" for name in theirs if theirs[name] != ours[name]]
+    if not (folder / RUN).exists() or not _has_begun(folder):
+        return
+    theirs, ours = _read_json(folder / RUN).get("data", {}), _data(source)
+    other = _differences(theirs, ours)
+    if other and (images := image_changes(folder, source)):
+        # The images by name say more than the digest and the counts that follow from them.
+        other = images + _differences({"classes": theirs.get("classes")}, ours)
     if other:
-        raise ValueError(
-            f"{folder} holds a run of other {what}:\n" + "\n".join(other) + "\nChoose another folder with --output."
-        )
+        raise _other_run(folder, "data", other, " Or put the data back as it was, to keep to that run.")
+
+
+def _has_begun(folder):
+    """Returns whether a run has anything to go on from, or to lose."""
+    return any((folder / name).exists() for name in (MODEL, METRICS)) or any((folder / SNAPSHOTS).glob("[!.]*"))
+
+
+def _differences(theirs, ours):
+    return [f"  {name}: {theirs[name]!r} there, {ours[name]!r} here" for name in theirs if theirs[name] != ours[name]]
+
+
+def _other_run(folder, what, other, instead=""):
+    return ValueError(
+        f"{folder} holds a run of other {what}:\n" + "\n".join(other) + "\nChoose another folder with --output."
+        f"{instead}"
+    )
 
 
 def recipe_of(model_path):

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 
 from keras_vit.atomic import write_text, written_aside
+from keras_vit.class_names import write_names
 from keras_vit.client.files import is_exported, open_file
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.evaluation.accuracy import evaluate as score
@@ -17,7 +18,7 @@ from keras_vit.preprocessing import pixels_of
 from keras_vit.report.page import write_report
 from keras_vit.run_data import open_data
 from keras_vit.run_evaluations import evaluate as judge
-from keras_vit.run_exports import export_run
+from keras_vit.run_exports import export_run, update_pages
 from keras_vit.run_folder import (
     LABELS,
     METRICS,
@@ -29,6 +30,7 @@ from keras_vit.run_folder import (
     read_pictures,
     refuse_other_data,
 )
+from keras_vit.run_images import write_images
 from keras_vit.run_pages import card, pretext_report, preview_page, report
 from keras_vit.training.devices import devices_of
 from keras_vit.training.fit import SNAPSHOTS
@@ -48,7 +50,8 @@ def fit(recipe, output):
 
     Of one whose objective has no classes there is the model, for another run's `weights`, and the report.
 
-    A run that was cut off goes on where its last checkpoint stands; a finished one is left as it is.
+    A run that was cut off goes on where its last checkpoint stands; a finished one is left as it is, and gets the files
+    of `exports` that it has not yet.
 
     Args:
         recipe: the `Recipe`.
@@ -66,8 +69,9 @@ def fit(recipe, output):
     objective = OBJECTIVES[recipe.objective]
     folder = pathlib.Path(output)
     if metrics := finished(folder, recipe):
-        logger.info("%s holds this run already, finished; it is left as it is", folder)
-        return metrics
+        source = open_data(recipe)
+        refuse_other_data(folder, source)
+        return _with_exports(folder, recipe, source, metrics)
     devices = devices_of(recipe.strategy, recipe.jit_compile)  # before anything is computed: workers have to be first
     source = open_data(recipe)
     refuse_other_data(folder, source)
@@ -85,11 +89,30 @@ def fit(recipe, output):
         if devices.chief:
             # The recipe goes first: from here on the folder is this run's.
             write_text(folder / RUN, json.dumps(describe(recipe, source, devices), indent=1))
+            write_images(folder, source)
             if objective.has_classes:
-                write_text(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
+                write_names(folder / LABELS, source.class_names)
 
     network, history = train(recipe, source, folder, devices, begin)
     return _finish(folder, recipe, source, network, history) if devices.chief else None
+
+
+def _with_exports(folder, recipe, source, metrics):
+    """Exports a finished run to the files of its recipe that are not there yet; returns its metrics."""
+    wanted = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
+    made = {item["target"] for item in metrics["exports"]}
+    missing = [name for name, target in wanted.items() if name not in made or not (folder / target.file).exists()]
+    if not missing:
+        logger.info("%s holds this run already, finished; it is left as it is", folder)
+        return metrics
+    logger.info("%s holds this run already, finished; its model is exported to what is missing", folder)
+    more = dataclasses.replace(recipe, exports=tuple(missing))
+    agreements = export_run(folder, more, load_classifier(folder).model, source)
+    others = [item for item in metrics["exports"] if item["target"] not in missing]
+    metrics["exports"] = others + [dataclasses.asdict(item) for item in agreements]
+    update_pages(folder, folder, folder.name)
+    write_text(folder / METRICS, json.dumps(metrics, indent=1))
+    return metrics
 
 
 def _finish(folder, recipe, source, network, history):

@@ -45,6 +45,7 @@ ALLOWED = {
     "run_evaluations": ANYTHING,
     "run_exports": ANYTHING,
     "run_folder": ANYTHING,
+    "run_images": ANYTHING,
     "run_pages": ANYTHING,
     "run_recipe": ANYTHING,
     "run_robustness": ANYTHING,

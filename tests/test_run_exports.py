@@ -146,7 +146,7 @@ def test_an_export_is_compared_on_pictures_of_all_classes_and_ranges_are_set_on_
     seen = {}
     monkeypatch.setattr(run_exports, "PROOF_PICTURES", 20)
     monkeypatch.setattr(run_exports, "export_model", lambda *_, **options: seen.update(options) or [])
-    monkeypatch.setattr(run_exports, "_tell", lambda *_: None)
+    monkeypatch.setattr(run_exports, "update_pages", lambda *_: None)
     run_exports.export(run[0], ["tflite"], data=pictures)
     assert len(seen["pictures"]) == 20 and set(seen["labels"]) == set(range(10))
     assert len(seen["calibration"]) == 15 and not set(seen["calibration"]) & set(seen["pictures"])

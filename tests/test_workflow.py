@@ -18,7 +18,9 @@ from sklearn.model_selection import train_test_split
 import keras_vit
 from keras_vit import workflow
 from keras_vit.data.pipeline import read_pixels
+from keras_vit.data.sources import open_source
 from keras_vit.run_folder import load_classifier, recipe_in
+from keras_vit.run_images import image_changes, write_images
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
 from keras_vit.variants import Variant
@@ -27,7 +29,8 @@ TINY = Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=
 DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=3, batch_size=128, learning_rate=5e-3)
 FILES = {
     *("model.keras", "saved_model", "model_float32.tflite", "model_int8.tflite", "labels.txt"),
-    *("run.json", "history.csv", "tensorboard", "metrics.json", "proof.json", "report.html", "card.md"),
+    *("run.json", "images.csv.gz", "history.csv", "tensorboard", "metrics.json", "proof.json"),
+    *("report.html", "card.md"),
 }
 
 
@@ -236,12 +239,104 @@ def test_an_unfinished_run_is_refused_when_its_data_has_changed(shapes, tmp_path
             workflow.fit(recipe, tmp_path / "run")
     before = fingerprints(tmp_path / "run")
     Image.new("RGB", (9, 9), "red").save(data / "red" / "20.png")
-    with pytest.raises(ValueError, match=r"(?s)a run of other data:.*sha256: .* there, .* here.*--output"):
+    with pytest.raises(ValueError, match=r"(?s)a run of other data:\n  1 images added: red/20.png\n.*--output"):
         workflow.fit(recipe, tmp_path / "run")
     shutil.copytree(data / "red", data / "rot")
     with pytest.raises(ValueError, match=r"(?s)classes: \['blue', 'red'\] there, \['blue', 'red', 'rot'\] here"):
         workflow.fit(recipe, tmp_path / "run")
     assert fingerprints(tmp_path / "run") == before
+
+
+def test_a_finished_run_says_which_images_have_changed_since(tmp_path):
+    data, random = tmp_path / "data", np.random.default_rng(0)
+    for name in ("dark", "light"):
+        (data / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(random.integers(0, 255, (9, 9, 3), np.uint8)).save(data / name / f"{i:02d}.png")
+    recipe = dataclasses.replace(COLOURS, data=str(data), epochs=1, exports=())
+    metrics = workflow.fit(recipe, tmp_path / "run")
+    assert workflow.fit(recipe, tmp_path / "run") == metrics
+    before = fingerprints(tmp_path / "run")
+    shutil.copy(data / "dark" / "00.png", data / "light" / "wrong.png")
+    shutil.copy(data / "dark" / "01.png", data / "dark" / "02.png")
+    for i in range(3, 10):
+        (data / "light" / f"{i:02d}.png").unlink()
+    with pytest.raises(ValueError, match="a run of other data") as caught:
+        workflow.fit(recipe, tmp_path / "run")
+    assert str(caught.value).splitlines()[1:4] == [
+        "  1 images added: light/wrong.png",
+        "  7 images removed: light/03.png, light/04.png, light/05.png, light/06.png, light/07.png and 2 more",
+        "  1 images changed: dark/02.png",
+    ]
+    (tmp_path / "run" / "images.csv.gz").unlink()  # a run of an earlier version
+    with pytest.raises(ValueError, match=r"(?s)sha256: .* there, .* here\n  train: "):
+        workflow.fit(recipe, tmp_path / "run")
+    del before["images.csv.gz"]
+    assert fingerprints(tmp_path / "run") == before
+
+
+def test_labels_weights_and_splits_that_have_changed_are_told_apart(tmp_path):
+    for i in range(12):
+        Image.fromarray(np.full((9, 9, 3), 20 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    rows = [[f"{i}.png", "ab"[i % 2], "test" if i > 8 else "train", "1"] for i in range(12)]
+
+    def source(*changes):
+        for row, column, value in changes:
+            rows[row][column] = value
+        table = ["path,label,split,weight", *map(",".join, rows)]
+        (tmp_path / "t.csv").write_text("\n".join(table))
+        return open_source(tmp_path / "t.csv", validation=0)
+
+    write_images(tmp_path, source())
+    assert image_changes(tmp_path, source()) == []
+    assert image_changes(tmp_path / "none", source()) is None
+    assert image_changes(tmp_path, source((3, 2, "test"))) == ["  1 images in another split: 3.png"]
+    assert image_changes(tmp_path, source((0, 1, "b"), (1, 3, "2.5"))) == [
+        "  1 images of another class: 0.png",
+        "  1 images of another weight: 1.png",
+    ]
+    (tmp_path / "images.csv.gz").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="images.csv.gz cannot be read"):
+        image_changes(tmp_path, source())
+
+
+def test_a_run_without_a_finished_step_gives_way_to_other_settings(tmp_path):
+    class Fails(Run):
+        def on_train_batch_end(self, batch, logs=None):
+            raise ValueError("too late")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_vit.training.fit.Run", Fails)
+        with pytest.raises(ValueError, match="too late"):
+            workflow.fit(dataclasses.replace(DIGITS, learning_rate=1e-4), tmp_path / "run")
+    assert (tmp_path / "run" / "run.json").exists()
+    recipe = dataclasses.replace(DIGITS, epochs=1, exports=())
+    workflow.fit(recipe, tmp_path / "run")
+    assert recipe_in(tmp_path / "run") == recipe
+    assert len(history(tmp_path / "run")) == 1
+
+
+def test_a_finished_run_gets_the_exports_that_are_missing_without_training(tmp_path):
+    recipe, folder = dataclasses.replace(DIGITS, epochs=1, exports=("tflite-float32",)), tmp_path / "run"
+    first = workflow.fit(recipe, folder)
+    before = fingerprints(folder)
+    both = dataclasses.replace(recipe, exports=("tflite-float32", "tflite-int8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "train", None)
+        metrics = workflow.fit(both, folder)
+        assert workflow.fit(both, folder) == metrics
+        assert workflow.fit(dataclasses.replace(recipe, exports=()), folder) == metrics
+        assert fingerprints(folder)["model_float32.tflite"] == before["model_float32.tflite"]
+        (folder / "model_float32.tflite").unlink()
+        assert [item["target"] for item in workflow.fit(both, folder)["exports"]] == ["tflite-int8", "tflite-float32"]
+    assert [item["target"] for item in metrics["exports"]] == ["tflite-float32", "tflite-int8"]
+    assert metrics | {"exports": first["exports"]} == first
+    assert metrics["exports"][0] == first["exports"][0]
+    after = fingerprints(folder)
+    for name in ("model.keras", "history.csv", "run.json", "images.csv.gz", "labels.txt"):
+        assert after[name] == before[name]
+    for page in ("card.md", "report.html"):
+        assert "model_int8.tflite" in (folder / page).read_text()
 
 
 def test_a_preview_shows_what_the_training_sees(tmp_path):
