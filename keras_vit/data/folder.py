@@ -78,7 +78,7 @@ def list_tree(
                 here = f"{above}{class_name}/"
                 found = _sort_files(here, _walk(folder), other)
                 pictures += [Picture(file, name, class_name, split) for name, file in found]
-                if not found:
+                if not found and here.removesuffix("/") not in (unlisted or {}):
                     empty.append(here.removesuffix("/"))
     if split_folders:
         stray += [name for name, _ in _sort_files("", _files(tree).items(), other)]

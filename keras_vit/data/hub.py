@@ -16,7 +16,7 @@ from keras_vit.data.splits import Span, choose_splits
 
 def is_saved(path: Path) -> bool:
     """Whether a folder was written by save_to_disk."""
-    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+    return any(os.path.isfile(path / name) for name in ("dataset_dict.json", "state.json"))
 
 
 def list_hub(data: str | os.PathLike, data_dir: str | os.PathLike | None, wanted: dict[str, str | None]) -> Listing:

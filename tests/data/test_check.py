@@ -272,6 +272,20 @@ def test_a_link_around_in_a_circle_is_no_image(write):
     assert dict(check(root).bad) == {"a/loop.png": "cannot be read (Too many levels of symbolic links)"}
 
 
+@pytest.mark.parametrize("inner", ["b", ""])
+def test_a_folder_that_cannot_be_listed_is_a_problem(write, monkeypatch, inner):
+    root, scandir = write(class_folders("a", "b", "c")), os.scandir
+
+    def refuse(path):
+        if os.path.abspath(path) == os.path.abspath(root / inner):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert check(root).problems[0] == f"{root / inner} cannot be listed (Permission denied)"
+    assert len(check(root).problems) == (1 if inner else 2)
+
+
 def test_names_of_classes_that_may_be_meant_otherwise_are_worth_a_note(write):
     assert "Cat, cat" in check(write(class_folders("Cat", "cat", "dog", "cat|dog"))).notes[0]
     (joint,) = check(write({}), class_depth=1).notes[1:]
