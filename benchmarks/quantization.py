@@ -20,7 +20,8 @@ from keras_vit.export import quantization
 from keras_vit.export.quantization import MODES, Calibrated, Mode, answers
 from keras_vit.export.rounding import rounded
 from keras_vit.export.smoothing import smoothed
-from keras_vit.preprocessing import Pixels, pixels_of, preprocess_input
+from keras_vit.models.interface import pixels_of
+from keras_vit.preprocessing import Pixels, preprocess_input
 
 IMAGENET = Pixels(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 SUFFIXES = {".jpg", ".jpeg", ".png"}

@@ -8,6 +8,7 @@ import logging
 import keras
 
 from keras_vit.checkpoint import opened, reading
+from keras_vit.class_names import usable_names
 from keras_vit.layers.initial import weights_to_come
 from keras_vit.models.resnet import bit
 from keras_vit.models.vision_model import VisionModel
@@ -114,6 +115,7 @@ def build(
             "pooling": pooling,
             "classes": classes or (kept and kept.classes) or 1000,
             "classifier_activation": classifier_activation,
+            "pixels": pixels,
         }
         if is_vit:
             is_resized = found and found.image_size and row.grid(*found.image_size) != row.grid(*shape[:2])
@@ -133,9 +135,11 @@ def build(
             variables, arrays = reading(model, file, row, include_top, new_head, mode, found, channels)
             for path, array in arrays:
                 variables[path].assign(array)
+        names = file.class_names if file and include_top and not new_head else None
+        names = usable_names(names) if names and len(names) == arguments["classes"] else None
     sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     name = name or (_function_name(published) if published else "ViT" if is_vit else "BiT")
-    return VisionModel(sources[0] if len(sources) == 1 else sources, outputs, name=name, pixels=pixels)
+    return VisionModel(sources[0] if len(sources) == 1 else sources, outputs, name=name, class_names=names)
 
 
 def load(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 
 from keras_vit.models.description import describe_model, keras_names, our_model, weight_path
-from keras_vit.preprocessing import Pixels
+from keras_vit.preprocessing import OFFICIAL, Pixels
 from keras_vit.variants import Variant
 from keras_vit.weights.architecture import Architecture, describe
 from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
@@ -17,6 +17,9 @@ from keras_vit.weights.load import read_weights
 from keras_vit.weights.sources import SourceFile, open_source
 
 logger = logging.getLogger("keras_vit")
+
+# Sources whose files never say how pixels are scaled: their one project reads them from -1 to 1.
+BY_THE_OFFICIAL_CODE = ("npz", "big_vision", "bit")
 
 
 class Given(NamedTuple):
@@ -65,7 +68,10 @@ def opened(weights, variant=None, shape=None, include_top=True, num_heads=None, 
                 logger.debug("%s: architecture not told", path, exc_info=True)
         # Pillow smooths what it makes smaller; all but the official code resize with it.
         known = {name: value for name, value in file.pixels.items() if value is not None}
-        yield Given(file, found, pixels or (Pixels(**known, antialias=True) if known.get("mean") else None))
+        pixels = pixels or (Pixels(**known, antialias=True) if known.get("mean") else None)
+        if pixels is None and file.source not in (None, *BY_THE_OFFICIAL_CODE):
+            logger.info("%s does not say how pixels are scaled; where the model does not, it is -1 to 1", path)
+        yield Given(file, found, pixels)
 
 
 def load_weights(model, weights, *, new_head=False, position_resize=None, channels=None):
@@ -74,7 +80,7 @@ def load_weights(model, weights, *, new_head=False, position_resize=None, channe
     Args:
         model: a functional model with our layers, from `keras_vit.build` or composed around it.
         weights, new_head, position_resize, channels: as in `keras_vit.build`. The GELU and the epsilons stay those of
-            the model; a log line says where the checkpoint's differ.
+            the model; a log line says where the checkpoint's differ. The pixel contract becomes the checkpoint's.
 
     Raises:
         ValueError: if the model holds no layers of ours, or the checkpoint does not fit (all faults in one message).
@@ -82,14 +88,18 @@ def load_weights(model, weights, *, new_head=False, position_resize=None, channe
     inner, told = our_model(model), describe_model(model)
     top = told.classes is not None
     heads = getattr(told.variant, "num_heads", None)
-    with opened(weights, told.name, told.input_shape, top and not new_head, heads) as (file, found, _, _):
+    with opened(weights, told.name, told.input_shape, top and not new_head, heads) as (file, found, pixels, _):
         if file.numerics != told.numerics:
             logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, told.numerics)
         mode = position_resize or file.position_resize
         variables, arrays = reading(inner, file, told.variant, top, new_head, mode, found, channels)
         arrays = dict(arrays)
+        pixels = pixels or (OFFICIAL if file.source in BY_THE_OFFICIAL_CODE else told.pixels)
     for name in list(arrays):
         variables[name].assign(arrays.pop(name))
+    if pixels != told.pixels:
+        logger.info("pixels are read as the checkpoint's: %s", pixels.words)
+        told.reader.pixels = pixels
 
 
 def reading(model, file, row, include_top, new_head, mode, found, channels):
@@ -155,6 +165,7 @@ def _saved_model(path):
         told.numerics,
         grid=told.grid,
         resized=told.position_resize,
+        class_names=getattr(model, "class_names", None),
         _file=_Variables(told.weights),
     )
     found = Architecture(

@@ -1,5 +1,6 @@
 """Names of classes: which ones a labels.txt can hold, and how it is written and read."""
 
+import pathlib
 from collections import Counter
 
 from keras_vit.atomic import write_text
@@ -36,6 +37,40 @@ def refuse_names(names):
         raise ValueError("Expected different names of classes of one line each. Received " + "; ".join(faults))
 
 
+def usable_names(names):
+    """Returns names as they were published, those that stand for several classes with their numbers behind them.
+
+    None where a labels.txt could not hold them for another reason.
+    """
+    count = Counter(names)
+    names = tuple(name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(names))
+    return None if name_faults(names) else names
+
+
+def names_for(path, own=None):
+    """Returns the names of a model's classes: its own, or those in the labels.txt of its folder; None for none.
+
+    Args:
+        path: of its file or its folder.
+        own: the names that the model itself has, or None.
+
+    Raises:
+        ValueError: if labels.txt cannot be used, or contradicts the model's own.
+    """
+    path = pathlib.Path(path)
+    file = (path if path.is_dir() else path.parent) / FILE
+    if not file.exists():
+        return own
+    names = read_names(file)
+    if own and names != tuple(own):
+        there, here = next((pair for pair in zip(names, own) if pair[0] != pair[1]), (len(names), len(own)))
+        raise ValueError(
+            f"{file} and {path.name} name other classes, {there!r} there and {here!r} in the model: they are not of "
+            "one model. Correct or remove labels.txt."
+        )
+    return names
+
+
 def write_names(path, names):
     """Writes a labels.txt, one name a line."""
     write_text(path, "".join(f"{name}\n" for name in names))
@@ -48,7 +83,7 @@ def read_names(path):
         ValueError: if it is no UTF-8 text, or names are blank or stand twice.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text. Save it as UTF-8, one name of a class a line.") from error
     names = tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))

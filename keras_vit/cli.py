@@ -13,6 +13,7 @@ import keras_vit
 from keras_vit.cli_analysis import analyze, cost, robustness
 from keras_vit.cli_evaluations import evaluate
 from keras_vit.cli_exports import agreement_words, bench, export
+from keras_vit.cli_options import about_model
 from keras_vit.quiet import imported
 
 LAYOUTS = ("npz", "bit", "hf", "timm")
@@ -154,16 +155,26 @@ def run(file):
 @main.command()
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Classes a picture.")
-def predict(model, images, top):
-    """Names what is on pictures.
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Classes an image.")
+@about_model
+def predict(model, images, top, pixels, outputs):
+    """Names what is on images.
 
-    MODEL is a .keras file, the folder of a run, or an exported file: a .tflite is run as a phone does, with what is in
-    it alone.
+    MODEL is a .keras file, the folder of a run, a checkpoint, or an exported file: a .tflite is run as a phone does,
+    with what is in it alone. A model that returns numbers gives those.
     """
     workflow = imported()
-    for image, classes in zip(images, workflow.predict(model, images, top)):
-        click.echo(f"{image}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in classes))
+    for handler in logging.getLogger("keras_vit").handlers:
+        handler.setStream(sys.stderr)  # what is read from stdout is the answers alone
+    subject = workflow.open_subject(model, pixels, outputs)
+    for image, found in workflow.predictions(subject, images, top):
+        click.echo(f"{image}: " + ", ".join(_said(name, value, subject.class_names) for name, value in found))
+
+
+def _said(name, value, class_names):
+    if class_names:
+        return f"{name} {value:.1%}"
+    return f"{value:.6g}" if name == "numbers" else f"{name} {value:.6g}"
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 import click
 
+from keras_vit.cli_options import KINDS, about_model
 from keras_vit.quiet import imported
 
 # A table of the package, written out: to read it would import Keras. A test holds them together.
@@ -15,7 +16,8 @@ FAMILIES = ("drop", "shuffle", "texture", "shift", "corruptions")
 @click.option(
     "--image-size", type=click.IntRange(1), nargs=2, metavar="ROWS COLUMNS", help="Resizes the model, in pixels."
 )
-def analyze(model, images, output, image_size):
+@about_model
+def analyze(model, images, output, image_size, **said):
     """Shows what a model looks at.
 
     Writes a page: attention over the pictures by block and head, rollout, relevance for the class that it chose, tokens
@@ -23,7 +25,7 @@ def analyze(model, images, output, image_size):
     it finds alike. MODEL is a .keras file, the folder of a run, or a checkpoint as convert takes it. The first 12
     pictures are shown; all count for the heads and for what is alike.
     """
-    imported("run_analysis").analyze(model, images, output, image_size or None)
+    imported("run_analysis").analyze(model, images, output, image_size or None, **said)
     click.echo(f"wrote {output}")
 
 
@@ -40,7 +42,10 @@ def analyze(model, images, output, image_size):
 )
 @click.option("--pictures", default=500, show_default=True, type=click.IntRange(1), help="How many at most.")
 @click.option("--output", default="robustness.html", show_default=True, metavar="FILE", help="The page.")
-def robustness(model, folder, baseline, families, pictures, output):
+@about_model
+@click.option("--baseline-pixels", metavar="RANGE", help="The same as --pixels, of the baseline.")
+@click.option("--baseline-outputs", type=click.Choice(KINDS), help="The same as --outputs, of the baseline.")
+def robustness(model, folder, baseline, families, pictures, output, **said):
     """Shows how a model bears spoilt pictures.
 
     Scores it with patches left out, squares in disorder, texture removed, pictures shifted, and under fourteen common
@@ -49,7 +54,7 @@ def robustness(model, folder, baseline, families, pictures, output):
     """
     imported("analysis.plots").require_matplotlib()  # before hours of work
     work = imported("run_robustness")
-    found, rows = work.robustness(model, folder, baseline, pictures=pictures, families=families or None)
+    found, rows = work.robustness(model, folder, baseline, pictures=pictures, families=families or None, **said)
     widths = [max(len(row.get(name, "")) for row in [*rows, dict(zip(rows[0], rows[0]))]) for name in rows[0]]
     for row in [dict(zip(rows[0], rows[0])), *rows]:
         click.echo("  ".join(f"{row.get(name, ''):<{width}s}" for name, width in zip(rows[0], widths)).rstrip())

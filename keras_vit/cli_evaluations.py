@@ -2,6 +2,7 @@
 
 import click
 
+from keras_vit.cli_options import about_model
 from keras_vit.quiet import imported
 
 
@@ -31,6 +32,7 @@ from keras_vit.quiet import imported
     "--class-depth", type=click.IntRange(1), default=1, metavar="N", help="How many folders down the classes lie."
 )
 @click.option("--output", metavar="FILE", help="A page with it all, confusions and a reliability plot.")
+@about_model
 def evaluate(model, folder, image_size, output, **options):
     """Scores a model on pictures.
 

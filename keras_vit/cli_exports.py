@@ -2,22 +2,27 @@
 
 import click
 
+from keras_vit.cli_options import about_model
 from keras_vit.quiet import imported
 
 # Tables of the package, written out: to read them would import Keras. A test holds them together.
 TARGETS = ("tflite", "savedmodel", "onnx", "tflite-float32", "tflite-float16", "tflite-int8", "tflite-rounded-int8")
 TARGETS += ("tflite-static-int8", "tflite-int4", "web", "web-float32")
 INPUTS = ("uint8", "float32", "scaled")
-OUTPUTS = ("features", "rollout")
+ALSO = ("features", "rollout")
 
 
-def agreement_words(file, bytes, pictures, logits, top1_agreement, accuracy, milliseconds, **_):
+def agreement_words(file, bytes, pictures, logits, top1_agreement, accuracy, milliseconds, numbers=None, **_):
     """Returns a line on an exported file, from the fields of its `Agreement`."""
+    if numbers:
+        alike = f"numbers differ by at most {numbers['largest']:.1e} on {pictures:,} pictures"
+    else:
+        alike = (
+            f"same class as Keras on {top1_agreement:.2%} of {pictures:,} pictures, logits differ by at most "
+            f"{logits['largest']:.1e}"
+        )
     correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    return (
-        f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}same class as Keras on {top1_agreement:.2%} of {pictures:,} "
-        f"pictures, logits differ by at most {logits['largest']:.1e}, {max(milliseconds.items())[1]:.1f} ms"
-    )
+    return f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}{alike}, {max(milliseconds.items())[1]:.1f} ms"
 
 
 def _facts(command):
@@ -61,12 +66,15 @@ def _facts(command):
     metavar="ROWS COLUMNS",
     help="Pictures of this size, resized inside.",
 )
-@click.option("--also", multiple=True, type=click.Choice(OUTPUTS), help="Outputs beside the probabilities.")
+@click.option("--also", multiple=True, type=click.Choice(ALSO), help="Outputs beside the probabilities.")
 @click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
 @click.option("--in-float", multiple=True, metavar="LAYER", help="A layer that keeps its bits, as block_00/mlp/out.")
 @click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
+@about_model
 @_facts
-def export(model, targets, output, data, takes, gives, picture_size, also, bundle, in_float, runtime, **facts):
+def export(
+    model, targets, output, data, takes, gives, picture_size, also, bundle, in_float, runtime, pixels, outputs, **facts
+):
     """Exports a model to files that run elsewhere.
 
     MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
@@ -81,7 +89,9 @@ def export(model, targets, output, data, takes, gives, picture_size, also, bundl
         takes=takes,
         gives=gives,
         picture_size=picture_size or None,
-        outputs=("probabilities", *dict.fromkeys(also)),
+        also=tuple(dict.fromkeys(also)),
+        pixels=pixels,
+        outputs=outputs,
         bundle=bundle,
         in_float=in_float,
         runtime=runtime,

@@ -7,13 +7,15 @@ import keras
 
 from keras_vit.atomic import written_aside
 from keras_vit.builders import load
+from keras_vit.class_names import names_for
 from keras_vit.models.description import describe_model, our_model
+from keras_vit.models.vision_model import VisionModel
 from keras_vit.variants import ResNet
 from keras_vit.weights.architecture import Architecture
 from keras_vit.weights.save import TARGETS, find_faults, write_checkpoint
 
 
-def save_checkpoint(model, path, source=None):
+def save_checkpoint(model, path, source=None, class_names=None):
     """Writes the weights of a model as the files of the project that it, or a model like it, comes from.
 
     `keras_vit.load` gives the same weights back, to the bit; but timm's files with registers have no position for the
@@ -27,6 +29,7 @@ def save_checkpoint(model, path, source=None):
         source: whose files: "npz" (the official code's) or "bit" (BiT's), an .npz file; "hf" (transformers') or "timm",
             a folder with model.safetensors and its configuration, as the Hugging Face hub has them, or a path that ends
             in .safetensors, the configuration beside it. None is told from a path that ends in .npz.
+        class_names: in the order of the outputs; the model's own by default. "hf" and "timm" keep them.
 
     In transformers, read a folder with `from_pretrained(path)`, a hybrid with a version below 5; in timm with
     `timm.create_model("local-dir:PATH", pretrained=True)`.
@@ -56,11 +59,16 @@ def save_checkpoint(model, path, source=None):
         for name, variable in told.weights.items()
     }
     pixels = dataclasses.asdict(told.pixels.for_channels(architecture.channels))
-    write_checkpoint(path, source, arrays, architecture, told.numerics, pixels)
+    names = class_names or getattr(model, "class_names", None)
+    if names and len(names) != told.classes:
+        raise ValueError(f"Expected {told.classes} class names, one an output. Received: {len(names)}")
+    write_checkpoint(path, source, arrays, architecture, told.numerics, pixels, names)
 
 
 def convert(source_path, target_path, source=None, **load_arguments):
     """Writes a checkpoint of any source as one of another.
+
+    Names of classes go along: the checkpoint's own, or those of a labels.txt in its folder.
 
     Args:
         source_path: what is read, as in `keras_vit.load`.
@@ -79,8 +87,13 @@ def convert(source_path, target_path, source=None, **load_arguments):
     if not of_keras:
         _check_target(target, source)  # before a download
     model = load(source_path, **load_arguments)
+    names = getattr(model, "class_names", None)
+    if describe_model(model).classes and pathlib.Path(str(source_path)).exists():
+        names = names_for(source_path, names)
+    if of_keras and isinstance(model, VisionModel):
+        model.class_names = names
     if not of_keras:
-        save_checkpoint(model, target, source)
+        save_checkpoint(model, target, source, names)
         return
     with written_aside(target) as aside:
         if target.suffix == ".keras":

@@ -62,9 +62,18 @@ class Pixels:
     @property
     def words(self):
         """What a client has to do to a pixel of 0 to 255, in words."""
+        scaled = {name: contract.for_channels(len(self.mean)) for name, contract in CONTRACTS.items()}
         if self.mean == self.std == (0.5,) * len(self.mean):
             return "pixel / 127.5 - 1, from -1 to 1"
+        if self.scales_as(scaled["raw"]):
+            return "pixel, from 0 to 255 as it is"
+        if self.scales_as(scaled["0..1"]):
+            return "pixel / 255, from 0 to 1"
         return f"(pixel / 255 - mean) / std, with mean {self.mean} and std {self.std}"
+
+    def scales_as(self, other):
+        """Returns whether another contract has the same mean and std."""
+        return (self.mean, self.std) == (other.mean, other.std)
 
     def for_channels(self, channels):
         """Returns the contract for pictures of so many channels: other than RGB get the mean of the three."""
@@ -94,11 +103,44 @@ def _one_or_all(values):
 
 
 OFFICIAL = Pixels()
+# The usual contracts, by the names that `pixels=` and `--pixels` take.
+CONTRACTS = {
+    "raw": Pixels((0.0,) * 3, (1 / 255,) * 3),
+    "0..1": Pixels((0.0,) * 3, (1.0,) * 3),
+    "-1..1": OFFICIAL,
+    "imagenet": Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+CONTRACT_WORDS = f"{', '.join(map(repr, CONTRACTS))}, MEAN/STD such as '0.5/0.5' or '0.5,0.5,0.4/0.2,0.2,0.3'"
 
 
-def pixels_of(model):
-    """Returns the pixel contract of a model; the official code's where it says nothing."""
-    return getattr(model, "pixels", OFFICIAL)
+def as_pixels(value):
+    """Returns the `Pixels` that a user means.
+
+    Args:
+        value: a `Pixels`; its fields as a dictionary; a name out of `CONTRACTS`; "MEAN/STD", each one number or one a
+            colour with commas between, as parts of 255; None for the official code's.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if value is None or isinstance(value, Pixels):
+        return value or OFFICIAL
+    if isinstance(value, dict):
+        return Pixels(**value)
+    if value in CONTRACTS:
+        return CONTRACTS[value]
+    try:
+        mean, std = (tuple(map(float, part.split(","))) for part in value.split("/"))
+        several = max(len(mean), len(std), 3)
+        pixels = Pixels(*(part * several if len(part) == 1 else part for part in (mean, std)))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"Expected pixels as one of {CONTRACT_WORDS}. Received: pixels={value!r}") from error
+    if not all(0 <= value <= 1 for value in (*mean, *std)):
+        raise ValueError(
+            f"Expected mean and standard deviation as parts of 255, from 0 to 1. Received: pixels={value!r}. Divide "
+            "those of pixels of 0 to 255 by 255"
+        )
+    return pixels
 
 
 def preprocess_input(images, pixels=OFFICIAL):

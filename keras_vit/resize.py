@@ -4,6 +4,7 @@ import keras
 
 from keras_vit.layers import PatchEncoder, Positions, TokenMap, WindowBlock
 from keras_vit.models.description import describe_model
+from keras_vit.models.vision_model import VisionModel
 from keras_vit.weights.position import resize_positions
 
 
@@ -46,8 +47,8 @@ def resize(model, image_size, mode="corner"):
     for old, new in zip(model.layers, resized.layers):
         if not isinstance(old, keras.Model):
             _copy_weights(old, new, grids, mode)
-    if hasattr(model, "pixels"):
-        resized.pixels = model.pixels
+    if isinstance(model, VisionModel):
+        resized.said_pixels, resized.class_names = model.said_pixels, model.class_names
     return resized
 
 

@@ -7,9 +7,8 @@ import numpy as np
 from keras_vit.analysis import attention, convolutions, embeddings, geometry, plots, relevance
 from keras_vit.features import representation
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
-from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.report.analysis_page import Analysis, Look, write_analysis
-from keras_vit.run_folder import MODEL, open_model, read_pictures
+from keras_vit.run_folder import MODEL, classifier_of, load_model, read_pictures
 from keras_vit.watch import head_of, layers_of
 
 logger = logging.getLogger("keras_vit")
@@ -18,7 +17,7 @@ MOST_LOOKS = 12  # pictures shown; the figures of the heads and the neighbours a
 NEAREST = 4
 
 
-def analyze(model, pictures, output, image_size=None):
+def analyze(model, pictures, output, image_size=None, *, pixels=None, outputs=None):
     """Writes a page of what a model makes of pictures.
 
     Args:
@@ -26,14 +25,16 @@ def analyze(model, pictures, output, image_size=None):
         pictures: paths; the first 12 are shown; all count for the heads and for what is alike.
         output: the page, an .html file.
         image_size: (rows, columns) in pixels, to look at the model at another size than its own.
+        pixels, outputs: as of `keras_vit.run_folder.open_model`.
 
     Raises:
         ValueError: if the model has no layers of ours, or pictures cannot be read; all of them in one message.
         ImportError: without matplotlib, the extra [plots].
     """
     plots.require_matplotlib()  # before minutes of work
-    subject = open_model(model, image_size)
-    geometry.check(subject.model, kind=(Patches, Stem))
+    path, model = load_model(model, image_size)
+    geometry.check(model, kind=(Patches, Stem))
+    subject = classifier_of(path, model, pixels=pixels, outputs=outputs)
     names = [str(picture).replace("\\", "/").rpartition("/")[2] for picture in pictures]
     write_analysis(output, analysis(subject, read_pictures(subject, pictures), names))
 
@@ -47,8 +48,8 @@ def analysis(subject, pixels, names):
         names: of the pictures.
     """
     model, looks = subject.model, _looks(subject, pixels, names)
-    images = preprocess_input(pixels, pixels_of(model))
-    rows, columns = model.input_shape[1:3]
+    images = subject.prepared(pixels)
+    rows, columns = subject.image_size
     summary = {"picture": f"{rows} × {columns} pixels", "parameters": f"{model.count_params():,}"}
     parts = {}
     if blocks := layers_of(model, TransformerBlock):
@@ -68,7 +69,7 @@ def analysis(subject, pixels, names):
         if embeddings.position_values(model) is not None:
             parts["similarity"] = embeddings.position_similarity(model)
     components, shares = embeddings.filter_components(model)
-    facts = {"file": subject.path.name, "read as": pixels_of(model).words, "classes": _classes(subject.class_names)}
+    facts = {"file": subject.path.name, "read as": subject.pixels.words, "classes": _classes(subject.class_names)}
     name = subject.path.parent.name if subject.path.name == MODEL else subject.path.stem
     title = f"{name}: what the model looks at"
     return Analysis(
@@ -83,7 +84,7 @@ def analysis(subject, pixels, names):
 
 
 def _looks(subject, pixels, names):
-    model, every = subject.model, preprocess_input(pixels, pixels_of(subject.model))
+    model, every = subject.model, subject.prepared(pixels)
     images = every[:MOST_LOOKS]
     count = len(images)
     logger.info("what %d pictures look like to the model", count)
@@ -105,7 +106,7 @@ def _looks(subject, pixels, names):
     if layers_of(model, Stem):
         give("stages", _stages(model, images))
     if subject.class_names:
-        give("said", _said(model.predict(images, verbose=0), subject.class_names))
+        give("said", _said(subject.served.predict(images, verbose=0), subject.class_names))
     if len(every) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
         order, cosines = embeddings.neighbours(representation(model).predict(every, verbose=0), count=NEAREST)
         near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]

@@ -2,13 +2,17 @@
 
 import dataclasses
 import functools
+import logging
+
+import numpy as np
 
 from keras_vit.client.files import is_exported, open_file
 from keras_vit.data.decode import read_file
-from keras_vit.data.pipeline import evaluation_batches
+from keras_vit.data.pipeline import evaluation_batches, read_all
 from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.accuracy import evaluate as score
 from keras_vit.evaluation.calibration import calibration
+from keras_vit.evaluation.contracts import IMAGES, rival_contract
 from keras_vit.evaluation.feature_cache import extract, kept, model_digest
 from keras_vit.evaluation.few_shot import REGULARIZER
 from keras_vit.evaluation.few_shot import few_shot as learn_from_few
@@ -19,11 +23,12 @@ from keras_vit.evaluation.progress import told
 from keras_vit.evaluation.real import read_real, real_accuracy, validation_order
 from keras_vit.evaluation.subsets import read_classes
 from keras_vit.features import representation
-from keras_vit.preprocessing import pixels_of
 from keras_vit.report.page import Report, write_report
 from keras_vit.run_data import in_classes, judged_split, namings, source_for
 from keras_vit.run_folder import Classifier, open_model
 from keras_vit.weights.download import cache_folder
+
+logger = logging.getLogger("keras_vit")
 
 TEST_PART = 0.2  # of a folder without parts, where something has to be learned from the rest
 
@@ -37,16 +42,20 @@ class Evaluation:
         class_names: in the order of the scores.
         others: {what: accuracy} by other labels, or of classifiers that learned from the model's features.
         notes: sentences on how it was done.
+        kind: of the head's outputs, "probabilities" or "scores".
     """
 
     scores: Scores | None
     class_names: tuple[str, ...]
     others: dict[str, float]
     notes: tuple[str, ...]
+    kind: str = "probabilities"
 
     @property
     def calibration(self):
-        """How far the head's probabilities can be believed, a `Calibration`."""
+        """The `Calibration` of the head's probabilities; None of scores that stand each by itself."""
+        if self.kind == "scores":
+            return None
         return calibration(self.scores.probabilities, self.scores.labels)
 
     def write_page(self, path, title):
@@ -54,8 +63,9 @@ class Evaluation:
         summary, parts = {what: f"{accuracy:.2%}" for what, accuracy in self.others.items()}, {}
         if self.scores is not None:
             found = {"accuracy": f"{self.scores.accuracy:.2%}", "among the first 5": f"{self.scores.top(5):.2%}"}
-            found |= {"calibration error": f"{self.calibration.ece:.4f}", "pictures": f"{len(self.scores.labels):,}"}
-            summary = found | summary
+            if self.calibration is not None:
+                found["calibration error"] = f"{self.calibration.ece:.4f}"
+            summary = found | {"pictures": f"{len(self.scores.labels):,}"} | summary
             parts = {"class_names": self.class_names, "confusion": self.scores.confusion}
             parts["calibration"] = self.calibration
         notes = {f"note {i}": note for i, note in enumerate(self.notes, 1)}
@@ -71,7 +81,8 @@ class Evaluation:
             lines.append(f"accuracy {self.scores.accuracy:.2%} on {len(self.scores.labels):,} pictures")
             if len(self.class_names) > 5:
                 lines.append(f"the true class among the first 5: {self.scores.top(5):.2%}")
-            lines.append(f"calibration error {self.calibration.ece:.4f}")
+            if self.calibration is not None:
+                lines.append(f"calibration error {self.calibration.ece:.4f}")
         lines += [f"{what}: {accuracy:.2%}" for what, accuracy in self.others.items()]
         return "\n".join([*lines, *self.notes])
 
@@ -88,6 +99,8 @@ def evaluate(
     linear_probe=False,
     image_size=None,
     class_depth=1,
+    pixels=None,
+    outputs=None,
 ):
     """Judges a model on pictures whose classes are known.
 
@@ -105,6 +118,7 @@ def evaluate(
         linear_probe: whether a logistic regression learns from the features.
         image_size: (rows, columns) in pixels, where a model is made for another size; None for its own.
         class_depth: how many folders down the class folders of `data` lie: 2 for data/region/class.
+        pixels, outputs: as of `keras_vit.run_folder.open_model`.
 
     Returns:
         The `Evaluation`.
@@ -116,7 +130,7 @@ def evaluate(
     learned = bool(few_shot or knn or linear_probe)
     if real and classes:
         raise ValueError(f"Expected one of real and classes. Received: real={real!r}, classes={classes!r}")
-    subject = _open(model, image_size)
+    subject = _open(model, image_size, pixels, outputs)
     if (learned or flips) and not isinstance(subject, Classifier):
         raise ValueError(
             "Expected a Keras model, a run's folder or a checkpoint for few-shot evaluation, nearest neighbours, a "
@@ -134,25 +148,28 @@ def evaluate(
     if learned:
         found, more = _of_features(subject, source, opened, tuple(dict.fromkeys(few_shot)), knn, linear_probe)
         others, notes = others | found, notes + more
-    return Evaluation(scores, names, others, tuple(notes))
+    return Evaluation(scores, names, others, tuple(notes), getattr(subject, "returns", None) or "probabilities")
 
 
 class _NoHead(ValueError):
     """Says why a model's head cannot be judged."""
 
 
-def _open(model, image_size):
+def _open(model, image_size, pixels, outputs):
     """Opens a model: a `Classifier`, or an exported file."""
     if not is_exported(model):
-        return open_model(model, image_size)
-    if image_size:
-        raise ValueError(f"Expected image_size for a model of Keras. Received: {model}, whose size is fixed")
+        return open_model(model, image_size, pixels=pixels, outputs=outputs)
+    for name, value in {"image_size": image_size, "pixels": pixels, "outputs": outputs}.items():
+        if value:
+            raise ValueError(f"Expected {name} for a model of Keras. Received: {model}, in which it is fixed")
     return open_file(model)
 
 
 def _of_head(subject, source, flips, classes, real):
     """Returns the scores of a model's head, the names of their classes, accuracies by other labels, and notes."""
     if not subject.class_names:
+        if "numbers" in (getattr(subject, "kind", None), *subject.outputs):
+            raise _NoHead(f"{subject.path} returns numbers, not classes: there is no accuracy of them.")
         raise _NoHead(f"{subject.path} gives features, not classes. --few-shot, --knn and --linear-probe judge those.")
     names = tuple(subject.class_names)
     try:
@@ -164,10 +181,12 @@ def _of_head(subject, source, flips, classes, real):
     labels = read_real(real, len(names)) if real else None
     order = validation_order(examples.names, len(labels)) if real else None
     if isinstance(subject, Classifier):
-        scores = score(subject.model, told(_batches(subject, examples), "judged", len(examples.labels)), flips)
+        scores = score(subject.served, told(_batches(subject, examples), "judged", len(examples.labels)), flips)
     else:
         scores = Scores(examples.labels, subject.predict_encoded(map(read_file, examples.pictures))["probabilities"])
     notes = ["each picture was judged together with its mirror image"] if flips else []
+    if isinstance(subject, Classifier):
+        notes += contract_warnings(subject, examples)
     if chosen:
         whole, scores = scores, scores.among(chosen)
         names = tuple(names[i] for i in chosen)
@@ -181,6 +200,17 @@ def _of_head(subject, source, flips, classes, real):
     return scores, names, found, notes
 
 
+def contract_warnings(subject, examples):
+    """Returns a warning if another usual pixel contract does much better on some labelled images, and logs it."""
+    some = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), IMAGES)).astype(int)
+    pixels = read_all([examples.pictures[i] for i in some], subject.image_size, subject.protocol)
+    rival = rival_contract(subject.served, pixels, examples.labels[some], subject.pixels)
+    if rival is None:
+        return []
+    logger.warning("%s: %s", subject.path, rival.text)
+    return [f"WARNING: {rival.text}"]
+
+
 def _of_features(subject, source, opened, few_shot, knn, linear_probe):
     """Returns {what: accuracy} of what learned from a model's features, and notes."""
     judged, notes = judged_split(source), []
@@ -190,7 +220,7 @@ def _of_features(subject, source, opened, few_shot, knn, linear_probe):
             received = f"Received: {source.name}"
             raise ValueError(f"Expected 3 pictures or more of a class, to learn from and to judge on. {received}")
         notes.append(f"{TEST_PART:.0%} of each class, drawn by seed 0, was judged on, and learned from the rest")
-    model, digest, pixels = representation(subject.model), model_digest(subject.model), pixels_of(subject.model)
+    model, digest, pixels = representation(subject.model), model_digest(subject.model), subject.pixels
 
     def features_of(split):
         examples = getattr(source, split)
@@ -217,5 +247,4 @@ def _extracted(subject, model, examples):
 
 
 def _batches(subject, examples):
-    contract = pixels_of(subject.model)
-    return evaluation_batches(examples, subject.image_size, contract=contract, protocol=subject.protocol)
+    return evaluation_batches(examples, subject.image_size, contract=subject.pixels, protocol=subject.protocol)

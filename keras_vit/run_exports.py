@@ -8,15 +8,17 @@ import keras_vit
 from keras_vit.atomic import write_text
 from keras_vit.client.files import open_file
 from keras_vit.data.decode import read_file
+from keras_vit.data.sources import open_source
 from keras_vit.export import export_model
 from keras_vit.export.proof import Agreement, measured, read_proof, size_of
 from keras_vit.export.proof_tables import export_tables
 from keras_vit.export.proof_tables import replace_exports as replace_in_card
 from keras_vit.export.targets import targets_named
+from keras_vit.models.interface import pixels_of
 from keras_vit.report.page import Report, write_report
 from keras_vit.report.page import replace_exports as replace_in_page
 from keras_vit.run_data import examples_for
-from keras_vit.run_folder import load_classifier, recipe_of
+from keras_vit.run_folder import open_model, predictor, recipe_of
 
 # What exported files take: the pixels as they are, the least that a client can get wrong.
 TAKES = "uint8"
@@ -40,6 +42,7 @@ def export_run(folder, recipe, model, source):
         class_names=source.class_names,
         pictures=[source.test.pictures[i] for i in test],
         labels=source.test.labels[test],
+        pixels=pixels_of(model),  # the training scaled by them
         calibration=[source.train.pictures[i] for i in train],
         protocol=recipe.evaluation,
         takes=TAKES,
@@ -52,7 +55,8 @@ def facts_of(name, classes, license=None):
     return {
         "name": name,
         "license": license or "",
-        "description": f"Image classifier of {classes} classes, made with keras_vit {keras_vit.__version__}",
+        "description": (f"Image classifier of {classes} classes" if classes else "Image model that returns numbers")
+        + f", made with keras_vit {keras_vit.__version__}",
         "version": "1",
     }
 
@@ -68,7 +72,7 @@ def export(model, targets, output=None, data=None, **options):
         targets: names out of `keras_vit.export.targets`.
         output: folder for the files; None for the model's own.
         data: as for `evaluate`; where there is no run either, made-up pictures serve for the comparison.
-        options: of `keras_vit.export.export_model`.
+        options: of `keras_vit.export.export_model`; pixels and outputs are traced where they are not said.
 
     Returns:
         The folder, and an `Agreement` a target.
@@ -77,11 +81,14 @@ def export(model, targets, output=None, data=None, **options):
         ValueError: if the model, the data or a target cannot be used, or a file does not answer like the model.
     """
     targets = targets_named(targets)
-    classifier = load_classifier(model)
+    classifier = predictor(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
     folder = pathlib.Path(output) if output else classifier.path.parent
     recipe = recipe_of(classifier.path)
     pictures = {}
-    if data is not None or recipe is not None:
+    if classifier.kind == "numbers" and data is not None:
+        read = open_source(data, validation=0.0, test=0.0).train.pictures
+        pictures = {"pictures": [read[i] for i in _spread(len(read), PROOF_PICTURES)]}
+    elif classifier.kind != "numbers" and (data is not None or recipe is not None):
         judged, others = examples_for(classifier.path, classifier.class_names, data)
         some, rest = _apart(judged, others)
         pictures = {
@@ -97,7 +104,8 @@ def export(model, targets, output=None, data=None, **options):
         classifier.model,
         folder,
         targets,
-        class_names=classifier.class_names,
+        class_names=classifier.class_names or None,
+        outputs=classifier.kind,
         protocol=classifier.protocol,
         **pictures,
         **{"takes": TAKES, **options},

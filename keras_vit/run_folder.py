@@ -1,7 +1,9 @@
 """The folder of a run: whose it is, and what is in it."""
 
 import dataclasses
+import functools
 import json
+import logging
 import pathlib
 import platform
 
@@ -9,9 +11,11 @@ import keras
 import numpy as np
 
 import keras_vit.public  # registers the layers, without which no model of ours loads
+from keras_vit.class_names import names_for
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
-from keras_vit.preprocessing import pixels_of, preprocess_input
+from keras_vit.models.interface import image_size_of, numbers_of, outputs_of, pixels_of, served
+from keras_vit.preprocessing import OFFICIAL, Pixels, preprocess_input
 from keras_vit.run_images import image_changes
 from keras_vit.training.fit import SNAPSHOTS
 from keras_vit.training.recipe import CIRCUMSTANCES, Recipe
@@ -19,6 +23,9 @@ from keras_vit.variants import ResNet, Variant
 from keras_vit.watch import head_of
 
 RUN, METRICS, MODEL, LABELS = "run.json", "metrics.json", "model.keras", "labels.txt"
+BATCH = 64  # images at once
+
+logger = logging.getLogger("keras_vit")
 
 
 def describe(recipe, source, devices):
@@ -135,32 +142,61 @@ def _read_json(path):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained model with the names of its classes.
+    """A model with what its command has to know of it.
 
     Args:
         path: its file.
-        model: the Keras model, preprocessed RGB pictures -> (batch, classes).
-        class_names: in the order of its outputs.
-        protocol: how pictures are brought to its size; that of the run it came from.
+        model: the Keras model, preprocessed RGB images -> whatever it returns.
+        class_names: in the order of its probabilities; () where it returns features or numbers.
+        protocol: how images are brought to its size; that of the run it came from.
+        pixels: how its images are scaled.
+        kind: of its outputs, out of `keras_vit.models.interface.KINDS`; None for features, of a model without a head.
+        served: the model with probabilities in place of logits, and of two classes for a binary head.
     """
 
     path: pathlib.Path
     model: keras.Model
     class_names: tuple[str, ...]
     protocol: str = "official"
+    pixels: Pixels = OFFICIAL
+    kind: str | None = "probabilities"
+    served: keras.Model | None = None
+
+    @property
+    def returns(self):
+        """What `predict` returns: "probabilities", "scores" of each class by itself, or "numbers"."""
+        if self.kind == "scores" and self.served is not self.model:
+            return "probabilities"  # of a binary head's two classes
+        return "probabilities" if self.kind == "logits" else self.kind
 
     @property
     def image_size(self):
-        """(rows, columns) of the pictures that it takes, pixels."""
-        return self.model.input_shape[1:3]
+        """(height, width) of the images that it takes, pixels."""
+        return image_size_of(self.model)
+
+    @property
+    def outputs(self):
+        """Names of what `predict` returns."""
+        return tuple(numbers_of(self.model)) if self.kind == "numbers" else ("probabilities",)
 
     def read(self, picture):
-        """Returns a picture at that size, (rows, columns, 3) uint8, as evaluation has it."""
+        """Returns an image at that size, (height, width, 3) uint8, as evaluation has it."""
         return read_pixels(picture, self.image_size, self.protocol)
 
+    def prepared(self, pixels):
+        """Returns uint8 images of its size as the model takes them."""
+        return preprocess_input(pixels, self.pixels)
+
     def predict(self, pixels):
-        """Returns {"probabilities": (pictures, classes)} of uint8 pictures of its size."""
-        return {"probabilities": self.model.predict(preprocess_input(pixels, pixels_of(self.model)), verbose=0)}
+        """Returns {output: (images, ...)} of uint8 images of its size: "probabilities", or the numbers by name."""
+        found = keras.tree.flatten(self._run.predict(self.prepared(pixels), verbose=0))
+        return dict(zip(self.outputs, map(np.asarray, found)))
+
+    @functools.cached_property
+    def _run(self):
+        if self.kind == "numbers":
+            return keras.Model(self.model.inputs, list(numbers_of(self.model).values()))
+        return self.served or self.model
 
 
 def load_model(target, image_size=None):
@@ -184,23 +220,48 @@ def load_model(target, image_size=None):
     return path, keras_vit.public.resize(model, image_size) if image_size else model
 
 
-def open_model(target, image_size=None):
-    """Returns a model of RGB pictures as a `Classifier`: without names of classes where it has no head.
+def open_model(target, image_size=None, *, pixels=None, outputs=None):
+    """Returns a model of RGB images as a `Classifier`: without names of classes where it has no head.
 
     Args:
-        target, image_size: as of `load_model`; a labels.txt beside the file names the classes.
+        target, image_size: as of `load_model`. The model names its classes, or a labels.txt in its own folder does.
+        pixels: the pixel contract, as `keras_vit.models.interface.pixels_of` takes it; traced by default.
+        outputs: the kind of its outputs, as `keras_vit.models.interface.outputs_of` takes it; traced by default.
 
     Raises:
-        ValueError: as `load_model`, or if it takes no RGB pictures of known size, or does not fit its labels.
+        ValueError: as `load_model`, or if it takes no RGB images, does not tell its pixels or outputs, or does not fit
+            its labels.
     """
-    path, model = load_model(target, image_size)
-    shape, outputs = model.input_shape, model.output_shape
-    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and None not in shape[1:]):
-        raise ValueError(f"Expected a model of RGB pictures of known size. Received: {path}, which takes {shape}")
-    flat = isinstance(outputs, tuple) and len(outputs) == 2
-    recipe = recipe_of(path)
-    names = _labels(path, outputs[1]) if flat and head_of(model) is not None else ()
-    return Classifier(path, model, names, recipe.evaluation if recipe else "official")
+    return classifier_of(*load_model(target, image_size), pixels=pixels, outputs=outputs)
+
+
+def classifier_of(path, model, *, pixels=None, outputs=None):
+    """Returns a loaded model as a `Classifier`; for arguments and errors see `open_model`."""
+    shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3:
+        raise ValueError(f"Expected a model of RGB images. Received: {path}, which takes {shapes}")
+    image_size_of(model)
+    contract = pixels_of(model, pixels)
+    recipe = recipe_of(path / MODEL if path.is_dir() else path)
+    protocol = recipe.evaluation if recipe else "official"
+    logger.info("%s reads pixels as %s%s", path, contract.words, " (as said)" if pixels is not None else "")
+    if outputs is None and head_of(model) is None:
+        return Classifier(path, model, (), protocol, contract, None)
+    names = names_for(path, getattr(model, "class_names", None))
+    kind = outputs_of(model, outputs, names)
+    if kind == "numbers":
+        logger.info("%s returns numbers: %s", path, ", ".join(numbers_of(model)))
+        return Classifier(path, model, (), protocol, contract, kind)
+    run = served(model, kind, names)
+    count = run.output_shape[-1]
+    if names is None and count == len(imagenet_names()):
+        names = tuple(name for _, name in imagenet_names())
+    if names is not None and len(names) != count:
+        raise ValueError(f"{path} returns {kind} of {count} classes, but {len(names)} names of classes are with it.")
+    names = names or tuple(f"class {i}" for i in range(count))
+    found = Classifier(path, model, names, protocol, contract, kind, run)
+    logger.info("%s returns %s of %d classes", path, found.returns, count)
+    return found
 
 
 def is_checkpoint(target):
@@ -211,17 +272,55 @@ def is_checkpoint(target):
     return name.endswith((".npz", ".safetensors", ".h5")) or "://" in name or folder or known
 
 
-def load_classifier(target):
+def load_classifier(target, **said):
     """Opens a model as `open_model` does.
 
     Raises:
         ValueError: as that does, or if it is no classifier.
     """
-    found = open_model(target)
-    if not found.class_names:
-        gives = found.model.output_shape
-        raise ValueError(f"Expected a classifier, (batch, classes). Received: {found.path}, which gives {gives}")
-    return found
+    found = open_model(target, **said)
+    if found.kind == "numbers":
+        raise ValueError(
+            f"Expected a classifier, (batch, classes). Received: {found.path}, which returns numbers, "
+            f"{', '.join(found.outputs)}. Where they are of classes, say outputs= (--outputs)"
+        )
+    return predictor(found)
+
+
+def predictor(subject):
+    """Returns a `Classifier` that returns classes or numbers; raises a ValueError for one that returns features."""
+    if subject.kind is None:
+        raise ValueError(
+            f"Expected a model with a head. Received: {subject.path}, which returns features "
+            f"{subject.model.output_shape}. To have them as numbers, say outputs='numbers' (--outputs numbers)"
+        )
+    return subject
+
+
+def read_batches(subject, pictures, size=BATCH):
+    """Yields images as a model reads them, batch by batch: (number of the first, (images, height, width, 3) uint8).
+
+    Args:
+        subject: a `Classifier` or an exported file.
+        pictures: paths.
+        size: of a batch.
+
+    Raises:
+        ValueError: at the end, if some cannot be read; all of them in one message. Their batches lack them.
+    """
+    faults = []
+    for start in range(0, len(pictures), size):
+        numbers, pixels = [], []
+        for i, picture in enumerate(pictures[start : start + size], start):
+            try:
+                pixels.append(subject.read(picture))
+                numbers.append(i)
+            except ValueError as error:
+                faults.append(f"  {error}")
+        if pixels:
+            yield numbers, np.stack(pixels)
+    if faults:
+        raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
 
 
 def read_pictures(subject, pictures):
@@ -234,15 +333,7 @@ def read_pictures(subject, pictures):
     Raises:
         ValueError: if some cannot be read; all of them in one message.
     """
-    pixels, faults = [], []
-    for picture in pictures:
-        try:
-            pixels.append(subject.read(picture))
-        except ValueError as error:
-            faults.append(f"  {error}")
-    if faults:
-        raise ValueError("Pictures cannot be read:\n" + "\n".join(faults))
-    return np.stack(pixels)
+    return np.concatenate([pixels for _, pixels in read_batches(subject, pictures)])
 
 
 def _load_keras(path):
@@ -258,17 +349,3 @@ def _load_keras(path):
     except Exception as error:  # what a file of something else makes Keras raise has no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is no model that Keras can load: {reason[:200]}") from error
-
-
-def _labels(path, classes):
-    file = path.parent / LABELS
-    if file.exists():
-        names = tuple(file.read_text("utf-8").splitlines())
-        if len(names) != classes:
-            raise ValueError(
-                f"{file} names {len(names)} classes, {path.name} has {classes}; they are not of one model."
-            )
-        return names
-    if classes == len(imagenet_names()):
-        return tuple(name for _, name in imagenet_names())
-    return tuple(f"class {i}" for i in range(classes))

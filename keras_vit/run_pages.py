@@ -16,7 +16,8 @@ from keras_vit.evaluation.calibration import calibration
 from keras_vit.export.card import Card, write_card
 from keras_vit.export.proof_tables import export_tables
 from keras_vit.layers import TransformerBlock
-from keras_vit.preprocessing import OFFICIAL, pixels_of, preprocess_input
+from keras_vit.models.interface import pixels_of
+from keras_vit.preprocessing import OFFICIAL, preprocess_input
 from keras_vit.report.page import Attention, Guess, Mistake, Report
 from keras_vit.report.preview import target_words, write_preview
 from keras_vit.run_folder import RUN

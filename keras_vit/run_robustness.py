@@ -1,6 +1,5 @@
 """The robustness of a model file: which pictures, which baseline, and the summary in words."""
 
-import functools
 import logging
 
 import numpy as np
@@ -10,7 +9,6 @@ from keras_vit.data.pipeline import read_all
 from keras_vit.evaluation import robustness as curves
 from keras_vit.evaluation.changes import families_named
 from keras_vit.layers import TransformerBlock
-from keras_vit.preprocessing import pixels_of, preprocess_input
 from keras_vit.report.robustness_page import write_robustness
 from keras_vit.run_data import examples_for
 from keras_vit.run_folder import MODEL, load_classifier
@@ -21,7 +19,19 @@ BATCH = 64  # pictures at once
 _log = logging.getLogger("keras_vit")
 
 
-def robustness(model, data=None, baseline=None, *, pictures=500, families=None, seed=0):
+def robustness(
+    model,
+    data=None,
+    baseline=None,
+    *,
+    pictures=500,
+    families=None,
+    seed=0,
+    pixels=None,
+    outputs=None,
+    baseline_pixels=None,
+    baseline_outputs=None,
+):
     """Measures how a model, and a baseline, stand it that their pictures are spoilt.
 
     Salient patches are those that the model's attention rollout points at; the baseline loses the very same ones. A
@@ -35,6 +45,7 @@ def robustness(model, data=None, baseline=None, *, pictures=500, families=None, 
         pictures: how many at most, evenly spread over the data.
         families: names out of `keras_vit.evaluation.changes.FAMILIES`; None for all.
         seed: of all that is random.
+        pixels, outputs, baseline_pixels, baseline_outputs: as of `keras_vit.run_folder.open_model`.
 
     Returns:
         The `Robustness`, and its summary: a row a curve, {heading: words}.
@@ -45,7 +56,9 @@ def robustness(model, data=None, baseline=None, *, pictures=500, families=None, 
     families = families_named(families)
     if pictures < 1:
         raise ValueError(f"Expected 1 picture or more. Received: pictures={pictures}")
-    classifiers = [load_classifier(path) for path in (model, baseline) if path is not None]
+    classifiers = [load_classifier(model, pixels=pixels, outputs=outputs)]
+    if baseline is not None:
+        classifiers.append(load_classifier(baseline, pixels=baseline_pixels, outputs=baseline_outputs))
     subjects = _subjects(classifiers, data, pictures)
     salience = _salience(subjects[0]) if "drop" in families else None
     found = curves.robustness(subjects, families, salience=salience, seed=seed, batch_size=BATCH)
@@ -85,9 +98,8 @@ def _subjects(classifiers, data, pictures):
         way = classifier.image_size, classifier.protocol
         if way not in read:
             read[way] = read_all(files, *way)
-        prepare = functools.partial(preprocess_input, pixels=pixels_of(classifier.model))
         numbers = _numbered(labels, main, classifier)
-        subjects.append(curves.Subject(name, classifier.model, read[way], numbers, prepare))
+        subjects.append(curves.Subject(name, classifier.served, read[way], numbers, classifier.prepared))
     return subjects
 
 

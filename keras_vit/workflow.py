@@ -13,8 +13,8 @@ from keras_vit.class_names import write_names
 from keras_vit.client.files import is_exported, open_file
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.evaluation.accuracy import evaluate as score
-from keras_vit.export.targets import targets_named
-from keras_vit.preprocessing import pixels_of
+from keras_vit.export.targets import ALSO, targets_named
+from keras_vit.models.interface import pixels_of
 from keras_vit.report.page import write_report
 from keras_vit.run_data import open_data
 from keras_vit.run_evaluations import evaluate as judge
@@ -26,8 +26,9 @@ from keras_vit.run_folder import (
     RUN,
     describe,
     finished,
-    load_classifier,
-    read_pictures,
+    open_model,
+    predictor,
+    read_batches,
     refuse_other_data,
 )
 from keras_vit.run_images import write_images
@@ -118,6 +119,8 @@ def _with_exports(folder, recipe, source, metrics):
 def _finish(folder, recipe, source, network, history):
     """Makes of a trained network all that a run's folder holds, and returns the metrics."""
     model = vit_of(network)
+    if OBJECTIVES[recipe.objective].has_classes:
+        model.class_names = source.class_names
     with written_aside(folder / MODEL) as aside:
         model.save(aside)
     contract = pixels_of(model)
@@ -181,24 +184,71 @@ def find_learning_rate(recipe, steps=100):
     return search(recipe, open_data(recipe), steps)
 
 
-def predict(model, pictures, top=5):
-    """Names what is on pictures.
+def predict(model, pictures, top=5, *, pixels=None, outputs=None):
+    """Names what is on images.
 
     Args:
-        model: a .keras file, a run's folder, or an exported file, which is run as a client does.
+        model: a .keras file, a run's folder, a checkpoint, or an exported file, which is run as a client does.
         pictures: paths.
-        top: classes a picture.
+        top: classes an image.
+        pixels, outputs: as of `keras_vit.run_folder.open_model`.
 
     Returns:
-        A list a picture of (class name, probability), the best first.
+        A list an image of (class name, probability), the best first; of (name of the output, number) where the model
+        returns numbers, with the place in it where an output has several.
 
     Raises:
-        ValueError: if the model cannot be used, or pictures cannot be read; all of them in one message.
+        ValueError: if the model cannot be used, or images cannot be read; all of them in one message.
     """
-    classifier = open_file(model) if is_exported(model) else load_classifier(model)
-    probabilities = classifier.predict(read_pictures(classifier, pictures))["probabilities"]
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    return [[(classifier.class_names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best)]
+    return [found for _, found in predictions(open_subject(model, pixels, outputs), pictures, top)]
+
+
+def open_subject(model, pixels=None, outputs=None):
+    """Opens what predicts: an exported file, or a Keras model as `keras_vit.run_folder.open_model` does.
+
+    Raises:
+        ValueError: if it cannot be used, or returns neither classes nor numbers.
+    """
+    if not is_exported(model):
+        return predictor(open_model(model, pixels=pixels, outputs=outputs))
+    if pixels is not None or outputs is not None:
+        raise ValueError(
+            f"Expected pixels and outputs for a Keras model. Received: {model}, an exported file, which says of itself "
+            "what it reads and returns"
+        )
+    return open_file(model)
+
+
+def predictions(subject, pictures, top=5):
+    """Yields (path, list) of what `predict` returns, image by image; no more than a batch is in memory.
+
+    Args:
+        subject: as `open_subject` returns it.
+        pictures, top: as of `predict`.
+
+    Raises:
+        ValueError: at the end, if images cannot be read; all of them in one message.
+    """
+    for numbers, pixels in read_batches(subject, pictures):
+        found = subject.predict(pixels)
+        rows = _classes(subject, found, top) if subject.class_names else _numbers(subject, found)
+        yield from zip((pictures[i] for i in numbers), rows)
+
+
+def _classes(subject, found, top):
+    for row in found["probabilities"]:
+        order = np.argsort(-row, kind="stable")[:top]
+        yield [(subject.class_names[i], float(row[i])) for i in order]
+
+
+def _numbers(subject, found):
+    arrays = {name: values.reshape(len(values), -1) for name, values in found.items() if name not in ALSO}
+    for i in range(len(next(iter(arrays.values())))):
+        yield [
+            (name if len(row) == 1 else f"{name} {k}", float(value))
+            for name, row in ((name, values[i]) for name, values in arrays.items())
+            for k, value in enumerate(row)
+        ]
 
 
 def evaluate(model, data=None):

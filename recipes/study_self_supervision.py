@@ -19,7 +19,7 @@ from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.evaluation.feature_cache import extract
 from keras_vit.evaluation.probes import linear_probe
 from keras_vit.features import representation
-from keras_vit.preprocessing import pixels_of
+from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import fit
 from keras_vit.training.objectives import vit_of
 from keras_vit.training.quick import quick

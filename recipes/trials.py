@@ -14,7 +14,7 @@ from keras_vit.evaluation.cost import cost
 from keras_vit.evaluation.feature_cache import extract
 from keras_vit.evaluation.few_shot import REGULARIZER, few_shot
 from keras_vit.features import representation
-from keras_vit.preprocessing import pixels_of
+from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import fit
 from keras_vit.training.model import new_model
 from keras_vit.training.recipe import Recipe

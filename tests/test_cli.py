@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import keras_vit
-from keras_vit import cli, cli_analysis, cli_exports
+from keras_vit import cli, cli_analysis, cli_exports, cli_options
 from keras_vit.evaluation.changes import FAMILIES
-from keras_vit.export.targets import ALIASES, INPUTS, OUTPUTS, TARGETS
+from keras_vit.export.targets import ALIASES, ALSO, INPUTS, TARGETS
+from keras_vit.models.interface import KINDS
 from keras_vit.run_recipe import find_recipe
 from keras_vit.variants import VARIANTS
 
@@ -57,7 +58,8 @@ def test_the_choices_are_those_of_the_tables():
     """The command line names them itself, so that --help does not wait for TensorFlow."""
     assert (*ALIASES, *TARGETS) == cli_exports.TARGETS
     assert tuple(INPUTS) == cli_exports.INPUTS
-    assert ("probabilities", *cli_exports.OUTPUTS) == OUTPUTS
+    assert cli_exports.ALSO == ALSO
+    assert tuple(KINDS) == cli_options.KINDS
     assert tuple(FAMILIES) == cli_analysis.FAMILIES
 
 
@@ -98,7 +100,8 @@ def test_predict_names_the_classes_of_each_picture(run, tmp_path):
         Image.fromarray(np.zeros((9, 5), np.uint8)).save(tmp_path / name)
     result = keras_vit_command("predict", run[0], tmp_path / "one.png", tmp_path / "two.png", "--top", 3)
     assert result.exit_code == 0
-    one, two = result.output.splitlines()
+    one, two = result.stdout.splitlines()
+    assert "-1 to 1" in result.stderr
     assert one.replace("one.png", "two.png") == two
     assert len(re.findall(r"\d [\d.]+%", one)) == 3
     assert "missing.png" in refused("predict", run[0], tmp_path / "missing.png")

@@ -42,7 +42,7 @@ def test_a_hybrid_of_the_users_own_without_a_class_token_and_one_picture(photos,
         keras_vit.Variant(1, 8, 1, 2, 11, stem=stem, pooling="gap"), input_shape=(32, 48, 3), include_top=False
     )
     images = keras.Input((32, 48, 3))
-    x = keras.layers.GlobalAveragePooling1D()(inner(keras.layers.Rescaling(0.5)(images)))
+    x = keras.layers.GlobalAveragePooling1D()(inner(keras.layers.Rescaling(1 / 127.5, -1)(images)))
     keras.Model(images, keras.layers.Dense(3, activation="softmax")(x)).save(tmp_path / "a.keras")
     (tmp_path / "labels.txt").write_text("cat\ndog\nfish\n", "utf-8")
     analyze(tmp_path / "a.keras", photos[:1], tmp_path / "a.html")

@@ -195,7 +195,7 @@ def test_an_exported_file_has_no_features(option):
 
 
 def test_the_size_of_an_exported_file_is_fixed():
-    with pytest.raises(ValueError, match="whose size is fixed"):
+    with pytest.raises(ValueError, match="image_size.*fixed"):
         evaluate(DIGITS / "model_int8.tflite", image_size=(8, 8))
 
 

@@ -179,7 +179,7 @@ def test_from_python_with_outputs_beside_the_probabilities(model, tmp_path, take
         "float32",
         class_names=names,
         takes=takes,
-        outputs=("probabilities", "rollout", "features"),
+        also=("rollout", "features"),
     )
     assert agreement.outputs["features"] < 1e-4 and agreement.outputs["rollout"] < 1e-4
     file = open_file(tmp_path / "a.tflite")
@@ -232,7 +232,7 @@ def broken(change, model, folder):
     """Calls an export that cannot work."""
     inputs = keras.Input((8, 8, 3))
     flat = keras.layers.Flatten()(inputs)
-    options = {"class_names": list("abc"), "pictures": np.zeros((3, 8, 8, 3), np.uint8)}
+    options = {"class_names": list("abc"), "pictures": np.zeros((3, 8, 8, 3), np.uint8), "pixels": "-1..1"}
     lone = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="head")(flat))
     change(options)
     keras_vit.export.tflite(
@@ -250,15 +250,15 @@ FAULTS = {
         lambda o: o.update(model=unconvertible()),
         "does not convert to TFLite.*MatrixDeterminant",
     ),
-    "labels that do not match": (lambda o: o.update(class_names=["a"]), "3 different class names.*Received: 1"),
-    "a label twice": (lambda o: o.update(class_names=["a", "b", "a"]), "2 of them different"),
-    "a label of two lines": (lambda o: o.update(class_names=["a", "b", "c\nd"]), r"one line.*'c\\nd'"),
+    "labels that do not match": (lambda o: o.update(class_names=["a"]), "3 class names.*Received: 1"),
+    "a label twice": (lambda o: o.update(class_names=["a", "b", "a"]), "two classes: 'a'"),
+    "a label of two lines": (lambda o: o.update(class_names=["a", "b", "c\nd"]), r"line break: 'c\\nd'"),
     "scaled pixels": (lambda o: o.update(pictures=np.zeros((3, 8, 8, 3), "float32")), "uint8.*Received: float32"),
     "pictures of another size": (lambda o: o.update(pictures=np.zeros((3, 9, 8, 3), np.uint8)), r"\(3, 9, 8, 3\)"),
     "an unknown input": (lambda o: o.update(takes="bytes"), "uint8.*Received: 'bytes'"),
-    "an unknown output": (lambda o: o.update(outputs=("probabilities", "map")), "rollout.*map"),
+    "an unknown output": (lambda o: o.update(also=("rollout", "map")), "rollout.*map"),
     "an unknown mode": (lambda o: o.update(mode="int3"), "tflite-int4.*Received: tflite-int3"),
-    "no attention to look at": (lambda o: o.update(outputs=("probabilities", "rollout")), "transformer blocks"),
+    "no attention to look at": (lambda o: o.update(also=("rollout",)), "transformer blocks"),
     "no calibration": (lambda o: o.update(mode="static-int8"), "--data"),
     "no encoded pictures": (lambda o: o.update(bundle=True), "self-test"),
 }

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 
-import keras
 import numpy as np
 import pytest
 import yaml
 
+import keras_vit
 from keras_vit import run_pages
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.accuracy import Scores
@@ -23,7 +23,7 @@ SOURCE = Source("flowers", ("rose", "aster", "lily"), *EXAMPLES, bad=(("a.jpg", 
 def card_of(folder, recipe=RECIPE):
     run = {"devices": "one device", "versions": {"keras": "3.15.1", "backend": "tensorflow"}}
     (folder / "run.json").write_text(json.dumps(run))
-    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=3)
     scores = Scores(SOURCE.test.labels, np.eye(3)[[0, 1, 2, 0, 1, 2, 1]] * 0.6 + 0.4 / 3)
     metrics = {"parameters": 4321, "bad_pictures": 1, "training_seconds": 61.4}
     run_pages.card(folder / "card.md", recipe, model, SOURCE, scores, metrics, [])

@@ -20,6 +20,10 @@ def save(model, folder, names=CLASSES):
     return folder
 
 
+# Of models without a layer of ours: their contract was -1 to 1 all the same.
+SAID, BASELINE_SAID = {"pixels": "-1..1"}, {"baseline_pixels": "-1..1"}
+
+
 def colours(names):
     """A model that knows red, green and blue from the mean of each; of no fixed grid, 10 x 14 pixels."""
     inputs = keras.Input((10, 14, 3))
@@ -54,7 +58,7 @@ def home(tmp_path_factory):
 def test_a_model_next_to_a_baseline(home, monkeypatch):
     monkeypatch.setattr(changes, "PARTS", (0.4,))
     found, rows = robustness(
-        home / "vit", home / "pictures", home / "mean", pictures=12, families=("drop", "shift"), seed=1
+        home / "vit", home / "pictures", home / "mean", pictures=12, families=("drop", "shift"), seed=1, **BASELINE_SAID
     )
     assert found.models == ("vit", "mean")
     assert {row.pictures for row in found.rows} == {12}
@@ -69,7 +73,7 @@ def test_a_model_next_to_a_baseline(home, monkeypatch):
 
 def test_a_model_without_blocks_drops_no_salient_patches(home, monkeypatch, caplog):
     monkeypatch.setattr(changes, "PARTS", (0.4,))
-    found, rows = robustness(home / "mean", home / "pictures", families="drop")
+    found, rows = robustness(home / "mean", home / "pictures", families="drop", **SAID)
     assert [row["change"] for row in rows] == ["clean", "drop: random"]
     assert "mean has no transformer blocks of ours" in caplog.text
     assert {row.pictures for row in found.rows} == {15}
@@ -78,7 +82,7 @@ def test_a_model_without_blocks_drops_no_salient_patches(home, monkeypatch, capl
 def test_models_of_one_name_are_told_apart(home, tmp_path):
     model = keras.saving.load_model(home / "mean" / "model.keras")
     again = save(model, tmp_path / "mean", ("red", "none", "blue", "green"))
-    found, _ = robustness(home / "mean", home / "pictures", again, families="shift")
+    found, _ = robustness(home / "mean", home / "pictures", again, families="shift", **SAID, **BASELINE_SAID)
     assert found.models == (str(home / "mean" / "model.keras"), str(again / "model.keras"))
 
 
@@ -91,7 +95,7 @@ def test_models_of_one_name_are_told_apart(home, tmp_path):
     ],
 )
 def test_faults(home, options, words):
-    options = options | {"baseline": home / options["baseline"]} if "baseline" in options else options
+    options = options | {"baseline": home / options["baseline"], **BASELINE_SAID} if "baseline" in options else options
     with pytest.raises(ValueError, match=words):
         robustness(home / "vit", home / "pictures", **options)
 

@@ -368,7 +368,7 @@ def test_what_is_no_classifier_is_refused(run, tmp_path):
     lone.save(tmp_path / "dense.keras")
     for path, words in (
         (tmp_path / "text.keras", "no model that Keras can load"),
-        (tmp_path / "dense.keras", "model of RGB pictures"),
+        (tmp_path / "dense.keras", "model of RGB images"),
         (run[0] / "labels.txt", "a .txt file"),
         (tmp_path / "none.keras", "does not exist"),
         (tmp_path, "without model.keras"),
@@ -378,5 +378,5 @@ def test_what_is_no_classifier_is_refused(run, tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "model.keras").write_bytes((run[0] / "model.keras").read_bytes())
     (tmp_path / "labels" / "labels.txt").write_text("cat\ndog\n")
-    with pytest.raises(ValueError, match="names 2 classes, model.keras has 10"):
+    with pytest.raises(ValueError, match="labels.txt and model.keras name other classes, 'cat'"):
         workflow.predict(tmp_path / "labels", [])

@@ -23,8 +23,8 @@ class Description:
         facts: {"name", "description", "version", "author", "license"}; what is not said is "".
         mean, std: of each colour, in grey levels; None where pixels are taken as they are.
         outputs: names, in the order of the file's outputs.
-        class_names: in the order of the numbers of the output that has labels.
-        scores: which output that is.
+        class_names: in the order of the numbers of the output that has labels; () where the file returns numbers.
+        scores: which output that is, the first where none has labels.
     """
 
     facts: dict
@@ -120,4 +120,6 @@ def _labels(file, ends):
             if item.number(2) == _TENSOR_AXIS_LABELS:
                 with zipfile.ZipFile(io.BytesIO(file)) as behind:
                     return i, tuple(behind.read(item.text(0)).decode("utf-8").split("\n")[:-1])
-    raise MetadataError("names no classes")
+    if any(end.text(0) == "probabilities" for end in ends):
+        raise MetadataError("names no classes")
+    return 0, ()  # numbers, which have none

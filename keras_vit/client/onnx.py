@@ -39,6 +39,7 @@ class OnnxFile:
                 np.float32(json.loads(facts[name])) * 255 if scaled else None for name in ("mean", "std")
             )
             (self._entry,) = self._session.get_inputs()
+            self.outputs = tuple(end.name for end in self._session.get_outputs())
         except Exception as error:  # onnxruntime's own kinds have no common one
             raise ValueError(
                 f"Expected an ONNX file made by `keras-vit export`. Received: {path}, which cannot be used: {error}"
@@ -54,12 +55,11 @@ class OnnxFile:
         pixels = pixels if "uint8" in self._entry.type else np.float32(pixels)
         if self._mean is not None:
             pixels = (pixels - self._mean) / self._std
-        names = [end.name for end in self._session.get_outputs()]
         rows = [
-            self._session.run(names, {self._entry.name: pixels[i : i + BATCH]}) for i in range(0, len(pixels), BATCH)
+            self._session.run(self.outputs, {self._entry.name: pixels[i : i + BATCH]})
+            for i in range(0, len(pixels), BATCH)
         ]
-        named = {name: np.concatenate(parts) for name, parts in zip(names, zip(*rows))}
-        return {"probabilities": named.pop("probabilities"), **named}
+        return {name: np.concatenate(parts) for name, parts in zip(self.outputs, zip(*rows))}
 
     def predict_encoded(self, pictures):
         """Returns the same of encoded pictures: paths, or bytes."""

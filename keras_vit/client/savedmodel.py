@@ -35,6 +35,7 @@ class SavedModelFile:
             raise ValueError(
                 f"Expected a SavedModel made by `keras-vit export`. Received: {path}, which lacks {reason}"
             ) from error
+        self.outputs = tuple(facts["outputs"]) if "outputs" in facts else tuple(self._from_levels.structured_outputs)
         scaled = facts["takes"] == "scaled"
         self._mean, self._std = (np.float32(facts[name]) * 255 if scaled else None for name in ("mean", "std"))
         (entry,) = self._from_levels.structured_input_signature[1].values()
@@ -61,5 +62,4 @@ class SavedModelFile:
 
     def _all(self, run, entry, values):
         rows = [run(**{entry: tf.constant(values[i : i + BATCH])}) for i in range(0, len(values), BATCH)]
-        named = {name: np.concatenate([row[name].numpy() for row in rows]) for name in rows[0]}
-        return {"probabilities": named.pop("probabilities"), **named}
+        return {name: np.concatenate([row[name].numpy() for row in rows]) for name in self.outputs}

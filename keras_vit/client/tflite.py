@@ -37,8 +37,10 @@ class TFLiteFile:
             ) from error
         (self._entry,), self._ends = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         self.class_names = self.description.class_names
+        first = self.description.outputs[self.description.scores]
+        self.outputs = (first, *(name for name in self.description.outputs if name != first))
         classes = self._ends[self.description.scores]["shape"][-1]
-        if len(self.class_names) != classes:
+        if self.class_names and len(self.class_names) != classes:
             raise ValueError(f"{path} names {len(self.class_names)} classes and gives {classes} probabilities")
 
     @property
@@ -58,8 +60,7 @@ class TFLiteFile:
         """
         rows = [self._run(self._scaled(picture)) for picture in pixels]
         named = {name: np.stack(values) for name, values in zip(self.description.outputs, zip(*rows))}
-        first = self.description.outputs[self.description.scores]
-        return {first: named.pop(first), **named}
+        return {name: named[name] for name in self.outputs}
 
     def predict_encoded(self, pictures):
         """Returns the same of encoded pictures: paths, or bytes."""

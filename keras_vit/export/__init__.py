@@ -6,7 +6,10 @@ Each of the functions `tflite`, `savedmodel`, `onnx` and `web` writes one file (
 and keeps it only if it answers like the model.
 """
 
+import logging
 import pathlib
+
+logger = logging.getLogger("keras_vit")
 
 
 def export_model(
@@ -20,7 +23,9 @@ def export_model(
     calibration=None,
     protocol="official",
     takes="uint8",
-    outputs=("probabilities",),
+    outputs=None,
+    also=(),
+    pixels=None,
     picture_size=None,
     facts=None,
     gives="float32",
@@ -41,7 +46,7 @@ def export_model(
         labels: (pictures,) their classes, for the accuracies.
         calibration: pictures of the same kinds, for static-int8 and int4; none that is in `pictures`.
         protocol: how evaluation brings pictures to the model's size, out of `keras_vit.data.crop.PROTOCOLS`.
-        takes, outputs, picture_size, facts, gives: see `keras_vit.export.serving.serving`.
+        takes, outputs, also, pixels, picture_size, facts, gives: see `keras_vit.export.serving.serving`.
         bounds: {figure of `Agreement`: (least, most)} in place of the targets' own, or to add to them.
         bundle: whether a .zip to test a device with is written beside each .tflite file.
         in_float: layers that stay in float32 where pictures set the ranges, as `sensitivity` names them.
@@ -51,9 +56,11 @@ def export_model(
         A list of an `Agreement` a target.
 
     Raises:
-        ValueError: if the model cannot be exported so, or a file does not answer like it; no such file is left.
+        ValueError: if the model cannot be exported so, is much better on labelled pictures with other pixels than it
+            tells, or a file does not answer like it; no such file is left.
         ImportError: if a target needs an extra that is not installed.
     """
+    from keras_vit.evaluation.contracts import rival_contract
     from keras_vit.export.files import export
     from keras_vit.export.pictures import made_up, pixels_of_any
     from keras_vit.export.proof import Witness
@@ -65,17 +72,42 @@ def export_model(
     exact = [name for name, target in targets.items() if "logits.largest" in target.bounds and not target.serves]
     if gives == "uint8" and exact:
         raise ValueError(f"Expected files of 8 or 4 bits for uint8 probabilities. Received: {', '.join(exact)}")
-    class_names = class_names or [f"class {i}" for i in range(model.output_shape[-1])]
     what = serving(
-        model, class_names, takes=takes, outputs=outputs, picture_size=picture_size, facts=facts or {}, gives=gives
+        model,
+        class_names or getattr(model, "class_names", None),
+        takes=takes,
+        outputs=outputs,
+        also=also,
+        pixels=pixels,
+        picture_size=picture_size,
+        facts=facts or {},
+        gives=gives,
     )
+    logger.info("%s reads pixels as %s and returns %s", model.name, what.pixels.words, what.words)
+    if what.kind == "numbers":
+        logger.info("TFLite files have no labels then, without which MediaPipe's ImageClassifier takes none")
     size = what.image_size
     if calibration is not None and len(calibration):
         what = what.but(calibration=pixels_of_any(calibration, size, protocol, "calibration"))
     pictures = made_up(size) if pictures is None or not len(pictures) else pictures
     if not isinstance(pictures, list | tuple):
         pictures = pixels_of_any(pictures, size, protocol, "pictures")
-    witness = Witness(what.inner, class_names, pictures, labels, protocol=protocol, size=size, contract=what.pixels)
+    witness = Witness(
+        what.inner,
+        what.class_names,
+        pictures,
+        labels,
+        protocol=protocol,
+        size=size,
+        contract=what.pixels,
+        numbers=what.kind == "numbers",
+    )
+    if labels is not None and what.class_names:
+        shown = witness.at_model_size(witness.pixels)
+        if rival := rival_contract(what.inner, shown, labels, what.pixels):
+            if pixels is None:
+                raise ValueError(f"{model.name} is not exported: {rival.text}.")
+            logger.warning("%s: %s", model.name, rival.text)
     return export(what, folder, targets, witness, bounds=bounds, bundle=bundle)
 
 
@@ -124,8 +156,7 @@ def sensitivity(model, mode, calibration, *, takes="uint8"):
     from keras_vit.export.serving import serving
     from keras_vit.export.to_tflite import QUANTIZED, calibrated
 
-    names = [f"class {i}" for i in range(model.output_shape[-1])]
-    file, pictures = calibrated(serving(model, names, takes=takes, calibration=calibration), mode)
+    file, pictures = calibrated(serving(model, takes=takes, calibration=calibration), mode)
     return quantization.sensitivity(file, QUANTIZED[mode], pictures, takes=takes)
 
 

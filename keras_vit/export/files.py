@@ -10,13 +10,14 @@ import keras
 import numpy as np
 
 from keras_vit.analysis.attention import attention_rollout
-from keras_vit.atomic import write_text, written_aside
+from keras_vit.atomic import written_aside
+from keras_vit.class_names import write_names
 from keras_vit.client.files import open_file
 from keras_vit.client.operators import operators
 from keras_vit.export.bundle import write_bundle
 from keras_vit.export.metadata import LABELS
 from keras_vit.export.proof import check, faults, measured, read_proof, write_proof
-from keras_vit.export.serving import has_blocks
+from keras_vit.export.serving import features_tensor, has_blocks
 from keras_vit.export.targets import TARGETS
 from keras_vit.preprocessing import preprocess_input
 
@@ -64,7 +65,8 @@ def export(serving, folder, targets, witness, *, bounds=None, bundle=False):
             if bundle and aside.suffix == ".tflite":
                 write_bundle(folder / f"{pathlib.Path(target.file).stem}.zip", aside, target.file, witness)
         # At once: should a later target fail, this file stays, and so does its proof.
-        write_text(folder / LABELS, "".join(f"{name}\n" for name in serving.class_names))
+        if serving.class_names:
+            write_names(folder / LABELS, serving.class_names)
         write_proof(folder, agreements)
     return agreements
 
@@ -80,14 +82,14 @@ def refuse_unwritable(folder):
 def _written(serving, name, target, path, witness, bounds):
     """Writes a file; returns its `Agreement`, what is run of it, and which bounds it does not keep."""
     changes = dict(target.serves or {})
-    if not has_blocks(serving.inner) and "rollout" in changes.get("outputs", ()):
-        changes["outputs"] = serving.outputs[:1]  # a BiT has no attention
+    if not has_blocks(serving.inner) and "rollout" in changes.get("also", ()):
+        changes["also"] = ()  # a BiT has no attention, and that of a nested model is out of reach
     serving = serving.but(**changes) if changes else serving
     target.writer()(serving, path)
     file = open_file(path)
     references = _references(serving, witness)
     agreement = check(file, witness, name=target.file, target=name, tie=target.tie, references=references)
-    found = {"takes": serving.takes}
+    found = {"takes": serving.takes, "pixels": serving.pixels.words}
     if file.runs.suffix == ".tflite":
         kinds, refused = operators(file.runs.read_bytes())
         found |= {"operators": kinds, "gpu_refused": refused}
@@ -99,12 +101,10 @@ def _references(serving, witness):
     """Returns what the outputs beside the probabilities should be for the first pictures, {output: array}."""
     images = preprocess_input(witness.at_model_size(witness.pixels[:REFERENCES]), serving.pixels)
     made = {
-        "features": lambda: keras.Model(serving.inner.inputs, serving.inner.get_layer("head").input).predict_on_batch(
-            images
-        ),
+        "features": lambda: keras.Model(serving.inner.inputs, features_tensor(serving.inner)).predict_on_batch(images),
         "rollout": lambda: attention_rollout(serving.inner, images),
     }
-    return {name: np.asarray(made[name]()) for name in serving.outputs[1:]}
+    return {name: np.asarray(made[name]()) for name in serving.also}
 
 
 def _advice(serving, target, witness, bounds):

@@ -34,7 +34,8 @@ def add_metadata(model, class_names, *, image_size, facts, takes, mean, std, out
 
     Args:
         model: bytes of a TFLite file with one signature.
-        class_names: in the order of the probabilities.
+        class_names: in the order of the probabilities; () where the outputs are numbers: then nothing makes an image
+            classifier of it to a client.
         image_size: (rows, columns) of the pictures it takes, pixels.
         facts: {"name", "description", "version", "author", "license"}.
         takes: "uint8", "float32" (pixels of 0 to 255 both), or "scaled".
@@ -61,9 +62,10 @@ def add_metadata(model, class_names, *, image_size, facts, takes, mean, std, out
     file = io.BytesIO()
     file.write(builder.Output())
     # The labels are a stored zip member behind the model: no copy of it is made on the phone.
-    with zipfile.ZipFile(file, "a") as behind:
-        # A fixed date: the same model gives the same bytes.
-        behind.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in class_names))
+    if class_names:
+        with zipfile.ZipFile(file, "a") as behind:
+            # A fixed date: the same model gives the same bytes.
+            behind.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in class_names))
     return file.getvalue()
 
 
@@ -152,7 +154,15 @@ class _Metadata:
             labels = self._tables(self._table(self._text(LABELS), what, ("Int8", TENSOR_AXIS_LABELS)))
             stats = self._table(self._floats([1.0]), self._floats([0.0]))
         content = self._table(("Uint8", FEATURE_PROPERTIES), self._table())
-        return self._table(self._text(name), self._text(DESCRIPTIONS[name]), None, content, None, stats, labels)
+        return self._table(
+            self._text(name),
+            self._text(DESCRIPTIONS.get(name, "numbers of the model, as they are")),
+            None,
+            content,
+            None,
+            stats,
+            labels,
+        )
 
     def _text(self, words):
         return self.builder.CreateString(words)

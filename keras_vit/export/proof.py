@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,7 +18,8 @@ from keras_vit.atomic import write_text
 from keras_vit.client import measure
 from keras_vit.data.decode import decode, read_file
 from keras_vit.data.pipeline import read_all
-from keras_vit.preprocessing import pixels_of, preprocess_input
+from keras_vit.models.interface import image_size_of, numbers_of, pixels_of
+from keras_vit.preprocessing import preprocess_input
 
 BATCH = 64  # pictures that the model answers at once
 ENCODED = 1000  # of the pictures, those that go through a client's decoder and resize as well
@@ -44,6 +46,8 @@ class Agreement:
             logits but for a constant.
         probabilities: {"largest", "mean"} of the differences.
         outputs: {name: largest difference, in parts of the largest number} of the outputs beside the probabilities.
+        numbers: {"largest", "relative"} difference of outputs that are numbers, in their own unit and in parts of the
+            largest of an output; empty for classes, and then logits, probabilities and top-1 figures are None.
         top1_agreement: part of the pictures whose first class is the same.
         top1_or_tie: the same, but a class that the model gives as much as its first, up to the target's `tie`, counts.
         accuracy: of the file; None where the classes are not known.
@@ -59,6 +63,7 @@ class Agreement:
         takes: what the file takes, out of `INPUTS`.
         milliseconds: {threads: median of a picture's}, by `keras_vit.client.measure` on this machine.
         peak_memory: of that process, bytes; None where the system does not tell.
+        pixels: the pixel contract that the model was run and exported with, in words.
     """
 
     file: str
@@ -68,8 +73,8 @@ class Agreement:
     logits: dict
     probabilities: dict
     outputs: dict
-    top1_agreement: float
-    top1_or_tie: float
+    top1_agreement: float | None
+    top1_or_tie: float | None
     accuracy: float | None
     keras_accuracy: float | None
     from_bytes: dict = dataclasses.field(default_factory=dict)
@@ -78,12 +83,14 @@ class Agreement:
     takes: str = ""
     milliseconds: dict = dataclasses.field(default_factory=dict)
     peak_memory: int | None = None
+    numbers: dict = dataclasses.field(default_factory=dict)
+    pixels: str = ""
 
     @property
     def note(self):
         """What to know of a client's resize where it changes the class of more than one picture in a hundred, or ""."""
-        same = self.from_bytes.get("resize_top1_agreement", 1.0)
-        if same >= 0.99:
+        same = self.from_bytes.get("resize_top1_agreement")
+        if same is None or same >= 0.99:
             return ""
         return (
             f"{self.file}: a client's resize by itself changes the class of {1 - same:.1%} of the pictures; clients "
@@ -110,29 +117,52 @@ class Witness:
         protocol: how evaluation brings pictures to the model's size.
         size: (rows, columns) of the pictures that the file takes; the model's by default.
         contract: the `Pixels` that the model's pictures are scaled by; its own by default.
+        numbers: whether the outputs are numbers of any shape, without classes.
     """
 
-    def __init__(self, model, class_names, pictures, labels=None, *, protocol="official", size=None, contract=None):
+    def __init__(
+        self, model, class_names, pictures, labels=None, *, protocol="official", size=None, contract=None, numbers=False
+    ):
         self.model, self.class_names, self.labels = model, tuple(class_names), labels
+        self._widths = []  # numbers in each output, for one image
+        self.names = tuple(numbers_of(model)) if numbers else ("probabilities",)
+        self._run = keras.Model(model.inputs, list(numbers_of(model).values())) if numbers else model
         self.contract = contract or pixels_of(model)
-        size = tuple(size or model.input_shape[1:3])
+        own = image_size_of(model)
+        size = tuple(size or own)
         encoded = not isinstance(pictures, np.ndarray)
         self.pixels = read_all(pictures, size, protocol) if encoded else pictures
         self.expected = self.answers(self.pixels)
+        ends = np.cumsum([0, *self._widths])
+        self._largest_numbers = [
+            max(np.abs(self.expected[:, start:end]).max(initial=0), LEAST) for start, end in zip(ends, ends[1:])
+        ]
         some = np.linspace(0, len(pictures) - 1, min(len(pictures), ENCODED) if encoded else 0).astype(int)
         self.encoded = [read_file(pictures[i]) for i in some]
         # What evaluation makes of the encoded ones, which need not be of the file's size.
-        if size == model.input_shape[1:3] or not encoded:
+        if size == own or not encoded:
             self.evaluated = self.expected[some]
         else:
-            self.evaluated = self.answers(read_all(self.encoded, model.input_shape[1:3], protocol))
+            self.evaluated = self.answers(read_all(self.encoded, own, protocol))
         self._seen = {}
 
     def answers(self, pixels):
-        """Returns the model's probabilities for uint8 pictures, (pictures, classes)."""
-        batches = (self.at_model_size(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH))
-        answers = [np.asarray(self.model.predict_on_batch(preprocess_input(batch, self.contract))) for batch in batches]
+        """Returns the model's probabilities for uint8 images, (images, classes); of numbers all, output by output."""
+        answers = []
+        for i in range(0, len(pixels), BATCH):
+            images = preprocess_input(self.at_model_size(pixels[i : i + BATCH]), self.contract)
+            found = [np.asarray(array) for array in keras.tree.flatten(self._run.predict_on_batch(images))]
+            self._widths = [array[0].size for array in found]
+            answers.append(_side_by_side(found))
         return np.concatenate(answers) if answers else np.zeros((0, len(self.class_names)), np.float32)
+
+    def answers_of(self, outputs):
+        """Returns the same of what a file returned, {output: array}."""
+        return _side_by_side([outputs[name] for name in self.names])
+
+    def relative(self, given, expected):
+        """Returns the largest difference of numbers, in parts of the largest number of the same output."""
+        return _largest((given - expected) / np.repeat(self._largest_numbers, self._widths))
 
     def seen(self, size, from_middle):
         """Returns what a client should make of the encoded pictures, uint8; see `expected_pixels`. Each made once."""
@@ -144,8 +174,8 @@ class Witness:
 
     def at_model_size(self, pixels):
         """Returns pictures of the file's size at the model's: where they differ, the file resizes inside."""
-        size = self.model.input_shape[1:3]
-        return pixels if pixels.shape[1:3] == size else tf.image.resize(pixels, size).numpy()
+        size = tuple(self.model.inputs[0].shape[1:3])
+        return pixels if None in size or pixels.shape[1:3] == size else tf.image.resize(pixels, size).numpy()
 
 
 def check(file, witness, *, name, target, tie=0.0, references=None):
@@ -167,27 +197,57 @@ def check(file, witness, *, name, target, tie=0.0, references=None):
             f"{file.path} names other classes than the model, {len(file.class_names)} and {len(witness.class_names)}; "
             f"the first that differs: {first[0]!r}, expected {first[1]!r}"
         )
+    if unlike := [name for name in witness.names if name not in file.outputs]:
+        raise ValueError(
+            f"{file.path} lacks outputs of the model: {', '.join(unlike)}. It has {', '.join(file.outputs)}"
+        )
     outputs = file.predict(witness.pixels)
-    given, expected = outputs["probabilities"], witness.expected
-    logits = [_logits(values) for values in (given, expected)]
-    apart = np.abs(logits[0] - logits[1])
+    given = witness.answers_of(outputs)
     return Agreement(
         file=name,
         target=target,
         bytes=size_of(file.path),
         pictures=len(given),
-        logits={"largest": _largest(apart), "mean": float(apart.mean()), "cosine": _cosine(*logits)},
-        probabilities={"largest": _largest(given - expected), "mean": float(np.abs(given - expected).mean())},
+        **(_classes_alike(given, witness, tie) if witness.class_names else _numbers_alike(given, witness)),
         outputs={
             name: _largest(outputs[name][: len(values)] - values) / max(_largest(values), LEAST)
             for name, values in (references or {}).items()
         },
-        top1_agreement=_same_first(given, expected),
-        top1_or_tie=_same_first(given, expected, tie),
-        accuracy=_accuracy(given, witness.labels),
-        keras_accuracy=_accuracy(expected, witness.labels),
         from_bytes=_from_bytes(file, witness, tie) if witness.encoded else {},
     )
+
+
+def _classes_alike(given, witness, tie):
+    expected, labels = witness.expected, witness.labels
+    logits = [_logits(values) for values in (given, expected)]
+    apart = np.abs(logits[0] - logits[1])
+    return {
+        "logits": {"largest": _largest(apart), "mean": float(apart.mean()), "cosine": _cosine(*logits)},
+        "probabilities": {"largest": _largest(given - expected), "mean": float(np.abs(given - expected).mean())},
+        "top1_agreement": _same_first(given, expected),
+        "top1_or_tie": _same_first(given, expected, tie),
+        "accuracy": _accuracy(given, labels),
+        "keras_accuracy": _accuracy(expected, labels),
+    }
+
+
+def _numbers_alike(given, witness):
+    """Returns the same for numbers: there is no class, so that every figure of classes is None."""
+    classes = ("top1_agreement", "top1_or_tie", "accuracy", "keras_accuracy")
+    return {
+        "logits": dict.fromkeys(("largest", "mean", "cosine")),
+        "probabilities": dict.fromkeys(("largest", "mean")),
+        "numbers": {
+            "largest": _largest(given - witness.expected),
+            "relative": witness.relative(given, witness.expected),
+        },
+        **dict.fromkeys(classes),
+    }
+
+
+def _side_by_side(arrays):
+    """Returns arrays of (images, ...) as one, (images, numbers)."""
+    return np.concatenate([np.asarray(array).reshape(len(array), -1) for array in arrays], axis=1)
 
 
 def _from_bytes(file, witness, tie):
@@ -195,8 +255,16 @@ def _from_bytes(file, witness, tie):
     pixels = np.stack([file.read(picture) for picture in witness.encoded])
     # MediaPipe, which runs .tflite files, begins a resize at the corner of the picture; all others do not.
     from_middle = file.path.suffix != ".tflite"
-    given = file.predict_encoded(witness.encoded)["probabilities"]
+    given = witness.answers_of(file.predict_encoded(witness.encoded))
     evaluated, resized = witness.evaluated, witness.answers(pixels)
+    if not witness.class_names:
+        return {
+            "pictures": len(given),
+            "read_alike": _same_pixels(pixels, witness.seen(file.image_size, from_middle)),
+            "largest": witness.relative(given, evaluated),
+            "resize_largest": witness.relative(resized, evaluated),
+            "file_largest": witness.relative(given, resized),
+        }
     return {
         "pictures": len(given),
         "read_alike": _same_pixels(pixels, witness.seen(file.image_size, from_middle)),

@@ -27,6 +27,7 @@ NOTES = {
     "at the same pixels.",
     "from JPEG, at most": "Largest difference between two probabilities on the way from JPEG bytes; in brackets "
     "what is due to the client's resize, and what to the file.",
+    "reads": "How the exported model reads a pixel of 0 to 255; the file scales unless the client does.",
     "a GPU refuses": "What LiteRT's GPU delegate would leave to the processor, as far as it was seen to in a browser.",
     "operators": "What the file is made of.",
 }
@@ -38,13 +39,17 @@ def export_row(agreement):
     return {
         "file": agreement.file,
         "size": _megabytes(agreement.bytes, 2),
-        "same first class": f"{_share(agreement.top1_agreement)} of {agreement.pictures:,}{_ties(agreement)}",
+        "same first class": "–"
+        if agreement.numbers
+        else f"{_share(agreement.top1_agreement)} of {agreement.pictures:,}{_ties(agreement)}",
         "accuracy": "unknown"
         if agreement.accuracy is None
         else f"{agreement.accuracy:.2%} ({agreement.keras_accuracy:.2%})",
-        "logits differ by": _difference(agreement.logits),
-        "cosine": f"{agreement.logits['cosine']:.5f}" if agreement.logits else "–",
-        "from JPEG": f"{_share(jpeg['top1_agreement'])} ({_share(jpeg['resize_top1_agreement'])})" if jpeg else "–",
+        "logits differ by": _numbers(agreement.numbers) if agreement.numbers else _difference(agreement.logits),
+        "cosine": "–" if agreement.numbers or not agreement.logits else f"{agreement.logits['cosine']:.5f}",
+        "from JPEG": f"{_share(jpeg['top1_agreement'])} ({_share(jpeg['resize_top1_agreement'])})"
+        if jpeg and not agreement.numbers
+        else "–",
         "time, 1 / 2 threads": _times(agreement.milliseconds),
         "memory": _megabytes(agreement.peak_memory, 0) if agreement.peak_memory else "–",
     }
@@ -56,7 +61,8 @@ def export_details(agreement):
     return {
         "file": agreement.file,
         "takes": INPUTS.get(agreement.takes, "–"),
-        "probabilities differ by": _difference(agreement.probabilities),
+        "reads": agreement.pixels or "–",
+        "probabilities differ by": "–" if agreement.numbers else _difference(agreement.probabilities),
         "from JPEG, at most": f"{jpeg['largest']:.2g} (resize {jpeg['resize_largest']:.2g}, file "
         f"{jpeg['file_largest']:.2g}), {jpeg['pictures']:,} pictures"
         if jpeg
@@ -121,6 +127,10 @@ def _share(share):
 
 def _difference(figures):
     return f"{figures['largest']:.2g}, mean {figures['mean']:.2g}" if figures else "–"
+
+
+def _numbers(figures):
+    return f"numbers: {figures['largest']:.2g}, {figures['relative']:.2g} of the largest"
 
 
 def _times(milliseconds):

@@ -1,4 +1,4 @@
-"""What is exported: a classifier, put between the pixels that a client gives and the outputs that it reads."""
+"""What is exported: a model, put between the pixels that a client gives and the outputs that it reads."""
 
 import dataclasses
 
@@ -6,15 +6,18 @@ import keras
 import numpy as np
 
 from keras_vit.analysis.attention import rollout_tensor
+from keras_vit.class_names import refuse_names
 from keras_vit.layers import TransformerBlock
-from keras_vit.preprocessing import OFFICIAL, Pixels, pixels_of, rescaling
+from keras_vit.models.interface import image_size_of, numbers_of, outputs_of, pixels_of, served
+from keras_vit.preprocessing import OFFICIAL, Pixels, rescaling
+from keras_vit.watch import head_of
 
 INPUTS = {
     "uint8": "RGB pixels, whole numbers from 0 to 255",
     "float32": "RGB pixels, numbers from 0 to 255",
     "scaled": "RGB pixels scaled by the client",
 }
-OUTPUTS = ("probabilities", "features", "rollout")
+ALSO = ("features", "rollout")  # outputs beside those of the model's head
 FACTS = ("name", "description", "version", "author", "license")
 
 
@@ -23,16 +26,18 @@ class Serving:
     """Holds what a writer of files needs to know.
 
     Args:
-        model: "images", as the client gives them, (batch, rows, columns, 3) -> {output: tensor} in the order of
-            `outputs`: "probabilities" (batch, classes), "features" (batch, width), "rollout" (batch, grid rows, grid
-            columns).
-        inner: the classifier, scaled float32 pictures -> (batch, classes) probabilities.
+        model: "images", as the client gives them, (batch, height, width, 3) -> {output: tensor} in the order of
+            `outputs`: "probabilities" (batch, classes), or the model's own outputs where they are numbers; "features"
+            (batch, hidden_size), "rollout" (batch, grid rows, grid columns).
+        inner: scaled float32 images -> probabilities (batch, classes), or numbers.
+        kind: what the model's head returns: "probabilities" of classes, together 1; "scores", each class by itself;
+            "numbers" without classes.
         takes: out of `INPUTS`.
-        pixels: how the classifier's pictures are scaled.
-        class_names: in the order of the probabilities.
+        pixels: how the model's images are scaled.
+        class_names: in the order of the probabilities; () for numbers.
         facts: {"name", "description", "version", "author", "license"}.
         gives: type of the probabilities, "float32" or "uint8".
-        calibration: (pictures, rows, columns, 3) uint8 to set ranges by, of the client's size; or None.
+        calibration: (images, height, width, 3) uint8 to set ranges by, of the client's size; or None.
     """
 
     model: keras.Model
@@ -43,6 +48,7 @@ class Serving:
     facts: dict
     gives: str = "float32"
     calibration: np.ndarray | None = None
+    kind: str = "probabilities"
 
     @property
     def outputs(self):
@@ -50,8 +56,20 @@ class Serving:
         return tuple(self.model.output)
 
     @property
+    def also(self):
+        """Names out of `ALSO` of the outputs beside those of the model's head."""
+        return tuple(name for name in self.outputs if name in ALSO)
+
+    @property
+    def words(self):
+        """What the model returns, in words."""
+        if self.kind == "numbers":
+            return f"numbers, without classes: {', '.join(name for name in self.outputs if name not in ALSO)}"
+        return f"{self.kind} of {len(self.class_names):,} classes"
+
+    @property
     def image_size(self):
-        """(rows, columns) of the pictures that the client gives, pixels."""
+        """(height, width) of the images that the client gives, pixels."""
         return tuple(self.model.inputs[0].shape[1:3])
 
     @property
@@ -60,7 +78,7 @@ class Serving:
         return scaling_of(self.pixels)
 
     def entries(self, pixels):
-        """Returns uint8 pictures as the client gives them to the file."""
+        """Returns uint8 images as the client gives them to the file."""
         if self.takes != "scaled":
             return pixels.astype(self.takes, copy=False)
         mean, std = (255 * np.float32(values) for values in (self.scaling.mean, self.scaling.std))
@@ -72,7 +90,8 @@ class Serving:
             "model": self.inner,
             "class_names": self.class_names,
             "takes": self.takes,
-            "outputs": self.outputs,
+            "outputs": self.kind,
+            "also": self.also,
             "picture_size": self.image_size,
             "pixels": self.pixels,
             "facts": self.facts,
@@ -84,57 +103,86 @@ class Serving:
 
 def serving(
     model,
-    class_names,
+    class_names=None,
     *,
     takes="uint8",
-    outputs=("probabilities",),
+    outputs=None,
+    also=(),
     picture_size=None,
     pixels=None,
     facts=(),
     gives="float32",
     calibration=None,
 ):
-    """Returns the `Serving` of a classifier.
+    """Returns the `Serving` of a model.
 
     Args:
-        model: a functional Keras model, scaled RGB pictures (batch, rows, columns, 3) -> (batch, classes). One that
-            ends without an activation gets a softmax: clients show scores as probabilities.
-        class_names: in the order of its outputs.
+        model: a functional Keras model, scaled RGB images (batch, height, width, 3) -> (batch, classes) or numbers of
+            any shape. Logits are exported as probabilities, a binary head as the probabilities of two classes.
+        class_names: in the order of its outputs; "class 0" and so on by default; two for a binary head. They are not
+            used where the outputs are numbers.
         takes: what the files take, out of `INPUTS`; the scaling is inside except for "scaled".
-        outputs: names out of `OUTPUTS`.
-        picture_size: (rows, columns) of the pictures that the files take, pixels; the model's by default. Other ones
+        outputs: the kind of the model's outputs, out of `keras_vit.models.interface.KINDS`; traced by default.
+        also: names out of `ALSO`, outputs beside it.
+        picture_size: (height, width) of the images that the files take, pixels; the model's by default. Other ones
             are resized inside, bilinear, as in evaluation but that no level is rounded.
-        pixels: the `Pixels`; the model's own by default.
+        pixels: the `Pixels`, or what `keras_vit.preprocessing.as_pixels` takes; traced by default.
         facts: {"name": ..., "description": ..., "version": ..., "author": ..., "license": ...}, any of them.
         gives: type of the probabilities; "uint8" are whole numbers, 255 for 1, as a TFLite file says of itself.
-        calibration: (pictures, rows, columns, 3) uint8 for static quantization.
+        calibration: (images, height, width, 3) uint8 for static quantization.
 
     Raises:
-        ValueError: if the model is no classifier of RGB pictures, has another number of classes than there are names,
-            or something is asked for that is unknown or that the model does not have.
+        ValueError: if the model does not read RGB images, does not tell its pixels or outputs, has another number of
+            classes than there are names, or something is asked for that is unknown or that the model does not have.
     """
-    _check(model, class_names, takes, outputs)
-    pixels = pixels or pixels_of(model)
-    model = _giving_probabilities(model)
-    size = model.input_shape[1:3]
-    images = keras.Input((*(picture_size or size), 3), dtype="uint8" if takes == "uint8" else "float32", name="images")
+    _check(model, takes, also)
+    pixels = pixels_of(model, pixels)
+    kind = outputs_of(model, outputs, class_names)
+    inner = served(model, kind, class_names)
+    if kind == "numbers":
+        class_names = ()
+        if gives != "float32":
+            raise ValueError(f"Expected float32 for outputs that are numbers. Received: {gives}")
+    else:
+        kind = "scores" if kind == "scores" and inner.output_shape[-1] == model.output_shape[-1] else "probabilities"
+        class_names = named(class_names, inner.output_shape[-1])
+    size = tuple(model.inputs[0].shape[1:3])
+    images = keras.Input(
+        (*(picture_size or image_size_of(model)), 3), dtype="uint8" if takes == "uint8" else "float32", name="images"
+    )
     x = images
-    if images.shape[1:3] != size:
+    if None not in size and images.shape[1:3] != size:
         x = keras.ops.image.resize(keras.ops.cast(x, "float32"), size)
     x = _scaled(x, pixels, scaling_of(pixels)) if takes == "scaled" else rescaling(pixels)(x)
-    tensors = dict(zip(outputs, keras.Model(model.inputs, [_tensor(model, name) for name in outputs])(x)))
+    heads = {"probabilities": inner.outputs[0]} if kind != "numbers" else numbers_of(inner)
+    found = {**heads, **{name: _tensor(inner, name) for name in also}}
+    tensors = dict(zip(found, keras.Model(inner.inputs, list(found.values()))(x)))
     if gives == "uint8":
         tensors["probabilities"] = keras.ops.cast(tensors["probabilities"] * 255 + 0.5, "uint8")
     return Serving(
         model=keras.Model(images, tensors, name=model.name),
-        inner=model,
+        inner=inner,
         takes=takes,
         pixels=pixels,
-        class_names=tuple(class_names),
+        class_names=class_names,
         facts={**dict.fromkeys(FACTS, ""), "name": model.name, **dict(facts)},
         gives=gives,
         calibration=calibration,
+        kind=kind,
     )
+
+
+def named(class_names, count):
+    """Returns names for so many classes: those given, or "class 0" and so on.
+
+    Raises:
+        ValueError: if there are not as many, or a labels.txt cannot hold them.
+    """
+    names = tuple(class_names) if class_names is not None else tuple(f"class {i}" for i in range(count))
+    if len(names) != count:
+        raise ValueError(f"Expected {count} class names, one an output of the model. Received: {len(names)} names")
+    refuse_names(names)
+    return names
 
 
 def scaling_of(pixels):
@@ -159,42 +207,34 @@ def has_blocks(model):
     return any(isinstance(layer, TransformerBlock) for layer in model.layers)
 
 
-def _check(model, class_names, takes, outputs):
-    shape, classes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3 or None in shape[1:]:
-        raise ValueError(f"Expected a functional model of RGB pictures of known size. Received: one of input {shape}")
-    if not isinstance(classes, tuple) or len(classes) != 2:
-        raise ValueError(f"Expected a classifier, (batch, classes). Received: one of output {classes}")
-    if len(class_names) != classes[1] or len(set(class_names)) != len(class_names):
+def _check(model, takes, also):
+    shape = tuple(model.inputs[0].shape) if len(getattr(model, "inputs", None) or ()) == 1 else ()
+    if len(shape) != 4 or shape[3] != 3:
+        entries = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
         raise ValueError(
-            f"Expected {classes[1]} different class names, one an output of the model. Received: {len(class_names)} "
-            f"names, {len(set(class_names))} of them different"
+            "Expected a functional model of RGB images, (batch, height, width, 3). Received: one of input "
+            f"{', '.join(map(str, entries)) or 'unknown'}"
         )
-    if broken := [name for name in class_names if not name.strip() or "\n" in name or "\r" in name]:
-        raise ValueError(f"Expected class names of one line. Received: {', '.join(map(repr, broken))}")
     if takes not in INPUTS:
         raise ValueError(f"Expected the input to be one of {tuple(INPUTS)}. Received: {takes!r}")
-    if not outputs or outputs[0] != OUTPUTS[0] or not set(outputs) <= set(OUTPUTS) or len(set(outputs)) < len(outputs):
-        raise ValueError(f"Expected outputs out of {OUTPUTS}, probabilities first. Received: {tuple(outputs)}")
-
-
-def _giving_probabilities(model):
-    """Returns the model, with a softmax behind it if it ends in a layer without an activation."""
-    last = model.layers[-1]
-    is_linear = isinstance(last, keras.layers.Dense) and last.activation in (None, keras.activations.linear)
-    return (
-        keras.Model(model.inputs, keras.layers.Softmax(name="softmax")(model.output), name=model.name)
-        if is_linear
-        else model
-    )
+    if isinstance(also, str) or not set(also) <= set(ALSO) or len(set(also)) < len(also):
+        raise ValueError(f"Expected also= to hold names out of {ALSO}, each once. Received: also={also!r}")
 
 
 def _tensor(model, name):
     if name == "rollout":
         return rollout_tensor(model)
-    if name == "probabilities":
-        return model.output
-    names = [layer.name for layer in model.layers]
-    if "head" not in names:
-        raise ValueError(f"Expected a model with a layer called head, which reads the features. Received: {names}")
-    return model.get_layer("head").input
+    return features_tensor(model)
+
+
+def features_tensor(model):
+    """Returns what the head of a functional model reads, (batch, hidden_size).
+
+    Raises:
+        ValueError: if it has no head, or one inside another model.
+    """
+    head = head_of(model)
+    if not any(layer is head for layer in model.layers):
+        names = [layer.name for layer in model.layers]
+        raise ValueError(f"Expected a model with a Dense layer last, which reads the features. Received: {names}")
+    return head.input

@@ -4,7 +4,7 @@ import functools
 import importlib
 from typing import NamedTuple
 
-from keras_vit.export.serving import INPUTS, OUTPUTS
+from keras_vit.export.serving import ALSO, INPUTS
 
 
 class Target(NamedTuple):
@@ -42,13 +42,16 @@ class Target(NamedTuple):
 
 
 def _bounds(largest_logit=None, from_bytes=0.05):
-    """Returns what a file must keep: on the same pixels, and from encoded pictures what is not the client's resize."""
+    """Returns what a file must keep: on the same pixels, and from encoded pictures what is not the client's resize.
+
+    Numbers, which have no classes, are held to parts of the largest of them.
+    """
     bounds = {"top1_or_tie": (0.99, 1.0), "from_bytes.file_top1_or_tie": (0.99, 1.0)}
-    bounds |= {"from_bytes.file_largest": (0.0, from_bytes)}
+    bounds |= {"from_bytes.file_largest": (0.0, from_bytes), "numbers.relative": (0.0, largest_logit or 0.1)}
     if largest_logit:
         bounds |= {"logits.largest": (0.0, largest_logit)}
         # Features and rollout, in parts of the largest number.
-        bounds |= {f"outputs.{name}": (0.0, largest_logit) for name in OUTPUTS[1:]}
+        bounds |= {f"outputs.{name}": (0.0, largest_logit) for name in ALSO}
     return bounds
 
 
@@ -58,7 +61,7 @@ def _by_pictures(mode):
 
 EXACT, HALF, ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(from_bytes=0.25)
 # A browser hands pixels over as float32; the page shows where the model looks.
-WEB = {"takes": "float32", "outputs": ("probabilities", "rollout"), "gives": "float32"}
+WEB = {"takes": "float32", "also": ("rollout",), "gives": "float32"}
 TARGETS = {
     "savedmodel": Target("saved_model", "to_savedmodel.write_savedmodel", {}, EXACT, 1e-4),
     "onnx": Target("model.onnx", "to_onnx.write_onnx", {}, EXACT, 1e-4),
@@ -107,4 +110,4 @@ def targets_named(names):
     return {name: TARGETS[name] for name in dict.fromkeys(ALIASES.get(name, name) for name in names)}
 
 
-__all__ = ["ALIASES", "INPUTS", "OUTPUTS", "TARGETS", "Target", "targets_named"]
+__all__ = ["ALIASES", "ALSO", "INPUTS", "TARGETS", "Target", "targets_named"]

@@ -47,8 +47,19 @@ def write_savedmodel(serving, path):
 
 
 def described(serving):
-    """Returns what a file says of itself beside the labels: what it takes, mean and std (parts of 255), the facts."""
-    return {"takes": serving.takes, "mean": serving.scaling.mean, "std": serving.scaling.std, **serving.facts}
+    """Returns what a file says of itself beside the labels: how it is scaled, what it returns, and the facts.
+
+    `takes` is out of `INPUTS`, `mean` and `std` are parts of 255;
+    `returns` is "probabilities", "scores" or "numbers"; `outputs` are the names, in order.
+    """
+    return {
+        "takes": serving.takes,
+        "mean": serving.scaling.mean,
+        "std": serving.scaling.std,
+        "returns": serving.kind,
+        "outputs": serving.outputs,
+        **serving.facts,
+    }
 
 
 def _asset(folder, name, text):

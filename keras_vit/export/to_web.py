@@ -12,6 +12,7 @@ from string import Template
 from tensorflow.lite.python import schema_py_generated as schema
 
 from keras_vit.atomic import written_aside
+from keras_vit.export.serving import ALSO
 from keras_vit.export.to_tflite import exported
 
 VERSION = "2.5.3"
@@ -35,7 +36,7 @@ Licensed under the Apache License, Version 2.0; see LICENSE. Source: https://git
 """
 
 
-def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtime=None):
+def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtime=None, numbers=()):
     """Writes a folder to be served as it is: the page, the model and the runtime.
 
     The runtime has 19 MB, of which a browser loads 9.7.
@@ -49,17 +50,20 @@ def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtim
         image_size: (rows, columns) of the pictures the file takes, pixels.
         mean, std: (3,) parts of 255 each, by which the file scales; shown on the page.
         runtime: folder with `RUNTIME`, as npm installs it; node_modules of the working directory by default.
+        numbers: names of the outputs to show, where they are numbers without classes.
 
     Raises:
         ValueError: if the file is another one than that, or the runtime is not there or of another version.
     """
-    faults = _faults(tflite, len(class_names), tuple(image_size))
+    faults = _faults(tflite, len(class_names), tuple(image_size), tuple(numbers))
     if faults:
         raise ValueError("A web page needs a TFLite file of float32 pixels. Received: " + "; ".join(faults))
     modules = pathlib.Path("node_modules" if runtime is None else runtime)
     _check_runtime(modules)
     facts = {
         "classes": list(class_names),
+        "returns": "numbers" if numbers else "probabilities",
+        "outputs": list(numbers) or ["probabilities"],
         "image_size": list(image_size),
         "mean": list(mean),
         "std": list(std),
@@ -74,7 +78,7 @@ def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtim
         _copy_runtime(modules, aside / "runtime")
 
 
-def _faults(tflite, classes, image_size):
+def _faults(tflite, classes, image_size, numbers):
     """Returns what of a TFLite file is not as the page needs it, in words."""
     if tflite[4:8] != b"TFL3":
         return ["bytes of no TFLite file"]
@@ -95,9 +99,9 @@ def _faults(tflite, classes, image_size):
         for name, (shape, floats) in ((name, _kind(tensor)) for name, tensor in entries.items())
         if shape != (1, *image_size, 3) or not floats
     ]
-    if "probabilities" not in outputs:
-        faults.append(f"outputs {', '.join(outputs)}, expected 'probabilities' among them")
-    elif (found := _kind(outputs["probabilities"])) != ((1, classes), True):
+    if missing := [name for name in numbers or ("probabilities",) if name not in outputs]:
+        faults.append(f"outputs {', '.join(outputs)}, expected {', '.join(map(repr, missing))} among them")
+    elif not numbers and (found := _kind(outputs["probabilities"])) != ((1, classes), True):
         faults.append(f"'probabilities' {found[0]}, expected float32 {(1, classes)}, one a class name")
     if "rollout" in outputs and len(_kind(outputs["rollout"])[0]) != 3:
         faults.append(f"'rollout' {_kind(outputs['rollout'])[0]}, expected (1, grid rows, grid columns)")
@@ -163,4 +167,5 @@ def write_site(serving, path, mode="int8", runtime=None):
         mean=serving.pixels.mean,
         std=serving.pixels.std,
         runtime=runtime,
+        numbers=[name for name in serving.outputs if name not in ALSO] if serving.kind == "numbers" else (),
     )

@@ -5,10 +5,13 @@ Pre-activation (BiT, a ResNet v2): norm, ReLU, convolution, and nothing after th
 other: the norms have other widths, and a projected shortcut has a norm of its own in the first alone.
 """
 
+import dataclasses
+
 import keras
 from keras import ops
 
 from keras_vit.layers.standardized import GroupNorm, StdConv
+from keras_vit.preprocessing import as_pixels
 
 
 class _Block(keras.layers.Layer):
@@ -41,6 +44,7 @@ class Stem(_Block):
         width: channels out; 64 times the width factor.
         preactivation: whether it is BiT's.
         group_norm_epsilon, conv_epsilon, conv_epsilon_inside: see `GroupNorm` and `StdConv`.
+        pixels: the pixel contract of the weights, as in `Patches`.
 
     Source: the official `models_resnet.py` and `models_vit.py`; BiT's `models.py`.
     """
@@ -52,12 +56,19 @@ class Stem(_Block):
         group_norm_epsilon=1e-6,
         conv_epsilon=1e-5,
         conv_epsilon_inside=False,
+        pixels=None,
         **kwargs,
     ):
         super().__init__(preactivation, group_norm_epsilon, conv_epsilon, conv_epsilon_inside, **kwargs)
         self.width = width
+        self.pixels = as_pixels(pixels)
         self.conv = self._conv(width, 7, 2, "conv")
         self.norm = None if preactivation else self._norm("norm")
+
+    def get_config(self):
+        names = ("width", "preactivation", "group_norm_epsilon", "conv_epsilon", "conv_epsilon_inside")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **own, "pixels": dataclasses.asdict(self.pixels)}
 
     def build(self, input_shape):
         self.conv.build(input_shape)

@@ -1,10 +1,13 @@
 """From a picture to tokens: cutting it into patches, and encoding them."""
 
+import dataclasses
+
 import keras
 from keras import ops
 
 from keras_vit.layers.initial import initial
 from keras_vit.layers.positions import Positions
+from keras_vit.preprocessing import as_pixels
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -18,6 +21,9 @@ class Patches(keras.layers.Layer):
         patch_size: side of a patch, in pixels.
         drop_remainder: whether rows and columns that fill no patch are left out, at the bottom and on the right, as
             the official code does; otherwise they are refused.
+        pixels: the pixel contract that the weights behind this layer were trained with, a `keras_vit.Pixels` or its
+            fields; None is the official code's, -1 to 1. The layer computes nothing with it: it is where a model
+            that is composed of our layers keeps it.
 
     Attributes:
         grid: (rows, columns) of patches, once built.
@@ -29,10 +35,15 @@ class Patches(keras.layers.Layer):
     Source: arXiv:2010.11929, section 3.1.
     """
 
-    def __init__(self, patch_size, drop_remainder=False, **kwargs):
+    def __init__(self, patch_size, drop_remainder=False, pixels=None, **kwargs):
         super().__init__(**kwargs)
         self.patch_size = patch_size
         self.drop_remainder = drop_remainder
+        self.pixels = as_pixels(pixels)
+
+    def get_config(self):
+        own = {"patch_size": self.patch_size, "drop_remainder": self.drop_remainder}
+        return {**super().get_config(), **own, "pixels": dataclasses.asdict(self.pixels)}
 
     def build(self, input_shape):
         p = self.patch_size

@@ -6,8 +6,7 @@ import re
 import keras
 
 from keras_vit import layers
-from keras_vit.models.vision_model import VisionModel
-from keras_vit.preprocessing import OFFICIAL, Pixels
+from keras_vit.preprocessing import Pixels
 from keras_vit.variants import Numerics, ResNet, Variant, name_of
 
 
@@ -25,7 +24,7 @@ class Description:
         classes: of the head; None without one.
         representation_size: width of the layer before the head; None without one.
         position_resize: how its positions were resized, where they were.
-        pixels: its pixel contract.
+        reader: the layer that reads the pixels.
     """
 
     variant: Variant | ResNet
@@ -37,7 +36,12 @@ class Description:
     classes: int | None
     representation_size: int | None
     position_resize: str | None
-    pixels: Pixels
+    reader: layers.Patches | layers.Stem
+
+    @property
+    def pixels(self) -> Pixels:
+        """The contract by which our first layer reads pixels; layers of the caller's in front are not in it."""
+        return self.reader.pixels
 
 
 def describe_model(model):
@@ -72,7 +76,7 @@ def describe_model(model):
         head.units if head else None,
         pre_logits.units if pre_logits else None,
         named["encoder"].position_resize if blocks else None,
-        model.pixels if isinstance(model, VisionModel) else getattr(inner, "pixels", OFFICIAL),
+        named["stem" if stem else "patches"],
     )
 
 

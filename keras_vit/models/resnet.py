@@ -5,15 +5,15 @@ import keras
 from keras_vit import layers
 
 
-def resnet_map(images, row, numerics, preactivation):
-    """Returns the last map of a `ResNet` row on `images`, (batch, rows, columns, channels).
+def resnet_map(images, row, numerics, preactivation, pixels=None):
+    """Returns the last map of a `ResNet` row on `images`, (batch, rows, columns, channels), read by a pixel contract.
 
     Its layers are named "stem" (stride 2), "stem_pool" (4) and "stage1_unit01" and so on; each stage but the first
     begins with a unit of stride 2.
 
     Source: the official `models_resnet.py`; BiT's `models.py`.
     """
-    x = layers.Stem(row.root_width, preactivation, **numerics.of_convolutions, name="stem")(images)
+    x = layers.Stem(row.root_width, preactivation, **numerics.of_convolutions, pixels=pixels, name="stem")(images)
     if preactivation:
         # Nothing rectified these values, so it matters that BiT's padding is 0 and not minus infinity.
         x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
@@ -27,7 +27,7 @@ def resnet_map(images, row, numerics, preactivation):
     return x
 
 
-def bit(images, row, numerics, *, include_top, pooling, classes, classifier_activation):
+def bit(images, row, numerics, *, include_top, pooling, classes, classifier_activation, pixels=None):
     """Returns the output of a BiT on `images`; for the arguments see `keras_vit.build`.
 
     Raises:
@@ -37,7 +37,7 @@ def bit(images, row, numerics, *, include_top, pooling, classes, classifier_acti
     """
     if pooling not in (None, "gap", "none"):
         raise ValueError(f"Expected pooling of a BiT to be None, 'gap' or 'none'. Received: pooling={pooling!r}")
-    x = resnet_map(images, row, numerics, preactivation=True)
+    x = resnet_map(images, row, numerics, preactivation=True, pixels=pixels)
     x = layers.GroupNorm(numerics.group_norm_epsilon, name="norm")(x)
     x = keras.layers.ReLU(name="relu")(x)
     if (pooling or ("gap" if include_top else "none")) == "gap":

@@ -1,37 +1,77 @@
-"""A functional model that knows what it reads of a picture."""
+"""A functional model that keeps its pixel contract and the names of its classes."""
 
 import dataclasses
 
 import keras
 
-from keras_vit.preprocessing import OFFICIAL, Pixels, preprocess_input
+from keras_vit.class_names import refuse_names
+from keras_vit.models.interface import pixels_of, set_pixels
+from keras_vit.preprocessing import as_pixels, preprocess_input
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class VisionModel(keras.Model):
-    """A functional `keras.Model` with the pixel contract of its checkpoint, saved with it.
+    """A functional `keras.Model` with its pixel contract and the names of its classes, saved with it.
+
+    The contract is kept by the layer that reads the images, `Patches` or `Stem`, so that it is still there in a clone
+    or in another model around the same layers.
 
     Args:
         inputs, outputs, name: as in `keras.Model`.
-        pixels: the `keras_vit.Pixels` of the checkpoint, or their fields; the official code's by default.
+        pixels: the `keras_vit.Pixels` of the model, or what `keras_vit.preprocessing.as_pixels` takes; by default what
+            its layers say, the official code's where nothing else was said. Models that share layers share it.
+        class_names: in the order of the outputs; None where they are not known.
     """
 
-    def __init__(self, inputs, outputs, name=None, *, pixels=None, **kwargs):
+    def __init__(self, inputs, outputs, name=None, *, pixels=None, class_names=None, **kwargs):
         super().__init__(inputs, outputs, name=name, **kwargs)
-        self.pixels = Pixels(**pixels) if isinstance(pixels, dict) else pixels or OFFICIAL
+        self.said_pixels = None
+        if pixels is not None:
+            self.pixels = pixels
+        self.class_names = class_names
+
+    @property
+    def pixels(self):
+        """The `keras_vit.Pixels`: how the images that it takes are made from RGB pixels of 0 to 255."""
+        return pixels_of(self)
+
+    @pixels.setter
+    def pixels(self, pixels):
+        pixels = as_pixels(pixels)
+        self.said_pixels = None if set_pixels(self, pixels) else pixels
+
+    def __setattr__(self, name, value):
+        if name == "pixels":  # Keras reads an attribute before it sets it, and this one may not be told yet
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def class_names(self):
+        """Names of the classes in the order of the outputs, or None."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        if names is not None:
+            names = tuple(names)
+            refuse_names(names)
+        self._class_names = names
 
     def preprocess_input(self, images):
-        """Makes pictures into what the model takes: resized and cropped where their size differs, and scaled.
+        """Makes images into what the model takes: resized and cropped where their size differs, and scaled.
 
         Args:
-            images: (batch, rows, columns, channels) or (rows, columns, channels), pixels from 0 to 255.
+            images: (batch, height, width, channels) or (height, width, channels), pixels from 0 to 255.
 
         Returns:
-            The pictures at the model's size in float32; a NumPy array for one that had that size, else a tensor.
+            The images at the model's size in float32; a NumPy array for one that had that size, else a tensor.
         """
         shape = self.inputs[0].shape
         pixels = self.pixels.for_channels(shape[-1])
         return preprocess_input(pixels.resized(images, shape[1:3]), pixels)
 
     def get_config(self):
-        return {**super().get_config(), "pixels": dataclasses.asdict(self.pixels)}
+        said = self.said_pixels and dataclasses.asdict(self.said_pixels)
+        own = {"pixels": said, "class_names": self.class_names and list(self.class_names)}
+        return {**super().get_config(), **own}

@@ -24,6 +24,7 @@ def vit(
     attention_dropout,
     stochastic_depth,
     position_resize,
+    pixels=None,
 ):
     """Returns the output of a Vision Transformer, plain or hybrid; for the arguments see `keras_vit.build`.
 
@@ -36,9 +37,9 @@ def vit(
     variant = dataclasses.replace(variant, pooling=pooling or variant.pooling)
     pooling = pooling or (variant.pooling if include_top else "none")
 
-    x = resnet_map(images, variant.stem, numerics, preactivation=False) if variant.stem else images
+    x = resnet_map(images, variant.stem, numerics, preactivation=False, pixels=pixels) if variant.stem else images
     # A map's sides follow from the picture's by rounding up, so that few pictures would fit: the official code's rule.
-    patches = layers.Patches(variant.patch_size, drop_remainder=variant.stem is not None, name="patches")
+    patches = layers.Patches(variant.patch_size, variant.stem is not None, pixels, name="patches")
     x = patches(x)
     encoder = patch_encoder(variant, patches.grid, dropout, position_resize)
     x = encoder(x)

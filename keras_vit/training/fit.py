@@ -12,7 +12,7 @@ import numpy as np
 from keras_vit.data.augmentation import Augmentation
 from keras_vit.data.order import Order
 from keras_vit.data.pipeline import training_batches, validation_batches
-from keras_vit.preprocessing import pixels_of
+from keras_vit.models.interface import pixels_of
 from keras_vit.training.devices import Devices
 from keras_vit.training.logs import Logs
 from keras_vit.training.model import new_model, precision, trained_model

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_vit.data.order import Order
-from keras_vit.preprocessing import pixels_of
+from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import batches_of
 from keras_vit.training.model import precision, trained_model
 from keras_vit.training.plan import Plan

@@ -5,7 +5,7 @@ import math
 from typing import NamedTuple
 
 from keras_vit.variants import VARIANTS, ResNet
-from keras_vit.weights.sources import RESAMPLE
+from keras_vit.weights.sources import RESAMPLE, stand_ins
 
 UNKNOWN_SIZE = (224, 224)  # of a BiT that takes pictures of any size
 
@@ -37,27 +37,29 @@ def hf_family(variant):
     return Family("deit", "DeiT", "deit.") if variant.distillation_token else Family("vit", "ViT", "vit.")
 
 
-def hf_files(model, numerics, pixels):
+def hf_files(model, numerics, pixels, class_names=None):
     """Returns {file: content} of what transformers reads beside the weights.
 
     Args:
         model: an `Architecture`.
         numerics: a `Numerics`.
         pixels: the fields of a `Pixels`.
+        class_names: in the order of the head's outputs; None where they are not known.
     """
     return {
-        "config.json": _hf_config(model, numerics),
+        "config.json": _hf_config(model, numerics, class_names),
         "preprocessor_config.json": _hf_processor(pixels, model.image_size or UNKNOWN_SIZE),
     }
 
 
-def _hf_config(model, numerics):
+def _hf_config(model, numerics, class_names):
     family, variant = hf_family(model.variant), model.variant
     config = {"model_type": family.model_type, "num_channels": model.channels}
     if model.classes is None:
         config["architectures"] = [f"{family.classes}Model"]
     else:
-        labels = [f"LABEL_{i}" for i in range(model.classes)]  # transformers' own, where there are no names
+        # transformers' own where there are no names
+        labels = class_names or stand_ins(model.classes)
         teacher = "WithTeacher" if getattr(variant, "pooling", None) == "token+distillation" else ""
         config |= {
             "architectures": [f"{family.classes}ForImageClassification{teacher}"],
@@ -208,12 +210,13 @@ def timm_architecture(model):
     return next((name for row, name in rows if getattr(row, "stem", row) == model.variant.stem), None)
 
 
-def timm_files(model, numerics, pixels, names):
+def timm_files(model, numerics, pixels, names, class_names=None):
     """Returns {file: content} of what timm reads beside the weights, as its files on the Hugging Face hub have it.
 
     Args:
         model, numerics, pixels: as for `hf_files`.
         names: {our path: name in the file}.
+        class_names: as for `hf_files`.
     """
     variant, classes = model.variant, model.classes or 0
     first = names.get("stem/conv/kernel") or names["encoder/projection/kernel"]
@@ -222,6 +225,7 @@ def timm_files(model, numerics, pixels, names):
     config = {
         "architecture": timm_architecture(model),
         "num_classes": classes,
+        "label_names": list(class_names) if class_names and classes else None,
         "num_features": variant.hidden_size if is_vit else variant.widths[-1],
         "global_pool": "token" if is_vit and variant.has_class_token else "avg",
         "model_args": {"in_chans": model.channels} | (_timm_arguments(variant, numerics) if is_vit else {}),

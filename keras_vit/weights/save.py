@@ -34,7 +34,7 @@ OUR_OWN = ("positions", "positions_at", "attention", "attention_window")
 OF_A_ROW = re.compile(r"pooling/|pre_logits/|encoder/(distillation|register)_token|head/distillation/|.*_scale/gamma")
 
 
-def write_checkpoint(path, source, arrays, model, numerics, pixels):
+def write_checkpoint(path, source, arrays, model, numerics, pixels, class_names=None):
     """Writes a checkpoint that `find_faults` has nothing against.
 
     Args:
@@ -47,6 +47,7 @@ def write_checkpoint(path, source, arrays, model, numerics, pixels):
             does.
         pixels: the fields of the `Pixels`. An .npz file does not have them; the log says so where they are not its
             project's.
+        class_names: in the order of the head's outputs; an .npz file does not have them.
 
     Raises:
         ValueError: if other files would be overwritten.
@@ -64,7 +65,10 @@ def write_checkpoint(path, source, arrays, model, numerics, pixels):
             np.savez(aside, **found)
     else:
         names = {ours: cell.name for ours, cell in _cells(source, model.variant).items()}
-        texts = hf_files(model, numerics, pixels) if source == "hf" else timm_files(model, numerics, pixels, names)
+        if source == "hf":
+            texts = hf_files(model, numerics, pixels, class_names)
+        else:
+            texts = timm_files(model, numerics, pixels, names, class_names)
         _write_safetensors(path, found, {name: json.dumps(text, indent=2) + "\n" for name, text in texts.items()})
     for difference in _differences(source, model, numerics, pixels):
         logger.info("%s: %s", path, difference)

@@ -79,6 +79,7 @@ class SourceFile:
         pixels: fields of a `Pixels`, None where they are not known.
         grid: (rows, columns) of its positions, where it is known; else they are taken to be a square.
         resized: how its positions were resized before, where that is known.
+        class_names: in the order of the head's outputs, where a configuration names them.
     """
 
     path: pathlib.Path
@@ -91,6 +92,7 @@ class SourceFile:
     pixels: dict = dataclasses.field(default_factory=dict)
     grid: tuple[int, int] | None = None
     resized: str | None = None
+    class_names: tuple[str, ...] | None = None
     _file: object = None
     _rows: dict = dataclasses.field(default_factory=dict)  # {name: (name in the file, block in a stacked array)}
 
@@ -214,6 +216,7 @@ def _configure(file, config):
         raise ValueError(f"{file.path.with_name('config.json')} is of another architecture:\n" + "\n".join(wrong))
     if file.project == "timm":
         _configure_timm(file, config.get("model_args") or {}, config.get("pretrained_cfg") or {})
+        file.class_names = _timm_class_names(config)
     elif file.project == "hf":
         _configure_hf(file, config)
 
@@ -234,6 +237,7 @@ def _configure_timm(file, arguments, facts):
 
 
 def _configure_hf(file, config):
+    file.class_names = _hf_class_names(config)
     if file.source != "hf_bit":
         file.num_heads = config.get("num_attention_heads")
         file.image_size = _sides(config.get("image_size"))
@@ -251,14 +255,49 @@ def _configure_hf(file, config):
             )
     processor = _read_json(file.path.with_name("preprocessor_config.json"))
     size, crop = (_side(processor.get(name)) for name in ("size", "crop_size"))
-    scaled = processor.get("do_normalize", True)
+    mean, std = (
+        (processor.get("image_mean"), processor.get("image_std"))
+        if processor.get("do_normalize", True)
+        else ((0.0,) * 3, (1.0,) * 3)
+    )
+    # Mean and std are of pixels times this factor, ours of pixels in parts of 255.
+    factor = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255.0
+    if mean and std and abs(factor - 1) > 1e-6:
+        mean, std = ([value / factor for value in values] for values in (mean, std))
     file.pixels = {
-        "mean": processor.get("image_mean") if scaled else (0.0,) * 3,
-        "std": processor.get("image_std") if scaled else (1.0,) * 3,
+        "mean": mean,
+        "std": std,
         "interpolation": RESAMPLE.get(processor.get("resample")),
         "crop": min(crop / size, 1.0) if processor.get("do_center_crop") and size and crop else None,
         "keep_aspect": "shortest_edge" in (processor.get("size") or ()),
     }
+
+
+def stand_ins(count):
+    """Returns the names that transformers gives to classes without names."""
+    return tuple(f"LABEL_{i}" for i in range(count))
+
+
+def _hf_class_names(config):
+    """Returns the names of classes in transformers' config.json, or None where they are its own stand-ins."""
+    labels = config.get("id2label")
+    if not isinstance(labels, dict) or not labels:
+        return None
+    try:
+        names = {int(number): name for number, name in labels.items()}
+    except ValueError:
+        return None
+    if sorted(names) != list(range(len(names))) or not all(isinstance(name, str) for name in names.values()):
+        return None
+    names = tuple(names[i] for i in range(len(names)))
+    return None if names == stand_ins(len(names)) else names
+
+
+def _timm_class_names(config):
+    """Returns the names of classes in timm's config.json, or None where it has none."""
+    names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_list and names else None
 
 
 def _sides(size):

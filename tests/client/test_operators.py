@@ -62,9 +62,7 @@ def test_nothing_is_refused_of_what_it_takes():
 def test_nothing_is_refused_of_ours(mode):
     variant = keras_vit.Variant(patch_size=2, hidden_size=64, num_layers=1, num_heads=2, mlp_dim=72)
     model = keras_vit.build(variant, input_shape=(4, 6, 3), classes=5)
-    kinds, refused = operators(
-        converted(serving(model, CLASSES, outputs=("probabilities", "features", "rollout")).model, mode)
-    )
+    kinds, refused = operators(converted(serving(model, CLASSES, also=("features", "rollout")).model, mode))
     assert refused == []
     assert kinds["SOFTMAX"] == 2 and kinds["BATCH_MATMUL"] >= 2  # attention and head; scores and values
     assert not [name for name in kinds if name.startswith("CUSTOM")]

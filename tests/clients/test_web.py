@@ -50,11 +50,11 @@ def files(model):
     """{(mode, takes, outputs)} -> the exported file with its metadata; each made once."""
     made = {}
 
-    def file(mode="float32", takes="float32", outputs=("probabilities", "rollout")):
-        if (mode, takes, outputs) not in made:
-            exported = serving(model, NAMES, takes=takes, outputs=outputs)
-            made[mode, takes, outputs] = described(converted(exported.model, mode), exported)
-        return made[mode, takes, outputs]
+    def file(mode="float32", takes="float32", also=("rollout",)):
+        if (mode, takes, also) not in made:
+            exported = serving(model, NAMES, takes=takes, also=also)
+            made[mode, takes, also] = described(converted(exported.model, mode), exported)
+        return made[mode, takes, also]
 
     return file
 

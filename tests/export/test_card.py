@@ -201,6 +201,7 @@ def test_an_exported_file_is_told_with_all_its_figures():
     assert details == {
         "file": "model_int8.tflite",
         "takes": "RGB pixels, whole numbers from 0 to 255",
+        "reads": "–",
         "probabilities differ by": "0.031, mean 0.00047",
         "from JPEG, at most": "0.19 (resize 0.17, file 0.021), 613 pictures",
         "a GPU refuses": "GATHER: not among the operators; CAST: a tensor of int64",

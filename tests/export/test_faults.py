@@ -114,7 +114,7 @@ def served(model):
 @pytest.fixture(scope="module")
 def scaled(model):
     """What leaves the scaling to the client, and has a second output."""
-    return serving(model, CLASSES, takes="scaled", outputs=("probabilities", "features"))
+    return serving(model, CLASSES, takes="scaled", also=("features",))
 
 
 @pytest.fixture(scope="module")

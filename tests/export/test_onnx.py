@@ -34,7 +34,7 @@ def model():
 @pytest.fixture(scope="module", params=["uint8", "scaled"])
 def exported(request, model, tmp_path_factory):
     """The `Serving`, and a session of its file."""
-    what = serving(model, NAMES, takes=request.param, outputs=OUTPUTS, pixels=PIXEL_CONTRACT, facts=FACTS)
+    what = serving(model, NAMES, takes=request.param, also=OUTPUTS[1:], pixels=PIXEL_CONTRACT, facts=FACTS)
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     write_onnx(what, path)
     return what, onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -58,14 +58,15 @@ def test_the_metadata_say_what_the_file_takes_and_gives(exported):
     assert tuple(json.loads(told.pop("labels"))) == NAMES
     # What a client of a "scaled" file does: the same to all colours; the rest is inside.
     assert (json.loads(told.pop("mean")), json.loads(told.pop("std"))) == ([0.5] * 3, [0.5] * 3)
-    assert told == {"takes": what.takes, **FACTS}
+    assert json.loads(told.pop("outputs")) == list(OUTPUTS)
+    assert told == {"takes": what.takes, "returns": "probabilities", **FACTS}
 
 
 def of_layers(*layers):
     x = images = keras.Input((*SIZE, 3))
     for layer in (keras.layers.Flatten(), *layers, keras.layers.Dense(len(NAMES))):
         x = layer(x)
-    return serving(keras.Model(images, x), NAMES)
+    return serving(keras.Model(images, x), NAMES, pixels="-1..1", outputs="logits")
 
 
 def test_nothing_is_said_on_the_screen(tmp_path, capfd, caplog):

@@ -50,8 +50,8 @@ def exported(tmp_path_factory):
 
     def get(takes="uint8"):
         if takes not in made:
-            outputs = OUTPUTS if takes == "float32" else OUTPUTS[:1]
-            what = serving(classifier(), NAMES, takes=takes, outputs=outputs, facts={"author": "Zoë"})
+            also = OUTPUTS[1:] if takes == "float32" else ()
+            what = serving(classifier(), NAMES, takes=takes, also=also, facts={"author": "Zoë"})
             path = tmp_path_factory.mktemp("exported") / takes
             write_savedmodel(what, path)
             made[takes] = what, load(path), path
@@ -254,7 +254,7 @@ import numpy as np
 spec = importlib.util.spec_from_file_location("case", sys.argv[1])
 case = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(case)
-what = case.serving(case.classifier(), case.NAMES, outputs=case.OUTPUTS)
+what = case.serving(case.classifier(), case.NAMES, also=case.OUTPUTS[1:])
 case.write_savedmodel(what, pathlib.Path(sys.argv[2]))
 expected = what.model.predict(case.PIXELS, verbose=0)
 print(json.dumps({name: np.asarray(value).tolist() for name, value in expected.items()}))

@@ -3,7 +3,7 @@
 import { Camera } from "./camera.js";
 import { load } from "./classifier.js";
 import { decode, resized } from "./picture.js";
-import { likeliest, percent, showAnswers, showAttention, showPicture } from "./view.js";
+import { figure, likeliest, numbers, percent, SHOWN, showAnswers, showAttention, showPicture } from "./view.js";
 
 const PAUSE = 200; // milliseconds between two frames of the camera: the page stays quick, the phone cool
 
@@ -33,7 +33,9 @@ async function start() {
 function describe() {
   const [rows, columns] = facts.image_size;
   const told = [
-    ["Classes", facts.classes.length.toLocaleString("en")],
+    facts.returns === "numbers"
+      ? ["Outputs", `${facts.outputs.join(", ")}: numbers, no classes`]
+      : ["Classes", facts.classes.length.toLocaleString("en")],
     ["Picture", `${rows} rows of ${columns} pixels, the whole of it, bilinear`],
     ["Scaling", `(pixel / 255 − mean) / std, inside the file; mean ${facts.mean.join(", ")}, std ${facts.std.join(", ")}`],
     ["File", `model.tflite, ${(facts.bytes / 1e6).toFixed(1)} MB`],
@@ -102,7 +104,7 @@ async function answer(decoded) {
   picture?.close();
   picture = decoded;
   const found = await classifier.run(resized(picture, facts.image_size));
-  const { probabilities, rollout, grid, milliseconds } = found;
+  const { rollout, grid, milliseconds } = found;
   showPicture(part.picture, part.heat, picture);
   part.empty.hidden = true;
   part.picture.hidden = camera.running;
@@ -110,11 +112,15 @@ async function answer(decoded) {
   if (rollout) showAttention(part.heat, rollout, grid);
   part.looks.hidden = !rollout;
   showHeat();
-  const answers = likeliest(probabilities, facts.classes);
-  showAnswers(part.answers, answers);
+  const isNumbers = facts.returns === "numbers";
+  const answers = isNumbers ? numbers(found, facts.outputs) : likeliest(found.probabilities, facts.classes);
+  const write = isNumbers ? figure : percent;
+  showAnswers(part.answers, answers.slice(0, SHOWN), write);
   const [[name, share]] = answers;
-  part.picture.ariaLabel = `The picture: ${name}`;
-  say(name, `${percent(share)} · ${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the ${device()}`);
+  part.picture.ariaLabel = `The picture: ${isNumbers ? write(share) : name}`;
+  const took = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the ${device()}`;
+  if (isNumbers) say(write(share), took);
+  else say(name, `${write(share)} · ${took}`);
   document.dispatchEvent(new CustomEvent("answer", { detail: found })); // for whoever builds on this page
 }
 

@@ -5,7 +5,7 @@ import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 let runtime = null;
 
 /** Returns a compiled `Classifier`; `accelerator` is "wasm" (the CPU) or "webgpu". */
-export async function load({ image_size, classes }, accelerator) {
+export async function load({ image_size, classes, returns, outputs }, accelerator) {
   runtime ??= loadLiteRt(new URL("runtime/core/wasm/", document.baseURI).href);
   await runtime;
   const model = await loadAndCompile(new URL("model.tflite", document.baseURI).href, { accelerator });
@@ -15,8 +15,11 @@ export async function load({ image_size, classes }, accelerator) {
       throw new Error("The GPU does not run every part of it.");
     }
     // The first run is slower than any other: it makes room, and on a GPU it makes the programs.
-    const { probabilities } = await classifier.run(new Float32Array(image_size[0] * image_size[1] * 3));
-    if (probabilities.length !== classes.length) {
+    const { probabilities, ...others } = await classifier.run(new Float32Array(image_size[0] * image_size[1] * 3));
+    if (returns === "numbers") {
+      const missing = outputs.filter((name) => !(name in others));
+      if (missing.length) throw new Error(`The file lacks the outputs ${missing.join(", ")} that model.json names.`);
+    } else if (probabilities.length !== classes.length) {
       throw new Error(`The file tells ${probabilities.length} classes apart, model.json names ${classes.length}.`);
     }
   } catch (error) {
@@ -34,7 +37,8 @@ class Classifier {
   }
 
   /**
-   * Returns {probabilities, rollout, grid, milliseconds}; rollout and grid, [rows, columns], only where the file has it.
+   * Returns {probabilities, rollout, grid, milliseconds}, or the outputs by name where they are numbers; rollout and
+   * grid, [rows, columns], only where the file has it.
    *
    * `pixels` is a Float32Array (rows * columns * 3), from 0 to 255. The time is the model's alone.
    */

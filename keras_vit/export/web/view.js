@@ -1,6 +1,6 @@
 /* What is seen of an answer: bars, words and the attention map. */
 
-const SHOWN = 5; // classes
+export const SHOWN = 5; // classes or numbers
 const LARGEST_SIDE = 1280; // pixels of a picture on the page
 const TINY_SIDE = 64; // pixels; up to here a picture is shown as crisp squares
 
@@ -20,17 +20,27 @@ export function likeliest(probabilities, classes) {
   return order.slice(0, SHOWN).map((index) => [classes[index], probabilities[index]]);
 }
 
+/** Returns [name, number] of outputs that are numbers, with their place where an output has several. */
+export function numbers(found, outputs) {
+  return outputs.filter((name) => name !== "rollout").flatMap((name) =>
+    Array.from(found[name], (value, index) => [found[name].length > 1 ? `${name} ${index}` : name, value]));
+}
+
+/** Writes a number with six significant digits. */
+export const figure = (value) => String(Number(value.toPrecision(6)));
+
 /** Fills the list; its items are kept from answer to answer, so that bars move. */
-export function showAnswers(list, answers) {
+export function showAnswers(list, answers, write = percent) {
   while (list.children.length < answers.length) {
     const item = list.appendChild(document.createElement("li"));
     item.append(...["span", "b", "i"].map((tag) => document.createElement(tag)));
     item.lastChild.append(document.createElement("u"));
   }
   answers.forEach(([name, share], index) => {
-    const [label, figure, bar] = list.children[index].children;
+    const [label, said, bar] = list.children[index].children;
     label.textContent = name;
-    figure.textContent = percent(share);
+    said.textContent = write(share);
+    bar.hidden = write !== percent;
     bar.firstChild.style.width = `${100 * share}%`;
   });
 }
