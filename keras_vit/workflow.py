@@ -108,7 +108,7 @@ def _with_exports(folder, recipe, source, metrics):
         return metrics
     logger.info("%s holds this run already, finished; its model is exported to what is missing", folder)
     more = dataclasses.replace(recipe, exports=tuple(missing))
-    agreements = export_run(folder, more, load_classifier(folder).model, source)
+    agreements = export_run(folder, more, open_model(folder).model, source)
     others = [item for item in metrics["exports"] if item["target"] not in missing]
     metrics["exports"] = others + [dataclasses.asdict(item) for item in agreements]
     update_pages(folder, folder, folder.name)
