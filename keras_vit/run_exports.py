@@ -127,6 +127,10 @@ def bench(files, data=None):
     for path, file in [(path, open_file(path)) for path in files]:  # all are looked at before one is measured
         figures = measured(file.runs)
         if data is not None:
+            if not file.class_names:
+                raise ValueError(
+                    f"Expected files of classes for an accuracy. Received: {file.path}, which returns numbers"
+                )
             examples, _ = examples_for(file.path, file.class_names, data)
             answers = file.predict_encoded(map(read_file, examples.pictures))["probabilities"]
             accuracy = float(np.mean(answers.argmax(axis=1) == examples.labels))

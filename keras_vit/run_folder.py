@@ -28,8 +28,8 @@ BATCH = 64  # images at once
 logger = logging.getLogger("keras_vit")
 
 
-def describe(recipe, source, devices):
-    """Returns what run.json says: the recipe whole, the data it found, and what it ran on."""
+def describe(recipe, source, devices, contract):
+    """Returns what run.json says: the recipe whole, the data it found, how pixels are scaled, and what it ran on."""
     return {
         "recipe": dataclasses.asdict(recipe),
         "data": _data(source),
@@ -40,6 +40,7 @@ def describe(recipe, source, devices):
             "python": platform.python_version(),
         },
         "devices": devices.words,
+        "pixels": {"words": contract.words, **dataclasses.asdict(contract)},
     }
 
 

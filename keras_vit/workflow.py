@@ -86,10 +86,11 @@ def fit(recipe, output):
     if not objective.has_classes:
         logger.info("objective=%s learns no classes: no test accuracy, no exports, no card", recipe.objective)
 
-    def begin():
+    def begin(contract):
+        logger.info("the model reads pixels as %s", contract.words)
         if devices.chief:
             # The recipe goes first: from here on the folder is this run's.
-            write_text(folder / RUN, json.dumps(describe(recipe, source, devices), indent=1))
+            write_text(folder / RUN, json.dumps(describe(recipe, source, devices, contract), indent=1))
             write_images(folder, source)
             if objective.has_classes:
                 write_names(folder / LABELS, source.class_names)

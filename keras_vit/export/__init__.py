@@ -85,7 +85,9 @@ def export_model(
     )
     logger.info("%s reads pixels as %s and returns %s", model.name, what.pixels.words, what.words)
     if what.kind == "numbers":
-        logger.info("TFLite files have no labels then, without which MediaPipe's ImageClassifier takes none")
+        logger.info(
+            "no labels or scores stand in the files, which MediaPipe's ImageClassifier would show: run them with LiteRT"
+        )
     size = what.image_size
     if calibration is not None and len(calibration):
         what = what.but(calibration=pixels_of_any(calibration, size, protocol, "calibration"))

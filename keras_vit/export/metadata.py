@@ -34,8 +34,8 @@ def add_metadata(model, class_names, *, image_size, facts, takes, mean, std, out
 
     Args:
         model: bytes of a TFLite file with one signature.
-        class_names: in the order of the probabilities; () where the outputs are numbers: then nothing makes an image
-            classifier of it to a client.
+        class_names: in the order of the probabilities; () where the outputs are numbers: then no labels and no range
+            of scores stand in the file.
         image_size: (rows, columns) of the pictures it takes, pixels.
         facts: {"name", "description", "version", "author", "license"}.
         takes: "uint8", "float32" (pixels of 0 to 255 both), or "scaled".

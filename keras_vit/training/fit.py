@@ -28,7 +28,7 @@ logger = logging.getLogger("keras_vit")
 SNAPSHOTS = "checkpoints"
 
 
-def fit(recipe, source, folder, devices=None, begin=lambda: None):
+def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
     """Trains a recipe's model with `model.fit`.
 
     The same recipe and data give the same weights, bit for bit, on the same CPU, also where the run was cut off any
@@ -40,7 +40,8 @@ def fit(recipe, source, folder, devices=None, begin=lambda: None):
         source: the `Source` of the pictures.
         folder: the run's; snapshots of the unfinished run and its logs go there.
         devices: the `Devices`; None is one.
-        begin: called when all that can be refused has been, right before the first file is written.
+        begin: called when all that can be refused has been, right before the first file is written, with the `Pixels`
+            that the images are scaled by.
 
     Returns:
         The trained network, float32 and on one device whatever it was trained in, and the log, a dict an epoch. The
@@ -72,7 +73,7 @@ def fit(recipe, source, folder, devices=None, begin=lambda: None):
                 devices,
                 signals,
             )
-            begin()
+            begin(contract)
             run.restore(trained)
             for epoch, epochs, steps in plan.segments(run.step):
                 if run.finished:

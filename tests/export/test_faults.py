@@ -25,6 +25,7 @@ from keras_vit.export import metadata, proof, to_tflite
 from keras_vit.export.proof import Witness, check, faults
 from keras_vit.export.serving import serving
 from keras_vit.export.targets import TARGETS
+from keras_vit.preprocessing import CONTRACTS
 
 SIZE, GRID, TRAINED_GRID, WIDTH, HEADS = (12, 20), (3, 5), (4, 7), 16, 4
 CLASSES = ("zebra", "apple", "Möwe", "yak", "fox, red", "bee", "cat")
@@ -600,3 +601,50 @@ def test_the_proof_shares_no_code_with_what_writes():
     for module in (to_tflite, metadata, keras_vit.export.serving):
         proving = ("keras_vit.client", "keras_vit.export.proof")
         assert [name for name in ours(pathlib.Path(module.__file__)) if name.startswith(proving)] == []
+
+
+# Faults of the pixel contract: file and model agree on the same wrong pixels, so that only the labels show them.
+
+LEVELS = (60, 120, 180)
+NOISE = np.random.default_rng(3).normal(0, 12, (30, 8, 8, 3))
+SHADES = np.clip(np.array(LEVELS)[np.arange(30) % 3][:, None, None, None] + NOISE, 0, 255).astype(np.uint8)
+
+
+def told_by_brightness(trained, says):
+    """Returns a model that tells three brightnesses apart on pixels of one contract, and says that it reads another."""
+    images = keras.Input((8, 8, 3))
+    x = keras_vit.layers.Patches(4, pixels=CONTRACTS[says])(images)
+    head = keras.layers.Dense(3, activation="softmax")
+    model = keras.Model(images, head(keras.layers.GlobalAveragePooling1D()(x)))
+    centers = np.array(
+        [np.mean(level * np.float32(CONTRACTS[trained].scale) + CONTRACTS[trained].offset) for level in LEVELS]
+    )
+    near = 20 / np.square(centers[1] - centers[0])
+    head.set_weights([np.tile(2 * near * centers / 48, (48, 1)), -near * np.square(centers)])
+    return model
+
+
+WRONG_CONTRACTS = [(trained, says) for trained in CONTRACTS for says in CONTRACTS if trained != says]
+# Seen from ImageNet's contract, brightnesses at -1 to 1 lie so near that most images are still right.
+WRONG_CONTRACTS = [pair for pair in WRONG_CONTRACTS if set(pair) != {"-1..1", "imagenet"}]
+
+
+@pytest.mark.parametrize("trained, says", [*((name, name) for name in CONTRACTS), *WRONG_CONTRACTS])
+def test_a_fault_in_the_pixel_contract(trained, says, tmp_path, caplog):
+    model, labels = told_by_brightness(trained, says), np.arange(30) % 3
+
+    def export(**said):
+        return keras_vit.export.tflite(
+            model, tmp_path / "a.tflite", mode="float32", pictures=SHADES, labels=labels, **said
+        )
+
+    if trained == says:
+        assert (found := export()).keras_accuracy == 1.0 and found.top1_agreement == 1.0
+        return
+    with pytest.raises(ValueError, match=f"with pixels={trained} the model is right on 100.0% of 30 images"):
+        export()
+    assert not list(tmp_path.iterdir())
+    with caplog.at_level("WARNING", "keras_vit"):
+        assert export(pixels=says).keras_accuracy <= 0.8  # said outright: exported, and said loudly
+    assert f"--pixels {trained}" in caplog.text
+    assert export(pixels=trained).keras_accuracy == 1.0
