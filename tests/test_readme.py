@@ -6,6 +6,7 @@ import re
 import pytest
 
 from keras_vit import cli
+from keras_vit.export.targets import TARGETS
 from keras_vit.training.recipe import FIELDS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -35,6 +36,13 @@ def test_every_command_exists_with_its_options_and_fields(words):
     options = {option for parameter in command.params for option in parameter.opts}
     assert {argument for argument in arguments if argument.startswith("--")} <= options
     assert {argument.split("=")[0] for argument in arguments if "=" in argument} <= set(FIELDS)
+
+
+def test_each_export_stands_with_the_file_that_it_makes():
+    rows = [row.split("|")[1:3] for row in README.splitlines() if row.startswith("| `") and row.count("|") == 4]
+    files = {name: files for names, files in rows for name in re.findall("`(.+?)`", names)}
+    for name in ("tflite-int8", "savedmodel", "onnx", "web", "web-float32"):
+        assert TARGETS[name].file in re.split("[, /]+", files[name].strip()), name
 
 
 def test_every_link_leads_somewhere():

@@ -24,9 +24,10 @@ from keras_vit.preprocessing import preprocess_input
 BATCH = 64  # pictures that the model answers at once
 ENCODED = 1000  # of the pictures, those that go through a client's decoder and resize as well
 LEAST = 1e-30  # a probability; its logarithm stands for that of everything below
-# Grey levels that two ways to round and to blend may lie apart, at most and in the mean of a picture. MediaPipe knows
-# places between pixels to 1/32: where black meets white that is 4 levels an axis.
-LEVELS, MEAN_LEVEL = 8, 0.5
+# Grey levels by which two decoders may blend transparency and round 16 bits differently, at most and in the mean of an
+# image; the resize has bounds of its own, pixel by pixel, see `expected_levels`.
+LEVELS, MEAN_LEVEL = 1, 0.5
+STEPS = 32  # places between two neighbouring pixels that MediaPipe's resize knows (OpenCV's INTER_TAB_SIZE)
 
 # What every file must keep, whatever its target. A client that reads pictures otherwise misleads file and model alike,
 # so that comparing their answers on its pixels does not show it.
@@ -57,7 +58,7 @@ class Agreement:
             evaluation; of that what is due to the client's resize, of the model on the client's pixels from the model
             in evaluation: "resize_top1_agreement", "resize_largest"; and what is due to the file, of the file from the
             model on the same client's pixels: "file_top1_or_tie", "file_largest". "read_alike": part of the pictures
-            that the client's decoder and resize bring to the pixels that they should, see `expected_pixels`.
+            that the client's decoder and resize bring to the pixels that they should, see `expected_levels`.
         operators: {kind: number}; empty where the file is not TFLite.
         gpu_refused: what a GPU delegate would refuse, in words.
         takes: what the file takes, out of `INPUTS`.
@@ -165,11 +166,11 @@ class Witness:
         return _largest((given - expected) / np.repeat(self._largest_numbers, self._widths))
 
     def seen(self, size, from_middle):
-        """Returns what a client should make of the encoded pictures, uint8; see `expected_pixels`. Each made once."""
+        """Returns the `expected_levels` of the encoded images, lowest and highest, uint8 arrays; each made once."""
         kind = (tuple(size), from_middle)
         if kind not in self._seen:
-            pixels = [np.rint(expected_pixels(picture, *kind)).astype(np.uint8) for picture in self.encoded]
-            self._seen[kind] = np.stack(pixels)
+            levels = [expected_levels(decode(image), *kind) for image in self.encoded]
+            self._seen[kind] = tuple(np.stack(some) for some in zip(*levels))
         return self._seen[kind]
 
     def at_model_size(self, pixels):
@@ -267,7 +268,7 @@ def _from_bytes(file, witness, tie):
         }
     return {
         "pictures": len(given),
-        "read_alike": _same_pixels(pixels, witness.seen(file.image_size, from_middle)),
+        "read_alike": _within(pixels, *witness.seen(file.image_size, from_middle)),
         "top1_agreement": _same_first(given, evaluated),
         "largest": _largest(given - evaluated),
         "resize_top1_agreement": _same_first(resized, evaluated),
@@ -277,18 +278,46 @@ def _from_bytes(file, witness, tie):
     }
 
 
-def expected_pixels(picture, size, from_middle):
-    """Returns what a client should make of an encoded picture, (rows, columns, 3) float32 grey levels.
+def expected_levels(pixels, size, from_middle):
+    """Returns the lowest and the highest grey level that a right client may give each pixel of a resized image.
 
-    Upright, on white, both sides resized on their own by bilinear interpolation without smoothing.
+    The right resize is bilinear interpolation, both sides on their own, without smoothing. A client knows the place of
+    a pixel in the image only to half a step. Its grey level is then one that the interpolation takes that close to the
+    place, rounded to a whole level. Interpolation is bilinear between pixels, so its extremes are at the ends of that
+    stretch, or at a pixel inside it.
 
     Args:
-        picture: encoded.
+        pixels: (rows, columns, 3) uint8, as decoded.
         size: (rows, columns), pixels.
-        from_middle: whether the resize begins in the middle of a pixel or at the corner of the picture.
+        from_middle: whether the resize begins in the middle of a pixel or at the corner of the image.
+
+    Returns:
+        Two arrays, (rows, columns, 3) uint8.
     """
-    pixels = np.float32(decode(picture))
-    return tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=from_middle)[0].numpy()
+    rows, columns = (_places(*sides, from_middle) for sides in zip(pixels.shape, size))
+    across = [_between(pixels, places, 0) for places in rows]
+    values = np.stack([_between(part, places, 1) for part in across for places in columns])
+    half = 0.5 + 1e-4  # of a level; the rest is for sums in float32
+    return np.ceil(values.min(axis=0) - half).astype(np.uint8), np.floor(values.max(axis=0) + half).astype(np.uint8)
+
+
+def _places(given, wanted, from_middle):
+    """Returns where along a side the pixels of a resized image lie: the least, the middle and the largest place."""
+    start = 0.5 if from_middle else 0.0
+    exact = (np.arange(wanted) + start) * given / wanted - start
+    if from_middle:
+        reach = np.full(wanted, given * 2.0**-22)  # places in float32
+    else:
+        reach = np.where(exact * STEPS % 1, 0.5 / STEPS, 0.0)  # one of the steps is met exactly
+    least, largest = exact - reach, exact + reach
+    return [places.clip(0, given - 1) for places in (least, np.rint(exact).clip(least, largest), largest)]
+
+
+def _between(pixels, places, axis):
+    """Returns an image linearly interpolated along an axis, float32."""
+    below, above = (pixels.take(end(places).astype(int), axis).astype(np.float32) for end in (np.floor, np.ceil))
+    share = np.float32(np.expand_dims(places % 1, [other for other in range(3) if other != axis]))
+    return below + share * (above - below)
 
 
 def size_of(path):
@@ -348,9 +377,10 @@ def _cosine(a, b):
     return float(np.mean((a * b).sum(axis=1) / np.maximum(norms, LEAST)))
 
 
-def _same_pixels(given, expected):
-    apart = np.abs(given.astype(np.int16) - expected)
-    alike = (apart.max(axis=(1, 2, 3)) <= LEVELS) & (apart.mean(axis=(1, 2, 3)) <= MEAN_LEVEL)
+def _within(given, lowest, highest):
+    """Returns the part of the images whose pixels lie between two grey levels each, but for what decoders differ by."""
+    outside = np.maximum(np.int16(lowest) - given, np.int16(given) - highest).clip(0)
+    alike = (outside.max(axis=(1, 2, 3)) <= LEVELS) & (outside.mean(axis=(1, 2, 3)) <= MEAN_LEVEL)
     return float(alike.mean())
 
 

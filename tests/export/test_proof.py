@@ -7,6 +7,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_vit.client.pictures import CORNER, MIDDLE, resized, upright
@@ -15,7 +16,7 @@ from keras_vit.export.proof import (
     Agreement,
     Witness,
     check,
-    expected_pixels,
+    expected_levels,
     faults,
     measured,
     read_proof,
@@ -206,10 +207,37 @@ def test_each_kind_of_file_has_a_resize_of_its_own(tmp_path, name, origin):
 
 
 @pytest.mark.parametrize("from_middle, levels", [(False, [0, 50, 100, 100]), (True, [0, 25, 75, 100])])
-def test_expected_pixels_by_hand(from_middle, levels):
-    picture = png(np.broadcast_to(np.uint8([0, 100])[None, :, None], (1, 2, 3)))
-    found = expected_pixels(picture, (1, 4), from_middle)
-    np.testing.assert_allclose(found, np.broadcast_to(np.float32(levels)[None, :, None], (1, 4, 3)))
+def test_expected_levels_by_hand(from_middle, levels):
+    """Places that the client knows exactly: each pixel has one grey level."""
+    image = np.broadcast_to(np.uint8([0, 100])[None, :, None], (1, 2, 3))
+    for found in expected_levels(image, (1, 4), from_middle):
+        np.testing.assert_array_equal(found, np.broadcast_to(np.uint8(levels)[None, :, None], (1, 4, 3)))
+
+
+def test_expected_levels_by_hand_where_a_place_is_known_to_half_a_step():
+    """2 pixels to 3: the place 2/3 is off by 1/64 at most, of a slope of 192 levels by 3; 4/3 is behind the end."""
+    image = np.broadcast_to(np.uint8([0, 192])[None, :, None], (1, 2, 3))
+    lowest, highest = expected_levels(image, (1, 3), False)
+    assert lowest[0, :, 0].tolist() == [0, 125, 192] and highest[0, :, 0].tolist() == [0, 131, 192]
+
+
+def test_expected_levels_by_hand_where_a_pixel_lies_within_reach():
+    """3 pixels to 193: place 64 is 192/193, nearest to the black pixel 1, where the grey levels turn."""
+    image = np.broadcast_to(np.uint8([255, 0, 255])[None, :, None], (1, 3, 3))
+    lowest, highest = expected_levels(image, (1, 193), False)
+    reach, off = 255 / 64, 255 * (64 * 3 / 193 - 1)
+    assert (lowest[0, 64, 0], highest[0, 64, 0]) == (0, math.floor(reach - off + 0.5))
+
+
+@pytest.mark.parametrize("size", [(5, 3), (2, 29), (31, 13), (1, 1), (7, 23), (14, 22)])
+@pytest.mark.parametrize("from_middle", [False, True])
+def test_expected_levels_hold_what_tensorflow_makes(size, from_middle):
+    """An implementation that is neither the client's nor the proof's."""
+    image = np.random.default_rng(0).integers(0, 256, (7, 11, 3), np.uint8)
+    right = tf.raw_ops.ResizeBilinear(images=np.float32(image[None]), size=size, half_pixel_centers=from_middle)[0]
+    lowest, highest = expected_levels(image, size, from_middle)
+    assert (lowest <= np.rint(right)).all() and (np.rint(right) <= highest).all()
+    assert (highest - lowest).max() <= (1 if from_middle else 2 * 2 * 255 / 64 + 1)  # two axes, both ways
 
 
 # proof.json
