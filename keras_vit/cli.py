@@ -12,7 +12,7 @@ import click
 import keras_vit
 from keras_vit.cli_analysis import analyze, cost, robustness
 from keras_vit.cli_evaluations import evaluate
-from keras_vit.cli_exports import agreement_words, bench, export
+from keras_vit.cli_exports import REFUSED, agreement_words, bench, export, refused_words
 from keras_vit.cli_options import about_model
 from keras_vit.quiet import imported
 
@@ -20,7 +20,7 @@ LAYOUTS = ("npz", "bit", "hf", "timm")
 
 
 class _Group(click.Group):
-    """Shows what a user can mend as one message, with exit status 2."""
+    """Shows what a user can mend as one message, with exit status 2, or the error's own."""
 
     def invoke(self, context):
         try:
@@ -33,7 +33,7 @@ class _Group(click.Group):
             if context.params["traceback"]:
                 raise
             click.echo(f"Error: {error}", err=True)
-            context.exit(2)
+            context.exit(getattr(error, "exit_status", 2))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -99,7 +99,8 @@ def fit(recipe_or_data, settings, output, quick, resume):
     hf:NAME, or a name of TensorFlow Datasets. Any field of the recipe can be set: epochs=3 learning_rate=1e-4
     variant=ViT-S/16 image_size=224 weights=S_16.npz on_bad_image=skip.
 
-    A run that was cut off goes on when the same command is given again, or with --resume.
+    A run that was cut off goes on when the same command is given again, or with --resume. An export that does not
+    answer like the model is not kept; all else is made, and the exit status is 3.
     """
     if bool(resume) == bool(recipe_or_data) or (resume and (output or quick)):
         raise click.UsageError("Expected a RECIPE or DATA, or --resume FOLDER alone.")
@@ -116,7 +117,12 @@ def fit(recipe_or_data, settings, output, quick, resume):
     click.echo(f"\n{workflow.words_of(metrics)}")
     for item in metrics["exports"]:
         click.echo(agreement_words(**item))
+    refused = metrics.get("refused", [])  # not in the metrics of older runs
+    for item in refused:
+        click.echo(refused_words(**item))
     click.echo(f"\nEverything lies in {output}: open report.html first.")
+    if refused:
+        click.get_current_context().exit(REFUSED)
 
 
 @main.command()

@@ -10,6 +10,7 @@ TARGETS = ("tflite", "savedmodel", "onnx", "tflite-float32", "tflite-float16", "
 TARGETS += ("tflite-static-int8", "tflite-int4", "web", "web-float32")
 INPUTS = ("uint8", "float32", "scaled")
 ALSO = ("features", "rollout")
+REFUSED = 3  # exit status where a file was made and does not answer like the model, or could not be made
 
 
 def agreement_words(file, bytes, pictures, logits, top1_agreement, accuracy, milliseconds, numbers=None, **_):
@@ -23,6 +24,11 @@ def agreement_words(file, bytes, pictures, logits, top1_agreement, accuracy, mil
         )
     correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
     return f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}{alike}, {max(milliseconds.items())[1]:.1f} ms"
+
+
+def refused_words(file, reason):
+    """Returns what is said of a file that is not kept."""
+    return f"  {file} is not kept: {reason}"
 
 
 def _facts(command):
@@ -79,29 +85,38 @@ def export(
 
     MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
     file is run as a client does and compared with the model before it gets its name; what was found stands in
-    proof.json, report.html and card.md.
+    proof.json, report.html and card.md. Files that do not answer like it are not kept, and the exit status is 3.
     """
-    folder, agreements = imported("run_exports").export(
-        model,
-        targets or TARGETS[:1],
-        output,
-        data,
-        takes=takes,
-        gives=gives,
-        picture_size=picture_size or None,
-        also=tuple(dict.fromkeys(also)),
-        pixels=pixels,
-        outputs=outputs,
-        bundle=bundle,
-        in_float=in_float,
-        runtime=runtime,
-        facts=facts,
-    )
+    work = imported("run_exports")
+    try:
+        folder, agreements = work.export(
+            model,
+            targets or TARGETS[:1],
+            output,
+            data,
+            takes=takes,
+            gives=gives,
+            picture_size=picture_size or None,
+            also=tuple(dict.fromkeys(also)),
+            pixels=pixels,
+            outputs=outputs,
+            bundle=bundle,
+            in_float=in_float,
+            runtime=runtime,
+            facts=facts,
+        )
+    except work.ExportsRefused as error:
+        _say(error.agreements)
+        raise
+    _say(agreements)
+    click.echo(f"in {folder}")
+
+
+def _say(agreements):
     for item in agreements:
         click.echo(agreement_words(**vars(item)))
         if note := item.note:
             click.echo(f"    {note}")
-    click.echo(f"in {folder}")
 
 
 @click.command()

@@ -1,6 +1,8 @@
 """The exports of a run or of a model: with which pictures they are proven, and where the proof is told."""
 
+import logging
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +12,8 @@ from keras_vit.client.files import open_file
 from keras_vit.data.decode import read_file
 from keras_vit.data.sources import open_source
 from keras_vit.export import export_model
-from keras_vit.export.proof import Agreement, measured, read_proof, size_of
+from keras_vit.export.files import ExportsRefused, reason_of
+from keras_vit.export.proof import Agreement, measured, read_proof, read_refused, size_of, write_proof
 from keras_vit.export.proof_tables import export_tables
 from keras_vit.export.proof_tables import replace_exports as replace_in_card
 from keras_vit.export.targets import targets_named
@@ -20,17 +23,45 @@ from keras_vit.report.page import replace_exports as replace_in_page
 from keras_vit.run_data import examples_for
 from keras_vit.run_folder import open_model, predictor, recipe_of
 
+logger = logging.getLogger("keras_vit")
+
 # What exported files take: the pixels as they are, the least that a client can get wrong.
 TAKES = "uint8"
 PROOF_PICTURES = 1000  # that a file is compared on, where the data has as many
 CALIBRATION_PICTURES = 64  # that static quantization sets its ranges by; none of them is compared on
 
 
+class Exports(NamedTuple):
+    """Holds what became of a run's exports: an `Agreement` a file, and {file: reason} of those that are not kept."""
+
+    agreements: list
+    refused: dict[str, str]
+
+
 def export_run(folder, recipe, model, source):
-    """Exports the model of a run as its recipe says, proven on its test pictures; returns an `Agreement` a file."""
+    """Exports the model of a run as its recipe says, proven on its test pictures.
+
+    A training is not lost to an export: whatever goes wrong is returned, logged and written to proof.json.
+
+    Returns:
+        The `Exports`.
+    """
     targets = targets_named(recipe.exports)
     if not targets:
-        return []
+        return Exports([], {})
+    try:
+        return Exports(_export_run(folder, recipe, model, source, targets), {})
+    except ExportsRefused as error:
+        exports = Exports(error.agreements, error.refused)
+    except Exception as error:  # nothing could be exported
+        exports = Exports([], {target.file: reason_of(error) for target in targets.values()})
+    for file, reason in exports.refused.items():
+        logger.warning("%s is refused: %s", file, reason.partition("\n")[0])
+    write_proof(folder, [], exports.refused)
+    return exports
+
+
+def _export_run(folder, recipe, model, source, targets):
     test, train = (
         _spread(len(source.test.labels), PROOF_PICTURES),
         _spread(len(source.train.labels), CALIBRATION_PICTURES),
@@ -78,7 +109,8 @@ def export(model, targets, output=None, data=None, **options):
         The folder, and an `Agreement` a target.
 
     Raises:
-        ValueError: if the model, the data or a target cannot be used, or a file does not answer like the model.
+        ExportsRefused: if files cannot be made or do not answer like the model; the others are kept.
+        ValueError: if the model, the data or a target cannot be used.
     """
     targets = targets_named(targets)
     classifier = predictor(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
@@ -100,17 +132,23 @@ def export(model, targets, output=None, data=None, **options):
     options["facts"] = facts_of(told[0], len(classifier.class_names), told[1]) | {
         name: value for name, value in options.get("facts", {}).items() if value
     }
-    agreements = export_model(
-        classifier.model,
-        folder,
-        targets,
-        class_names=classifier.class_names or None,
-        outputs=classifier.kind,
-        protocol=classifier.protocol,
-        **pictures,
-        **{"takes": TAKES, **options},
-    )
-    update_pages(folder, classifier.path.parent, f"{options['facts']['name']}: exported files")
+    proof = folder, classifier.path.parent, f"{options['facts']['name']}: exported files"
+    try:
+        agreements = export_model(
+            classifier.model,
+            folder,
+            targets,
+            class_names=classifier.class_names or None,
+            outputs=classifier.kind,
+            protocol=classifier.protocol,
+            **pictures,
+            **{"takes": TAKES, **options},
+        )
+    except ExportsRefused as error:
+        write_proof(folder, [], error.refused)
+        update_pages(*proof)
+        raise
+    update_pages(*proof)
     return folder, agreements
 
 
@@ -149,15 +187,16 @@ def bench(files, data=None):
 
 def update_pages(folder, home, title):
     """Writes what a folder's proof.json says into its report.html and card.md; those of the run serve to begin with."""
-    found = [Agreement(**item) for item in read_proof(folder)]
+    found, refused = [Agreement(**item) for item in read_proof(folder)], read_refused(folder)
+    tables = export_tables(found, refused)
     page, card = ((folder / name, home / name) for name in ("report.html", "card.md"))
     begun = next((path for path in page if path.exists()), None)
     if begun is None:
-        write_report(page[0], Report(title, **export_tables(found)))
+        write_report(page[0], Report(title, **tables))
     else:
-        write_text(page[0], replace_in_page(begun.read_text("utf-8"), **export_tables(found)))
+        write_text(page[0], replace_in_page(begun.read_text("utf-8"), **tables))
     if begun := next((path for path in card if path.exists()), None):
-        write_text(card[0], replace_in_card(begun.read_text("utf-8"), found))
+        write_text(card[0], replace_in_card(begun.read_text("utf-8"), found, refused))
 
 
 def _apart(judged, others):

@@ -49,6 +49,8 @@ USES = {"train": "train on", "validation": "validate on", "test": "test on"}
 def fit(recipe, output):
     """Trains a recipe and makes everything of it: model, exports, report, card.
 
+    An export that fails is not kept; "refused" in the metrics says why, and everything else is made.
+
     Of one whose objective has no classes there is the model, for another run's `weights`, and the report.
 
     A run that was cut off goes on where its last checkpoint stands; a finished one is left as it is, and gets the files
@@ -62,17 +64,19 @@ def fit(recipe, output):
         The run's metrics, as in metrics.json; None on a worker that is not the chief, which writes no files.
 
     Raises:
-        ValueError: if the folder holds anything else, the data cannot be used, or an export does not answer like the
-            model.
+        ValueError: if the folder holds anything else, or the data cannot be used.
+        ImportError, ValueError: if something is not installed that the exports need; before the training.
     """
     get_variant(recipe.variant)
-    targets_named(recipe.exports)
+    targets = targets_named(recipe.exports)
     objective = OBJECTIVES[recipe.objective]
     folder = pathlib.Path(output)
     if metrics := finished(folder, recipe):
         source = open_data(recipe)
         refuse_other_data(folder, source)
         return _with_exports(folder, recipe, source, metrics)
+    for target in targets.values():
+        target.require()
     devices = devices_of(recipe.strategy, recipe.jit_compile)  # before anything is computed: workers have to be first
     source = open_data(recipe)
     refuse_other_data(folder, source)
@@ -108,10 +112,12 @@ def _with_exports(folder, recipe, source, metrics):
         logger.info("%s holds this run already, finished; it is left as it is", folder)
         return metrics
     logger.info("%s holds this run already, finished; its model is exported to what is missing", folder)
+    for name in missing:
+        wanted[name].require()
     more = dataclasses.replace(recipe, exports=tuple(missing))
-    agreements = export_run(folder, more, open_model(folder).model, source)
     others = [item for item in metrics["exports"] if item["target"] not in missing]
-    metrics["exports"] = others + [dataclasses.asdict(item) for item in agreements]
+    found = _told(export_run(folder, more, open_model(folder).model, source))
+    metrics |= found | {"exports": others + found["exports"]}
     update_pages(folder, folder, folder.name)
     write_text(folder / METRICS, json.dumps(metrics, indent=1))
     return metrics
@@ -143,11 +149,19 @@ def _finish(folder, recipe, source, network, history):
 def _conclude_classes(folder, recipe, source, model, history, batches, metrics):
     """Scores a classifier, exports it and writes its pages; returns what that adds to the metrics."""
     scores = score(model, batches)
-    agreements = export_run(folder, recipe, model, source)
-    found = {"test_accuracy": scores.accuracy, "exports": [dataclasses.asdict(item) for item in agreements]}
-    write_report(folder / REPORT, report(recipe, model, source, scores, history, agreements))
-    card(folder / "card.md", recipe, model, source, scores, metrics | found, agreements)
+    exports = export_run(folder, recipe, model, source)
+    found = {"test_accuracy": scores.accuracy} | _told(exports)
+    write_report(folder / REPORT, report(recipe, model, source, scores, history, exports))
+    card(folder / "card.md", recipe, model, source, scores, metrics | found, exports)
     return found
+
+
+def _told(exports):
+    """Returns what metrics.json says of a run's `Exports`."""
+    return {
+        "exports": [dataclasses.asdict(item) for item in exports.agreements],
+        "refused": [{"file": file, "reason": reason} for file, reason in exports.refused.items()],
+    }
 
 
 def _conclude_pretext(folder, recipe, source, network, history, batches, metrics):

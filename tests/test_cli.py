@@ -12,6 +12,7 @@ from PIL import Image
 import keras_vit
 from keras_vit import cli, cli_analysis, cli_exports, cli_options
 from keras_vit.evaluation.changes import FAMILIES
+from keras_vit.export.files import ExportsRefused
 from keras_vit.export.targets import ALIASES, ALSO, INPUTS, TARGETS
 from keras_vit.models.interface import KINDS
 from keras_vit.run_recipe import find_recipe
@@ -58,6 +59,7 @@ def test_the_choices_are_those_of_the_tables():
     """The command line names them itself, so that --help does not wait for TensorFlow."""
     assert (*ALIASES, *TARGETS) == cli_exports.TARGETS
     assert tuple(INPUTS) == cli_exports.INPUTS
+    assert ExportsRefused.exit_status == cli_exports.REFUSED == 3
     assert cli_exports.ALSO == ALSO
     assert tuple(KINDS) == cli_options.KINDS
     assert tuple(FAMILIES) == cli_analysis.FAMILIES

@@ -214,7 +214,9 @@ def test_a_file_that_answers_otherwise_is_not_kept_and_the_mode_that_would_do_is
     model = keras_vit.build(Variant(4, 48, 1, 4, 96), input_shape=(8, 12, 3), classes=5)
     model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(48, 5)))
     (tmp_path / "a.tflite").write_bytes(b"older and good")
-    with pytest.raises(ValueError, match="(?s)a.tflite does not answer like.*logits.largest is .*tflite-float16 keeps"):
+    with pytest.raises(
+        ValueError, match="(?s)a.tflite .* does not answer like.*logits.largest is .*tflite-float16 keeps"
+    ):
         keras_vit.export.tflite(model, tmp_path / "a.tflite", bounds={"logits.largest": (0.0, 0.02)})
     assert files(tmp_path) == {"a.tflite"} and (tmp_path / "a.tflite").read_bytes() == b"older and good"
 

@@ -37,6 +37,7 @@ class Card:
         ran_on: name -> value of the machine and the software.
         version: of keras_vit.
         agreements: of the exported files.
+        refused: {file: reason} of the exports that are not kept.
         base: the checkpoint it was made from, in words, or None.
         base_model: that checkpoint's name on the Hugging Face Hub, or None.
         hub_data: the data set's name there, or None.
@@ -57,6 +58,7 @@ class Card:
     ran_on: Mapping[str, object]
     version: str
     agreements: Sequence = ()
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     base: str | None = None
     base_model: str | None = None
     hub_data: str | None = None
@@ -109,7 +111,7 @@ def render_card(card):
         mce=f"{found.mce:.4f}",
         bins=len(found.counts),
         calibration=_bins(found),
-        exports=exports_section(card.agreements),
+        exports=exports_section(card.agreements, card.refused),
         weakest=_weakest(scores.confusion, card.class_names),
     )
 

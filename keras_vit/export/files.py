@@ -1,5 +1,6 @@
 """Writes exported files, and keeps only those that are proven to answer like the model."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -16,7 +17,7 @@ from keras_vit.client.files import open_file
 from keras_vit.client.operators import operators
 from keras_vit.export.bundle import write_bundle
 from keras_vit.export.metadata import LABELS
-from keras_vit.export.proof import check, faults, measured, read_proof, write_proof
+from keras_vit.export.proof import BOUNDS, check, faults, measured, read_proof, write_proof
 from keras_vit.export.serving import features_tensor, has_blocks
 from keras_vit.export.targets import TARGETS
 from keras_vit.preprocessing import preprocess_input
@@ -24,6 +25,27 @@ from keras_vit.preprocessing import preprocess_input
 logger = logging.getLogger("keras_vit")
 
 REFERENCES = 16  # pictures on which the outputs beside the probabilities are compared
+
+
+class ExportsRefused(ValueError):
+    """Says which files of an export are not kept and why; the others are made.
+
+    Args:
+        agreements: an `Agreement` a file that is kept.
+        refused: {file: reason} of the others.
+    """
+
+    exit_status = 3  # of a command that ends in it
+
+    def __init__(self, agreements: list, refused: dict[str, str]):
+        super().__init__("\n".join(f"{file} is not kept: {reason}" for file, reason in refused.items()))
+        self.agreements, self.refused = agreements, refused
+
+
+def reason_of(error: Exception) -> str:
+    """Returns what an error says; an unexpected one is named by its type."""
+    expected = isinstance(error, (ValueError, ImportError, OSError))
+    return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
 def export(serving, folder, targets, witness, *, bounds=None, bundle=False):
@@ -43,32 +65,46 @@ def export(serving, folder, targets, witness, *, bounds=None, bundle=False):
         An `Agreement` a target.
 
     Raises:
-        ValueError: if the model cannot be exported so, or a file does not answer like the model; no such file is left,
+        ExportsRefused: if files cannot be made or do not answer like the model. No such file is left, the others are,
             and the message says which target would do.
+        ImportError, ValueError: if something is not installed that a target needs; before anything is written.
         OSError: if the folder cannot be written to.
     """
+    for target in targets.values():
+        target.require()
     folder = pathlib.Path(folder)
     read_proof(folder)  # before anything is written: whether there is one that cannot be read
     refuse_unwritable(folder)
-    agreements = []
+    agreements, refused, first = [], {}, None
     for name, target in targets.items():
         logger.info("exports %s", folder / target.file)
-        with written_aside(folder / target.file) as aside:
-            agreement, runs, wrong = _written(serving, name, target, aside, witness, bounds)
-            if wrong:
-                raise ValueError(
-                    f"{target.file} does not answer like the model on {agreement.pictures} pictures and is not kept:\n"
-                    + "\n".join(f"  {words}" for words in wrong)
-                    + _advice(serving, target, witness, bounds)
-                )
-            agreements.append(dataclasses.replace(agreement, **measured(runs)))
-            if bundle and aside.suffix == ".tflite":
-                write_bundle(folder / f"{pathlib.Path(target.file).stem}.zip", aside, target.file, witness)
+        try:
+            agreements.append(_kept(serving, folder, name, target, witness, bounds, bundle))
+        except Exception as error:  # whatever one file meets, the others are still made
+            refused[target.file], first = reason_of(error), first or error
+    if refused:
+        raise ExportsRefused(agreements, refused) from first
+    return agreements
+
+
+def _kept(serving, folder, name, target, witness, bounds, bundle):
+    """Writes a file and proves it, and returns its `Agreement`; raises what is against it, and no file is left."""
+    with written_aside(folder / target.file) as aside:
+        agreement, runs, wrong = _written(serving, name, target, aside, witness, bounds)
+        if wrong:
+            raise ValueError(
+                f"it does not answer like the model on {agreement.pictures} images:\n"
+                + "\n".join(f"  {words}" for words in wrong)
+                + _advice(serving, target, witness, bounds, agreement)
+            )
+        agreement = dataclasses.replace(agreement, **measured(runs))
+        if bundle and aside.suffix == ".tflite":
+            write_bundle(folder / f"{pathlib.Path(target.file).stem}.zip", aside, target.file, witness)
         # At once: should a later target fail, this file stays, and so does its proof.
         if serving.class_names:
             write_names(folder / LABELS, serving.class_names)
-        write_proof(folder, agreements)
-    return agreements
+        write_proof(folder, [agreement])
+    return agreement
 
 
 def refuse_unwritable(folder):
@@ -87,6 +123,7 @@ def _written(serving, name, target, path, witness, bounds):
     serving = serving.but(**changes) if changes else serving
     target.writer()(serving, path)
     file = open_file(path)
+    logger.info("runs it on %d images as a client does, and compares it with the model", len(witness.pixels))
     references = _references(serving, witness)
     agreement = check(file, witness, name=target.file, target=name, tie=target.tie, references=references)
     found = {"takes": serving.takes, "pixels": serving.pixels.words}
@@ -107,13 +144,16 @@ def _references(serving, witness):
     return {name: np.asarray(made[name]()) for name in serving.also}
 
 
-def _advice(serving, target, witness, bounds):
-    """Returns which other target would keep its bounds, by trying; "" where there is none to try."""
+def _advice(serving, target, witness, bounds, agreement):
+    """Returns which other target would keep its bounds, by trying; "" where none would."""
+    if faults(agreement, {name: limits for name, limits in (bounds or {}).items() if name in BOUNDS}):
+        return ""  # a client reads the images otherwise than it should, whatever the file is made of
     while target.otherwise:
         name, runtime = target.otherwise, target.settings.get("runtime")
         target = TARGETS[name].told(runtime=runtime)
-        with tempfile.TemporaryDirectory() as folder:
+        logger.info("tries whether %s keeps its bounds", name)
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):  # advice may fail, not the export
             _, _, wrong = _written(serving, name, target, pathlib.Path(folder) / target.file, witness, bounds)
-        if not wrong:
-            return f"\nOn the same pictures {name} keeps its bounds: export that."
+            if not wrong:
+                return f"\nOn the same images {name} keeps its bounds: export that."
     return ""

@@ -261,7 +261,7 @@ def _from_bytes(file, witness, tie):
     if not witness.class_names:
         return {
             "pictures": len(given),
-            "read_alike": _same_pixels(pixels, witness.seen(file.image_size, from_middle)),
+            "read_alike": _within(pixels, *witness.seen(file.image_size, from_middle)),
             "largest": witness.relative(given, evaluated),
             "resize_largest": witness.relative(resized, evaluated),
             "file_largest": witness.relative(given, resized),
@@ -344,21 +344,42 @@ def faults(agreement, bounds):
     ]
 
 
-def write_proof(folder, agreements):
-    """Writes proof.json, {"files": {name: its figures}}; what an older one says of other files there stays."""
+def write_proof(folder, agreements, refused=()):
+    """Writes proof.json; what an older one says of other files there stays.
+
+    It holds {"files": {name: its figures}} and, where files were refused, {"refused": {name: reason}}.
+
+    Args:
+        folder: where the files are.
+        agreements: an `Agreement` a file that is kept.
+        refused: {file: reason} of those that are not.
+    """
     folder = pathlib.Path(folder)
     found = {item["file"]: item for item in read_proof(folder) if (folder / item["file"]).exists()}
     found.update({item.file: dataclasses.asdict(item) for item in agreements})
-    write_text(folder / "proof.json", json.dumps({"files": found}, indent=1))
+    kept = [item.file for item in agreements]
+    others = {file: reason for file, reason in read_refused(folder).items() if file not in kept} | dict(refused)
+    content = {"files": found} | ({"refused": others} if others else {})
+    write_text(folder / "proof.json", json.dumps(content, indent=1))
 
 
 def read_proof(folder):
     """Returns the figures that a folder's proof.json holds, a dictionary a file; none where there is no such file."""
+    return [item | {"file": name} for name, item in _read(folder)["files"].items()]
+
+
+def read_refused(folder):
+    """Returns {file: reason} of the files that were refused there, as a folder's proof.json holds it."""
+    return _read(folder)["refused"]
+
+
+def _read(folder):
     path = pathlib.Path(folder) / "proof.json"
     try:
-        files = json.loads(path.read_text("utf-8"))["files"] if path.exists() else {}
-        return [files[name] | {"file": name} for name in files]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(path.read_text("utf-8")) if path.exists() else {"files": {}}
+        files = {name: dict(figures) for name, figures in found["files"].items()}
+        return {"files": files, "refused": dict(found.get("refused", {}))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read: {error}. Remove it to export anew") from error
 
 

@@ -72,29 +72,43 @@ def export_details(agreement):
     }
 
 
-def export_tables(agreements):
-    """Returns the two tables and the notes on them, as `keras_vit.report.page.Report` takes them."""
+def export_tables(agreements, refused=None):
+    """Returns the tables and the notes on them, as `keras_vit.report.page.Report` takes them.
+
+    Args:
+        agreements: of the files that are kept.
+        refused: {file: reason} of those that are not.
+    """
     return {
         "exports": [export_row(item) for item in agreements],
         "export_details": [export_details(item) for item in agreements],
         "export_notes": NOTES if agreements else {},
+        "exports_refused": _refusals(refused),
     }
 
 
-def exports_section(agreements):
-    """Returns the card's section on exported files, between two marks that `replace_exports` finds again."""
-    if not agreements:
-        body = "Nothing was exported."
-    else:
+def exports_section(agreements, refused=None):
+    """Returns the card's section on exported files, between two marks that `replace_exports` finds again.
+
+    Args:
+        agreements, refused: as of `export_tables`.
+    """
+    parts = []
+    if agreements:
         tables = export_tables(agreements)
-        body = "\n\n".join(
-            [
-                "Each file was run again after it was written, and is here because it answered like the Keras model.",
-                _with_notes(tables["exports"]),
-                folded("What each file is made of", _with_notes(tables["export_details"])),
-            ]
-        )
+        parts = [
+            "Each file was run again after it was written, and is here because it answered like the Keras model.",
+            _with_notes(tables["exports"]),
+            folded("What each file is made of", _with_notes(tables["export_details"])),
+        ]
+    if refused:
+        parts += ["These files were refused and are not here:", table(_refusals(refused))]
+    body = "\n\n".join(parts or ["Nothing was exported."])
     return f"{BEGIN}\n## Exported files\n\n{body}\n{END}"
+
+
+def _refusals(refused):
+    return [{"file": file, "reason": reason} for file, reason in (refused or {}).items()]
 
 
 def _with_notes(rows):
@@ -102,15 +116,19 @@ def _with_notes(rows):
     return f"{table(rows)}\n\n{notes}"
 
 
-def replace_exports(card_text, agreements):
+def replace_exports(card_text, agreements, refused=None):
     """Returns the text of a card with the section on exported files made anew.
+
+    Args:
+        card_text: the text.
+        agreements, refused: as of `export_tables`.
 
     Raises:
         ValueError: if the text has no such section.
     """
     if not _SECTION.search(card_text):
         raise ValueError(f"Expected a card with a section from {BEGIN} to {END}, each on a line. Received one without.")
-    section = exports_section(agreements)
+    section = exports_section(agreements, refused)
     return _SECTION.sub(lambda _: section, card_text, count=1)
 
 

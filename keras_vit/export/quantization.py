@@ -114,7 +114,7 @@ class Calibrated:
     """
 
     def __init__(self, float_tflite, calibration, *, takes=None):
-        _need_quantizer()
+        import_quantizer()
         from ai_edge_litert.tools import flatbuffer_utils
 
         self.pictures = _checked(calibration, _interpreter(float_tflite), takes)
@@ -276,7 +276,8 @@ def _run(interpreter, picture):
     interpreter.invoke()
 
 
-def _need_quantizer():
+def import_quantizer(**_):
+    """Raises an ImportError that names the extra if the quantizer is not installed."""
     try:
         import ai_edge_quantizer  # noqa: F401
     except ImportError as error:

@@ -19,6 +19,7 @@ class Target(NamedTuple):
         tie: difference between two probabilities of the model up to which it does not matter which comes first.
         otherwise: the target to try where this one does not keep its bounds.
         serves: what it changes of the `Serving`, whatever was asked for.
+        needs: module and function, as of `write`, that raises what is not installed; called with `settings`.
     """
 
     file: str
@@ -28,6 +29,7 @@ class Target(NamedTuple):
     tie: float
     otherwise: str | None = None
     serves: dict | None = None
+    needs: str | None = None
 
     def told(self, **settings):
         """Returns the target with those of the settings changed that it has."""
@@ -35,7 +37,15 @@ class Target(NamedTuple):
 
     def writer(self):
         """Returns a function of a `Serving` and a path."""
-        module, function = self.write.split(".")
+        return self._bound(self.write)
+
+    def require(self):
+        """Raises an ImportError or a ValueError that says how to install what is missing for this target."""
+        if self.needs:
+            self._bound(self.needs)()
+
+    def _bound(self, name):
+        module, function = name.split(".")
         return functools.partial(
             getattr(importlib.import_module(f"keras_vit.export.{module}"), function), **self.settings
         )
@@ -62,9 +72,10 @@ def _by_pictures(mode):
 EXACT, HALF, ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(from_bytes=0.25)
 # A browser hands pixels over as float32; the page shows where the model looks.
 WEB = {"takes": "float32", "also": ("rollout",), "gives": "float32"}
+QUANTIZER, RUNTIME = "quantization.import_quantizer", "to_web.require_runtime"
 TARGETS = {
     "savedmodel": Target("saved_model", "to_savedmodel.write_savedmodel", {}, EXACT, 1e-4),
-    "onnx": Target("model.onnx", "to_onnx.write_onnx", {}, EXACT, 1e-4),
+    "onnx": Target("model.onnx", "to_onnx.write_onnx", {}, EXACT, 1e-4, needs="to_onnx.import_onnx"),
     "tflite-float32": Target("model_float32.tflite", "to_tflite.write_tflite", {"mode": "float32"}, EXACT, 1e-4),
     "tflite-float16": Target(
         "model_float16.tflite", "to_tflite.write_tflite", {"mode": "float16"}, HALF, 1e-2, "tflite-float32"
@@ -80,16 +91,29 @@ TARGETS = {
         ROUNDED,
         0.05,
         "tflite-float16",
+        needs=QUANTIZER,
     ),
     "tflite-static-int8": Target(
-        "model_static_int8.tflite", "to_tflite.write_tflite", _by_pictures("static-int8"), ROUNDED, 0.05, "tflite-int8"
+        "model_static_int8.tflite",
+        "to_tflite.write_tflite",
+        _by_pictures("static-int8"),
+        ROUNDED,
+        0.05,
+        "tflite-int8",
+        needs=QUANTIZER,
     ),
     "tflite-int4": Target(
-        "model_int4.tflite", "to_tflite.write_tflite", _by_pictures("int4"), ROUNDED, 0.05, "tflite-int8"
+        "model_int4.tflite",
+        "to_tflite.write_tflite",
+        _by_pictures("int4"),
+        ROUNDED,
+        0.05,
+        "tflite-int8",
+        needs=QUANTIZER,
     ),
-    "web": Target("web", "to_web.write_site", {"runtime": None}, ROUNDED, 0.05, "web-float32", WEB),
+    "web": Target("web", "to_web.write_site", {"runtime": None}, ROUNDED, 0.05, "web-float32", WEB, RUNTIME),
     "web-float32": Target(
-        "web_float32", "to_web.write_site", {"mode": "float32", "runtime": None}, EXACT, 1e-4, None, WEB
+        "web_float32", "to_web.write_site", {"mode": "float32", "runtime": None}, EXACT, 1e-4, None, WEB, RUNTIME
     ),
 }
 # Other names for them: the best file for a phone, and the ones that a run makes.

@@ -31,7 +31,7 @@ def write_onnx(serving, path):
             or it answers otherwise; no file is left.
         ImportError: if the extra "onnx" is not installed.
     """
-    onnx, onnxruntime, tf2onnx = _import_onnx()
+    onnx, onnxruntime, tf2onnx = import_onnx()
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Expected Keras on the TensorFlow backend for an ONNX file. Received: "
@@ -49,7 +49,8 @@ def write_onnx(serving, path):
     path.write_bytes(encoded)
 
 
-def _import_onnx():
+def import_onnx():
+    """Returns the packages onnx, onnxruntime and tf2onnx; raises an ImportError that names the extra."""
     try:
         import onnx
         import onnxruntime

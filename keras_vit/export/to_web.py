@@ -58,8 +58,7 @@ def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtim
     faults = _faults(tflite, len(class_names), tuple(image_size), tuple(numbers))
     if faults:
         raise ValueError("A web page needs a TFLite file of float32 pixels. Received: " + "; ".join(faults))
-    modules = pathlib.Path("node_modules" if runtime is None else runtime)
-    _check_runtime(modules)
+    modules = require_runtime(runtime)
     facts = {
         "classes": list(class_names),
         "returns": "numbers" if numbers else "probabilities",
@@ -112,8 +111,9 @@ def _kind(tensor):
     return tuple(map(int, tensor.ShapeAsNumpy())), tensor.Type() == schema.TensorType.FLOAT32
 
 
-def _check_runtime(modules):
-    faults = []
+def require_runtime(runtime=None, **_):
+    """Returns the folder that npm has put LiteRT.js into; raises a ValueError that says how to install it."""
+    modules, faults = pathlib.Path("node_modules" if runtime is None else runtime), []
     for package, files in RUNTIME.items():
         folder = modules / package
         missing = [name for name in files if not (folder / name).is_file()]
@@ -126,6 +126,7 @@ def _check_runtime(modules):
             f"Expected LiteRT.js {VERSION}, which runs the model in the browser. Received: {'; '.join(faults)}. "
             f"Install it with: {INSTALL}"
         )
+    return modules
 
 
 def _write_page(folder, title):

@@ -105,6 +105,7 @@ class Report:
         exports: a row a file, its columns generic: column -> text with its unit, or a number.
         export_details: the same, folded away below.
         export_notes: column of these -> a sentence on what it holds.
+        exports_refused: a row a file that is not kept, with the reason.
         settings: name -> value, folded away at the end of the page.
         bad_images: (name, reason) of each picture that could not be used.
     """
@@ -122,6 +123,7 @@ class Report:
     exports: Sequence[Mapping[str, object]] = ()
     export_details: Sequence[Mapping[str, object]] = ()
     export_notes: Mapping[str, str] = field(default_factory=dict)
+    exports_refused: Sequence[Mapping[str, str]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     bad_images: Sequence[tuple[str, str]] = ()
 
@@ -153,26 +155,26 @@ def render(report: Report) -> str:
         "calibration": reliability(report.calibration) if report.calibration else "",
         "mistakes": cards("mistakes", [mistake(item) for item in report.mistakes]),
         "attention": cards("attention", [pair(index, item) for index, item in enumerate(report.attention, 1)]),
-        "exports": _exports(report.exports, report.export_details, report.export_notes),
+        "exports": _exports(report.exports, report.export_details, report.export_notes, report.exports_refused),
         "left_out": _left_out(report.bad_images),
         "settings": _named(report.settings),
     }
     return framed(sections("page.html", bodies), report.title, report.summary)
 
 
-def replace_exports(page, exports, export_details=(), export_notes=None):
+def replace_exports(page, exports, export_details=(), export_notes=None, exports_refused=()):
     """Returns the text of a page that `render` made with its section on exported files made anew.
 
     Args:
         page: the text.
-        exports, export_details, export_notes: as of `Report`.
+        exports, export_details, export_notes, exports_refused: as of `Report`.
 
     Raises:
         ValueError: if it is no such page.
     """
     if not (EXPORTS.search(page) and LINKS.search(page)):
         raise ValueError("Expected a report with a place for exported files. Received a page without.")
-    body = _exports(exports, export_details, export_notes or {})
+    body = _exports(exports, export_details, export_notes or {}, exports_refused)
     section = EXPORTS.search(resource("page.html"))[0]
     section = Template(section).substitute(exports=body) if body else SECTION.sub("", section)
     page = EXPORTS.sub(lambda _: section, page, count=1)
@@ -267,12 +269,11 @@ def _classes(report):
     return f"<h3>{heading}</h3>{bar_table(heading, first)}{_folded(label, bar_table(label, others))}"
 
 
-def _exports(rows, details, notes):
-    if not rows:
-        return ""
+def _exports(rows, details, notes, refused):
+    kept = _table(rows, "Exported files", "files") + _notes(rows, notes) if rows else ""
     more = _table(details, "What each file is made of", "files details") + _notes(details, notes) if details else ""
-    told = _table(rows, "Exported files", "files") + _notes(rows, notes)
-    return told + (_folded("What each file is made of", more) if more else "")
+    folded = _folded("What each file is made of", more) if more else ""
+    return kept + folded + (f"<h3>Refused</h3>{_table(refused, 'Refused', 'words')}" if refused else "")
 
 
 def _notes(rows, notes):
