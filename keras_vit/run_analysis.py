@@ -9,6 +9,7 @@ from keras_vit.features import representation
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.report.analysis_page import Analysis, Look, write_analysis
 from keras_vit.run_folder import MODEL, classifier_of, load_model, read_pictures
+from keras_vit.screen import shown
 from keras_vit.watch import head_of, layers_of
 
 logger = logging.getLogger("keras_vit")
@@ -17,6 +18,7 @@ MOST_LOOKS = 12  # pictures shown; the figures of the heads and the neighbours a
 NEAREST = 4
 
 
+@shown()
 def analyze(model, pictures, output, image_size=None, *, pixels=None, outputs=None):
     """Writes a page of what a model makes of pictures.
 

@@ -26,6 +26,7 @@ from keras_vit.features import representation
 from keras_vit.report.page import Report, write_report
 from keras_vit.run_data import in_classes, judged_split, namings, source_for
 from keras_vit.run_folder import Classifier, open_model
+from keras_vit.screen import shown
 from keras_vit.weights.download import cache_folder
 
 logger = logging.getLogger("keras_vit")
@@ -87,6 +88,7 @@ class Evaluation:
         return "\n".join([*lines, *self.notes])
 
 
+@shown()
 def evaluate(
     model,
     data=None,

@@ -22,6 +22,7 @@ from keras_vit.report.page import Report, write_report
 from keras_vit.report.page import replace_exports as replace_in_page
 from keras_vit.run_data import examples_for
 from keras_vit.run_folder import open_model, predictor, recipe_of
+from keras_vit.screen import shown
 
 logger = logging.getLogger("keras_vit")
 
@@ -92,6 +93,7 @@ def facts_of(name, classes, license=None):
     }
 
 
+@shown()
 def export(model, targets, output=None, data=None, **options):
     """Exports a model, proving each file on pictures before it gets its name.
 

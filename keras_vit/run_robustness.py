@@ -12,6 +12,7 @@ from keras_vit.layers import TransformerBlock
 from keras_vit.report.robustness_page import write_robustness
 from keras_vit.run_data import examples_for
 from keras_vit.run_folder import MODEL, load_classifier
+from keras_vit.screen import shown
 from keras_vit.watch import layers_of
 
 BATCH = 64  # pictures at once
@@ -19,6 +20,7 @@ BATCH = 64  # pictures at once
 _log = logging.getLogger("keras_vit")
 
 
+@shown()
 def robustness(
     model,
     data=None,

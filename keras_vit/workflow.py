@@ -13,6 +13,7 @@ from keras_vit.class_names import write_names
 from keras_vit.client.files import is_exported, open_file
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.evaluation.accuracy import evaluate as score
+from keras_vit.evaluation.progress import told
 from keras_vit.export.targets import ALSO, targets_named
 from keras_vit.models.interface import pixels_of
 from keras_vit.report.page import write_report
@@ -33,6 +34,7 @@ from keras_vit.run_folder import (
 )
 from keras_vit.run_images import write_images
 from keras_vit.run_pages import card, pretext_report, preview_page, report
+from keras_vit.screen import shown
 from keras_vit.training.devices import devices_of
 from keras_vit.training.fit import SNAPSHOTS
 from keras_vit.training.fit import fit as train
@@ -46,6 +48,7 @@ REPORT = "report.html"
 USES = {"train": "train on", "validation": "validate on", "test": "test on"}
 
 
+@shown()
 def fit(recipe, output):
     """Trains a recipe and makes everything of it: model, exports, report, card.
 
@@ -148,9 +151,11 @@ def _finish(folder, recipe, source, network, history):
 
 def _conclude_classes(folder, recipe, source, model, history, batches, metrics):
     """Scores a classifier, exports it and writes its pages; returns what that adds to the metrics."""
-    scores = score(model, batches)
+    logger.info("scores the model on %d test images", metrics["test_pictures"])
+    scores = score(model, told(batches, "scored", metrics["test_pictures"]))
     exports = export_run(folder, recipe, model, source)
     found = {"test_accuracy": scores.accuracy} | _told(exports)
+    logger.info("writes the report and the card")
     write_report(folder / REPORT, report(recipe, model, source, scores, history, exports))
     card(folder / "card.md", recipe, model, source, scores, metrics | found, exports)
     return found
@@ -166,6 +171,7 @@ def _told(exports):
 
 def _conclude_pretext(folder, recipe, source, network, history, batches, metrics):
     """Judges a pretext task on the test pictures and shows some; returns what that adds to the metrics."""
+    logger.info("scores the task on %d test images", metrics["test_pictures"])
     loss, share = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
     found = {"objective": recipe.objective, "test_loss": float(loss), "test_share": float(share), "exports": []}
     write_report(folder / REPORT, pretext_report(recipe, network, source, history, metrics | found))
@@ -182,6 +188,7 @@ def words_of(metrics):
     return f"{found} on {metrics['test_pictures']:,} pictures, {metrics['training_seconds']:.0f} s of training"
 
 
+@shown()
 def preview(recipe, path):
     """Writes a page of pictures as the training sees them, with their labels, and returns its path.
 
@@ -194,6 +201,7 @@ def preview(recipe, path):
     return pathlib.Path(path)
 
 
+@shown()
 def find_learning_rate(recipe, steps=100):
     """Returns the `Finding` of a search for a recipe's learning rate; nothing is kept of the training in it."""
     return search(recipe, open_data(recipe), steps)

@@ -59,6 +59,8 @@ print(check(PICTURES).text())
 
 # %%
 import dataclasses
+import html
+import pathlib
 
 from keras_vit import workflow
 from keras_vit.training.recipe import Recipe
@@ -94,9 +96,11 @@ def show(page):
     """Shows a page in the notebook, or says where it is."""
     if "IPython" not in sys.modules:
         return print(f"Open {page}")
-    from IPython.display import IFrame, display
+    from IPython.display import HTML, display
 
-    return display(IFrame(page, "100%", 600))
+    # The page itself goes into the frame: Colab's browser cannot open a file of the machine that runs this.
+    text = html.escape(pathlib.Path(page).read_text("utf-8"))
+    return display(HTML(f'<div><iframe srcdoc="{text}" width="100%" height="600"></iframe></div>'))
 
 
 show(workflow.preview(recipe, f"{RUN}-preview.html"))

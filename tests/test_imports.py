@@ -14,6 +14,7 @@ ANYTHING = None
 ALLOWED = {
     "atomic": set(),
     "quiet": set(),
+    "screen": set(),
     "class_names": set(),
     "client": {"quiet"},
     "variants": set(),
@@ -35,10 +36,11 @@ ALLOWED = {
     "__init__": {"public"},
     "pretraining": {"layers", "watch"},
     "data": {"preprocessing", "class_names"},
-    "training": {"builders", "data", "layers", "models", "preprocessing", "pretraining", "variants", "evaluation"},
+    "training": {"builders", "data", "layers", "models", "preprocessing", "pretraining", "variants", "evaluation"}
+    | {"screen"},
     "report": {"evaluation", "analysis"},
     "export": {"preprocessing", "weights", "data", "evaluation", "analysis", "report", "layers", "client", "quiet"}
-    | {"models", "class_names", "watch"},
+    | {"models", "class_names", "screen", "watch"},
     "callbacks": {"evaluation", "features"},
     "run_analysis": ANYTHING,
     "run_cost": ANYTHING,

@@ -21,6 +21,7 @@ from keras_vit.export.proof import BOUNDS, check, faults, measured, read_proof, 
 from keras_vit.export.serving import features_tensor, has_blocks
 from keras_vit.export.targets import TARGETS
 from keras_vit.preprocessing import preprocess_input
+from keras_vit.screen import shown
 
 logger = logging.getLogger("keras_vit")
 
@@ -48,6 +49,7 @@ def reason_of(error: Exception) -> str:
     return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
+@shown()
 def export(serving, folder, targets, witness, *, bounds=None, bundle=False):
     """Exports a classifier, and proves each file before it gets its name.
 

@@ -6,6 +6,7 @@ side is `keras_vit.client`.
 
 import dataclasses
 import json
+import logging
 import pathlib
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from keras_vit.data.decode import decode, read_file
 from keras_vit.data.pipeline import read_all
 from keras_vit.models.interface import image_size_of, numbers_of, pixels_of
 from keras_vit.preprocessing import preprocess_input
+
+logger = logging.getLogger("keras_vit")
 
 BATCH = 64  # pictures that the model answers at once
 ENCODED = 1000  # of the pictures, those that go through a client's decoder and resize as well
@@ -132,6 +135,7 @@ class Witness:
         own = image_size_of(model)
         size = tuple(size or own)
         encoded = not isinstance(pictures, np.ndarray)
+        logger.info("answers %d images with the model, to compare files with", len(pictures))
         self.pixels = read_all(pictures, size, protocol) if encoded else pictures
         self.expected = self.answers(self.pixels)
         ends = np.cumsum([0, *self._widths])

@@ -5,37 +5,38 @@ import logging
 import sys
 import time
 
+from keras_vit.screen import seconds_between_updates
+
 logger = logging.getLogger("keras_vit")
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+LEAST_STEPS = 10  # after the first one, before the time that is left can be told
 
 
 class Display:
-    """Says how a run goes: a line an epoch, and on a terminal one in between that is written over.
+    """Says how a run goes: a line an epoch, and on a terminal or in a notebook one in between that is written over.
 
     Args:
         plan: the `Plan`.
-        first_step: where this stretch of the run begins.
         batch_size: pictures a step.
         share: what "accuracy" is, in words.
     """
 
-    def __init__(self, plan, first_step, batch_size, share="accuracy"):
-        self.plan, self.first_step, self.batch_size, self.share = plan, first_step, batch_size, share
-        self.started = time.monotonic()
+    def __init__(self, plan, batch_size, share="accuracy"):
+        self.plan, self.batch_size, self.share = plan, batch_size, share
+        self._begun = None  # (step, time) when the first step was done, which has compiled the training
         self._looked = 0.0
         self._width = 0
 
     def step(self, step, means):
         """Shows how far the run is, if someone watches; `means` are over the epoch's steps, "loss" and "accuracy"."""
-        now = time.monotonic()
-        if not sys.stdout.isatty() or now - self._looked < _SECONDS_BETWEEN_LOOKS:
+        now, between = time.monotonic(), seconds_between_updates()
+        self._begun = self._begun or (step, now)
+        if between is None or now - self._looked < between:
             return
         self._looked = now
-        rate = (step - self.first_step) * self.batch_size / (now - self.started)
         self._over(
-            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, {self.share} {means['accuracy']:.1%}, "
-            f"{rate:.0f} images/s, {self._left(step)} left{_memory()}"
+            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, {self.share} {means['accuracy']:.1%}"
+            f"{self._rate(step)}{self._left(step)}{_memory()}"
         )
 
     def epoch(self, row):
@@ -45,17 +46,25 @@ class Display:
         validated = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
         logger.info(
             f"epoch {done:{len(str(epochs))}d}/{epochs}: loss {row['loss']:.4f}, {self.share} {row['accuracy']:.1%}"
-            f"{validated}, {row['images_per_second']:.0f} images/s, {self._left(row['step'])} left{_memory()}"
+            f"{validated}, {row['images_per_second']:.0f} images/s{self._left(row['step'])}{_memory()}"
         )
 
+    def _rate(self, step):
+        first, begun = self._begun
+        seconds = max(time.monotonic() - begun, 1e-9)
+        return f", {(step - first) * self.batch_size / seconds:.0f} images/s" if step > first else ""
+
     def _left(self, step):
-        here = step - self.first_step
-        seconds = (time.monotonic() - self.started) / max(here, 1) * (self.plan.steps - step)
+        """Returns the time that is left, in words; "" while that cannot be told, and at the end."""
+        first, begun = self._begun
+        if step - first < LEAST_STEPS or step == self.plan.steps:
+            return ""
+        seconds = (time.monotonic() - begun) / (step - first) * (self.plan.steps - step)
         hours, minutes = divmod(int(seconds) // 60, 60)
-        return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {int(seconds) % 60:02d} s"
+        return f", {hours} h {minutes:02d} min left" if hours else f", {minutes} min {int(seconds) % 60:02d} s left"
 
     def _over(self, text):
-        if sys.stdout.isatty() and (text or self._width):
+        if text or self._width:
             sys.stdout.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
             sys.stdout.flush()
             self._width = len(text)

@@ -75,6 +75,8 @@ def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
             )
             begin(contract)
             run.restore(trained)
+            if not run.finished:
+                logger.info("compiles the training in its first step, which may take minutes")
             for epoch, epochs, steps in plan.segments(run.step):
                 if run.finished:
                     break

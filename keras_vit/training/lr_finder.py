@@ -2,17 +2,22 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import random
+import time
 
 import keras
 import numpy as np
 
 from keras_vit.data.order import Order
+from keras_vit.evaluation.progress import SECONDS_BETWEEN_NEWS
 from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import batches_of
 from keras_vit.training.model import precision, trained_model
 from keras_vit.training.plan import Plan
+
+logger = logging.getLogger("keras_vit")
 
 # Part of the running mean of the losses that is kept, and how many times the best loss ends the search.
 SMOOTHING, EXPLODED = 0.9, 4.0
@@ -84,7 +89,10 @@ def find_learning_rate(recipe, source, steps=100, lowest=1e-7, highest=1.0):
         model, trained = trained_model(recipe, plan, len(source.class_names))
         schedule = RangeSchedule(lowest, highest, steps)
         getattr(trained.optimizer, "inner_optimizer", trained.optimizer).learning_rate = schedule
-        watch = _Watch()
+        watch = _Watch(steps)
+        logger.info(
+            "tries learning rates in %d steps at most; the first one compiles them, which may take minutes", steps
+        )
         batches = batches_of(recipe, source, model.input_shape[1:3], pixels_of(model), plan, 0, (0, 1, 1))
         trained.fit(batches, steps_per_epoch=steps, callbacks=[watch], shuffle=False, verbose=0)
     if len(watch.losses) < 10:
@@ -101,9 +109,10 @@ def find_learning_rate(recipe, source, steps=100, lowest=1e-7, highest=1.0):
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self):
+    def __init__(self, steps):
         super().__init__()
-        self.losses, self._mean = [], 0.0
+        self.steps, self.losses, self._mean = steps, [], 0.0
+        self._news = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
@@ -111,6 +120,9 @@ class _Watch(keras.callbacks.Callback):
             return
         self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * logs["loss"]
         self.losses.append(self._mean / (1 - SMOOTHING ** (len(self.losses) + 1)))
+        if time.monotonic() >= self._news:
+            logger.info("step %d of %d: loss %.4f", len(self.losses), self.steps, self.losses[-1])
+            self._news = time.monotonic() + SECONDS_BETWEEN_NEWS
         if self.losses[-1] > EXPLODED * min(self.losses):
             self.model.stop_training = True
 

@@ -91,7 +91,7 @@ class Run(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         share = OBJECTIVES[self.recipe.objective].share
-        self._display = Display(self.plan, self.step, self.recipe.batch_size, share)
+        self._display = Display(self.plan, self.recipe.batch_size, share)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_started = time.monotonic()
