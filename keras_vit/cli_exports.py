@@ -129,6 +129,9 @@ def bench(files, data):
     and pages, side by side.
     """
     rows = list(imported("run_exports").bench(files, data))
+    notes = [note for row in rows if (note := row.pop("note"))]
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     for row in (dict(zip(widths, widths)), *rows):
         click.echo("  ".join(f"{row[name]:<{width}s}" for name, width in widths.items()).rstrip())
+    for note in notes:
+        click.echo(note)

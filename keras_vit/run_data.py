@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_vit.client.pictures import upright_size
+from keras_vit.data.decode import read_file
 from keras_vit.data.sources import Examples, open_source
 from keras_vit.evaluation.subsets import find_classes
 from keras_vit.imagenet import class_names as imagenet_classes
@@ -73,6 +75,28 @@ def in_classes(source, class_names):
     numbers = np.array(find_classes(source.class_names, *namings(class_names)))
     splits = {split: getattr(source, split) for split in ("train", "validation", "test")}
     return {split: Examples(it.pictures, numbers[it.labels], it.names) for split, it in splits.items()}
+
+
+def resizes(file, images) -> bool:
+    """Returns whether a client of an exported file has to resize one of the encoded images."""
+    return any(upright_size(read_file(image)) != tuple(file.image_size) for image in images)
+
+
+def resize_note(file, accuracy: float, other: float | None = None) -> str:
+    """Returns what to know of an accuracy on images that a client resizes to the size of an exported file.
+
+    Args:
+        file: as `keras_vit.client.files.open_file` returns it.
+        accuracy: through the client's resize.
+        other: on the pixels as evaluation resizes them, where that is at hand.
+    """
+    rows, columns = file.image_size
+    compared = "" if other is None else f", and {other:.2%} on the pixels as evaluation resizes them"
+    return (
+        f"{file.path.name} takes {rows} x {columns} pixels and the images are of another size: accuracy {accuracy:.2%} "
+        f"through the client's own resize{compared}; if all the images of a client have one size, export the file for "
+        "it, with --picture-size ROWS COLUMNS"
+    )
 
 
 def examples_for(path, class_names, data=None):

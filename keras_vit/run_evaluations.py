@@ -22,9 +22,10 @@ from keras_vit.evaluation.probes import linear_probe as probe
 from keras_vit.evaluation.progress import told
 from keras_vit.evaluation.real import read_real, real_accuracy, validation_order
 from keras_vit.evaluation.subsets import read_classes
+from keras_vit.export.proof import read_proof
 from keras_vit.features import representation
 from keras_vit.report.page import Report, write_report
-from keras_vit.run_data import in_classes, judged_split, namings, source_for
+from keras_vit.run_data import in_classes, judged_split, namings, resize_note, resizes, source_for
 from keras_vit.run_folder import Classifier, open_model
 from keras_vit.screen import shown
 from keras_vit.weights.download import cache_folder
@@ -147,10 +148,19 @@ def evaluate(
         if not learned or flips or classes or real:
             raise
         notes.append(f"the head is not judged: {error}")
+    exported = scores is not None and not isinstance(subject, Classifier)
+    if exported and resizes(subject, getattr(source, judged_split(source)).pictures):
+        notes.append(resize_note(subject, scores.accuracy, None if data or classes else _proven(subject, scores)))
     if learned:
         found, more = _of_features(subject, source, opened, tuple(dict.fromkeys(few_shot)), knn, linear_probe)
         others, notes = others | found, notes + more
     return Evaluation(scores, names, others, tuple(notes), getattr(subject, "returns", None) or "probabilities")
+
+
+def _proven(file, scores):
+    """Returns a file's accuracy on the same images as evaluation resizes them, if its proof holds it."""
+    proof = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
+    return proof["accuracy"] if proof.get("pictures") == len(scores.labels) else None
 
 
 class _NoHead(ValueError):

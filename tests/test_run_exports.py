@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import keras_vit
-from keras_vit import run_exports, workflow
+from keras_vit import run_evaluations, run_exports, workflow
 from keras_vit.client.files import open_file
 from keras_vit.training.recipe import Recipe
 from keras_vit.variants import Variant
@@ -120,6 +120,8 @@ def test_bench_puts_files_side_by_side(run, pictures):
     (row,) = run_exports.bench([folder / "model_int8.tflite"], pictures)
     scores, _ = workflow.evaluate(folder / "model_int8.tflite", pictures)
     assert row["accuracy"] == f"{scores.accuracy:.2%}"
+    assert f"accuracy {scores.accuracy:.2%} through the client's own resize;" in row["note"]  # 16 pixels to 8
+    assert [row["note"] for row in rows] == [""] * 3  # scans of 8 pixels need none
     with pytest.raises(ValueError, match="Expected a .tflite or .onnx file.*labels.txt"):
         list(run_exports.bench([folder / "model_int8.tflite", folder / "labels.txt"]))
 
@@ -198,6 +200,28 @@ def test_a_file_may_take_pictures_of_another_size(run, tmp_path, pictures):
     assert file.image_size == (16, 16)
     # The pictures have that size: a client does not resize them, and the file rounds no level where evaluation does.
     assert agreement.from_bytes["file_largest"] < 1e-5 and agreement.from_bytes["largest"] < 0.02
+
+
+def test_one_file_with_two_accuracies_says_so(tmp_path):
+    """Scans of 8 x 8 pixels, a file of 20 x 20: a client's resize is not evaluation's."""
+    folder = tmp_path / "run"
+    recipe = dataclasses.replace(DIGITS, image_size=20, epochs=2, exports=("tflite-float32",))
+    (export,) = workflow.fit(recipe, folder)["exports"]
+    path = folder / "model_float32.tflite"
+    through_client, as_evaluated = export["from_bytes"]["accuracy"], export["accuracy"]
+    assert through_client != as_evaluated
+    found = run_evaluations.evaluate(path)
+    assert found.scores.accuracy == pytest.approx(through_client)
+    both = f"{through_client:.2%} through the client's own resize, and {as_evaluated:.2%} on the pixels"
+    (row,) = run_exports.bench([path])
+    for note in (*found.notes, row["note"]):
+        assert both in note and "20 x 20 pixels" in note and "--picture-size ROWS COLUMNS" in note
+    assert row["accuracy"] == f"{as_evaluated:.2%}" and len(found.notes) == 1
+    (note,) = run_evaluations.evaluate(path, "digits").notes  # the proof's images need not be these
+    assert f"accuracy {through_client:.2%} through the client's own resize;" in note
+    _, (fitting,) = run_exports.export(folder, ["tflite-float32"], tmp_path / "fitting", picture_size=(8, 8))
+    assert fitting.from_bytes["accuracy"] == fitting.accuracy == pytest.approx(as_evaluated, abs=0.01)
+    assert run_evaluations.evaluate(tmp_path / "fitting" / "model_float32.tflite", "digits").notes == ()
 
 
 def test_a_model_that_gives_logits_gets_a_softmax(tmp_path):

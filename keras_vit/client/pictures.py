@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 # Where in a picture the first of the pixels asked for lies, in parts of a pixel. MediaPipe's warp begins with the
 # corner of the picture; TensorFlow's resize, Pillow's, Android's and a browser's with the middle of a pixel.
@@ -32,6 +32,13 @@ def upright(picture):
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         name = "the bytes given" if isinstance(picture, bytes) else picture
         raise ValueError(f"Expected a picture. Received: {name}, which cannot be read: {error}") from error
+
+
+def upright_size(picture):
+    """Returns (rows, columns) of an encoded image that is turned upright, pixels; reads its header alone."""
+    with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+        on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return image.size if on_its_side else image.size[::-1]
 
 
 def resized(pixels, size, origin=CORNER):

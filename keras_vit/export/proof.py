@@ -62,6 +62,7 @@ class Agreement:
             in evaluation: "resize_top1_agreement", "resize_largest"; and what is due to the file, of the file from the
             model on the same client's pixels: "file_top1_or_tie", "file_largest". "read_alike": part of the pictures
             that the client's decoder and resize bring to the pixels that they should, see `expected_levels`.
+            "accuracy": of the file this way; None where the classes are not known.
         operators: {kind: number}; empty where the file is not TFLite.
         gpu_refused: what a GPU delegate would refuse, in words.
         takes: what the file takes, out of `INPUTS`.
@@ -144,6 +145,7 @@ class Witness:
         ]
         some = np.linspace(0, len(pictures) - 1, min(len(pictures), ENCODED) if encoded else 0).astype(int)
         self.encoded = [read_file(pictures[i]) for i in some]
+        self.encoded_labels = None if labels is None else np.asarray(labels)[some]
         # What evaluation makes of the encoded ones, which need not be of the file's size.
         if size == own or not encoded:
             self.evaluated = self.expected[some]
@@ -273,6 +275,7 @@ def _from_bytes(file, witness, tie):
     return {
         "pictures": len(given),
         "read_alike": _within(pixels, *witness.seen(file.image_size, from_middle)),
+        "accuracy": _accuracy(given, witness.encoded_labels),
         "top1_agreement": _same_first(given, evaluated),
         "largest": _largest(given - evaluated),
         "resize_top1_agreement": _same_first(resized, evaluated),

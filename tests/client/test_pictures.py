@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_vit.client.pictures import CORNER, MIDDLE, resized, upright
+from keras_vit.client.pictures import CORNER, MIDDLE, resized, upright, upright_size
 from keras_vit.data.decode import decode
 
 RANDOM = np.random.default_rng(3)
@@ -40,6 +40,7 @@ def test_a_picture_is_turned_upright(orientation):
     exif[0x0112] = orientation
     picture = encoded(Image.fromarray(np.ascontiguousarray(held)), exif=exif)
     np.testing.assert_array_equal(upright(picture), LEVELS[..., :3])
+    assert upright_size(picture) == (7, 11)
 
 
 def test_transparency_shows_white():
