@@ -32,8 +32,8 @@ PREVIEWED = 24  # pictures of a batch in the preview, and how many batches
 BATCHES = 4
 
 
-def report(recipe, model, source, scores, history, exports):
-    """Returns the `Report` of a run; `scores` are of the test pictures, `exports` are the run's `Exports`."""
+def report(recipe, model, source, scores, history, agreements, refused=None):
+    """Returns the `Report` of a run; `scores` are of the test pictures, `refused` is {file: reason} of the exports."""
     names, probabilities = source.class_names, scores.probabilities
     trust = calibration(probabilities, scores.labels)
     right = np.flatnonzero(scores.predictions == scores.labels)
@@ -74,7 +74,7 @@ def report(recipe, model, source, scores, history, exports):
         ],
         settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
         bad_images=source.bad,
-        **export_tables(exports.agreements, exports.refused),
+        **export_tables(agreements, refused),
     )
 
 
@@ -127,7 +127,7 @@ def preview_page(path, recipe, source):
     write_preview(path, rows, f"{source.name}: what the training sees", settings)
 
 
-def card(path, recipe, model, source, scores, metrics, exports):
+def card(path, recipe, model, source, scores, metrics, agreements, refused=None):
     """Writes card.md of a run, beside its run.json.
 
     Args:
@@ -137,7 +137,8 @@ def card(path, recipe, model, source, scores, metrics, exports):
         source: the data.
         scores: of the test pictures.
         metrics: the run's, as in metrics.json.
-        exports: the run's `Exports`.
+        agreements: of the exported files.
+        refused: {file: reason} of the exports that are not kept.
     """
     base, base_model, its_license = _base(recipe)
     run = json.loads((pathlib.Path(path).parent / RUN).read_text("utf-8"))
@@ -162,8 +163,8 @@ def card(path, recipe, model, source, scores, metrics, exports):
                 **run["versions"],
             },
             version=keras_vit.__version__,
-            agreements=exports.agreements,
-            refused=exports.refused,
+            agreements=agreements,
+            refused=refused or {},
             base=base,
             base_model=base_model,
             hub_data=_hub_data(recipe.data),

@@ -156,8 +156,8 @@ def _conclude_classes(folder, recipe, source, model, history, batches, metrics):
     exports = export_run(folder, recipe, model, source)
     found = {"test_accuracy": scores.accuracy} | _told(exports)
     logger.info("writes the report and the card")
-    write_report(folder / REPORT, report(recipe, model, source, scores, history, exports))
-    card(folder / "card.md", recipe, model, source, scores, metrics | found, exports)
+    write_report(folder / REPORT, report(recipe, model, source, scores, history, *exports))
+    card(folder / "card.md", recipe, model, source, scores, metrics | found, *exports)
     return found
 
 

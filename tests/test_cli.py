@@ -126,7 +126,9 @@ def test_export_makes_what_is_asked_for(run, tmp_path):
     assert "same class as Keras on 100.00%" in result.output
     result = keras_vit_command("bench", tmp_path / "model_float32.tflite", run[0] / "model_int8.tflite")
     assert result.exit_code == 0, result.output
-    heading, *rows = result.output.splitlines()
+    heading, *rows = [line for line in result.output.splitlines() if not line.startswith("model_")]
+    notes = [line for line in result.output.splitlines() if line.startswith("model_")]
+    assert ["--picture-size ROWS COLUMNS" in note for note in notes] == [True] * 2  # scans of 8 pixels, files of 16
     assert heading.split() == ["file", "size", "1", "threads", "2", "threads", "memory", "accuracy"]
     assert [row.split()[0] for row in rows] == [
         str(tmp_path / "model_float32.tflite"),
