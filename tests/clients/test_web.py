@@ -180,6 +180,27 @@ def test_the_page_says_what_goes_on_and_what_went_wrong(files, tmp_path, node_mo
     assert "python -m http.server" in seen["asFile"]
 
 
+def test_a_page_of_numbers_shows_them_without_classes(model, tmp_path, node_modules, serve, in_browser):
+    features = model.get_layer("head").input
+    outputs = {
+        "age": keras.layers.Dense(1, bias_initializer="ones")(features),
+        "place": keras.layers.Dense(2)(features),
+    }
+    numbers = keras_vit.VisionModel(model.input, outputs)
+    keras_vit.export.web(numbers, tmp_path / "page", outputs="numbers", runtime=node_modules)
+    (tmp_path / "a.png").write_bytes(pictures()["of the model's size"])
+    url, picture = serve(tmp_path / "page"), tmp_path / "a.png"
+    seen = in_browser("numbers.mjs", url=url, picture=str(picture), screenshot=str(tmp_path / "page.png"))
+    pixels = read_pixels(str(picture), IMAGE_SIZE)
+    found = numbers.predict(keras_vit.preprocess_input(pixels[None], PIXELS), verbose=0)
+    expected = [("age", found["age"][0, 0]), ("place 0", found["place"][0, 0]), ("place 1", found["place"][0, 1])]
+    assert [name for name, _ in seen["answers"]] == [name for name, _ in expected]
+    for (_, shown), (_, value) in zip(seen["answers"], expected):
+        assert float(shown) == pytest.approx(value, abs=0.05)  # 8-bit weights
+    assert seen["status"] == seen["answers"][0][1] and not any(seen["bars"])
+    assert "age, place: numbers, no classes" in seen["about"]
+
+
 def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, serve, in_browser):
     folder = page(tmp_path / "page", files(), node_modules)
     pixels = read_pixels(photograph("china.jpg"), IMAGE_SIZE)
