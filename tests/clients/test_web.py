@@ -197,7 +197,7 @@ def test_a_page_of_numbers_shows_them_without_classes(model, tmp_path, node_modu
     assert [name for name, _ in seen["answers"]] == [name for name, _ in expected]
     for (_, shown), (_, value) in zip(seen["answers"], expected):
         assert float(shown) == pytest.approx(value, abs=0.05)  # 8-bit weights
-    assert seen["status"] == seen["answers"][0][1] and not any(seen["bars"])
+    assert seen["status"] == " ".join(seen["answers"][0]) and not any(seen["bars"])
     assert "age, place: numbers, no classes" in seen["about"]
 
 

@@ -117,9 +117,10 @@ async function answer(decoded) {
   const write = isNumbers ? figure : percent;
   showAnswers(part.answers, answers.slice(0, SHOWN), write);
   const [[name, share]] = answers;
-  part.picture.ariaLabel = `The picture: ${isNumbers ? write(share) : name}`;
+  const first = answers.length > 1 ? `${name} ${write(share)}` : write(share);
+  part.picture.ariaLabel = `The picture: ${isNumbers ? first : name}`;
   const took = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the ${device()}`;
-  if (isNumbers) say(write(share), took);
+  if (isNumbers) say(first, took);
   else say(name, `${write(share)} · ${took}`);
   document.dispatchEvent(new CustomEvent("answer", { detail: found })); // for whoever builds on this page
 }
