@@ -28,6 +28,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["keras_vit", "keras_vit.*"]),
+    py_modules=["keras_vit_command"],
     package_data={
         "keras_vit": [
             "*.txt",
@@ -64,7 +65,7 @@ setup(
             *(requirement for extra in ("jax", "datasets", "mobile", "onnx", "plots") for requirement in EXTRAS[extra]),
         ],
     },
-    entry_points={"console_scripts": ["keras-vit=keras_vit.cli:main"]},
+    entry_points={"console_scripts": ["keras-vit=keras_vit_command:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Developers",

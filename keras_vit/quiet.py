@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+import keras_vit
+
 
 @contextlib.contextmanager
 def quiet():
@@ -25,10 +27,14 @@ def quiet():
 
 
 def imported(name="workflow"):
-    """Imports a part of the package that does the work of a command; with Keras' backend, this takes seconds."""
+    """Imports a part of the package that does the work of a command; with Keras' backend, this takes seconds.
+
+    The public names come first, which registers the layers of saved models with Keras.
+    """
     # TensorFlow's notes on CPUs and missing GPUs, the ones at its import and the later ones.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Each look into a model is a function of its own, of which there may be many: no fault of the user's.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with quiet():
+        keras_vit._import_public()
         return importlib.import_module(f"keras_vit.{name}")

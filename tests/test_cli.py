@@ -239,8 +239,10 @@ def test_the_traceback_is_there_for_who_asks():
 
 REGISTERED = """
 import json, sys
-sys.argv = ["keras-vit"]
-import keras_vit.run_exports
+import keras_vit_command
+from keras_vit.quiet import imported
+assert "keras" not in sys.modules
+imported("run_exports")
 import keras
 names = ("VisionModel", "PatchEncoder", "TransformerBlock", "StdConv", "GroupNorm")
 print(json.dumps([keras.saving.get_registered_object(f"keras_vit>{name}") is not None for name in names]))
@@ -249,7 +251,7 @@ print(json.dumps([keras.saving.get_registered_object(f"keras_vit>{name}") is not
 
 def test_a_command_of_its_own_knows_the_layers_of_a_saved_model(run_python):
     """`keras-vit export` in a fresh process imports less than the other commands do."""
-    assert all(run_python("-c", REGISTERED))
+    assert all(run_python("-c", REGISTERED, PYTHONPATH=str(RECIPE.parents[1])))
 
 
 def test_analyze_robustness_and_cost_of_a_run(run, tmp_path):
