@@ -54,7 +54,8 @@ def build(
             timm or Keras; an address (https://, gs://, hf://org/name); the name of a published one (see
             `keras_vit.checkpoints`), or "imagenet" or "imagenet21k" for the best of this variant. It loads whole or
             not at all.
-        input_tensor: a Keras tensor to use as the input.
+        input_tensor: a Keras tensor to use as the input. With a `name`, the layers are those of a model of that name
+            inside the graph, so that several towers fit into one; without, they are layers of the graph itself.
         input_shape: (rows, columns, channels); the checkpoint's own, or (224, 224, 3), by default; the latter for
             "imagenet" and "imagenet21k". For a plain Vision Transformer the sides are multiples of the patch size.
         pooling: what the head reads, or what comes out without a head: "token" (the class token), "gap" (the mean of
@@ -107,7 +108,14 @@ def build(
         row = _as_found(row, found, pooling)
         kept = found if include_top and not new_head else None
         shape = shape or (*(found and found.image_size or (224, 224)), found.channels if found else 3)
-        images = keras.Input(shape, name="images") if input_tensor is None else input_tensor
+        # A named tower in a graph of the caller's is a model of its own there: two can stand side by side.
+        is_nested = input_tensor is not None and name is not None
+        dtype = input_tensor.dtype if is_nested else None
+        images = (
+            input_tensor
+            if input_tensor is not None and not is_nested
+            else keras.Input(shape, None, dtype, name="images")
+        )
         numerics = _numerics(row, file, gelu=gelu, norm_epsilon=norm_epsilon)
         mode = position_resize or (file.position_resize if file else "corner")
         arguments = {
@@ -137,6 +145,8 @@ def build(
                 variables[path].assign(array)
         names = file.class_names if file and include_top and not new_head else None
         names = usable_names(names) if names and len(names) == arguments["classes"] else None
+    if is_nested:
+        outputs = VisionModel(images, outputs, name=name, class_names=names)(input_tensor)
     sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     name = name or (_function_name(published) if published else "ViT" if is_vit else "BiT")
     return VisionModel(sources[0] if len(sources) == 1 else sources, outputs, name=name, class_names=names)
@@ -162,7 +172,7 @@ def load(
     class token after the last norm, or what `pooling` says.
 
     Args:
-        weights: as in `keras_vit.build`; also a model that Keras saved (.keras).
+        weights: as in `keras_vit.build`; also a model that Keras saved (.keras or .h5).
         num_heads: attention heads, where neither shapes nor a config.json tell (Hugging Face, timm); heads of width 64
             by default.
         input_shape: (rows, columns, channels), where the file's grid of positions is no square, or to resize it;

@@ -5,6 +5,7 @@ import logging
 import os
 from typing import NamedTuple
 
+import h5py
 import keras
 
 from keras_vit.models.description import describe_model, keras_names, our_model, weight_path
@@ -53,7 +54,7 @@ def opened(weights, variant=None, shape=None, include_top=True, num_heads=None, 
         yield weights or Given()
         return
     path, pixels = _locate(weights, variant, shape, include_top)
-    if path.endswith(".keras"):
+    if is_whole_model(path):
         yield _saved_model(path)
         return
     with open_source(path) as file:
@@ -72,6 +73,15 @@ def opened(weights, variant=None, shape=None, include_top=True, num_heads=None, 
         if pixels is None and file.source not in (None, *BY_THE_OFFICIAL_CODE):
             logger.info("%s does not say how pixels are scaled; where the model does not, it is -1 to 1", path)
         yield Given(file, found, pixels)
+
+
+def is_whole_model(path):
+    """Returns whether a file is a model that Keras saved whole: a .keras file, or a .h5 file with more than weights."""
+    path = os.fspath(path)
+    if path.endswith(".h5") and h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            return "model_config" in file.attrs
+    return path.endswith(".keras")
 
 
 def load_weights(model, weights, *, new_head=False, position_resize=None, channels=None):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 import keras_vit.public  # registers the layers, without which no model of ours loads
+from keras_vit.checkpoint import is_whole_model
 from keras_vit.class_names import names_for
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
@@ -204,7 +205,7 @@ def load_model(target, image_size=None):
     """Loads what a command calls a model.
 
     Args:
-        target: a .keras file or a run's folder; or a checkpoint that `keras_vit.load` takes.
+        target: a .keras or .h5 file of a whole model, or a run's folder; or a checkpoint that `keras_vit.load` takes.
         image_size: (rows, columns) in pixels, for one that is made for another size; None for the model's own.
 
     Returns:
@@ -266,10 +267,12 @@ def classifier_of(path, model, *, pixels=None, outputs=None):
 
 
 def is_checkpoint(target):
-    """Returns whether a text names a checkpoint in another layout than a .keras file, or a published one."""
+    """Returns whether a text names a checkpoint in another layout than a whole model's, or a published one."""
     name = str(target)
     known = name in {row.name for row in keras_vit.public.checkpoints()}
     folder = (pathlib.Path(name) / "model.safetensors").exists()
+    if is_whole_model(name):
+        return False
     return name.endswith((".npz", ".safetensors", ".h5")) or "://" in name or folder or known
 
 
@@ -342,7 +345,7 @@ def _load_keras(path):
         raise ValueError(
             f"Expected a .keras file or the folder of a finished run. Received: {path.parent}, without {MODEL}"
         )
-    if not path.exists() or path.suffix != ".keras":
+    if not path.exists() or not is_whole_model(path):
         what = "which does not exist" if not path.exists() else f"a {path.suffix or 'nameless'} file"
         raise ValueError(f"Expected a .keras file or the folder of a finished run. Received: {path}, {what}")
     try:

@@ -65,6 +65,69 @@ def test_an_input_tensor_that_is_none_or_of_another_shape(variant, pictures):
         keras_vit.build(variant, input_tensor=keras.Input((32, 32, 3)), input_shape=(32, 64, 3))
 
 
+def two_towers(variant, weights, inputs):
+    """Returns a model of two towers, the first with the weights, the second with others."""
+    names = [f"tower_{i}" for i in range(2)]
+    towers = [
+        keras_vit.build(variant, input_tensor=inputs[-i], weights=path, classes=CLASSES, name=name)
+        for i, (name, path) in enumerate(zip(names, (weights, None)))
+    ]
+    towers[1].get_layer("head").kernel.assign(np.ones((variant.hidden_size, CLASSES)))
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], [tower.output for tower in towers]), towers
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_two_named_towers_in_one_graph(variant, weights, pictures, expected, tmp_path, count, ending):
+    inputs = [keras.Input((32, 32, 3), name=f"input_{i}") for i in range(count)]
+    model, towers = two_towers(variant, weights, inputs)
+    second = pictures if count == 1 else pictures[::-1]
+    entry = pictures if count == 1 else [pictures, second]
+    outputs = model.predict(entry, verbose=0)
+    np.testing.assert_allclose(outputs[0], expected, atol=1e-6)
+    np.testing.assert_allclose(outputs[1], towers[1].predict(second, verbose=0), atol=1e-6)
+    path = tmp_path / f"model{ending}"
+    model.save(path)
+    again = keras.saving.load_model(path, compile=False)
+    for ours, theirs in zip(outputs, again.predict(entry, verbose=0)):
+        np.testing.assert_array_equal(ours, theirs)
+    tower = again.get_layer("tower_1")
+    assert tower.get_layer("block_00").attention.query.kernel.path.endswith("block_00/attention/query/kernel")
+    keras_vit.load_weights(tower, weights)
+    np.testing.assert_allclose(again.predict(entry, verbose=0)[1], towers[0].predict(second, verbose=0), atol=1e-6)
+
+
+def test_a_model_of_two_towers_is_not_taken_for_one(variant, weights, pictures):
+    model, _ = two_towers(variant, weights, [keras.Input((32, 32, 3))])
+    for work in (
+        lambda: keras_vit.load_weights(model, weights),
+        lambda: keras_vit.features(model, "block_00"),
+        lambda: keras_vit.analysis.attention_maps(model, pictures),
+    ):
+        with pytest.raises(ValueError, match="one encoder"):
+            work()
+
+
+def test_a_named_tower_is_a_model_like_the_others(variant, weights, pictures, expected, tmp_path):
+    tower = keras_vit.build(
+        variant, input_tensor=keras.Input((32, 32, 3)), weights=weights, classes=CLASSES, name="tower"
+    )
+    assert tower.name == "tower" and tower.get_layer("head").units == CLASSES
+    with pytest.raises(ValueError, match="nowhere"):
+        tower.get_layer("nowhere")
+    alone = keras_vit.build(variant, **ARGUMENTS)
+    tower.save_weights(tmp_path / "tower.weights.h5")
+    keras_vit.load_weights(alone, tmp_path / "tower.weights.h5")
+    np.testing.assert_allclose(alone(pictures), expected, atol=1e-6)
+    alone.save_weights(tmp_path / "alone.weights.h5")
+    keras_vit.load_weights(tower, tmp_path / "alone.weights.h5")
+    keras_vit.save_checkpoint(tower, tmp_path / "tower.npz")
+    np.testing.assert_allclose(keras_vit.load(tmp_path / "tower.npz")(pictures), expected, atol=1e-6)
+    assert keras_vit.representation(tower).predict(pictures, verbose=0).shape == (len(pictures), variant.hidden_size)
+    assert keras_vit.features(tower, "block_00").output_shape[-1] == variant.hidden_size
+    assert keras_vit.resize(tower, 48).get_layer("tower").input_shape[1:3] == (48, 48)
+
+
 class Wrapper(keras.layers.Layer):
     """Builds its ViT when it is built, so that the weights' paths begin with the wrapper's name."""
 

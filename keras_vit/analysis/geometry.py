@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_vit.layers import Bottleneck, Patches, Stem, TransformerBlock
+from keras_vit.layers import Bottleneck, PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.watch import layers_of
 
 WORDS = {TransformerBlock: "transformer blocks", Stem: "convolutions", (Patches, Stem): "layers"}
@@ -26,9 +26,14 @@ class Field:
 
 
 def check(model, images=None, kind=TransformerBlock):
-    """Raises a ValueError if a model has no layer of a kind of ours, or pictures are none that it takes."""
+    """Raises a ValueError if a model has no layer of a kind of ours, more than one encoder, or misfitting pictures."""
     if not layers_of(model, kind):
         raise ValueError(f"Expected a model with keras_vit's {WORDS[kind]}. Received: {model.name!r} without")
+    if max(len(layers_of(model, one)) for one in (PatchEncoder, Stem)) > 1:
+        raise ValueError(
+            f"Expected a model with one encoder of keras_vit. Received: {model.name!r} with more. Pass one of them, as "
+            "model.get_layer(name) returns it."
+        )
     if images is None:
         return
     shape, wanted = np.shape(images), getattr(model, "input_shape", (None,) * 4)

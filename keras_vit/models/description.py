@@ -84,15 +84,29 @@ def our_model(model):
     """Returns the functional model that holds our layers: the model itself, or one inside it.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or more than one.
     """
     of_ours = (layers.PatchEncoder, layers.Stem)
-    if any(isinstance(layer, of_ours) for layer in getattr(model, "layers", ())):
-        return model
-    for layer in getattr(model, "layers", ()):
-        if isinstance(layer, keras.Model) and any(isinstance(one, of_ours) for one in layer._flatten_layers()):
-            return our_model(layer)
-    raise ValueError(f"Expected a model with keras_vit's layers. Received: {model.name!r} without")
+    inside = getattr(model, "layers", ())
+    found = [model] if any(isinstance(layer, of_ours) for layer in inside) else []
+    found += [
+        layer
+        for layer in inside
+        if isinstance(layer, keras.Model) and any(isinstance(one, of_ours) for one in layer._flatten_layers())
+    ]
+    if not found:
+        raise ValueError(f"Expected a model with keras_vit's layers. Received: {_words(model)} without")
+    if len(found) > 1:
+        names = [one.name for one in found]
+        raise ValueError(
+            f"Expected a model with one encoder of keras_vit. Received: {model.name!r} with {len(found)}, "
+            f"{', '.join(names)}. Pass one of them, such as model.get_layer({names[-1]!r})."
+        )
+    return model if found[0] is model else our_model(found[0])
+
+
+def _words(model):
+    return repr(model.name) if isinstance(model, keras.Model) else f"a {type(model).__name__}"
 
 
 def weight_path(layer, variable):

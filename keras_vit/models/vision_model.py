@@ -71,7 +71,19 @@ class VisionModel(keras.Model):
         pixels = self.pixels.for_channels(shape[-1])
         return preprocess_input(pixels.resized(images, shape[1:3]), pixels)
 
+    def get_layer(self, name=None, index=None):
+        """Returns a layer as `keras.Model` does; of a named tower on an `input_tensor`, its own layers too."""
+        if name is not None and name not in [layer.name for layer in self.layers]:
+            towers = [layer for layer in self.layers if isinstance(layer, VisionModel)]
+            if len(towers) == 1:
+                return towers[0].get_layer(name)
+        return super().get_layer(name, index)
+
     def get_config(self):
         said = self.said_pixels and dataclasses.asdict(self.said_pixels)
         own = {"pixels": said, "class_names": self.class_names and list(self.class_names)}
         return {**super().get_config(), **own}
+
+
+# A .h5 file has the class's name alone: without this, Keras would not find it there.
+keras.saving.get_custom_objects()["VisionModel"] = VisionModel

@@ -153,7 +153,7 @@ def _weight_file(path):
 
 def _canonical(shapes):
     """Returns {name: (name in the file, block or None)} without prefixes, and the names that are not the model's."""
-    state = next((prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes)), "")
+    state = next((prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes)), _tower(shapes))
     left_out = tuple(name for name in shapes if not name.startswith(state) or name.endswith(NEVER_READ))
     rows = {}
     for theirs in shapes:
@@ -170,6 +170,12 @@ def _canonical(shapes):
                 raise ValueError(f"Expected one array a weight. Received: {rows[one][0]} and {theirs}, both {one}")
             rows[one] = theirs, block
     return rows, left_out
+
+
+def _tower(names):
+    """Returns what Keras puts in front of every name where a model is all that another holds; "" elsewhere."""
+    found = {match and match[1] for match in (re.match("(layers/[^/]+/)layers/", name) for name in names)}
+    return found.pop() or "" if len(found) == 1 else ""
 
 
 def _recognize(path, names):
