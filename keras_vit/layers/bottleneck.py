@@ -10,11 +10,12 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_vit.layers.composite import Composite
 from keras_vit.layers.standardized import GroupNorm, StdConv
 from keras_vit.preprocessing import as_pixels
 
 
-class _Block(keras.layers.Layer):
+class _Block(Composite):
     """Makes the convolutions and norms of one order."""
 
     def __init__(self, preactivation, group_norm_epsilon, conv_epsilon, conv_epsilon_inside, **kwargs):

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_vit.layers.composite import Composite
 from keras_vit.layers.initial import initial
 from keras_vit.layers.positions import Positions
 from keras_vit.preprocessing import as_pixels
@@ -83,7 +84,7 @@ class Patches(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class PatchEncoder(keras.layers.Layer):
+class PatchEncoder(Composite):
     """Turns flat patches into the tokens the transformer reads.
 
     Each patch is projected to `hidden_size` numbers, a learned class token is put in front, and a learned

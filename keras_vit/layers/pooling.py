@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vit.layers.composite import Composite
 from keras_vit.layers.transformer import MLP, Attention
 
 
@@ -63,7 +64,7 @@ class ClassAndDistillation(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class DistilledHead(keras.layers.Dense):
+class DistilledHead(Composite, keras.layers.Dense):
     """Gives the mean of the logits of two heads, one of the class token and one of the distillation token.
 
     Input:  (batch, 2 * hidden_size), the two tokens side by side
@@ -96,7 +97,7 @@ class DistilledHead(keras.layers.Dense):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(Composite):
     """Pools tokens with a learned query: x = Attention(probe, tokens), then x + MLP(norm(x)).
 
     Input:  (batch, tokens, hidden_size)

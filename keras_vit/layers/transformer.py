@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vit.layers.composite import Composite
 from keras_vit.layers.initial import initial
 
 GELUS = {
@@ -13,7 +14,7 @@ GELUS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class Attention(keras.layers.Layer):
+class Attention(Composite):
     """Lets every query token gather from all tokens, in several heads.
 
     Input:  queries (batch, queries, hidden_size) and tokens (batch, tokens, hidden_size); the same for self-attention
@@ -84,7 +85,7 @@ class Attention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class MLP(keras.layers.Layer):
+class MLP(Composite):
     """Transforms each token by itself: Dense, GELU, dropout, Dense, dropout.
 
     Input and output: (batch, tokens, hidden_size)
@@ -189,7 +190,7 @@ class LayerScale(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(Composite):
     """Mixes the tokens: x + Attention(norm(x)), then x + MLP(norm(x)).
 
     Input and output: (batch, tokens, hidden_size)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 
 from keras_vit.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
@@ -68,6 +69,14 @@ class VisionModel(keras.Model):
             The images at the model's size in float32; a NumPy array for one that had that size, else a tensor.
         """
         shape = self.inputs[0].shape
+        images = np.asarray(images) if isinstance(images, (list, tuple)) else images
+        given = tuple(getattr(images, "shape", ()))
+        if len(given) not in (3, 4) or given[-1] != shape[-1]:
+            received = f"images of shape {given}" if given else f"a {type(images).__name__}"
+            raise ValueError(
+                f"Expected images (batch, rows, columns, {shape[-1]}) or (rows, columns, {shape[-1]}). "
+                f"Received: {received}"
+            )
         pixels = self.pixels.for_channels(shape[-1])
         return preprocess_input(pixels.resized(images, shape[1:3]), pixels)
 
@@ -78,6 +87,19 @@ class VisionModel(keras.Model):
             if len(towers) == 1:
                 return towers[0].get_layer(name)
         return super().get_layer(name, index)
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Saves the model as `keras.Model` does.
+
+        Raises:
+            ValueError: if it is quantized and `filepath` ends in .h5: such a file does not say how.
+        """
+        if str(filepath).endswith(".h5") and any(layer.quantization_mode for layer in self._flatten_layers()):
+            raise ValueError(
+                "Expected a path that ends in .keras for a quantized model: a .h5 file does not say how its layers are "
+                f"quantized. Received: filepath={str(filepath)!r}"
+            )
+        super().save(filepath, overwrite, zipped, **kwargs)
 
     def get_config(self):
         said = self.said_pixels and dataclasses.asdict(self.said_pixels)
