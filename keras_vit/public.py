@@ -1,5 +1,6 @@
-"""The public names of the package."""
+"""Imports the public names of the package, and registers its layers with Keras."""
 
+from keras_vit import __all__
 from keras_vit.builders import (
     BiT_R50x1,
     BiT_R50x2,
@@ -43,53 +44,3 @@ from keras_vit.preprocessing import Pixels, preprocess_input
 from keras_vit.resize import resize
 from keras_vit.variants import ResNet, Variant
 from keras_vit.weights.checkpoints import Checkpoint, augreg, checkpoints
-
-__all__ = [
-    "BiT_R101x1",
-    "BiT_R101x3",
-    "BiT_R152x1",
-    "BiT_R152x2",
-    "BiT_R152x4",
-    "BiT_R200x3",
-    "BiT_R50x1",
-    "BiT_R50x2",
-    "BiT_R50x3",
-    "Checkpoint",
-    "Pixels",
-    "R26_ViT_B32",
-    "R26_ViT_S32",
-    "R50_ViT_B16",
-    "R50_ViT_B32",
-    "R50_ViT_L16",
-    "R50_ViT_L32",
-    "R_ViT_Ti16",
-    "ResNet",
-    "Variant",
-    "ViT_B16",
-    "ViT_B32",
-    "ViT_B8",
-    "ViT_G14",
-    "ViT_H14",
-    "ViT_L14",
-    "ViT_L16",
-    "ViT_L32",
-    "ViT_S14",
-    "ViT_S16",
-    "ViT_S32",
-    "ViT_S8",
-    "ViT_Ti16",
-    "ViT_g14",
-    "VisionModel",
-    "augreg",
-    "build",
-    "checkpoints",
-    "convert",
-    "decode_predictions",
-    "features",
-    "load",
-    "load_weights",
-    "preprocess_input",
-    "representation",
-    "resize",
-    "save_checkpoint",
-]
