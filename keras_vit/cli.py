@@ -20,25 +20,49 @@ LAYOUTS = ("npz", "bit", "hf", "timm")
 
 
 class _Group(click.Group):
-    """Shows what a user can mend as one message, with exit status 2, or the error's own."""
+    """Shows what a user can mend as one message, with exit status 2 or its own; a fault of ours as one to report, with 1."""
+
+    def add_command(self, command, name=None):
+        super().add_command(command, name)
+        command.params.append(_traceback(hidden=True, expose_value=False, callback=_noted))
 
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except BrokenPipeError:  # `| head` has seen enough
+        except (BrokenPipeError, click.ClickException, click.exceptions.Exit):  # `| head` has seen enough
             raise
         except KeyboardInterrupt:
             context.exit(130)
-        except (ValueError, TypeError, OSError, ImportError) as error:
+        except Exception as error:
             if context.params["traceback"]:
                 raise
-            click.echo(f"Error: {error}", err=True)
-            context.exit(getattr(error, "exit_status", 2))
+            if isinstance(error, (ValueError, OSError, ImportError)):
+                click.echo(f"Error: {error}", err=True)
+                context.exit(getattr(error, "exit_status", 2))
+            click.echo(
+                f"Error: this is a fault of keras_vit, not of yours: {type(error).__name__}: {error}\n"
+                "Please report it, with what the same command shows after `keras-vit --traceback`.",
+                err=True,
+            )
+            context.exit(1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _traceback(**options):
+    return click.Option(["--traceback"], is_flag=True, help="Show where an error comes from.", **options)
+
+
+def _noted(context, option, value):
+    """Takes --traceback behind the name of a command for the one before it."""
+    if value:
+        context.find_root().params["traceback"] = True
+
+
+@click.group(
+    cls=_Group,
+    params=[_traceback()],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(keras_vit.__version__, message="keras-vit %(version)s")
-@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
 def main(traceback):
     """Trains Vision Transformers on your own pictures and makes files that a phone runs."""
     handler = logging.StreamHandler(sys.stdout)

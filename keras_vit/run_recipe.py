@@ -24,7 +24,8 @@ def find_recipe(target):
     """Returns the recipe of a .py file, or one for data: a folder, a .zip, a .csv or a name; and a name for its runs.
 
     Raises:
-        ValueError: if a .py file does not exist, or defines no RECIPE, or if a data set's name is a folder here, too.
+        ValueError: if a .py file does not exist, cannot be run or defines no RECIPE, or if a data set's name is a
+            folder here, too.
     """
     path = pathlib.Path(target)
     if path.suffix != ".py" or path.is_dir():
@@ -33,7 +34,10 @@ def find_recipe(target):
         return Recipe(data=data, **FOLDER_RECIPE), re.sub(r"\W+", "-", name)
     if not path.exists():
         raise ValueError(f"Expected a recipe, a .py file, or data to learn from. Received: {target}, no such file")
-    recipe = runpy.run_path(str(path)).get("RECIPE")
+    try:
+        recipe = runpy.run_path(str(path)).get("RECIPE")
+    except Exception as error:  # it is the user's program, which can raise anything
+        raise ValueError(f"{target} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"Expected {target} to define RECIPE = Recipe(...). Received: {recipe!r}")
     return recipe, path.stem

@@ -237,6 +237,29 @@ def test_the_traceback_is_there_for_who_asks():
     assert isinstance(result.exception, ValueError)
 
 
+@pytest.mark.parametrize("command", ["fit", "list"])
+def test_the_traceback_is_there_behind_the_command_too(command):
+    result = CliRunner().invoke(cli.main, [command, "nothing of that name", "--traceback"])
+    assert isinstance(result.exception, ValueError)
+
+
+@pytest.mark.parametrize("fault", [TypeError, AttributeError, KeyError])
+def test_a_fault_of_ours_asks_for_a_report(fault, monkeypatch):
+    def broken(name):
+        raise fault("of ours")
+
+    monkeypatch.setattr("keras_vit.variants.get_variant", broken)
+    result = keras_vit_command("list", "ViT-S/16")
+    assert result.exit_code == 1
+    assert f"fault of keras_vit, not of yours: {fault.__name__}: " in result.output and "--traceback" in result.output
+    assert isinstance(keras_vit_command("--traceback", "list", "ViT-S/16").exception, fault)
+
+
+def test_a_recipe_that_cannot_be_run_is_the_users(tmp_path):
+    recipe = write(tmp_path / "recipe.py", "from keras_vit.training.recipe import Recipe\nRECIPE = Recipe(epoch=3)\n")
+    assert "recipe.py cannot be run: TypeError" in refused("fit", recipe)
+
+
 REGISTERED = """
 import json, sys
 import keras_vit_command
