@@ -4,12 +4,15 @@ import contextlib
 import dataclasses
 import inspect
 import logging
+import math
 
 import keras
 
+from keras_vit import arguments as checked
 from keras_vit.checkpoint import opened, reading
 from keras_vit.class_names import usable_names
 from keras_vit.layers.initial import weights_to_come
+from keras_vit.layers.transformer import GELUS
 from keras_vit.models.resnet import bit
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.models.vit import vit
@@ -18,6 +21,15 @@ from keras_vit.weights.channels import CHANNELS
 from keras_vit.weights.position import MODES
 
 logger = logging.getLogger("keras_vit")
+
+# What other libraries call some of the arguments.
+OTHER_NAMES = {
+    "image_size": "input_shape=(rows, columns, channels)",
+    "img_size": "input_shape=(rows, columns, channels)",
+    "num_classes": "classes=",
+    "pretrained": "weights=",
+    "activation": "classifier_activation=",
+}
 
 
 def build(
@@ -87,17 +99,30 @@ def build(
         ValueError: if the variant is unknown, the input shape does not fit the patches, an argument is out of its
             range, or the checkpoint does not fit (all faults in one message).
     """
-    row = with_options(get_variant(variant), options)
+    row = get_variant(variant)
+    fields = [field.name for field in dataclasses.fields(row) if field.name != "parameters"]
+    checked.known_names("keras_vit.build", options, [*inspect.signature(build).parameters, *fields], OTHER_NAMES)
+    row = with_options(row, options)
     is_vit, published = isinstance(row, Variant), name_of(row)
     if not is_vit and (representation_size or dropout or attention_dropout or stochastic_depth):
         raise ValueError(
             "Expected a BiT without representation_size, dropout and stochastic_depth: it has no such layers."
         )
-    if not (classes is None or (isinstance(classes, int) and classes > 0)):
-        raise ValueError(f"Expected the number of classes. Received: classes={classes!r}")
-    for argument, value, known in (("position_resize", position_resize, MODES), ("channels", channels, CHANNELS)):
-        if value is not None and value not in known:
-            raise ValueError(f"Expected {argument} to be None or one of {tuple(known)}. Received: {argument}={value!r}")
+    include_top, new_head = checked.flag("include_top", include_top), checked.flag("new_head", new_head)
+    if classes is not None:
+        classes = checked.whole("classes", classes)
+        if not include_top:
+            raise ValueError(
+                f"Expected no classes without the head that has them. Received: classes={classes}, include_top=False"
+            )
+    if representation_size is not None:
+        representation_size = checked.whole("representation_size", representation_size)
+    attention_dropout = checked.rate("attention_dropout", attention_dropout)
+    stochastic_depth = checked.rate("stochastic_depth", stochastic_depth)
+    dropout = None if dropout is None else checked.rate("dropout", dropout)
+    _check_options(name, gelu, position_resize, channels, classifier_activation)
+    if norm_epsilon is not None:
+        norm_epsilon = checked.number("norm_epsilon", norm_epsilon, "above 0", lambda value: 0 < value < math.inf)
     shape = _shape_of(input_tensor, input_shape)
     heads = row.num_heads if is_vit else None
     if shape is None and weights in ("imagenet", "imagenet21k"):
@@ -187,6 +212,14 @@ def load(
         ValueError: if the file is unreadable or of an unknown source, does not tell an architecture, or does not fit
             it (all faults in one message).
     """
+    if weights is None:
+        raise ValueError(
+            "Expected weights to be a path, an address or the name of a checkpoint. Received: weights=None. "
+            "keras_vit.build(variant) builds a model with random weights."
+        )
+    num_heads = None if num_heads is None else checked.whole("num_heads", num_heads)
+    input_shape = _shape_of(None, input_shape)
+    _check_options(name, gelu, position_resize, channels, classifier_activation)
     with opened(weights, shape=input_shape, num_heads=num_heads, must_tell=True) as given:
         if given.found is None:
             raise ValueError(
@@ -217,19 +250,41 @@ def load(
         )
 
 
+def _check_options(name, gelu, position_resize, channels, classifier_activation):
+    """Raises a ValueError for what is none of the texts that an argument can be."""
+    for argument, value, known in (
+        ("gelu", gelu, GELUS),
+        ("position_resize", position_resize, MODES),
+        ("channels", channels, CHANNELS),
+    ):
+        if value is not None:
+            checked.choice(argument, value, known)
+    if name is not None and not (isinstance(name, str) and name and "/" not in name):
+        raise ValueError(f"Expected name to be a text without '/'. Received: name={name!r}")
+    try:
+        keras.activations.get(classifier_activation)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "Expected classifier_activation to be the name of an activation of Keras, such as 'softmax', or None. "
+            f"Received: classifier_activation={classifier_activation!r}"
+        ) from error
+
+
 def _shape_of(input_tensor, input_shape):
     """Returns the (rows, columns, channels) that the caller asked for, or None."""
+    if input_shape is not None:
+        input_shape = checked.shape("input_shape", input_shape)
     if input_tensor is None:
-        return tuple(input_shape) if input_shape else None
+        return input_shape
     if not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(
             f"Expected input_tensor to be a Keras tensor, the output of keras.Input or of a layer. "
             f"Received: {type(input_tensor).__name__}"
         )
-    if input_shape is not None and tuple(input_shape) != tuple(input_tensor.shape[1:]):
+    if input_shape is not None and input_shape != tuple(input_tensor.shape[1:]):
         raise ValueError(
             "Expected input_shape to be the shape of input_tensor, or None. "
-            f"Received: input_shape={tuple(input_shape)}, input_tensor of {tuple(input_tensor.shape[1:])}"
+            f"Received: input_shape={input_shape}, input_tensor of {tuple(input_tensor.shape[1:])}"
         )
     return tuple(input_tensor.shape[1:])
 

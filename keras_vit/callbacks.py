@@ -4,8 +4,11 @@ What they find is in the logs at the end of an epoch, so that the history has it
 callbacks: TensorBoard, EarlyStopping, ModelCheckpoint.
 """
 
+import math
+
 import keras
 
+from keras_vit import arguments as checked
 from keras_vit.evaluation.feature_cache import extract
 from keras_vit.evaluation.few_shot import REGULARIZER, few_shot
 from keras_vit.evaluation.probes import NEIGHBOURS, knn, linear_probe
@@ -29,9 +32,8 @@ class FeatureCallback(keras.callbacks.Callback):
 
     def __init__(self, train, test, every=1, batch_size=64):
         super().__init__()
-        if every < 1 or batch_size < 1:
-            raise ValueError(f"Expected 1 or more. Received: every={every}, batch_size={batch_size}")
-        self.train, self.test, self.every, self.batch_size = train, test, every, batch_size
+        self.train, self.test = train, test
+        self.every, self.batch_size = checked.whole("every", every), checked.whole("batch_size", batch_size)
         self.features = None
 
     def judge(self, train_features, train_labels, test_features, test_labels):
@@ -65,7 +67,8 @@ class FewShot(FeatureCallback):
 
     def __init__(self, train, test, shots=5, regularizer=REGULARIZER, seed=0, **kwargs):
         super().__init__(train, test, **kwargs)
-        self.shots, self.regularizer, self.seed = shots, regularizer, seed
+        self.shots, self.seed = checked.whole("shots", shots), checked.whole("seed", seed, 0)
+        self.regularizer = checked.number("regularizer", regularizer, "above 0", lambda value: 0 < value < math.inf)
 
     def judge(self, *features_and_labels):
         found = few_shot(*features_and_labels, (self.shots,), (self.regularizer,), self.seed)
@@ -82,7 +85,7 @@ class KNN(FeatureCallback):
 
     def __init__(self, train, test, k=NEIGHBOURS, **kwargs):
         super().__init__(train, test, **kwargs)
-        self.k = k
+        self.k = checked.whole("k", k)
 
     def judge(self, *features_and_labels):
         return {"knn": knn(*features_and_labels, self.k).accuracy}
@@ -98,7 +101,7 @@ class LinearProbe(FeatureCallback):
 
     def __init__(self, train, test, seed=0, **kwargs):
         super().__init__(train, test, **kwargs)
-        self.seed = seed
+        self.seed = checked.whole("seed", seed, 0)
 
     def judge(self, *features_and_labels):
         return {"linear_probe": linear_probe(*features_and_labels, seed=self.seed).accuracy}

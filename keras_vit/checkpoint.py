@@ -8,13 +8,16 @@ from typing import NamedTuple
 import h5py
 import keras
 
+from keras_vit import arguments as checked
 from keras_vit.models.description import describe_model, keras_names, our_model, weight_path
 from keras_vit.preprocessing import OFFICIAL, Pixels
 from keras_vit.variants import Variant
 from keras_vit.weights.architecture import Architecture, describe
+from keras_vit.weights.channels import CHANNELS
 from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
 from keras_vit.weights.download import fetch
 from keras_vit.weights.load import read_weights
+from keras_vit.weights.position import MODES
 from keras_vit.weights.sources import SourceFile, open_source
 
 logger = logging.getLogger("keras_vit")
@@ -95,6 +98,13 @@ def load_weights(model, weights, *, new_head=False, position_resize=None, channe
     Raises:
         ValueError: if the model holds no layers of ours, or the checkpoint does not fit (all faults in one message).
     """
+    if weights is None:
+        raise ValueError("Expected weights to be a path, an address or a checkpoint's name. Received: weights=None")
+    if position_resize is not None:
+        checked.choice("position_resize", position_resize, MODES)
+    if channels is not None:
+        checked.choice("channels", channels, CHANNELS)
+    new_head = checked.flag("new_head", new_head)
     inner, told = our_model(model), describe_model(model)
     top = told.classes is not None
     heads = getattr(told.variant, "num_heads", None)
@@ -145,7 +155,7 @@ def _locate(weights, variant, shape, include_top):
     """Returns the path of a checkpoint, downloaded if need be, and its pixel contract, if the table says."""
     row = weights if isinstance(weights, Checkpoint) else None
     if row is None:
-        weights = os.fspath(weights)
+        weights = checked.path("weights", weights, "a path, an address, a name or a keras_vit.Checkpoint")
         if "://" in weights:
             return os.fspath(fetch(weights)), None
         if os.path.exists(weights) or os.path.dirname(weights) or weights.endswith((".safetensors", ".keras", ".h5")):

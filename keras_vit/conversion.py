@@ -1,10 +1,12 @@
 """Writes models as the files of other projects."""
 
 import dataclasses
+import inspect
 import pathlib
 
 import keras
 
+from keras_vit import arguments as checked
 from keras_vit.atomic import written_aside
 from keras_vit.builders import load
 from keras_vit.class_names import names_for
@@ -38,6 +40,7 @@ def save_checkpoint(model, path, source=None, class_names=None):
         ValueError: if the source cannot hold the model or the path does not fit the source (all faults in one message,
             before anything is written), other files would be overwritten, or the model has no layers of ours.
     """
+    path = checked.path("path", path, "the path of a file or a folder")
     _check_target(path, source)
     told = describe_model(model)
     source = source or ("bit" if isinstance(told.variant, ResNet) else "npz")
@@ -80,7 +83,9 @@ def convert(source_path, target_path, source=None, **load_arguments):
     Raises:
         ValueError: if the checkpoint cannot be loaded, or what is written cannot hold it.
     """
-    target = pathlib.Path(target_path)
+    source_path = checked.path("source_path", source_path, "a path, an address or a name of a checkpoint")
+    target = pathlib.Path(checked.path("target_path", target_path, "the path of a file or a folder"))
+    checked.known_names("keras_vit.load", load_arguments, [*inspect.signature(load).parameters][1:])
     of_keras = target.name.endswith((".keras", ".weights.h5"))
     if of_keras and source is not None:
         raise ValueError(f"Expected no source for a file of Keras. Received: {target_path}, source={source!r}")

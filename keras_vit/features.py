@@ -26,12 +26,12 @@ def features(model, names):
     """
     inner, told = our_model(model), describe_model(model)
     found = _maps(inner)
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = [names] if isinstance(names, str) else list(names) if isinstance(names, (list, tuple)) else []
     unknown = [name for name in wanted if name not in found]
     if unknown or not wanted:
         near = difflib.get_close_matches(str(unknown[0]), found, n=3) if unknown else []
         raise ValueError(
-            f"Expected names of maps of {model.name!r}: {', '.join(found)}. Received: {unknown}"
+            f"Expected names of maps of {model.name!r}: {', '.join(found)}. Received: {unknown or names!r}"
             + (f". Nearest: {', '.join(near)}" if near else "")
         )
     maps = []
@@ -65,6 +65,8 @@ def representation(model):
     Returns:
         A `keras.Model` on the same weights. Running it raises a ValueError where the features are not (batch, width).
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
     return _Representation(model)
 
 

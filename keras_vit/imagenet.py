@@ -5,6 +5,8 @@ from importlib import resources
 
 import numpy as np
 
+from keras_vit import arguments as checked
+
 
 @functools.cache
 def class_names():
@@ -26,7 +28,7 @@ def decode_predictions(preds, top=5):
     Raises:
         ValueError: if `preds` is not (batch, 1000).
     """
-    preds = np.asarray(preds)
+    preds, top = np.asarray(preds), checked.whole("top", top)
     names = class_names()
     if preds.ndim != 2 or preds.shape[1] != len(names):
         raise ValueError(

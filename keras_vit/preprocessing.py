@@ -8,6 +8,8 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_vit import arguments as checked
+
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
@@ -36,17 +38,21 @@ class Pixels:
     keep_aspect: bool = True
 
     def __post_init__(self):
-        object.__setattr__(self, "mean", tuple(self.mean))  # lists come from JSON
-        object.__setattr__(self, "std", tuple(self.std))
-        fits = len(self.mean) == len(self.std) and all(value > 0 for value in self.std)
-        if (
-            not fits
-            or self.interpolation not in ("bilinear", "bicubic")
-            or not 0 < (1 if self.crop is None else self.crop) <= 1
+        for field in dataclasses.fields(self):  # lists come from JSON
+            object.__setattr__(self, field.name, checked.plain(getattr(self, field.name)))
+        if not (
+            all(isinstance(values, tuple) and all(map(checked.is_number, values)) for values in (self.mean, self.std))
+            and len(self.mean) == len(self.std)
+            and all(value > 0 for value in self.std)
+            and self.interpolation in ("bilinear", "bicubic")
+            and (self.crop is None or checked.is_number(self.crop) and 0 < self.crop <= 1)
+            and isinstance(self.antialias, bool)
+            and isinstance(self.keep_aspect, bool)
         ):
             raise ValueError(
-                "Expected as many means as standard deviations above 0, interpolation 'bilinear' or 'bicubic', and a "
-                f"crop of None or above 0 to 1. Received: {self}"
+                "Expected a mean and a standard deviation above 0 for each color, interpolation 'bilinear' or "
+                "'bicubic', antialias and keep_aspect True or False, and a crop of None or above 0 to 1. "
+                f"Received: {self}"
             )
 
     @property
@@ -126,8 +132,9 @@ def as_pixels(value):
     if value is None or isinstance(value, Pixels):
         return value or OFFICIAL
     if isinstance(value, dict):
+        checked.known_names("keras_vit.Pixels", value, [field.name for field in dataclasses.fields(Pixels)])
         return Pixels(**value)
-    if value in CONTRACTS:
+    if isinstance(value, str) and value in CONTRACTS:
         return CONTRACTS[value]
     try:
         mean, std = (tuple(map(float, part.split(","))) for part in value.split("/"))
@@ -149,14 +156,32 @@ def preprocess_input(images, pixels=OFFICIAL):
     Args:
         images: RGB pixels from 0 to 255 of any shape and number type: a NumPy array, a tensor of the backend, a
             Keras tensor, or a TensorFlow tensor inside tf.data on any backend.
-        pixels: the `Pixels` of a checkpoint; see `model.pixels`. The model's own `preprocess_input` resizes, too.
+        pixels: the `Pixels` of a checkpoint, see `model.pixels`, or what `as_pixels` takes. The model's own
+            `preprocess_input` resizes, too.
 
     Returns:
         The same shape in float32; a NumPy array for a NumPy array.
     """
+    pixels = as_pixels(pixels)
+    if isinstance(images, (list, tuple)):
+        images = np.asarray(images)
+    _check_images(images, pixels)
     if isinstance(images, np.ndarray):
         return images.astype("float32") * np.float32(pixels.scale) + np.float32(pixels.offset)
     return rescaling(pixels)(images)
+
+
+def _check_images(images, pixels):
+    """Raises a ValueError where images are no arrays of numbers, or have other channels than the pixels' colors."""
+    if not hasattr(images, "shape") or getattr(images.dtype, "kind", "f") not in "biuf":
+        received = images if images is None else f"a {type(images).__name__}"
+        raise ValueError(f"Expected images to be an array of pixels from 0 to 255. Received: images={received}")
+    differ = isinstance(pixels.scale, tuple) or isinstance(pixels.offset, tuple)
+    if differ and (not len(images.shape) or images.shape[-1] not in (None, len(pixels.mean))):
+        raise ValueError(
+            f"Expected images of {len(pixels.mean)} channels, the last axis, of which each has a mean and a standard "
+            f"deviation. Received: images of shape {tuple(images.shape)}"
+        )
 
 
 def rescaling(pixels=OFFICIAL, **kwargs):

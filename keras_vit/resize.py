@@ -2,10 +2,11 @@
 
 import keras
 
+from keras_vit import arguments as checked
 from keras_vit.layers import PatchEncoder, Positions, TokenMap, WindowBlock
 from keras_vit.models.description import describe_model
 from keras_vit.models.vision_model import VisionModel
-from keras_vit.weights.position import resize_positions
+from keras_vit.weights.position import MODES, resize_positions
 
 
 def resize(model, image_size, mode="corner"):
@@ -25,11 +26,12 @@ def resize(model, image_size, mode="corner"):
 
     Source: arXiv:2010.11929, section 3.2.
     """
+    rows, columns = image_size = checked.size("image_size", image_size)
+    checked.choice("mode", mode, MODES)
     grid = getattr(describe_model(model).variant, "grid", lambda rows, columns: None)
     if len(model.inputs) != 1:
         raise ValueError(f"Expected a model of one input, the pictures. Received: {len(model.inputs)} inputs")
     (images,) = model.inputs
-    rows, columns = (image_size, image_size) if isinstance(image_size, int) else image_size
     entry = keras.Input((rows, columns, images.shape[-1]), dtype=images.dtype, name=images.name)
 
     def copy(layer):

@@ -7,6 +7,8 @@ To add a size, add a row to `VARIANTS` and a line to `builders.py`. Sizes: arXiv
 import dataclasses
 import difflib
 
+from keras_vit import arguments as checked
+
 POOLINGS = ("token", "gap", "map", "none", "token+gap", "token+distillation")
 POSITIONS = ("learned", "learned-2d", "sincos-2d", "relative", "none")
 
@@ -66,14 +68,13 @@ class ResNet:
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
-        # Lists come from JSON.
-        object.__setattr__(self, "units", tuple(self.units))
-        object.__setattr__(self, "widths", tuple(self.widths))
-        sizes = (*self.units, *self.widths, self.root_width)
-        fits = len(self.units) == len(self.widths) and all(map(_is_size, sizes)) and not self.root_width % 32
+        for name in ("units", "widths", "root_width"):  # lists come from JSON
+            object.__setattr__(self, name, checked.plain(getattr(self, name)))
+        fits = isinstance(self.units, tuple) and isinstance(self.widths, tuple) and len(self.units) == len(self.widths)
+        fits = fits and all(map(_is_size, (*self.units, *self.widths, self.root_width))) and not self.root_width % 32
         if not fits or any(width % 128 for width in self.widths):
             raise ValueError(
-                "Expected as many widths as stages with units, positive whole numbers, the widths multiples of 128, "
+                "Expected as many widths as stages with units, tuples of whole numbers, widths multiples of 128, "
                 f"root_width of 32. Received: units={self.units}, widths={self.widths}, root_width={self.root_width}"
             )
 
@@ -138,6 +139,10 @@ class Variant:
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, checked.plain(getattr(self, field.name)))
+        if isinstance(self.stem, dict):  # as JSON holds it
+            object.__setattr__(self, "stem", ResNet(**self.stem))
         sizes = ("patch_size", "hidden_size", "num_layers", "num_heads", "mlp_dim")
         wrong = {name: value for name in sizes if not _is_size(value := getattr(self, name))}
         if wrong:
@@ -148,11 +153,9 @@ class Variant:
                 "Expected hidden_size to be a multiple of num_heads, each head takes an equal part. "
                 f"Received: hidden_size={self.hidden_size}, num_heads={self.num_heads}"
             )
-        faults = [text for text, holds in _RULES if not holds(self)]
-        if faults:
-            raise ValueError("Expected of a Variant: " + "; ".join(faults) + f". Received: {self}")
-        if isinstance(self.stem, dict):  # as JSON holds it
-            object.__setattr__(self, "stem", ResNet(**self.stem))
+        for rules in (_KINDS, _RULES):
+            if faults := [text for text, holds in rules if not holds(self)]:
+                raise ValueError("Expected of a Variant: " + "; ".join(faults) + f". Received: {self}")
 
     @property
     def has_class_token(self):
@@ -173,12 +176,23 @@ class Variant:
 
 _PLACES, _ATTENTIONS = ("stem", "layers", "shared"), ("full", "axial")
 _CHOICES = {"pooling": POOLINGS, "positions": POSITIONS, "positions_at": _PLACES, "attention": _ATTENTIONS}
-_RULES = (
+_KINDS = (
     *(
         (f"{name} one of {known}", lambda row, name=name, known=known: getattr(row, name) in known)
         for name, known in _CHOICES.items()
     ),
-    ("0 <= dropout < 1", lambda row: 0 <= row.dropout < 1),
+    *(
+        (f"{name} True or False", lambda row, name=name: isinstance(getattr(row, name), bool))
+        for name in ("distillation_token", "swiglu")
+    ),
+    ("stem None or a ResNet", lambda row: row.stem is None or isinstance(row.stem, ResNet)),
+    ("0 <= dropout < 1", lambda row: checked.is_number(row.dropout) and 0 <= row.dropout < 1),
+    (
+        "layer_scale None or a number",
+        lambda row: row.layer_scale is None or checked.is_number(row.layer_scale),
+    ),
+)
+_RULES = (
     ("register_tokens 0 or more", lambda row: row.register_tokens == 0 or _is_size(row.register_tokens)),
     ("layer_scale None or a number other than 0", lambda row: row.layer_scale != 0),
     ("attention_window None or 1 or more", lambda row: row.attention_window is None or _is_size(row.attention_window)),
@@ -274,16 +288,7 @@ def get_variant(variant):
 
 
 def with_options(row, options):
-    """Returns a row with fields changed, {name: value}.
-
-    Raises TypeError if it has no such field, ValueError if the values do not go together.
-    """
-    known = [field.name for field in dataclasses.fields(row) if field.name != "parameters"]
-    for name in sorted(set(options) - set(known)):
-        raise TypeError(
-            f"Expected an argument of keras_vit.build or a field of a {type(row).__name__}. Received: {name}=. "
-            f"Nearest names: {', '.join(difflib.get_close_matches(name, known, n=3) or known)}"
-        )
+    """Returns a row with fields changed, {name: value}; raises ValueError if the values do not go together."""
     return dataclasses.replace(row, **options) if options else row
 
 

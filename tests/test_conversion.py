@@ -65,7 +65,11 @@ def model():
     def model(name):
         if name not in made:
             row, image_size, arguments = MODELS[name]
-            arguments = {"input_shape": (*image_size, 3), "classes": 11, **arguments}
+            arguments = {
+                "input_shape": (*image_size, 3),
+                "classes": None if "include_top" in arguments else 11,
+                **arguments,
+            }
             made[name] = keras_vit.build(row, classifier_activation=None, **arguments)
             rng = np.random.default_rng(3)
             for weight in made[name].weights:

@@ -11,7 +11,8 @@ HYBRID = keras_vit.Variant(1, 64, 2, 2, 96, stem=keras_vit.ResNet((1, 1), (128, 
 
 def filled(row, **arguments):
     """Builds a model without a weight at 0 or 1."""
-    model = keras_vit.build(row, classes=5, **arguments)
+    classes = 5 if arguments.get("include_top", True) else None
+    model = keras_vit.build(row, classes=classes, **arguments)
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(0, 0.2, weight.shape) for weight in model.weights])
     return model
@@ -91,7 +92,7 @@ def test_what_is_kept_with_the_model(tmp_path):
 
 @pytest.mark.parametrize(
     "size, mode, words",
-    [((17, 16), "corner", "multiples of the patch size"), (24, "cubic", "mode"), ((0, 16), "corner", "multiples")],
+    [((17, 16), "corner", "multiples of the patch size"), (24, "cubic", "mode"), ((0, 16), "corner", "image_size")],
 )
 def test_what_cannot_be(size, mode, words):
     with pytest.raises(ValueError, match=words):

@@ -34,7 +34,7 @@ def class_attention(model, images):
     Raises:
         ValueError: as `attention_maps`, or if the model has no class token.
     """
-    check(model, images)
+    images = check(model, images)
     encoder = layers_of(model, PatchEncoder)[0]
     if not encoder.has_class_token:
         raise ValueError(
@@ -55,7 +55,7 @@ def mean_attention(model, images):
     Raises:
         ValueError: as `attention_maps`.
     """
-    check(model, images)
+    images = check(model, images)
     grid = grid_of(model)
     patches = grid[0] * grid[1]
     rows = _read(
@@ -73,7 +73,7 @@ def patch_attention(model, images):
     Raises:
         ValueError: as `attention_maps`.
     """
-    check(model, images)
+    images = check(model, images)
     patches = grid_of(model)[0] * grid_of(model)[1]
     maps = _read(
         model, images, lambda layer, weights, *inputs: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=1)
@@ -92,7 +92,7 @@ def attention_rollout(model, images):
 
     Source: see `rollout`.
     """
-    check(model, images)
+    images = check(model, images)
     layers = layers_of(model, (TransformerBlock, AttentionPooling))
     watch = _watch(model, layers, lambda layer, weights, *inputs: keras.ops.mean(weights, axis=1))
     parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))  # maps of all would fill memory
@@ -136,7 +136,7 @@ def attention_distance(model, images):
 
     Source: arXiv:2010.11929, figure 7, right, and appendix D.7.
     """
-    check(model, images)
+    images = check(model, images)
     rows, columns = grid_of(model)
     places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
     distances = np.linalg.norm(places[:, None] - places, axis=-1).astype("float32") * token_stride(model)
@@ -172,7 +172,7 @@ def attention_entropy(model, images):
 
 def _read(model, images, read):
     """Returns what `read` makes of each block's attention."""
-    check(model, images)
+    images = check(model, images)
     return _watch(model, layers_of(model, TransformerBlock), read).predict(images, batch_size=BATCH, verbose=0)
 
 

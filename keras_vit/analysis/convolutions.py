@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_vit import arguments as checked
 from keras_vit.analysis.geometry import check, stage_of
 from keras_vit.layers import Bottleneck, Stem
 from keras_vit.watch import Watch, layers_of
@@ -17,7 +18,7 @@ def stage_maps(model, images):
     Raises:
         ValueError: if the model has no convolutions of ours, or takes pictures of another size.
     """
-    check(model, images, Stem)
+    images = check(model, images, Stem)
     last = {stage_of(layer): layer for layer in layers_of(model, (Stem, Bottleneck))}  # the last of a name stays
     maps = Watch(model, list(last.values())).predict(images, batch_size=8, verbose=0)
     return dict(zip(last, maps))
@@ -30,5 +31,8 @@ def strongest_channels(maps, count=5):
         maps: (pictures, rows, columns, channels).
         count: how many; fewer where there are no more.
     """
+    count = checked.whole("count", count)
+    if np.ndim(maps) != 4:
+        raise ValueError(f"Expected maps (pictures, rows, columns, channels). Received: maps of shape {np.shape(maps)}")
     order = np.argsort(-maps.std(axis=(1, 2)), axis=1, kind="stable")[:, :count]
     return np.take_along_axis(maps, order[:, None, None], axis=3)

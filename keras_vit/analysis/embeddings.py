@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_vit import arguments as checked
 from keras_vit.analysis.geometry import check, grid_of
 from keras_vit.layers import PatchEncoder, Patches, Positions, Stem
 from keras_vit.watch import Watch, layers_of, outer_layers_of
@@ -27,6 +28,7 @@ def filter_components(model, count=28):
     Source: arXiv:2010.11929, figure 7, left.
     """
     check(model, kind=(Patches, Stem))
+    count = checked.whole("count", count)
     if stems := layers_of(model, Stem):
         kernel = _numpy(stems[0].conv.standardized(stems[0].conv.kernel))
     else:
@@ -77,7 +79,7 @@ def patch_tokens(model, images):
     Raises:
         ValueError: if the model has no transformer block of ours, or takes pictures of another size.
     """
-    check(model, images)
+    images = check(model, images)
     rows, columns = grid_of(model)
     norms = [layer for layer in outer_layers_of(model, keras.layers.LayerNormalization) if layer.name == "norm"]
     watch = Watch(model, norms, read=lambda layer, tokens, *inputs: tokens[:, -rows * columns :])
@@ -101,6 +103,7 @@ def token_colours(tokens):
             "Expected tokens (pictures, rows, columns, hidden_size), four or more of three numbers or more. "
             f"Received: tokens of shape {np.shape(tokens)}"
         )
+    tokens = np.asarray(tokens)
     flat = tokens.reshape(-1, tokens.shape[-1])
     components, _ = _components(flat, 3)
     # The sign of a component means nothing; let its heavier tail be the bright one, so that pages can be compared.
@@ -121,7 +124,7 @@ def neighbours(features, queries=None, count=5):
     Raises:
         ValueError: if the widths differ, or there is nothing to be near to.
     """
-    own = queries is None
+    own, count = queries is None, checked.whole("count", count)
     features, queries = (np.asarray(x, "float32") for x in (features, features if own else queries))
     if features.ndim != 2 or queries.ndim != 2 or features.shape[1] != queries.shape[1] or len(features) <= own:
         raise ValueError(

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from keras_vit.layers import Bottleneck, PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.watch import layers_of
 
 WORDS = {TransformerBlock: "transformer blocks", Stem: "convolutions", (Patches, Stem): "layers"}
+ANY = object()  # no images, to ask about the model alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +27,14 @@ class Field:
     size: int
 
 
-def check(model, images=None, kind=TransformerBlock):
-    """Raises a ValueError if a model has no layer of a kind of ours, more than one encoder, or misfitting pictures."""
+def check(model, images=ANY, kind=TransformerBlock):
+    """Returns images as an array, where a model takes them.
+
+    Raises:
+        ValueError: if the model has no layer of a kind of ours or more than one encoder, or the images do not fit it.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
     if not layers_of(model, kind):
         raise ValueError(f"Expected a model with keras_vit's {WORDS[kind]}. Received: {model.name!r} without")
     if max(len(layers_of(model, one)) for one in (PatchEncoder, Stem)) > 1:
@@ -34,8 +42,9 @@ def check(model, images=None, kind=TransformerBlock):
             f"Expected a model with one encoder of keras_vit. Received: {model.name!r} with more. Pass one of them, as "
             "model.get_layer(name) returns it."
         )
-    if images is None:
-        return
+    if images is ANY:
+        return images
+    images = np.asarray(images) if images is None or isinstance(images, (list, tuple, str)) else images
     shape, wanted = np.shape(images), getattr(model, "input_shape", (None,) * 4)
     if len(shape) != 4 or not shape[0] or any(side not in (None, got) for side, got in zip(wanted[1:], shape[1:])):
         raise ValueError(
@@ -43,6 +52,7 @@ def check(model, images=None, kind=TransformerBlock):
             f"{tuple(wanted[1:])}, one at least. Received: images of shape {shape}. "
             "`keras_vit.resize` makes the model one for another size, `model.preprocess_input` the pictures."
         )
+    return images
 
 
 def grid_of(model):

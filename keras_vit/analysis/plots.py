@@ -100,6 +100,12 @@ def over_picture(picture, values):
         picture: uint8 (rows, columns, 3).
         values: (grid rows, grid columns), any scale, as of `attention_rollout`.
     """
+    picture, values = np.asarray(picture), np.asarray(values)
+    if picture.ndim != 3 or values.ndim != 2:
+        raise ValueError(
+            "Expected a picture (rows, columns, 3) and values (grid rows, grid columns). "
+            f"Received: picture of shape {picture.shape}, values of shape {values.shape}"
+        )
     figure, axes = _frame(picture.shape[0] / picture.shape[1])
     sides = (0, picture.shape[1], picture.shape[0], 0)
     axes.imshow(picture, extent=sides)

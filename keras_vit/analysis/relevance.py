@@ -31,12 +31,15 @@ def attention_relevance(model, images, classes=None):
 
     Source: arXiv:2103.15679, eq. 5 and 6, for self-attention.
     """
-    check(model, images)
+    images = check(model, images)
     blocks = layers_of(model, TransformerBlock)
     tokens = grid_of(model)[0] * grid_of(model)[1] + layers_of(model, PatchEncoder)[0].extra_tokens
     wanted = None if classes is None else np.asarray(classes)
-    if wanted is not None and wanted.shape != (len(images),):
-        raise ValueError(f"Expected a class a picture, {len(images)}. Received: classes of shape {wanted.shape}")
+    if wanted is not None and (wanted.shape != (len(images),) or wanted.dtype.kind not in "iu"):
+        raise ValueError(
+            f"Expected the number of a class for each of {len(images)} pictures. "
+            f"Received: classes of shape {wanted.shape}, {wanted.dtype}"
+        )
     maps = []
     for start in range(0, len(images), BATCH):
         part = np.asarray(images[start : start + BATCH], "float32")

@@ -8,6 +8,7 @@ import re
 
 import keras
 
+from keras_vit import arguments as checked
 from keras_vit.evaluation.cost_rules import PRODUCTS, RULES, Work
 from keras_vit.watch import Watch, layers_of, replaced
 
@@ -109,6 +110,12 @@ def cost(model, input_shape=None, rules=None):
     Raises:
         ValueError: if the shape is open, or the model takes no such picture.
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
+    if input_shape is not None:
+        input_shape = checked.plain(input_shape)
+        if not isinstance(input_shape, tuple):
+            input_shape = checked.shape("input_shape", input_shape)
     pictures = _pictures(model, input_shape)
     runner = Watch(model, ())
     if not all(layer.built for layer in (model, *layers_of(model, keras.layers.Layer))):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_vit import arguments as checked
 from keras_vit.evaluation.labels import checked_labels
 
 REGULARIZER = 2.0**10  # the one that is told
@@ -71,8 +72,10 @@ def few_shot(
 
     Source: arXiv:2010.11929, section 4.1; big_vision's evaluators/fewshot_lsr.py, which tells 2**10.
     """
-    shots, regularizers = tuple(shots), np.asarray(regularizers, "float64")
-    if not shots or min(shots) < 1 or not regularizers.size or not (regularizers > 0).all():
+    shots = checked.plain(shots)
+    shots = tuple(checked.whole("shots", one) for one in (shots if isinstance(shots, tuple) else (shots,)))
+    regularizers, seed = np.asarray(regularizers, "float64"), checked.whole("seed", seed, 0)
+    if not shots or not regularizers.size or not (regularizers > 0).all():
         raise ValueError(
             "Expected shots of 1 or more and regularizers above 0. "
             f"Received: shots={shots}, regularizers={regularizers.tolist()}"

@@ -6,8 +6,12 @@ Each of the functions `tflite`, `savedmodel`, `onnx` and `web` writes one file (
 and keeps it only if it answers like the model.
 """
 
+import inspect
 import logging
+import os
 import pathlib
+
+from keras_vit import arguments as checked
 
 logger = logging.getLogger("keras_vit")
 
@@ -67,6 +71,10 @@ def export_model(
     from keras_vit.export.serving import serving
     from keras_vit.export.targets import targets_named
 
+    _check(model, class_names, pictures, labels, calibration)
+    _check_options(protocol, gives, facts, bounds)
+    folder = checked.path("folder", folder, "the path of a folder")
+    picture_size = None if picture_size is None else checked.size("picture_size", picture_size)
     targets = targets if isinstance(targets, dict) else targets_named(targets)
     targets = {name: target.told(runtime=runtime, in_float=in_float) for name, target in targets.items()}
     exact = [name for name, target in targets.items() if "logits.largest" in target.bounds and not target.serves]
@@ -158,13 +166,48 @@ def sensitivity(model, mode, calibration, *, takes="uint8"):
     from keras_vit.export.serving import serving
     from keras_vit.export.to_tflite import QUANTIZED, calibrated
 
+    checked.choice("mode", mode, QUANTIZED)
     file, pictures = calibrated(serving(model, takes=takes, calibration=calibration), mode)
     return quantization.sensitivity(file, QUANTIZED[mode], pictures, takes=takes)
+
+
+def _check(model, class_names, pictures, labels, calibration):
+    """Raises a ValueError for a model or a list that is none, and for labels of other pictures."""
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
+    names = checked.plain(class_names)
+    if names is not None and not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"Expected class_names to be a list of texts. Received: class_names={class_names!r}")
+    for name, value in (("pictures", pictures), ("calibration", calibration)):
+        if isinstance(value, str | bytes | os.PathLike):
+            raise ValueError(f"Expected {name} to be a list of paths or an array. Received: {name}={value!r:.80}")
+        if value is not None and not hasattr(value, "__len__"):
+            raise ValueError(f"Expected {name} to be a list of paths or an array. Received: {name}={value!r:.80}")
+    if labels is not None and (pictures is None or len(labels) != len(pictures)):
+        has = "no pictures" if pictures is None else f"{len(pictures)} pictures"
+        raise ValueError(f"Expected a label for each picture. Received: {len(labels)} labels, {has}")
+
+
+def _check_options(protocol, gives, facts, bounds):
+    """Raises a ValueError for what is none of an option's values."""
+    from keras_vit.data.crop import PROTOCOLS
+    from keras_vit.export.serving import FACTS
+
+    checked.choice("protocol", protocol, PROTOCOLS)
+    checked.choice("gives", gives, ("float32", "uint8"))
+    for name, value in (("facts", facts), ("bounds", bounds)):
+        if value is not None and not isinstance(value, dict):
+            raise ValueError(f"Expected {name} to be a dictionary. Received: {name}={value!r}")
+    for name in facts or {}:
+        checked.choice("the name of a fact", name, FACTS)
 
 
 def _one(model, path, name, options):
     from keras_vit.export.targets import targets_named
 
-    path = pathlib.Path(path)
+    checked.known_names("keras_vit.export", options, inspect.signature(export_model).parameters)
+    path = pathlib.Path(checked.path("path", path))
     targets = {name: target._replace(file=path.name) for name, target in targets_named([name]).items()}
     return export_model(model, path.parent, targets, **options)[0]

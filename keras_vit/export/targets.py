@@ -126,6 +126,10 @@ def targets_named(names):
     Raises:
         ValueError: if a name is unknown.
     """
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, (list, tuple)):
+        raise ValueError(f"Expected exports as a list out of {', '.join([*ALIASES, *TARGETS])}. Received: {names!r}")
     unknown = [name for name in names if name not in TARGETS and name not in ALIASES]
     if unknown:
         raise ValueError(

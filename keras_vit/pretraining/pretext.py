@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vit import arguments as checked
 from keras_vit.layers import Patches
 from keras_vit.watch import replaced
 
@@ -33,6 +34,9 @@ class PretextTask(keras.layers.Layer):
     def __init__(self, vit, share, **kwargs):
         # Pictures and losses are float32 under any policy; the layers inside follow theirs.
         super().__init__(**{"dtype": "float32", **kwargs})
+        if not isinstance(vit, keras.Model):
+            raise ValueError(f"Expected a Keras model, the Vision Transformer that learns. Received: vit={vit!r}")
+        share = checked.number("share", share, "above 0 and below 1", lambda share: 0 < share < 1)
         names = [layer.name for layer in vit.layers]
         if "stem" in names or not {"patches", "encoder", "norm"} <= set(names):
             raise ValueError(
@@ -51,11 +55,8 @@ class PretextTask(keras.layers.Layer):
         self.tokens = keras.Model(vit.input, vit.get_layer("norm").output)
         rows, columns = self.patches.grid
         self.number = rows * columns
-        if self.number < 2 or not 0 < share < 1:
-            raise ValueError(
-                "Expected two patches or more, and to take a share of them above 0 and below 1. "
-                f"Received: {rows} x {columns} patches, share={share}"
-            )
+        if self.number < 2:
+            raise ValueError(f"Expected two patches or more. Received: {rows} x {columns} patches")
         self.taken = min(max(round(share * self.number), 1), self.number - 1)
         self.channels = vit.input.shape[-1]
         self.pixels = vit.pixels.for_channels(self.channels)

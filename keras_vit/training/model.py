@@ -29,7 +29,7 @@ def new_model(recipe, num_classes):
         new_head=recipe.weights is not None,
         input_shape=(recipe.image_size, recipe.image_size, 3),
         pooling=recipe.pooling if has_classes else recipe.pooling or getattr(row, "pooling", "gap"),
-        classes=num_classes,
+        classes=num_classes if has_classes else None,
         representation_size=recipe.representation_size,
         dropout=recipe.dropout,
         stochastic_depth=recipe.stochastic_depth,

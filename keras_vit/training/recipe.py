@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import os
 import typing
 
+from keras_vit import arguments as checked
 from keras_vit.training.settings import fits, read_settings, words
 from keras_vit.variants import ResNet, Variant
 
@@ -174,6 +176,9 @@ class Recipe:
     license: str | None = None
 
     def __post_init__(self):
+        for name in FIELDS:
+            value = checked.plain(getattr(self, name))
+            object.__setattr__(self, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
         wrong = [
             f"  {name}={getattr(self, name)!r}, expected {words(kind)}"
             for name, kind in FIELDS.items()

@@ -6,6 +6,8 @@ import difflib
 import types
 import typing
 
+from keras_vit import arguments as checked
+
 
 def fits(value, kind):
     """Returns whether a value is of a field's type; a whole number is a number, True is not."""
@@ -65,8 +67,10 @@ def read_settings(texts, fields):
 
 
 def _readings(text):
-    """Yields what a text from the command line can stand for: a Python value, itself, a list of names."""
+    """Yields what a text from the command line can stand for: a Python value, a list of it alone, itself, names."""
     with contextlib.suppress(ValueError, SyntaxError):
-        yield ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+        value = checked.plain(ast.literal_eval({"true": "True", "false": "False"}.get(text, text)))
+        yield value
+        yield (value,)
     yield text
     yield tuple(part for part in text.split(",") if part)

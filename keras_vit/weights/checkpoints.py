@@ -14,7 +14,8 @@ import math
 import pathlib
 import re
 
-from keras_vit.variants import VARIANTS
+from keras_vit import arguments as checked
+from keras_vit.variants import VARIANTS, get_variant
 from keras_vit.weights.download import fetch
 
 logger = logging.getLogger("keras_vit")
@@ -86,7 +87,13 @@ def _table():
 
 
 def checkpoints(variant=None):
-    """Returns the rows of the table of published checkpoints: all, or those of a variant such as "ViT-B/16"."""
+    """Returns the rows of the table of published checkpoints: all, or those of a variant such as "ViT-B/16".
+
+    Raises:
+        ValueError: if there is no variant of that name; the nearest names are offered.
+    """
+    if variant is not None and variant not in VARIANTS:
+        get_variant(str(variant))
     return tuple(row for row in _table() if variant in (None, row.variant))
 
 
@@ -241,6 +248,10 @@ def augreg(
     Raises:
         ValueError: if no file fits; the message lists what there is.
     """
+    if most_parameters is not None:
+        most_parameters = checked.number("most_parameters", most_parameters)
+    if index is not None:
+        index = checked.path("index", index)
     path = pathlib.Path(index or fetch(f"{AUGREG}index.csv"))
     measure = ("adapt_" if data else "") + (best or ("final_test" if data else "final_val"))
     file = "adapt_filename" if data else "filename"

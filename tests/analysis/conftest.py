@@ -19,7 +19,8 @@ def shaken(model, seed=0):
 def build(pooling="token", grid=(3, 5), **options):
     variant = keras_vit.Variant(4, 8, 2, 2, 11, pooling=pooling)
     keras.utils.set_random_seed(0)
-    return shaken(keras_vit.build(variant, input_shape=(4 * grid[0], 4 * grid[1], 3), classes=7, **options))
+    options = {"classes": 7 if options.get("include_top", True) else None, **options}
+    return shaken(keras_vit.build(variant, input_shape=(4 * grid[0], 4 * grid[1], 3), **options))
 
 
 class Subclassed(keras.Model):

@@ -16,7 +16,8 @@ def variant(oracle):
 @pytest.fixture
 def build(variant):
     def build(weights=None, variant=variant, **arguments):
-        arguments = {"input_shape": (32, 32, 3), "classes": 10, "classifier_activation": None, **arguments}
+        classes = 10 if arguments.get("include_top", True) else None
+        arguments = {"input_shape": (32, 32, 3), "classes": classes, "classifier_activation": None, **arguments}
         return keras_vit.build(variant, weights=weights, **arguments)
 
     return build
