@@ -49,6 +49,8 @@ __all__ = [
     "features",
     "load",
     "load_weights",
+    "outputs_of",
+    "pixels_of",
     "preprocess_input",
     "representation",
     "resize",

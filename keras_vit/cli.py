@@ -20,7 +20,7 @@ LAYOUTS = ("npz", "bit", "hf", "timm")
 
 
 class _Group(click.Group):
-    """Shows what a user can mend as one message, with exit status 2 or its own; a fault of ours as one to report, with 1."""
+    """Shows what a user can mend as one message, with status 2 or the error's own; a fault of ours as one to report."""
 
     def add_command(self, command, name=None):
         super().add_command(command, name)

@@ -39,6 +39,7 @@ from keras_vit.checkpoint import load_weights
 from keras_vit.conversion import convert, save_checkpoint
 from keras_vit.features import features, representation
 from keras_vit.imagenet import decode_predictions
+from keras_vit.models.interface import outputs_of, pixels_of
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.preprocessing import Pixels, preprocess_input
 from keras_vit.resize import resize

@@ -81,7 +81,7 @@ def test_trained_models_keep_it():
     [{"mean": (0.5,)}, {"std": (0.5, 0.0, 0.5)}, {"interpolation": "lanczos"}, {"crop": 0.0}, {"crop": 1.5}],
 )
 def test_contracts_that_cannot_be(wrong):
-    with pytest.raises(ValueError, match="Expected as many means"):
+    with pytest.raises(ValueError, match="Expected a mean and a standard deviation"):
         keras_vit.Pixels(**wrong)
 
 
