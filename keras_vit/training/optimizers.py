@@ -31,7 +31,10 @@ class _PerWeight:
         self._rates = [self.scales.get(path, 1.0) for path in paths]
         # Kernels alone decay, as in the official code.
         self._decays = ["kernel" in path.rpartition("/")[2] for path in paths]
-        self.averages = self.add_optimizer_variables(variables, "average") if self.ema else []
+        self.averages = [
+            self.add_variable_from_reference(variable, "average", _copying(variable))
+            for variable in (variables if self.ema else ())
+        ]
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -42,14 +45,29 @@ class _PerWeight:
         if self.ema:
             average = self.averages[index]
             before = ops.convert_to_tensor(average)
-            keep = ops.where(self.iterations > 0, self.ema, 0.0)  # starts at the weights after the first step
-            mixed = before + (variable - before) * (1.0 - keep)
+            mixed = before + (variable - before) * (1.0 - ema_decay(self.ema, self.iterations))
             # A weight that has overflown never enters the mean, from which it would not leave again.
             self.assign(average, ops.where(ops.isfinite(mixed), mixed, before))
 
     def get_config(self):
         own = {"kernel_decay": self.kernel_decay, "ema": self.ema, "scales": self.scales}
         return {**super().get_config(), **own}
+
+
+def ema_decay(ema, steps):
+    """Returns the decay of the running mean after so many steps: min(ema, (1 + steps) / (10 + steps)).
+
+    With `ema` alone, the mean of a short run is mostly the weights that it began with.
+
+    Source: TensorFlow's ExponentialMovingAverage with num_updates.
+    """
+    steps = ops.cast(steps, "float32")
+    return ops.minimum(ema, (1.0 + steps) / (10.0 + steps))
+
+
+def _copying(weight):
+    """Returns an initializer that gives what a weight is."""
+    return lambda shape, dtype: ops.copy(ops.cast(weight, dtype))
 
 
 class _OptaxMomentum(keras.optimizers.Optimizer):
@@ -94,7 +112,7 @@ class SGD(_PerWeight, _OptaxMomentum):
         momentum: part of the velocity that is kept.
         momentum_dtype: what the velocity is stored as, "float32" or "bfloat16"; the step itself is not rounded.
         kernel_decay: decoupled decay of kernels, times the learning rate.
-        ema: part of the running mean of the weights that is kept at each step; 0 for no mean.
+        ema: decay of the running mean of the weights, less in the first steps (`ema_decay`); 0 for no mean.
         scales: {path of a weight: factor on its learning rate}.
 
     Source: the official `train.py` and optax's trace.
@@ -108,7 +126,7 @@ class AdamW(_PerWeight, keras.optimizers.Adam):
     Args:
         learning_rate: a number or a schedule.
         kernel_decay: decoupled decay of kernels, times the learning rate.
-        ema: part of the running mean of the weights that is kept at each step; 0 for no mean.
+        ema: decay of the running mean of the weights, less in the first steps (`ema_decay`); 0 for no mean.
         scales: {path of a weight: factor on its learning rate}; its decay follows.
     """
 
@@ -123,7 +141,7 @@ class Muon(_PerWeight, keras.optimizers.Muon):
     Args:
         learning_rate: a number or a schedule.
         kernel_decay: decoupled decay of kernels, times the learning rate.
-        ema: part of the running mean of the weights that is kept at each step; 0 for no mean.
+        ema: decay of the running mean of the weights, less in the first steps (`ema_decay`); 0 for no mean.
         scales: {path of a weight: factor on its learning rate}; its decay follows.
 
     Source: https://kellerjordan.github.io/posts/muon; the scale: arXiv:2502.16982.

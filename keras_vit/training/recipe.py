@@ -66,8 +66,9 @@ class Recipe:
         weight_decay: decoupled, on kernels alone.
         layer_decay: factor from each block to the one below it, on the learning rate; 1 for none.
         clip_norm: bound on the global norm of the gradients; 0 for none.
-        ema: part of the running mean of the weights that is kept at each step, such as 0.9999; the mean is what is
-            validated and kept in the end. 0 for none.
+        ema: part of the running mean of the weights that is kept at each step, such as 0.9999; at most
+            (1 + t) / (10 + t) after t steps, so that the mean of a short run does not stay at its start. The mean is
+            what is validated and kept in the end. 0 for none.
         loss: "softmax" or "sigmoid" cross-entropy.
         label_smoothing: part of each label spread over all classes.
         class_weights: "equal", or "balanced": each class weighs the same in the loss, however many pictures it has.
