@@ -38,11 +38,13 @@ class Trainer(StepParts, keras.Model):
 
         loss, accuracy = sums / total
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(gradient / scale)) for gradient in gradients))
-        gradients = [gradient * self.clipping(norm) for gradient in gradients]
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        factor = self.factor(norm, finite)
+        gradients = [gradient * factor for gradient in gradients]
         moved = self.optimizer.stateless_apply(optimizer, gradients, trainable)
-        finite = self.finite(loss, norm)
+        changes = finite | self.scales_loss  # the optimizer decides itself then, and adapts its scale
         trainable, optimizer = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), tuple(map(list, moved)), (list(trainable), list(optimizer))
+            lambda new, old: jnp.where(changes, new, old), tuple(map(list, moved)), (list(trainable), list(optimizer))
         )
         logs = {"loss": loss, "accuracy": accuracy, "weight": total, "gradient_norm": norm}
         return logs, (trainable, rest, optimizer, metrics)

@@ -30,13 +30,9 @@ class Trainer(StepParts, keras.Model):
         *gradients, loss, right = _over_replicas([*gradients, loss, right])
         loss = loss / total
         norm = tf.linalg.global_norm(self._unscaled(gradients))
-        factor = self.clipping(norm)
-        if not self.scales_loss:
-            # No branch around the optimizer: under a strategy none is allowed there.
-            gradients = [tf.where(self.finite(loss, norm), gradient, 0.0) for gradient in gradients]
-            factor = tf.where(self.finite(loss, norm), factor, 0.0)
-        # The optimizer sums over the replicas once more.
-        self.optimizer.apply([gradient * factor / replicas for gradient in gradients], self.trainable_variables)
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+        factor = self.factor(norm, finite) / replicas  # the optimizer sums over the replicas once more
+        self._apply([gradient * factor for gradient in gradients], finite)
         return self._for_all({"loss": loss, "accuracy": right / total, "weight": total, "gradient_norm": norm})
 
     def test_step(self, data):
@@ -44,6 +40,25 @@ class Trainer(StepParts, keras.Model):
         loss, right = self.sums(images, targets, weights, training=False)
         self.update_means(loss, right, tf.reduce_sum(weights))
         return self._for_all(self.get_metrics_result())
+
+    def _apply(self, gradients, finite):
+        """Takes the optimizer's step, or leaves weights and optimizer as they are if the batch is not finite.
+
+        Where the strategy merges replicas within the optimizer, a branch has to stand around all of them: as in Keras'
+        LossScaleOptimizer, which branches itself.
+        """
+        if self.scales_loss:
+            self.optimizer.apply(gradients, self.trainable_variables)
+        elif tf.__internal__.distribute.strategy_supports_no_merge_call():
+            _run_if(finite, lambda: self.optimizer.apply(gradients, self.trainable_variables))
+        else:
+
+            def merged(strategy, gradients, finite):
+                (first, *_) = strategy.experimental_local_results(finite)  # the same on all replicas
+                arguments = (gradients, self.trainable_variables)
+                _run_if(first, lambda: strategy.extended.call_for_each_replica(self.optimizer.apply, arguments))
+
+            tf.distribute.get_replica_context().merge_call(merged, (gradients, finite))
 
     def _unscaled(self, gradients):
         if not self.scales_loss:
@@ -63,6 +78,14 @@ class Trainer(StepParts, keras.Model):
 def _over_replicas(values):
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, values) if context.num_replicas_in_sync > 1 else values
+
+
+def _run_if(condition, run):
+    def branch():
+        run()
+        return True
+
+    tf.cond(condition, branch, lambda: False)
 
 
 def _in_parts(part, batch, variables, number):

@@ -1,6 +1,7 @@
 """The model as it is trained: its loss, and one step that is the same on one device and on many."""
 
 import importlib
+import math
 
 import keras
 from keras import ops
@@ -16,8 +17,9 @@ def trainer(model, **settings):
     over steps has to outlive the process, and is for whoever keeps the run's books.
 
     A batch's loss is the weighted mean over the whole batch, however many devices and parts it is spread over, and
-    pictures of weight 0 have no part in it. The gradients are summed over all devices, then clipped; a batch whose loss
-    or gradient is not finite changes no weight.
+    pictures of weight 0 have no part in it. The gradients are summed over all devices, then clipped. A batch whose loss
+    or gradient is not finite changes nothing: no weight, no moment, no running mean, no step count; of an optimizer
+    that scales the loss, the scale alone.
 
     Args:
         model: ends in its head; a softmax there is left out, the loss takes logits. With kind="own" it gives loss and
@@ -113,12 +115,10 @@ class StepParts:
         self.loss_mean.update_state(loss / some, sample_weight=total)
         self.accuracy_mean.update_state(right / some, sample_weight=total)
 
-    def clipping(self, norm):
-        """Returns what gradients of such a norm are multiplied by."""
-        if not self.clip_norm:
-            return ops.ones_like(norm)
-        return ops.where(norm > self.clip_norm, self.clip_norm / norm, 1.0)
+    def factor(self, norm, finite):
+        """Returns what gradients of such a norm are multiplied by: the clip; NaN if the batch is not finite.
 
-    def finite(self, loss, norm):
-        """Returns whether the step may change weights; gradients of a scaled loss are the optimizer's to judge."""
-        return ops.isfinite(loss) if self.scales_loss else ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
+        By the NaN an optimizer that scales the loss sees that it is not to step.
+        """
+        clip = ops.where(norm > self.clip_norm, self.clip_norm / norm, 1.0) if self.clip_norm else ops.ones_like(norm)
+        return ops.where(finite, clip, math.nan)

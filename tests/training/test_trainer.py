@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -117,13 +119,25 @@ def test_evaluation_is_weighted_over_batches_of_any_weight():
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison):
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison, jit_compile):
     images, targets, weights = batches(1)
     images[0, 0, 0, 0, 0] = poison
     before = [keras.ops.convert_to_numpy(weight) for weight in model_of().weights]
-    (row,), after = fitted((images, targets, weights), SGD(0.1, 0.9, kernel_decay=0.0), clip_norm=1.0)
+    (row,), after = fitted((images, targets, weights), SGD(0.1, 0.9, kernel_decay=0.1), jit_compile, clip_norm=1.0)
     assert not np.isfinite(row["loss"])
     assert differ(before, after) == 0
+
+
+@pytest.mark.parametrize("backend, devices", [("tensorflow", "one"), ("tensorflow", "two"), ("jax", "one")])
+def test_a_batch_that_is_not_finite_changes_nothing_after_good_ones(run_python, backend, devices):
+    script = pathlib.Path(__file__).with_name("poisoned_steps.py")
+    for case, found in run_python(script, devices, KERAS_BACKEND=backend).items():
+        for poison in ("images", "targets"):
+            names = {name.split("/")[-1] for name in found[poison]}
+            assert names <= {"step_counter", "dynamic_scale"}, (case, poison)  # of the optimizer that scales the loss
+            assert ("dynamic_scale" in names) == case.startswith("scaled"), (case, poison)
+        assert found["good"] > 30, case
 
 
 def test_the_step_can_be_compiled_by_xla():
