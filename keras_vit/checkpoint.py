@@ -1,8 +1,10 @@
 """Opens what `weights=` names (a file, an address, a published checkpoint, a model that Keras saved) and reads it."""
 
 import contextlib
+import hashlib
 import logging
 import os
+import pathlib
 from typing import NamedTuple
 
 import h5py
@@ -85,6 +87,31 @@ def is_whole_model(path):
         with h5py.File(path, "r") as file:
             return "model_config" in file.attrs
     return path.endswith(".keras")
+
+
+def digest(weights, variant=None, shape=None):
+    """Returns the SHA-256 of the file that a checkpoint is in; of a folder, that of all its files' SHA-256.
+
+    Args:
+        weights, variant, shape: as in `opened`; it is downloaded if need be.
+
+    Raises:
+        ValueError, OSError: if there is no such file or it cannot be read or fetched.
+    """
+    path = pathlib.Path(_locate(weights, variant, shape, include_top=False)[0])
+    folder = path.parent if path.name.endswith(".index.json") else path
+    try:
+        if not folder.is_dir():
+            return _sha256(path)
+        files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
+        return hashlib.sha256("".join(f"{file.name} {_sha256(file)}\n" for file in files).encode()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"Expected weights to name a file that can be read. Received: {weights}: {error}") from error
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(model, weights, *, new_head=False, position_resize=None, channels=None):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import keras_vit.public  # registers the layers, without which no model of ours loads
-from keras_vit.checkpoint import is_whole_model
+from keras_vit.checkpoint import digest, is_whole_model
 from keras_vit.class_names import names_for
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
@@ -20,7 +20,7 @@ from keras_vit.preprocessing import OFFICIAL, Pixels, preprocess_input
 from keras_vit.run_images import image_changes
 from keras_vit.training.fit import SNAPSHOTS
 from keras_vit.training.recipe import CIRCUMSTANCES, Recipe
-from keras_vit.variants import ResNet, Variant
+from keras_vit.variants import ResNet, Variant, get_variant, name_of
 from keras_vit.watch import head_of
 
 RUN, METRICS, MODEL, LABELS = "run.json", "metrics.json", "model.keras", "labels.txt"
@@ -29,11 +29,18 @@ BATCH = 64  # images at once
 logger = logging.getLogger("keras_vit")
 
 
-def describe(recipe, source, devices, contract):
-    """Returns what run.json says: the recipe whole, the data it found, how pixels are scaled, and what it ran on."""
+def describe(recipe, source, devices, contract, weights):
+    """Returns what run.json says of a run: its recipe, data, devices, and how pixels are scaled.
+
+    Args:
+        recipe, source, devices: of the run.
+        contract: the `Pixels` of its model.
+        weights: the SHA-256 of the checkpoint that it starts from, or None.
+    """
     return {
         "recipe": dataclasses.asdict(recipe),
         "data": _data(source),
+        "weights_sha256": weights,
         "versions": {
             "keras_vit": keras_vit.__version__,
             "keras": keras.__version__,
@@ -88,6 +95,29 @@ def refuse_other_data(folder, source):
         other = images + _differences({"classes": theirs.get("classes")}, ours)
     if other:
         raise _other_run(folder, "data", other, " Or put the data back as it was, to keep to that run.")
+
+
+def weights_digest(folder, recipe):
+    """Returns the SHA-256 of the checkpoint that a recipe starts from, or None if it starts from random weights.
+
+    Raises:
+        ValueError: if it cannot be read, or is not what the folder's run began with.
+    """
+    if recipe.weights is None:
+        return None
+    folder = pathlib.Path(folder)
+    begun = (folder / RUN).exists() and _has_begun(folder)
+    try:
+        ours = digest(recipe.weights, name_of(get_variant(recipe.variant)), (recipe.image_size,) * 2 + (3,))
+    except ValueError as error:
+        if begun:
+            raise ValueError(f"{error}\n{folder} began with it; put it back to go on.") from error
+        raise
+    theirs = _read_json(folder / RUN).get("weights_sha256") if begun else None
+    if theirs not in (None, ours):
+        changed = [f"  {recipe.weights}: sha256 {theirs} there, {ours} here"]
+        raise _other_run(folder, "weights", changed, " Or put the file back as it was, to keep to that run.")
+    return ours
 
 
 def _has_begun(folder):

@@ -31,6 +31,7 @@ from keras_vit.run_folder import (
     predictor,
     read_batches,
     refuse_other_data,
+    weights_digest,
 )
 from keras_vit.run_images import write_images
 from keras_vit.run_pages import card, pretext_report, preview_page, report
@@ -83,6 +84,7 @@ def fit(recipe, output):
     devices = devices_of(recipe.strategy, recipe.jit_compile)  # before anything is computed: workers have to be first
     source = open_data(recipe)
     refuse_other_data(folder, source)
+    weights = weights_digest(folder, recipe)
     logger.info(
         "%s: %d classes, %s, on %s",
         source.name,
@@ -97,7 +99,8 @@ def fit(recipe, output):
         logger.info("the model reads pixels as %s", contract.words)
         if devices.chief:
             # The recipe goes first: from here on the folder is this run's.
-            write_text(folder / RUN, json.dumps(describe(recipe, source, devices, contract), indent=1))
+            facts = describe(recipe, source, devices, contract, weights)
+            write_text(folder / RUN, json.dumps(facts, indent=1))
             write_images(folder, source)
             if objective.has_classes:
                 write_names(folder / LABELS, source.class_names)

@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 
 import keras_vit
 from keras_vit import workflow
+from keras_vit.checkpoint import digest
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.data.sources import open_source
 from keras_vit.run_folder import load_classifier, recipe_in
@@ -154,6 +155,72 @@ def test_where_and_how_it_is_worked_on_may_change_while_it_goes_on(tmp_path):
             workflow.fit(recipe, tmp_path)
     changed = dataclasses.replace(recipe, strategy="one", keep_checkpoints=1, tensorboard=False)
     assert workflow.fit(changed, tmp_path)["test_pictures"] == 360
+
+
+def starting(tmp_path, name="start.npz", **settings):
+    """Returns a recipe that starts from a checkpoint, and the checkpoint's path."""
+    model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=10, **settings)
+    path = tmp_path / name
+    keras_vit.save_checkpoint(model, path)
+    return dataclasses.replace(DIGITS, weights=str(path), epochs=1, exports=()), path
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_run_reads_its_checkpoint_at_the_start_alone(tmp_path, precision):
+    recipe, path = starting(tmp_path, gelu="erf")
+    recipe = dataclasses.replace(recipe, precision=precision, lora=2, gelu="erf")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    class Removing(Run):
+        def on_train_begin(self, logs=None):
+            super().on_train_begin(logs)
+            path.unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_vit.training.fit.Run", Removing)
+        metrics = workflow.fit(recipe, tmp_path / "run")
+    assert not path.exists() and metrics["test_pictures"] == 360
+    assert json.loads((tmp_path / "run/run.json").read_text())["weights_sha256"] == digest
+    model = keras.saving.load_model(tmp_path / "run/model.keras")
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert {model.get_layer(f"block_{i:02d}").mlp.gelu for i in range(2)} == {"erf"}
+    assert workflow.fit(recipe, tmp_path / "run") == metrics  # finished: it is not read again
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_that_has_changed(tmp_path):
+    recipe, path = starting(tmp_path)
+    whole = path.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 5)
+        with pytest.raises(SystemExit):
+            workflow.fit(recipe, tmp_path / "run")
+    before = fingerprints(tmp_path / "run")
+    starting(tmp_path, "other.npz")
+    path.write_bytes((tmp_path / "other.npz").read_bytes())
+    old, new = (hashlib.sha256(data).hexdigest() for data in (whole, path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"a run of other weights:\n  .*start.npz: sha256 {old} there, {new} here"):
+        workflow.fit(recipe, tmp_path / "run")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"(?s)Received: .*start.npz: .*No such file.*put it back to go on"):
+        workflow.fit(recipe, tmp_path / "run")
+    assert fingerprints(tmp_path / "run") == before
+    path.write_bytes(whole)
+    assert workflow.fit(recipe, tmp_path / "run")["test_pictures"] == 360
+
+
+def test_the_digest_of_a_checkpoint_in_parts_is_of_all_of_them(tmp_path):
+    for name in ("model-1-of-2.safetensors", "model-2-of-2.safetensors", "model.safetensors.index.json", "config.json"):
+        (tmp_path / name).write_text(name)
+    whole = digest(str(tmp_path))
+    assert digest(str(tmp_path / "model.safetensors.index.json")) == whole
+    (tmp_path / "notes.txt").write_text("not read")
+    assert digest(str(tmp_path)) == whole
+    (tmp_path / "model-2-of-2.safetensors").write_text("changed")
+    assert digest(str(tmp_path)) != whole
+
+
+def test_random_weights_have_no_digest(run):
+    assert json.loads((run[0] / "run.json").read_text())["weights_sha256"] is None
 
 
 def test_another_seed_gives_another_model(tmp_path, run):

@@ -15,7 +15,7 @@ from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.models.interface import pixels_of
 from keras_vit.training.devices import Devices
 from keras_vit.training.logs import Logs
-from keras_vit.training.model import new_model, precision, trained_model
+from keras_vit.training.model import new_model, precision, rebuilder, trained_model
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.plan import plan_of
 from keras_vit.training.run import Run
@@ -59,7 +59,9 @@ def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
     _refuse(recipe, source, devices)
     keras.utils.set_random_seed(recipe.seed)
     with devices.scope(), precision(recipe):
-        model, trained = trained_model(recipe, plan, len(source.class_names))
+        model = new_model(recipe, len(source.class_names))
+        rebuilt = rebuilder(model)
+        trained = trained_model(recipe, plan, model)
         size, contract = model.input_shape[1:3], pixels_of(model)
         batches = functools.partial(batches_of, recipe, source, size, contract, plan)
         validation, validation_steps = _validation(recipe, source, size, contract, devices)
@@ -92,7 +94,7 @@ def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
                     verbose=0,
                 )
             run.take_best()
-    finished = OBJECTIVES[recipe.objective].network(new_model(recipe, len(source.class_names)), recipe)
+    finished = OBJECTIVES[recipe.objective].network(rebuilt(), recipe)
     finish(finished, trained, trained.optimizer)
     return finished, run.logs.rows() if devices.chief else []
 

@@ -14,7 +14,7 @@ from keras_vit.data.order import Order
 from keras_vit.evaluation.progress import SECONDS_BETWEEN_NEWS
 from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import batches_of
-from keras_vit.training.model import precision, trained_model
+from keras_vit.training.model import new_model, precision, trained_model
 from keras_vit.training.plan import Plan
 
 logger = logging.getLogger("keras_vit")
@@ -86,7 +86,8 @@ def find_learning_rate(recipe, source, steps=100, lowest=1e-7, highest=1.0):
     order = Order(len(source.train.labels), recipe.batch_size, recipe.seed, recipe.full_batches)
     plan = Plan(steps, min(order.steps_per_pass, steps), 0)
     with _random_state_kept(recipe.seed), precision(recipe):
-        model, trained = trained_model(recipe, plan, len(source.class_names))
+        model = new_model(recipe, len(source.class_names))
+        trained = trained_model(recipe, plan, model)
         schedule = RangeSchedule(lowest, highest, steps)
         getattr(trained.optimizer, "inner_optimizer", trained.optimizer).learning_rate = schedule
         watch = _Watch(steps)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_vit.builders import build
+from keras_vit.layers.initial import weights_to_come
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.optimizers import optimizer_of
 from keras_vit.training.trainer import trainer
@@ -41,13 +42,32 @@ def new_model(recipe, num_classes):
     return model
 
 
-def trained_model(recipe, plan, num_classes):
-    """Returns the model of a recipe, and the same layers as they are trained; for use within `precision`.
+def rebuilder(model):
+    """Returns a function that builds a model anew, in float32 and with weights of 0.
+
+    It needs no checkpoint: the model is described by what it is now, and its layers may be changed meanwhile.
+    """
+    config = _in_float32(model.get_config())
+
+    def rebuilt():
+        with weights_to_come():
+            return type(model).from_config(config)
+
+    return rebuilt
+
+
+def _in_float32(config):
+    if isinstance(config, dict):
+        return {name: "float32" if name == "dtype" else _in_float32(value) for name, value in config.items()}
+    return [_in_float32(value) for value in config] if isinstance(config, list | tuple) else config
+
+
+def trained_model(recipe, plan, model):
+    """Returns the layers of a recipe's model as they are trained; for use within `precision`.
 
     Raises:
-        ValueError: as `new_model` does, or if the model is not for the recipe's objective.
+        ValueError: if the model is not for the recipe's objective, or has not the layers that the recipe speaks of.
     """
-    model = new_model(recipe, num_classes)
     if recipe.remat:
         rematerialize(model)
     if recipe.freeze_to:
@@ -68,7 +88,7 @@ def trained_model(recipe, plan, num_classes):
         optimizer_of(recipe, plan.steps, plan.warmup_steps, scales), jit_compile=on_jax or recipe.jit_compile
     )
     trained.optimizer.build(trained.trainable_variables)
-    return model, trained
+    return trained
 
 
 @contextlib.contextmanager
