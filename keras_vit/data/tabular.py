@@ -24,8 +24,9 @@ def list_csv(data: str | os.PathLike) -> Listing:
     """Reads a table of pictures: a header with the columns path and label, perhaps split and weight, in any order.
 
     A path counts from the file's folder, a label is the name of a class, a split is train, validation (val,
-    valid, dev) or test, and a weight, 1 where there is none, is what the picture counts in training. The text is
-    UTF-8. A column without a name is passed over, as pandas writes one for its index.
+    valid, dev) or test, and a weight, 1 where there is none, is what the picture counts in training alone: for
+    the validation and the test accuracy every picture counts the same. The text is UTF-8. A column without a name
+    is passed over, as pandas writes one for its index.
 
     Raises:
         ValueError: if the file is not as described; one error names all lines.
