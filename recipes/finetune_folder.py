@@ -37,7 +37,8 @@ RECIPE = Recipe(
     # Where classes differ in size:
     class_weights="balanced",
     # When to end, and with which weights:
-    early_stopping=5,  # epochs without a better validation accuracy; the best weights are kept
+    early_stopping=5,  # epochs without a better validation accuracy; 500 steps in any case
+    # keep="best",  # the weights of the best epoch; on few images the last ones serve better
     ema=0.999,  # their running mean is what is validated and kept
     # To fit into the memory:
     accumulation=1,  # 4: a batch is worked on in four parts, with the same result

@@ -14,6 +14,7 @@ from keras_vit.data.order import Order
 from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.models.interface import pixels_of
 from keras_vit.training.devices import Devices
+from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.logs import Logs
 from keras_vit.training.model import new_model, precision, rebuilder, trained_model
 from keras_vit.training.objectives import OBJECTIVES
@@ -74,6 +75,7 @@ def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
                 Logs(folder, tensorboard=recipe.tensorboard) if devices.chief else None,
                 devices,
                 signals,
+                _early_stopping(recipe, source),
             )
             begin(contract)
             run.restore(trained)
@@ -109,10 +111,20 @@ def _refuse(recipe, source, devices):
         )
     if (devices.strategy, recipe.momentum_dtype, keras.backend.backend()) == ("multiworker", "bfloat16", "tensorflow"):
         faults.append("momentum_dtype=bfloat16 cannot be sent to other workers by TensorFlow; choose float32")
-    if recipe.early_stopping and not len(source.validation.labels):
-        faults.append("early_stopping needs pictures to validate on; raise validation above 0")
+    if not len(source.validation.labels):
+        faults += [
+            f"{setting} needs images to validate on; raise validation above 0"
+            for setting, wanted in (("early_stopping", recipe.early_stopping), ("keep=best", recipe.keep == "best"))
+            if wanted
+        ]
     if faults:
         raise ValueError("The recipe cannot be run:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def _early_stopping(recipe, source):
+    if not recipe.early_stopping:
+        return None
+    return EarlyStopping(recipe.early_stopping, recipe.early_stopping_steps, len(source.validation.labels))
 
 
 def batches_of(recipe, source, size, contract, plan, first_step, parts):

@@ -16,7 +16,8 @@ class Recipe:
 
     Args:
         data: what `keras_vit.data.sources.open_source` takes: "digits", "fashion_mnist", "synthetic", a folder of class
-            folders or a .zip of one, a .csv, "hf:NAME", or a name of TensorFlow Datasets.
+            folders or a .zip of one, a .csv, "hf:NAME", or a name of TensorFlow Datasets. The weights of a .csv count
+            in training alone, not for the validation or the test accuracy.
         variant: name of an architecture, such as "ViT-S/16", or a `Variant` or `ResNet`.
         image_size: side of the pictures that enter the model, pixels.
         data_dir: where prepared data lies; None is the library's own place.
@@ -72,8 +73,11 @@ class Recipe:
         loss: "softmax" or "sigmoid" cross-entropy.
         label_smoothing: part of each label spread over all classes.
         class_weights: "equal", or "balanced": each class weighs the same in the loss, however many pictures it has.
-        early_stopping: epochs without a better validation accuracy after which the run ends, with its best weights; 0
-            never ends early.
+        early_stopping: epochs without a better validation accuracy after which the run ends, if so many steps have
+            passed as well (`early_stopping_steps`). Better is what exceeds the last better one by more than the
+            standard error of an accuracy on that many images. 0 never ends early.
+        early_stopping_steps: steps without a better validation accuracy that a run takes in any case.
+        keep: weights that the run ends with: its "last", or its "best", of the highest validation accuracy.
         max_loss: loss of a batch above which the run is stopped as exploding.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         remat: whether the blocks' inner values are computed again on the way back, to save memory; without dropout.
@@ -152,6 +156,8 @@ class Recipe:
     label_smoothing: float = 0.1
     class_weights: str = "equal"
     early_stopping: int = 0
+    early_stopping_steps: int = 500
+    keep: str = "last"
     max_loss: float = 1e4
     precision: str = "float32"
     remat: bool = False
@@ -218,7 +224,7 @@ RANGES = (
     (("layer_decay",), "more than 0, at most 1", lambda value: 0 < value <= 1),
     (
         ("warmup_epochs", "warmup_steps", "weight_decay", "clip_norm", "rotate", "shift", "zoom", "shear", "seed")
-        + ("lora", "mixup", "cutmix", "early_stopping", "checkpoint_seconds"),
+        + ("lora", "mixup", "cutmix", "early_stopping", "early_stopping_steps", "checkpoint_seconds"),
         "0 or more",
         lambda value: 0 <= value < math.inf,
     ),
@@ -241,6 +247,7 @@ RANGES = (
     (("momentum_dtype",), *_one_of("float32", "bfloat16")),
     (("schedule",), *_one_of("cosine", "linear", "constant", "steps")),
     (("loss",), *_one_of("softmax", "sigmoid")),
+    (("keep",), *_one_of("last", "best")),
     (("class_weights",), *_one_of("equal", "balanced")),
     (("precision",), *_one_of("float32", "mixed_bfloat16", "mixed_float16")),
     (("strategy",), *_one_of("auto", "one", "mirrored", "multiworker", "tpu")),

@@ -30,12 +30,14 @@ class Run(keras.callbacks.Callback):
         logs: the `Logs`.
         devices: the `Devices`; the chief alone writes.
         signals: the `Signals` to heed.
+        early_stopping: the `EarlyStopping`, or None.
     """
 
-    def __init__(self, recipe, plan, pictures_of, snapshots, logs, devices, signals):
+    def __init__(self, recipe, plan, pictures_of, snapshots, logs, devices, signals, early_stopping=None):
         super().__init__()
         self.recipe, self.plan, self.pictures_of = recipe, plan, pictures_of
         self.snapshots, self.logs, self.devices, self.signals = snapshots, logs, devices, signals
+        self.early_stopping = early_stopping
         self.step = 0
         self.best = {"accuracy": -1.0, "epoch": 0}
         self.finished = False
@@ -55,6 +57,8 @@ class Run(keras.callbacks.Callback):
             self.step = snapshot.step
             self.best, self.finished = snapshot.notes["best"], snapshot.notes["finished"]
             self._sums, self._seconds = snapshot.notes["sums"], snapshot.notes["seconds"]
+            if self.early_stopping:
+                self.early_stopping.state = snapshot.notes["early_stopping"]
             logger.info("goes on after step %d of %d", self.step, self.plan.steps)
         if not self.devices.agree(self.step):
             raise ValueError(
@@ -65,8 +69,8 @@ class Run(keras.callbacks.Callback):
             self.logs.resume(self.step)
 
     def take_best(self):
-        """Sets the model to the best snapshot, where the run was to end with it."""
-        best = self.snapshots.best() if self.recipe.early_stopping else None
+        """Sets the model to the best snapshot, where that is what the run is to keep."""
+        best = self.snapshots.best() if self.recipe.keep == "best" else None
         if best and best.step != self.step:
             self._take(best)
             logger.info("takes the weights of epoch %d, the best", self.best["epoch"])
@@ -138,12 +142,14 @@ class Run(keras.callbacks.Callback):
         better = row.get("val_accuracy", -1.0) > self.best["accuracy"]
         if better:
             self.best = {"accuracy": row["val_accuracy"], "epoch": epoch + 1}
-        waited = epoch + 1 - self.best["epoch"]
-        if self.recipe.early_stopping and waited >= self.recipe.early_stopping:
-            logger.info("no better validation accuracy for %d epochs: the run ends here", waited)
-            self.finished = self.model.stop_training = True
+        if self.early_stopping:
+            self.early_stopping.see(row["val_accuracy"], epoch + 1, self.step)
+            if self.early_stopping.is_over(epoch + 1, self.step):
+                since = self.early_stopping.state["epoch"]
+                logger.info("validation accuracy no better than after epoch %d: the run ends here", since)
+                self.finished = self.model.stop_training = True
         self.finished = self.finished or self.step == self.plan.steps
-        keeps_best = better and self.recipe.early_stopping > 0
+        keeps_best = better and self.recipe.keep == "best"
         if keeps_best or self.finished or self._wanted():
             self._save(best=keeps_best)
         self._leave_if_asked()
@@ -185,6 +191,7 @@ class Run(keras.callbacks.Callback):
         within = self.step % self.plan.steps_per_epoch
         notes = {
             "best": self.best,
+            "early_stopping": self.early_stopping and self.early_stopping.state,
             "finished": self.finished,
             "sums": self._sums,
             "seconds": self._seconds + started - self._epoch_started if within else 0.0,

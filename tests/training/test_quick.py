@@ -45,6 +45,8 @@ KEPT = {
     "label_smoothing": 0.0,
     "class_weights": "balanced",
     "early_stopping": 3,
+    "early_stopping_steps": 40,
+    "keep": "best",
     "max_loss": 1e5,
     "precision": "mixed_bfloat16",
     "remat": True,
