@@ -57,11 +57,11 @@ def flag(name, value):
     raise ValueError(f"Expected {name} to be True or False. Received: {name}={value!r}")
 
 
-def choice(name, value, known):
-    """Returns one of the known texts; raises a ValueError for all else."""
-    if isinstance(value, str) and value in known:
+def choice(name, value, known, or_none=False):
+    """Returns one of the known texts, or None where that is one of them; raises a ValueError for all else."""
+    if (isinstance(value, str) and value in known) or (or_none and value is None):
         return value
-    raise ValueError(f"Expected {name} to be one of {tuple(known)}. Received: {name}={value!r}")
+    raise ValueError(f"Expected {name} to be {'None or ' * or_none}one of {tuple(known)}. Received: {name}={value!r}")
 
 
 def path(name, value, words="the path of a file"):

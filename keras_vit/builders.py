@@ -101,7 +101,8 @@ def build(
     """
     row = get_variant(variant)
     fields = [field.name for field in dataclasses.fields(row) if field.name != "parameters"]
-    checked.known_names("keras_vit.build", options, [*inspect.signature(build).parameters, *fields], OTHER_NAMES)
+    function, known = f"keras_vit.build or a field of a {type(row).__name__}", inspect.signature(build).parameters
+    checked.known_names(function, options, [*known, *fields], OTHER_NAMES)
     row = with_options(row, options)
     is_vit, published = isinstance(row, Variant), name_of(row)
     if not is_vit and (representation_size or dropout or attention_dropout or stochastic_depth):
@@ -252,13 +253,9 @@ def load(
 
 def _check_options(name, gelu, position_resize, channels, classifier_activation):
     """Raises a ValueError for what is none of the texts that an argument can be."""
-    for argument, value, known in (
-        ("gelu", gelu, GELUS),
-        ("position_resize", position_resize, MODES),
-        ("channels", channels, CHANNELS),
-    ):
-        if value is not None:
-            checked.choice(argument, value, known)
+    checked.choice("gelu", gelu, GELUS, or_none=True)
+    checked.choice("position_resize", position_resize, MODES, or_none=True)
+    checked.choice("channels", channels, CHANNELS, or_none=True)
     if name is not None and not (isinstance(name, str) and name and "/" not in name):
         raise ValueError(f"Expected name to be a text without '/'. Received: name={name!r}")
     try:

@@ -127,10 +127,8 @@ def load_weights(model, weights, *, new_head=False, position_resize=None, channe
     """
     if weights is None:
         raise ValueError("Expected weights to be a path, an address or a checkpoint's name. Received: weights=None")
-    if position_resize is not None:
-        checked.choice("position_resize", position_resize, MODES)
-    if channels is not None:
-        checked.choice("channels", channels, CHANNELS)
+    checked.choice("position_resize", position_resize, MODES, or_none=True)
+    checked.choice("channels", channels, CHANNELS, or_none=True)
     new_head = checked.flag("new_head", new_head)
     inner, told = our_model(model), describe_model(model)
     top = told.classes is not None

@@ -37,8 +37,7 @@ def attention_relevance(model, images, classes=None):
     wanted = None if classes is None else np.asarray(classes)
     if wanted is not None and (wanted.shape != (len(images),) or wanted.dtype.kind not in "iu"):
         raise ValueError(
-            f"Expected the number of a class for each of {len(images)} pictures. "
-            f"Received: classes of shape {wanted.shape}, {wanted.dtype}"
+            f"Expected a class a picture, {len(images)}. Received: classes of shape {wanted.shape}, {wanted.dtype}"
         )
     maps = []
     for start in range(0, len(images), BATCH):

@@ -38,7 +38,7 @@ def knn(train_features, train_labels, test_features, test_labels, k=NEIGHBOURS, 
     Source: arXiv:1805.01978, section 3.4, with the k of DINO, arXiv:2104.14294.
     """
     train_labels, test_labels, classes = _all_labels(train_features, train_labels, test_features, test_labels)
-    if (k := checked.whole("k", k)) > len(train_labels):
+    if not 1 <= (k := checked.whole("k", k, 0)) <= len(train_labels):
         raise ValueError(f"Expected k from 1 to {len(train_labels)}, the training pictures. Received: k={k}")
     train, test = _directions(train_features), _directions(test_features)
     votes = np.zeros((len(test), classes))
