@@ -1,6 +1,7 @@
 """Maps from inside a model, for what is built on top: segmentation, detection, retrieval."""
 
 import difflib
+from collections.abc import Iterable
 
 import keras
 
@@ -26,7 +27,7 @@ def features(model, names):
     """
     inner, told = our_model(model), describe_model(model)
     found = _maps(inner)
-    wanted = [names] if isinstance(names, str) else list(names) if isinstance(names, (list, tuple)) else []
+    wanted = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else []
     unknown = [name for name in wanted if name not in found]
     if unknown or not wanted:
         near = difflib.get_close_matches(str(unknown[0]), found, n=3) if unknown else []

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from keras_vit.export.serving import ALSO, INPUTS
@@ -128,7 +129,7 @@ def targets_named(names):
     """
     if isinstance(names, str):
         names = [names]
-    if not isinstance(names, (list, tuple)):
+    if not isinstance(names, Iterable):
         raise ValueError(f"Expected exports as a list out of {', '.join([*ALIASES, *TARGETS])}. Received: {names!r}")
     unknown = [name for name in names if name not in TARGETS and name not in ALIASES]
     if unknown:
