@@ -15,6 +15,8 @@ def name_faults(names):
         names: in the order of a model's outputs.
     """
     faults = []
+    if other := [name for name in names if not isinstance(name, str)]:
+        return [f"names of classes that are no text: {_listed(other)}"]
     if blank := [i for i, name in enumerate(names) if not name.strip()]:
         faults.append(f"blank names of classes: numbers {_listed(blank)}; give each a name")
     # str.splitlines knows more line breaks than "\n": a reader of labels.txt in another language may, too.

@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, and what is in it."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -281,6 +282,12 @@ def classifier_of(path, model, *, pixels=None, outputs=None):
         return Classifier(path, model, (), protocol, contract, None)
     names = names_for(path, getattr(model, "class_names", None))
     kind = outputs_of(model, outputs, names)
+    if outputs is not None:
+        with contextlib.suppress(ValueError):  # a model that does not tell contradicts nothing
+            if (traced := outputs_of(model, None, names)) != kind and kind != "numbers":
+                logger.warning(
+                    "%s returns %s by its last layers, and is taken to return %s, as said", path, traced, kind
+                )
     if kind == "numbers":
         logger.info("%s returns numbers: %s", path, ", ".join(numbers_of(model)))
         return Classifier(path, model, (), protocol, contract, kind)

@@ -213,6 +213,26 @@ def test_two_outputs_are_refused_or_served_by_name(images, tmp_path):
             np.testing.assert_allclose(found[output], values, atol=1e-4)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_is_exported_in_float32(policy, images, tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        vit = keras_vit.build(
+            keras_vit.Variant(4, 8, 1, 2, 11), include_top=False, pooling="token", input_shape=(*SIZE, 3)
+        )
+        x = layers.Activation("softmax", dtype="float32")(layers.Dense(3)(vit.output))
+        model = keras.Model(vit.input, x)
+    finally:
+        keras.config.set_dtype_policy(before)
+    (found,) = export_model(model, tmp_path, ["tflite-float32"])
+    assert found.top1_or_tie == 1.0
+    _, pixels, _ = images
+    expected = model.predict(keras_vit.preprocess_input(pixels), verbose=0)
+    given = open_file(tmp_path / "model_float32.tflite").predict(pixels)["probabilities"]
+    np.testing.assert_allclose(given, expected, atol=0.03)  # the model itself rounds to 16 bits
+
+
 def test_features_are_exported_where_it_is_said(images, tmp_path):
     vit = keras_vit.build(keras_vit.Variant(4, 8, 1, 2, 11), include_top=False, pooling="token", input_shape=(*SIZE, 3))
     with pytest.raises(ValueError, match="--outputs"):

@@ -8,7 +8,7 @@ import numpy as np
 from keras_vit.analysis.attention import rollout_tensor
 from keras_vit.class_names import refuse_names
 from keras_vit.layers import TransformerBlock
-from keras_vit.models.interface import image_size_of, numbers_of, outputs_of, pixels_of, served
+from keras_vit.models.interface import image_size_of, in_float32, numbers_of, outputs_of, pixels_of, served
 from keras_vit.preprocessing import OFFICIAL, Pixels, rescaling
 from keras_vit.watch import head_of
 
@@ -138,7 +138,7 @@ def serving(
     _check(model, takes, also)
     pixels = pixels_of(model, pixels)
     kind = outputs_of(model, outputs, class_names)
-    inner = served(model, kind, class_names)
+    inner = served(in_float32(model), kind, class_names)
     if kind == "numbers":
         class_names = ()
         if gives != "float32":

@@ -285,7 +285,8 @@ def outputs_of(model: keras.Model, outputs: str | None = None, class_names: Sequ
     if not flat:
         raise ValueError(
             f"Expected a model of one output, (batch, classes). Received: {_outputs_of(model)}. Say outputs='numbers' "
-            "to have all of them served by name as they are, or choose one: keras.Model(model.inputs, model.outputs[0])"
+            "(on the command line --outputs numbers) to have all of them served by name as they are"
+            + (", or choose one: keras.Model(model.inputs, model.outputs[0])" if len(shapes) > 1 else "")
         )
     traced = _activation(model.outputs[0])
     count = shapes[0][1]
@@ -328,6 +329,22 @@ def served(model: keras.Model, outputs: str, class_names: Sequence[str] | None =
     if count == 1 and (class_names is None or len(class_names) == 2):
         x = keras.layers.Concatenate(name=_free_name(model, "both"))([1.0 - x, x])
     return model if x is model.outputs[0] else keras.Model(model.inputs, x, name=model.name)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """Returns a model that computes in float32 with the same weights: itself where it does already.
+
+    A model of mixed precision computes in 16 bits, which TFLite's own operators do not cover.
+    """
+    if all(layer.compute_dtype not in ("float16", "bfloat16") for layer in model._flatten_layers()):
+        return model
+
+    def copy(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    plain = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    plain.set_weights(model.get_weights())
+    return plain
 
 
 def numbers_of(model: keras.Model) -> dict:

@@ -55,6 +55,8 @@ class VisionModel(keras.Model):
     @class_names.setter
     def class_names(self, names):
         if names is not None:
+            if isinstance(names, str):
+                raise ValueError(f"Expected class_names as a list of names. Received: class_names={names!r}")
             names = tuple(names)
             refuse_names(names)
         self._class_names = names
