@@ -77,6 +77,9 @@ def export(serving, folder, targets, witness, *, bounds=None, bundle=False):
     folder = pathlib.Path(folder)
     read_proof(folder)  # before anything is written: whether there is one that cannot be read
     refuse_unwritable(folder)
+    labels = folder / LABELS
+    if labels.exists() and labels.read_bytes() != "".join(f"{name}\n" for name in serving.class_names).encode():
+        logger.warning("%s names the classes of another model, whose files in the folder it no longer fits", labels)
     agreements, refused, first = [], {}, None
     for name, target in targets.items():
         logger.info("exports %s", folder / target.file)
