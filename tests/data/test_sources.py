@@ -390,6 +390,6 @@ def test_digits_do_not_depend_on_the_seed_and_validation_comes_from_train_alone(
 
 
 def test_a_folder_is_checked_without_keras():
-    code = "import sys; sys.argv = ['keras-vit']; import keras_vit.data.check as check; "
+    code = "import sys, keras_vit_command, keras_vit.data.check as check; "
     code += "sys.exit(bool({'keras', 'tensorflow', 'sklearn'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

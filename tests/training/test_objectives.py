@@ -83,7 +83,7 @@ def run(tmp_path_factory):
 def test_a_run_leaves_a_model_a_log_and_a_page_and_says_what_it_is(run):
     folder, metrics, _ = run
     assert {path.name for path in folder.iterdir()} == {
-        *("model.keras", "run.json", "history.csv", "metrics.json", "report.html")
+        *("model.keras", "run.json", "history.csv", "metrics.json", "report.html", "images.csv.gz")
     }
     assert metrics == json.loads((folder / "metrics.json").read_text())
     assert "test_accuracy" not in metrics and metrics["exports"] == [] and metrics["test_pictures"] == 360
@@ -107,7 +107,7 @@ def test_the_model_is_judged_by_its_features_and_is_no_classifier(run):
         "20 nearest neighbours": True,
         "linear probe": True,
     }
-    with pytest.raises(ValueError, match="Expected a classifier"):
+    with pytest.raises(ValueError, match="Expected a model with a head"):
         workflow.predict(folder, [])
 
 
