@@ -1,4 +1,4 @@
-# make demo   trains, evaluates, exports and reports on real pictures, from nothing
+# make demo   trains, evaluates, exports and reports on real images, from nothing
 # make test   passes the tests
 # make check  formatting, lint and the import fence
 # make clients  gets the browser that some tests run in (Debian, npm)
@@ -32,7 +32,7 @@ clients:
 savedmodels: $(VENV)/.installed
 	rm -rf savedmodels/digits
 	$(BIN)/keras-vit fit recipes/digits.py exports= --output savedmodels/digits
-	$(BIN)/keras-vit export savedmodels/digits --to savedmodel --to tflite-float32 --to tflite-int8 --picture-size 8 8
+	$(BIN)/keras-vit export savedmodels/digits --to savedmodel --to tflite-float32 --to tflite-int8 --input-size 8 8
 
 bench: $(VENV)/.installed-dev .venv-bench/.installed
 	$(BIN)/python benchmarks/startup.py

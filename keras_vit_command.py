@@ -4,6 +4,6 @@
 --help` answers at once: where this module is imported first, `keras_vit` leaves Keras to the command that needs it.
 """
 
-from keras_vit.cli import main
+from keras_vit.commands.cli import main
 
 __all__ = ["main"]

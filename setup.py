@@ -21,7 +21,7 @@ EXTRAS = {
 setup(
     name="keras-vit",
     version=VERSION,
-    description="Vision Transformers for Keras: from a published checkpoint, or one's own pictures, to a phone",
+    description="Vision Transformers for Keras: from a published checkpoint, or one's own images, to a phone",
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -32,10 +32,11 @@ setup(
     package_data={
         "keras_vit": [
             "*.txt",
+            "py.typed",
             "weights/*.csv",
-            "export/*.md",
-            "export/web/*",
+            "export/web/static/*",
             "report/*.html",
+            "report/*.md",
             "report/*.css",
             "report/*.js",
         ],
@@ -61,7 +62,7 @@ setup(
         **EXTRAS,
         "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
         "dev": [
-            *("pytest>=9.0.0", "pytest-xdist>=3.8.0", "ruff>=0.14.0", "pyyaml>=6.0.2", "mediapipe>=1.2.2"),
+            *("pytest>=9.0.0", "pytest-xdist>=3.8.0", "ruff>=0.14.0", "mypy>=2.0", "pyyaml>=6.0.2", "mediapipe>=1.2.2"),
             *(requirement for extra in ("jax", "datasets", "mobile", "onnx", "plots") for requirement in EXTRAS[extra]),
         ],
     },

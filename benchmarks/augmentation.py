@@ -2,7 +2,7 @@
 
 The input pipeline alone, on two cores: JPEGs of 500 x 375 pixels, cropped by chance while they are decoded, resized to
 224 x 224, mirrored by chance, in batches of 32; without RandAugment, with ours at the setting (2, 15), and with
-keras-cv's, two of its operations at half of its full strength, on each picture or on the batch. Two targets:
+keras-cv's, two of its operations at half of its full strength, on each image or on the batch. Two targets:
   ours  at least twice the speed of keras-cv's faster way, and half that of the pipeline without.
 
 Exits with 1 and says why if a target is missed, a peer is missing or fails, or the machine was busy.
@@ -19,19 +19,19 @@ import tempfile
 
 import interleave
 
-BATCH, BATCHES, PICTURES = 32, 8, 64  # pictures a batch, batches a step, pictures on disk
+BATCH, BATCHES, IMAGES = 32, 8, 64  # images a batch, batches a step, images on disk
 ROWS, COLUMNS, SIDE = 375, 500, 224
 LAYERS, MAGNITUDE = 2, 15
-OURS, WITHOUT, PEERS = "keras_vit", "without", ("keras-cv, picture", "keras-cv, batch")
+OURS, WITHOUT, PEERS = "keras_vit", "without", ("keras-cv, image", "keras-cv, batch")
 TARGETS = {WITHOUT: 0.5, **dict.fromkeys(PEERS, 2.0)}
 
 
-def write_pictures(folder):
+def write_images(folder):
     """Writes JPEGs of photographs' size and detail: smooth hills with grain on them."""
     import numpy as np
     from PIL import Image
 
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         random = np.random.default_rng(number)
         hills = Image.fromarray(random.integers(0, 256, (9, 12, 3), np.uint8))
         hills = np.asarray(hills.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC))
@@ -48,7 +48,7 @@ def pipeline(name, folder, tickets):
     files = tf.constant([str(path) for path in sorted(folder.glob("*.jpg"))])
 
     def read(number):
-        encoded, seed = tf.io.read_file(files[number % PICTURES]), tf.stack([0, number])
+        encoded, seed = tf.io.read_file(files[number % IMAGES]), tf.stack([0, number])
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.image.extract_jpeg_shape(encoded),
             tf.zeros([1, 0, 4]),
@@ -64,13 +64,13 @@ def pipeline(name, folder, tickets):
 
     one, many = augmenters(name)
     batches = tf.data.Dataset.from_generator(tickets, output_signature=tf.TensorSpec((), tf.int32))
-    pictures = batches.flat_map(lambda i: tf.data.Dataset.range(BATCH).map(lambda k: i * BATCH + tf.cast(k, tf.int32)))
-    pictures = pictures.map(read, interleave.THREADS).map(one, interleave.THREADS)
-    return pictures.batch(BATCH, drop_remainder=True).map(many, interleave.THREADS).prefetch(1)
+    images = batches.flat_map(lambda i: tf.data.Dataset.range(BATCH).map(lambda k: i * BATCH + tf.cast(k, tf.int32)))
+    images = images.map(read, interleave.THREADS).map(one, interleave.THREADS)
+    return images.batch(BATCH, drop_remainder=True).map(many, interleave.THREADS).prefetch(1)
 
 
 def augmenters(name):
-    """Returns what is done to a (picture, seed), and what to a batch of pictures."""
+    """Returns what is done to a (image, seed), and what to a batch of images."""
     if name == OURS:
         from keras_vit.data.randaugment import randaugment
 
@@ -81,7 +81,7 @@ def augmenters(name):
 
     # Its magnitude is a share of the full strength, with a spread about it.
     layer = keras_cv.layers.RandAugment((0, 255), augmentations_per_image=LAYERS, magnitude=MAGNITUDE / 30)
-    if name == "keras-cv, picture":
+    if name == "keras-cv, image":
         return lambda image, seed: layer(image), lambda images: images
     return lambda image, seed: image, layer
 
@@ -105,7 +105,7 @@ def measure(count):
     """Returns {name: seconds of each round}, and why contestants are missing."""
     failures, workers = [], {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        write_pictures(pathlib.Path(folder))
+        write_images(pathlib.Path(folder))
         for name in (OURS, *TARGETS):
             try:
                 workers[name] = interleave.Worker(__file__, "--serve", name, folder)

@@ -1,7 +1,7 @@
 """The contestants of speed.py: a Vision Transformer from each library, and one step of it.
 
 Run as a worker: python contestants.py NAME TASK. All have the same sizes, 1000 classes, random weights, no dropout,
-float32 and the same batch of random pictures; a training step is forward, cross-entropy, backward and AdamW.
+float32 and the same batch of random images; a training step is forward, cross-entropy, backward and AdamW.
 """
 
 import sys

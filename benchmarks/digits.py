@@ -11,7 +11,7 @@ import tempfile
 
 import numpy as np
 
-from keras_vit import workflow
+from keras_vit.commands.fit import fit
 
 RECIPE = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "recipes" / "digits.py"))["RECIPE"]
 SEEDS = range(5)
@@ -23,7 +23,7 @@ def main():
     accuracies = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
-            run = workflow.fit(dataclasses.replace(RECIPE, seed=seed, exports=()), pathlib.Path(folder) / "run")
+            run = fit(dataclasses.replace(RECIPE, seed=seed, exports=()), pathlib.Path(folder) / "run")
         accuracies.append(run["test_accuracy"])
         print(
             f"seed {seed}: test accuracy {accuracies[-1]:.2%}, {run['training_seconds']:.0f} s of training", flush=True

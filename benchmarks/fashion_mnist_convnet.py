@@ -1,10 +1,10 @@
-"""Trains a small convolutional network on the pictures of recipes/fashion_mnist.py, for a time of one's choice.
+"""Trains a small convolutional network on the images of recipes/fashion_mnist.py, for a time of one's choice.
 
 python benchmarks/fashion_mnist_convnet.py --epochs 8 --log convnet.csv
 python benchmarks/fashion_mnist_convnet.py --epochs 8 --beside runs/fashion_mnist/history.csv  # plot
 
-Plain Keras but for the pictures: the recipe's own split, augmentation, order, label smoothing and schedule, in the
-pictures' own 28 x 28 pixels. The test pictures are scored once, after the last step. A log that is there is not made
+Plain Keras but for the images: the recipe's own split, augmentation, order, label smoothing and schedule, in the
+images' own 28 x 28 pixels. The test images are scored once, after the last step. A log that is there is not made
 again.
 """
 
@@ -18,15 +18,14 @@ import time
 import keras
 from keras import layers
 
+from keras_vit._atomic import write_text
 from keras_vit.analysis.plots import curves, svg_file
-from keras_vit.atomic import write_text
+from keras_vit.commands.examples import open_data
 from keras_vit.data.pipeline import evaluation_batches, validation_batches
 from keras_vit.evaluation.cost import cost
-from keras_vit.preprocessing import OFFICIAL
-from keras_vit.run_data import open_data
+from keras_vit.preprocessing import OFFICIAL_PIXELS
 from keras_vit.training.fit import batches_of
-from keras_vit.training.plan import Plan
-from keras_vit.training.schedules import WarmupSchedule
+from keras_vit.training.schedules import Plan, WarmupSchedule
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPE = runpy.run_path(str(ROOT / "recipes" / "fashion_mnist.py"))["RECIPE"]
@@ -75,7 +74,7 @@ def train(epochs, log):
     )
     start, used = time.perf_counter(), time.process_time()
     model.fit(
-        batches_of(RECIPE, source, size, OFFICIAL, plan, 0, (0, 1, 1)),
+        batches_of(RECIPE, source, size, OFFICIAL_PIXELS, plan, 0, (0, 1, 1)),
         steps_per_epoch=per_epoch,
         epochs=epochs,
         validation_data=validation_batches(source.validation, size, classes, batch_size=batch),

@@ -17,12 +17,12 @@ import numpy as np
 
 from keras_vit.data.pipeline import read_all
 from keras_vit.data.sources import open_source
+from keras_vit.models.config import Variant
 from keras_vit.preprocessing import preprocess_input
 from keras_vit.training import fit as fitting
 from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.recipe import Recipe, change
 from keras_vit.training.run import Run
-from keras_vit.variants import Variant
 
 SMALL = Variant(patch_size=4, hidden_size=48, num_layers=3, num_heads=3, mlp_dim=96)
 RECIPE = Recipe(
@@ -41,7 +41,7 @@ EPOCHS, STEPS = 8, Recipe.early_stopping_steps
 
 def trained(recipe, source):
     """Returns what a run has after each epoch: steps, validation accuracy and test accuracy, (epochs, 3)."""
-    images = preprocess_input(read_all(source.test.pictures, (recipe.image_size,) * 2))
+    images = preprocess_input(read_all(source.test.images, (recipe.image_size,) * 2))
     rows = []
 
     class Judged(Run):
@@ -52,7 +52,7 @@ def trained(recipe, source):
 
     fitting.Run = Judged
     with tempfile.TemporaryDirectory() as folder:
-        fitting.fit(recipe, source, folder)
+        fitting.train(recipe, source, folder)
     return np.array(rows)
 
 

@@ -1,7 +1,7 @@
 """Measures how fast and in how much memory a checkpoint becomes a model: python benchmarks/loading.py
 
 A ViT-B/16 at 224 x 224 pixels with 1,000 classes, from a file on disk (read once before, so from the disk's cache) to
-the logits of one picture, in fresh processes that take turns; importing is not counted. keras-hub reads a preset of its
+the logits of one image, in fresh processes that take turns; importing is not counted. keras-hub reads a preset of its
 own. Four targets:
   to the first logits  in less than 0.7 times keras-hub's time;
   load                 at most 1.0 seconds more than building the model alone;
@@ -29,14 +29,14 @@ def memory(key):
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) / 2**20 for line in status if line.startswith(key))
 path, variant = sys.argv[1:]
-pictures = np.zeros((1, 224, 224, 3), "float32")
+images = np.zeros((1, 224, 224, 3), "float32")
 """
 END = """
 before = memory("VmRSS")
 begin = time.perf_counter()
 model = make()
 made = time.perf_counter()
-logits = keras.ops.convert_to_numpy(model(pictures))
+logits = keras.ops.convert_to_numpy(model(images))
 done = time.perf_counter()
 print(json.dumps({"make": made - begin, "first logits": done - begin, "GiB": memory("VmHWM"),
                   "times": (memory("VmHWM") - before) * 2**30 / (4 * model.count_params())}))

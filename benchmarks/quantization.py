@@ -1,8 +1,8 @@
-"""Measures how a rounded TFLite file answers, cure by cure: python benchmarks/quantization.py CHECKPOINT PICTURES
+"""Measures how a rounded TFLite file answers, cure by cure: python benchmarks/quantization.py CHECKPOINT IMAGES
 
-The first pictures of the folder, in a fixed random order, calibrate; others, as many as `--evaluate`, are judged. A
+The first images of the folder, in a fixed random order, calibrate; others, as many as `--evaluate`, are judged. A
 row is the cosine between the features of the float32 file and of the rounded one, the least and the mean over these
-pictures, the size, and the time of a picture with 2 threads beside the float32 file's, the files taking turns.
+images, the size, and the time of an image with 2 threads beside the float32 file's, the files taking turns.
 """
 
 import argparse
@@ -16,10 +16,10 @@ import numpy as np
 
 import keras_vit
 from keras_vit.data.pipeline import read_all
-from keras_vit.export import quantization
-from keras_vit.export.quantization import MODES, Calibrated, Mode, answers
-from keras_vit.export.rounding import rounded
-from keras_vit.export.smoothing import smoothed
+from keras_vit.export.tflite import quantization
+from keras_vit.export.tflite.quantization import QUANTIZATION_MODES, Calibrated, QuantizationMode, answers
+from keras_vit.export.tflite.rounding import rounded
+from keras_vit.export.tflite.smoothing import smoothed
 from keras_vit.models.interface import pixels_of
 from keras_vit.preprocessing import Pixels, preprocess_input
 
@@ -37,39 +37,46 @@ def nearest(kernel, covariance, bits, block=0):
 
 # What is done, whether scale was moved, the mode, the rounding.
 STEPS = [
-    ("dynamic int8", False, MODES["int8"], nearest),
-    ("+ scale moved", True, MODES["int8"], nearest),
-    ('+ rounding by inputs: "int8"', True, MODES["int8"], rounded),
-    ("static int8", False, Mode(8, 0, True, NO_LAYER), nearest),
-    ("+ scale moved", True, Mode(8, 0, True, NO_LAYER), nearest),
-    ("+ rounding by inputs", True, Mode(8, 0, True, NO_LAYER), rounded),
-    ('+ dynamic into the residual stream: "static-int8"', True, MODES["static-int8"], rounded),
-    ("int4, a scale a row", False, Mode(4, 0, False, NO_LAYER), nearest),
-    ("+ scale moved", True, Mode(4, 0, False, NO_LAYER), nearest),
-    ("+ first and last layer in 8 bits", True, Mode(4, 0, False, MODES["int4"].finer), nearest),
-    ("+ rounding by inputs", True, Mode(4, 0, False, MODES["int4"].finer), rounded),
-    ('+ a scale every 64 inputs: "int4"', True, MODES["int4"], rounded),
+    ("dynamic int8", False, QUANTIZATION_MODES["int8"], nearest),
+    ("+ scale moved", True, QUANTIZATION_MODES["int8"], nearest),
+    ('+ rounding by inputs: "int8"', True, QUANTIZATION_MODES["int8"], rounded),
+    ("static int8", False, QuantizationMode(8, 0, True, NO_LAYER), nearest),
+    ("+ scale moved", True, QuantizationMode(8, 0, True, NO_LAYER), nearest),
+    ("+ rounding by inputs", True, QuantizationMode(8, 0, True, NO_LAYER), rounded),
+    ('+ dynamic into the residual stream: "static-int8"', True, QUANTIZATION_MODES["static-int8"], rounded),
+    ("int4, a scale a row", False, QuantizationMode(4, 0, False, NO_LAYER), nearest),
+    ("+ scale moved", True, QuantizationMode(4, 0, False, NO_LAYER), nearest),
+    (
+        "+ first and last layer in 8 bits",
+        True,
+        QuantizationMode(4, 0, False, QUANTIZATION_MODES["int4"].finer),
+        nearest,
+    ),
+    ("+ rounding by inputs", True, QuantizationMode(4, 0, False, QUANTIZATION_MODES["int4"].finer), rounded),
+    ('+ a scale every 64 inputs: "int4"', True, QUANTIZATION_MODES["int4"], rounded),
 ]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="what keras_vit.load takes")
-    parser.add_argument("pictures", type=pathlib.Path, help="folder of JPEG and PNG files")
-    parser.add_argument("--size", type=int, default=224, help="side of a picture, pixels (default: 224)")
-    parser.add_argument("--calibrate", type=int, default=32, help="pictures to calibrate on (default: 32)")
-    parser.add_argument("--evaluate", type=int, default=32, help="pictures to judge by (default: 32)")
-    parser.add_argument("--imagenet", action="store_true", help="pictures have ImageNet's mean and deviation")
+    parser.add_argument("images", type=pathlib.Path, help="folder of JPEG and PNG files")
+    parser.add_argument("--size", type=int, default=224, help="side of an image, pixels (default: 224)")
+    parser.add_argument("--calibrate", type=int, default=32, help="images to calibrate on (default: 32)")
+    parser.add_argument("--evaluate", type=int, default=32, help="images to judge by (default: 32)")
+    parser.add_argument("--imagenet", action="store_true", help="images have ImageNet's mean and deviation")
     parser.add_argument("--gelu", help="of the checkpoint, if its file does not say: tanh or erf")
-    parser.add_argument("--sensitivity", choices=MODES, help="print also who loses what in this mode (takes minutes)")
+    parser.add_argument(
+        "--sensitivity", choices=QUANTIZATION_MODES, help="print also who loses what in this mode (takes minutes)"
+    )
     arguments = parser.parse_args()
 
     size = (arguments.size, arguments.size)
-    files = sorted(path for path in arguments.pictures.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in arguments.images.rglob("*") if path.suffix.lower() in SUFFIXES)
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     split = arguments.calibrate
     if len(files) <= split:
-        parser.error(f"expected more than {split} pictures in {arguments.pictures}, found {len(files)}")
+        parser.error(f"expected more than {split} images in {arguments.images}, found {len(files)}")
     model = keras_vit.load(arguments.checkpoint, input_shape=(*size, 3), gelu=arguments.gelu)
     if any(layer.name == "head" for layer in model.layers):  # features tell more than probabilities, which saturate
         model = keras.Model(model.input, model.get_layer("head").input)
@@ -80,7 +87,7 @@ def main():
     ]
     print_table(model, *images)
     if arguments.sensitivity:
-        for layer, loss in quantization.sensitivity(as_tflite(model), arguments.sensitivity, images[0]):
+        for layer, loss in quantization.layer_sensitivity(as_tflite(model), arguments.sensitivity, images[0]):
             print(f"| {layer} | {loss:.2e} |")
 
 
@@ -100,7 +107,7 @@ def print_table(model, calibration, evaluation):
         )
 
 
-def time_share(file, reference, picture, rounds=9):
+def time_share(file, reference, image, rounds=9):
     """Returns the median over the rounds of the ratio of the two files' times."""
     interpreters = [quantization._interpreter(one) for one in (file, reference)]
     ratios = []
@@ -108,7 +115,7 @@ def time_share(file, reference, picture, rounds=9):
         seconds = []
         for interpreter in interpreters:
             started = time.perf_counter()
-            quantization._run(interpreter, picture)
+            quantization._run(interpreter, image)
             seconds.append(time.perf_counter() - started)
         ratios.append(seconds[0] / seconds[1])
     return statistics.median(ratios[2:])

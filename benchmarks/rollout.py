@@ -11,20 +11,20 @@ import numpy as np
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
 
-PICTURES, ROUNDS = 32, 7
+IMAGES, ROUNDS = 32, 7
 TARGET = 1.3
 
 
 def main():
     model = keras_vit.ViT_B16(weights=None)
-    images = np.random.default_rng(0).uniform(-1, 1, (PICTURES, 224, 224, 3)).astype("float32")
+    images = np.random.default_rng(0).uniform(-1, 1, (IMAGES, 224, 224, 3)).astype("float32")
     ways = {
         "forward": lambda: model.predict(images, batch_size=8, verbose=0),
         "rollout": lambda: attention_rollout(model, images),
     }
     median = interleave.medians(ways, ROUNDS)
     for name, value in median.items():
-        print(f"{name}: {value:.2f} s for {PICTURES} pictures")
+        print(f"{name}: {value:.2f} s for {IMAGES} images")
     ratio = median["rollout"] / median["forward"]
     print(f"rollout / forward: {ratio:.2f}")
     if ratio > TARGET:

@@ -1,6 +1,6 @@
 """Compares keras_vit's speed with keras-hub, timm and transformers: python benchmarks/speed.py
 
-Two targets, on a CPU with two threads, float32, 224 x 224 pixels, batches of 16 pictures:
+Two targets, on a CPU with two threads, float32, 224 x 224 pixels, batches of 16 images:
   forward  a ViT-B/16 at no less than 0.98 times keras-hub's speed;
   train    a ViT-S/16's training step at no less than 1.05 times the speed of the fastest peer.
 

@@ -1,7 +1,7 @@
 """Computes the pre-training cost of every row of the paper's table 6: python benchmarks/table6.py
 
-By one formula for all rows: the multiply-accumulates of a picture of 224 x 224 pixels, with a head of 1,000 classes,
-x 2 x 3 x the pictures of all epochs, 303 million an epoch. No weights are made. With --write, the table of docs/cost.md
+By one formula for all rows: the multiply-accumulates of an image of 224 x 224 pixels, with a head of 1,000 classes,
+x 2 x 3 x the images of all epochs, 303 million an epoch. No weights are made. With --write, the table of docs/cost.md
 is written anew; with --json, the numbers are printed for a program.
 
 Exits with 1 and says why if a row misses its target: 3 % of the paper's number for a ViT or a hybrid, 5 % for a ResNet.
@@ -16,16 +16,16 @@ import pathlib
 
 import keras
 
-from keras_vit.atomic import write_text
+from keras_vit._atomic import write_text
 from keras_vit.builders import build
 from keras_vit.evaluation.cost import cost, pretraining_exaflops
 from keras_vit.layers import GroupNorm, StdConv
-from keras_vit.layers.initial import weights_to_come
-from keras_vit.watch import layers_of, replaced
+from keras_vit.layers.initializers import weights_to_come
+from keras_vit.models.hooks import layers_of, replaced
 
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "cost.md"
 BEGIN, END = "<!-- table 6 -->\n", "<!-- end of table 6 -->\n"
-JFT = 303_000_000  # pictures
+JFT = 303_000_000  # images
 PAPER = (  # variant, epochs, exaFLOPs
     ("ViT-B/32", 7, 55),
     ("ViT-B/16", 7, 224),
@@ -71,7 +71,7 @@ def lines():
 
 
 def multiply_accumulates(variant):
-    """Returns those of one picture; for a process of its own, which never makes the weights."""
+    """Returns those of one image; for a process of its own, which never makes the weights."""
     with keras.StatelessScope(initialize_variables=False), weights_to_come():
         model = build(variant)
         # To standardize and to normalize is no product, and to look at it takes most of the time.

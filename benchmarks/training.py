@@ -2,7 +2,7 @@
 
 The bare step is the trainer's own, called in a plain loop on a batch that lies in memory: a ViT-S/16 at 224 x 224
 pixels, AdamW, on two cores. Three comparisons, all of them by default:
-  path       a recipe's whole way through `fit`, from JPEGs by RandAugment and mixup to the log and snapshots, without
+  path       a recipe's whole way through `fit`, from JPEGs by RandAugment and mixup to the log and checkpoints, without
              validation, costs less than 3 % over the bare step;
   precision  mixed_bfloat16 is at least 1.6 times as fast as float32, where the CPU has instructions for it;
   workers    two processes of one thread each reach at least 0.9 of the speed of one process of two, on the same
@@ -34,12 +34,12 @@ import tensorflow as tf
 from keras_vit.data.sources import open_source
 from keras_vit.training import fit, model
 from keras_vit.training.devices import devices_of
-from keras_vit.training.plan import plan_of
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
+from keras_vit.training.schedules import plan_of
 
 VARIANT, IMAGE_SIZE, CLASSES = "ViT-S/16", 224, 8
-BATCH, PATH_BATCH = 16, 8  # pictures a step; fewer on the path, so that there are many steps between two snapshots
+BATCH, PATH_BATCH = 16, 8  # images a step; fewer on the path, so that there are many steps between two checkpoints
 BARE_STEPS = 10  # between two turns of the path
 BARE, PATH, ONE, TWO, MIRRORED = "bare step", "recipe path", "one process", "two workers", "mirrored"
 MOST_OVER, LEAST_BFLOAT16, LEAST_WORKERS = 0.03, 1.6, 0.9
@@ -80,9 +80,9 @@ class Timer:
 
 
 class Turns(Run):
-    """A `Run` in which the bare step has a turn after each snapshot, on the same model in the same process.
+    """A `Run` in which the bare step has a turn after each checkpoint, on the same model in the same process.
 
-    So a turn of the path is from one snapshot to the next, which is its own.
+    So a turn of the path is from one checkpoint to the next, which is its own.
 
     Args:
         count: turns that count; the first, in which all is traced, is none of them.
@@ -101,10 +101,10 @@ class Turns(Run):
 
     def _begin_turn(self):
         self.timer, self.first_step, self.spent = Timer(), self.step, collections.Counter()
-        self._saved_at = time.monotonic()  # the bare steps bring no snapshot nearer
+        self._saved_at = time.monotonic()  # the bare steps bring no checkpoint nearer
 
     def on_train_batch_begin(self, batch, logs=None):
-        if "snapshots" in self.spent:
+        if "checkpoints" in self.spent:
             turn = self._end_turn()
             if self.first_step:
                 self.turns.append(turn)
@@ -142,7 +142,7 @@ class Turns(Run):
             super().on_epoch_end(epoch, logs)
 
     def _save(self, best=False):
-        with self._spending("snapshots"):
+        with self._spending("checkpoints"):
             super()._save(best)
 
 
@@ -152,19 +152,19 @@ def work_on_path(count):
     fit.Run = functools.partial(Turns, count, turns)
     with tempfile.TemporaryDirectory() as name, contextlib.suppress(Turns.Over):
         folder = pathlib.Path(name)
-        augmentation.write_pictures(folder)
+        augmentation.write_images(folder)
         lines = [f"{path.name},{i % CLASSES}" for i, path in enumerate(sorted(folder.glob("*.jpg")))]
-        (folder / "pictures.csv").write_text("\n".join(["path,label", *lines]))
+        (folder / "images.csv").write_text("\n".join(["path,label", *lines]))
         recipe = recipe_of(
-            str(folder / "pictures.csv"),
+            str(folder / "images.csv"),
             PATH_BATCH,
-            steps_per_epoch=25,  # about one line of the log to a snapshot
+            steps_per_epoch=25,  # about one line of the log to a checkpoint
             crop="inception",
             flip=True,
             randaugment=(2, 15),
             mixup=0.2,
         )
-        fit.fit(recipe, open_source(recipe.data, validation=0.0, test=0.0), folder / "run")
+        fit.train(recipe, open_source(recipe.data, validation=0.0, test=0.0), folder / "run")
     interleave.serve(lambda: None, turns=turns)
 
 
@@ -220,10 +220,10 @@ def compare_path(count):
     def share(values):
         return statistics.median(value / bare for value, bare in zip(values, seconds[BARE]))
 
-    over, callback, snapshots = share(seconds[PATH]) - 1, share(spent["callback"]), share(spent["snapshots"])
+    over, callback, checkpoints = share(seconds[PATH]) - 1, share(spent["callback"]), share(spent["checkpoints"])
     print(
-        f"over the bare step: {over:.2%}, of which snapshots {snapshots:.2%}, the rest of the callback "
-        f"{callback - snapshots:.2%}, pipeline and Keras' loop {over - callback:.2%}"
+        f"over the bare step: {over:.2%}, of which checkpoints {checkpoints:.2%}, the rest of the callback "
+        f"{callback - checkpoints:.2%}, pipeline and Keras' loop {over - callback:.2%}"
     )
     missed = [f"the path costs {over:.2%} over the bare step, not less than {MOST_OVER:.0%}"] * (over >= MOST_OVER)
     return missed + busy(cores)

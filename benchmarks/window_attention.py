@@ -2,7 +2,7 @@
 
     python benchmarks/window_attention.py
 
-Rounds alternate between the two; the ratios are of the medians. Random weights, a class token, two pictures a batch.
+Rounds alternate between the two; the ratios are of the medians. Random weights, a class token, two images a batch.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import keras_vit
 
 FULL = keras_vit.Variant(patch_size=16, hidden_size=192, num_layers=4, num_heads=3, mlp_dim=768)
 WAYS = {"full": FULL, "windows": dataclasses.replace(FULL, attention_window=7)}
-GRIDS, PICTURES, ROUNDS = (14, 32, 48), 2, 12
+GRIDS, IMAGES, ROUNDS = (14, 32, 48), 2, 12
 
 
 def forward(model, images):
@@ -32,7 +32,7 @@ def step(model, images):
 def main():
     print("grid     pass      full, ms  windows / full")
     for side in GRIDS:
-        images = tf.random.stateless_normal((PICTURES, 16 * side, 16 * side, 3), (0, 0))
+        images = tf.random.stateless_normal((IMAGES, 16 * side, 16 * side, 3), (0, 0))
         models = {name: keras_vit.build(row, input_shape=images.shape[1:], classes=10) for name, row in WAYS.items()}
         for make in (forward, step):
             found = interleave.medians({name: make(model, images) for name, model in models.items()}, ROUNDS)

@@ -1,4 +1,4 @@
-"""Vision Transformers for Keras: from a published checkpoint, or from one's own pictures, to a phone."""
+"""Vision Transformers for Keras: from a published checkpoint, or from one's own images, to a phone."""
 
 import importlib as _importlib
 import sys as _sys
@@ -58,17 +58,17 @@ __all__ = [
 ]
 
 # The public parts beside the names; each is imported when it is first used.
-_PARTS = ("analysis", "callbacks", "client", "data", "evaluation", "export", "layers", "pretraining", "training")
+_PARTS = ("analysis", "data", "evaluation", "export", "layers", "pretraining", "runtime", "training")
 
 # Importing the public names registers the layers with Keras, so that a saved model loads. The console script alone
 # leaves that to the commands: Keras and its backend take seconds, and `keras-vit --help` answers at once.
 if "keras_vit_command" not in _sys.modules:
-    from keras_vit.public import *
+    from keras_vit._public import *
 
 
 def _import_public():
     """Imports the public names, where `import keras_vit` left them out."""
-    public = _importlib.import_module("keras_vit.public")
+    public = _importlib.import_module("keras_vit._public")
     globals().update({name: getattr(public, name) for name in __all__})
 
 

@@ -8,20 +8,22 @@ import math
 
 import keras
 
-from keras_vit import arguments as checked
-from keras_vit.checkpoint import opened, reading
-from keras_vit.class_names import usable_names
-from keras_vit.layers.initial import weights_to_come
-from keras_vit.layers.transformer import GELUS
+from keras_vit import _arguments as checked
+from keras_vit.layers.initializers import weights_to_come
+from keras_vit.layers.mlp import GELUS
+from keras_vit.layers.positions import INTERPOLATIONS
+from keras_vit.models.class_names import usable_names
+from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, VARIANTS, Variant, get_variant, name_of, with_options
+from keras_vit.models.description import describe_model, keras_names, our_model, weight_path
 from keras_vit.models.resnet import bit
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.models.vit import vit
-from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, VARIANTS, Variant, get_variant, name_of, with_options
+from keras_vit.preprocessing import OFFICIAL_PIXELS
 from keras_vit.weights.channels import CHANNELS
-from keras_vit.weights.position import MODES
+from keras_vit.weights.load import read_weights
+from keras_vit.weights.open import BY_THE_OFFICIAL_CODE, open_checkpoint
 
 logger = logging.getLogger("keras_vit")
-
 # What other libraries call some of the arguments.
 OTHER_NAMES = {
     "image_size": "input_shape=(rows, columns, channels)",
@@ -56,7 +58,7 @@ def build(
 ):
     """Builds a Vision Transformer, a hybrid or a BiT.
 
-    The model takes pictures of (batch, rows, columns, channels) as its `preprocess_input` makes them.
+    The model takes images of (batch, rows, columns, channels) as its `preprocess_input` makes them.
 
     Args:
         variant: name of an architecture, such as "ViT-B/16", "R50+ViT-B/16" or "BiT-R50x1", or a `keras_vit.Variant`
@@ -128,7 +130,7 @@ def build(
     heads = row.num_heads if is_vit else None
     if shape is None and weights in ("imagenet", "imagenet21k"):
         shape = (224, 224, 3)
-    with opened(weights, published, shape, include_top and not new_head, heads) as (file, found, pixels, _):
+    with open_checkpoint(weights, published, shape, include_top and not new_head, heads) as (file, found, pixels, _):
         if file and file.num_heads not in (None, heads):
             raise ValueError(f"{file.path} has {file.num_heads} attention heads, the variant {heads}.")
         row = _as_found(row, found, pooling)
@@ -221,7 +223,7 @@ def load(
     num_heads = None if num_heads is None else checked.whole("num_heads", num_heads)
     input_shape = _shape_of(None, input_shape)
     _check_options(name, gelu, position_resize, channels, classifier_activation)
-    with opened(weights, shape=input_shape, num_heads=num_heads, must_tell=True) as given:
+    with open_checkpoint(weights, shape=input_shape, num_heads=num_heads, must_tell=True) as given:
         if given.found is None:
             raise ValueError(
                 f"{given.file.path} does not tell its architecture. Name it: keras_vit.build(variant, weights=...)."
@@ -254,7 +256,7 @@ def load(
 def _check_options(name, gelu, position_resize, channels, classifier_activation):
     """Raises a ValueError for what is none of the texts that an argument can be."""
     checked.choice("gelu", gelu, GELUS, or_none=True)
-    checked.choice("position_resize", position_resize, MODES, or_none=True)
+    checked.choice("position_resize", position_resize, INTERPOLATIONS, or_none=True)
     checked.choice("channels", channels, CHANNELS, or_none=True)
     if name is not None and not (isinstance(name, str) and name and "/" not in name):
         raise ValueError(f"Expected name to be a text without '/'. Received: name={name!r}")
@@ -302,7 +304,7 @@ def _as_found(row, found, pooling):
 
 
 def _numerics(row, file, **chosen):
-    numerics = file.numerics if file else (OFFICIAL if isinstance(row, Variant) else OFFICIAL_BIT)
+    numerics = file.numerics if file else (OFFICIAL_VIT if isinstance(row, Variant) else OFFICIAL_BIT)
     return dataclasses.replace(numerics, **{name: value for name, value in chosen.items() if value is not None})
 
 
@@ -363,3 +365,65 @@ BiT_R152x1 = _builder("BiT-R152x1")
 BiT_R152x2 = _builder("BiT-R152x2")
 BiT_R152x4 = _builder("BiT-R152x4")
 BiT_R200x3 = _builder("BiT-R200x3")
+
+
+def load_weights(model, weights, *, new_head=False, position_resize=None, channels=None):
+    """Gives a model the weights of a checkpoint: all of them, or none and an error.
+
+    Args:
+        model: a functional model with our layers, from `keras_vit.build` or composed around it.
+        weights, new_head, position_resize, channels: as in `keras_vit.build`. The GELU and the epsilons stay those of
+            the model; a log line says where the checkpoint's differ. The pixel contract becomes the checkpoint's.
+
+    Raises:
+        ValueError: if the model holds no layers of ours, or the checkpoint does not fit (all faults in one message).
+    """
+    if weights is None:
+        raise ValueError("Expected weights to be a path, an address or a checkpoint's name. Received: weights=None")
+    checked.choice("position_resize", position_resize, INTERPOLATIONS, or_none=True)
+    checked.choice("channels", channels, CHANNELS, or_none=True)
+    new_head = checked.flag("new_head", new_head)
+    inner, told = our_model(model), describe_model(model)
+    top = told.classes is not None
+    heads = getattr(told.variant, "num_heads", None)
+    with open_checkpoint(weights, told.name, told.input_shape, top and not new_head, heads) as (file, found, pixels, _):
+        if file.numerics != told.numerics:
+            logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, told.numerics)
+        mode = position_resize or file.position_resize
+        variables, arrays = reading(inner, file, told.variant, top, new_head, mode, found, channels)
+        arrays = dict(arrays)
+        pixels = pixels or (OFFICIAL_PIXELS if file.source in BY_THE_OFFICIAL_CODE else told.pixels)
+    for name in list(arrays):
+        variables[name].assign(arrays.pop(name))
+    if pixels != told.pixels:
+        logger.info("pixels are read as the checkpoint's: %s", pixels.words)
+        told.reader.pixels = pixels
+
+
+def reading(model, file, row, include_top, new_head, mode, found, channels):
+    """Returns the model's variables by our path, and an iterator of the arrays for them."""
+    variables = {weight_path(layer, variable): variable for layer in model.layers for variable in layer.weights}
+    arrays = read_weights(
+        file,
+        {name: tuple(variable.shape) for name, variable in variables.items()},
+        row,
+        grid=row.grid(*model.input_shape[1:3]) if isinstance(row, Variant) else None,
+        include_top=include_top,
+        new_head=new_head,
+        mode=mode,
+        channels=_adaptation(found, model.input_shape[1:], channels),
+        names=keras_names(model) if file.is_keras_weights else None,
+    )
+    return variables, arrays
+
+
+def _adaptation(found, shape, channels):
+    """Returns (channels of the file's images, of the model's, how the kernel is adapted), or None if they agree."""
+    if found is None or found.channels == shape[2]:
+        return None
+    if channels is None:
+        raise ValueError(
+            f"The checkpoint reads {found.channels} channels, input_shape={tuple(shape)} has {shape[2]}. Pass "
+            "channels='average', 'repeat' or 'slice' to say how its first kernel is adapted."
+        )
+    return found.channels, shape[2], channels

@@ -6,15 +6,15 @@ import pathlib
 
 import keras
 
-from keras_vit import arguments as checked
-from keras_vit.atomic import written_aside
+from keras_vit import _arguments as checked
+from keras_vit._atomic import written_aside
 from keras_vit.builders import load
-from keras_vit.class_names import names_for
+from keras_vit.models.class_names import names_for
+from keras_vit.models.config import ResNet
 from keras_vit.models.description import describe_model, our_model
 from keras_vit.models.vision_model import VisionModel
-from keras_vit.variants import ResNet
 from keras_vit.weights.architecture import Architecture
-from keras_vit.weights.save import TARGETS, find_faults, write_checkpoint
+from keras_vit.weights.save import WRITTEN_FORMATS, find_faults, write_checkpoint
 
 
 def save_checkpoint(model, path, source=None, class_names=None):
@@ -22,7 +22,7 @@ def save_checkpoint(model, path, source=None, class_names=None):
 
     `keras_vit.load` gives the same weights back, to the bit; but timm's files with registers have no position for the
     class token, to which it is added. Where the project computes otherwise and cannot be told
-    (epsilons, the form of the GELU), the log says so. transformers and timm always smooth a picture that they make
+    (epsilons, the form of the GELU), the log says so. transformers and timm always smooth an image that they make
     smaller, whatever `model.pixels` say.
 
     Args:
@@ -112,8 +112,8 @@ def _check_target(path, source):
     suffix = pathlib.Path(path).suffix
     if source is None and suffix != ".npz":
         raise ValueError(f"Expected source to be named, 'hf' or 'timm', unless the path ends in .npz. Received: {path}")
-    if source not in (None, *TARGETS):
-        raise ValueError(f"Expected source to be one of {', '.join(TARGETS)}. Received: source={source!r}")
+    if source not in (None, *WRITTEN_FORMATS):
+        raise ValueError(f"Expected source to be one of {', '.join(WRITTEN_FORMATS)}. Received: source={source!r}")
     if source in ("npz", "bit") and suffix != ".npz":
         raise ValueError(f"Expected a path that ends in .npz for source={source!r}. Received: {path}")
     if source in ("hf", "timm") and suffix in (".npz", ".keras", ".h5"):

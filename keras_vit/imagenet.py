@@ -5,7 +5,7 @@ from importlib import resources
 
 import numpy as np
 
-from keras_vit import arguments as checked
+from keras_vit import _arguments as checked
 
 
 @functools.cache
@@ -20,10 +20,10 @@ def decode_predictions(preds, top=5):
 
     Args:
         preds: (batch, 1000) scores.
-        top: classes a picture.
+        top: classes an image.
 
     Returns:
-        A list a picture of (synset, name, score), the best first.
+        A list an image of (synset, name, score), the best first.
 
     Raises:
         ValueError: if `preds` is not (batch, 1000).

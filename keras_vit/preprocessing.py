@@ -1,4 +1,4 @@
-"""The pixel contract: what a model reads of a picture.
+"""The pixel contract: what a model reads of an image.
 
 One definition for tf.data, for exported graphs and for users.
 """
@@ -8,20 +8,20 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_vit import arguments as checked
+from keras_vit import _arguments as checked
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """Describes how the pictures of a checkpoint were made from RGB pixels of 0 to 255.
+    """Describes how the images of a checkpoint were made from RGB pixels of 0 to 255.
 
-    The defaults are the official code's: from -1 (black) to 1 (white), the whole picture resized.
+    The defaults are the official code's: from -1 (black) to 1 (white), the whole image resized.
 
     Args:
         mean, std: of each colour, as parts of 255; subtracted and divided by.
         interpolation: "bilinear" or "bicubic".
-        antialias: whether a picture that is made smaller is smoothed, as Pillow does and TensorFlow does not.
-        crop: part of the resized picture's side that is kept, from its middle; None keeps all.
+        antialias: whether an image that is made smaller is smoothed, as Pillow does and TensorFlow does not.
+        crop: part of the resized image's side that is kept, from its middle; None keeps all.
         keep_aspect: whether the shorter side is resized before the crop, or both sides on their own.
 
     Raises:
@@ -82,14 +82,14 @@ class Pixels:
         return (self.mean, self.std) == (other.mean, other.std)
 
     def for_channels(self, channels):
-        """Returns the contract for pictures of so many channels: other than RGB get the mean of the three."""
+        """Returns the contract for images of so many channels: other than RGB get the mean of the three."""
         if channels == len(self.mean) or channels is None:
             return self
         mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
         return dataclasses.replace(self, mean=(mean,) * channels, std=(std,) * channels)
 
     def resized(self, images, size):
-        """Returns pictures of (batch, rows, columns, channels) at a size, (rows, columns) in pixels."""
+        """Returns images of (batch, rows, columns, channels) at a size, (rows, columns) in pixels."""
         if tuple(images.shape[-3:-1]) == tuple(size):
             return images
         images = keras.ops.cast(images, "float32")
@@ -108,12 +108,12 @@ def _one_or_all(values):
     return values[0] if len(set(values)) == 1 else values
 
 
-OFFICIAL = Pixels()
+OFFICIAL_PIXELS = Pixels()
 # The usual contracts, by the names that `pixels=` and `--pixels` take.
 CONTRACTS = {
     "raw": Pixels((0.0,) * 3, (1 / 255,) * 3),
     "0..1": Pixels((0.0,) * 3, (1.0,) * 3),
-    "-1..1": OFFICIAL,
+    "-1..1": OFFICIAL_PIXELS,
     "imagenet": Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 CONTRACT_WORDS = f"{', '.join(map(repr, CONTRACTS))}, MEAN/STD such as '0.5/0.5' or '0.5,0.5,0.4/0.2,0.2,0.3'"
@@ -130,7 +130,7 @@ def as_pixels(value):
         ValueError: if it is none of these.
     """
     if value is None or isinstance(value, Pixels):
-        return value or OFFICIAL
+        return value or OFFICIAL_PIXELS
     if isinstance(value, dict):
         checked.known_names("keras_vit.Pixels", value, [field.name for field in dataclasses.fields(Pixels)])
         return Pixels(**value)
@@ -150,7 +150,7 @@ def as_pixels(value):
     return pixels
 
 
-def preprocess_input(images, pixels=OFFICIAL):
+def preprocess_input(images, pixels=OFFICIAL_PIXELS):
     """Scales pixels from 0..255 to -1..1, or as a checkpoint has it.
 
     Args:
@@ -184,6 +184,6 @@ def _check_images(images, pixels):
         )
 
 
-def rescaling(pixels=OFFICIAL, **kwargs):
+def rescaling(pixels=OFFICIAL_PIXELS, **kwargs):
     """Returns the same contract as a Keras layer, to build into a model."""
     return keras.layers.Rescaling(pixels.scale, pixels.offset, dtype="float32", **kwargs)

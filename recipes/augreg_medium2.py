@@ -1,19 +1,19 @@
 """Pre-trains ViT-B/16 on ImageNet-1k with AugReg's "medium2": RandAugment (2, 15), mixup 0.5.
 
     keras-vit fit recipes/augreg_medium2.py data_dir=/data/tfds precision=mixed_bfloat16
-    keras-vit fit recipes/augreg_medium2.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/augreg_medium2.py --quick    # all of it in a minute, on synthetic images
 
 The default of ViT-S/16, B/32, B/16 and L/16 on ImageNet-1k and ViT-L/16 on ImageNet-21k.
 For another model or ImageNet-21k: augreg("medium2", "ViT-S/16", data="/data/imagenet21k").
 
-Source: arXiv:2106.10270; every number is in keras_vit/training/augreg.py, from big_vision configs/vit_i1k.py.
-Not run at full size here: no accelerator, and TFDS asks for the pictures of imagenet2012 by hand.
+Source: arXiv:2106.10270; every number is in keras_vit/training/presets.py, from big_vision configs/vit_i1k.py.
+Not run at full size here: no accelerator, and TFDS asks for the images of imagenet2012 by hand.
 """
 
-from keras_vit.cli import run
-from keras_vit.training.augreg import augreg
+from keras_vit.commands.cli import run
+from keras_vit.training.presets import augreg_recipe
 
-RECIPE = augreg("medium2", "ViT-B/16")
+RECIPE = augreg_recipe("medium2", "ViT-B/16")
 
 if __name__ == "__main__":
     run(__file__)

@@ -1,28 +1,28 @@
-"""Fine-tunes a BiT ResNet by the BiT-HyperRule: all settings follow from how many pictures there are, and how large.
+"""Fine-tunes a BiT ResNet by the BiT-HyperRule: all settings follow from how many images there are, and how large.
 
     keras-vit fit recipes/bit_hyperrule.py            # Oxford-IIIT Pets
-    keras-vit fit recipes/bit_hyperrule.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/bit_hyperrule.py --quick    # all of it in a minute, on synthetic images
 
-For other data, give its number of training pictures and their usual side in pixels at RECIPE.
+For other data, give its number of training images and their usual side in pixels at RECIPE.
 
 Source: arXiv:1912.11370, section 3.3; google-research/big_transfer bit_hyperrule.py and bit_pytorch/train.py.
 Published: 80.68 % of ImageNet-1k with BiT-M R50x1 (big_transfer README).
 Not run at full size here: no accelerator.
 """
 
-from keras_vit.cli import run
+from keras_vit.commands.cli import run
 from keras_vit.training.recipe import Recipe
 
-SCHEDULES = (  # fewer pictures than: (warm-up, milestones, length), all in steps
+SCHEDULES = (  # fewer images than: (warm-up, milestones, length), all in steps
     (20_000, (100, (200, 300, 400), 500)),
     (500_000, (500, (3_000, 6_000, 9_000), 10_000)),
     (float("inf"), (500, (6_000, 12_000, 18_000), 20_000)),
 )
 
 
-def hyperrule(pictures, area, **data):
-    """Returns the recipe for so many training pictures of so many pixels each; `data` are its other fields."""
-    warmup_steps, milestones, steps = next(schedule for bound, schedule in SCHEDULES if pictures < bound)
+def hyperrule(images, area, **data):
+    """Returns the recipe for so many training images of so many pixels each; `data` are its other fields."""
+    warmup_steps, milestones, steps = next(schedule for bound, schedule in SCHEDULES if images < bound)
     return Recipe(
         variant="BiT-R50x1",
         weights="imagenet21k",  # BiT-M
@@ -30,7 +30,7 @@ def hyperrule(pictures, area, **data):
         crop="random",
         crop_from=160 if area < 96 * 96 else 512,
         flip=True,
-        mixup=0.0 if pictures < 20_000 else 0.1,
+        mixup=0.0 if images < 20_000 else 0.1,
         evaluation="official",
         steps=steps,
         batch_size=512,

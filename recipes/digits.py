@@ -3,9 +3,9 @@
 keras-vit fit recipes/digits.py
 """
 
-from keras_vit.cli import run
+from keras_vit.commands.cli import run
+from keras_vit.models.config import Variant
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant
 
 RECIPE = Recipe(
     data="digits",

@@ -13,16 +13,16 @@
 # ---
 
 # %% [markdown]
-# # Fine-tune a Vision Transformer on your own pictures
+# # Fine-tune a Vision Transformer on your own images
 #
-# From a folder of pictures to a report and a file for a phone. Choose a GPU first: *Runtime, Change runtime type*.
+# From a folder of images to a report and a file for a phone. Choose a GPU first: *Runtime, Change runtime type*.
 # This is `recipes/finetune_folder.py` in steps.
 
 # %% tags=["parameters"]
 PACKAGE = None  # where the package is: "git+https://..." and its repository's address, or a wheel you uploaded
-PICTURES = None  # a folder with a folder of pictures a class, a .zip of one, or a .csv; None asks for an upload
+IMAGES = None  # a folder with a folder of images a class, a .zip of one, or a .csv; None asks for an upload
 RUN = "run"  # all results go here; the same name again goes on with a run that was cut off
-NEW_PICTURES = []  # pictures to name at the end
+NEW_IMAGES = []  # images to name at the end
 SETTINGS = {}  # fields of the recipe to change, such as {"epochs": 5, "precision": "mixed_float16"}
 
 # %%
@@ -37,20 +37,20 @@ if importlib.util.find_spec("keras_vit") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", PACKAGE], check=True)
 
 # %% [markdown]
-# ## Your pictures
+# ## Your images
 #
-# Put the pictures of each class into a folder of its own, and zip the folder that holds these. From Google Drive:
+# Put the images of each class into a folder of its own, and zip the folder that holds these. From Google Drive:
 # `from google.colab import drive; drive.mount("/content/drive")`, and the path above.
 
 # %%
-if PICTURES is None:
+if IMAGES is None:
     from google.colab import files
 
-    PICTURES = next(iter(files.upload()))
+    IMAGES = next(iter(files.upload()))
 
 from keras_vit.data.check import check
 
-print(check(PICTURES).text())
+print(check(IMAGES).text())
 
 # %% [markdown]
 # ## The settings
@@ -62,11 +62,14 @@ import dataclasses
 import html
 import pathlib
 
-from keras_vit import workflow
+from keras_vit.commands.fit import fit
+from keras_vit.commands.lr import find_learning_rate
+from keras_vit.commands.predict import predict
+from keras_vit.commands.preview import preview
 from keras_vit.training.recipe import Recipe
 
 recipe = Recipe(
-    data=str(PICTURES),
+    data=str(IMAGES),
     variant="ViT-S/16",
     image_size=224,
     weights="imagenet21k",
@@ -103,7 +106,7 @@ def show(page):
     return display(HTML(f'<div><iframe srcdoc="{text}" width="100%" height="600"></iframe></div>'))
 
 
-show(workflow.preview(recipe, f"{RUN}-preview.html"))
+show(preview(recipe, f"{RUN}-preview.html"))
 
 # %% [markdown]
 # ## The learning rate
@@ -111,7 +114,7 @@ show(workflow.preview(recipe, f"{RUN}-preview.html"))
 # A short trial: the rate grows from step to step until the loss does, too. Nothing is kept of it.
 
 # %%
-learning_rate = workflow.find_learning_rate(recipe).suggestion
+learning_rate = find_learning_rate(recipe).suggestion
 recipe = dataclasses.replace(recipe, learning_rate=learning_rate)
 print(f"learning_rate={learning_rate:.2g}")
 
@@ -121,18 +124,18 @@ print(f"learning_rate={learning_rate:.2g}")
 # If Colab ends the session, run all cells again: with `RUN` on Google Drive it goes on where it was.
 
 # %%
-metrics = workflow.fit(recipe, RUN)
-print(f"{metrics['test_accuracy']:.1%} of {metrics['test_pictures']} test pictures are named right")
+metrics = fit(recipe, RUN)
+print(f"{metrics['test_accuracy']:.1%} of {metrics['test_images']} test images are named right")
 
 # %%
 show(f"{RUN}/report.html")
 
 # %% [markdown]
-# ## New pictures
+# ## New images
 
 # %%
-for picture, classes in zip(NEW_PICTURES, workflow.predict(RUN, NEW_PICTURES, top=3) if NEW_PICTURES else []):
-    print(picture, *(f"{name} {probability:.1%}" for name, probability in classes))
+for image, classes in zip(NEW_IMAGES, predict(RUN, NEW_IMAGES, top=3) if NEW_IMAGES else []):
+    print(image, *(f"{name} {probability:.1%}" for name, probability in classes))
 
 # %% [markdown]
 # ## To the phone

@@ -1,15 +1,15 @@
 """Fine-tunes ViT-B/16 on Oxford-IIIT Pets as the paper does: 500 steps at 384 pixels.
 
     keras-vit fit recipes/finetune_pets.py
-    keras-vit fit recipes/finetune_pets.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/finetune_pets.py --quick    # all of it in a minute, on synthetic images
 
 Source: arXiv:2010.11929, section 4.1 and table 4; vit_jax configs/common.py, configs/augreg.py and input_pipeline.py.
 Published: 94.43 % (arXiv:2010.11929, table 5, ViT-B/16 from ImageNet-21k).
 Not run at full size here: no accelerator.
 """
 
-from keras_vit.cli import run
-from keras_vit.training.paper import FINE_TUNING
+from keras_vit.commands.cli import run
+from keras_vit.training.presets import FINE_TUNING
 from keras_vit.training.recipe import Recipe
 
 RECIPE = Recipe(

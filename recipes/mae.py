@@ -1,7 +1,7 @@
-"""Masked autoencoder: a small ViT on Fashion-MNIST learns from its training pictures without their classes.
+"""Masked autoencoder: a small ViT on Fashion-MNIST learns from its training images without their classes.
 
     keras-vit fit recipes/mae.py
-    keras-vit fit recipes/mae.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/mae.py --quick    # all of it in a minute, on synthetic images
     keras-vit evaluate runs/mae --knn --linear-probe
     keras-vit fit recipes/mae.py objective=classes weights=runs/mae/model.keras freeze_to=norm --output runs/mae_probe
 
@@ -12,9 +12,9 @@ Source: arXiv:2111.06377: 75 % of the patches hidden, the loss on normalised pix
 What it gave, and the same task in a study of few labels: docs/self_supervision.md.
 """
 
-from keras_vit.cli import run
+from keras_vit.commands.cli import run
+from keras_vit.models.config import Variant
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant
 
 RECIPE = Recipe(
     data="fashion_mnist",

@@ -1,7 +1,7 @@
 """Masked patch prediction: a small ViT on Fashion-MNIST guesses the colours of patches that were taken from it.
 
     keras-vit fit recipes/masked_patches.py
-    keras-vit fit recipes/masked_patches.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/masked_patches.py --quick    # all of it in a minute, on synthetic images
     keras-vit evaluate runs/masked_patches --knn --linear-probe
 
 The run leaves runs/masked_patches/model.keras, for another run's `weights`, and report.html, with what it guessed.
@@ -11,9 +11,9 @@ that of another patch, 10 % not at all; 512 mean colours. Sizes are this project
 What it gave, and the same task in a study of few labels: docs/self_supervision.md.
 """
 
-from keras_vit.cli import run
+from keras_vit.commands.cli import run
+from keras_vit.models.config import Variant
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant
 
 RECIPE = Recipe(
     data="fashion_mnist",

@@ -1,7 +1,7 @@
 """Pre-trains ViT-B/16 on ImageNet-1k from nothing, as the paper does: 300 epochs at 224 pixels.
 
     keras-vit fit recipes/pretrain_imagenet.py data_dir=/data/tfds precision=mixed_bfloat16
-    keras-vit fit recipes/pretrain_imagenet.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/pretrain_imagenet.py --quick    # all of it in a minute, on synthetic images
 
 The same for all plain ViTs, but for the head: variant=ViT-L/16 representation_size=1024. With augmentation
 (recipes/augreg_medium2.py) data of this size gives much more.
@@ -9,10 +9,10 @@ The same for all plain ViTs, but for the head: variant=ViT-L/16 representation_s
 Source: arXiv:2010.11929, table 3 (row ImageNet) and appendix B.1; vit_jax input_pipeline.py; issues are those of
 google-research/vision_transformer.
 Published: 74.79 % at 224 pixels (issue 62); 77.91 % once fine-tuned at 384 (table 5).
-Not run at full size here: no accelerator, and TFDS asks for the pictures of imagenet2012 by hand.
+Not run at full size here: no accelerator, and TFDS asks for the images of imagenet2012 by hand.
 """
 
-from keras_vit.cli import run
+from keras_vit.commands.cli import run
 from keras_vit.training.recipe import Recipe
 
 RECIPE = Recipe(

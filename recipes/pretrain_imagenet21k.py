@@ -1,23 +1,23 @@
 """Pre-trains ViT-B/16 on ImageNet-21k from nothing, as the paper does: 90 epochs at 224 pixels.
 
     keras-vit fit recipes/pretrain_imagenet21k.py data=/data/imagenet21k precision=mixed_bfloat16
-    keras-vit fit recipes/pretrain_imagenet21k.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/pretrain_imagenet21k.py --quick    # all of it in a minute, on synthetic images
 
 TFDS has no ImageNet-21k: data is a folder of its 21,843 class folders. For ViT-B/32 the same; for ViT-L/16 and L/32:
 variant=ViT-L/16 representation_size=1024, and 30 or 90 epochs.
 
 Source: arXiv:2010.11929, table 3 (rows ImageNet-21k) and appendix B.1; vit_jax input_pipeline.py; issues are those of
 google-research/vision_transformer, 2 has all numbers.
-Published: 47.88 % of the validation pictures (issue 62); 83.97 % of ImageNet-1k's once fine-tuned (table 5).
-Not run at full size here: no accelerator and no such pictures.
+Published: 47.88 % of the validation images (issue 62); 83.97 % of ImageNet-1k's once fine-tuned (table 5).
+Not run at full size here: no accelerator and no such images.
 """
 
-from keras_vit.cli import run
+from keras_vit.commands.cli import run
 from keras_vit.training.recipe import Recipe
 
 RECIPE = Recipe(
     data="imagenet21k",
-    validation=0.002,  # 25,600 pictures each, as big_vision configs/vit_i21k.py keeps aside
+    validation=0.002,  # 25,600 images each, as big_vision configs/vit_i21k.py keeps aside
     test=0.002,
     variant="ViT-B/16",
     image_size=224,

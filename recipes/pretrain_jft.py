@@ -1,20 +1,20 @@
 """Pre-trains a ViT, a hybrid or a BiT as the paper does on JFT-300M, on data of one's own.
 
-    keras-vit fit recipes/pretrain_jft.py data=/data/many_pictures precision=mixed_bfloat16
-    keras-vit fit recipes/pretrain_jft.py --quick    # all of it in a minute, on made-up pictures
+    keras-vit fit recipes/pretrain_jft.py data=/data/many_images precision=mixed_bfloat16
+    keras-vit fit recipes/pretrain_jft.py --quick    # all of it in a minute, on synthetic images
 
-JFT-300M, 303 million pictures of 18 thousand classes, is not public: data is a folder of class folders, or a name of
+JFT-300M, 303 million images of 18 thousand classes, is not public: data is a folder of class folders, or a name of
 TFDS. For another row of the table, name it at RECIPE.
 
 Source: arXiv:2010.11929, table 3 (rows JFT-300M) and appendix B.1; head and loss as for ImageNet-21k
 (google-research/vision_transformer issues 2, 34 and 124).
 Published: 84.15 % of ImageNet-1k once fine-tuned (table 5, ViT-B/16 from JFT-300M); table 6 has all rows.
-Not run at full size here: no accelerator and no such pictures.
+Not run at full size here: no accelerator and no such images.
 """
 
-from keras_vit.cli import run
+from keras_vit.commands.cli import run
+from keras_vit.models.config import get_variant
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import get_variant
 
 ROWS = {  # variant: (epochs, learning rate)
     "ViT-B/16": (7, 8e-4),

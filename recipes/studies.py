@@ -14,8 +14,8 @@ import time
 
 import click
 
+from keras_vit._atomic import write_text
 from keras_vit.analysis.plots import repeated_rows, svg_file
-from keras_vit.atomic import write_text
 
 RESULTS, PAGE, IMAGES = "results.jsonl", "studies.md", "images"
 
@@ -204,7 +204,7 @@ def command(text, name, rows_of, parts_of, page=PAGE):
     @click.option("--output", help=f"Folder of results, table and plots.  [default: runs/{name}; docs with --draw]")
     @click.option("--seeds", default=3, show_default=True, help="Runs a row.")
     @click.option("--rows", "wanted", multiple=True, help="Only this row; may be given again.")
-    @click.option("--quick", is_flag=True, help="Tiny models on made-up pictures, to see that all of it works.")
+    @click.option("--quick", is_flag=True, help="Tiny models on synthetic images, to see that all of it works.")
     @click.option("--draw", type=click.Path(exists=True), help="Draws these results, and trains nothing.")
     def main(output, seeds, wanted, quick, draw):
         rows = rows_of(quick)

@@ -1,7 +1,7 @@
 """Takes a small ViT apart on Fashion-MNIST: its positions, its head and its patches, each in turn.
 
     python recipes/study_ablations.py                                    # 63 runs
-    python recipes/study_ablations.py --quick                            # all of it in seconds, on made-up pictures
+    python recipes/study_ablations.py --quick                            # all of it in seconds, on synthetic images
     python recipes/study_ablations.py --draw docs/results/ablations.jsonl  # tables and plots alone, into docs/
 
 Positions are those of the paper's table 8: which, and where they are added. Heads are compared at several learning
@@ -17,12 +17,12 @@ import functools
 from studies import command, mean_percent, millions, percent, row_figures, table, whole
 from trials import Trial
 
+from keras_vit.models.config import Variant
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant
 
 RATE = 3e-3
 RATES = (1e-3, 3e-3, 1e-2)
-SHARE = 0.1  # of the training pictures: 6,000 are read in two seconds a run, 60,000 in sixteen
+SHARE = 0.1  # of the training images: 6,000 are read in two seconds a run, 60,000 in sixteen
 STEPS, PATCH_STEPS = 800, 200  # the smallest patches make 18 times the work
 BASE = Variant(patch_size=7, hidden_size=64, num_layers=3, num_heads=4, mlp_dim=128)
 RECIPE = Recipe(
@@ -100,13 +100,13 @@ COLUMNS = {
     "training loss": ("train_loss", lambda spread: f"{spread.mean:.2f}"),
     "steps": ("steps", whole),
     "parameters": ("parameters", whole),
-    "multiply-accumulates a picture": ("multiply_accumulates", millions),
+    "multiply-accumulates an image": ("multiply_accumulates", millions),
     "seconds": ("seconds", whole),
 }
 
 
 def parts_rows(small=False):
-    """Returns {part: its rows}; the small ones on made-up pictures."""
+    """Returns {part: its rows}; the small ones on synthetic images."""
     base = dataclasses.replace(RECIPE, **SMALL) if small else RECIPE
     make = functools.partial(trial, base=base, **({"steps": 4, "share": 1.0} if small else {}))
     return {

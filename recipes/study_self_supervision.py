@@ -18,15 +18,15 @@ from keras_vit.builders import build
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.evaluation.feature_cache import extract
 from keras_vit.evaluation.probes import linear_probe
-from keras_vit.features import representation
+from keras_vit.models.features import representation
 from keras_vit.models.interface import pixels_of
-from keras_vit.training.fit import fit
+from keras_vit.training.fit import train
 from keras_vit.training.objectives import vit_of
 from keras_vit.training.quick import quick
 from keras_vit.training.recipe import Recipe
 
-FEW, SOME = 0.01, 0.1  # parts of the training pictures whose labels are used
-WATCHED = 0.1  # of the validation pictures, which a pretext task is watched on
+FEW, SOME = 0.01, 0.1  # parts of the training images whose labels are used
+WATCHED = 0.1  # of the validation images, which a pretext task is watched on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Path:
 
     Args:
         tuning: the `Recipe` of the fine-tuning; its `weights` are what the pre-training leaves.
-        pretext: the `Recipe` of the pre-training, on all training pictures; None for random weights.
-        few, some: parts of the training pictures whose labels are used.
+        pretext: the `Recipe` of the pre-training, on all training images; None for random weights.
+        few, some: parts of the training images whose labels are used.
     """
 
     tuning: Recipe
@@ -45,7 +45,7 @@ class Path:
     some: float = SOME
 
     def __call__(self, seed):
-        """Returns the numbers of one run: accuracies on the test pictures, and the processor's seconds."""
+        """Returns the numbers of one run: accuracies on the test images, and the processor's seconds."""
         started = time.process_time()
         source = opened(*(getattr(self.tuning, name) for name in DATA))
         with tempfile.TemporaryDirectory() as folder:
@@ -65,9 +65,9 @@ class Path:
             shape = (self.tuning.image_size, self.tuning.image_size, 3)
             return build(self.tuning.variant, include_top=False, pooling="gap", input_shape=shape), {}
         source = dataclasses.replace(source, validation=share_of(source.validation, WATCHED, seed=0))
-        network, log = fit(dataclasses.replace(self.pretext, seed=seed), source, folder)
-        steps, pictures = log[-1]["step"], log[-1]["step"] * self.pretext.batch_size
-        return vit_of(network), {"steps": steps, "pictures": pictures, "share": log[-1]["val_accuracy"]}
+        network, log = train(dataclasses.replace(self.pretext, seed=seed), source, folder)
+        steps, images = log[-1]["step"], log[-1]["step"] * self.pretext.batch_size
+        return vit_of(network), {"steps": steps, "images": images, "share": log[-1]["val_accuracy"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class _Grey(keras.layers.Layer):
 
 
 def _probed(model, source, shares, seed):
-    """Returns {name: test accuracy} of logistic regressions on a model's features of parts of the training pictures."""
+    """Returns {name: test accuracy} of logistic regressions on a model's features of parts of the training images."""
     test = _features(model, source.test)
     return {
         name: linear_probe(*_features(model, share_of(source.train, share, seed)), *test).accuracy
@@ -119,7 +119,7 @@ MAE = dataclasses.replace(_recipe("mae"), steps=900, steps_per_epoch=900, batch_
 MASKED = dataclasses.replace(
     _recipe("masked_patches"), steps=350, steps_per_epoch=350, batch_size=64, tensorboard=False
 )
-# Fashion-MNIST in 17 steps a pass, where one picture of a hundred is labelled.
+# Fashion-MNIST in 17 steps a pass, where one image of a hundred is labelled.
 TUNING = Recipe(
     data="fashion_mnist",
     variant=MAE.variant,
@@ -171,7 +171,7 @@ SCORES = {
 def parts_of(found):
     """Returns the table of the study, and a plot a score, from {row: records}."""
     columns = {heading: (what, studies.percent) for heading, what in SCORES.items()}
-    columns |= {"pictures seen before": ("pictures", studies.whole), "seconds": ("seconds", studies.whole)}
+    columns |= {"images seen before": ("images", studies.whole), "seconds": ("seconds", studies.whole)}
     plots = {f"self_supervision_{what}.svg": (what, heading) for heading, what in SCORES.items()}
     return {"self_supervision": studies.table(found, columns)}, studies.row_figures(found, plots)
 

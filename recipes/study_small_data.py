@@ -1,11 +1,11 @@
-"""Compares a ViT, a hybrid and a ResNet on ever fewer pictures of Fashion-MNIST, each run at equal compute.
+"""Compares a ViT, a hybrid and a ResNet on ever fewer images of Fashion-MNIST, each run at equal compute.
 
     python recipes/study_small_data.py                                    # 45 runs
-    python recipes/study_small_data.py --quick                            # all of it in seconds, on made-up pictures
+    python recipes/study_small_data.py --quick                            # all of it in seconds, on synthetic images
     python recipes/study_small_data.py --draw docs/results/small_data.jsonl  # table and plot alone, into docs/
 
-Every run spends the same number of multiply-accumulates, so a cheaper model sees more pictures; how many does not
-depend on the part of the training pictures that they are drawn from. The claim: convolution's bias wins when data or
+Every run spends the same number of multiply-accumulates, so a cheaper model sees more images; how many does not
+depend on the part of the training images that they are drawn from. The claim: convolution's bias wins when data or
 compute is short.
 
 Source: arXiv:2010.11929, sections 4.3 and 4.4, figures 3 to 5.
@@ -17,8 +17,8 @@ from studies import command, millions, percent, spreads, table, whole
 from trials import Trial, cost_of
 
 from keras_vit.analysis.plots import repeated_curves
+from keras_vit.models.config import ResNet, Variant
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import ResNet, Variant
 
 COMPUTE = 160e9  # multiply-accumulates of a run's way forward; the way back takes twice as many
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -67,7 +67,7 @@ def recipe_of(variant, learning_rate, compute=COMPUTE, **changes):
 
 
 def rows_of(small=False):
-    """Returns the rows of the study; the small ones of tiny models on made-up pictures."""
+    """Returns the rows of the study; the small ones of tiny models on synthetic images."""
     models, changes = (SMALL, QUICK) if small else (MODELS, {})
     recipes = {name: recipe_of(*model, **changes) for name, model in models.items()}
     return {f"{name}, {share:.0%}": Trial(recipe, share) for share in SHARES for name, recipe in recipes.items()}
@@ -76,10 +76,10 @@ def rows_of(small=False):
 COLUMNS = {
     "test accuracy, %": ("accuracy", percent),
     "training loss": ("train_loss", lambda spread: f"{spread.mean:.2f}"),
-    "pictures": ("pictures", whole),
+    "images": ("images", whole),
     "steps": ("steps", whole),
     "parameters": ("parameters", whole),
-    "multiply-accumulates a picture": ("multiply_accumulates", millions),
+    "multiply-accumulates an image": ("multiply_accumulates", millions),
     "seconds": ("seconds", whole),
 }
 
@@ -92,7 +92,7 @@ def parts_of(found):
         own = {100 * share: spread.values for share, spread in own.items() if spread}
         if own:
             lines[model] = (list(own), list(own.values()))
-    words = "part of the training pictures, %", "test accuracy"
+    words = "part of the training images, %", "test accuracy"
     figures = {"study_small_data.svg": repeated_curves(lines, *words)} if lines else {}
     return {"small_data": table(found, COLUMNS)}, figures
 

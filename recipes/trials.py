@@ -1,4 +1,4 @@
-"""What a row of a study is: a recipe on a part of its pictures, trained by the one fit path and scored."""
+"""What a row of a study is: a recipe on a part of its images, trained by the one fit path and scored."""
 
 import dataclasses
 import functools
@@ -13,26 +13,26 @@ from keras_vit.data.sources import Examples, open_source
 from keras_vit.evaluation.cost import cost
 from keras_vit.evaluation.feature_cache import extract
 from keras_vit.evaluation.few_shot import REGULARIZER, few_shot
-from keras_vit.features import representation
+from keras_vit.models.features import representation
+from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import pixels_of
-from keras_vit.training.fit import fit
+from keras_vit.training.fit import train
 from keras_vit.training.model import new_model
 from keras_vit.training.recipe import Recipe
-from keras_vit.watch import head_of
 
 DATA = ("data", "data_dir", "train_split", "validation_split", "test_split", "validation", "test", "on_bad_image")
-DRAWS, DRAWN_FROM = 10, 100  # drawings of a few pictures, whose mean is told, and the pictures of a class for them
-BATCH = 500  # pictures scored at once
+DRAWS, DRAWN_FROM = 10, 100  # drawings of a few images, whose mean is told, and the images of a class for them
+BATCH = 500  # images scored at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """Describes a row that is trained by the one fit path and scored on the test pictures.
+    """Describes a row that is trained by the one fit path and scored on the test images.
 
     Args:
         recipe: its `Recipe`; the seed of the run takes the place of its own, but for the split.
-        share: part of each class's training pictures that is trained on; each seed draws others.
-        shots: pictures a class that a linear classifier learns from on the features; 0 for no such score.
+        share: part of each class's training images that is trained on; each seed draws others.
+        shots: images a class that a linear classifier learns from on the features; 0 for no such score.
     """
 
     recipe: Recipe
@@ -49,10 +49,10 @@ class Trial:
         source = dataclasses.replace(whole, train=share_of(whole.train, self.share * seen, seed))
         recipe = dataclasses.replace(self.recipe, seed=seed)
         with tempfile.TemporaryDirectory() as folder:
-            model, log = fit(recipe, source, folder)
+            model, log = train(recipe, source, folder)
         spent = cost(model)
         found = {
-            "pictures": given,
+            "images": given,
             "steps": log[-1]["step"],
             "parameters": spent.parameters,
             "multiply_accumulates": spent.multiply_accumulates,
@@ -82,13 +82,13 @@ def share_of(examples, share, seed):
 
 
 def _some(examples, indices):
-    pictures, names = (tuple(getattr(examples, what)[i] for i in indices) for what in ("pictures", "names"))
+    images, names = (tuple(getattr(examples, what)[i] for i in indices) for what in ("images", "names"))
     weights = None if examples.weights is None else examples.weights[indices]
-    return Examples(pictures, examples.labels[indices], names, weights)
+    return Examples(images, examples.labels[indices], names, weights)
 
 
 def cost_of(recipe):
-    """Returns the multiply-accumulates of one picture, of a recipe's model with ten classes."""
+    """Returns the multiply-accumulates of one image, of a recipe's model with ten classes."""
     return cost(new_model(recipe, 10)).multiply_accumulates
 
 
@@ -112,6 +112,6 @@ def scores(model, source, protocol="official", shots=0):
 
 @functools.lru_cache(maxsize=2)
 def batches(examples, image_size, pixels, protocol):
-    """Returns a list of (pictures, labels); those of the last examples are kept, for a study scores on the same."""
+    """Returns a list of (images, labels); those of the last examples are kept, for a study scores on the same."""
     read = evaluation_batches(examples, image_size, batch_size=BATCH, contract=pixels, protocol=protocol)
     return list(read.as_numpy_iterator())

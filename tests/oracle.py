@@ -1,7 +1,7 @@
-"""Reference numbers for 29 tiny models: weights and pictures from a seed, outputs and gradients from a file.
+"""Reference numbers for 29 tiny models: weights and images from a seed, outputs and gradients from a file.
 
 What is in oracle.npz:
-    CASE/TENSOR     outputs and tensors on the way, of two pictures; of wide ones the first 32 numbers
+    CASE/TENSOR     outputs and tensors on the way, of two images; of wide ones the first 32 numbers
     files/CASE      names and shapes of the checkpoint's arrays, in the file's order
     configs/CASE    the config.json beside it
     gradients/CASE  of each array, in that order: the norm of its gradient and the gradient's first four numbers
@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vit.variants import ResNet, Variant
+from keras_vit.models.config import ResNet, Variant
 
 SEED = 20240607
 
@@ -43,11 +43,11 @@ class Case(NamedTuple):
 
     Args:
         row: the architecture.
-        size: (rows, columns) of the pictures.
+        size: (rows, columns) of the images.
         load: arguments of `keras_vit.load`.
         build: arguments of `keras_vit.build`, which says in full what `load` finds out.
         file: the case that the checkpoint is of; None for its own.
-        light: what the pictures are multiplied by; little light shows the epsilons of the norms.
+        light: what the images are multiplied by; little light shows the epsilons of the norms.
     """
 
     row: Variant | ResNet = Variant(*SIZES)
@@ -142,8 +142,8 @@ def tensor(key, shape):
     return _noise(key).standard_normal(shape, dtype=np.float32) * np.float32(spread) + np.float32(mean)
 
 
-def pictures(rows, columns):
-    """Returns noise, and a picture of shapes without any symmetry, (2, rows, columns, 3) from -1 to 1."""
+def made_images(rows, columns):
+    """Returns noise, and an image of shapes without any symmetry, (2, rows, columns, 3) from -1 to 1."""
     noise = _noise(f"image:{rows}x{columns}:0").random((rows, columns, 3), dtype=np.float32)
     y, x = np.mgrid[:rows, :columns].astype(np.float64)
     v, u = (y + 0.5) / rows, (x + 0.5) / columns
@@ -287,7 +287,7 @@ def build(case, path):
 
 
 def images(case):
-    return pictures(*CASES[case].size) * np.float32(CASES[case].light)
+    return made_images(*CASES[case].size) * np.float32(CASES[case].light)
 
 
 def differences(case, found):

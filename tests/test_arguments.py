@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit import arguments
+from keras_vit import _arguments as arguments
 from keras_vit.training.recipe import Recipe, change
 
 ROW = keras_vit.Variant(8, 16, 1, 2, 24)
@@ -180,9 +180,9 @@ def test_unknown_arguments_of_a_builder(options, words):
         lambda: keras_vit.analysis.attention_maps("model", np.zeros((1, *SHAPE))),
         lambda: keras_vit.analysis.strongest_channels(np.zeros((1, 2, 2, 3)), 0),
         lambda: keras_vit.analysis.neighbours(np.zeros((3, 2)), count="5"),
-        lambda: keras_vit.callbacks.FewShot((), (), shots="5"),
-        lambda: keras_vit.callbacks.KNN((), (), every=0),
-        lambda: keras_vit.callbacks.LinearProbe((), (), seed=0.5),
+        lambda: keras_vit.evaluation.callbacks.FewShot((), (), shots="5"),
+        lambda: keras_vit.evaluation.callbacks.KNN((), (), every=0),
+        lambda: keras_vit.evaluation.callbacks.LinearProbe((), (), seed=0.5),
         lambda: keras_vit.load(None),
         lambda: keras_vit.load(3),
         lambda: keras_vit.load("model.npz", input_shape=48),
@@ -217,8 +217,8 @@ def test_values_of_the_wrong_kind(make):
         lambda model, file: keras_vit.export.tflite(model, None),
         lambda model, file: keras_vit.export.tflite(model, "model.tflite", "int9"),
         lambda model, file: keras_vit.export.tflite(model, "model.tflite", class_names="abc"),
-        lambda model, file: keras_vit.export.tflite(model, "model.tflite", picture_size="8"),
-        lambda model, file: keras_vit.export.tflite(model, "model.tflite", pictures="a.png"),
+        lambda model, file: keras_vit.export.tflite(model, "model.tflite", input_size="8"),
+        lambda model, file: keras_vit.export.tflite(model, "model.tflite", images="a.png"),
         lambda model, file: keras_vit.export.export_model(model, "folder", 3),
         lambda model, file: keras_vit.export.sensitivity(model, "int9", []),
     ],
@@ -268,9 +268,9 @@ def test_analysis_takes_lists_and_refuses_what_are_no_images(model):
     rollout = keras_vit.analysis.attention_rollout(model, images)
     np.testing.assert_allclose(keras_vit.analysis.attention_rollout(model, images.tolist()), rollout, atol=1e-6)
     for wrong in (None, "a.png", images[0], 3):
-        with pytest.raises(ValueError, match="Expected pictures"):
+        with pytest.raises(ValueError, match="Expected images"):
             keras_vit.analysis.attention_maps(model, wrong)
-    with pytest.raises(ValueError, match="a class a picture, 2"):
+    with pytest.raises(ValueError, match="a class an image, 2"):
         keras_vit.analysis.attention_relevance(model, images, [0.5, 1])
 
 
@@ -278,10 +278,10 @@ def test_analysis_takes_lists_and_refuses_what_are_no_images(model):
     "options, words",
     [
         ({"facts": {"licence": "MIT"}}, "fact"),
-        ({"gives": "int8"}, "gives to be one of"),
+        ({"output_type": "int8"}, "gives to be one of"),
         ({"protocol": "mine"}, "protocol to be one of"),
-        ({"labels": [0]}, "a label for each picture"),
-        ({"labels": [0], "pictures": np.zeros((2, *SHAPE), "uint8")}, "a label for each picture"),
+        ({"labels": [0]}, "a label for each image"),
+        ({"labels": [0], "images": np.zeros((2, *SHAPE), "uint8")}, "a label for each image"),
         ({"bounds": 3}, "bounds to be a dictionary"),
         ({"calibration": 3}, "calibration to be a list"),
     ],

@@ -2,7 +2,7 @@ import pathlib
 
 import pytest
 
-from keras_vit.atomic import write_text, written_aside
+from keras_vit._atomic import write_text, written_aside
 
 
 class Interrupted(Exception):

@@ -29,23 +29,23 @@ def weights(arrays, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(oracle):
-    return oracle.pictures(32, 32)
+def made_images(oracle):
+    return oracle.made_images(32, 32)
 
 
 @pytest.fixture(scope="module")
-def expected(variant, weights, pictures):
-    return np.asarray(keras_vit.build(variant, weights=weights, **ARGUMENTS)(pictures))
+def expected(variant, weights, images):
+    return np.asarray(keras_vit.build(variant, weights=weights, **ARGUMENTS)(images))
 
 
-def test_on_an_input_of_the_callers(variant, weights, pictures, expected):
+def test_on_an_input_of_the_callers(variant, weights, images, expected):
     inputs = keras.Input((32, 32, 3), name="mine")
     model = keras_vit.build(variant, input_tensor=inputs, weights=weights, classes=CLASSES)
     assert model.inputs[0] is inputs
-    np.testing.assert_allclose(model(pictures), expected, atol=1e-6)
+    np.testing.assert_allclose(model(images), expected, atol=1e-6)
 
 
-def test_on_a_layer_of_the_callers_only_the_vit_is_loaded(variant, arrays, weights, pictures, expected):
+def test_on_a_layer_of_the_callers_only_the_vit_is_loaded(variant, arrays, weights, images, expected):
     inputs = keras.Input((32, 32, 1))
     # Named like one of ours: loading must not take it for that.
     convolution = keras.layers.Conv2D(3, 1, name="norm_in", kernel_initializer="ones", bias_initializer="zeros")
@@ -53,14 +53,14 @@ def test_on_a_layer_of_the_callers_only_the_vit_is_loaded(variant, arrays, weigh
     assert model.inputs[0] is inputs
     assert len(model.weights) == 2 + len(arrays)
     np.testing.assert_array_equal(convolution.kernel, np.ones((1, 1, 1, 3)))
-    grey = pictures[..., :1]
+    grey = images[..., :1]
     plain = keras_vit.build(variant, weights=weights, **ARGUMENTS)
     np.testing.assert_allclose(model(grey), plain(np.repeat(grey, 3, axis=-1)), atol=1e-6)
 
 
-def test_an_input_tensor_that_is_none_or_of_another_shape(variant, pictures):
+def test_an_input_tensor_that_is_none_or_of_another_shape(variant, images):
     with pytest.raises(ValueError, match="Received: ndarray"):
-        keras_vit.build(variant, input_tensor=pictures)
+        keras_vit.build(variant, input_tensor=images)
     with pytest.raises(ValueError, match=r"input_shape=\(32, 64, 3\), input_tensor of \(32, 32, 3\)"):
         keras_vit.build(variant, input_tensor=keras.Input((32, 32, 3)), input_shape=(32, 64, 3))
 
@@ -78,11 +78,11 @@ def two_towers(variant, weights, inputs):
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
-def test_two_named_towers_in_one_graph(variant, weights, pictures, expected, tmp_path, count, ending):
+def test_two_named_towers_in_one_graph(variant, weights, images, expected, tmp_path, count, ending):
     inputs = [keras.Input((32, 32, 3), name=f"input_{i}") for i in range(count)]
     model, towers = two_towers(variant, weights, inputs)
-    second = pictures if count == 1 else pictures[::-1]
-    entry = pictures if count == 1 else [pictures, second]
+    second = images if count == 1 else images[::-1]
+    entry = images if count == 1 else [images, second]
     outputs = model.predict(entry, verbose=0)
     np.testing.assert_allclose(outputs[0], expected, atol=1e-6)
     np.testing.assert_allclose(outputs[1], towers[1].predict(second, verbose=0), atol=1e-6)
@@ -97,18 +97,18 @@ def test_two_named_towers_in_one_graph(variant, weights, pictures, expected, tmp
     np.testing.assert_allclose(again.predict(entry, verbose=0)[1], towers[0].predict(second, verbose=0), atol=1e-6)
 
 
-def test_a_model_of_two_towers_is_not_taken_for_one(variant, weights, pictures):
+def test_a_model_of_two_towers_is_not_taken_for_one(variant, weights, images):
     model, _ = two_towers(variant, weights, [keras.Input((32, 32, 3))])
     for work in (
         lambda: keras_vit.load_weights(model, weights),
         lambda: keras_vit.features(model, "block_00"),
-        lambda: keras_vit.analysis.attention_maps(model, pictures),
+        lambda: keras_vit.analysis.attention_maps(model, images),
     ):
         with pytest.raises(ValueError, match="one encoder"):
             work()
 
 
-def test_a_named_tower_is_a_model_like_the_others(variant, weights, pictures, expected, tmp_path):
+def test_a_named_tower_is_a_model_like_the_others(variant, weights, images, expected, tmp_path):
     tower = keras_vit.build(
         variant, input_tensor=keras.Input((32, 32, 3)), weights=weights, classes=CLASSES, name="tower"
     )
@@ -118,12 +118,12 @@ def test_a_named_tower_is_a_model_like_the_others(variant, weights, pictures, ex
     alone = keras_vit.build(variant, **ARGUMENTS)
     tower.save_weights(tmp_path / "tower.weights.h5")
     keras_vit.load_weights(alone, tmp_path / "tower.weights.h5")
-    np.testing.assert_allclose(alone(pictures), expected, atol=1e-6)
+    np.testing.assert_allclose(alone(images), expected, atol=1e-6)
     alone.save_weights(tmp_path / "alone.weights.h5")
     keras_vit.load_weights(tower, tmp_path / "alone.weights.h5")
     keras_vit.save_checkpoint(tower, tmp_path / "tower.npz")
-    np.testing.assert_allclose(keras_vit.load(tmp_path / "tower.npz")(pictures), expected, atol=1e-6)
-    assert keras_vit.representation(tower).predict(pictures, verbose=0).shape == (len(pictures), variant.hidden_size)
+    np.testing.assert_allclose(keras_vit.load(tmp_path / "tower.npz")(images), expected, atol=1e-6)
+    assert keras_vit.representation(tower).predict(images, verbose=0).shape == (len(images), variant.hidden_size)
     assert keras_vit.features(tower, "block_00").output_shape[-1] == variant.hidden_size
     assert keras_vit.resize(tower, 48).get_layer("tower").input_shape[1:3] == (48, 48)
 
@@ -144,23 +144,23 @@ class Wrapper(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("name", ["wrapper", "encoder", "attention", "norm"])
-def test_inside_the_build_of_a_layer_weights_load_too(variant, weights, pictures, expected, name):
+def test_inside_the_build_of_a_layer_weights_load_too(variant, weights, images, expected, name):
     layer = Wrapper(variant, weights, name=name)
-    np.testing.assert_allclose(layer(pictures), expected, atol=1e-6)
+    np.testing.assert_allclose(layer(images), expected, atol=1e-6)
     assert all(weight.path.startswith(f"{name}/") for weight in layer.vit.weights)
 
 
-def test_two_models_side_by_side_share_nothing(variant, weights, pictures, expected):
+def test_two_models_side_by_side_share_nothing(variant, weights, images, expected):
     one, other = (keras_vit.build(variant, **ARGUMENTS, name=name) for name in ("one", "other"))
     before = [np.asarray(weight) for weight in one.weights]
     loaded = keras_vit.build(variant, weights=weights, **ARGUMENTS)
     other.set_weights([np.ones(weight.shape) for weight in other.weights])
     for weight, array in zip(one.weights, before):
         np.testing.assert_array_equal(weight, array)
-    np.testing.assert_allclose(loaded(pictures), expected, atol=1e-6)
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-6)
     inputs = keras.Input((32, 32, 3))
     joined = keras.Model(inputs, keras.layers.Add()([loaded(inputs), one(inputs)]))
-    np.testing.assert_allclose(joined(pictures), expected + np.asarray(one(pictures)), atol=1e-6)
+    np.testing.assert_allclose(joined(images), expected + np.asarray(one(images)), atol=1e-6)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def policy(request):
 
 @pytest.mark.parametrize("policy", POLICIES, indirect=True)
 @pytest.mark.parametrize("pooling", ["token", "gap", "map", "none"])
-def test_mixed_precision(policy, pooling, oracle, variant, tmp_path, pictures):
+def test_mixed_precision(policy, pooling, oracle, variant, tmp_path, images):
     compute, error = POLICIES[policy]
     weights = None
     if pooling != "map":
@@ -186,29 +186,29 @@ def test_mixed_precision(policy, pooling, oracle, variant, tmp_path, pictures):
         assert model.get_layer(name).output.dtype == compute
     for name in ("head", "predictions"):
         assert model.get_layer(name).compute_dtype == "float32"
-    output = model(pictures)
+    output = model(images)
     assert output.dtype == "float32"
     keras.config.set_dtype_policy("float32")
     full = keras_vit.build(variant, pooling=pooling, **ARGUMENTS)
     full.set_weights(model.get_weights())
-    np.testing.assert_allclose(output, full(pictures), rtol=error)
+    np.testing.assert_allclose(output, full(images), rtol=error)
 
 
-def test_config_and_clone_rebuild_the_model(variant, weights, pictures, expected):
+def test_config_and_clone_rebuild_the_model(variant, weights, images, expected):
     model = keras_vit.build(variant, weights=weights, stochastic_depth=0.2, gelu="erf", **ARGUMENTS)
     for copy in (type(model).from_config(model.get_config()), keras.models.clone_model(model)):
         assert [weight.path for weight in copy.weights] == [weight.path for weight in model.weights]
         assert copy.get_config() == model.get_config()
         copy.set_weights(model.get_weights())
-        np.testing.assert_allclose(copy(pictures), model(pictures), atol=1e-6)
+        np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
         assert copy.get_layer("block_02").skips[0].rate == 0.2
 
 
-def test_save_weights_and_load_weights(variant, weights, pictures, expected, tmp_path):
+def test_save_weights_and_load_weights(variant, weights, images, expected, tmp_path):
     keras_vit.build(variant, weights=weights, **ARGUMENTS).save_weights(tmp_path / "model.weights.h5")
     model = keras_vit.build(variant, **ARGUMENTS)
     model.load_weights(tmp_path / "model.weights.h5")
-    np.testing.assert_allclose(model(pictures), expected, atol=1e-6)
+    np.testing.assert_allclose(model(images), expected, atol=1e-6)
 
 
 LOAD = """
@@ -217,12 +217,12 @@ import numpy as np, keras, keras_vit
 folder = pathlib.Path(sys.argv[1])
 for path in sorted(folder.glob("*.keras")):
     model = keras.models.load_model(path)
-    np.save(path.with_suffix(".npy"), model.predict_on_batch(np.load(folder / "pictures.npz")["pictures"]))
+    np.save(path.with_suffix(".npy"), model.predict_on_batch(np.load(folder / "images.npz")["images"]))
 print(json.dumps([path.name for path in folder.glob("*.npy")]))
 """
 
 
-def test_a_saved_model_loads_in_a_new_python_after_only_import_keras_vit(run_python, variant, pictures, tmp_path):
+def test_a_saved_model_loads_in_a_new_python_after_only_import_keras_vit(run_python, variant, images, tmp_path):
     keras.utils.set_random_seed(0)
     models = {
         pooling: keras_vit.build(
@@ -238,7 +238,7 @@ def test_a_saved_model_loads_in_a_new_python_after_only_import_keras_vit(run_pyt
     models["token"].get_layer("head").kernel.assign(kernel)
     for name, model in models.items():
         model.save(tmp_path / f"{name}.keras")
-    np.savez(tmp_path / "pictures.npz", pictures=pictures)
+    np.savez(tmp_path / "images.npz", images=images)
     assert len(run_python("-c", LOAD, tmp_path)) == len(models)
     for name, model in models.items():
-        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), model(pictures), atol=1e-6)
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), model(images), atol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.variants import Variant
+from keras_vit.models.config import Variant
 
 # Primes wherever a size may be one, and all different, so that a swapped axis cannot pass.
 TINY = Variant(patch_size=3, hidden_size=14, num_layers=2, num_heads=2, mlp_dim=11)
@@ -20,7 +20,7 @@ def build(variant=TINY, **arguments):
     return keras_vit.build(variant, **{"input_shape": (ROWS, COLUMNS, 3), "classes": classes, **arguments})
 
 
-def pictures(*shape):
+def made_images(*shape):
     return np.random.default_rng(0).uniform(-1, 1, shape or (2, ROWS, COLUMNS, 3)).astype(np.float32)
 
 
@@ -66,7 +66,7 @@ def test_any_grid_and_any_number_of_channels(rows, columns, channels):
     assert model.get_layer("encoder").position_embedding.shape == (1, patches + 1, 14)
     assert model.get_layer("encoder").projection.kernel.shape == (9 * channels, 14)
     for batch in (1, 2):
-        assert model(pictures(batch, rows, columns, channels)).shape == (batch, 13)
+        assert model(made_images(batch, rows, columns, channels)).shape == (batch, 13)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_any_grid_and_any_number_of_channels(rows, columns, channels):
 def test_without_a_top(pooling, shape):
     model = build(include_top=False, pooling=pooling)
     assert model.output_shape == (None, *shape)
-    assert model(pictures()).shape == (2, *shape)
+    assert model(made_images()).shape == (2, *shape)
     assert ("encoder/class_token" in paths(model)) == (pooling in (None, "token"))
     assert ("pooling/probe" in paths(model)) == (pooling == "map")
     assert not [path for path in paths(model) if path.startswith(("head", "pre_logits"))]
@@ -101,8 +101,8 @@ def test_pooling_reads_what_it_says():
     for pooling in ("token", "gap", None):
         keras.utils.set_random_seed(0)
         model = build(include_top=False, pooling=pooling)
-        tokens = keras.Model(model.input, model.get_layer("norm").output)(pictures())
-        values[pooling] = np.asarray(model(pictures())), np.asarray(tokens)
+        tokens = keras.Model(model.input, model.get_layer("norm").output)(made_images())
+        values[pooling] = np.asarray(model(made_images())), np.asarray(tokens)
     np.testing.assert_array_equal(values["token"][0], values["token"][1][:, 0])
     np.testing.assert_allclose(values["gap"][0], values["gap"][1].mean(axis=1), atol=1e-6)
     np.testing.assert_array_equal(*values[None])
@@ -131,7 +131,7 @@ def test_a_shape_that_does_not_fit_raises_and_offers_the_two_nearest(shape, near
 
 @pytest.mark.parametrize("shape", [(None, None, 3), (224, None, 3), (224, 224, None)])
 def test_an_open_shape_raises(shape):
-    with pytest.raises(ValueError, match="pictures of known size"):
+    with pytest.raises(ValueError, match="images of known size"):
         keras_vit.ViT_Ti16(input_shape=shape)
 
 
@@ -153,22 +153,22 @@ def test_classifier_activation(activation):
     weights = [*model.get_weights()[:-2], kernel, np.linspace(-1, 1, 13)]
     model.set_weights(weights)
     logits.set_weights(weights)
-    x = np.asarray(logits(pictures())).astype(np.float64)
+    x = np.asarray(logits(made_images())).astype(np.float64)
     expected = {
         None: x,
         "softmax": np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True),
         "sigmoid": 1 / (1 + np.exp(-x)),
     }[activation]
-    np.testing.assert_allclose(model(pictures()), expected, atol=1e-5)
+    np.testing.assert_allclose(model(made_images()), expected, atol=1e-5)
 
 
 def test_a_new_model_gives_every_class_the_same_odds():
-    np.testing.assert_allclose(build()(pictures()), 1 / 13, atol=1e-7)
+    np.testing.assert_allclose(build()(made_images()), 1 / 13, atol=1e-7)
 
 
 def test_the_representation_layer_is_a_tanh():
     model = build(representation_size=5, include_top=False, pooling="token")
-    pooled, output = keras.Model(model.input, [model.get_layer("pooling").output, model.output])(pictures())
+    pooled, output = keras.Model(model.input, [model.get_layer("pooling").output, model.output])(made_images())
     kernel, bias = (np.asarray(weight) for weight in model.get_layer("pre_logits").weights)
     np.testing.assert_allclose(output, np.tanh(np.asarray(pooled) @ kernel + bias), atol=1e-6)
     assert build(representation_size=5).get_layer("head").kernel.shape == (5, 13)
@@ -231,6 +231,6 @@ def test_a_single_block_is_the_first_and_is_not_dropped():
 def test_rates_act_in_training_only(argument):
     keras.utils.set_random_seed(0)
     model = build(include_top=False, pooling="token", **{argument: 0.5})
-    first, second = (np.asarray(model(pictures(), training=True)) for _ in range(2))
+    first, second = (np.asarray(model(made_images(), training=True)) for _ in range(2))
     assert np.abs(first - second).max() > 1e-3
-    np.testing.assert_array_equal(model(pictures()), model(pictures()))
+    np.testing.assert_array_equal(model(made_images()), model(made_images()))

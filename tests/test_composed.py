@@ -8,12 +8,12 @@ from keras import layers
 from PIL import Image
 
 import keras_vit
-from keras_vit import workflow
-from keras_vit.cli import main
-from keras_vit.client.files import open_file
+from keras_vit.commands.cli import main
+from keras_vit.commands.evaluate import evaluate
+from keras_vit.commands.predict import open_subject, predict, predictions
 from keras_vit.export import export_model
 from keras_vit.preprocessing import CONTRACTS
-from keras_vit.run_evaluations import evaluate
+from keras_vit.runtime.files import open_exported
 
 LEVELS = {"dark": 60, "light": 180, "middle": 120}  # classes in the order of their names
 NAMES, SIZE = tuple(LEVELS), (8, 12)
@@ -113,13 +113,13 @@ def test_a_composed_classifier_is_right_by_hand_in_evaluation_and_on_the_phone(c
     assert (by_hand.argmax(axis=1) == labels).all()
     assert evaluate(path, shades).scores.accuracy == 1.0
     done = command("evaluate", path, shades)
-    assert "accuracy 100.00% on 30 pictures" in done.output and contract.words in done.output
+    assert "accuracy 100.00% on 30 images" in done.output and contract.words in done.output
     assert "WARNING" not in done.output
-    best = [found[0] for found in workflow.predict(path, paths[::10])]
+    best = [found[0] for found in predict(path, paths[::10])]
     assert [name for name, _ in best] == list(NAMES) and min(share for _, share in best) > 0.9
     done = command("export", path, "--to", "tflite-float32", "--data", shades, "--output", tmp_path)
     assert done.exit_code == 0, done.output
-    file = open_file(tmp_path / "model_float32.tflite")
+    file = open_exported(tmp_path / "model_float32.tflite")
     assert file.class_names == NAMES
     assert (file.predict(pixels)["probabilities"].argmax(axis=1) == labels).all()
 
@@ -138,7 +138,7 @@ def test_a_regression_is_numbers_everywhere(images, shades, tmp_path):
     model.save(tmp_path / "model.keras")
     paths, pixels, _ = images
     expected = pixels.mean(axis=(1, 2, 3), keepdims=False)
-    for (name, value), mean in zip((found[0] for found in workflow.predict(tmp_path / "model.keras", paths)), expected):
+    for (name, value), mean in zip((found[0] for found in predict(tmp_path / "model.keras", paths)), expected):
         assert name == "numbers" and value == pytest.approx(mean, abs=0.01)
     line = command("predict", tmp_path / "model.keras", paths[0]).stdout.strip()
     assert float(line.split(": ")[1]) == pytest.approx(expected[0], abs=0.01) and "%" not in line
@@ -148,7 +148,7 @@ def test_a_regression_is_numbers_everywhere(images, shades, tmp_path):
     found = export_model(model, tmp_path / "out", targets, class_names=["metres"])
     for item, bound in zip(found, (1e-3, 0.1, 1e-3, 1e-3)):
         assert item.numbers["relative"] <= bound and item.top1_agreement is None and item.accuracy is None
-        file = open_file(tmp_path / "out" / item.file)
+        file = open_exported(tmp_path / "out" / item.file)
         assert file.class_names == () and file.outputs == ("numbers",)
         np.testing.assert_allclose(file.predict(pixels)["numbers"][:, 0], expected, rtol=max(bound, 1e-4))
     assert not (tmp_path / "out" / "labels.txt").exists()
@@ -159,9 +159,9 @@ def test_a_regression_is_numbers_everywhere(images, shades, tmp_path):
 def test_a_file_of_numbers_is_proven_by_its_numbers(tmp_path, monkeypatch):
     body = brightness(CONTRACTS["raw"])
     model = keras.Model(body.input, classes_by(CONTRACTS["raw"], 1, None)(body.output))
-    run = keras_vit.client.tflite.TFLiteFile.predict
+    run = keras_vit.runtime.tflite.TFLiteFile.predict
     monkeypatch.setattr(
-        "keras_vit.client.tflite.TFLiteFile.predict",
+        "keras_vit.runtime.tflite.TFLiteFile.predict",
         lambda self, pixels: {name: values * 1.002 for name, values in run(self, pixels).items()},
     )
     with pytest.raises(ValueError, match=r"numbers.relative is 0.002"):
@@ -175,7 +175,7 @@ def test_a_binary_head_takes_two_names(images, tmp_path):
     _, pixels, _ = images
     share = model.predict(keras_vit.preprocess_input(pixels, IMAGENET), verbose=0)[:, 0]
     keras_vit.export.tflite(model, tmp_path / "a.tflite", mode="float32", class_names=["no", "yes"])
-    file = open_file(tmp_path / "a.tflite")
+    file = open_exported(tmp_path / "a.tflite")
     assert file.class_names == ("no", "yes")
     np.testing.assert_allclose(file.predict(pixels)["probabilities"], np.stack([1 - share, share], 1), atol=1e-5)
 
@@ -190,7 +190,7 @@ def test_scores_stand_each_by_itself(images, shades, tmp_path):
     _, pixels, _ = images
     export_model(model, tmp_path / "out", ["tflite-float32"], class_names=NAMES)
     expected = model.predict(keras_vit.preprocess_input(pixels, IMAGENET), verbose=0)
-    given = open_file(tmp_path / "out" / "model_float32.tflite").predict(pixels)["probabilities"]
+    given = open_exported(tmp_path / "out" / "model_float32.tflite").predict(pixels)["probabilities"]
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
@@ -207,7 +207,7 @@ def test_two_outputs_are_refused_or_served_by_name(images, tmp_path):
     _, pixels, _ = images
     expected = model.predict(keras_vit.preprocess_input(pixels, IMAGENET), verbose=0)
     for name in ("model_float32.tflite", "saved_model"):
-        found = open_file(tmp_path / "out" / name).predict(pixels)
+        found = open_exported(tmp_path / "out" / name).predict(pixels)
         assert found.keys() == {"shade", "level"}
         for output, values in expected.items():
             np.testing.assert_allclose(found[output], values, atol=1e-4)
@@ -229,7 +229,7 @@ def test_mixed_precision_is_exported_in_float32(policy, images, tmp_path):
     assert found.top1_or_tie == 1.0
     _, pixels, _ = images
     expected = model.predict(keras_vit.preprocess_input(pixels), verbose=0)
-    given = open_file(tmp_path / "model_float32.tflite").predict(pixels)["probabilities"]
+    given = open_exported(tmp_path / "model_float32.tflite").predict(pixels)["probabilities"]
     np.testing.assert_allclose(given, expected, atol=0.03)  # the model itself rounds to 16 bits
 
 
@@ -240,19 +240,19 @@ def test_features_are_exported_where_it_is_said(images, tmp_path):
     keras_vit.export.tflite(vit, tmp_path / "a.tflite", mode="float32", outputs="numbers")
     _, pixels, _ = images
     expected = vit.predict(vit.preprocess_input(pixels), verbose=0)
-    np.testing.assert_allclose(open_file(tmp_path / "a.tflite").predict(pixels)["numbers"], expected, atol=1e-5)
+    np.testing.assert_allclose(open_exported(tmp_path / "a.tflite").predict(pixels)["numbers"], expected, atol=1e-5)
 
 
 def test_prediction_holds_no_more_than_a_batch(images, tmp_path, monkeypatch):
     functional()[0].save(tmp_path / "model.keras")
-    subject, held = workflow.open_subject(tmp_path / "model.keras"), []
+    subject, held = open_subject(tmp_path / "model.keras"), []
     run = type(subject).predict
     monkeypatch.setattr(type(subject), "predict", lambda self, pixels: (held.append(len(pixels)), run(self, pixels))[1])
     paths = images[0]
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     with pytest.raises(ValueError, match="bad.png"):
-        seen = [path for path, _ in workflow.predictions(subject, [*paths * 5, bad, *paths])]
+        seen = [path for path, _ in predictions(subject, [*paths * 5, bad, *paths])]
     assert len(held) == 3 and max(held) == 64 and sum(held) == 180
-    seen = [path for path, _ in workflow.predictions(subject, paths * 3)]
+    seen = [path for path, _ in predictions(subject, paths * 3)]
     assert seen == paths * 3

@@ -36,7 +36,7 @@ def test_known_rows(place, row):
 
 
 def scores(*best):
-    """A picture a row, the classes of `best` the best in their order."""
+    """An image a row, the classes of `best` the best in their order."""
     found = np.zeros((len(best), 1000), np.float32)
     for row, classes in zip(found, best):
         row[list(classes)] = np.linspace(0.5, 0.1, len(classes))
@@ -45,17 +45,17 @@ def scores(*best):
 
 def test_the_format_of_keras_applications():
     decoded = decode_predictions(scores((207, 0, 999), (1, 2, 3)), top=2)
-    assert [[row[:2] for row in picture] for picture in decoded] == [
+    assert [[row[:2] for row in image] for image in decoded] == [
         [("n02099601", "golden_retriever"), ("n01440764", "tench")],
         [("n01443537", "goldfish"), ("n01484850", "great_white_shark")],
     ]
-    for picture in decoded:
-        assert all(isinstance(row, tuple) for row in picture)
-        assert [row[2] for row in picture] == pytest.approx([0.5, 0.3])
+    for image in decoded:
+        assert all(isinstance(row, tuple) for row in image)
+        assert [row[2] for row in image] == pytest.approx([0.5, 0.3])
 
 
 def test_five_by_default_and_all_if_wanted():
-    assert [len(picture) for picture in decode_predictions(scores((1,), (2,)))] == [5, 5]
+    assert [len(image) for image in decode_predictions(scores((1,), (2,)))] == [5, 5]
     assert len(decode_predictions(scores((1,)), top=1000)[0]) == 1000
     assert decode_predictions(np.zeros((0, 1000))) == []
 

@@ -20,9 +20,9 @@ IN_A_COMMAND = """
 import json, sys
 import keras_vit_command, keras_vit
 names = [sorted({"keras", "tensorflow"} & {*sys.modules})]
-import keras_vit.callbacks  # imports the modules `features` and `resize`, which have the names of functions
+import keras_vit.evaluation.callbacks  # imports the modules `features` and `resize`, which have the names of functions
 names.append(keras_vit.__version__)
-from keras_vit.quiet import imported
+from keras_vit._quiet import imported
 imported("preprocessing")
 names.append([callable(getattr(keras_vit, name)) for name in ("build", "features", "resize", "VisionModel")])
 print(json.dumps(names))
@@ -44,14 +44,14 @@ def test_a_program_of_any_name_loads_a_model(saved, tmp_path, run_python, name):
 
 
 def test_the_package_shows_its_public_names_and_parts_alone():
-    assert {name for name in dir(keras_vit) if not name.startswith("_")} == {*keras_vit.public.__all__, *PARTS}
+    assert {name for name in dir(keras_vit) if not name.startswith("_")} == {*keras_vit._public.__all__, *PARTS}
     assert all(getattr(keras_vit, name).__name__ == f"keras_vit.{name}" for name in PARTS)
 
 
 def test_a_star_import_brings_the_public_names():
     names = {}
     exec("from keras_vit import *", names)
-    assert {name for name in names if name != "__builtins__"} == {*keras_vit.public.__all__}
+    assert {name for name in names if name != "__builtins__"} == {*keras_vit._public.__all__}
 
 
 def test_a_name_that_is_none():

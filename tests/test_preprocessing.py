@@ -9,7 +9,7 @@ LEVELS = np.arange(256, dtype=np.uint8)
 # float32 rounds a product of up to 2 by up to 6e-8, and the rounding of its factor moves it by up to 1.2e-7 more.
 ATOL = 2e-7
 EXACT = (LEVELS.astype(np.float64) - 127.5) / 127.5  # as in the official input_pipeline.py
-PICTURES = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
@@ -41,23 +41,23 @@ def test_tensors(dtype):
 
 
 def test_inside_tf_data():
-    dataset = tf.data.Dataset.from_tensor_slices(PICTURES).map(preprocess_input).batch(2)
+    dataset = tf.data.Dataset.from_tensor_slices(IMAGES).map(preprocess_input).batch(2)
     assert dataset.element_spec == tf.TensorSpec((None, 5, 7, 3), tf.float32)
     (batch,) = dataset.as_numpy_iterator()
-    np.testing.assert_array_equal(batch, preprocess_input(PICTURES))
+    np.testing.assert_array_equal(batch, preprocess_input(IMAGES))
 
 
 def test_inside_a_model():
     inputs = keras.Input((5, 7, 3), dtype="uint8")
     model = keras.Model(inputs, preprocess_input(inputs))
     assert model.output.dtype == "float32"
-    np.testing.assert_array_equal(model(PICTURES), preprocess_input(PICTURES))
+    np.testing.assert_array_equal(model(IMAGES), preprocess_input(IMAGES))
 
 
 def test_the_layer_is_the_function():
     layer = rescaling(name="mine")
     assert layer.name == "mine"
-    np.testing.assert_array_equal(layer(PICTURES), preprocess_input(PICTURES))
+    np.testing.assert_array_equal(layer(IMAGES), preprocess_input(IMAGES))
 
 
 @pytest.fixture
@@ -68,4 +68,4 @@ def mixed_precision():
 
 
 def test_pixels_are_scaled_in_float32_under_a_mixed_policy_too(mixed_precision):
-    assert rescaling()(PICTURES).dtype == preprocess_input(tf.constant(PICTURES)).dtype == "float32"
+    assert rescaling()(IMAGES).dtype == preprocess_input(tf.constant(IMAGES)).dtype == "float32"

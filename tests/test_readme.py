@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from keras_vit import cli
+from keras_vit.commands import cli
 from keras_vit.export.targets import TARGETS
 from keras_vit.training.recipe import FIELDS
 

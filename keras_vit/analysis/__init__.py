@@ -1,7 +1,7 @@
 """What a model looks at and what it has learned, read from outside: the model stays as it is.
 
-    rollout = keras_vit.analysis.attention_rollout(model, model.preprocess_input(pictures))
-    keras_vit.analysis.plots.over_picture(pictures[0], rollout[0])
+    rollout = keras_vit.analysis.attention_rollout(model, model.preprocess_input(images))
+    keras_vit.analysis.plots.over_image(images[0], rollout[0])
 
 Takes any Keras model that contains our layers, nested ones too. Only `plots` draws, and imports matplotlib.
 """

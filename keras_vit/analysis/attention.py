@@ -3,28 +3,28 @@
 import keras
 import numpy as np
 
-from keras_vit.analysis.geometry import check, grid_of, token_stride
+from keras_vit.analysis.geometry import grid_of, require_layers, token_stride
 from keras_vit.layers import AttentionPooling, PatchEncoder, TransformerBlock
-from keras_vit.watch import Watch, layers_of
+from keras_vit.models.hooks import Watch, layers_of
 
-BATCH = 8  # pictures that are looked at together; a ViT-B/16 has 22 MB of attention a picture
+BATCH = 8  # images that are looked at together; a ViT-B/16 has 22 MB of attention an image
 
 
 def attention_maps(model, images):
-    """Returns the attention of each block, a list of (pictures, heads, tokens, tokens); rows sum to 1.
+    """Returns the attention of each block, a list of (images, heads, tokens, tokens); rows sum to 1.
 
     Args:
         model: any Keras model that contains our blocks.
-        images: (pictures, rows, columns, channels), preprocessed.
+        images: (images, rows, columns, channels), preprocessed.
 
     Raises:
-        ValueError: if the model has no transformer block of ours, or takes pictures of another size.
+        ValueError: if the model has no transformer block of ours, or takes images of another size.
     """
     return _read(model, images, lambda layer, weights, *inputs: weights)
 
 
 def class_attention(model, images):
-    """Returns what the class token looks at, by block and head, (pictures, blocks, heads, grid rows, grid columns).
+    """Returns what the class token looks at, by block and head, (images, blocks, heads, grid rows, grid columns).
 
     What it gives to itself is left out, so that the values of a map add up to less than 1.
 
@@ -34,7 +34,7 @@ def class_attention(model, images):
     Raises:
         ValueError: as `attention_maps`, or if the model has no class token.
     """
-    images = check(model, images)
+    images = require_layers(model, images)
     encoder = layers_of(model, PatchEncoder)[0]
     if not encoder.has_class_token:
         raise ValueError(
@@ -47,7 +47,7 @@ def class_attention(model, images):
 
 
 def mean_attention(model, images):
-    """Returns what the patches look at together, by block and head, (pictures, blocks, heads, grid rows, grid columns).
+    """Returns what the patches look at together, by block and head, (images, blocks, heads, grid rows, grid columns).
 
     Args:
         model, images: as for `attention_maps`.
@@ -55,7 +55,7 @@ def mean_attention(model, images):
     Raises:
         ValueError: as `attention_maps`.
     """
-    images = check(model, images)
+    images = require_layers(model, images)
     grid = grid_of(model)
     patches = grid[0] * grid[1]
     rows = _read(
@@ -65,7 +65,7 @@ def mean_attention(model, images):
 
 
 def patch_attention(model, images):
-    """Returns what each patch looks at, the mean of the heads, (pictures, blocks, patches, patches).
+    """Returns what each patch looks at, the mean of the heads, (images, blocks, patches, patches).
 
     Args:
         model, images: as for `attention_maps`.
@@ -73,7 +73,7 @@ def patch_attention(model, images):
     Raises:
         ValueError: as `attention_maps`.
     """
-    images = check(model, images)
+    images = require_layers(model, images)
     patches = grid_of(model)[0] * grid_of(model)[1]
     maps = _read(
         model, images, lambda layer, weights, *inputs: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=1)
@@ -82,7 +82,7 @@ def patch_attention(model, images):
 
 
 def attention_rollout(model, images):
-    """Returns how much of each patch reaches what the head reads, (pictures, grid rows, grid columns).
+    """Returns how much of each patch reaches what the head reads, (images, grid rows, grid columns).
 
     Args:
         model, images: as for `attention_maps`.
@@ -92,7 +92,7 @@ def attention_rollout(model, images):
 
     Source: see `rollout`.
     """
-    images = check(model, images)
+    images = require_layers(model, images)
     layers = layers_of(model, (TransformerBlock, AttentionPooling))
     watch = _watch(model, layers, lambda layer, weights, *inputs: keras.ops.mean(weights, axis=1))
     parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))  # maps of all would fill memory
@@ -100,14 +100,14 @@ def attention_rollout(model, images):
 
 
 def rollout(maps, grid):
-    """Multiplies attention from block to block, and reads what reaches the head, (pictures, grid rows, grid columns).
+    """Multiplies attention from block to block, and reads what reaches the head, (images, grid rows, grid columns).
 
     The residual path is the identity added, and each row is normalised, not the matrix as a whole. The head reads the
     class token's row; where there is none, what an attention pooling looks at or, without one, the mean of all rows.
 
     Args:
-        maps: a block each, (pictures, tokens, tokens), the mean of its heads, the first block first; then, of a model
-            with attention pooling, (pictures, 1, tokens).
+        maps: a block each, (images, tokens, tokens), the mean of its heads, the first block first; then, of a model
+            with attention pooling, (images, 1, tokens).
         grid: (rows, columns) of patches; tokens in front of theirs are not shown.
 
     Source: arXiv:2005.00928; as the authors of the Vision Transformer describe it for arXiv:2010.11929, figure 6.
@@ -123,20 +123,20 @@ def rollout(maps, grid):
 
 
 def attention_distance(model, images):
-    """Returns how far each head looks, (blocks, heads), in pixels: the mean over all patches and pictures.
+    """Returns how far each head looks, (blocks, heads), in pixels: the mean over all patches and images.
 
     A patch's distance is the mean of the distances to the patches, from middle to middle, that it looks at, each
     counted by the attention it gets. The class token is left out, and what the patches get adds up to 1 without it.
 
     Args:
-        model, images: as for `attention_maps`. The paper takes 128 pictures.
+        model, images: as for `attention_maps`. The paper takes 128 images.
 
     Raises:
         ValueError: as `attention_maps`.
 
     Source: arXiv:2010.11929, figure 7, right, and appendix D.7.
     """
-    images = check(model, images)
+    images = require_layers(model, images)
     rows, columns = grid_of(model)
     places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
     distances = np.linalg.norm(places[:, None] - places, axis=-1).astype("float32") * token_stride(model)
@@ -150,7 +150,7 @@ def attention_distance(model, images):
 
 
 def attention_entropy(model, images):
-    """Returns how spread the attention of each head is, (blocks, heads), in nats: the mean over tokens and pictures.
+    """Returns how spread the attention of each head is, (blocks, heads), in nats: the mean over tokens and images.
 
     0 is a token that looks at one place alone; the most, the logarithm of the number of tokens, is one that looks
     everywhere alike.
@@ -172,7 +172,7 @@ def attention_entropy(model, images):
 
 def _read(model, images, read):
     """Returns what `read` makes of each block's attention."""
-    images = check(model, images)
+    images = require_layers(model, images)
     return _watch(model, layers_of(model, TransformerBlock), read).predict(images, batch_size=BATCH, verbose=0)
 
 
@@ -191,7 +191,7 @@ def rollout_tensor(model):
     Raises:
         ValueError: if the model has no transformer block of ours.
     """
-    check(model)
+    require_layers(model)
     blocks = [layer for layer in model.layers if isinstance(layer, (TransformerBlock, AttentionPooling))]
     return _Rollout(blocks, grid_of(model), name="rollout")([block.input for block in blocks])
 

@@ -1,16 +1,16 @@
-"""What a model's first layer, its positions and its tokens look like, and which pictures it finds alike."""
+"""What a model's first layer, its positions and its tokens look like, and which images it finds alike."""
 
 import keras
 import numpy as np
 
-from keras_vit import arguments as checked
-from keras_vit.analysis.geometry import check, grid_of
+from keras_vit import _arguments as checked
+from keras_vit.analysis.geometry import grid_of, require_layers
 from keras_vit.layers import PatchEncoder, Patches, Positions, Stem
-from keras_vit.watch import Watch, layers_of, outer_layers_of
+from keras_vit.models.hooks import Watch, layers_of, outer_layers_of
 
 
 def filter_components(model, count=28):
-    """Returns the principal components of the filters that read the picture, and the share of each.
+    """Returns the principal components of the filters that read the image, and the share of each.
 
     The filters are those of the patch embedding; of a hybrid or a BiT, of its first convolution, standardized.
 
@@ -27,7 +27,7 @@ def filter_components(model, count=28):
 
     Source: arXiv:2010.11929, figure 7, left.
     """
-    check(model, kind=(Patches, Stem))
+    require_layers(model, kind=(Patches, Stem))
     count = checked.whole("count", count)
     if stems := layers_of(model, Stem):
         kernel = _numpy(stems[0].conv.standardized(stems[0].conv.kernel))
@@ -53,7 +53,7 @@ def position_similarity(model):
 
     Source: arXiv:2010.11929, figure 7, middle.
     """
-    check(model)
+    require_layers(model)
     grid = grid_of(model)
     values = position_values(model)
     if values is None:
@@ -70,16 +70,16 @@ def position_values(model):
 
 
 def patch_tokens(model, images):
-    """Returns the tokens of the patches after the last norm, (pictures, grid rows, grid columns, hidden_size).
+    """Returns the tokens of the patches after the last norm, (images, grid rows, grid columns, hidden_size).
 
     Args:
         model: any Keras model that contains ours.
-        images: (pictures, rows, columns, channels), preprocessed.
+        images: (images, rows, columns, channels), preprocessed.
 
     Raises:
-        ValueError: if the model has no transformer block of ours, or takes pictures of another size.
+        ValueError: if the model has no transformer block of ours, or takes images of another size.
     """
-    images = check(model, images)
+    images = require_layers(model, images)
     rows, columns = grid_of(model)
     norms = [layer for layer in outer_layers_of(model, keras.layers.LayerNormalization) if layer.name == "norm"]
     watch = Watch(model, norms, read=lambda layer, tokens, *inputs: tokens[:, -rows * columns :])
@@ -87,20 +87,20 @@ def patch_tokens(model, images):
 
 
 def token_colours(tokens):
-    """Returns the first three principal components of tokens as red, green and blue, (pictures, rows, columns, 3).
+    """Returns the first three principal components of tokens as red, green and blue, (images, rows, columns, 3).
 
-    The components are of all pictures together, so that a colour means the same in each; 0 to 1, from the 1st to the
+    The components are of all images together, so that a colour means the same in each; 0 to 1, from the 1st to the
     99th percentile of a component.
 
     Args:
-        tokens: (pictures, rows, columns, hidden_size), as of `patch_tokens`.
+        tokens: (images, rows, columns, hidden_size), as of `patch_tokens`.
 
     Raises:
         ValueError: if they are not of that shape, or hold fewer than four tokens.
     """
     if np.ndim(tokens) != 4 or np.prod(np.shape(tokens)[:3]) < 4 or np.shape(tokens)[3] < 3:
         raise ValueError(
-            "Expected tokens (pictures, rows, columns, hidden_size), four or more of three numbers or more. "
+            "Expected tokens (images, rows, columns, hidden_size), four or more of three numbers or more. "
             f"Received: tokens of shape {np.shape(tokens)}"
         )
     tokens = np.asarray(tokens)
@@ -117,7 +117,7 @@ def neighbours(features, queries=None, count=5):
     """Returns which features lie nearest, by the cosine: their indices and cosines, both (queries, count).
 
     Args:
-        features: (pictures, width), as `keras_vit.representation` gives.
+        features: (images, width), as `keras_vit.representation` gives.
         queries: (queries, width); None for the features themselves, of which none is its own neighbour.
         count: how many; fewer where there are no more.
 
@@ -128,7 +128,7 @@ def neighbours(features, queries=None, count=5):
     features, queries = (np.asarray(x, "float32") for x in (features, features if own else queries))
     if features.ndim != 2 or queries.ndim != 2 or features.shape[1] != queries.shape[1] or len(features) <= own:
         raise ValueError(
-            "Expected features and queries of the same width, and another picture to be near to. "
+            "Expected features and queries of the same width, and another image to be near to. "
             f"Received: features of shape {features.shape}, queries of shape {queries.shape}"
         )
     near = _unit(queries) @ _unit(features).T

@@ -1,4 +1,4 @@
-"""What a patch or a stage covers of the picture, and whether a model can be looked into at all."""
+"""What a patch or a stage covers of the image, and whether a model can be looked into at all."""
 
 import dataclasses
 
@@ -6,15 +6,15 @@ import keras
 import numpy as np
 
 from keras_vit.layers import Bottleneck, PatchEncoder, Patches, Stem, TransformerBlock
-from keras_vit.watch import layers_of
+from keras_vit.models.hooks import layers_of
 
-WORDS = {TransformerBlock: "transformer blocks", Stem: "convolutions", (Patches, Stem): "layers"}
+_WORDS = {TransformerBlock: "transformer blocks", Stem: "convolutions", (Patches, Stem): "layers"}
 ANY = object()  # no images, to ask about the model alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """What one value of a map depends on, in pixels of the picture, to either side.
+    """What one value of a map depends on, in pixels of the image, to either side.
 
     Args:
         name: "stem", "stage1" to "stage4", or "patches".
@@ -27,7 +27,7 @@ class Field:
     size: int
 
 
-def check(model, images=ANY, kind=TransformerBlock):
+def require_layers(model, images=ANY, kind=TransformerBlock):
     """Returns images as an array, where a model takes them.
 
     Raises:
@@ -36,7 +36,7 @@ def check(model, images=ANY, kind=TransformerBlock):
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
     if not layers_of(model, kind):
-        raise ValueError(f"Expected a model with keras_vit's {WORDS[kind]}. Received: {model.name!r} without")
+        raise ValueError(f"Expected a model with keras_vit's {_WORDS[kind]}. Received: {model.name!r} without")
     if max(len(layers_of(model, one)) for one in (PatchEncoder, Stem)) > 1:
         raise ValueError(
             f"Expected a model with one encoder of keras_vit. Received: {model.name!r} with more. Pass one of them, as "
@@ -48,9 +48,9 @@ def check(model, images=ANY, kind=TransformerBlock):
     shape, wanted = np.shape(images), getattr(model, "input_shape", (None,) * 4)
     if len(shape) != 4 or not shape[0] or any(side not in (None, got) for side, got in zip(wanted[1:], shape[1:])):
         raise ValueError(
-            f"Expected pictures (pictures, rows, columns, channels) as {model.name!r} takes them, "
+            f"Expected images (images, rows, columns, channels) as {model.name!r} takes them, "
             f"{tuple(wanted[1:])}, one at least. Received: images of shape {shape}. "
-            "`keras_vit.resize` makes the model one for another size, `model.preprocess_input` the pictures."
+            "`keras_vit.resize` makes the model one for another size, `model.preprocess_input` the images."
         )
     return images
 
@@ -66,7 +66,7 @@ def receptive_fields(model):
     Raises:
         ValueError: if the model has no layers of ours.
     """
-    check(model, kind=(Patches, Stem))
+    require_layers(model, kind=(Patches, Stem))
     fields, stride, size = {}, 1, 1
     if layers_of(model, Stem):
         size, stride = 7 + 2 * 2, 4  # 7 x 7 with stride 2, then a pooling of 3 x 3 with stride 2
@@ -87,5 +87,5 @@ def stage_of(unit):
 
 
 def token_stride(model):
-    """Returns how many pixels of the picture a step from one patch to the next is, to either side."""
+    """Returns how many pixels of the image a step from one patch to the next is, to either side."""
     return receptive_fields(model)[-1].stride

@@ -47,7 +47,7 @@ def entropy_by_depth(entropies, tokens):
 
 
 def filters(components, columns=7):
-    """Draws filters as pictures, each on its own scale around grey.
+    """Draws filters as images, each on its own scale around grey.
 
     Args:
         components: (components, rows, columns, channels), as of `filter_components`; three channels in
@@ -55,9 +55,9 @@ def filters(components, columns=7):
         columns: how many in a row.
     """
     most = np.abs(components).max(axis=(1, 2, 3), keepdims=True)
-    pictures = 0.5 + 0.5 * components / np.maximum(most, 1e-12)
-    pictures = pictures if pictures.shape[-1] == 3 else np.repeat(pictures[..., :1], 3, axis=-1)
-    return _picture(_tiles(pictures, columns), gap=True)
+    images = 0.5 + 0.5 * components / np.maximum(most, 1e-12)
+    images = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
+    return _image(_tiles(images, columns), gap=True)
 
 
 def positions(similarity, most=12):
@@ -69,7 +69,7 @@ def positions(similarity, most=12):
     """
     rows, columns = (np.linspace(0, side - 1, min(side, most)).round().astype(int) for side in similarity.shape[:2])
     shown = similarity[np.ix_(rows, columns)]
-    return _picture(_tiles(shown.reshape(-1, *similarity.shape[2:]), len(columns)), limits=(-1, 1))
+    return _image(_tiles(shown.reshape(-1, *similarity.shape[2:]), len(columns)), limits=(-1, 1))
 
 
 def curves(lines, horizontal, vertical):
@@ -93,22 +93,22 @@ def curves(lines, horizontal, vertical):
     return figure
 
 
-def over_picture(picture, values):
-    """Draws a map of a picture's patches over it.
+def over_image(image, values):
+    """Draws a map of an image's patches over it.
 
     Args:
-        picture: uint8 (rows, columns, 3).
+        image: uint8 (rows, columns, 3).
         values: (grid rows, grid columns), any scale, as of `attention_rollout`.
     """
-    picture, values = np.asarray(picture), np.asarray(values)
-    if picture.ndim != 3 or values.ndim != 2:
+    image, values = np.asarray(image), np.asarray(values)
+    if image.ndim != 3 or values.ndim != 2:
         raise ValueError(
-            "Expected a picture (rows, columns, 3) and values (grid rows, grid columns). "
-            f"Received: picture of shape {picture.shape}, values of shape {values.shape}"
+            "Expected an image (rows, columns, 3) and values (grid rows, grid columns). "
+            f"Received: image of shape {image.shape}, values of shape {values.shape}"
         )
-    figure, axes = _frame(picture.shape[0] / picture.shape[1])
-    sides = (0, picture.shape[1], picture.shape[0], 0)
-    axes.imshow(picture, extent=sides)
+    figure, axes = _frame(image.shape[0] / image.shape[1])
+    sides = (0, image.shape[1], image.shape[0], 0)
+    axes.imshow(image, extent=sides)
     axes.imshow(values, cmap="inferno", alpha=0.6, interpolation="bicubic", extent=sides)
     return figure
 
@@ -221,18 +221,18 @@ def _label(axes, words, height, colour):
     axes.annotate(words, (1, height), xytext=(-2, 3), fontsize=9, color=colour, **at)
 
 
-def _tiles(pictures, columns):
-    """Lays pictures (count, rows, columns, ...) out in a grid with gaps of NaN."""
-    count, high, wide, *rest = pictures.shape
+def _tiles(images, columns):
+    """Lays images (count, rows, columns, ...) out in a grid with gaps of NaN."""
+    count, high, wide, *rest = images.shape
     lines, gap = -(-count // columns), max(1, wide // 12)
     sheet = np.full((lines * (high + gap) - gap, columns * (wide + gap) - gap, *rest), np.nan)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         top, left = i // columns * (high + gap), i % columns * (wide + gap)
-        sheet[top : top + high, left : left + wide] = picture
+        sheet[top : top + high, left : left + wide] = image
     return sheet
 
 
-def _picture(sheet, gap=False, limits=None):
+def _image(sheet, gap=False, limits=None):
     figure, axes = _frame(sheet.shape[0] / sheet.shape[1])
     if gap:  # colours have no "bad" of their own: the gaps are made transparent
         sheet = np.concatenate([np.nan_to_num(sheet), np.isfinite(sheet[..., :1])], axis=-1)

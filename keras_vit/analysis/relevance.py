@@ -7,37 +7,37 @@ import keras
 import numpy as np
 
 from keras_vit.analysis.attention import BATCH
-from keras_vit.analysis.geometry import check, grid_of
+from keras_vit.analysis.geometry import grid_of, require_layers
 from keras_vit.analysis.gradients import gradients
 from keras_vit.layers import PatchEncoder, TransformerBlock
-from keras_vit.watch import head_of, layers_of, replaced
+from keras_vit.models.hooks import head_of, layers_of, replaced
 
 
 def attention_relevance(model, images, classes=None):
-    """Returns how much each patch speaks for a class, (pictures, grid rows, grid columns), 0 and more.
+    """Returns how much each patch speaks for a class, (images, grid rows, grid columns), 0 and more.
 
-    What differs from rollout: attention counts by how much it raises the class's score, so the map of one picture is
+    What differs from rollout: attention counts by how much it raises the class's score, so the map of one image is
     another for each class.
 
     Args:
         model: any Keras model that contains our blocks and gives (batch, classes). What its head gives before a softmax
             layer is the score.
-        images: (pictures, rows, columns, channels), preprocessed.
-        classes: the class of each picture, (pictures,); None for those that the model chooses.
+        images: (images, rows, columns, channels), preprocessed.
+        classes: the class of each image, (images,); None for those that the model chooses.
 
     Raises:
-        ValueError: if the model has no transformer block of ours or is no classifier, takes pictures of another size,
-            or `classes` are not as many as the pictures, or none of the model's.
+        ValueError: if the model has no transformer block of ours or is no classifier, takes images of another size,
+            or `classes` are not as many as the images, or none of the model's.
 
     Source: arXiv:2103.15679, eq. 5 and 6, for self-attention.
     """
-    images = check(model, images)
+    images = require_layers(model, images)
     blocks = layers_of(model, TransformerBlock)
     tokens = grid_of(model)[0] * grid_of(model)[1] + layers_of(model, PatchEncoder)[0].extra_tokens
     wanted = None if classes is None else np.asarray(classes)
     if wanted is not None and (wanted.shape != (len(images),) or wanted.dtype.kind not in "iu"):
         raise ValueError(
-            f"Expected a class a picture, {len(images)}. Received: classes of shape {wanted.shape}, {wanted.dtype}"
+            f"Expected a class an image, {len(images)}. Received: classes of shape {wanted.shape}, {wanted.dtype}"
         )
     maps = []
     for start in range(0, len(images), BATCH):
@@ -51,12 +51,12 @@ def attention_relevance(model, images, classes=None):
 
 
 def relevance(attention, slopes, grid):
-    """Joins the attention of all blocks to what speaks for a class, (pictures, grid rows, grid columns).
+    """Joins the attention of all blocks to what speaks for a class, (images, grid rows, grid columns).
 
     Read is the class token's row, or the mean of all rows where there is no class token.
 
     Args:
-        attention: a block each, (pictures, heads, tokens, tokens), the first block first.
+        attention: a block each, (images, heads, tokens, tokens), the first block first.
         slopes: the derivatives of the score by these.
         grid: (rows, columns) of patches; tokens in front of theirs are not shown.
     """
@@ -64,7 +64,7 @@ def relevance(attention, slopes, grid):
     flow = np.eye(attention[0].shape[-1])
     for weights, slope in zip(attention, slopes):
         flow = flow + np.maximum(weights * slope, 0).mean(axis=1) @ flow
-    # A patch's own identity says nothing of the picture; it is in the mean of the rows alone.
+    # A patch's own identity says nothing of the image; it is in the mean of the rows alone.
     read = flow[:, 0] if extra_tokens else (flow - np.eye(flow.shape[-1])).mean(axis=1)
     return read[:, extra_tokens:].reshape(-1, *grid).astype("float32")
 

@@ -1,1 +1,1 @@
-"""Pictures on the way in: found, decoded, cropped, augmented and batched."""
+"""Images on the way in: found, decoded, cropped, augmented and batched."""

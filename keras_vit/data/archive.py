@@ -1,4 +1,4 @@
-"""Finds the pictures in a zip file of class folders; nothing is unpacked to the disk."""
+"""Finds the images in a zip file of class folders; nothing is unpacked to the disk."""
 
 import os
 import stat
@@ -9,21 +9,21 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from keras_vit.data.decode import PictureError, Record
+from keras_vit.data.decoding import ImageError, Record
 from keras_vit.data.folder import Tree, hidden, list_tree, named_format
-from keras_vit.data.listing import SPLIT_OF_NAME, Listing, Picture, Progress, listed
+from keras_vit.data.listing import SPLIT_OF_NAME, ListedImage, Listing, Progress, listed
 from keras_vit.data.names import printable
 
-# Compressed pictures are held in memory once opened, these many bytes at most. Stored ones stay in the file.
-MEMORY = 4 * 2**30
-_RATIO = 100  # bytes out of one byte in; a whole zip file of pictures, which are compressed already, has about 1
+# Compressed images are held in memory once opened, these many bytes at most. Stored ones stay in the file.
+_MEMORY = 4 * 2**30
+_RATIO = 100  # bytes out of one byte in; a whole zip file of images, which are compressed already, has about 1
 _BOMB = 2**28  # bytes; below this, let it be drawings
 _ENCRYPTED, _UTF8 = 1, 0x800  # bits of a member's flags
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def list_zip(data: str | os.PathLike, class_depth: int | None = None) -> Listing:
-    """Finds classes, splits and pictures in a zip file, which may have folders around them all.
+    """Finds classes, splits and images in a zip file, which may have folders around them all.
 
     Stored members become a `Record` each; deflated ones are expanded into memory, and their checksums tested.
 
@@ -39,12 +39,12 @@ def list_zip(data: str | os.PathLike, class_depth: int | None = None) -> Listing
     try:
         with zipfile.ZipFile(path) as file:
             listing = list_tree(str(path), path.stem, _unwrapped(_tree(file, path)), class_depth=class_depth)
-            _refuse_bomb(file, path, [picture.file for picture in listing.pictures])
-            progress, pictures = Progress(len(listing.pictures)), []
-            for picture in listing.pictures:
-                pictures.append(_located(file, str(path), picture))
+            _refuse_bomb(file, path, [image.file for image in listing.images])
+            progress, images = Progress(len(listing.images)), []
+            for image in listing.images:
+                images.append(_located(file, str(path), image))
                 progress.add()
-            return replace(listing, pictures=tuple(pictures))
+            return replace(listing, images=tuple(images))
     except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is not a whole zip file ({error}). Copy or download it again, or unpack it and name the folder."
@@ -119,23 +119,21 @@ def _unwrapped(tree: Tree) -> Tree:
 def _refuse_bomb(file: zipfile.ZipFile, path: Path, members: list[zipfile.ZipInfo]) -> None:
     packed = [info for info in members if info.compress_type != zipfile.ZIP_STORED]
     size, taken = sum(info.file_size for info in packed), sum(info.compress_size for info in packed)
-    if size > MEMORY:
+    if size > _MEMORY:
         raise ValueError(
-            f"{path} is compressed and expands to {size:,} bytes; at most {MEMORY:,} are held in memory. "
+            f"{path} is compressed and expands to {size:,} bytes; at most {_MEMORY:,} are held in memory. "
             "Unpack it and name the folder, or zip it without compression (zip -0)."
         )
     if size > max(_BOMB, _RATIO * taken):
-        raise ValueError(
-            f"{path} would expand from {taken:,} to {size:,} bytes, which pictures do not. It is not read."
-        )
+        raise ValueError(f"{path} would expand from {taken:,} to {size:,} bytes, which images do not. It is not read.")
 
 
-def _located(file: zipfile.ZipFile, path: str, picture: Picture) -> Picture:
+def _located(file: zipfile.ZipFile, path: str, image: ListedImage) -> ListedImage:
     """Puts a `Record` or the bytes in the place of a member, or says what is wrong with it."""
     try:
-        return replace(picture, file=_place(file, path, picture.file))
-    except PictureError as error:
-        return replace(picture, file=b"", reason=str(error))
+        return replace(image, file=_place(file, path, image.file))
+    except ImageError as error:
+        return replace(image, file=b"", reason=str(error))
 
 
 def _place(file: zipfile.ZipFile, path: str, info: zipfile.ZipInfo) -> Record | bytes:
@@ -143,12 +141,12 @@ def _place(file: zipfile.ZipFile, path: str, info: zipfile.ZipInfo) -> Record | 
         try:
             return file.read(info)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise PictureError(f"damaged in the zip file ({error})") from error
+            raise ImageError(f"damaged in the zip file ({error})") from error
     file.fp.seek(info.header_offset)
     header = file.fp.read(30)
     if len(header) < 30 or not header.startswith(b"PK\3\4"):
-        raise PictureError("damaged in the zip file (no member where one should begin)")
+        raise ImageError("damaged in the zip file (no member where one should begin)")
     name, extra = struct.unpack_from("<HH", header, 26)  # their lengths; the bytes of the member follow them
     if info.file_size != info.compress_size:
-        raise PictureError("damaged in the zip file (a stored member of two sizes)")
+        raise ImageError("damaged in the zip file (a stored member of two sizes)")
     return Record(path, info.header_offset + 30 + name + extra, info.file_size)

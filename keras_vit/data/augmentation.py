@@ -1,6 +1,8 @@
-"""Random changes to training pictures: what is wished for, and the affine ones, on whole batches."""
+"""Random changes to training images: what is wished for, and the affine ones, on whole batches."""
 
+import ast
 import dataclasses
+import difflib
 import math
 
 import tensorflow as tf
@@ -10,21 +12,21 @@ from keras_vit.data.crop import CROPS
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Describes how far a picture may be changed; each picture of a batch draws its own.
+    """Describes how far an image may be changed; each image of a batch draws its own.
 
     Args:
         rotate: largest angle to either side, degrees.
-        shift: largest shift to either side, part of the picture's side.
+        shift: largest shift to either side, part of the image's side.
         zoom: largest change of size either way, part of the size.
-        shear: largest shear to either side, part of the picture's side.
-        flip: whether half of the pictures are mirrored left to right.
-        crop: "resize", the whole picture; "inception", a window of 5 to 100 % of its area and a ratio of sides of
-            0.75 to 1.33; "random", a window of the model's size out of the picture made a little larger.
-        crop_from: side that the picture is brought to for "random", pixels; None is an eighth or so more than the
+        shear: largest shear to either side, part of the image's side.
+        flip: whether half of the images are mirrored left to right.
+        crop: "resize", the whole image; "inception", a window of 5 to 100 % of its area and a ratio of sides of
+            0.75 to 1.33; "random", a window of the model's size out of the image made a little larger.
+        crop_from: side that the image is brought to for "random", pixels; None is an eighth or so more than the
             model's.
         randaugment: (layers, magnitude), or None for none.
-        mixup: parameter of the Beta distribution that the ratio of two blended pictures comes from; 0 for none.
-        cutmix: the same for the share of a picture that is replaced by a part of another; 0 for none.
+        mixup: parameter of the Beta distribution that the ratio of two blended images comes from; 0 for none.
+        cutmix: the same for the share of an image that is replaced by a part of another; 0 for none.
         keras_cv: keras-cv's layers, by name ("GridMask") or with arguments ("RandomHue(factor=0.2)").
 
     Raises:
@@ -57,25 +59,25 @@ class Augmentation:
 
     @property
     def moves(self):
-        """Whether pictures are resampled after the crop: turned, moved, scaled or sheared."""
+        """Whether images are resampled after the crop: turned, moved, scaled or sheared."""
         return bool(self.rotate or self.shift or self.zoom or self.shear)
 
     @property
     def mixes(self):
-        """Whether pictures are mixed with one another."""
+        """Whether images are mixed with one another."""
         return bool(self.mixup or self.cutmix)
 
 
 def augment(images, augmentation, seed, rows=None, batch_size=None):
-    """Returns the pictures turned, moved, scaled, sheared and mirrored by chance, in one bilinear resampling.
+    """Returns the images turned, moved, scaled, sheared and mirrored by chance, in one bilinear resampling.
 
-    What comes in from outside the picture repeats its edge.
+    What comes in from outside the image repeats its edge.
 
     Args:
         images: (batch, rows, columns, channels) float.
         augmentation: an `Augmentation`.
-        seed: two whole numbers; the same seed gives the same pictures.
-        rows, batch_size: which rows of a batch of that many these pictures are; they are changed as in the whole one.
+        seed: two whole numbers; the same seed gives the same images.
+        rows, batch_size: which rows of a batch of that many these images are; they are changed as in the whole one.
     """
     batch, (height, width) = batch_size or tf.shape(images)[0], images.shape[1:3]
     draws = _draws(batch, seed)
@@ -112,3 +114,69 @@ def coins(batch_size, seed):
 
 def _draws(batch_size, seed):
     return tf.random.stateless_uniform((7, batch_size), seed, -1.0, 1.0)
+
+
+_OURS = {"MixUp": "mixup=", "CutMix": "cutmix="}  # need labels, which the layers here are not given
+
+
+def keras_cv_layers(names):
+    """Returns a function that passes images, (batch, rows, columns, 3) of 0 to 255, through keras-cv's layers.
+
+    It gives float32 in whole grey levels. The layers draw their own random numbers from a state of their own: unlike
+    all other augmentation, theirs differs from run to run, and from part to part of a batch.
+
+    Args:
+        names: a layer each, by name ("GridMask") or with arguments that are plain values
+            ("RandAugment(value_range=(0, 255), magnitude=0.4)").
+
+    Raises:
+        ImportError: if keras-cv is not installed.
+        ValueError: if there is no such layer, it is not read as described, or its arguments do not fit.
+    """
+    calls = [_call(name) for name in names]
+    try:
+        import keras_cv.layers as available
+    except ImportError as error:
+        raise ImportError('keras_cv= needs the extra "keras-cv": pip install keras-cv') from error
+    layers = [_layer(available, *call) for call in calls]
+
+    def change(images):
+        images = tf.cast(images, tf.float32)
+        for layer in layers:
+            images = tf.ensure_shape(layer(images, training=True), images.shape)
+        return tf.clip_by_value(tf.round(tf.cast(images, tf.float32)), 0, 255)
+
+    return change
+
+
+def _call(text):
+    """Reads "Name" or "Name(argument=value, ...)" into (name, arguments) without running it."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(_EXPECTED.format(text)) from error
+    if not isinstance(call.func, ast.Name) or call.args or None in arguments:
+        raise ValueError(_EXPECTED.format(text))
+    if call.func.id in _OURS:
+        raise ValueError(f"{call.func.id} is our own: set {_OURS[call.func.id]} instead. Received: keras_cv={text!r}")
+    return call.func.id, arguments
+
+
+_EXPECTED = (
+    'Expected the name of a keras-cv layer, alone or with named arguments that are plain values, such as "GridMask" or '
+    '"RandomHue(factor=0.2, value_range=(0, 255))". Received: keras_cv={!r}'
+)
+
+
+def _layer(available, name, arguments):
+    layer = getattr(available, name, None)
+    if not isinstance(layer, type) or not any("ImageAugmentationLayer" in base.__name__ for base in layer.__mro__):
+        close = difflib.get_close_matches(name, dir(available), n=3)
+        hint = f"; near it: {', '.join(close)}" if close else ""
+        raise ValueError(f"keras-cv has no augmentation layer of that name{hint}. Received: keras_cv={name!r}")
+    try:
+        return layer(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} of keras-cv does not take these arguments: {error}. Received: {arguments}") from error

@@ -1,4 +1,4 @@
-"""Which part of a picture is shown, and how it gets to the model's size: by chance to train, by name to evaluate."""
+"""Which part of an image is shown, and how it gets to the model's size: by chance to train, by name to evaluate."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,9 +6,9 @@ from PIL import Image
 
 
 def inception_window(size, seed):
-    """Returns a random window of a picture of `size`, (rows, columns): (top, left, rows, columns), (4,) int32.
+    """Returns a random window of an image of `size`, (rows, columns): (top, left, rows, columns), (4,) int32.
 
-    5 to 100 % of the area, columns to rows as 0.75 to 1.33; the whole picture where 100 attempts find none.
+    5 to 100 % of the area, columns to rows as 0.75 to 1.33; the whole image where 100 attempts find none.
 
     Source: the official `input_pipeline.py`; the numbers that it leaves out are the operation's own.
     """
@@ -25,12 +25,12 @@ def inception_window(size, seed):
 
 
 def whole_window(size, seed):
-    """Returns the window that is the whole picture, (4,) int32."""
+    """Returns the window that is the whole image, (4,) int32."""
     return tf.concat([[0, 0], size], 0)
 
 
 def cut(pixels, window):
-    """Returns a window of a picture, (rows, columns, channels)."""
+    """Returns a window of an image, (rows, columns, channels)."""
     top, left, rows, columns = tf.unstack(window)
     return pixels[top : top + rows, left : left + columns]
 
@@ -44,12 +44,12 @@ def larger(image_size):
 
 
 def random_part(pixels, image_size, seed):
-    """Returns a window of `image_size`, (rows, columns), that lies anywhere in a picture."""
+    """Returns a window of `image_size`, (rows, columns), that lies anywhere in an image."""
     return tf.image.stateless_random_crop(pixels, (*image_size, 3), seed)
 
 
 def all_of(pixels, image_size, seed):
-    """Returns the picture."""
+    """Returns the image."""
     return pixels
 
 
@@ -57,13 +57,13 @@ def all_of(pixels, image_size, seed):
 CROPS = {"inception": (inception_window, tuple, all_of), "random": (whole_window, larger, random_part)}
 
 
-def resized(pixels, image_size):
-    """Returns a picture at another size, (rows, columns), in whole levels: bilinear, not antialiased; uint8."""
+def resize_pixels(pixels, image_size):
+    """Returns an image at another size, (rows, columns), in whole levels: bilinear, not antialiased; uint8."""
     return tf.cast(tf.round(tf.image.resize(pixels, image_size)), tf.uint8)
 
 
 def _official(pixels, image_size):
-    return pixels if pixels.shape[:2] == tuple(image_size) else resized(pixels, image_size).numpy()
+    return pixels if pixels.shape[:2] == tuple(image_size) else resize_pixels(pixels, image_size).numpy()
 
 
 def _big_vision(pixels, image_size):
@@ -80,8 +80,8 @@ def _timm(pixels, image_size):
     sides = pixels.shape[:2]
     by = 0 if whole[0] * sides[1] >= whole[1] * sides[0] else 1
     rows, columns = (whole[by] * side // sides[by] for side in sides)
-    picture = Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BICUBIC)
-    return _middle(np.array(picture), image_size, lambda space: round(space / 2))
+    image = Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BICUBIC)
+    return _middle(np.array(image), image_size, lambda space: round(space / 2))
 
 
 def _middle(pixels, image_size, half):

@@ -1,4 +1,4 @@
-"""Lists pictures that need no files of one's own: digits, Fashion-MNIST as its IDX files, synthetic ones."""
+"""Lists images that need no files of one's own: digits, Fashion-MNIST as its IDX files, synthetic ones."""
 
 import gzip
 import hashlib
@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_vit.data.listing import Listing, Picture, digest_of
+from keras_vit.data.listing import ListedImage, Listing, digest_of
 
 FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 FASHION_CLASSES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _DEBIAN = "/usr/share/datasets/fashion-mnist"  # of its package dataset-fashion-mnist
 _IDX = {"train": "train", "test": "t10k"}  # split -> how its two files begin
-_SIZE = (48, 64)  # rows, columns of a synthetic picture
-_MOST = 200_000  # synthetic pictures, which are held in memory: 2 GB
+_SIZE = (48, 64)  # rows, columns of a synthetic image
+_MOST = 200_000  # synthetic images, which are held in memory: 2 GB
 _WAVES = 5  # in each direction, of a synthetic pattern
 
 
 def list_digits() -> Listing:
-    """Lists scikit-learn's 1,797 scans of 8 x 8, encoded as PNG so that they take the same way as anyone's pictures."""
+    """Lists scikit-learn's 1,797 scans of 8 x 8, encoded as PNG so that they take the same way as anyone's images."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -33,12 +33,12 @@ def list_digits() -> Listing:
         np.arange(len(grey)), test_size=0.2, random_state=0, stratify=digits.target, shuffle=True
     )
     splits = np.where(np.isin(np.arange(len(grey)), held_out), "test", "train").tolist()
-    pictures = tuple(
+    images = tuple(
         # What is drawn depends on the digests: they are those of the scans, not of the PNG that a library writes.
-        Picture(_png(scan), f"digit {i:04d}", str(label), split, digest=hashlib.sha256(scan.tobytes()).hexdigest())
+        ListedImage(_png(scan), f"digit {i:04d}", str(label), split, digest=hashlib.sha256(scan.tobytes()).hexdigest())
         for i, (scan, label, split) in enumerate(zip(grey, digits.target, splits, strict=True))
     )
-    return Listing("digits", "digits", ("train", "test"), tuple("0123456789"), pictures)
+    return Listing("digits", "digits", ("train", "test"), tuple("0123456789"), images)
 
 
 def find_fashion_mnist(data_dir: str | os.PathLike | None) -> Path | None:
@@ -50,23 +50,23 @@ def find_fashion_mnist(data_dir: str | os.PathLike | None) -> Path | None:
 
 
 def list_fashion_mnist(folder: Path) -> Listing:
-    """Lists the 60,000 and 10,000 pictures of 28 x 28 in the IDX files, which may be gzip'd.
+    """Lists the 60,000 and 10,000 images of 28 x 28 in the IDX files, which may be gzip'd.
 
     Raises:
         ValueError: if one of the four is missing, damaged, or not what its header says.
     """
-    pictures = []
+    listed = []
     for split, start in _IDX.items():
         images = _read_idx(_idx_file(folder, start, "images-idx3"), 3)
         labels = _read_idx(_idx_file(folder, start, "labels-idx1"), 1)
         if len(images) != len(labels) or labels.max(initial=0) >= len(FASHION_CLASSES):
             raise ValueError(
-                f"Expected a label from 0 to {len(FASHION_CLASSES) - 1} for each picture. Received: {folder}, "
-                f"{len(images):,} pictures and {len(labels):,} labels up to {labels.max(initial=0)} to {split}"
+                f"Expected a label from 0 to {len(FASHION_CLASSES) - 1} for each image. Received: {folder}, "
+                f"{len(images):,} images and {len(labels):,} labels up to {labels.max(initial=0)} to {split}"
             )
         names = (f"{split} {index:05d}" for index in range(len(images)))
-        pictures += _encoded(images, names, (FASHION_CLASSES[label] for label in labels), split)
-    return Listing(str(folder), "fashion_mnist", tuple(_IDX), FASHION_CLASSES, tuple(pictures))
+        listed += _encoded(images, names, (FASHION_CLASSES[label] for label in labels), split)
+    return Listing(str(folder), "fashion_mnist", tuple(_IDX), FASHION_CLASSES, tuple(listed))
 
 
 def _idx_file(folder: Path, start: str, what: str) -> Path:
@@ -96,46 +96,48 @@ def _read_idx(path: Path, axes: int) -> np.ndarray:
 
 
 def parse_synthetic(text: str) -> tuple[int, int] | None:
-    """Reads "synthetic" or "synthetic:10x64" as (classes, pictures of each); None for anything else."""
+    """Reads "synthetic" or "synthetic:10x64" as (classes, images of each); None for anything else."""
     match = re.fullmatch(r"synthetic(?::(\d{1,5})x(\d{1,7}))?", text)
     return (int(match[1] or 10), int(match[2] or 64)) if match else None
 
 
 def list_synthetic(classes: int, count: int, seed: int) -> Listing:
-    """Makes up pictures of 48 x 64 that a small model can learn: a class is a smooth pattern of colours.
+    """Makes up images of 48 x 64 that a small model can learn: a class is a smooth pattern of colours.
 
-    Each picture is that of its class, a weaker one of its own over it, and noise; all are drawn from `seed`.
+    Each image is that of its class, a weaker one of its own over it, and noise; all are drawn from `seed`.
 
     Raises:
-        ValueError: if there are less than two classes, less than one picture of each, or over 200,000 in all.
+        ValueError: if there are less than two classes, less than one image of each, or over 200,000 in all.
     """
     if classes < 2 or count < 1 or classes * count > _MOST:
         raise ValueError(
-            f"Expected two classes or more, a picture or more of each, and {_MOST:,} at most in all. "
+            f"Expected two classes or more, an image or more of each, and {_MOST:,} at most in all. "
             f"Received: synthetic:{classes}x{count}"
         )
     names = tuple(f"class {number:0{len(str(classes - 1))}d}" for number in range(classes))
-    pictures = []
+    listed = []
     for number, name in enumerate(names):
         images = (_made_up(seed, number, index) for index in range(count))
         titles = (f"{name}/{index:0{len(str(count - 1))}d}" for index in range(count))
-        pictures += _encoded(images, titles, [name] * count, "train")
-    return Listing("synthetic", "synthetic", (), names, tuple(pictures))
+        listed += _encoded(images, titles, [name] * count, "train")
+    return Listing("synthetic", "synthetic", (), names, tuple(listed))
 
 
 def _made_up(seed: int, number: int, index: int) -> np.ndarray:
-    """Returns a picture of a class, (rows, columns, 3) uint8."""
-    of_class, of_picture = np.random.default_rng([seed, number]), np.random.default_rng([seed, number, index, 1])
-    waves = of_class.normal(size=(3, _WAVES, _WAVES)) + 0.4 * of_picture.normal(size=(3, _WAVES, _WAVES))
+    """Returns an image of a class, (rows, columns, 3) uint8."""
+    of_class, of_image = np.random.default_rng([seed, number]), np.random.default_rng([seed, number, index, 1])
+    waves = of_class.normal(size=(3, _WAVES, _WAVES)) + 0.4 * of_image.normal(size=(3, _WAVES, _WAVES))
     y, x = (np.cos(np.pi * np.arange(_WAVES)[:, None] * (np.arange(side) + 0.5) / side) for side in _SIZE)
     smooth = np.moveaxis(y.T @ waves @ x, 0, -1)  # (rows, columns, 3)
-    noise = of_picture.standard_normal(smooth.shape, np.float32)
+    noise = of_image.standard_normal(smooth.shape, np.float32)
     return np.clip(127.5 + 25 * smooth + 10 * noise, 0, 255).astype(np.uint8)
 
 
-def _encoded(images: Iterable[np.ndarray], names: Iterable[str], classes: Iterable[str], split: str) -> list[Picture]:
+def _encoded(
+    images: Iterable[np.ndarray], names: Iterable[str], classes: Iterable[str], split: str
+) -> list[ListedImage]:
     return [
-        Picture(data, name, class_name, split, digest=digest_of(data))
+        ListedImage(data, name, class_name, split, digest=digest_of(data))
         for data, name, class_name in zip(map(_png, images), names, classes, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""Finds the pictures in a folder of class folders, and tells its layout; never writes there."""
+"""Finds the images in a folder of class folders, and tells its layout; never writes there."""
 
 import contextlib
 import difflib
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, Listing, Picture
+from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
 from keras_vit.data.names import few, printable
 
 # What lies in a folder, {name: a tree, or anything that stands for a file}; a zip file's content is laid out so, too.
@@ -26,7 +26,7 @@ _TABLES = (".tsv", ".txt", ".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet
 
 
 def list_folder(data: str | os.PathLike, class_depth: int | None = None) -> Listing:
-    """Finds classes, splits and pictures in a folder without opening a file.
+    """Finds classes, splits and images in a folder without opening a file.
 
     Args:
         data: the folder.
@@ -38,7 +38,7 @@ def list_folder(data: str | os.PathLike, class_depth: int | None = None) -> List
     root = Path(data)
     if not root.is_dir():
         raise ValueError(
-            f"Expected a folder with a folder of pictures for each class. Received: {str(root)!r}, {what_instead(root)}"
+            f"Expected a folder with a folder of images for each class. Received: {str(root)!r}, {what_instead(root)}"
         )
     unlisted = {}
     tree = _read_tree(root, unlisted)
@@ -52,7 +52,7 @@ def list_tree(
     unlisted: dict[str, str] | None = None,
     class_depth: int | None = None,
 ) -> Listing:
-    """Finds classes, splits and pictures in a tree; a picture's `file` is what stands for it there.
+    """Finds classes, splits and images in a tree; an image's `file` is what stands for it there.
 
     Args:
         path: what the tree is of, for messages.
@@ -62,7 +62,7 @@ def list_tree(
         class_depth: how many folders down the class folders lie, 1 at the top or directly inside train/; the folders
             above group them and name nothing. None is 1 where no other depth is as likely, and else a problem.
     """
-    problems, notes, pictures, other, stray, empty = [], [], [], [], [], []
+    problems, notes, images, other, stray, empty = [], [], [], [], [], []
     split_folders = _split_folders(tree, problems)
     tops = split_folders or [("train", "", tree)]
     if class_depth is None:
@@ -77,7 +77,7 @@ def list_tree(
                 classes[split].add(class_name)
                 here = f"{above}{class_name}/"
                 found = _sort_files(here, _walk(folder), other)
-                pictures += [Picture(file, name, class_name, split) for name, file in found]
+                images += [ListedImage(file, name, class_name, split) for name, file in found]
                 if not found and here.removesuffix("/") not in (unlisted or {}):
                     empty.append(here.removesuffix("/"))
     if split_folders:
@@ -87,11 +87,11 @@ def list_tree(
         if folder.split("/")[0] + "/" not in stray:
             problems.append(f"{Path(path) / folder} cannot be listed ({reason})")
     in_folder = {top or "train/": classes[split] for split, top, _ in tops}
-    problems += _class_problems(path, tree, in_folder, pictures, stray, empty, other, class_depth)
+    problems += _class_problems(path, tree, in_folder, images, stray, empty, other, class_depth)
     splits = [split for split, *_ in split_folders]
     given = tuple(split for split in SPLITS if split in splits)
     names = tuple(sorted(set().union(*classes.values())))
-    return Listing(path, name, given, names, *map(tuple, (pictures, other, stray, empty, problems, notes)))
+    return Listing(path, name, given, names, *map(tuple, (images, other, stray, empty, problems, notes)))
 
 
 def _at_depth(top: str, tree: Tree, depth: int) -> Iterator[tuple[str, Tree]]:
@@ -104,15 +104,15 @@ def _at_depth(top: str, tree: Tree, depth: int) -> Iterator[tuple[str, Tree]]:
 
 
 def _ask_for_depth(tree: Tree, problems: list[str], notes: list[str]) -> None:
-    """Asks how far down the classes lie, where the folders at the top hold no pictures but folders of them alone.
+    """Asks how far down the classes lie, where the folders at the top hold no images but folders of them alone.
 
     Folders of the same names in several of them are likely to be the classes: region/class. Other folders may be parts
     of a class, or its kinds: that is worth a note.
     """
     level, depth, noted = list(_folders(tree).items()), 1, False
-    while len(level) > 1 and not any(map(_has_picture, (_files(folder) for _, folder in level))):
+    while len(level) > 1 and not any(map(_has_image, (_files(folder) for _, folder in level))):
         below = [(name, folder) for _, above in level for name, folder in _folders(above).items()]
-        count = Counter(name for name, folder in below if any(_has_picture({n: f}) for n, f in _walk(folder)))
+        count = Counter(name for name, folder in below if any(_has_image({n: f}) for n, f in _walk(folder)))
         if len(count) > 1 and max(count.values()) > 1:
             problems.append(_two_depths(few(sorted({name for name, _ in level})), sorted(count), depth))
             return
@@ -139,7 +139,7 @@ def _two_depths(above: str, inner: list[str], depth: int) -> str:
     )
 
 
-def _has_picture(files: Tree) -> bool:
+def _has_image(files: Tree) -> bool:
     return any(named_format(name) is not None for name in files)
 
 
@@ -169,25 +169,25 @@ def _class_problems(
     path: str,
     tree: Tree,
     classes: dict[str, set[str]],
-    pictures: list[Picture],
+    images: list[ListedImage],
     stray: list[str],
     empty: list[str],
     other: list[str],
     class_depth: int | None,
 ) -> list[str]:
     loose = [name for name in stray if not name.endswith("/")]
-    if not pictures and loose:
+    if not images and loose:
         where = f"put each into a folder named after its class, such as {path}/cat/{Path(loose[0]).name}"
         if (class_depth or 1) > 1:
             where += f", or set a smaller class_depth than {class_depth}"
-        return [f"{len(loose)} pictures lie outside any class folder; {where}"]
-    if not pictures:
+        return [f"{len(loose)} images lie outside any class folder; {where}"]
+    if not images:
         packed = [name for name in other if name.lower().endswith(_ARCHIVES)]
         inside = f". Archives inside it are not opened; unpack {few(packed)}" if packed else ""
-        return [f"there is no picture in it (expected: a folder of pictures for each class){inside}"]
+        return [f"there is no image in it (expected: a folder of images for each class){inside}"]
     problems = []
     if empty:
-        problems.append(f"class folders without a picture: {', '.join(empty)}; fill or remove them")
+        problems.append(f"class folders without an image: {', '.join(empty)}; fill or remove them")
     names = set().union(*classes.values())
     if len(names) == 1:
         (name,) = names
@@ -204,7 +204,7 @@ def _class_problems(
 def _inner_folders(path: str, name: str, tree: Tree) -> str:
     """Says which folders inside the one at the top may be the classes; "" if there are none."""
     inside, depth = Path(path) / name, 2
-    while len(_folders(tree)) == 1 and not _has_picture(_files(tree)):
+    while len(_folders(tree)) == 1 and not _has_image(_files(tree)):
         ((name, tree),) = _folders(tree).items()
         inside, depth = inside / name, depth + 1
     if not _folders(tree):
@@ -219,7 +219,7 @@ def one_class(name: str) -> str:
 
 
 def _sort_files(top: str, files, other: list[str]) -> list[tuple[str, Any]]:
-    """Returns (name, file) of the pictures, sorted; puts the names of the rest into `other`."""
+    """Returns (name, file) of the images, sorted; puts the names of the rest into `other`."""
     named = sorted(((top + name, file) for name, file in files), key=lambda item: item[0])
     other += [name for name, _ in named if named_format(name) is None]
     return [(name, file) for name, file in named if named_format(name) is not None]
@@ -280,7 +280,7 @@ def hidden(name: str) -> bool:
 
 
 def named_format(name: str) -> str | None:
-    """Tells a picture's format by its name; "" for one that is not read, None for what is no picture."""
+    """Tells an image's format by its name; "" for one that is not read, None for what is no image."""
     return _FORMAT_OF_ENDING.get(os.path.splitext(name)[1][1:].lower())
 
 

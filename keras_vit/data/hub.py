@@ -1,6 +1,6 @@
-"""Finds the pictures of a Hugging Face data set, by name or in a folder that `datasets` saved.
+"""Finds the images of a Hugging Face data set, by name or in a folder that `datasets` saved.
 
-The pictures stay in its files and are read from there by position, so a data set may be larger than memory.
+The images stay in its files and are read from there by position, so a data set may be larger than memory.
 """
 
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_vit.data.decode import PictureError, Record, read_file, recognize
-from keras_vit.data.listing import Listing, Picture, Progress, digest_of, refuse_unlabelled
+from keras_vit.data.decoding import ImageError, Record, read_file, recognize
+from keras_vit.data.listing import ListedImage, Listing, Progress, digest_of, refuse_unlabelled
 from keras_vit.data.splits import Span, choose_splits
 
 
@@ -20,9 +20,9 @@ def is_saved(path: Path) -> bool:
 
 
 def list_hub(data: str | os.PathLike, data_dir: str | os.PathLike | None, wanted: dict[str, str | None]) -> Listing:
-    """Reads through the splits of a data set once: where each picture lies, its label and its digest.
+    """Reads through the splits of a data set once: where each image lies, its label and its digest.
 
-    No picture is decoded, only its format told by how it starts.
+    No image is decoded, only its format told by how it starts.
 
     Args:
         data: "NAME", "OWNER/NAME" or "OWNER/NAME/CONFIG", or a folder, as `datasets` loads it or as it saved it.
@@ -31,7 +31,7 @@ def list_hub(data: str | os.PathLike, data_dir: str | os.PathLike | None, wanted
 
     Raises:
         ImportError: if `datasets` is not installed.
-        ValueError: if there is no such data set or split, it is not one of pictures with one label each, or an
+        ValueError: if there is no such data set or split, it is not one of images with one label each, or an
             example has no label.
     """
     datasets = _import_datasets()
@@ -54,16 +54,16 @@ def list_hub(data: str | os.PathLike, data_dir: str | os.PathLike | None, wanted
 
     chosen = choose_splits(name, tuple(splits), wanted, spans, labelled)
     progress = Progress(sum(stop - start for places in chosen.values() for _, start, stop in places))
-    pictures, unlabelled = [], []
+    images, unlabelled = [], []
     for split, (of, start, stop) in ((split, span) for split, places in chosen.items() for span in places):
         for index, (file, number) in enumerate(_rows(splits[of], image, label, start, stop), start):
             if number is not None and 0 <= number < len(class_names):
-                pictures.append(_picture(file, f"{of} {index}", class_names[number], split))
+                images.append(_image(file, f"{of} {index}", class_names[number], split))
             else:
                 unlabelled.append(f"{of} {index}: {number}")
             progress.add()
     refuse_unlabelled(name, class_names, unlabelled)
-    return Listing(name, Path(name).name, tuple(chosen), class_names, tuple(pictures))
+    return Listing(name, Path(name).name, tuple(chosen), class_names, tuple(images))
 
 
 def _import_datasets():
@@ -91,7 +91,7 @@ def _load(datasets, name: str, data_dir: str | os.PathLike | None) -> dict:
 
 
 def _columns(datasets, name: str, features) -> tuple[str, str]:
-    """Returns the columns of pictures and of labels: the only ones there are, or else those of the usual names."""
+    """Returns the columns of images and of labels: the only ones there are, or else those of the usual names."""
     chosen, faults = [], []
     for kind, usual in ((datasets.Image, "image"), (datasets.ClassLabel, "label")):
         found = [column for column, feature in features.items() if isinstance(feature, kind)]
@@ -107,7 +107,7 @@ def _columns(datasets, name: str, features) -> tuple[str, str]:
 
 
 def _rows(dataset, image: str, label: str, start: int, stop: int) -> Iterator[tuple[str | bytes | Record, int | None]]:
-    """Yields (picture, label) for rows `start` to `stop`."""
+    """Yields (image, label) for rows `start` to `stop`."""
     first = 0
     for path, whole, table in _tables(dataset):
         end = first + table.num_rows
@@ -132,7 +132,7 @@ def _tables(dataset) -> Iterator[tuple]:
 
 
 def _files(column, path: str | None, whole) -> Iterator[str | bytes | Record]:
-    """Yields where each picture of a column lies: in the Arrow file, in a file of its own, or in memory."""
+    """Yields where each image of a column lies: in the Arrow file, in a file of its own, or in memory."""
     parts = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
     data, names = parts["bytes"], parts["path"].to_pylist()
     _, ends, content = data.buffers()
@@ -149,12 +149,12 @@ def _files(column, path: str | None, whole) -> Iterator[str | bytes | Record]:
             yield data[index].as_py()
 
 
-def _picture(file: str | bytes | Record, name: str, class_name: str, split: str) -> Picture:
+def _image(file: str | bytes | Record, name: str, class_name: str, split: str) -> ListedImage:
     digest = reason = ""
     try:
         data = read_file(file)
         digest = digest_of(data)
         recognize(data)
-    except PictureError as error:
+    except ImageError as error:
         reason = str(error)
-    return Picture(file, name, class_name, split, digest=digest, reason=reason)
+    return ListedImage(file, name, class_name, split, digest=digest, reason=reason)

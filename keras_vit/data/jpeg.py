@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_vit.data.decode import MAX_PIXELS, orientation_of
+from keras_vit.data.decoding import MAX_PIXELS, orientation_of
 
 _PROGRESSIVE, _SCAN, _END = 0xC2, 0xDA, 0xD9  # markers
 _IGNORED = {*range(0xE0, 0xF0), 0xFE}  # applications' own segments, and comments
@@ -35,7 +35,7 @@ class _Header:
 def plain_jpeg(data: bytes) -> tuple[int, int] | None:
     """Returns (rows, columns) of a plain JPEG, None for any other file.
 
-    Plain is a whole, upright picture of at most `MAX_PIXELS`, baseline or progressive with 8 bits, grey or YCbCr at
+    Plain is a whole, upright image of at most `MAX_PIXELS`, baseline or progressive with 8 bits, grey or YCbCr at
     4:4:4, 4:2:2 or 4:2:0, that defines every table it uses. TensorFlow decodes it as `decode` does; of other files,
     good or bad, `decode` judges.
 
@@ -58,7 +58,7 @@ def plain_jpeg(data: bytes) -> tuple[int, int] | None:
 
 
 def _segments(data):
-    """Yields (kind, body) of each segment up to the picture's end; the codes of a scan follow its segment."""
+    """Yields (kind, body) of each segment up to the image's end; the codes of a scan follow its segment."""
     place, marks = 2, _marks(data)
     while (kind := data[place + 1]) != _END:
         end = place + 2 + _number(data, place + 2)

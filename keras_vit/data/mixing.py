@@ -1,4 +1,4 @@
-"""mixup and CutMix: each picture of a batch takes something from a partner, and its target as much."""
+"""mixup and CutMix: each image of a batch takes something from a partner, and its target as much."""
 
 import math
 import numbers
@@ -7,10 +7,10 @@ import tensorflow as tf
 
 
 def mix(images, targets, partners, partner_targets, *, mixup, cutmix, seed):
-    """Returns the pictures and targets mixed with their partners', by mixup or by CutMix.
+    """Returns the images and targets mixed with their partners', by mixup or by CutMix.
 
-    A batch has one ratio, the larger of b and 1 - b with b from Beta(p, p): so each picture keeps at least half of its
-    own. mixup blends all pixels at that ratio. CutMix pastes a box of the partner, of the picture's proportions,
+    A batch has one ratio, the larger of b and 1 - b with b from Beta(p, p): so each image keeps at least half of its
+    own. mixup blends all pixels at that ratio. CutMix pastes a box of the partner, of the image's proportions,
     about a pixel anywhere; what reaches over the edge is cut off, and targets go by the area that was really pasted.
     If both are asked for, a fair coin decides for the batch. A row's result depends on the row, its partner and the
     seed alone.
@@ -67,7 +67,7 @@ def _share(own, other, ratio):
 
 
 def _pasted(images, partners, ratio, seed):
-    """Returns the pictures with a box of their partners', and the share of a picture that is its own, float64."""
+    """Returns the images with a box of their partners', and the share of an image that is its own, float64."""
     sides = tf.shape(images)[1:3]
     box = tf.cast(tf.cast(sides, tf.float64) * tf.sqrt(1 - ratio), tf.int32)
     middle = tf.cast(tf.random.stateless_uniform((2,), seed, dtype=tf.float64) * tf.cast(sides, tf.float64), tf.int32)

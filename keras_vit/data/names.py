@@ -8,7 +8,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from keras_vit.class_names import name_faults
+from keras_vit.models.class_names import name_faults
 
 
 def printable(name: str) -> str:

@@ -1,6 +1,6 @@
-"""From encoded pictures to batches: one way for training, evaluation, prediction and the exports' proof.
+"""From encoded images to batches: one way for training, evaluation, prediction and the exports' proof.
 
-What enters a model is a picture of the model's size in whole grey levels, then scaled (only the affine augmentation
+What enters a model is an image of the model's size in whole grey levels, then scaled (only the affine augmentation
 leaves fractions). A phone sees the same. Every random choice is a function of (seed, step, row in the batch), so that
 a run does not depend on how many threads decode or how many processes train, and can be taken up at any step.
 """
@@ -13,46 +13,45 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.data.augmentation import Augmentation, augment, coins
+from keras_vit.data.augmentation import Augmentation, augment, coins, keras_cv_layers
 from keras_vit.data.crop import PROTOCOLS
-from keras_vit.data.decode import decode, examine, read_file
-from keras_vit.data.layers import keras_cv_layers
+from keras_vit.data.decoding import decode, examine, read_file
 from keras_vit.data.mixing import mix
 from keras_vit.data.order import Order, key
 from keras_vit.data.randaugment import randaugment
 from keras_vit.data.reading import cropped, naming
-from keras_vit.preprocessing import OFFICIAL, preprocess_input
+from keras_vit.preprocessing import OFFICIAL_PIXELS, preprocess_input
 
-# Pictures that fit into this much memory are decoded once and kept.
-MEMORY = 2**30
+# Images that fit into this much memory are decoded once and kept.
+_MEMORY = 2**30
 
 # Most of them wait where files come from a slow disk: with a thread a core, eight times as long (20 ms a file).
-THREADS = 16
+_THREADS = 16
 
 # What is added to the seed, so that no two random choices of a row go together.
 _AFFINE, _CROP, _RANDAUGMENT, _MIX = (n * 2**31 for n in (1, 2, 3, 4))
 
 
-def read_pixels(picture, image_size, protocol="official"):
-    """Returns one picture as (rows, columns, 3) uint8 of `image_size`, (rows, columns).
+def read_pixels(image, image_size, protocol="official"):
+    """Returns one image as (rows, columns, 3) uint8 of `image_size`, (rows, columns).
 
     By default resized in one step, bilinear, without keeping the aspect ratio and without antialiasing: the official
     code's evaluation, and what phone clients do.
 
     Args:
-        picture: anything that `decode` takes.
+        image: anything that `decode` takes.
         image_size: (rows, columns), pixels.
         protocol: name out of `keras_vit.data.crop.PROTOCOLS`.
     """
-    return PROTOCOLS[protocol](decode(picture), image_size)
+    return PROTOCOLS[protocol](decode(image), image_size)
 
 
-def read_all(pictures, image_size, protocol="official"):
-    """Returns many pictures as (pictures, rows, columns, 3) uint8, decoded side by side."""
+def read_all(images, image_size, protocol="official"):
+    """Returns many images as (images, rows, columns, 3) uint8, decoded side by side."""
     read = functools.partial(read_pixels, image_size=image_size, protocol=protocol)
-    out = np.empty((len(pictures), *image_size, 3), np.uint8)
+    out = np.empty((len(images), *image_size, 3), np.uint8)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for i, pixels in enumerate(pool.map(read, pictures)):
+        for i, pixels in enumerate(pool.map(read, images)):
             out[i] = pixels
     return out
 
@@ -67,37 +66,37 @@ def training_batches(
     first_step=0,
     seed=0,
     augmentation=None,
-    contract=OFFICIAL,
+    contract=OFFICIAL_PIXELS,
     full_batches=True,
     parts=(0, 1, 1),
 ):
-    """Returns a dataset of training batches: (pictures, targets, weights), all float32.
+    """Returns a dataset of training batches: (images, targets, weights), all float32.
 
-    Pictures are (rows, image rows, image columns, 3), scaled; targets (rows, classes), one-hot unless mixed; weights
+    Images are (rows, image rows, image columns, 3), scaled; targets (rows, classes), one-hot unless mixed; weights
     (rows,), how much a row counts. The stream has no epochs of its own: it goes through the examples again and again,
     each time in another order, as `Order` describes.
 
-    Pictures go through the crop, the flip, RandAugment, the affine augmentation, keras-cv's layers, the scaling and
+    Images go through the crop, the flip, RandAugment, the affine augmentation, keras-cv's layers, the scaling and
     the mixing, in this order; where the affine is on, it mirrors, too.
 
     Args:
         examples: the `Examples`.
         image_size: (rows, columns), pixels.
         num_classes: width of the targets.
-        batch_size: pictures a step, over all parts.
+        batch_size: images a step, over all parts.
         steps: batches from the start of the run to its end.
         first_step: batch to begin with, for a run that is taken up again.
         seed: of the order and the augmentation, below 2**31.
         augmentation: an `Augmentation`, or None.
-        contract: the `Pixels` that pictures are scaled by.
+        contract: the `Pixels` that images are scaled by.
         full_batches: see `Order`; rows that only fill up a batch have the weight 0.
         parts: (start, stop, of): each batch is cut into `of` parts of consecutive rows, of which the dataset gives
             those from `start` to before `stop`, an element each. Together the parts are the whole batch, bit for bit;
-            a picture is mixed with that of the next row, which may lie in the next part.
+            an image is mixed with that of the next row, which may lie in the next part.
 
     Raises:
         ValueError: if the batch cannot be cut so.
-        tensorflow.errors.OpError: while it is read, if a picture cannot be; the message names it.
+        tensorflow.errors.OpError: while it is read, if an image cannot be; the message names it.
     """
     start, pieces, here = _cut_up(parts, batch_size)
     augmentation = augmentation or Augmentation()
@@ -125,9 +124,9 @@ def training_batches(
             "weight": tf.gather(order.mask(step), row) * tf.gather(weights, index),
         }
 
-    def picture(row):
+    def augmented(row):
         image = read(row)
-        # The raw operation takes one decision a picture; tf.where would spread it over the pixels, ten times as slow.
+        # The raw operation takes one decision an image; tf.where would spread it over the pixels, ten times as slow.
         image = tf.raw_ops.Select(condition=row["flip"], x=tf.reverse(image, [-2]), y=image)
         if augmentation.randaugment:
             image = randaugment(image, *augmentation.randaugment, seed=key(seed + _RANDAUGMENT, row["number"]))
@@ -147,11 +146,11 @@ def training_batches(
         return images, targets, row["weight"][:here]
 
     data = tf.data.Dataset.range((steps - first_step) * pieces).map(rows)
-    return _batches(data, picture, batch, rows_read, together=together and not augmentation.randaugment)
+    return _batches(data, augmented, batch, rows_read, together=together and not augmentation.randaugment)
 
 
 def validation_batches(
-    examples, image_size, num_classes, *, batch_size, contract=OFFICIAL, protocol="official", parts=(0, 1, 1)
+    examples, image_size, num_classes, *, batch_size, contract=OFFICIAL_PIXELS, protocol="official", parts=(0, 1, 1)
 ):
     """Returns a dataset of the same triples as `training_batches`, every example once and in order.
 
@@ -176,8 +175,8 @@ def validation_batches(
     return _batches(data, read, batch, here, together=together)
 
 
-def evaluation_batches(examples, image_size, batch_size=64, contract=OFFICIAL, protocol="official"):
-    """Returns a dataset of (pictures scaled by a `Pixels` contract, labels), every example once and in order."""
+def evaluation_batches(examples, image_size, batch_size=64, contract=OFFICIAL_PIXELS, protocol="official"):
+    """Returns a dataset of (images scaled by a `Pixels` contract, labels), every example once and in order."""
     labels = tf.constant(examples.labels)
 
     def batch(row, images):
@@ -188,33 +187,33 @@ def evaluation_batches(examples, image_size, batch_size=64, contract=OFFICIAL, p
     return _batches(data, read, batch, batch_size, together=together, drop_remainder=False)
 
 
-def _batches(rows, picture, batch, size, *, together, drop_remainder=True):
-    """Returns a dataset of `batch(rows, pictures)`, read ahead.
+def _batches(rows, image, batch, size, *, together, drop_remainder=True):
+    """Returns a dataset of `batch(rows, images)`, read ahead.
 
     Args:
         rows: dataset of {name: (size, ...)}, what is known of the rows of a batch.
-        picture: makes a row's picture of that; or the pictures of all rows at once, where they go `together`.
+        image: makes a row's image of that; or the images of all rows at once, where they go `together`.
     """
     if together:
-        data = rows.map(lambda row: batch(row, picture(row)), tf.data.AUTOTUNE)
+        data = rows.map(lambda row: batch(row, image(row)), tf.data.AUTOTUNE)
     else:
-        data = rows.unbatch().map(lambda row: (row, picture(row)), tf.data.AUTOTUNE)
+        data = rows.unbatch().map(lambda row: (row, image(row)), tf.data.AUTOTUNE)
         data = data.batch(size, drop_remainder, tf.data.AUTOTUNE).map(batch, tf.data.AUTOTUNE)
     options = tf.data.Options()
-    options.threading.private_threadpool_size = max(THREADS, os.cpu_count())
+    options.threading.private_threadpool_size = max(_THREADS, os.cpu_count())
     return data.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _reader(examples, image_size, protocol):
-    """Returns a function from rows to their pictures, uint8, and whether it takes many rows at once."""
-    if len(examples.pictures) * image_size[0] * image_size[1] * 3 <= MEMORY:
-        table = tf.constant(read_all(examples.pictures, image_size, protocol))
+    """Returns a function from rows to their images, uint8, and whether it takes many rows at once."""
+    if len(examples.images) * image_size[0] * image_size[1] * 3 <= _MEMORY:
+        table = tf.constant(read_all(examples.images, image_size, protocol))
         return lambda row: tf.gather(table, row["index"]), True
     show = PROTOCOLS[protocol]
 
     def read(index):
         with naming(examples, index):
-            return show(examine(read_file(examples.pictures[index]))[0], image_size)
+            return show(examine(read_file(examples.images[index]))[0], image_size)
 
     def one(row):
         return tf.ensure_shape(tf.numpy_function(read, [row["index"]], tf.uint8), (*image_size, 3))

@@ -1,6 +1,6 @@
-"""Finds the pictures of a data set that TensorFlow Datasets has prepared on this disk.
+"""Finds the images of a data set that TensorFlow Datasets has prepared on this disk.
 
-The pictures stay in its files and are read from there by position, so a data set may be larger than memory.
+The images stay in its files and are read from there by position, so a data set may be larger than memory.
 """
 
 import itertools
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from keras_vit.data.decode import PictureError, Record, recognize
-from keras_vit.data.listing import THREADS, Listing, Picture, Progress, digest_of, listed, refuse_unlabelled
+from keras_vit.data.decoding import ImageError, Record, recognize
+from keras_vit.data.listing import THREADS, ListedImage, Listing, Progress, digest_of, listed, refuse_unlabelled
 from keras_vit.data.splits import Span, choose_splits
 
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w.+-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")
@@ -36,10 +36,10 @@ def is_prepared_name(text: str, data_dir: str | os.PathLike | None) -> bool:
 
 
 def list_prepared(name: str, data_dir: str | os.PathLike | None, wanted: dict[str, str | None]) -> Listing:
-    """Reads through the splits of a TFDS data set once: where each picture lies, its label and its digest.
+    """Reads through the splits of a TFDS data set once: where each image lies, its label and its digest.
 
-    TFDS tests its files with checksums, and so does this reading; a picture itself is looked at no further than
-    to tell its format. A picture's name is TFDS's own tfds_id.
+    TFDS tests its files with checksums, and so does this reading; an image itself is looked at no further than
+    to tell its format. An image's name is TFDS's own tfds_id.
 
     Args:
         name: such as "cifar10", "oxford_iiit_pet:4.0.0" or "vtab/x:1.0.0".
@@ -47,7 +47,7 @@ def list_prepared(name: str, data_dir: str | os.PathLike | None, wanted: dict[st
         wanted: {split: TFDS' expression, such as "train[:98%]+test[10:]", or None}.
 
     Raises:
-        ValueError: if there is no such data set or split, it is not one of pictures with one label each, its files
+        ValueError: if there is no such data set or split, it is not one of images with one label each, its files
             are incomplete, damaged or no tfrecord, or an example has no label.
     """
     import tensorflow_datasets as tfds
@@ -72,24 +72,26 @@ def list_prepared(name: str, data_dir: str | os.PathLike | None, wanted: dict[st
     chosen = choose_splits(name, tuple(info.splits), wanted, spans, labelled)
     _refuse_missing(name, {path for places in chosen.values() for path, *_ in places})
     work = [(split, span) for split, places in chosen.items() for span in places]
-    progress, pictures, unlabelled = Progress(sum(stop - start for _, (_, start, stop) in work)), [], []
+    progress, images, unlabelled = Progress(sum(stop - start for _, (_, start, stop) in work)), [], []
 
-    def read(job: tuple[str, Span]) -> list[Picture]:
+    def read(job: tuple[str, Span]) -> list[ListedImage]:
         found = []
         for place, title, data, number in _records(job[1], image, label):
             if 0 <= number < len(class_names):
                 reason = _reason(data)
-                found.append(Picture(place, title, class_names[number], job[0], digest=digest_of(data), reason=reason))
+                found.append(
+                    ListedImage(place, title, class_names[number], job[0], digest=digest_of(data), reason=reason)
+                )
             else:
                 unlabelled.append(f"{title}: {number}")
         return found
 
     with ThreadPoolExecutor(THREADS) as pool:
         for found in pool.map(read, work):
-            pictures += found
+            images += found
             progress.add(len(found))
     refuse_unlabelled(name, class_names, sorted(unlabelled))
-    return Listing(name, builder.name, tuple(chosen), class_names, tuple(pictures))
+    return Listing(name, builder.name, tuple(chosen), class_names, tuple(images))
 
 
 def _builder(tfds, name: str, data_dir: str | os.PathLike | None):
@@ -115,7 +117,7 @@ def _builder(tfds, name: str, data_dir: str | os.PathLike | None):
 
 
 def _features(tfds, info) -> tuple[str, str]:
-    """Returns the names of the picture and the label: TFDS' supervised keys, or the only ones there are."""
+    """Returns the names of the image and the label: TFDS' supervised keys, or the only ones there are."""
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     found = {what: [k for k, f in info.features.items() if isinstance(f, kind)] for what, kind in kinds.items()}
     keys = info.supervised_keys or (None, None)
@@ -123,7 +125,7 @@ def _features(tfds, info) -> tuple[str, str]:
         return keys[0], keys[1]
     if any(len(names) != 1 for names in found.values()):
         raise ValueError(
-            f"Expected a data set of pictures with one class each. Received: {info.full_name}, which has the images "
+            f"Expected a data set of images with one class each. Received: {info.full_name}, which has the images "
             f"{found['image']} and the class labels {found['label']}"
         )
     return found["image"][0], found["label"][0]
@@ -136,7 +138,7 @@ def _refuse_missing(name: str, paths: set[str]) -> None:
 
 
 def _records(span: Span, image: str, label: str) -> Iterator[tuple[Record, str, bytes, int]]:
-    """Yields (place of the picture, TFDS' id, bytes, label) for the records of a file from `start` to `stop`."""
+    """Yields (place of the image, TFDS' id, bytes, label) for the records of a file from `start` to `stop`."""
     import tensorflow as tf
 
     path, start, stop = span
@@ -163,6 +165,6 @@ def _records(span: Span, image: str, label: str) -> Iterator[tuple[Record, str, 
 def _reason(data: bytes) -> str:
     try:
         recognize(data)
-    except PictureError as error:
+    except ImageError as error:
         return str(error)
     return ""

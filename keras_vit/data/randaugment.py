@@ -6,11 +6,11 @@ kept, for the published settings were chosen with it:
 
 - The operation that is drawn is always carried out. Chances between 0.2 and 0.8 are drawn there and read by nobody.
 - Magnitude 0 is not nothing: equalizing and inverting have no strength, and colours are all but taken away.
-- Shifts and the hole are in pixels, whatever the picture's size. So they are here from 224 pixels on, for which they
-  were made; in a smaller picture they are as much smaller, where those of 224 would leave it all grey.
+- Shifts and the hole are in pixels, whatever the image's size. So they are here from 224 pixels on, for which they
+  were made; in a smaller image they are as much smaller, where those of 224 would leave it all grey.
 - Contrast is changed about the grey level `pixels / 256`, 196 at 224 x 224 pixels, not about the mean.
 - The threshold of solarizing and the bits of posterizing are bytes, and so begin again at 256: solarizing inverts
-  the whole picture at magnitudes 10, 20 and 30, and leaves half of it at 15.
+  the whole image at magnitudes 10, 20 and 30, and leaves half of it at 15.
 
 Sums and quotients of whole grey levels are exact here, and single-precision there: a level differs now and then.
 """
@@ -22,24 +22,24 @@ import operator
 import tensorflow as tf
 
 SIDE = 224  # pixels; what the lengths in pixels are meant for
-GREY = 128  # comes in from outside the picture, and fills the hole
+_GREY = 128  # comes in from outside the image, and fills the hole
 STRONGEST = 30  # magnitude; the end of the range that big_vision recommends
 LEAST_SIDE = 3  # pixels, for sharpening looks at a pixel's neighbours
 
 
 def randaugment(image, layers, magnitude, seed):
-    """Returns the picture after `layers` operations, each drawn from `OPERATIONS` with equal chance.
+    """Returns the image after `layers` operations, each drawn from `OPERATIONS` with equal chance.
 
     Args:
         image: (rows, columns, 3) uint8.
         layers: operations, one after the other.
         magnitude: strength of all of them, a whole number from 0 to 30. The AugReg settings are (2, 0), (2, 10),
             (2, 15) and (2, 20).
-        seed: two whole numbers, int32 or int64; the same seed gives the same picture, eagerly and in tf.data.
+        seed: two whole numbers, int32 or int64; the same seed gives the same image, eagerly and in tf.data.
 
     Raises:
-        TypeError: if `layers` or `magnitude` is no whole number, or the picture is not uint8.
-        ValueError: if they are out of range, or the picture has another shape.
+        TypeError: if `layers` or `magnitude` is no whole number, or the image is not uint8.
+        ValueError: if they are out of range, or the image has another shape.
     """
     layers, magnitude = _whole("layers", layers, 1, math.inf), _whole("magnitude", magnitude, 0, STRONGEST)
     image = tf.convert_to_tensor(image)
@@ -62,12 +62,12 @@ def _whole(name, value, least, most):
 
 def _check(image):
     if image.dtype != tf.uint8:
-        raise TypeError(f"RandAugment needs a picture in whole grey levels, uint8. Received: image.dtype={image.dtype}")
+        raise TypeError(f"RandAugment needs an image in whole grey levels, uint8. Received: image.dtype={image.dtype}")
     shape = image.shape
     sides = [side for side in shape[:2] if side is not None] if shape.rank == 3 else []
     if shape.rank != 3 or shape[2] != 3 or min(sides, default=LEAST_SIDE) < LEAST_SIDE:
         raise ValueError(
-            f"RandAugment needs one picture of shape (rows, columns, 3), {LEAST_SIDE} pixels a side or more. "
+            f"RandAugment needs one image of shape (rows, columns, 3), {LEAST_SIDE} pixels a side or more. "
             f"Received: image.shape={shape}"
         )
 
@@ -86,7 +86,7 @@ def _rows_columns(image):
 
 
 def _blend(other, image, level):
-    """Mixes two pictures of whole grey levels, float32; more than 1 of `image` goes away from `other`. As Pillow."""
+    """Mixes two images of whole grey levels, float32; more than 1 of `image` goes away from `other`. As Pillow."""
     return tf.cast(tf.clip_by_value(other + (1.8 * level + 0.1) * (image - other), 0.0, 255.0), tf.uint8)
 
 
@@ -96,14 +96,14 @@ def _resampled(image, x, y):
     right, bottom = (tf.cast(side, tf.float32) - 0.5 for side in (columns, rows))
     inside = (x > -0.5) & (x < right) & (y > -0.5) & (y < bottom)
     x, y = (tf.cast(tf.floor(places + 0.5), tf.int32) for places in (x, y))
-    grey = tf.fill([1, 3], tf.constant(GREY, tf.uint8))
+    grey = tf.fill([1, 3], tf.constant(_GREY, tf.uint8))
     pixels = tf.concat([tf.reshape(image, (-1, 3)), grey], axis=0)
     # 0.4 ms for 224 x 224 pixels; ImageProjectiveTransformV3, which finds the place for each channel anew, takes 2.
     return tf.gather(pixels, tf.where(inside, y * columns + x, rows * columns))
 
 
 def _places(image):
-    """Returns the columns (1, columns) and the rows (rows, 1) of a picture's pixels, float32."""
+    """Returns the columns (1, columns) and the rows (rows, 1) of an image's pixels, float32."""
     rows, columns = _rows_columns(image)
     return tf.range(tf.cast(columns, tf.float32))[tf.newaxis, :], tf.range(tf.cast(rows, tf.float32))[:, tf.newaxis]
 
@@ -167,20 +167,20 @@ def color(image, level, draws):
     return tf.reshape(_blend(grey, pixels, level), tf.shape(image))
 
 
-def contrast(image, level, draws):
+def adjust_contrast(image, level, draws):
     """Moves grey levels towards `pixels / 256` or away from it, by as much as `color`."""
     rows, columns = _rows_columns(image)
     grey = tf.cast(tf.minimum(rows * columns // 256, 255), tf.float32)
     return _blend(grey, tf.cast(image, tf.float32), level)
 
 
-def brightness(image, level, draws):
+def adjust_brightness(image, level, draws):
     """Moves grey levels towards black or away from it, by as much as `color`. As Pillow."""
     return _blend(0.0, tf.cast(image, tf.float32), level)
 
 
 def sharpness(image, level, draws):
-    """Moves towards the picture smoothed by [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13, or away from it; the edge stays."""
+    """Moves towards the image smoothed by [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13, or away from it; the edge stays."""
     row = tf.shape(image)[1] * 3
     flat = tf.reshape(image, [-1])
     # One long row of numbers: what wraps around falls on the left and right edges, which stay as they are.
@@ -205,7 +205,7 @@ def shear_y(image, level, draws):
 
 
 def _pixels(image, length):
-    """Returns a length that is meant for 224 pixels, or as much less as the picture is smaller."""
+    """Returns a length that is meant for 224 pixels, or as much less as the image is smaller."""
     side = tf.reduce_min(tf.shape(image)[:2])
     return tf.cast(length * tf.minimum(side / SIDE, 1.0), tf.float32)
 
@@ -228,7 +228,7 @@ def cutout(image, level, draws):
     middle = tf.cast(draws[1:] * tf.cast(sides, tf.float32), tf.int32)
     top, left = tf.unstack(tf.maximum(middle - half, 0))
     bottom, right = tf.unstack(tf.minimum(middle + half, sides))
-    hole = tf.fill([bottom - top, right - left, 3], tf.constant(GREY, tf.uint8))
+    hole = tf.fill([bottom - top, right - left, 3], tf.constant(_GREY, tf.uint8))
     band = tf.concat([image[top:bottom, :left], hole, image[top:bottom, right:]], axis=1)
     return tf.concat([image[:top], band, image[bottom:]], axis=0)
 
@@ -247,8 +247,8 @@ OPERATIONS = {
     "Posterize": posterize,
     "Solarize": solarize,
     "Color": color,
-    "Contrast": contrast,
-    "Brightness": brightness,
+    "Contrast": adjust_contrast,
+    "Brightness": adjust_brightness,
     "Sharpness": sharpness,
     "ShearX": shear_x,
     "ShearY": shear_y,

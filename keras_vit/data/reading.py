@@ -1,4 +1,4 @@
-"""Reads pictures inside tf.data, each time in another window."""
+"""Reads images inside tf.data, each time in another window."""
 
 import contextlib
 import os
@@ -6,8 +6,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.data.crop import CROPS, cut, resized
-from keras_vit.data.decode import PictureError, examine, read_file
+from keras_vit.data.crop import CROPS, cut, resize_pixels
+from keras_vit.data.decoding import ImageError, examine, read_file
 from keras_vit.data.jpeg import plain_jpeg
 from keras_vit.data.order import key
 
@@ -17,7 +17,7 @@ _MARGIN = 2
 
 
 def cropped(examples, image_size, crop, seed, crop_from=None):
-    """Returns a function that reads the picture of a row anew, in a window of its own.
+    """Returns a function that reads the image of a row anew, in a window of its own.
 
     It takes {"index": of the example, "number": of the row, counted from the start of the run} and gives
     (rows, columns, 3) uint8 of `image_size`. Of a plain JPEG no more than the window is decoded.
@@ -26,9 +26,9 @@ def cropped(examples, image_size, crop, seed, crop_from=None):
         examples: the `Examples`.
         image_size: (rows, columns), pixels.
         crop: "inception", a window as `inception_window` draws it, resized; or "random", a window of the model's
-            size out of the whole picture at a `larger` one, as big_vision fine-tunes.
+            size out of the whole image at a `larger` one, as big_vision fine-tunes.
         seed: another seed draws other windows.
-        crop_from: side that the whole picture is brought to for "random", pixels; None is `larger`'s.
+        crop_from: side that the whole image is brought to for "random", pixels; None is `larger`'s.
     """
     window_of, size_before, part_of = CROPS[crop]
     size_before = (crop_from, crop_from) if crop_from else size_before(image_size)
@@ -45,7 +45,7 @@ def cropped(examples, image_size, crop, seed, crop_from=None):
         with naming(examples, index):
             return examine(data)[0]
 
-    def picture(row):
+    def image(row):
         index, seeds = row["index"], key(seed, row["number"])
         data = encoded(index)
         size = known.lookup(index)
@@ -58,36 +58,36 @@ def cropped(examples, image_size, crop, seed, crop_from=None):
             pixels = tf.ensure_shape(tf.numpy_function(decode_other, [index, data], tf.uint8), (None, None, 3))
             return cut(pixels, window_of(tf.shape(pixels)[:2], seeds))
 
-        pixels = resized(tf.cond(size[0] > 0, from_jpeg, from_other), size_before)
+        pixels = resize_pixels(tf.cond(size[0] > 0, from_jpeg, from_other), size_before)
         return part_of(pixels, image_size, seeds)
 
-    return picture
+    return image
 
 
 def _encoded(examples):
     """Returns a function from an example's index to the bytes of its file, inside a graph."""
-    pictures = examples.pictures
-    if all(isinstance(picture, bytes) for picture in pictures):
-        table = tf.constant(pictures)
+    images = examples.images
+    if all(isinstance(image, bytes) for image in images):
+        table = tf.constant(images)
         return lambda index: tf.gather(table, index)
-    if all(isinstance(picture, str) for picture in pictures):
-        paths = tf.constant([os.fsencode(path) for path in pictures])
+    if all(isinstance(image, str) for image in images):
+        paths = tf.constant([os.fsencode(path) for path in images])
         return lambda index: tf.io.read_file(tf.gather(paths, index))
 
     def read(index):
         with naming(examples, index):
-            return read_file(pictures[index])
+            return read_file(images[index])
 
     return lambda index: tf.ensure_shape(tf.numpy_function(read, [index], tf.string), ())
 
 
 @contextlib.contextmanager
 def naming(examples, index):
-    """Says of which example it is that a picture cannot be read."""
+    """Says of which example it is that an image cannot be read."""
     try:
         yield
-    except PictureError as error:
-        raise PictureError(f"{examples.names[index]}: {error}") from error
+    except ImageError as error:
+        raise ImageError(f"{examples.names[index]}: {error}") from error
 
 
 def decode_window(data, size, window):

@@ -1,4 +1,4 @@
-"""Opens the pictures to learn from, wherever they lie."""
+"""Opens the images to learn from, wherever they lie."""
 
 import hashlib
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_vit.data.archive import list_zip
-from keras_vit.data.decode import Record
+from keras_vit.data.decoding import Record
 from keras_vit.data.embedded import (
     find_fashion_mnist,
     list_digits,
@@ -18,12 +18,12 @@ from keras_vit.data.embedded import (
     list_synthetic,
     parse_synthetic,
 )
-from keras_vit.data.findings import examined
 from keras_vit.data.folder import list_folder, what_instead
 from keras_vit.data.hub import is_saved, list_hub
-from keras_vit.data.listing import SPLITS, Listing, Picture, listed
+from keras_vit.data.listing import SPLITS, ListedImage, Listing, listed
 from keras_vit.data.names import one_line, printable
 from keras_vit.data.prepared import is_prepared_name, list_prepared, names_like
+from keras_vit.data.problems import find_problems
 from keras_vit.data.splits import check_shares
 from keras_vit.data.tabular import list_csv
 
@@ -32,14 +32,14 @@ _log = logging.getLogger("keras_vit")
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Pictures and what is on them.
+    """Images and what is on them.
 
-    `pictures` are paths, encoded bytes or places in a larger file (`decode` takes all three), `labels` (examples,)
-    int64 indices into the source's class_names, `names` what a person calls each picture, `weights` (examples,)
-    float32 what each counts in training, None if all count 1. `digests` are the sha256 of each picture's bytes.
+    `images` are paths, encoded bytes or places in a larger file (`decode` takes all three), `labels` (examples,)
+    int64 indices into the source's class_names, `names` what a person calls each image, `weights` (examples,)
+    float32 what each counts in training, None if all count 1. `digests` are the sha256 of each image's bytes.
     """
 
-    pictures: tuple[str | bytes | Record, ...]
+    images: tuple[str | bytes | Record, ...]
     labels: np.ndarray
     names: tuple[str, ...]
     weights: np.ndarray | None = None
@@ -48,9 +48,9 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Pictures in three splits.
+    """Images in three splits.
 
-    `bad` are (name, reason) of pictures that were left out; `digest` is the sha256 of the rest: their bytes,
+    `bad` are (name, reason) of images that were left out; `digest` is the sha256 of the rest: their bytes,
     labels, weights and order in each split, and the names of the classes.
     """
 
@@ -77,12 +77,12 @@ def open_source(
     class_depth: int | None = None,
     require_test: bool = False,
 ) -> Source:
-    """Opens a source of pictures, reads every picture once, and draws the splits that the source lacks.
+    """Opens a source of images, reads every image once, and draws the splits that the source lacks.
 
     What `data` is, is told in this order:
 
     - "digits": scikit-learn's 1,797 scans of 8 x 8, with fixed splits; `seed` changes nothing there.
-    - "synthetic" or "synthetic:10x64" (classes x pictures of each): made-up pictures, drawn from `seed`.
+    - "synthetic" or "synthetic:10x64" (classes x images of each): synthetic images, drawn from `seed`.
     - "fashion_mnist": its four IDX files in `data_dir`, or where Debian's package dataset-fashion-mnist has
       them; TFDS' data set of that name if they are in neither.
     - "hf:OWNER/NAME" or "hf:OWNER/NAME/CONFIG", a Hugging Face data set; "tfds:NAME", one of TFDS.
@@ -93,10 +93,10 @@ def open_source(
 
     A name that is a folder or file here, too, is refused: "./cifar10" is the folder, "tfds:cifar10" the data set.
 
-    Missing splits are drawn from train by the pictures' content, class by class; copies of one picture stay
-    together, and a picture that lies in two classes stays in train. Nothing is ever written into the source.
+    Missing splits are drawn from train by the images' content, class by class; copies of one image stay
+    together, and an image that lies in two classes stays in train. Nothing is ever written into the source.
 
-    Files of one's own are decoded while they are read. Of a data set that was prepared or is built in, pictures
+    Files of one's own are decoded while they are read. Of a data set that was prepared or is built in, images
     are hashed and told by how they start, but not decoded: that was done when it was made, and would take an hour
     for ImageNet.
 
@@ -108,20 +108,20 @@ def open_source(
         validation_split: the same to validate on; by default "validation" if there is one, it has labels, and no
             example of it is trained or tested on, or else drawn from train.
         test_split: the same to test on; by default "test", or "validation" where there is no test split with labels.
-        validation: share of the pictures that are drawn from, 0 to below 1, to validate on (0.02, 0.01 and 0.1 are
+        validation: share of the images that are drawn from, 0 to below 1, to validate on (0.02, 0.01 and 0.1 are
             the paper's); for "digits" of those outside the test split. Has no effect on a source with a validation
             split of its own.
         test: the same for testing.
         seed: another seed draws other splits.
-        on_bad_image: "error" or "skip"; what to do about pictures that cannot be read.
+        on_bad_image: "error" or "skip"; what to do about images that cannot be read.
         class_depth: how many folders down the class folders of a folder or .zip lie: 1 for data/class, 2 for
             data/region/class. None is 1, but refused where 2 or more are as likely.
-        require_test: whether a source is refused that leaves no picture to test on, as training needs it.
+        require_test: whether a source is refused that leaves no image to test on, as training needs it.
 
     Raises:
         ImportError: if the package that a source needs is not installed.
         ValueError: if a setting is out of range or not for this source, there is no such source, it is not as
-            described, or, with on_bad_image="error", pictures cannot be read (one error names them all).
+            described, or, with on_bad_image="error", images cannot be read (one error names them all).
     """
     check_shares(validation, test)
     if on_bad_image not in ("error", "skip"):
@@ -131,23 +131,23 @@ def open_source(
         if test != 0.2:
             raise ValueError(f'"digits" has a fixed test split of 0.2; leave test at 0.2. Received: test={test!r}')
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
-    listing, pictures = examined(
+    listing, images = find_problems(
         _list(data, data_dir, wanted, seed, class_depth),
         validation=validation,
         test=test,
         seed=seed,
         require_test=require_test,
     )
-    bad = tuple((picture.name, picture.reason) for picture in listing.pictures if picture.reason)
+    bad = tuple((image.name, image.reason) for image in listing.images if image.reason)
     for note in listing.notes:
         _log.warning("%s", note)
     _refuse(listing, bad if on_bad_image == "error" else ())
     for name in listing.stray:
         _log.warning("%s is not used: it lies outside the class folders", name)
     if bad:
-        _log.warning("%d pictures cannot be read and are left out", len(bad))
+        _log.warning("%d images cannot be read and are left out", len(bad))
     numbers = {name: number for number, name in enumerate(listing.class_names)}
-    chosen = {split: [picture for picture in pictures if picture.split == split] for split in SPLITS}
+    chosen = {split: [image for image in images if image.split == split] for split in SPLITS}
     splits = {split: _examples(some, numbers) for split, some in chosen.items()}
     return Source(listing.name, listing.class_names, **splits, bad=bad, digest=_digest(listing.class_names, chosen))
 
@@ -206,19 +206,19 @@ def is_other_source(data: str | os.PathLike) -> bool:
     return (isinstance(data, str) and data.startswith(("hf:", "tfds:"))) or is_saved(Path(data))
 
 
-def is_file_of_pictures(path: Path) -> bool:
-    """Returns whether a path is of a file that holds or lists pictures, by its ending."""
+def is_file_of_images(path: Path) -> bool:
+    """Returns whether a path is of a file that holds or lists images, by its ending."""
     return path.is_file() and path.suffix.lower() in (".zip", ".csv")
 
 
 def list_own(data: str | os.PathLike, class_depth: int | None = None) -> Listing:
-    """Finds classes, splits and pictures in a folder, a .zip or a .csv.
+    """Finds classes, splits and images in a folder, a .zip or a .csv.
 
     Raises:
         ValueError: if it is none of these, or cannot be used whatever is in it.
     """
     path = Path(data)
-    if not path.is_dir() and not is_file_of_pictures(path):
+    if not path.is_dir() and not is_file_of_images(path):
         raise ValueError(_no_source(data))
     if class_depth is not None and (type(class_depth) is not int or class_depth < 1):
         raise ValueError(f"class_depth must be a whole number from 1 on. Received: {class_depth=}")
@@ -250,8 +250,8 @@ def _refuse_options(data, data_dir, wanted: dict[str, str | None]) -> None:
 def _no_source(data) -> str:
     names = {"digits", "fashion_mnist", "synthetic"} | names_like(str(data), None)
     return (
-        'data must be "digits", "fashion_mnist", "synthetic" or "synthetic:CLASSESxPICTURES"; a folder with a folder '
-        "of pictures for each class, or a .zip of one; a .csv with the columns path and label; a folder saved by "
+        'data must be "digits", "fashion_mnist", "synthetic" or "synthetic:CLASSESxIMAGES"; a folder with a folder '
+        "of images for each class, or a .zip of one; a .csv with the columns path and label; a folder saved by "
         'Hugging Face\'s datasets, or "hf:OWNER/NAME"; or the name of a TFDS data set, such as "cifar10". '
         f"Received: data={printable(str(data))!r}, {what_instead(Path(data), names)}"
     )
@@ -264,7 +264,7 @@ def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
         lines += [f"{listing.path} cannot be learned from:", *(f"  - {one_line(it)}" for it in listing.problems)]
     if bad:
         lines += [
-            f"{len(bad)} pictures in {listing.path} cannot be read:",
+            f"{len(bad)} images in {listing.path} cannot be read:",
             *listed(f"{name}: {reason}" for name, reason in bad),
             "Repair or remove them, or go on without them with on_bad_image=skip.",
         ]
@@ -272,16 +272,16 @@ def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
         raise ValueError("\n".join(lines))
 
 
-def _examples(pictures: Sequence[Picture], numbers: dict[str, int]) -> Examples:
-    labels = np.array([numbers[picture.class_name] for picture in pictures], np.int64)
-    weights = np.array([picture.weight for picture in pictures], np.float32)
-    files, names, digests = (tuple(getattr(it, what) for it in pictures) for what in ("file", "name", "digest"))
+def _examples(images: Sequence[ListedImage], numbers: dict[str, int]) -> Examples:
+    labels = np.array([numbers[image.class_name] for image in images], np.int64)
+    weights = np.array([image.weight for image in images], np.float32)
+    files, names, digests = (tuple(getattr(it, what) for it in images) for what in ("file", "name", "digest"))
     return Examples(files, labels, names, None if (weights == 1).all() else weights, digests)
 
 
-def _digest(class_names: Sequence[str], chosen: dict[str, list[Picture]]) -> str:
+def _digest(class_names: Sequence[str], chosen: dict[str, list[ListedImage]]) -> str:
     digest = hashlib.sha256(repr(class_names).encode())
-    for split, pictures in chosen.items():
-        for picture in pictures:
-            digest.update(f"{split} {picture.class_name!r} {picture.digest} {picture.weight!r}\n".encode())
+    for split, images in chosen.items():
+        for image in images:
+            digest.update(f"{split} {image.class_name!r} {image.digest} {image.weight!r}\n".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Decides which pictures are trained, validated and tested on."""
+"""Decides which images are trained, validated and tested on."""
 
 import hashlib
 import itertools
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, Listing, Picture
+from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
 
 Span = tuple[str, int, int]  # a file or a split, the first of its examples, and the one after the last
 _log = logging.getLogger("keras_vit")
@@ -29,10 +29,10 @@ def check_shares(validation: float, test: float) -> None:
         )
 
 
-def assign_splits(listing: Listing, *, validation: float, test: float, seed: int) -> tuple[Picture, ...]:
-    """Returns the readable pictures, those of missing splits moved there from train."""
-    good = [picture for picture in listing.pictures if not picture.reason]
-    pool = [picture for picture in good if picture.split == "train"]
+def assign_splits(listing: Listing, *, validation: float, test: float, seed: int) -> tuple[ListedImage, ...]:
+    """Returns the readable images, those of missing splits moved there from train."""
+    good = [image for image in listing.images if not image.reason]
+    pool = [image for image in good if image.split == "train"]
     wanted = {"test": test, "validation": validation}
     shares = {split: share for split, share in wanted.items() if split not in listing.given}
     drawn = iter(_draw([p.class_name for p in pool], [p.digest for p in pool], shares, seed))
@@ -43,8 +43,8 @@ def _draw(labels: Sequence, digests: Sequence[str], shares: dict[str, float], se
     """Draws a split for each example by content alone: file names, order and number of threads have no say.
 
     Within a class, examples are ordered by sha256 of seed and digest; the first go to the first of `shares`,
-    the next to the next, the rest to train. Copies of one picture go where the first of them goes. Train gets
-    the last picture of a class in any case, and pictures with two labels: these are not fit to be scored on.
+    the next to the next, the rest to train. Copies of one image go where the first of them goes. Train gets
+    the last image of a class in any case, and images with two labels: these are not fit to be scored on.
     """
     labels_of, members = defaultdict(set), defaultdict(list)
     for index, (label, digest) in enumerate(zip(labels, digests, strict=True)):

@@ -1,4 +1,4 @@
-"""Finds the pictures that a CSV file names."""
+"""Finds the images that a CSV file names."""
 
 import csv
 import os
@@ -6,12 +6,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from keras_vit.data.folder import named_format, one_class
-from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, Listing, Picture, listed
+from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing, listed
 
 _COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
 # What other tables call them. None is read under these names: a message says what to write instead.
 _OTHER_NAMES = {
-    **dict.fromkeys(("image", "images", "img", "picture", "photo", "file", "files", "uri", "url"), "path"),
+    **dict.fromkeys(("image", "images", "img", "image", "photo", "file", "files", "uri", "url"), "path"),
     **dict.fromkeys(("filename", "filepath", "imagepath", "imagefile", "imagename", "paths"), "path"),
     **dict.fromkeys(("class", "classname", "category", "target", "y", "labels", "labelname", "species"), "label"),
     **dict.fromkeys(("subset", "set", "fold", "partition", "phase"), "split"),
@@ -21,11 +21,11 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 def list_csv(data: str | os.PathLike) -> Listing:
-    """Reads a table of pictures: a header with the columns path and label, perhaps split and weight, in any order.
+    """Reads a table of images: a header with the columns path and label, perhaps split and weight, in any order.
 
     A path counts from the file's folder, a label is the name of a class, a split is train, validation (val,
-    valid, dev) or test, and a weight, 1 where there is none, is what the picture counts in training alone: for
-    the validation and the test accuracy every picture counts the same. The text is UTF-8. A column without a name
+    valid, dev) or test, and a weight, 1 where there is none, is what the image counts in training alone: for
+    the validation and the test accuracy every image counts the same. The text is UTF-8. A column without a name
     is passed over, as pandas writes one for its index.
 
     Raises:
@@ -46,7 +46,7 @@ def list_csv(data: str | os.PathLike) -> Listing:
 def _listing(path: Path, reader) -> Listing:
     header = [name.strip() for name in next(reader, [])]
     _refuse_header(path, header)
-    pictures, faults, lines, backslashes = [], [], {}, []
+    images, faults, lines, backslashes = [], [], {}, []
     for cells in reader:
         if cells:
             row = dict(zip(header, map(str.strip, cells)))
@@ -54,8 +54,8 @@ def _listing(path: Path, reader) -> Listing:
             faults += [f"line {reader.line_num}: {fault}" for fault in wrong]
             if not wrong:
                 lines[row["path"]] = reader.line_num
-                pictures.append(_picture(path.parent, row))
-                if "\\" in row["path"] and not os.path.exists(pictures[-1].file):
+                images.append(_image(path.parent, row))
+                if "\\" in row["path"] and not os.path.exists(images[-1].file):
                     backslashes.append(f"line {reader.line_num}: {row['path']}")
     if backslashes:
         faults.append(
@@ -64,10 +64,10 @@ def _listing(path: Path, reader) -> Listing:
         )
     if faults:
         raise ValueError("\n".join([f"{path} cannot be learned from:", *listed(faults)]))
-    given = tuple(split for split in SPLITS if any(picture.split == split for picture in pictures))
-    names = tuple(sorted({picture.class_name for picture in pictures}))
+    given = tuple(split for split in SPLITS if any(image.split == split for image in images))
+    names = tuple(sorted({image.class_name for image in images}))
     given = given if "split" in header else ()
-    return Listing(str(path), path.stem, given, names, tuple(pictures), problems=tuple(_problems(pictures)))
+    return Listing(str(path), path.stem, given, names, tuple(images), problems=tuple(_problems(images)))
 
 
 def _refuse_header(path: Path, header: list[str]) -> None:
@@ -113,7 +113,7 @@ def _faults(row: dict[str, str], cells: int, columns: int, earlier: int | None) 
     if "\0" in row["path"]:
         faults.append("a path with a NUL character")
     if earlier:
-        faults.append(f"{row['path']} again, as in line {earlier}; a weight makes a picture count more")
+        faults.append(f"{row['path']} again, as in line {earlier}; a weight makes an image count more")
     if "split" in row and row["split"].casefold() not in SPLIT_OF_NAME:
         faults.append(f"split must be train, validation or test. Received: {row['split']!r}")
     if _weight(row) is None:
@@ -129,19 +129,19 @@ def _weight(row: dict[str, str]) -> float | None:
     return weight if 0 <= weight < float("inf") else None
 
 
-def _picture(folder: Path, row: dict[str, str]) -> Picture:
+def _image(folder: Path, row: dict[str, str]) -> ListedImage:
     split = SPLIT_OF_NAME[row.get("split", "train").casefold()]
-    return Picture(str(folder / row["path"]), row["path"], row["label"], split, _weight(row))
+    return ListedImage(str(folder / row["path"]), row["path"], row["label"], split, _weight(row))
 
 
-def _problems(pictures: list[Picture]) -> list[str]:
+def _problems(images: list[ListedImage]) -> list[str]:
     splits_of = defaultdict(set)
-    for picture in pictures:
-        splits_of[picture.class_name].add(picture.split)
-    if not pictures:
-        return ["it names no picture"]
+    for image in images:
+        splits_of[image.class_name].add(image.split)
+    if not images:
+        return ["it names no image"]
     problems = [one_class(*splits_of)] if len(splits_of) == 1 else []
     untrained = sorted(name for name, splits in splits_of.items() if "train" not in splits)
     if untrained:
-        problems.append(f"classes without a picture to train on: {', '.join(untrained)}")
+        problems.append(f"classes without an image to train on: {', '.join(untrained)}")
     return problems

@@ -13,9 +13,9 @@ class Calibration:
 
     Args:
         edges: (bins + 1,) from 0 to 1.
-        counts: (bins,) numbers of pictures.
-        confidence: (bins,) mean of the highest probabilities; NaN in a bin without pictures.
-        accuracy: (bins,) part of the pictures that was right; NaN in a bin without pictures.
+        counts: (bins,) numbers of images.
+        confidence: (bins,) mean of the highest probabilities; NaN in a bin without images.
+        accuracy: (bins,) part of the images that was right; NaN in a bin without images.
     """
 
     edges: np.ndarray
@@ -25,17 +25,17 @@ class Calibration:
 
     @property
     def gaps(self):
-        """How much surer the model was than right, (bins,); 0 in a bin without pictures."""
+        """How much surer the model was than right, (bins,); 0 in a bin without images."""
         return np.where(self.counts > 0, np.nan_to_num(self.confidence - self.accuracy), 0.0)
 
     @property
     def ece(self):
-        """The expected calibration error: mean size of the gaps, each bin counted by its pictures; 0 to 1."""
+        """The expected calibration error: mean size of the gaps, each bin counted by its images; 0 to 1."""
         return float(np.average(np.abs(self.gaps), weights=self.counts))
 
     @property
     def mce(self):
-        """The maximum calibration error: the largest gap of a bin, however few its pictures; 0 to 1."""
+        """The maximum calibration error: the largest gap of a bin, however few its images; 0 to 1."""
         return float(np.abs(self.gaps).max())
 
 
@@ -43,19 +43,19 @@ def calibration(probabilities, labels, bins=15):
     """Returns the `Calibration` of a classifier's probabilities.
 
     Args:
-        probabilities: (pictures, classes), 0 to 1.
-        labels: (pictures,) the true classes.
+        probabilities: (images, classes), 0 to 1.
+        labels: (images,) the true classes.
         bins: how many of equal width from 0 to 1.
 
     Raises:
-        ValueError: if there are no pictures, no bins, or probabilities that are no number from 0 to 1.
+        ValueError: if there are no images, no bins, or probabilities that are no number from 0 to 1.
 
     Source: arXiv:1706.04599, eq. 3 and 5.
     """
     probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels)
     if probabilities.ndim != 2 or len(probabilities) != len(labels) or not probabilities.size:
         raise ValueError(
-            "Expected probabilities (pictures, classes) and as many labels. "
+            "Expected probabilities (images, classes) and as many labels. "
             f"Received: probabilities of shape {probabilities.shape}, {len(labels)} labels"
         )
     if bins < 1:

@@ -1,6 +1,6 @@
 """The common corruptions of ImageNet-C, but for frost, which needs photographs of it.
 
-Severities are the published ones. They are for pictures of 224 pixels: lengths are scaled with the picture's shorter
+Severities are the published ones. They are for images of 224 pixels: lengths are scaled with the image's shorter
 side / 224. Ratios (zoom, pixelate), the grain of noise, which is a pixel, and JPEG's blocks are not.
 
 Source: arXiv:1903.12261.
@@ -10,25 +10,109 @@ import io
 
 import numpy as np
 
-from keras_vit.evaluation.blurs import defocus_blur, glass_blur, motion_blur, smeared, zoom_blur, zoomed
+# Windows of the median filter, pixels at a side of 224: our choice.
+WINDOWS = (3, 5, 7, 11, 15)
 
-GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+def defocus_blur(x, generator, scale, radius):
+    """Spreads each pixel over a disc; its edge is soft by a pixel, so that a radius need not be a whole number."""
+    from scipy import ndimage
+
+    radius = radius * scale
+    reach = np.arange(-np.ceil(radius), np.ceil(radius) + 1)
+    disc = np.clip(radius + 0.5 - np.hypot(reach[:, None], reach), 0, 1)
+    return ndimage.convolve(x, (disc / disc.sum())[..., None].astype(x.dtype), mode="mirror")
 
 
-def corrupted(picture, name, severity, generator):
-    """Returns a picture, corrupted.
+def glass_blur(x, generator, scale, sigma, reach, times):
+    """Lets each pixel change places with another at most `reach` pixels away, and smooths before and after.
+
+    Pixels that lie too far apart to meet change places at once, the others one lot after the other.
+    """
+    x = _smoothed(x, sigma * scale)
+    wide = (reach + 0.5) * scale  # rounded, each whole number up to `reach` is as probable at a side of 224
+    step = 2 * int(np.ceil(wide - 0.5)) + 1
+    lots = [(top, left) for top in range(step) for left in range(step)] * times
+    last = np.array(x.shape[:2])[:, None, None] - 1
+    for top, left in lots:
+        here = np.mgrid[top : x.shape[0] : step, left : x.shape[1] : step]
+        there = np.clip(here + np.rint(generator.uniform(-wide, wide, here.shape)).astype(int), 0, last)
+        here, there = tuple(here), tuple(there)
+        x[here], x[there] = x[there], x[here]
+    return _smoothed(x, sigma * scale)
+
+
+def motion_blur(x, generator, scale, radius, sigma):
+    """Smears the image in a direction within 45 degrees of the horizontal."""
+    return smeared(x, radius * scale, sigma * scale, generator.uniform(-45, 45))
+
+
+def zoom_blur(x, generator, scale, count, step):
+    """Averages the image with `count` enlargements of it, from 1 on by `step`; these are ratios and not scaled."""
+    from PIL import Image
+
+    image = Image.fromarray((x * 255).astype(np.uint8))
+    return (x + sum(zoomed(image, 1 + i * step) / 255 for i in range(count))) / (count + 1)
+
+
+def without_texture(image, severity):
+    """Returns a uint8 image of which edges stay and texture goes: each pixel the median of a window around it.
 
     Args:
-        picture: (rows, columns, 3) uint8.
+        image: (rows, columns, 3) uint8.
+        severity: 1 to 5, for the size of the window, see `WINDOWS`; it is odd and never below
+            3 pixels, so that the first severities are alike in small images.
+    """
+    from scipy import ndimage
+
+    reach = max(1, round(WINDOWS[severity - 1] // 2 * min(image.shape[:2]) / 224))
+    return np.stack([ndimage.median_filter(plane, 2 * reach + 1) for plane in np.moveaxis(image, 2, 0)], axis=2)
+
+
+def smeared(x, radius, sigma, degrees):
+    """Returns (rows, columns, ...) blurred to one side along a direction: half a Gaussian, 2 * radius + 1 pixels."""
+    away = np.arange(int(2 * radius) + 1)
+    weights = np.exp(-0.5 * (away / sigma) ** 2).astype(x.dtype)
+    angle = np.deg2rad(degrees)
+    steps = np.rint(away[:, None] * (np.sin(angle), np.cos(angle))).astype(int) + len(away)
+    padded = np.pad(x, [(len(away), len(away))] * 2 + [(0, 0)] * (x.ndim - 2), mode="edge")
+    rows, columns = x.shape[:2]
+    moved = (padded[top : top + rows, left : left + columns] for top, left in steps)
+    return sum(weight * part for weight, part in zip(weights / weights.sum(), moved))
+
+
+def zoomed(image, factor):
+    """Returns the enlarged middle of a Pillow image as an array of the same size."""
+    from PIL import Image
+
+    margins = [side * (1 - 1 / factor) / 2 for side in image.size]
+    box = (*margins, *(side - margin for side, margin in zip(image.size, margins)))
+    return np.asarray(image.resize(image.size, Image.Resampling.BILINEAR, box))
+
+
+def _smoothed(x, sigma):
+    from scipy import ndimage
+
+    return ndimage.gaussian_filter(x, sigma, axes=(0, 1))
+
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def corrupted(image, name, severity, generator):
+    """Returns an image, corrupted.
+
+    Args:
+        image: (rows, columns, 3) uint8.
         name: out of `CORRUPTIONS`.
         severity: 1 to 5.
-        generator: a `numpy.random.Generator`; the same state corrupts the same picture in the same way.
+        generator: a `numpy.random.Generator`; the same state corrupts the same image in the same way.
 
     Returns:
         The same shape, uint8.
     """
     change, settings = CORRUPTIONS[name]
-    x = change(picture.astype(np.float32) / 255, generator, min(picture.shape[:2]) / 224, *settings[severity - 1])
+    x = change(image.astype(np.float32) / 255, generator, min(image.shape[:2]) / 224, *settings[severity - 1])
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
@@ -48,7 +132,7 @@ def impulse_noise(x, generator, scale, part):
 
 
 def snow(x, generator, scale, mean, deviation, zoom, threshold, radius, sigma, kept):
-    """Whitens the picture and lets smeared flakes fall, the same ones from both sides.
+    """Whitens the image and lets smeared flakes fall, the same ones from both sides.
 
     The flakes are made for a side of 224 pixels and resized: how many lie above the threshold hangs on their grain.
     """
@@ -59,7 +143,7 @@ def snow(x, generator, scale, mean, deviation, zoom, threshold, radius, sigma, k
     flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1))
     flakes = Image.fromarray(smeared(flakes, radius, sigma, generator.uniform(-135, -45)))
     flakes = np.asarray(flakes.resize(x.shape[1::-1], Image.Resampling.BILINEAR))[..., None]
-    white = np.maximum(x, 1.5 * (x @ GREY)[..., None] + 0.5)
+    white = np.maximum(x, 1.5 * (x @ _GREY)[..., None] + 0.5)
     return kept * x + (1 - kept) * white + flakes + flakes[::-1, ::-1]
 
 
@@ -85,7 +169,7 @@ def contrast(x, generator, scale, kept):
 
 
 def elastic_transform(x, generator, scale, alpha, sigma, reach):
-    """Stretches the picture as a whole and place by place.
+    """Stretches the image as a whole and place by place.
 
     Args:
         alpha, sigma: of the displacements: factor of the smoothed noise, and how far they go together, pixels. Noise
@@ -109,7 +193,7 @@ def elastic_transform(x, generator, scale, alpha, sigma, reach):
 
 
 def pixelate(x, generator, scale, part):
-    """Makes the picture smaller, and its pixels larger."""
+    """Makes the image smaller, and its pixels larger."""
     from PIL import Image
 
     image = Image.fromarray(np.rint(x * 255).astype(np.uint8))
@@ -118,7 +202,7 @@ def pixelate(x, generator, scale, part):
 
 
 def jpeg_compression(x, generator, scale, quality):
-    """Writes the picture as a JPEG file and reads it."""
+    """Writes the image as a JPEG file and reads it."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -154,7 +238,7 @@ def _each(*values):
     return tuple((value,) for value in values)
 
 
-# Name: function of (picture, generator, scale, *setting), and its settings at severities 1 to 5.
+# Name: function of (image, generator, scale, *setting), and its settings at severities 1 to 5.
 CORRUPTIONS = {
     "gaussian noise": (gaussian_noise, _each(0.08, 0.12, 0.18, 0.26, 0.38)),
     "shot noise": (shot_noise, _each(60, 25, 12, 5, 3)),
@@ -178,7 +262,7 @@ CORRUPTIONS = {
     "contrast": (contrast, _each(0.4, 0.3, 0.2, 0.1, 0.05)),
     "elastic transform": (
         elastic_transform,
-        # The published 244 is no slip of ours. The first two bend the whole picture, the others shake its lines.
+        # The published 244 is no slip of ours. The first two bend the whole image, the others shake its lines.
         tuple(
             tuple(244 * part for part in parts)
             for parts in ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))

@@ -1,4 +1,4 @@
-"""What one picture costs a model: multiply-accumulates and memory, by kind of layer; nothing is computed for it."""
+"""What one image costs a model: multiply-accumulates and memory, by kind of layer; nothing is computed for it."""
 
 import collections
 import dataclasses
@@ -8,21 +8,21 @@ import re
 
 import keras
 
-from keras_vit import arguments as checked
+from keras_vit import _arguments as checked
 from keras_vit.evaluation.cost_rules import PRODUCTS, RULES, Work
-from keras_vit.watch import Watch, layers_of, replaced
+from keras_vit.models.hooks import Watch, layers_of, replaced
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class CostRow:
     """Holds what all layers of one class cost together, those of other classes inside them left out.
 
     Args:
         kind: name of the class; "Attention" are its two products alone, its four projections are "Dense".
         layers: how many.
         parameters: numbers in their own weights.
-        multiply_accumulates: of one picture.
-        activations: bytes of one picture, see `Cost`.
+        multiply_accumulates: of one image.
+        activations: bytes of one image, see `Cost`.
     """
 
     kind: str
@@ -37,14 +37,14 @@ _SUMS = ("layers", "parameters", "multiply_accumulates", "activations")
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Holds what one picture costs a model.
+    """Holds what one image costs a model.
 
-    Activations are what the innermost layers give and the probabilities of attention: about what training keeps of a
-    picture for the way back. Not among them are the picture, what passes unchanged (dropout, which is off here) or in
+    Activations are what the innermost layers give and the probabilities of attention: about what training keeps of an
+    image for the way back. Not among them are the image, what passes unchanged (dropout, which is off here) or in
     another shape (Reshape), sums of branches, and what a layer makes between its parts, as the GELU of an MLP.
 
     Args:
-        input_shape: of the picture, without the batch.
+        input_shape: of the image, without the batch.
         rows: a `Row` a kind of layer, those that multiply most first.
         unknown: kinds of layers with weights but without a rule, and of products that a functional model has between
             its layers: what they multiply is not in the numbers; what layers inside them multiply is.
@@ -53,14 +53,14 @@ class Cost:
     """
 
     input_shape: tuple
-    rows: tuple[Row, ...]
+    rows: tuple[CostRow, ...]
     unknown: tuple[str, ...]
     largest: int
 
     @property
     def total(self):
         """The sum of all rows, a `Row`."""
-        return Row("total", *(sum(getattr(row, name) for row in self.rows) for name in _SUMS))
+        return CostRow("total", *(sum(getattr(row, name) for row in self.rows) for name in _SUMS))
 
     @property
     def parameters(self):
@@ -69,12 +69,12 @@ class Cost:
 
     @property
     def multiply_accumulates(self):
-        """Of one picture; its floating-point operations are twice as many."""
+        """Of one image; its floating-point operations are twice as many."""
         return self.total.multiply_accumulates
 
     @property
     def activations(self):
-        """Bytes of one picture."""
+        """Bytes of one image."""
         return self.total.activations
 
     def text(self):
@@ -103,12 +103,12 @@ def cost(model, input_shape=None, rules=None):
 
     Args:
         model: functional, Sequential or subclassed; of ours or any other.
-        input_shape: of one picture, (rows, columns, channels); the model's own by default. For a model that leaves
+        input_shape: of one image, (rows, columns, channels); the model's own by default. For a model that leaves
             sides open, or a subclassed one.
         rules: {class: rule} beside `keras_vit.evaluation.cost_rules.RULES`, for layers of one's own.
 
     Raises:
-        ValueError: if the shape is open, or the model takes no such picture.
+        ValueError: if the shape is open, or the model takes no such image.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
@@ -116,15 +116,15 @@ def cost(model, input_shape=None, rules=None):
         input_shape = checked.plain(input_shape)
         if not isinstance(input_shape, tuple):
             input_shape = checked.shape("input_shape", input_shape)
-    pictures = _pictures(model, input_shape)
+    images = _images(model, input_shape)
     runner = Watch(model, ())
     if not all(layer.built for layer in (model, *layers_of(model, keras.layers.Layer))):
-        _run(runner, pictures)  # some make their layers while they are built
+        _run(runner, images)  # some make their layers while they are built
     layers = layers_of(model, keras.layers.Layer)
     meter = _Meter(layers, RULES | (rules or {}))
     with replaced(list(meter.rules), "call", meter.make), replaced([runner], "call", meter.begin):
-        _run(runner, pictures)
-    batch, *shape = keras.tree.flatten(pictures)[0].shape
+        _run(runner, images)
+    batch, *shape = keras.tree.flatten(images)[0].shape
     unknown = {type(layer).__name__ for layer, rule in meter.rules.items() if rule is None and layer.weights}
     unknown |= {name for part in (model, *layers_of(model, keras.Model)) for name in _products_between(part)}
     return Cost(tuple(shape), _rows(layers, meter, batch), tuple(sorted(unknown)), meter.largest // batch)
@@ -159,9 +159,9 @@ class _Meter:
         self.multiply_accumulates, self.activations, self.largest = collections.Counter(), collections.Counter(), 0
 
     def begin(self, runner, own):
-        def call(pictures):
+        def call(images):
             self._clear()  # a backend may run the model twice: PyTorch, on a real device where its meta one fails
-            return own(pictures)
+            return own(images)
 
         return call
 
@@ -205,7 +205,7 @@ def _rows(layers, meter, batch):
         own = sum(math.prod(weight.shape) for weight in layer.weights if id(weight) not in inside)
         one = (1, own, meter.multiply_accumulates[layer] // batch, meter.activations[layer] // batch)
         sums[type(layer).__name__] = [a + b for a, b in zip(sums[type(layer).__name__], one)]
-    rows = (Row(kind, *values) for kind, values in sums.items() if any(values[1:]))
+    rows = (CostRow(kind, *values) for kind, values in sums.items() if any(values[1:]))
     return tuple(sorted(rows, key=lambda row: (-row.multiply_accumulates, -row.parameters, -row.activations, row.kind)))
 
 
@@ -235,8 +235,8 @@ def _item_bytes(tensor):
     return int(bits[0]) // 8 if bits else 1
 
 
-def _pictures(model, input_shape):
-    """Returns what the model is run on: tensors without numbers, of one picture where the batch is open."""
+def _images(model, input_shape):
+    """Returns what the model is run on: tensors without numbers, of one image where the batch is open."""
     own = getattr(model, "inputs", None)
     if input_shape is None and own:
         taken = own[0] if isinstance(model, keras.Sequential) else model.input  # a structure, in a functional model
@@ -247,17 +247,17 @@ def _pictures(model, input_shape):
     if any(None in x.shape for x in keras.tree.flatten(found)):
         shapes = [tuple(x.shape[1:]) for x in own or ()]
         raise ValueError(
-            "Expected the shape of one picture, input_shape=(rows, columns, channels): the model leaves it open. "
+            "Expected the shape of one image, input_shape=(rows, columns, channels): the model leaves it open. "
             f"Received: {model.name!r}, which takes {', '.join(map(str, shapes)) or 'what it is called with'}"
         )
     return found
 
 
-def _run(runner, pictures):
+def _run(runner, images):
     """Runs a model on shapes; a ValueError where it does not take them."""
     try:
-        runner.compute_output_spec(pictures)
+        runner.compute_output_spec(images)
     except Exception as error:  # what the wrong shape makes a backend raise has no common kind
-        shapes = ", ".join(str(tuple(x.shape[1:])) for x in keras.tree.flatten(pictures))
+        shapes = ", ".join(str(tuple(x.shape[1:])) for x in keras.tree.flatten(images))
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{runner.model.name!r} does not take pictures of shape {shapes}: {reason[:300]}") from error
+        raise ValueError(f"{runner.model.name!r} does not take images of shape {shapes}: {reason[:300]}") from error

@@ -1,4 +1,4 @@
-"""Features of pictures: computed once, and kept on disk under what they depend on."""
+"""Features of images: computed once, and kept on disk under what they depend on."""
 
 import hashlib
 import logging
@@ -8,8 +8,8 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_vit.atomic import written_aside
-from keras_vit.evaluation.progress import told
+from keras_vit._atomic import written_aside
+from keras_vit._progress import log_progress
 
 logger = logging.getLogger("keras_vit")
 
@@ -17,23 +17,23 @@ _FORMAT = 1  # another number makes all kept files void
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile)
 
 
-def extract(model, batches, pictures=None):
-    """Returns the features of pictures and their labels, (pictures, width) and (pictures,); logs how far it is.
+def extract(model, batches, count=None):
+    """Returns the features of images and their labels, (images, width) and (images,); logs how far it is.
 
     Args:
         model: gives (batch, width), as `keras_vit.features.representation` makes it.
-        batches: (pictures, labels) pairs, once through.
-        pictures: how many there are, for the log.
+        batches: (images, labels) pairs, once through.
+        count: how many there are, for the log.
 
     Raises:
-        ValueError: if there are no pictures.
+        ValueError: if there are no images.
     """
     features, labels = [], []
-    for images, some in told(batches, "have features", pictures):
+    for images, some in log_progress(batches, "have features", count):
         features.append(np.asarray(model.predict_on_batch(images)))
         labels.append(np.asarray(some))
     if not features:
-        raise ValueError("Expected pictures to compute features of. Received: none")
+        raise ValueError("Expected images to compute features of. Received: none")
     return np.concatenate(features), np.concatenate(labels)
 
 
@@ -69,7 +69,7 @@ def kept(folder, parts, compute):
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 features, labels = file["features"], file["labels"]
-            logger.info("features of %d pictures from %s", len(features), path)
+            logger.info("features of %d images from %s", len(features), path)
             return features, labels
         except _DAMAGE as error:
             logger.info("%s is damaged (%s); its features are computed anew", path, error)

@@ -1,10 +1,10 @@
-"""Few-shot linear evaluation: what a few pictures a class teach a linear classifier on a model's features."""
+"""Few-shot linear evaluation: what a few images a class teach a linear classifier on a model's features."""
 
 import dataclasses
 
 import numpy as np
 
-from keras_vit import arguments as checked
+from keras_vit import _arguments as checked
 from keras_vit.evaluation.labels import checked_labels
 
 REGULARIZER = 2.0**10  # the one that is told
@@ -12,7 +12,7 @@ REGULARIZERS = 2.0 ** np.arange(-10, 21)
 SHOTS = (1, 5, 10, 25)
 
 _BIAS = 100.0  # a large constant feature, so that its weight is hardly regularised
-_ROWS = 4096  # pictures scored at once
+_ROWS = 4096  # images scored at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,9 +20,9 @@ class FewShotResult:
     """Holds how often a linear classifier was right.
 
     Args:
-        shots: (s,) pictures a class that it learned from.
+        shots: (s,) images a class that it learned from.
         regularizers: (r,) how strongly its weights were held down.
-        accuracy: (s, r) part of the test pictures that was right.
+        accuracy: (s, r) part of the test images that was right.
     """
 
     shots: tuple[int, ...]
@@ -30,7 +30,7 @@ class FewShotResult:
     accuracy: np.ndarray
 
     def at(self, shots, regularizer=REGULARIZER):
-        """Returns the accuracy after so many pictures a class, with a regulariser.
+        """Returns the accuracy after so many images a class, with a regulariser.
 
         Raises:
             ValueError: if either was not computed.
@@ -57,18 +57,18 @@ def few_shot(
     """Returns the `FewShotResult` of a linear classifier on features: regularised least squares to -1 and 1.
 
     Args:
-        train_features: (pictures, width).
-        train_labels: (pictures,) class numbers; the classes are those that occur here.
+        train_features: (images, width).
+        train_labels: (images,) class numbers; the classes are those that occur here.
         test_features: (others, width).
         test_labels: (others,).
-        shots: numbers of pictures a class to learn from; fewer are some of the more.
+        shots: numbers of images a class to learn from; fewer are some of the more.
         regularizers: all above 0.
-        seed: draws the pictures.
+        seed: draws the images.
         class_names: what messages call the classes by; their numbers by default.
 
     Raises:
-        ValueError: if there are no pictures, a class has fewer than `shots` (all such in one message), test pictures
-            are of a class without training pictures, or a setting is out of range.
+        ValueError: if there are no images, a class has fewer than `shots` (all such in one message), test images
+            are of a class without training images, or a setting is out of range.
 
     Source: arXiv:2010.11929, section 4.1; big_vision's evaluators/fewshot_lsr.py, which tells 2**10.
     """
@@ -86,10 +86,10 @@ def few_shot(
     counts, name = np.bincount(train_labels), class_names.__getitem__ if class_names else str
     strange = [name(label) for label in sorted(set(test_labels.tolist()) - set(classes.tolist()))]
     if strange:
-        raise ValueError(f"Expected test pictures of classes to learn from. Received those of: {', '.join(strange)}")
+        raise ValueError(f"Expected test images of classes to learn from. Received those of: {', '.join(strange)}")
     few = [f"{name(classes[i])} (has {counts[i]})" for i in np.flatnonzero(counts < max(shots))]
     if few:
-        raise ValueError(f"Expected {max(shots)} training pictures of each class. Received fewer of: {', '.join(few)}")
+        raise ValueError(f"Expected {max(shots)} training images of each class. Received fewer of: {', '.join(few)}")
     random = np.random.default_rng(seed)
     drawn = [random.permutation(np.flatnonzero(train_labels == i))[: max(shots)] for i in range(len(classes))]
     right = np.searchsorted(classes, test_labels)
@@ -104,13 +104,13 @@ def few_shot(
 class Ridge:
     """Regularised least squares on standardised features, for every regulariser from one eigendecomposition.
 
-    With the features X (a row a picture, a constant at its end) and the targets Y, the weights (X'X + l I)^-1 X'Y are
-    `left @ diag(1 / (eigenvalues + l)) @ right`. Of more features than pictures, XX' is decomposed, for
+    With the features X (a row an image, a constant at its end) and the targets Y, the weights (X'X + l I)^-1 X'Y are
+    `left @ diag(1 / (eigenvalues + l)) @ right`. Of more features than images, XX' is decomposed, for
     (X'X + l I)^-1 X' = X' (XX' + l I)^-1.
 
     Args:
-        features: (pictures, width).
-        labels: (pictures,) from 0 to below `classes`.
+        features: (images, width).
+        labels: (images,) from 0 to below `classes`.
         classes: how many.
     """
 
@@ -127,7 +127,7 @@ class Ridge:
             self.left, self.right = x.T @ vectors, vectors.T @ y
 
     def standardized(self, features):
-        """Returns features as they were learned from, the constant at the end: (pictures, width + 1) float64."""
+        """Returns features as they were learned from, the constant at the end: (images, width + 1) float64."""
         features = (np.asarray(features, "float64") - self.mean) / self.std
         return np.pad(features, ((0, 0), (0, 1)), constant_values=_BIAS)
 
@@ -136,9 +136,9 @@ class Ridge:
         return (self.left / (self.eigenvalues + regularizer)) @ self.right
 
     def accuracy(self, features, labels, regularizers):
-        """Returns the part of the pictures that is right with each regulariser, (regularizers,)."""
+        """Returns the part of the images that is right with each regulariser, (regularizers,)."""
         right = np.zeros(len(regularizers))
-        # Solved in float64; to compare a picture's scores float32 will do, in half the time.
+        # Solved in float64; to compare an image's scores float32 will do, in half the time.
         weights = [self.weights(regularizer).astype("float32") for regularizer in regularizers]
         for start in range(0, len(features), _ROWS):
             x = self.standardized(features[start : start + _ROWS]).astype("float32")

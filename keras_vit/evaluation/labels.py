@@ -3,23 +3,23 @@
 import numpy as np
 
 
-def checked_labels(labels, pictures, classes=None):
-    """Returns the true classes of pictures as an array of whole numbers, (pictures,).
+def checked_labels(labels, images, classes=None):
+    """Returns the true classes of images as an array of whole numbers, (images,).
 
     Args:
-        labels: (pictures,) whole numbers from 0 on.
-        pictures: how many there are.
+        labels: (images,) whole numbers from 0 on.
+        images: how many there are.
         classes: how many the model has, where that is known.
 
     Raises:
-        ValueError: if there are no pictures, or labels are of another shape, no whole numbers, or no classes.
+        ValueError: if there are no images, or labels are of another shape, no whole numbers, or no classes.
     """
-    if not pictures:
-        raise ValueError("Expected pictures to evaluate on. Received: none")
+    if not images:
+        raise ValueError("Expected images to evaluate on. Received: none")
     labels = np.asarray(labels)
-    if labels.shape != (pictures,) or labels.dtype.kind not in "iu":
+    if labels.shape != (images,) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"Expected a whole number for each of {pictures} pictures. Received: labels of shape {labels.shape} and "
+            f"Expected a whole number for each of {images} images. Received: labels of shape {labels.shape} and "
             f"type {labels.dtype}. One-hot ones are told by argmax(axis=1)."
         )
     lowest, highest = labels.min(), labels.max()

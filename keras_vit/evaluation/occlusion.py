@@ -1,6 +1,6 @@
 """Takes patches away, and moves what is there to other places.
 
-A picture is (rows, columns, 3) uint8, a grid the (rows, columns) of its patches.
+An image is (rows, columns, 3) uint8, a grid the (rows, columns) of its patches.
 
 Source: arXiv:2105.10497, for the drops and the shuffle.
 """
@@ -10,24 +10,24 @@ import numpy as np
 from keras import ops
 
 from keras_vit.layers import PatchEncoder, Patches, Positions, RelativeAttention, TokenMap, WindowAttention
-from keras_vit.watch import layers_of, replaced
+from keras_vit.models.hooks import layers_of, replaced
 
 # They know each token by its place in the sequence.
 NEED_ALL = (TokenMap, Positions, RelativeAttention, WindowAttention)
-GREY = 128  # the middle of 0 to 255, where whole numbers are taken
+_GREY = 128  # the middle of 0 to 255, where whole numbers are taken
 
 
 class KeptTokens(keras.Model):
     """Runs a model on some of its patches: the tokens of the others are not computed after the encoder.
 
-    Input:  [pictures (batch, rows, columns, 3), which patches are kept (batch, kept), whole numbers from 0]
+    Input:  [images (batch, rows, columns, 3), which patches are kept (batch, kept), whole numbers from 0]
     Output: what the model gives
 
     Use `predict` or `predict_on_batch`, as of any Keras model. Tokens in front of those of the patches are all kept.
 
     Args:
         model: any Keras model with one `PatchEncoder`, however deep inside.
-        kept: number of patches that each picture keeps.
+        kept: number of patches that each image keeps.
 
     Raises:
         ValueError: if the model needs all its tokens: lays them out as their grid again, or has positions or windows
@@ -63,57 +63,57 @@ class KeptTokens(keras.Model):
             return self.model(images, training=False)
 
 
-def grid_of(model):
+def occlusion_grid(model):
     """Returns the (rows, columns) of a model's patches; None for one that does not encode patches just once."""
     patches = layers_of(model, Patches)
     return tuple(patches[0].grid) if len(patches) == len(layers_of(model, PatchEncoder)) == 1 else None
 
 
-def random_order(pictures, patches, seed=0):
-    """Returns the order in which patches are dropped, (pictures, patches), another one for each picture."""
-    return np.stack([np.random.default_rng((seed, i)).permutation(patches) for i in range(pictures)])
+def random_order(images, patches, seed=0):
+    """Returns the order in which patches are dropped, (images, patches), another one for each image."""
+    return np.stack([np.random.default_rng((seed, i)).permutation(patches) for i in range(images)])
 
 
 def salient_order(salience):
-    """Returns the order of (pictures, rows, columns), the highest first, as (pictures, rows * columns)."""
+    """Returns the order of (images, rows, columns), the highest first, as (images, rows * columns)."""
     return np.argsort(-salience.reshape(len(salience), -1), axis=1, kind="stable")
 
 
-def greyed(picture, patches, grid):
-    """Returns a picture of which some patches are grey.
+def greyed(image, patches, grid):
+    """Returns an image of which some patches are grey.
 
     Args:
-        picture: of any size.
+        image: of any size.
         patches: numbers of the grid's places, row by row from 0.
         grid: (rows, columns). Where it does not divide the sides, each pixel belongs to the patch it lies in.
     """
     gone = np.zeros(grid, bool)
     gone.flat[patches] = True
-    rows, columns = (np.arange(side) * parts // side for side, parts in zip(picture.shape, grid))
-    return np.where(gone[rows][:, columns, None], np.uint8(GREY), picture)
+    rows, columns = (np.arange(side) * parts // side for side, parts in zip(image.shape, grid))
+    return np.where(gone[rows][:, columns, None], np.uint8(_GREY), image)
 
 
-def shuffled(picture, squares, generator):
-    """Returns a picture, cut into squares x squares parts and put together in a random order.
+def shuffled(image, squares, generator):
+    """Returns an image, cut into squares x squares parts and put together in a random order.
 
     Nothing is resized and no pixel is lost: where the sides are no multiples, some parts are larger than others by a
     row or a column of pixels, and parts change places with those of their own shape.
     """
-    rows, columns = ([*np.arange(squares + 1) * side // squares] for side in picture.shape[:2])
+    rows, columns = ([*np.arange(squares + 1) * side // squares] for side in image.shape[:2])
     alike = {}
     for top, bottom in zip(rows, rows[1:]):
         for left, right in zip(columns, columns[1:]):
             alike.setdefault((bottom - top, right - left), []).append(np.s_[top:bottom, left:right])
-    result = np.empty_like(picture)
+    result = np.empty_like(image)
     for places in alike.values():
         for place, source in zip(places, generator.permutation(len(places))):
-            result[place] = picture[places[source]]
+            result[place] = image[places[source]]
     return result
 
 
-def shifted(picture, distance, generator):
-    """Returns a picture, moved by so many pixels in a random direction; its edge is repeated where it leaves a gap."""
+def shifted(image, distance, generator):
+    """Returns an image, moved by so many pixels in a random direction; its edge is repeated where it leaves a gap."""
     angle = generator.uniform(0, 2 * np.pi)
     top, left = np.rint(distance * np.array([1 + np.sin(angle), 1 + np.cos(angle)])).astype(int)
-    wide = np.pad(picture, [(distance, distance)] * 2 + [(0, 0)], mode="edge")
-    return wide[top : top + picture.shape[0], left : left + picture.shape[1]]
+    wide = np.pad(image, [(distance, distance)] * 2 + [(0, 0)], mode="edge")
+    return wide[top : top + image.shape[0], left : left + image.shape[1]]

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from keras_vit import arguments as checked
+from keras_vit import _arguments as checked
 from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.labels import checked_labels
 
@@ -14,9 +14,9 @@ logger = logging.getLogger("keras_vit")
 NEIGHBOURS = 20
 STRENGTHS = 10.0 ** np.arange(-2, 5)  # of regularisation, that a linear probe chooses from; 1 / C in scikit-learn
 
-_HELD_OUT = 0.2  # part of a class's pictures that the choice is made on
+_HELD_OUT = 0.2  # part of a class's images that the choice is made on
 _STEPS = 1000
-_ROWS = 1024  # pictures compared at once
+_ROWS = 1024  # images compared at once
 
 
 def knn(train_features, train_labels, test_features, test_labels, k=NEIGHBOURS, temperature=0.07):
@@ -25,21 +25,21 @@ def knn(train_features, train_labels, test_features, test_labels, k=NEIGHBOURS, 
     Alike is what the cosine of the angle between two features says; a vote weighs exp(cosine / temperature).
 
     Args:
-        train_features: (pictures, width).
-        train_labels: (pictures,) class numbers.
+        train_features: (images, width).
+        train_labels: (images,) class numbers.
         test_features: (others, width).
         test_labels: (others,).
         k: neighbours that vote.
         temperature: the smaller, the more the nearest ones weigh.
 
     Raises:
-        ValueError: if there are no pictures, fewer than k to learn from, or k is below 1.
+        ValueError: if there are no images, fewer than k to learn from, or k is below 1.
 
     Source: arXiv:1805.01978, section 3.4, with the k of DINO, arXiv:2104.14294.
     """
     train_labels, test_labels, classes = _all_labels(train_features, train_labels, test_features, test_labels)
     if not 1 <= (k := checked.whole("k", k, 0)) <= len(train_labels):
-        raise ValueError(f"Expected k from 1 to {len(train_labels)}, the training pictures. Received: k={k}")
+        raise ValueError(f"Expected k from 1 to {len(train_labels)}, the training images. Received: k={k}")
     train, test = _directions(train_features), _directions(test_features)
     votes = np.zeros((len(test), classes))
     for start in range(0, len(test), _ROWS):
@@ -61,24 +61,24 @@ def _directions(features):
 def linear_probe(train_features, train_labels, test_features, test_labels, strengths=STRENGTHS, seed=0):
     """Returns the `Scores` of a logistic regression on standardised features.
 
-    Its regularisation is the strength that does best on a fifth of each class's training pictures, held out for that;
+    Its regularisation is the strength that does best on a fifth of each class's training images, held out for that;
     then it learns from all of them.
 
     Args:
-        train_features: (pictures, width).
-        train_labels: (pictures,) class numbers.
+        train_features: (images, width).
+        train_labels: (images,) class numbers.
         test_features: (others, width).
         test_labels: (others,).
         strengths: of the regularisation, to choose from.
         seed: draws what is held out.
 
     Raises:
-        ValueError: if there are no pictures, fewer than two classes, or no class has two pictures.
+        ValueError: if there are no images, fewer than two classes, or no class has two images.
     """
     train_labels, test_labels, classes = _all_labels(train_features, train_labels, test_features, test_labels)
     seed = checked.whole("seed", seed, 0)
     if len(set(train_labels.tolist())) < 2:
-        raise ValueError(f"Expected pictures of two classes or more. Received: those of {train_labels[0]} alone")
+        raise ValueError(f"Expected images of two classes or more. Received: those of {train_labels[0]} alone")
     train, test = (np.asarray(features, "float64") for features in (train_features, test_features))
     mean, std = train.mean(axis=0), train.std(axis=0) + 1e-5
     train, test = (train - mean) / std, (test - mean) / std
@@ -99,7 +99,7 @@ def _probe(features, labels, strengths, seed):
         _fit(probe, features[~held], labels[~held], strength)
         accuracies[strength] = float(np.mean(probe.predict(features[held]) == labels[held]))
         told = strength, 100 * accuracies[strength]
-        logger.info("linear probe: regularisation %g, %.2f%% of the held-out pictures right", *told)
+        logger.info("linear probe: regularisation %g, %.2f%% of the held-out images right", *told)
     return _fit(probe, features, labels, max(accuracies, key=accuracies.get))
 
 
@@ -115,7 +115,7 @@ def _fit(probe, features, labels, strength):
 
 
 def _held_out(labels, seed):
-    """Returns which pictures are held out, (pictures,) bool: a fifth of each class, one at least if it has two."""
+    """Returns which images are held out, (images,) bool: a fifth of each class, one at least if it has two."""
     random = np.random.default_rng(seed)
     held = np.zeros(len(labels), bool)
     for number in np.unique(labels):
@@ -123,9 +123,7 @@ def _held_out(labels, seed):
         count = max(round(_HELD_OUT * len(indices)), 1) if len(indices) > 1 else 0
         held[indices[:count]] = True
     if not held.any():
-        raise ValueError(
-            "Expected two training pictures of a class, one to choose the regularisation on. Received: one"
-        )
+        raise ValueError("Expected two training images of a class, one to choose the regularisation on. Received: one")
     return held
 
 

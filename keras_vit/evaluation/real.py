@@ -1,4 +1,4 @@
-"""Accuracy by the reassessed labels of ImageNet's validation pictures, ReaL: all that is on a picture counts."""
+"""Accuracy by the reassessed labels of ImageNet's validation images, ReaL: all that is on an image counts."""
 
 import json
 import pathlib
@@ -10,9 +10,9 @@ _NUMBER = re.compile(r"_(\d+)\.\w+$")
 
 
 def read_real(path, classes=1000):
-    """Returns the labels of a published real.json: a tuple of class numbers for each picture, none where none fits.
+    """Returns the labels of a published real.json: a tuple of class numbers for each image, none where none fits.
 
-    They are in the order of the pictures' numbers: first that of ILSVRC2012_val_00000001.JPEG.
+    They are in the order of the images' numbers: first that of ILSVRC2012_val_00000001.JPEG.
 
     Args:
         path: the file, a list of lists of class numbers.
@@ -42,36 +42,36 @@ def _whole_numbers(value):
 
 
 def real_accuracy(predictions, real):
-    """Returns the part of the pictures whose predicted class is one of their labels; those without labels do not count.
+    """Returns the part of the images whose predicted class is one of their labels; those without labels do not count.
 
     Args:
-        predictions: (pictures,) the most probable classes, in the order of the labels.
+        predictions: (images,) the most probable classes, in the order of the labels.
         real: what `read_real` gives, as long.
 
     Raises:
-        ValueError: if they are not as many, or no picture has a label.
+        ValueError: if they are not as many, or no image has a label.
     """
     _refuse_another_length(len(predictions), len(real))
     right = [int(predicted) in labels for predicted, labels in zip(predictions, real) if labels]
     if not right:
-        raise ValueError(f"Expected ReaL labels. Received: none for any of {len(real):,} pictures")
+        raise ValueError(f"Expected ReaL labels. Received: none for any of {len(real):,} images")
     return float(np.mean(right))
 
 
-def _refuse_another_length(pictures, labelled):
-    if pictures != labelled:
+def _refuse_another_length(images, labelled):
+    if images != labelled:
         raise ValueError(
-            "Expected ReaL labels for as many pictures as there are. "
-            f"Received: labels for {labelled:,}, and {pictures:,} pictures"
+            "Expected ReaL labels for as many images as there are. "
+            f"Received: labels for {labelled:,}, and {images:,} images"
         )
 
 
 def validation_order(names, labelled):
-    """Returns the indices that bring ImageNet's validation pictures into the order of their numbers, (pictures,).
+    """Returns the indices that bring ImageNet's validation images into the order of their numbers, (images,).
 
     Args:
         names: of the files, in any folders: "n01751748/ILSVRC2012_val_00000001.JPEG".
-        labelled: how many pictures there are labels for.
+        labelled: how many images there are labels for.
 
     Raises:
         ValueError: if they are not as many, names end in no number, or the numbers are not those from 1 on.
@@ -80,7 +80,7 @@ def validation_order(names, labelled):
     without = [name for name, number in zip(names, found) if number is None]
     if without:
         raise ValueError(
-            "Expected the pictures of ImageNet's validation set, with their numbers in their names as in "
+            "Expected the images of ImageNet's validation set, with their numbers in their names as in "
             f"ILSVRC2012_val_00000293.JPEG. Received {len(without):,} without: {', '.join(without[:5])}"
         )
     _refuse_another_length(len(names), labelled)
@@ -88,7 +88,7 @@ def validation_order(names, labelled):
     order = numbers.argsort(kind="stable")
     if not np.array_equal(numbers[order], np.arange(1, len(names) + 1)):
         raise ValueError(
-            f"Expected all of ImageNet's validation pictures, each once: numbers from 1 to {len(names):,} for as many "
-            f"pictures. Received: {len(set(numbers.tolist())):,} numbers from {numbers.min():,} to {numbers.max():,}"
+            f"Expected all of ImageNet's validation images, each once: numbers from 1 to {len(names):,} for as many "
+            f"images. Received: {len(set(numbers.tolist())):,} numbers from {numbers.min():,} to {numbers.max():,}"
         )
     return order

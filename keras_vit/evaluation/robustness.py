@@ -1,4 +1,4 @@
-"""How models stand it that their pictures are spoilt: curves of accuracy over how badly."""
+"""How models stand it that their images are spoilt: curves of accuracy over how badly."""
 
 import concurrent.futures
 import dataclasses
@@ -9,11 +9,11 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from keras_vit.evaluation.accuracy import evaluate
-from keras_vit.evaluation.changes import FAMILIES, Change, Plan, families_named
-from keras_vit.evaluation.occlusion import KeptTokens, grid_of
+from keras_vit.evaluation.accuracy import score
+from keras_vit.evaluation.occlusion import KeptTokens, occlusion_grid
+from keras_vit.evaluation.perturbations import FAMILIES, Change, PerturbationPlan, families_named
 
-CLEAN = "clean"  # family and condition of the pictures as they are, level 0
+CLEAN = "clean"  # family and condition of the images as they are, level 0
 GRID = 14  # patches a side that are dropped where no model has a grid
 
 _log = logging.getLogger("keras_vit")
@@ -21,36 +21,36 @@ _log = logging.getLogger("keras_vit")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """A model whose robustness is looked at, with its pictures.
+    """A model whose robustness is looked at, with its images.
 
     Args:
         name: what people call it.
         model: a Keras model, (batch, rows, columns, 3) -> (batch, classes).
-        pictures: (pictures, rows, columns, 3) uint8, of the model's size. Subjects may share the array, which is then
+        images: (images, rows, columns, 3) uint8, of the model's size. Subjects may share the array, which is then
             spoilt once for all of them.
-        labels: (pictures,) the true classes, as the model numbers them.
+        labels: (images,) the true classes, as the model numbers them.
         prepare: function from pixels of 0 to 255 to the model's input.
     """
 
     name: str
     model: keras.Model
-    pictures: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
     prepare: Callable
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """Holds what a model made of pictures that were all changed in one way.
+class RobustnessRow:
+    """Holds what a model made of images that were all changed in one way.
 
     Args:
         family: name out of `FAMILIES`, or "clean".
         condition: the curve, as "random" of the drops or "fog" of the corruptions.
         level: how much: the part of the patches dropped, the squares a side, pixels, or a severity of 1 to 5.
         model: its name.
-        accuracy: part of the pictures whose most probable class is the true one.
-        consistency: part of the pictures whose class is the same as that of the unchanged picture.
-        pictures: their number.
+        accuracy: part of the images whose most probable class is the true one.
+        consistency: part of the images whose class is the same as that of the unchanged image.
+        images: their number.
     """
 
     family: str
@@ -59,7 +59,7 @@ class Row:
     model: str
     accuracy: float
     consistency: float
-    pictures: int
+    images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Robustness:
     """
 
     models: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[RobustnessRow, ...]
 
     @property
     def curves(self):
@@ -106,24 +106,24 @@ class Robustness:
         return dict(zip(self.models, errors.mean(axis=0).tolist()))
 
 
-def robustness(subjects, families=None, *, salience=None, seed=0, batch_size=64):
-    """Returns the `Robustness` of models under changes of their pictures.
+def robustness_curves(subjects, families=None, *, salience=None, seed=0, batch_size=64):
+    """Returns the `Robustness` of models under changes of their images.
 
-    Each model's pictures are changed at its own size, the same picture in the same random way for every model. Of
-    dropped patches no model sees a pixel: they are grey, and where the model cuts the pictures by the same grid, their
+    Each model's images are changed at its own size, the same image in the same random way for every model. Of
+    dropped patches no model sees a pixel: they are grey, and where the model cuts the images by the same grid, their
     tokens are not computed either. Progress is logged, a line a level.
 
     Args:
-        subjects: the models, a `Subject` each, of the same pictures in the same order. The first one sets the grid of
+        subjects: the models, a `Subject` each, of the same images in the same order. The first one sets the grid of
             the patches that are dropped and the largest shift, which is its patch; the last of several is the baseline.
-        families: names out of `keras_vit.evaluation.changes.FAMILIES`; None for all.
-        salience: (pictures, rows, columns) how much the first model attends to each of its patches, for the drops
+        families: names out of `keras_vit.evaluation.perturbations.FAMILIES`; None for all.
+        salience: (images, rows, columns) how much the first model attends to each of its patches, for the drops
             "salient" (most first) and "non-salient" (least first), which are left out without it.
         seed: of all that is random.
-        batch_size: pictures that a model takes at once, at most; fewer where that makes the batches alike.
+        batch_size: images that a model takes at once, at most; fewer where that makes the batches alike.
 
     Raises:
-        ValueError: if there are no pictures, their numbers differ, they are not uint8 or not of a model's size, a
+        ValueError: if there are no images, their numbers differ, they are not uint8 or not of a model's size, a
             label is none of its classes, names of models are the same, a family is unknown, salience is not of the
             grid, or patches are dropped of a model that lays its tokens out as their grid again.
 
@@ -131,7 +131,7 @@ def robustness(subjects, families=None, *, salience=None, seed=0, batch_size=64)
     texture and shifts are ours.
     """
     count, grid = _checked(subjects, salience)
-    plan = Plan(count, grid, salience, seed, [subject.pictures.shape[1:3] for subject in subjects])
+    plan = PerturbationPlan(count, grid, salience, seed, [subject.images.shape[1:3] for subject in subjects])
     changes = [Change(CLEAN, CLEAN, 0)]
     changes += [change for name in families_named(families) for change in FAMILIES[name](plan)]
     # Each size of a batch is compiled anew, for each number of kept tokens.
@@ -140,13 +140,13 @@ def robustness(subjects, families=None, *, salience=None, seed=0, batch_size=64)
     for number, change in enumerate(changes, 1):
         spoilt = {}
         for subject in subjects:
-            if id(subject.pictures) not in spoilt:
-                spoilt[id(subject.pictures)] = _spoilt(change, subject.pictures, seed)
-            model, batches = _run(subject, change, spoilt[id(subject.pictures)], grid, batch_size, kept_models)
-            scores = evaluate(model, batches)
+            if id(subject.images) not in spoilt:
+                spoilt[id(subject.images)] = _spoilt(change, subject.images, seed)
+            model, batches = _run(subject, change, spoilt[id(subject.images)], grid, batch_size, kept_models)
+            scores = score(model, batches)
             same = np.mean(clean.setdefault(subject.name, scores.predictions) == scores.predictions)
             what = change.family, change.condition, change.level, subject.name
-            rows.append(Row(*what, scores.accuracy, float(same), count))
+            rows.append(RobustnessRow(*what, scores.accuracy, float(same), count))
         _log.info(
             "%s, %s, %g: %s (%d of %d, %.0f s left)",
             *what[:3],
@@ -158,60 +158,60 @@ def robustness(subjects, families=None, *, salience=None, seed=0, batch_size=64)
     return Robustness(tuple(subject.name for subject in subjects), tuple(rows))
 
 
-def _spoilt(change, pictures, seed):
+def _spoilt(change, images, seed):
     def make(i):
-        return change.make(pictures[i], np.random.default_rng((seed, i)), i)
+        return change.make(images[i], np.random.default_rng((seed, i)), i)
 
-    out = np.empty_like(pictures)
+    out = np.empty_like(images)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for i, picture in enumerate(pool.map(make, range(len(pictures)))):
-            out[i] = picture
+        for i, image in enumerate(pool.map(make, range(len(images)))):
+            out[i] = image
     return out
 
 
-def _run(subject, change, pictures, grid, batch_size, kept_models):
+def _run(subject, change, images, grid, batch_size, kept_models):
     """Returns the model to run, and batches for it; models of kept tokens are put into `kept_models`."""
-    parts = [slice(start, start + batch_size) for start in range(0, len(pictures), batch_size)]
-    if change.kept is None or grid_of(subject.model) != grid:
-        return subject.model, ((subject.prepare(pictures[part]), subject.labels[part]) for part in parts)
+    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+    if change.kept is None or occlusion_grid(subject.model) != grid:
+        return subject.model, ((subject.prepare(images[part]), subject.labels[part]) for part in parts)
     key = subject.name, change.kept.shape[1]
     if key not in kept_models:
         kept_models[key] = KeptTokens(subject.model, change.kept.shape[1])
-    inputs = ([subject.prepare(pictures[part]), change.kept[part].astype("int32")] for part in parts)
-    return kept_models[key], ((images, subject.labels[part]) for images, part in zip(inputs, parts))
+    inputs = ([subject.prepare(images[part]), change.kept[part].astype("int32")] for part in parts)
+    return kept_models[key], ((batch, subject.labels[part]) for batch, part in zip(inputs, parts))
 
 
 def _checked(subjects, salience):
-    """Returns the number of pictures and the grid of the patches that are dropped."""
-    counts = {len(part) for subject in subjects for part in (subject.pictures, subject.labels)}
+    """Returns the number of images and the grid of the patches that are dropped."""
+    counts = {len(part) for subject in subjects for part in (subject.images, subject.labels)}
     if not counts or counts == {0}:
-        raise ValueError("Expected pictures to evaluate on. Received: none")
+        raise ValueError("Expected images to evaluate on. Received: none")
     if len(counts) > 1:
-        raise ValueError(f"Expected as many pictures and labels for each model. Received: {sorted(counts)} of them")
+        raise ValueError(f"Expected as many images and labels for each model. Received: {sorted(counts)} of them")
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         raise ValueError(f"Expected models of different names. Received: {names}")
     for subject in subjects:
-        _check_pictures(subject)
-    count, size = counts.pop(), subjects[0].pictures.shape[1:3]
-    grid = grid_of(subjects[0].model)
+        _check_images(subject)
+    count, size = counts.pop(), subjects[0].images.shape[1:3]
+    grid = occlusion_grid(subjects[0].model)
     if salience is not None:
         grid = grid or salience.shape[1:]
         if salience.shape != (count, *grid):
             raise ValueError(
-                f"Expected salience of shape {(count, *grid)}, a number for each patch of each picture. "
+                f"Expected salience of shape {(count, *grid)}, a number for each patch of each image. "
                 f"Received: {salience.shape}"
             )
     return count, grid or tuple(min(GRID, side) for side in size)
 
 
-def _check_pictures(subject):
+def _check_images(subject):
     taken = getattr(subject.model, "input_shape", None)
     taken = taken[1:] if isinstance(taken, tuple) and len(taken) == 4 else (None, None, 3)
-    shape, dtype = subject.pictures.shape, subject.pictures.dtype
+    shape, dtype = subject.images.shape, subject.images.dtype
     if dtype != np.uint8 or len(shape) != 4 or any(side not in (None, have) for side, have in zip(taken, shape[1:])):
         rows, columns, _ = (side or "any" for side in taken)
         raise ValueError(
-            f"Expected uint8 pictures of {rows} rows, {columns} columns and 3 channels for {subject.name!r}. "
+            f"Expected uint8 images of {rows} rows, {columns} columns and 3 channels for {subject.name!r}. "
             f"Received: shape {shape}, {dtype}"
         )

@@ -1,4 +1,4 @@
-"""Turns a JPEG upright inside a TensorFlow graph, for a server that is sent encoded pictures and runs no Python."""
+"""Turns a JPEG upright inside a TensorFlow graph, for a server that is sent encoded images and runs no Python."""
 
 import tensorflow as tf
 
@@ -9,14 +9,14 @@ _ORIENTATION_TAG, _SHORT = 0x0112, 3
 _FLIPPED = ((3, 4, 6, 7), (2, 3, 7, 8))  # orientations by axis, rows and columns; those from 5 on are then transposed
 
 
-def upright(pixels, jpeg):
-    """Returns a JPEG's picture as a person sees it: (rows, columns, channels), or turned.
+def turn_upright(pixels, jpeg):
+    """Returns a JPEG's image as a person sees it: (rows, columns, channels), or turned.
 
     Args:
         pixels: (rows, columns, channels), as the file stores them.
         jpeg: the file, a scalar string.
     """
-    orientation = orientation_of(jpeg)
+    orientation = jpeg_orientation(jpeg)
 
     def turned():
         flipped = tf.boolean_mask([0, 1], tf.reduce_any(tf.equal(_FLIPPED, orientation), axis=1))
@@ -25,7 +25,7 @@ def upright(pixels, jpeg):
     return tf.cond(orientation == 1, lambda: pixels, turned)
 
 
-def orientation_of(jpeg):
+def jpeg_orientation(jpeg):
     """Reads the orientation from a JPEG's EXIF, scalar int32; 1, upright, where it is absent, damaged or out of range.
 
     Args:

@@ -1,7 +1,7 @@
 """Proves an exported file: runs it as a client does, and compares what it says with what the model says.
 
-Shares no code with what writes the files. The model's side reads pictures as training and evaluation do; the file's
-side is `keras_vit.client`.
+Shares no code with what writes the files. The model's side reads images as training and evaluation do; the file's
+side is `keras_vit.runtime`.
 """
 
 import dataclasses
@@ -15,58 +15,58 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.atomic import write_text
-from keras_vit.client import measure
-from keras_vit.data.decode import decode, read_file
+from keras_vit._atomic import write_text
+from keras_vit.data.decoding import decode, read_file
 from keras_vit.data.pipeline import read_all
 from keras_vit.models.interface import image_size_of, numbers_of, pixels_of
 from keras_vit.preprocessing import preprocess_input
+from keras_vit.runtime import measure
 
 logger = logging.getLogger("keras_vit")
 
-BATCH = 64  # pictures that the model answers at once
-ENCODED = 1000  # of the pictures, those that go through a client's decoder and resize as well
+_BATCH = 64  # images that the model answers at once
+ENCODED = 1000  # of the images, those that go through a client's decoder and resize as well
 LEAST = 1e-30  # a probability; its logarithm stands for that of everything below
 # Grey levels by which two decoders may blend transparency and round 16 bits differently, at most and in the mean of an
 # image; the resize has bounds of its own, pixel by pixel, see `expected_levels`.
 LEVELS, MEAN_LEVEL = 1, 0.5
-STEPS = 32  # places between two neighbouring pixels that MediaPipe's resize knows (OpenCV's INTER_TAB_SIZE)
+_STEPS = 32  # places between two neighbouring pixels that MediaPipe's resize knows (OpenCV's INTER_TAB_SIZE)
 
-# What every file must keep, whatever its target. A client that reads pictures otherwise misleads file and model alike,
+# What every file must keep, whatever its target. A client that reads images otherwise misleads file and model alike,
 # so that comparing their answers on its pixels does not show it.
 BOUNDS = {"from_bytes.read_alike": (0.99, 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Holds how an exported file answers next to the Keras model, on the same pictures.
+    """Holds how an exported file answers next to the Keras model, on the same images.
 
     Args:
         file: its name.
         target: out of `TARGETS`.
         bytes: its size; of all files together for a folder.
-        pictures: how many both answered.
+        images: how many both answered.
         logits: {"largest", "mean", "cosine"} of the differences between log-probabilities less their mean, which are
             logits but for a constant.
         probabilities: {"largest", "mean"} of the differences.
         outputs: {name: largest difference, in parts of the largest number} of the outputs beside the probabilities.
         numbers: {"largest", "relative"} difference of outputs that are numbers, in their own unit and in parts of the
             largest of an output; empty for classes, and then logits, probabilities and top-1 figures are None.
-        top1_agreement: part of the pictures whose first class is the same.
+        top1_agreement: part of the images whose first class is the same.
         top1_or_tie: the same, but a class that the model gives as much as its first, up to the target's `tie`, counts.
         accuracy: of the file; None where the classes are not known.
-        keras_accuracy: of the model, on the same pictures.
-        from_bytes: the same from encoded pictures, through a client's decoder and resize; empty where there are none.
-            "pictures"; "top1_agreement" and "largest" difference in a probability, of the file from the model in
+        keras_accuracy: of the model, on the same images.
+        from_bytes: the same from encoded images, through a client's decoder and resize; empty where there are none.
+            "images"; "top1_agreement" and "largest" difference in a probability, of the file from the model in
             evaluation; of that what is due to the client's resize, of the model on the client's pixels from the model
             in evaluation: "resize_top1_agreement", "resize_largest"; and what is due to the file, of the file from the
-            model on the same client's pixels: "file_top1_or_tie", "file_largest". "read_alike": part of the pictures
+            model on the same client's pixels: "file_top1_or_tie", "file_largest". "read_alike": part of the images
             that the client's decoder and resize bring to the pixels that they should, see `expected_levels`.
             "accuracy": of the file this way; None where the classes are not known.
         operators: {kind: number}; empty where the file is not TFLite.
         gpu_refused: what a GPU delegate would refuse, in words.
-        takes: what the file takes, out of `INPUTS`.
-        milliseconds: {threads: median of a picture's}, by `keras_vit.client.measure` on this machine.
+        input_type: what the file takes, out of `INPUTS`.
+        milliseconds: {threads: median of an image's}, by `keras_vit.runtime.measure` on this machine.
         peak_memory: of that process, bytes; None where the system does not tell.
         pixels: the pixel contract that the model was run and exported with, in words.
     """
@@ -74,7 +74,7 @@ class Agreement:
     file: str
     target: str
     bytes: int
-    pictures: int
+    images: int
     logits: dict
     probabilities: dict
     outputs: dict
@@ -85,7 +85,7 @@ class Agreement:
     from_bytes: dict = dataclasses.field(default_factory=dict)
     operators: dict = dataclasses.field(default_factory=dict)
     gpu_refused: list = dataclasses.field(default_factory=list)
-    takes: str = ""
+    input_type: str = ""
     milliseconds: dict = dataclasses.field(default_factory=dict)
     peak_memory: int | None = None
     numbers: dict = dataclasses.field(default_factory=dict)
@@ -93,13 +93,13 @@ class Agreement:
 
     @property
     def note(self):
-        """What to know of a client's resize where it changes the class of more than one picture in a hundred, or ""."""
+        """What to know of a client's resize where it changes the class of more than one image in a hundred, or ""."""
         same = self.from_bytes.get("resize_top1_agreement")
         if same is None or same >= 0.99:
             return ""
         return (
-            f"{self.file}: a client's resize by itself changes the class of {1 - same:.1%} of the pictures; clients "
-            "that hand over pictures of one small size do without with --picture-size ROWS COLUMNS"
+            f"{self.file}: a client's resize by itself changes the class of {1 - same:.1%} of the images; clients "
+            "that hand over images of one small size do without with --input-size ROWS COLUMNS"
         )
 
     def figure(self, name):
@@ -110,23 +110,23 @@ class Agreement:
         return value
 
 
-class Witness:
+class Reference:
     """Says what the model answers, once for all the files that are compared with it.
 
     Args:
-        model: scaled pictures (batch, rows, columns, 3) -> (batch, classes).
+        model: scaled images (batch, rows, columns, 3) -> (batch, classes).
         class_names: in the order of its outputs.
-        pictures: encoded ones, as `keras_vit.data.decode.decode` takes; or their pixels, (pictures, rows, columns, 3)
+        images: encoded ones, as `keras_vit.data.decoding.decode` takes; or their pixels, (images, rows, columns, 3)
             uint8 of the file's size.
-        labels: (pictures,) their classes, or None.
-        protocol: how evaluation brings pictures to the model's size.
-        size: (rows, columns) of the pictures that the file takes; the model's by default.
-        contract: the `Pixels` that the model's pictures are scaled by; its own by default.
+        labels: (images,) their classes, or None.
+        protocol: how evaluation brings images to the model's size.
+        size: (rows, columns) of the images that the file takes; the model's by default.
+        contract: the `Pixels` that the model's images are scaled by; its own by default.
         numbers: whether the outputs are numbers of any shape, without classes.
     """
 
     def __init__(
-        self, model, class_names, pictures, labels=None, *, protocol="official", size=None, contract=None, numbers=False
+        self, model, class_names, images, labels=None, *, protocol="official", size=None, contract=None, numbers=False
     ):
         self.model, self.class_names, self.labels = model, tuple(class_names), labels
         self._widths = []  # numbers in each output, for one image
@@ -135,16 +135,16 @@ class Witness:
         self.contract = contract or pixels_of(model)
         own = image_size_of(model)
         size = tuple(size or own)
-        encoded = not isinstance(pictures, np.ndarray)
-        logger.info("answers %d images with the model, to compare files with", len(pictures))
-        self.pixels = read_all(pictures, size, protocol) if encoded else pictures
+        encoded = not isinstance(images, np.ndarray)
+        logger.info("answers %d images with the model, to compare files with", len(images))
+        self.pixels = read_all(images, size, protocol) if encoded else images
         self.expected = self.answers(self.pixels)
         ends = np.cumsum([0, *self._widths])
         self._largest_numbers = [
             max(np.abs(self.expected[:, start:end]).max(initial=0), LEAST) for start, end in zip(ends, ends[1:])
         ]
-        some = np.linspace(0, len(pictures) - 1, min(len(pictures), ENCODED) if encoded else 0).astype(int)
-        self.encoded = [read_file(pictures[i]) for i in some]
+        some = np.linspace(0, len(images) - 1, min(len(images), ENCODED) if encoded else 0).astype(int)
+        self.encoded = [read_file(images[i]) for i in some]
         self.encoded_labels = None if labels is None else np.asarray(labels)[some]
         # What evaluation makes of the encoded ones, which need not be of the file's size.
         if size == own or not encoded:
@@ -156,8 +156,8 @@ class Witness:
     def answers(self, pixels):
         """Returns the model's probabilities for uint8 images, (images, classes); of numbers all, output by output."""
         answers = []
-        for i in range(0, len(pixels), BATCH):
-            images = preprocess_input(self.at_model_size(pixels[i : i + BATCH]), self.contract)
+        for i in range(0, len(pixels), _BATCH):
+            images = preprocess_input(self.at_model_size(pixels[i : i + _BATCH]), self.contract)
             found = [np.asarray(array) for array in keras.tree.flatten(self._run.predict_on_batch(images))]
             self._widths = [array[0].size for array in found]
             answers.append(_side_by_side(found))
@@ -180,23 +180,23 @@ class Witness:
         return self._seen[kind]
 
     def at_model_size(self, pixels):
-        """Returns pictures of the file's size at the model's: where they differ, the file resizes inside."""
+        """Returns images of the file's size at the model's: where they differ, the file resizes inside."""
         size = tuple(self.model.inputs[0].shape[1:3])
         return pixels if None in size or pixels.shape[1:3] == size else tf.image.resize(pixels, size).numpy()
 
 
-def check(file, witness, *, name, target, tie=0.0, references=None):
+def compare(file, witness, *, name, target, tie=0.0, references=None):
     """Returns the `Agreement` of a file that a client has opened.
 
     Args:
-        file: as `keras_vit.client.files.open_file` returns it.
+        file: as `keras_vit.runtime.files.open_exported` returns it.
         witness: the `Witness`.
         name, target: for the record.
         tie: see `Agreement.top1_or_tie`.
-        references: {output: array for the first pictures} of the outputs beside the probabilities.
+        references: {output: array for the first images} of the outputs beside the probabilities.
 
     Raises:
-        ValueError: if the file names other classes than the model has, or takes other pictures.
+        ValueError: if the file names other classes than the model has, or takes other images.
     """
     if file.class_names != witness.class_names:
         first = next((pair for pair in zip(file.class_names, witness.class_names) if pair[0] != pair[1]), ("", ""))
@@ -214,7 +214,7 @@ def check(file, witness, *, name, target, tie=0.0, references=None):
         file=name,
         target=target,
         bytes=size_of(file.path),
-        pictures=len(given),
+        images=len(given),
         **(_classes_alike(given, witness, tie) if witness.class_names else _numbers_alike(given, witness)),
         outputs={
             name: _largest(outputs[name][: len(values)] - values) / max(_largest(values), LEAST)
@@ -258,22 +258,22 @@ def _side_by_side(arrays):
 
 
 def _from_bytes(file, witness, tie):
-    """Compares along the way that a client goes: encoded picture, its decoder, its resize, the file."""
-    pixels = np.stack([file.read(picture) for picture in witness.encoded])
-    # MediaPipe, which runs .tflite files, begins a resize at the corner of the picture; all others do not.
+    """Compares along the way that a client goes: encoded image, its decoder, its resize, the file."""
+    pixels = np.stack([file.read(image) for image in witness.encoded])
+    # MediaPipe, which runs .tflite files, begins a resize at the corner of the image; all others do not.
     from_middle = file.path.suffix != ".tflite"
     given = witness.answers_of(file.predict_encoded(witness.encoded))
     evaluated, resized = witness.evaluated, witness.answers(pixels)
     if not witness.class_names:
         return {
-            "pictures": len(given),
+            "images": len(given),
             "read_alike": _within(pixels, *witness.seen(file.image_size, from_middle)),
             "largest": witness.relative(given, evaluated),
             "resize_largest": witness.relative(resized, evaluated),
             "file_largest": witness.relative(given, resized),
         }
     return {
-        "pictures": len(given),
+        "images": len(given),
         "read_alike": _within(pixels, *witness.seen(file.image_size, from_middle)),
         "accuracy": _accuracy(given, witness.encoded_labels),
         "top1_agreement": _same_first(given, evaluated),
@@ -315,7 +315,7 @@ def _places(given, wanted, from_middle):
     if from_middle:
         reach = np.full(wanted, given * 2.0**-22)  # places in float32
     else:
-        reach = np.where(exact * STEPS % 1, 0.5 / STEPS, 0.0)  # one of the steps is met exactly
+        reach = np.where(exact * _STEPS % 1, 0.5 / _STEPS, 0.0)  # one of the steps is met exactly
     least, largest = exact - reach, exact + reach
     return [places.clip(0, given - 1) for places in (least, np.rint(exact).clip(least, largest), largest)]
 

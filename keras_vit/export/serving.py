@@ -6,18 +6,13 @@ import keras
 import numpy as np
 
 from keras_vit.analysis.attention import rollout_tensor
-from keras_vit.class_names import refuse_names
+from keras_vit.export.targets import ALSO, INPUTS
 from keras_vit.layers import TransformerBlock
+from keras_vit.models.class_names import refuse_names
+from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, in_float32, numbers_of, outputs_of, pixels_of, served
-from keras_vit.preprocessing import OFFICIAL, Pixels, rescaling
-from keras_vit.watch import head_of
+from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, rescaling
 
-INPUTS = {
-    "uint8": "RGB pixels, whole numbers from 0 to 255",
-    "float32": "RGB pixels, numbers from 0 to 255",
-    "scaled": "RGB pixels scaled by the client",
-}
-ALSO = ("features", "rollout")  # outputs beside those of the model's head
 FACTS = ("name", "description", "version", "author", "license")
 
 
@@ -32,21 +27,21 @@ class Serving:
         inner: scaled float32 images -> probabilities (batch, classes), or numbers.
         kind: what the model's head returns: "probabilities" of classes, together 1; "scores", each class by itself;
             "numbers" without classes.
-        takes: out of `INPUTS`.
+        input_type: out of `INPUTS`.
         pixels: how the model's images are scaled.
         class_names: in the order of the probabilities; () for numbers.
         facts: {"name", "description", "version", "author", "license"}.
-        gives: type of the probabilities, "float32" or "uint8".
+        output_type: type of the probabilities, "float32" or "uint8".
         calibration: (images, height, width, 3) uint8 to set ranges by, of the client's size; or None.
     """
 
     model: keras.Model
     inner: keras.Model
-    takes: str
+    input_type: str
     pixels: Pixels
     class_names: tuple[str, ...]
     facts: dict
-    gives: str = "float32"
+    output_type: str = "float32"
     calibration: np.ndarray | None = None
     kind: str = "probabilities"
 
@@ -69,7 +64,7 @@ class Serving:
 
     @property
     def image_size(self):
-        """(height, width) of the images that the client gives, pixels."""
+        """(height, width) of the images that the client output_type, pixels."""
         return tuple(self.model.inputs[0].shape[1:3])
 
     @property
@@ -79,8 +74,8 @@ class Serving:
 
     def entries(self, pixels):
         """Returns uint8 images as the client gives them to the file."""
-        if self.takes != "scaled":
-            return pixels.astype(self.takes, copy=False)
+        if self.input_type != "scaled":
+            return pixels.astype(self.input_type, copy=False)
         mean, std = (255 * np.float32(values) for values in (self.scaling.mean, self.scaling.std))
         return (pixels - mean) / std
 
@@ -89,13 +84,13 @@ class Serving:
         arguments = {
             "model": self.inner,
             "class_names": self.class_names,
-            "takes": self.takes,
+            "input_type": self.input_type,
             "outputs": self.kind,
             "also": self.also,
-            "picture_size": self.image_size,
+            "input_size": self.image_size,
             "pixels": self.pixels,
             "facts": self.facts,
-            "gives": self.gives,
+            "output_type": self.output_type,
             "calibration": self.calibration,
         }
         return serving(**{**arguments, **changes})
@@ -105,13 +100,13 @@ def serving(
     model,
     class_names=None,
     *,
-    takes="uint8",
+    input_type="uint8",
     outputs=None,
     also=(),
-    picture_size=None,
+    input_size=None,
     pixels=None,
     facts=(),
-    gives="float32",
+    output_type="float32",
     calibration=None,
 ):
     """Returns the `Serving` of a model.
@@ -121,52 +116,52 @@ def serving(
             any shape. Logits are exported as probabilities, a binary head as the probabilities of two classes.
         class_names: in the order of its outputs; "class 0" and so on by default; two for a binary head. They are not
             used where the outputs are numbers.
-        takes: what the files take, out of `INPUTS`; the scaling is inside except for "scaled".
-        outputs: the kind of the model's outputs, out of `keras_vit.models.interface.KINDS`; traced by default.
+        input_type: what the files take, out of `INPUTS`; the scaling is inside except for "scaled".
+        outputs: the kind of the model's outputs, out of `keras_vit.models.config.OUTPUT_KINDS`; traced by default.
         also: names out of `ALSO`, outputs beside it.
-        picture_size: (height, width) of the images that the files take, pixels; the model's by default. Other ones
+        input_size: (height, width) of the images that the files take, pixels; the model's by default. Other ones
             are resized inside, bilinear, as in evaluation but that no level is rounded.
         pixels: the `Pixels`, or what `keras_vit.preprocessing.as_pixels` takes; traced by default.
         facts: {"name": ..., "description": ..., "version": ..., "author": ..., "license": ...}, any of them.
-        gives: type of the probabilities; "uint8" are whole numbers, 255 for 1, as a TFLite file says of itself.
+        output_type: type of the probabilities; "uint8" are whole numbers, 255 for 1, as a TFLite file says of itself.
         calibration: (images, height, width, 3) uint8 for static quantization.
 
     Raises:
         ValueError: if the model does not read RGB images, does not tell its pixels or outputs, has another number of
             classes than there are names, or something is asked for that is unknown or that the model does not have.
     """
-    _check(model, takes, also)
+    _check(model, input_type, also)
     pixels = pixels_of(model, pixels)
     kind = outputs_of(model, outputs, class_names)
     inner = served(in_float32(model), kind, class_names)
     if kind == "numbers":
         class_names = ()
-        if gives != "float32":
-            raise ValueError(f"Expected float32 for outputs that are numbers. Received: {gives}")
+        if output_type != "float32":
+            raise ValueError(f"Expected float32 for outputs that are numbers. Received: {output_type}")
     else:
         kind = "scores" if kind == "scores" and inner.output_shape[-1] == model.output_shape[-1] else "probabilities"
         class_names = named(class_names, inner.output_shape[-1])
     size = tuple(model.inputs[0].shape[1:3])
     images = keras.Input(
-        (*(picture_size or image_size_of(model)), 3), dtype="uint8" if takes == "uint8" else "float32", name="images"
+        (*(input_size or image_size_of(model)), 3), dtype="uint8" if input_type == "uint8" else "float32", name="images"
     )
     x = images
     if None not in size and images.shape[1:3] != size:
         x = keras.ops.image.resize(keras.ops.cast(x, "float32"), size)
-    x = _scaled(x, pixels, scaling_of(pixels)) if takes == "scaled" else rescaling(pixels)(x)
+    x = _scaled(x, pixels, scaling_of(pixels)) if input_type == "scaled" else rescaling(pixels)(x)
     heads = {"probabilities": inner.outputs[0]} if kind != "numbers" else numbers_of(inner)
     found = {**heads, **{name: _tensor(inner, name) for name in also}}
     tensors = dict(zip(found, keras.Model(inner.inputs, list(found.values()))(x)))
-    if gives == "uint8":
+    if output_type == "uint8":
         tensors["probabilities"] = keras.ops.cast(tensors["probabilities"] * 255 + 0.5, "uint8")
     return Serving(
         model=keras.Model(images, tensors, name=model.name),
         inner=inner,
-        takes=takes,
+        input_type=input_type,
         pixels=pixels,
         class_names=class_names,
         facts={**dict.fromkeys(FACTS, ""), "name": model.name, **dict(facts)},
-        gives=gives,
+        output_type=output_type,
         calibration=calibration,
         kind=kind,
     )
@@ -190,11 +185,11 @@ def scaling_of(pixels):
 
     Where they differ, the official code's are taken, and the rest is done inside the file.
     """
-    return pixels if len({*pixels.mean}) == len({*pixels.std}) == 1 else OFFICIAL
+    return pixels if len({*pixels.mean}) == len({*pixels.std}) == 1 else OFFICIAL_PIXELS
 
 
 def _scaled(x, pixels, scaling):
-    """Returns pictures that the client has scaled as `pixels` asks for."""
+    """Returns images that the client has scaled as `pixels` asks for."""
     if scaling == pixels:
         return x
     factors = [theirs / ours for theirs, ours in zip(scaling.std, pixels.std)]
@@ -207,7 +202,7 @@ def has_blocks(model):
     return any(isinstance(layer, TransformerBlock) for layer in model.layers)
 
 
-def _check(model, takes, also):
+def _check(model, input_type, also):
     shape = tuple(model.inputs[0].shape) if len(getattr(model, "inputs", None) or ()) == 1 else ()
     if len(shape) != 4 or shape[3] != 3:
         entries = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
@@ -215,8 +210,8 @@ def _check(model, takes, also):
             "Expected a functional model of RGB images, (batch, height, width, 3). Received: one of input "
             f"{', '.join(map(str, entries)) or 'unknown'}"
         )
-    if takes not in INPUTS:
-        raise ValueError(f"Expected the input to be one of {tuple(INPUTS)}. Received: {takes!r}")
+    if input_type not in INPUTS:
+        raise ValueError(f"Expected the input to be one of {tuple(INPUTS)}. Received: {input_type!r}")
     if isinstance(also, str) or not set(also) <= set(ALSO) or len(set(also)) < len(also):
         raise ValueError(f"Expected also= to hold names out of {ALSO}, each once. Received: also={also!r}")
 

@@ -5,7 +5,12 @@ import importlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from keras_vit.export.serving import ALSO, INPUTS
+INPUTS = {
+    "uint8": "RGB pixels, whole numbers from 0 to 255",
+    "float32": "RGB pixels, numbers from 0 to 255",
+    "scaled": "RGB pixels scaled by the client",
+}
+ALSO = ("features", "rollout")  # outputs beside those of the model's head
 
 
 class Target(NamedTuple):
@@ -46,14 +51,14 @@ class Target(NamedTuple):
             self._bound(self.needs)()
 
     def _bound(self, name):
-        module, function = name.split(".")
+        module, _, function = name.rpartition(".")
         return functools.partial(
             getattr(importlib.import_module(f"keras_vit.export.{module}"), function), **self.settings
         )
 
 
 def _bounds(largest_logit=None, from_bytes=0.05):
-    """Returns what a file must keep: on the same pixels, and from encoded pictures what is not the client's resize.
+    """Returns what a file must keep: on the same pixels, and from encoded images what is not the client's resize.
 
     Numbers, which have no classes, are held to parts of the largest of them.
     """
@@ -66,29 +71,31 @@ def _bounds(largest_logit=None, from_bytes=0.05):
     return bounds
 
 
-def _by_pictures(mode):
+def _by_images(mode):
     return {"mode": mode, "in_float": ()}
 
 
 EXACT, HALF, ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(from_bytes=0.25)
 # A browser hands pixels over as float32; the page shows where the model looks.
-WEB = {"takes": "float32", "also": ("rollout",), "gives": "float32"}
-QUANTIZER, RUNTIME = "quantization.import_quantizer", "to_web.require_runtime"
+WEB = {"input_type": "float32", "also": ("rollout",), "output_type": "float32"}
+QUANTIZER, RUNTIME = "tflite.quantization.import_quantizer", "web.site.require_runtime"
 TARGETS = {
     "savedmodel": Target("saved_model", "to_savedmodel.write_savedmodel", {}, EXACT, 1e-4),
     "onnx": Target("model.onnx", "to_onnx.write_onnx", {}, EXACT, 1e-4, needs="to_onnx.import_onnx"),
-    "tflite-float32": Target("model_float32.tflite", "to_tflite.write_tflite", {"mode": "float32"}, EXACT, 1e-4),
+    "tflite-float32": Target(
+        "model_float32.tflite", "tflite.conversion.write_tflite", {"mode": "float32"}, EXACT, 1e-4
+    ),
     "tflite-float16": Target(
-        "model_float16.tflite", "to_tflite.write_tflite", {"mode": "float16"}, HALF, 1e-2, "tflite-float32"
+        "model_float16.tflite", "tflite.conversion.write_tflite", {"mode": "float16"}, HALF, 1e-2, "tflite-float32"
     ),
     # Weights of 8 bits move a probability by some hundredths, where the model itself is undecided.
     "tflite-int8": Target(
-        "model_int8.tflite", "to_tflite.write_tflite", {"mode": "int8"}, ROUNDED, 0.05, "tflite-float16"
+        "model_int8.tflite", "tflite.conversion.write_tflite", {"mode": "int8"}, ROUNDED, 0.05, "tflite-float16"
     ),
     "tflite-rounded-int8": Target(
         "model_rounded_int8.tflite",
-        "to_tflite.write_tflite",
-        _by_pictures("rounded-int8"),
+        "tflite.conversion.write_tflite",
+        _by_images("rounded-int8"),
         ROUNDED,
         0.05,
         "tflite-float16",
@@ -96,8 +103,8 @@ TARGETS = {
     ),
     "tflite-static-int8": Target(
         "model_static_int8.tflite",
-        "to_tflite.write_tflite",
-        _by_pictures("static-int8"),
+        "tflite.conversion.write_tflite",
+        _by_images("static-int8"),
         ROUNDED,
         0.05,
         "tflite-int8",
@@ -105,16 +112,16 @@ TARGETS = {
     ),
     "tflite-int4": Target(
         "model_int4.tflite",
-        "to_tflite.write_tflite",
-        _by_pictures("int4"),
+        "tflite.conversion.write_tflite",
+        _by_images("int4"),
         ROUNDED,
         0.05,
         "tflite-int8",
         needs=QUANTIZER,
     ),
-    "web": Target("web", "to_web.write_site", {"runtime": None}, ROUNDED, 0.05, "web-float32", WEB, RUNTIME),
+    "web": Target("web", "web.site.write_site", {"runtime": None}, ROUNDED, 0.05, "web-float32", WEB, RUNTIME),
     "web-float32": Target(
-        "web_float32", "to_web.write_site", {"mode": "float32", "runtime": None}, EXACT, 1e-4, None, WEB, RUNTIME
+        "web_float32", "web.site.write_site", {"mode": "float32", "runtime": None}, EXACT, 1e-4, None, WEB, RUNTIME
     ),
 }
 # Other names for them: the best file for a phone, and the ones that a run makes.
@@ -137,6 +144,3 @@ def targets_named(names):
             f"Expected exports out of {', '.join([*ALIASES, *TARGETS])}. Received: {', '.join(map(str, unknown))}"
         )
     return {name: TARGETS[name] for name in dict.fromkeys(ALIASES.get(name, name) for name in names)}
-
-
-__all__ = ["ALIASES", "ALSO", "INPUTS", "TARGETS", "Target", "targets_named"]

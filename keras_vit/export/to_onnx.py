@@ -8,19 +8,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.export.to_savedmodel import described
+from keras_vit.export.to_savedmodel import savedmodel_metadata
 
 OPSET = 18
 LARGEST = 2**31 - 2**24  # bytes of weights: a file may have 2 GiB in all
-PICTURES = 3  # that the file and the model are compared on
-BOUND = 1e-3  # in parts of an output's largest number, or of 1
+_IMAGES = 3  # that the file and the model are compared on
+_BOUND = 1e-3  # in parts of an output's largest number, or of 1
 
 
 def write_onnx(serving, path):
     """Writes an ONNX file of any batch, and compares it in onnxruntime with the model.
 
     Input and outputs have the model's names. The metadata of the file are texts: `labels`, `mean` and `std` (parts of
-    255) in JSON, `takes`, and the facts.
+    255) in JSON, `input_type`, and the facts.
 
     Args:
         serving: the `Serving`; its model on the TensorFlow backend.
@@ -112,7 +112,7 @@ def _name(onnx, file, serving):
     file.graph.output.extend(ends)
     for end in (*file.graph.input, *file.graph.output):
         end.type.tensor_type.shape.dim[0].dim_param = "batch"
-    facts = {"labels": serving.class_names, **described(serving)}
+    facts = {"labels": serving.class_names, **savedmodel_metadata(serving)}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
     onnx.helper.set_model_props(file, texts)
 
@@ -129,14 +129,14 @@ def _session(onnxruntime, encoded):
 
 
 def _refuse_if_different(session, serving):
-    pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, *serving.image_size, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (_IMAGES, *serving.image_size, 3), np.uint8)
     images = serving.entries(pixels)
     expected = serving.model.predict_on_batch(images)
     actual = dict(zip(serving.outputs, session.run(serving.outputs, {session.get_inputs()[0].name: images})))
     off = {name: np.abs(actual[name] - value).max() / max(1, np.abs(value).max()) for name, value in expected.items()}
-    wrong = [f"{name} by {part:.1e}" for name, part in off.items() if not part <= BOUND]  # a NaN is refused too
+    wrong = [f"{name} by {part:.1e}" for name, part in off.items() if not part <= _BOUND]  # a NaN is refused too
     if wrong:
         raise ValueError(
-            f"onnxruntime answers otherwise than the model on {PICTURES} pictures: {', '.join(wrong)}, in parts of the "
-            f"largest number; expected at most {BOUND}. Export a SavedModel or a TFLite file instead"
+            f"onnxruntime answers otherwise than the model on {_IMAGES} images: {', '.join(wrong)}, in parts of the "
+            f"largest number; expected at most {_BOUND}. Export a SavedModel or a TFLite file instead"
         )

@@ -7,11 +7,11 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from keras_vit.data.crop import resized
-from keras_vit.export.exif import upright
+from keras_vit.data.crop import resize_pixels
+from keras_vit.export.exif import turn_upright
 from keras_vit.layers import StdConv
 
-VERSION = "1"  # folder of the only version; a server takes the highest number
+_VERSION = "1"  # folder of the only version; a server takes the highest number
 
 
 def write_savedmodel(serving, path):
@@ -20,10 +20,10 @@ def write_savedmodel(serving, path):
     Signatures, each with the outputs of the model by name:
 
     - serving_default: images, (batch, rows, columns, 3) float32, pixels of 0 to 255, or scaled by the client where
-      `serving.takes` says so.
+      `serving.input_type` says so.
     - serve_uint8: images, (batch, any, any, 3) uint8, resized as `keras_vit.data.pipeline.read_pixels` does and scaled.
     - serve_jpeg: encoded, (batch,) strings: JPEG, turned upright by EXIF, PNG (transparent pixels show white), GIF
-      (the first picture) or WebP. EXIF is read in a JPEG alone, and a GIF's transparent pixels show the colour they
+      (the first image) or WebP. EXIF is read in a JPEG alone, and a GIF's transparent pixels show the colour they
       hide.
 
     Assets, attributes of what is loaded: `labels` (labels.txt, one a line) and `facts` (facts.json, see `described`).
@@ -37,23 +37,25 @@ def write_savedmodel(serving, path):
     module.run, module.weights = _in_tensorflow(model)
     with tempfile.TemporaryDirectory() as folder:
         module.labels = _asset(folder, "labels.txt", "".join(f"{name}\n" for name in serving.class_names))
-        module.facts = _asset(folder, "facts.json", json.dumps(described(serving), indent=2, ensure_ascii=False))
+        module.facts = _asset(
+            folder, "facts.json", json.dumps(savedmodel_metadata(serving), indent=2, ensure_ascii=False)
+        )
         tf.saved_model.save(
             module,
-            str(pathlib.Path(path, VERSION)),
+            str(pathlib.Path(path, _VERSION)),
             signatures=_signatures(module.run, serving),
             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
 
 
-def described(serving):
+def savedmodel_metadata(serving):
     """Returns what a file says of itself beside the labels: how it is scaled, what it returns, and the facts.
 
-    `takes` is out of `INPUTS`, `mean` and `std` are parts of 255;
+    `input_type` is out of `INPUTS`, `mean` and `std` are parts of 255;
     `returns` is "probabilities", "scores" or "numbers"; `outputs` are the names, in order.
     """
     return {
-        "takes": serving.takes,
+        "input_type": serving.input_type,
         "mean": serving.scaling.mean,
         "std": serving.scaling.std,
         "returns": serving.kind,
@@ -73,16 +75,16 @@ def _signatures(run, serving):
     shape = (*size, 3)
 
     def from_levels(images):
-        if serving.takes == "scaled":
+        if serving.input_type == "scaled":
             images = images * tf.constant(serving.scaling.scale) + tf.constant(serving.scaling.offset)
         return run(images)
 
     def from_pixels(images):
-        return from_levels(tf.cast(resized(images, size), tf.float32))
+        return from_levels(tf.cast(resize_pixels(images, size), tf.float32))
 
     def from_files(encoded):
         pixels = tf.map_fn(
-            lambda one: resized(_decode(one), size), encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
+            lambda one: resize_pixels(_decode(one), size), encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
         )
         return from_levels(tf.cast(pixels, tf.float32))
 
@@ -98,12 +100,12 @@ def _function(function, shape, dtype, name):
 
 
 def _decode(encoded):
-    """Returns a picture as `keras_vit.data.decode` does, (rows, columns, 3) uint8."""
+    """Returns an image as `keras_vit.data.decoding` does, (rows, columns, 3) uint8."""
     # The decoder's default cuts corners: up to 3 levels from what Pillow gives.
     exact = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
     return tf.cond(
         tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff",
-        lambda: upright(tf.io.decode_jpeg(encoded, **exact), encoded),
+        lambda: turn_upright(tf.io.decode_jpeg(encoded, **exact), encoded),
         lambda: _on_white(_decode_other(encoded)),
     )
 
@@ -117,7 +119,7 @@ def _decode_other(encoded):
 
 
 def _on_white(pixels):
-    """Returns RGB of a picture with 1 (grey), 2 (grey, alpha), 3 or 4 channels."""
+    """Returns RGB of an image with 1 (grey), 2 (grey, alpha), 3 or 4 channels."""
     channels = tf.shape(pixels)[2]
     has_alpha = channels % 2 == 0
     colours = tf.cast(pixels[..., : channels - tf.cast(has_alpha, tf.int32)], tf.int32)

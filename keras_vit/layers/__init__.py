@@ -1,7 +1,8 @@
 """The Keras layers a Vision Transformer is composed of."""
 
-from keras_vit.layers.attention_kinds import RelativeAttention, RelativeBlock, WindowAttention, WindowBlock
-from keras_vit.layers.bottleneck import Bottleneck, Stem
+from keras_vit.layers.attention import Attention, RelativeAttention, WindowAttention
+from keras_vit.layers.convolution import Bottleneck, GroupNorm, StdConv, Stem
+from keras_vit.layers.mlp import MLP, SwiGLU
 from keras_vit.layers.patches import PatchEncoder, Patches, TokenMap
 from keras_vit.layers.pooling import (
     AttentionPooling,
@@ -11,8 +12,7 @@ from keras_vit.layers.pooling import (
     DistilledHead,
 )
 from keras_vit.layers.positions import Positions
-from keras_vit.layers.standardized import GroupNorm, StdConv
-from keras_vit.layers.transformer import MLP, Attention, LayerScale, SwiGLU, TransformerBlock
+from keras_vit.layers.transformer import LayerScale, RelativeBlock, TransformerBlock, WindowBlock
 
 __all__ = [
     "MLP",

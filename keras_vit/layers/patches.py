@@ -1,4 +1,4 @@
-"""From a picture to tokens: cutting it into patches, and encoding them."""
+"""From an image to tokens: cutting it into patches, and encoding them."""
 
 import dataclasses
 
@@ -6,14 +6,14 @@ import keras
 from keras import ops
 
 from keras_vit.layers.composite import Composite
-from keras_vit.layers.initial import initial
+from keras_vit.layers.initializers import initial
 from keras_vit.layers.positions import Positions
 from keras_vit.preprocessing import as_pixels
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class Patches(keras.layers.Layer):
-    """Cuts pictures into square patches, row by row, and flattens each.
+    """Cuts images into square patches, row by row, and flattens each.
 
     Input:  (batch, rows, columns, channels)
     Output: (batch, patches, patch_size * patch_size * channels)
@@ -30,7 +30,7 @@ class Patches(keras.layers.Layer):
         grid: (rows, columns) of patches, once built.
 
     Raises:
-        ValueError: at build time, if a side of the picture is open, smaller than a patch or, without
+        ValueError: at build time, if a side of the image is open, smaller than a patch or, without
             `drop_remainder`, not a multiple of `patch_size`.
 
     Source: arXiv:2010.11929, section 3.1.
@@ -50,7 +50,7 @@ class Patches(keras.layers.Layer):
         p = self.patch_size
         if len(input_shape) != 4 or None in input_shape[1:]:
             raise ValueError(
-                "Expected pictures of known size, (batch, rows, columns, channels): every position has a weight. "
+                "Expected images of known size, (batch, rows, columns, channels): every position has a weight. "
                 f"Received: input_shape={tuple(input_shape[1:])}"
             )
         if any(side < p or (side % p and not self.drop_remainder) for side in input_shape[1:3]):
@@ -194,7 +194,7 @@ class PatchEncoder(Composite):
         return self.dropout(x, training=training)
 
     def _each(self, tokens, x):
-        """Returns learned tokens once for each picture."""
+        """Returns learned tokens once for each image."""
         return ops.broadcast_to(tokens, (ops.shape(x)[0], *tokens.shape[1:]))
 
     def position_values(self):

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from keras_vit.layers.attention import Attention
 from keras_vit.layers.composite import Composite
-from keras_vit.layers.transformer import MLP, Attention
+from keras_vit.layers.mlp import MLP
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")

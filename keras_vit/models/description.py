@@ -6,12 +6,12 @@ import re
 import keras
 
 from keras_vit import layers
+from keras_vit.models.config import Numerics, ResNet, Variant, name_of
 from keras_vit.preprocessing import Pixels
-from keras_vit.variants import Numerics, ResNet, Variant, name_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Description:
+class ModelDescription:
     """What a model is of.
 
     Args:
@@ -66,7 +66,7 @@ def describe_model(model):
         epsilon = blocks[0].mlp_norm.epsilon
         numerics = dataclasses.replace(numerics, gelu=blocks[0].mlp.gelu, norm_epsilon=epsilon)
     pre_logits, head = named.get("pre_logits"), named.get("head")
-    return Description(
+    return ModelDescription(
         row,
         name_of(row),
         numerics,

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_vit.layers import Patches, Stem
+from keras_vit.models.config import OUTPUT_KINDS
 from keras_vit.preprocessing import CONTRACT_WORDS, CONTRACTS, Pixels, as_pixels
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -240,12 +241,6 @@ def _inputs_of(model):
 # ---------------------------------------------------------------------------------------------------------------------
 # Outputs
 
-KINDS = {
-    "probabilities": "of classes, together 1",
-    "logits": "of classes, before a softmax",
-    "scores": "each the probability of a class by itself, from 0 to 1",
-    "numbers": "as they are: no classes",
-}
 # What lets its input through as it is, or in another shape or number type, in use.
 THROUGH = {"Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"}
 THROUGH |= {"Identity", "Reshape", "Flatten", "Cast", "Squeeze"}
@@ -254,7 +249,7 @@ LINEAR = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv1D, ker
 
 
 def outputs_of(model: keras.Model, outputs: str | None = None, class_names: Sequence[str] | None = None) -> str:
-    """Returns the kind of a model's outputs, out of `KINDS`.
+    """Returns the kind of a model's outputs, out of `OUTPUT_KINDS`.
 
     The last activation is traced through linear activations, dropout, casts, reshapes and nested models. A softmax
     gives probabilities and a sigmoid scores; several linear outputs are logits. One output without a sigmoid is a
@@ -268,14 +263,14 @@ def outputs_of(model: keras.Model, outputs: str | None = None, class_names: Sequ
     Raises:
         ValueError: if the kind is unknown, cannot be traced, or is none that the shape of the outputs allows.
     """
-    if outputs is not None and outputs not in KINDS:
-        raise ValueError(f"Expected outputs to be one of {tuple(KINDS)}. Received: outputs={outputs!r}")
+    if outputs is not None and outputs not in OUTPUT_KINDS:
+        raise ValueError(f"Expected outputs to be one of {tuple(OUTPUT_KINDS)}. Received: outputs={outputs!r}")
     if not _is_graph(model):
         if outputs is None:
             raise ValueError(
                 f"{model.name!r} does not tell what its outputs are. Received: a model that is not functional, or a "
                 "Sequential that is not built yet (call it on a batch, or put keras.Input first). Say it outright: "
-                f"outputs= (on the command line --outputs), one of {tuple(KINDS)}"
+                f"outputs= (on the command line --outputs), one of {tuple(OUTPUT_KINDS)}"
             )
         return outputs
     shapes = [tuple(tensor.shape) for tensor in model.outputs]
@@ -299,7 +294,7 @@ def outputs_of(model: keras.Model, outputs: str | None = None, class_names: Sequ
     if outputs is None:
         raise ValueError(
             f"{model.name!r} does not tell what its outputs {shapes[0]} are: they end in {_last(model.outputs[0])}. "
-            f"Say it outright: outputs= (on the command line --outputs), one of {tuple(KINDS)}"
+            f"Say it outright: outputs= (on the command line --outputs), one of {tuple(OUTPUT_KINDS)}"
         )
     if count == 1 and outputs == "probabilities":
         raise ValueError(
@@ -314,7 +309,7 @@ def served(model: keras.Model, outputs: str, class_names: Sequence[str] | None =
 
     Args:
         model: the model.
-        outputs: the kind of its outputs, out of `KINDS`.
+        outputs: the kind of its outputs, out of `OUTPUT_KINDS`.
         class_names: two names make a binary head of one output.
 
     Returns:
@@ -363,7 +358,7 @@ def _free_name(model, name):
 
 
 def _activation(tensor):
-    """Returns the kind, out of `KINDS`, that the last activation in front of a tensor makes of it; None if unknown."""
+    """Returns the kind of output that the last activation before a tensor makes of it; None if unknown."""
     layer = _maker(tensor)
     name = type(layer).__name__
     if name == "Softmax" and getattr(layer, "axis", -1) in (-1, len(tensor.shape) - 1):

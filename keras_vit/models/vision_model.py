@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_vit.class_names import refuse_names
+from keras_vit.models.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
 from keras_vit.preprocessing import as_pixels, preprocess_input
 

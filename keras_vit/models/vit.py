@@ -5,9 +5,79 @@ import dataclasses
 import keras
 
 from keras_vit import layers
-from keras_vit.models.parts import patch_encoder, pool, transformer
+from keras_vit.models.config import POOLINGS
 from keras_vit.models.resnet import classifier, resnet_map
-from keras_vit.variants import POOLINGS
+
+
+def patch_encoder(variant, grid, dropout, position_resize):
+    """Returns the `PatchEncoder` of a row, with the positions that are added at the stem."""
+    at_stem = variant.positions_at == "stem" and variant.positions != "relative"
+    positions = variant.positions if at_stem else "none"
+    return layers.PatchEncoder(
+        variant.hidden_size,
+        variant.has_class_token,
+        dropout,
+        variant.distillation_token,
+        position_resize,
+        variant.register_tokens,
+        positions,
+        None if positions in ("learned", "none") else grid,
+        name="encoder",
+    )
+
+
+def transformer(x, variant, grid, numerics, dropout, attention_dropout, stochastic_depth):
+    """Returns the tokens after the blocks "block_00" and on, with the positions that are added before each.
+
+    An axial block is two, "block_00_rows" and "block_00_columns".
+    """
+    shared = layers.Positions(variant.positions, grid, name="positions") if variant.positions_at == "shared" else None
+    for i in range(variant.num_layers):
+        name = f"block_{i:02d}"
+        if variant.positions_at != "stem":
+            x = (shared or layers.Positions(variant.positions, grid, name=f"{name}_positions"))(x)
+        for kind, options, part in _kinds(variant, grid):
+            x = kind(
+                variant.num_heads,
+                variant.mlp_dim,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                stochastic_depth=stochastic_depth * i / max(variant.num_layers - 1, 1),
+                gelu=numerics.gelu,
+                norm_epsilon=numerics.norm_epsilon,
+                layer_scale=variant.layer_scale,
+                swiglu=variant.swiglu,
+                name=name + part,
+                **options,
+            )(x)
+    return x
+
+
+def _kinds(variant, grid):
+    """Returns the (class, arguments of its own, end of the name) of what a block is made of."""
+    if variant.attention == "axial":
+        return [
+            (layers.WindowBlock, {"grid": grid, "window": window}, part)
+            for part, window in (("_rows", (1, None)), ("_columns", (None, 1)))
+        ]
+    if variant.attention_window:
+        return [(layers.WindowBlock, {"grid": grid, "window": (variant.attention_window,) * 2}, "")]
+    return [(layers.RelativeBlock if variant.positions == "relative" else layers.TransformerBlock, {}, "")]
+
+
+def pool(pooling, variant, extra_tokens, numerics):
+    """Returns the layer that makes one vector of the tokens."""
+    if pooling == "token":
+        return layers.ClassToken(name="pooling")
+    if pooling == "gap":
+        return keras.layers.GlobalAveragePooling1D(name="pooling")
+    if pooling == "map":
+        return layers.AttentionPooling(
+            variant.num_heads, variant.mlp_dim, numerics.gelu, numerics.norm_epsilon, name="pooling"
+        )
+    if pooling == "token+gap":
+        return layers.ClassAndMean(extra_tokens, name="pooling")
+    return layers.ClassAndDistillation(name="pooling")
 
 
 def vit(
@@ -38,7 +108,7 @@ def vit(
     pooling = pooling or (variant.pooling if include_top else "none")
 
     x = resnet_map(images, variant.stem, numerics, preactivation=False, pixels=pixels) if variant.stem else images
-    # A map's sides follow from the picture's by rounding up, so that few pictures would fit: the official code's rule.
+    # A map's sides follow from the image's by rounding up, so that few images would fit: the official code's rule.
     patches = layers.Patches(variant.patch_size, variant.stem is not None, pixels, name="patches")
     x = patches(x)
     encoder = patch_encoder(variant, patches.grid, dropout, position_resize)

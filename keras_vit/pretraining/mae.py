@@ -8,9 +8,9 @@ from keras_vit.pretraining.pretext import GREY, PretextTask, picked, picked_by_p
 from keras_vit.pretraining.targets import moments
 
 # Layers of a transformer that need all patches in their places.
-BOUND = (Positions, RelativeBlock, WindowBlock)
+_BOUND = (Positions, RelativeBlock, WindowBlock)
 HEAD_DIM = 32  # of the decoder's attention, about: 16 heads of the published width, 512
-LEAST_VARIANCE = 1e-2  # of the hidden pixels of a picture, each patch's own standard deviation being 1
+LEAST_VARIANCE = 1e-2  # of the hidden pixels of an image, each patch's own standard deviation being 1
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -37,7 +37,7 @@ class MaskedAutoencoder(PretextTask):
 
     def __init__(self, vit, share=0.75, decoder_layers=8, decoder_size=None, **kwargs):
         super().__init__(vit, share, **kwargs)
-        bound = sorted({type(layer).__name__ for layer in vit.layers if isinstance(layer, BOUND)})
+        bound = sorted({type(layer).__name__ for layer in vit.layers if isinstance(layer, _BOUND)})
         size = decoder_size or self.encoder.hidden_size // 2
         if bound or size % 4:
             raise ValueError(

@@ -14,14 +14,14 @@ class MaskedPatches(PretextTask):
     """Guesses the mean colour of corrupted patches, 3 bits a channel: 512 classes for RGB.
 
     Of the corrupted patches, 80 % have a learned embedding in place of their own, 10 % that of another patch of the
-    picture, and 10 % their own. The loss is the softmax cross-entropy, the share that of the right colours.
+    image, and 10 % their own. The loss is the softmax cross-entropy, the share that of the right colours.
 
     Args:
         vit: as of `PretextTask`.
         share: part of the patches that is corrupted.
 
     Raises:
-        ValueError: as `PretextTask` does, or if pictures have more channels than there can be colours of.
+        ValueError: as `PretextTask` does, or if images have more channels than there can be colours of.
 
     Source: arXiv:2010.11929, appendix B.1.2.
     """

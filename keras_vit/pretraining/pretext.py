@@ -1,38 +1,38 @@
-"""What all pretext tasks share: patches chosen at random, and pictures of what came of it."""
+"""What all pretext tasks share: patches chosen at random, and images of what came of it."""
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_vit import arguments as checked
+from keras_vit import _arguments as checked
 from keras_vit.layers import Patches
-from keras_vit.watch import replaced
+from keras_vit.models.hooks import replaced
 
 # Of the choices outside training: the same in every evaluation, so that two of them compare.
 EVALUATION_SEED = 0
-GREY = 128  # a patch that is not seen, in pictures for people
+GREY = 128  # a patch that is not seen, in images for people
 
 
 class PretextTask(keras.layers.Layer):
     """Judges how well a Vision Transformer guesses what was taken from it.
 
-    In training, patches are chosen anew for each picture and step; outside it, always the same ones for a picture's
+    In training, patches are chosen anew for each image and step; outside it, always the same ones for an image's
     place in the batch.
 
     Input:  (batch, rows, columns, channels), as the transformer takes them
-    Output: (batch, 2) float32: the loss of each picture, and a share of 0 to 1, the higher the better
+    Output: (batch, 2) float32: the loss of each image, and a share of 0 to 1, the higher the better
 
     Args:
         vit: the model that learns, a plain Vision Transformer without a head.
         share: part of the patches that is taken, above 0 and below 1.
 
     Raises:
-        ValueError: if `vit` is none, has a stem or something to learn behind its last norm, or cuts its pictures into
+        ValueError: if `vit` is none, has a stem or something to learn behind its last norm, or cuts its images into
             fewer than two patches.
     """
 
     def __init__(self, vit, share, **kwargs):
-        # Pictures and losses are float32 under any policy; the layers inside follow theirs.
+        # Images and losses are float32 under any policy; the layers inside follow theirs.
         super().__init__(**{"dtype": "float32", **kwargs})
         if not isinstance(vit, keras.Model):
             raise ValueError(f"Expected a Keras model, the Vision Transformer that learns. Received: vit={vit!r}")
@@ -88,8 +88,8 @@ class PretextTask(keras.layers.Layer):
         with replaced([self.encoder], "call", make):
             return self.tokens(images, training=training)
 
-    def pictures(self, images):
-        """Returns pictures as they are, as the transformer sees them, and as it guesses them.
+    def reconstructions(self, images):
+        """Returns images as they are, as the transformer sees them, and as it guesses them.
 
         Args:
             images: (batch, rows, columns, channels), as the transformer takes them.

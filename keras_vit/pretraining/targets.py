@@ -17,7 +17,7 @@ def number_of_colours(channels):
         ValueError: if there are more than 4 channels, and so more colours than a head can tell apart.
     """
     if not 1 <= channels <= 4:
-        raise ValueError(f"Expected pictures of 1 to 4 channels, for the colours of patches. Received: {channels}")
+        raise ValueError(f"Expected images of 1 to 4 channels, for the colours of patches. Received: {channels}")
     return LEVELS**channels
 
 

@@ -1,1 +1,1 @@
-"""The HTML page that shows a run: numbers and pictures that other parts made."""
+"""The HTML page that shows a run: numbers and images that other parts made."""

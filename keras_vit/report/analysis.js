@@ -1,5 +1,5 @@
 "use strict";
-// Draws the attention of the chosen block and head, or of the chosen patch, over every picture.
+// Draws the attention of the chosen block and head, or of the chosen patch, over every image.
 (() => {
   const { shape, colours, looks } = JSON.parse(document.getElementById("looks").textContent);
   const block = document.getElementById("block"), head = document.getElementById("head");

@@ -1,4 +1,4 @@
-"""The page of an analysis: pictures with their attention to play with, and the figures of the model."""
+"""The page of an analysis: images with their attention to play with, and the figures of the model."""
 
 import base64
 import json
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_vit.analysis import plots
-from keras_vit.report.charts import heat, heat_alpha, heat_uri, map_uri, picture_uri, text
+from keras_vit.report.charts import heat, heat_alpha, heat_uri, image_uri, map_uri, text
 from keras_vit.report.template import framed, resource, sections, write_page
 
-MOST_BETWEEN = 6_000_000  # bytes of attention between patches on a page; pictures beyond that have the head's row alone
+MOST_BETWEEN = 6_000_000  # bytes of attention between patches on a page; images beyond that have the head's row alone
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A picture, and what the model makes of it. What is None is left out.
+    """An image, and what the model makes of it. What is None is left out.
 
     Args:
-        picture: uint8 (rows, columns, 3), as the model saw it.
+        image: uint8 (rows, columns, 3), as the model saw it.
         name: where it came from, as a file's name.
         said: what the model says of it, as "cat 93 %"; empty without a head.
         maps: (blocks, heads, grid rows, grid columns), what the head's row looks at.
@@ -27,10 +27,10 @@ class Look:
         rollout, relevance: (grid rows, grid columns).
         colours: (grid rows, grid columns, 3), 0 to 1.
         stages: {"stage1, sees 43 pixels": (rows, columns, maps)}.
-        near: (name, uint8 picture, cosine) of the pictures nearest to it.
+        near: (name, uint8 image, cosine) of the images nearest to it.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     name: str
     said: str = ""
     maps: np.ndarray | None = None
@@ -49,11 +49,11 @@ class Analysis:
     Args:
         title: the page's heading.
         summary: label -> value with its unit.
-        looks: the pictures.
+        looks: the images.
         reads: a sentence on what the maps of `looks` are the attention of.
-        counted: over what the numbers of heads were taken, as "128 pictures".
+        counted: over what the numbers of heads were taken, as "128 images".
         distances, entropies: (blocks, heads), pixels and nats.
-        tokens: of a picture, the class token's too.
+        tokens: of an image, the class token's too.
         fields: of `receptive_fields`, of the convolutions in front.
         components, shares: of `filter_components`.
         similarity: of `position_similarity`.
@@ -140,7 +140,7 @@ def _slider(name, label, most, value):
 
 
 def _look(look):
-    uri, width, height = picture_uri(look.picture)
+    uri, width, height = image_uri(look.image)
     name = text(look.name)
     return (
         f'<figure class="look"><div><img src="{uri}" width="{width}" height="{height}" alt="{name}"><canvas></canvas>'
@@ -171,23 +171,23 @@ def _rounded(table):
 
 
 def _maps(look):
-    shown = [_cell(_over(look.picture, look.rollout), "rollout")] if look.rollout is not None else []
+    shown = [_cell(_over(look.image, look.rollout), "rollout")] if look.rollout is not None else []
     if look.relevance is not None:
-        shown.append(_cell(_over(look.picture, look.relevance), "relevance"))
+        shown.append(_cell(_over(look.image, look.relevance), "relevance"))
     if look.colours is not None:
         shown.append(_cell(f'<img class="map" src="{map_uri(look.colours)}" alt="tokens">', "tokens"))
     if not shown:
         return ""
-    uri, width, height = picture_uri(look.picture)
-    picture = f'<img src="{uri}" width="{width}" height="{height}" alt="{text(look.name)}">'
-    return f'<div class="row"><figure>{picture}{_caption(look)}</figure>{"".join(shown)}</div>'
+    uri, width, height = image_uri(look.image)
+    image = f'<img src="{uri}" width="{width}" height="{height}" alt="{text(look.name)}">'
+    return f'<div class="row"><figure>{image}{_caption(look)}</figure>{"".join(shown)}</div>'
 
 
-def _over(picture, values):
-    uri, width, height = picture_uri(picture)
+def _over(image, values):
+    uri, width, height = image_uri(image)
     size = f'width="{width}" height="{height}" preserveAspectRatio="none"'
     over = f'<image {size} href="{uri}"/><image {size} href="{heat_uri(values)}"/>'
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="map over the picture">{over}</svg>'
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="map over the image">{over}</svg>'
 
 
 def _cell(body, caption):
@@ -217,16 +217,16 @@ def _stages(look):
 
 
 def _neighbours(look):
-    cells = [_near(look.picture, look.name, "")]
-    cells += [_near(picture, name, f"{cosine:.2f}") for name, picture, cosine in look.near]
+    cells = [_near(look.image, look.name, "")]
+    cells += [_near(image, name, f"{cosine:.2f}") for name, image, cosine in look.near]
     return f'<div class="row few">{"".join(cells)}</div>'
 
 
-def _near(picture, name, cosine):
-    uri, width, height = picture_uri(picture)
+def _near(image, name, cosine):
+    uri, width, height = image_uri(image)
     return (
         f'<figure><img src="{uri}" width="{width}" height="{height}" alt="{text(name)}"><figcaption>'
-        f"<b>{cosine or 'this picture'}</b><span>{text(name)}</span></figcaption></figure>"
+        f"<b>{cosine or 'this image'}</b><span>{text(name)}</span></figcaption></figure>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The page's parts: numbers as text, curves as SVG, tables of cells and bars, pictures as data URIs."""
+"""The page's parts: numbers as text, curves as SVG, tables of cells and bars, images as data URIs."""
 
 import base64
 import html
@@ -13,8 +13,8 @@ WIDTH, HEIGHT = 440, 260  # of a chart's viewBox; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 64, 84, 14, 42  # margins: tick labels, end labels, air, epochs
 LABEL_GAP = 34  # between two end labels of two lines each
 
-LARGEST_SIDE = 256  # pixels; a larger picture is shrunk for the page
-TINY_SIDE = 64  # pixels; up to here a picture is shown as crisp squares and stored without loss
+LARGEST_SIDE = 256  # pixels; a larger image is shrunk for the page
+TINY_SIDE = 64  # pixels; up to here an image is shown as crisp squares and stored without loss
 HEAT_SIDE = 48  # pixels, about; the browser smooths from there on
 
 # Five stops of matplotlib's "inferno" (CC0): its lightness rises evenly, so it reads in grey and with any
@@ -30,11 +30,11 @@ def text(value) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, numbers.Real):
-        return number(value)
+        return number_text(value)
     return html.escape(str(value))
 
 
-def number(value: float) -> str:
+def number_text(value: float) -> str:
     """Writes a number with about 4 significant digits, a whole one with all of them."""
     value = float(value)
     if not math.isfinite(value):
@@ -58,7 +58,7 @@ def probability(share: float) -> str:
     return percent(share, 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0)
 
 
-def curves(title: str, history: list[dict], columns: dict[str, str], as_percent: bool = False) -> str:
+def svg_curves(title: str, history: list[dict], columns: dict[str, str], as_percent: bool = False) -> str:
     """Draws columns of a history over its epochs as one `<figure>` with an SVG.
 
     A value that is not finite breaks its line and is told below the chart; a row without the column is
@@ -83,7 +83,7 @@ def curves(title: str, history: list[dict], columns: dict[str, str], as_percent:
         lost = [epoch for epoch, value in points if not math.isfinite(value)]
         if lost:
             count = f"{len(lost):,} of {len(points):,} epochs"
-            notes.append(f"{column} is not a finite number in {count}, first in epoch {number(lost[0])}.")
+            notes.append(f"{column} is not a finite number in {count}, first in epoch {number_text(lost[0])}.")
         if len(lost) < len(points):
             lines[name] = points
     svg = _draw(title, lines, as_percent) if lines else ""
@@ -118,7 +118,7 @@ def _draw(title, lines, as_percent):
         parts += [_stroke(name, [(x(e), y(v)) for e, v in piece]) for piece in _pieces(points)]
         ends[name] = next((e, v) for e, v in reversed(points) if math.isfinite(v))
         parts.append(f'<circle class="{name}" cx="{x(ends[name][0]):.1f}" cy="{y(ends[name][1]):.1f}" r="3.5"/>')
-    final = {name: percent(value) if as_percent else number(value) for name, (_, value) in ends.items()}
+    final = {name: percent(value) if as_percent else number_text(value) for name, (_, value) in ends.items()}
     heights = _apart({name: y(value) for name, (_, value) in ends.items()})
     for name, height in heights.items():
         at = f'class="end {name}" x="{WIDTH - RIGHT + 12}"'
@@ -209,11 +209,11 @@ def _cell(names, true, predicted, count, of_class):
 
 
 def bar_table(label: str, rows: list[tuple]) -> str:
-    """Lays out rows of (class name, pictures, recall, precision), shares of 0 to 1 or NaN, with bars."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Class", "Pictures", "Recall", "Precision"))
+    """Lays out rows of (class name, images, recall, precision), shares of 0 to 1 or NaN, with bars."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Class", "Images", "Recall", "Precision"))
     body = "".join(
-        f'<tr><th scope="row">{text(name)}</th><td>{int(pictures):,}</td>{_bar(recall)}{_bar(precision)}</tr>'
-        for name, pictures, recall, precision in rows
+        f'<tr><th scope="row">{text(name)}</th><td>{int(images):,}</td>{_bar(recall)}{_bar(precision)}</tr>'
+        for name, images, recall, precision in rows
     )
     return scrolling(label, f'<table class="bars"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
@@ -223,15 +223,15 @@ def _bar(share):
     return f'<td><span class="bar"><b>{percent(share)}</b><i><u style="width:{width:.1f}%"></u></i></span></td>'
 
 
-def picture_uri(picture: np.ndarray) -> tuple[str, int, int]:
-    """Encodes a uint8 (rows, columns, 3) picture: its data URI, width and height, at most 256 pixels a side.
+def image_uri(image: np.ndarray) -> tuple[str, int, int]:
+    """Encodes a uint8 (rows, columns, 3) image: its data URI, width and height, at most 256 pixels a side.
 
     Up to 64 pixels a side it is a PNG; a larger one is a JPEG, as a photograph's PNG is eight times its size.
     """
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
-    form = "PNG" if max(image.size) <= TINY_SIDE else "JPEG"
-    return _uri(image, form), *image.size
+    thumbnail = Image.fromarray(np.ascontiguousarray(image))
+    thumbnail.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    form = "PNG" if max(thumbnail.size) <= TINY_SIDE else "JPEG"
+    return _uri(thumbnail, form), *thumbnail.size
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -246,7 +246,7 @@ def heat_alpha(values: np.ndarray) -> np.ndarray:
 
 
 def heat_uri(values: np.ndarray) -> str:
-    """Colours a map (rows, columns) from its least to its most as a translucent PNG to lay over a picture."""
+    """Colours a map (rows, columns) from its least to its most as a translucent PNG to lay over an image."""
     values = _spread(values)
     scale = max(1, HEAT_SIDE // max(values.shape))
     size = (values.shape[1] * scale, values.shape[0] * scale)  # Pillow counts (width, height)

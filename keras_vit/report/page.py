@@ -9,33 +9,33 @@ from string import Template
 import numpy as np
 
 from keras_vit.evaluation.calibration import Calibration
-from keras_vit.report.cards import cards, mistake, pair, three
 from keras_vit.report.charts import (
     bar_table,
-    curves,
     matrix,
     percent,
     scrolling,
+    svg_curves,
     text,
 )
+from keras_vit.report.image_cards import cards, mistake, pair, three
 from keras_vit.report.reliability import reliability
 from keras_vit.report.template import SECTION, framed, links, resource, sections, write_page
 
 EXPORTS = re.compile(r"<!-- exports -->\n.*?<!-- /exports -->\n", re.DOTALL)
 LINKS = re.compile(r"(<nav [^\n]*</nav>)?\n</header>\n")
 
-MATRIX_CLASSES = 30  # a larger confusion matrix cannot be read; its largest cells are listed instead
-MOST_PAIRS = 20
+_MATRIX_CLASSES = 30  # a larger confusion matrix cannot be read; its largest cells are listed instead
+_MOST_PAIRS = 20
 WEAKEST_CLASSES = 15  # of more than MATRIX_CLASSES classes; the others are folded away
 MOST_BAD_IMAGES = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Mistake:
-    """A picture that the model put into a wrong class.
+    """An image that the model put into a wrong class.
 
     Args:
-        picture: uint8 (rows, columns, 3).
+        image: uint8 (rows, columns, 3).
         name: where it came from, as a file's name.
         true: its class's name.
         predicted: the name of the class the model chose.
@@ -43,7 +43,7 @@ class Mistake:
         true_probability: what it gave to the true one, 0 to 1.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     name: str
     true: str
     predicted: str
@@ -52,17 +52,17 @@ class Mistake:
 
 
 @dataclass(frozen=True, eq=False)
-class Attention:
-    """A picture and how much the model looked at each part of it.
+class AttentionExample:
+    """An image and how much the model looked at each part of it.
 
     Args:
-        picture: uint8 (rows, columns, 3), cropped as the model saw it, so that the map covers all of it.
+        image: uint8 (rows, columns, 3), cropped as the model saw it, so that the map covers all of it.
         rollout: float (grid rows, grid columns), any scale; shown from its least to its most.
         label: what is said about it, as "true 3, predicted 3".
         name: where it came from, as a file's name.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     rollout: np.ndarray
     label: str
     name: str
@@ -70,16 +70,16 @@ class Attention:
 
 @dataclass(frozen=True, eq=False)
 class Guess:
-    """A picture of which the model had to guess parts.
+    """An image of which the model had to guess parts.
 
     Args:
-        picture: uint8 (rows, columns, 3).
+        image: uint8 (rows, columns, 3).
         seen: the same as the model saw it.
         guessed: the same with what it guessed.
         name: where it came from, as a file's name.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     seen: np.ndarray
     guessed: np.ndarray
     name: str
@@ -97,7 +97,7 @@ class Report:
             is in the table below. A value may be NaN, or absent.
         share: what "accuracy" is there, as the heading of its curve.
         class_names: in the order of the model's outputs.
-        confusion: int (true class, predicted class), numbers of pictures; None to leave it out.
+        confusion: int (true class, predicted class), numbers of images; None to leave it out.
         calibration: how sure the model was and how often right; None to leave it out.
         mistakes: in the order to show them, the worst first.
         attention: in the order to show them.
@@ -107,7 +107,7 @@ class Report:
         export_notes: column of these -> a sentence on what it holds.
         exports_refused: a row a file that is not kept, with the reason.
         settings: name -> value, folded away at the end of the page.
-        bad_images: (name, reason) of each picture that could not be used.
+        bad_images: (name, reason) of each image that could not be used.
     """
 
     title: str
@@ -118,7 +118,7 @@ class Report:
     confusion: np.ndarray | None = None
     calibration: Calibration | None = None
     mistakes: Sequence[Mistake] = ()
-    attention: Sequence[Attention] = ()
+    attention: Sequence[AttentionExample] = ()
     guesses: Sequence[Guess] = ()
     exports: Sequence[Mapping[str, object]] = ()
     export_details: Sequence[Mapping[str, object]] = ()
@@ -134,7 +134,7 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
     The same report gives the same bytes. Missing folders are made.
 
     Raises:
-        ValueError: if a picture, an attention map or the confusion matrix has a wrong shape or type;
+        ValueError: if an image, an attention map or the confusion matrix has a wrong shape or type;
             names all that do.
     """
     write_page(path, render(report))
@@ -162,7 +162,7 @@ def render(report: Report) -> str:
     return framed(sections("page.html", bodies), report.title, report.summary)
 
 
-def replace_exports(page, exports, export_details=(), export_notes=None, exports_refused=()):
+def replace_page_exports(page, exports, export_details=(), export_notes=None, exports_refused=()):
     """Returns the text of a page that `render` made with its section on exported files made anew.
 
     Args:
@@ -185,7 +185,7 @@ def _check(report):
     faults = []
     shown = [("mistakes", report.mistakes), ("attention", report.attention), ("guesses", report.guesses)]
     for part, index, item in ((part, i, item) for part, items in shown for i, item in enumerate(items)):
-        for name in ("picture", "seen", "guessed") if part == "guesses" else ("picture",):
+        for name in ("image", "seen", "guessed") if part == "guesses" else ("image",):
             shape, dtype = np.shape(getattr(item, name)), np.asarray(getattr(item, name)).dtype
             if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
                 faults.append(f"{part}[{index}].{name}={dtype} {shape}, expected uint8 (rows, columns, 3)")
@@ -220,8 +220,8 @@ def _table(rows, label, kind=""):
 def _training(history, share):
     if not history:
         return ""
-    charts = curves(share, history, {"train": "accuracy", "validation": "val_accuracy"}, as_percent=True)
-    charts += curves("Loss", history, {"train": "loss", "validation": "val_loss"})
+    charts = svg_curves(share, history, {"train": "accuracy", "validation": "val_accuracy"}, as_percent=True)
+    charts += svg_curves("Loss", history, {"train": "loss", "validation": "val_loss"})
     rows = [{"epoch": index, **row} for index, row in enumerate(history, 1)]
     table = _folded("All numbers, an epoch a row", _table(rows, "History"))
     return (f'<div class="charts">{charts}</div>' if charts else "") + table
@@ -234,21 +234,21 @@ def _counts(report):
 
 def _matrix(report):
     counts, names = _counts(report), report.class_names
-    return matrix(counts, names) if counts is not None and len(names) <= MATRIX_CLASSES else ""
+    return matrix(counts, names) if counts is not None and len(names) <= _MATRIX_CLASSES else ""
 
 
 def _pairs(report):
     counts, names = _counts(report), report.class_names
-    if counts is None or len(names) <= MATRIX_CLASSES:
+    if counts is None or len(names) <= _MATRIX_CLASSES:
         return ""
     wrong = np.where(np.eye(len(names), dtype=bool), 0, counts)
-    order = [cell for cell in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS] if wrong.flat[cell] > 0]
+    order = [cell for cell in np.argsort(-wrong, axis=None, kind="stable")[:_MOST_PAIRS] if wrong.flat[cell] > 0]
     rows = []
     for true, predicted in (divmod(int(cell), len(names)) for cell in order):
         count, share = int(counts[true, predicted]), counts[true, predicted] / counts[true].sum()
         pair = {"True class": names[true], "Taken for": names[predicted]}
-        rows.append({**pair, "Pictures": count, "Of its class": percent(share)})
-    nothing = "<p>No picture was taken for one of another class.</p>"
+        rows.append({**pair, "Images": count, "Of its class": percent(share)})
+    nothing = "<p>No image was taken for one of another class.</p>"
     return _table(rows, "Most confused pairs", "pairs") if rows else nothing
 
 
@@ -256,13 +256,13 @@ def _classes(report):
     counts, names = _counts(report), report.class_names
     if counts is None:
         return ""
-    pictures, said, none = counts.sum(axis=1), counts.sum(axis=0), np.full(len(names), np.nan)
-    recall = np.divide(np.diag(counts), pictures, out=none.copy(), where=pictures > 0)
+    images, said, none = counts.sum(axis=1), counts.sum(axis=0), np.full(len(names), np.nan)
+    recall = np.divide(np.diag(counts), images, out=none.copy(), where=images > 0)
     precision = np.divide(np.diag(counts), said, out=none.copy(), where=said > 0)
-    rows = list(zip(names, pictures, recall, precision, strict=True))
-    if len(rows) <= MATRIX_CLASSES:
+    rows = list(zip(names, images, recall, precision, strict=True))
+    if len(rows) <= _MATRIX_CLASSES:
         return bar_table("Class by class", rows)
-    weakest = [rows[k] for k in np.argsort(recall, kind="stable")]  # a class without pictures (NaN) comes last
+    weakest = [rows[k] for k in np.argsort(recall, kind="stable")]  # a class without images (NaN) comes last
     first, others = weakest[:WEAKEST_CLASSES], weakest[WEAKEST_CLASSES:]
     heading = f"The {len(first)} classes with the lowest recall"
     label = f"The other {len(others):,} classes"
@@ -283,11 +283,11 @@ def _notes(rows, notes):
 
 
 def _left_out(bad_images):
-    shown = [{"Picture": name, "Reason": reason} for name, reason in bad_images[:MOST_BAD_IMAGES]]
+    shown = [{"Image": name, "Reason": reason} for name, reason in bad_images[:MOST_BAD_IMAGES]]
     more = len(bad_images) - len(shown)
     told = f"{len(bad_images):,} could not be used and count nowhere on this page."
     told += f" The first {len(shown):,} are shown, {more:,} more are not." if more else ""
-    return f'<p class="how">{told}</p>' + _table(shown, "Pictures left out", "words") if shown else ""
+    return f'<p class="how">{told}</p>' + _table(shown, "Images left out", "words") if shown else ""
 
 
 def _named(settings):

@@ -1,11 +1,11 @@
-"""A page of the pictures that a training run would see, after all that is done to them by chance."""
+"""A page of the images that a training run would see, after all that is done to them by chance."""
 
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_vit.report.charts import TINY_SIDE, picture_uri, text
+from keras_vit.report.charts import TINY_SIDE, image_uri, text
 from keras_vit.report.template import framed, write_page
 
 STYLE = ".preview { margin-top: .75rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9rem), 1fr)); }\n"
@@ -18,21 +18,21 @@ def write_preview(
     title: str,
     settings: Mapping[str, object],
 ) -> None:
-    """Writes pictures and their labels as one HTML file that needs nothing else.
+    """Writes images and their labels as one HTML file that needs nothing else.
 
     An older file of that name is replaced when the new one is whole. The same arguments give the same bytes.
 
     Args:
         path: the file; missing folders are made.
-        rows: (heading, [(picture, label), …]), as a batch a row; a picture is uint8 (rows, columns, 3).
+        rows: (heading, [(image, label), …]), as a batch a row; an image is uint8 (rows, columns, 3).
         title: the page's heading.
-        settings: name -> value, shown as large figures: what is done to the pictures.
+        settings: name -> value, shown as large figures: what is done to the images.
 
     Raises:
-        ValueError: if a picture has another shape or type; names all that do.
+        ValueError: if an image has another shape or type; names all that do.
     """
     _check(rows)
-    page = framed("".join(_row(heading, pictures) for heading, pictures in rows), title, settings, STYLE)
+    page = framed("".join(_row(heading, images) for heading, images in rows), title, settings, STYLE)
     write_page(path, page)
 
 
@@ -46,22 +46,22 @@ def target_words(target: np.ndarray, class_names: Sequence[str]) -> str:
 
 def _check(rows):
     faults = []
-    for row, (_, pictures) in enumerate(rows):
-        for place, (picture, _) in enumerate(pictures):
-            shape, dtype = np.shape(picture), np.asarray(picture).dtype
+    for row, (_, images) in enumerate(rows):
+        for place, (image, _) in enumerate(images):
+            shape, dtype = np.shape(image), np.asarray(image).dtype
             if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-                faults.append(f"rows[{row}], picture {place}: {dtype} {shape}")
+                faults.append(f"rows[{row}], image {place}: {dtype} {shape}")
     if faults:
-        raise ValueError(f"A preview needs pictures of uint8 (rows, columns, 3). Received: {'; '.join(faults)}")
+        raise ValueError(f"A preview needs images of uint8 (rows, columns, 3). Received: {'; '.join(faults)}")
 
 
-def _row(heading, pictures):
-    figures = "".join(_figure(picture, label) for picture, label in pictures)
+def _row(heading, images):
+    figures = "".join(_figure(image, label) for image, label in images)
     return f'<section>\n<h2>{text(heading)}</h2>\n<div class="cards preview">{figures}</div>\n</section>\n'
 
 
-def _figure(picture, label):
-    uri, width, height = picture_uri(picture)
+def _figure(image, label):
+    uri, width, height = image_uri(image)
     crisp = ' class="crisp"' if max(width, height) <= TINY_SIDE else ""
-    image = f'<img{crisp} src="{uri}" width="{width}" height="{height}" alt="{text(label)}">'
-    return f"<figure>{image}<figcaption><b>{text(label)}</b></figcaption></figure>"
+    tag = f'<img{crisp} src="{uri}" width="{width}" height="{height}" alt="{text(label)}">'
+    return f"<figure>{tag}<figcaption><b>{text(label)}</b></figcaption></figure>"

@@ -11,7 +11,7 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def reliability(calibration: Calibration) -> str:
-    """Draws a `Calibration` as a `<figure>` with an SVG: a bar and a gap a bin, and the numbers of pictures below."""
+    """Draws a `Calibration` as a `<figure>` with an SVG: a bar and a gap a bin, and the numbers of images below."""
     parts = []
     for tick in TICKS:
         label = f"{100 * tick:.0f}\u00a0%"

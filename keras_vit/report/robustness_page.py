@@ -36,7 +36,7 @@ def render_robustness(robustness, title):
     for family in AXES:
         found = {condition: by_model for (name, condition), by_model in curves.items() if name == family}
         bodies[family] = _body(family, found, clean) if found else ""
-    summary["pictures"] = f"{clean[models[0]].pictures:,}"
+    summary["images"] = f"{clean[models[0]].images:,}"
     told = "Fourteen common corruptions at five severities, the mean of all in the curve."
     if len(models) > 1:
         told += f" The mean corruption error is relative to {models[-1]}, whose own is 100\u00a0%."
@@ -55,7 +55,7 @@ def _body(family, found, clean):
 
 
 def _lines(found, clean, field, start=False):
-    """Returns what `plots.curves` draws; with `start`, the pictures as they are begin each line, at 0."""
+    """Returns what `plots.curves` draws; with `start`, the images as they are begin each line, at 0."""
     return {
         condition: {model: _line([clean[model]] * start + rows, field) for model, rows in by_model.items()}
         for condition, by_model in found.items()

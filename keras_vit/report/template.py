@@ -4,7 +4,7 @@ import re
 from importlib import resources
 from string import Template
 
-from keras_vit.atomic import written_aside
+from keras_vit._atomic import written_aside
 from keras_vit.report.charts import text
 
 SECTION = re.compile(r'<section id="(\w+)".*?</section>\n', re.DOTALL)  # before anything is filled in

@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 
-from keras_vit.screen import seconds_between_updates
+from keras_vit._progress import seconds_between_updates
 
 logger = logging.getLogger("keras_vit")
 
@@ -17,7 +17,7 @@ class Display:
 
     Args:
         plan: the `Plan`.
-        batch_size: pictures a step.
+        batch_size: images a step.
         share: what "accuracy" is, in words.
     """
 

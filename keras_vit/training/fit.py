@@ -13,23 +13,22 @@ from keras_vit.data.augmentation import Augmentation
 from keras_vit.data.order import Order
 from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.models.interface import pixels_of
+from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.devices import Devices
 from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.logs import Logs
-from keras_vit.training.model import new_model, precision, rebuilder, trained_model
+from keras_vit.training.model import finish, new_model, precision, rebuilder, trained_model
 from keras_vit.training.objectives import OBJECTIVES
-from keras_vit.training.plan import plan_of
 from keras_vit.training.run import Run
+from keras_vit.training.schedules import plan_of
 from keras_vit.training.signals import Signals
-from keras_vit.training.snapshots import Snapshots
-from keras_vit.training.tuning import finish
 
 logger = logging.getLogger("keras_vit")
 
-SNAPSHOTS = "checkpoints"
+CHECKPOINTS = "checkpoints"
 
 
-def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
+def train(recipe, source, folder, devices=None, begin=lambda contract: None):
     """Trains a recipe's model with `model.fit`.
 
     The same recipe and data give the same weights, bit for bit, on the same CPU, also where the run was cut off any
@@ -38,8 +37,8 @@ def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
 
     Args:
         recipe: the `Recipe`.
-        source: the `Source` of the pictures.
-        folder: the run's; snapshots of the unfinished run and its logs go there.
+        source: the `Source` of the images.
+        folder: the run's; checkpoints of the unfinished run and its logs go there.
         devices: the `Devices`; None is one.
         begin: called when all that can be refused has been, right before the first file is written, with the `Pixels`
             that the images are scaled by.
@@ -49,7 +48,7 @@ def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
         network is the model itself, or the one that holds it as the recipe's objective makes it (`vit_of`).
 
     Raises:
-        ValueError: if the loss stops being a number or explodes, the snapshots are of another model, or settings do
+        ValueError: if the loss stops being a number or explodes, the checkpoints are of another model, or settings do
             not go together.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM; the run can go on.
     """
@@ -71,7 +70,7 @@ def fit(recipe, source, folder, devices=None, begin=lambda contract: None):
                 recipe,
                 plan,
                 lambda step: [source.train.names[i] for i in np.asarray(order.indices(step))],
-                Snapshots(folder / SNAPSHOTS, recipe.keep_checkpoints),
+                TrainingCheckpoints(folder / CHECKPOINTS, recipe.keep_checkpoints),
                 Logs(folder, tensorboard=recipe.tensorboard) if devices.chief else None,
                 devices,
                 signals,
@@ -166,7 +165,7 @@ def _weighted(recipe, examples, num_classes):
 
 
 def _validation(recipe, source, size, contract, devices):
-    """Returns what `fit` validates on, and in how many steps; (None, None) without pictures for it."""
+    """Returns what `fit` validates on, and in how many steps; (None, None) without images for it."""
     count = len(source.validation.labels)
     if not count:
         return None, None

@@ -13,7 +13,7 @@ import pathlib
 import tensorflow as tf
 from tensorflow.core.framework.summary_pb2 import DataClass, SummaryMetadata
 
-from keras_vit.atomic import written_aside
+from keras_vit._atomic import written_aside
 
 logger = logging.getLogger("keras_vit")
 

@@ -10,12 +10,12 @@ import time
 import keras
 import numpy as np
 
+from keras_vit._progress import SECONDS_BETWEEN_NEWS
 from keras_vit.data.order import Order
-from keras_vit.evaluation.progress import SECONDS_BETWEEN_NEWS
 from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import batches_of
 from keras_vit.training.model import new_model, precision, trained_model
-from keras_vit.training.plan import Plan
+from keras_vit.training.schedules import Plan
 
 logger = logging.getLogger("keras_vit")
 
@@ -24,7 +24,7 @@ SMOOTHING, EXPLODED = 0.9, 4.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class LearningRateSearch:
     """What a search found: the rates that were tried, the smoothed loss at each, and the rate to take."""
 
     rates: tuple[float, ...]
@@ -57,7 +57,7 @@ class RangeSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return {"lowest": self.lowest, "highest": self.highest, "steps": self.steps}
 
 
-def find_learning_rate(recipe, source, steps=100, lowest=1e-7, highest=1.0):
+def search_learning_rate(recipe, source, steps=100, lowest=1e-7, highest=1.0):
     """Trains a model of the recipe, which is thrown away, under a growing learning rate.
 
     A run after it is the same as one without: weights, optimizer, files, and the random state of Python, NumPy and
@@ -65,7 +65,7 @@ def find_learning_rate(recipe, source, steps=100, lowest=1e-7, highest=1.0):
 
     Args:
         recipe: the `Recipe`; its schedule has no say.
-        source: the `Source` of the pictures.
+        source: the `Source` of the images.
         steps: most steps to take; an exploding loss ends them early.
         lowest, highest: learning rate of the first and of the last step.
 
@@ -106,7 +106,7 @@ def find_learning_rate(recipe, source, steps=100, lowest=1e-7, highest=1.0):
     slopes = np.gradient(watch.losses, np.log(rates))
     best = int(np.argmin(watch.losses))
     fastest = int(np.argmin(slopes[: max(best, 5)]))
-    return Finding(tuple(rates), tuple(watch.losses), rates[fastest])
+    return LearningRateSearch(tuple(rates), tuple(watch.losses), rates[fastest])
 
 
 class _Watch(keras.callbacks.Callback):

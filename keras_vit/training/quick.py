@@ -4,19 +4,19 @@ import dataclasses
 import os
 import re
 
-from keras_vit.variants import ResNet, Variant, get_variant
+from keras_vit.models.config import ResNet, Variant, get_variant
 
-SYNTHETIC = "synthetic:5x32"  # classes x pictures of each
+SYNTHETIC = "synthetic:5x32"  # classes x images of each
 IMAGE_SIZE = 32  # pixels; four tokens to a side, in each of the small architectures
 STEPS, STEPS_PER_EPOCH = 12, 4
-BATCH_SIZE = 16  # at least, so that parts and devices get two pictures each
+BATCH_SIZE = 16  # at least, so that parts and devices get two images each
 HIDDEN_SIZE = 32
 
 
 def quick(recipe):
     """Returns the same recipe in a minute's size, to see that all of it works before a day is spent on it.
 
-    The model is a small one of the same family, from nothing, the pictures are few and made up, unless the data is
+    The model is a small one of the same family, from nothing, the images are few and made up, unless the data is
     embedded or lies here. Three short epochs make room for validation, checkpoints and the mean of the weights. All
     that is not a size stays: optimizer, loss, schedule, augmentation, and what is made of the model.
     """

@@ -5,9 +5,9 @@ import math
 import os
 import typing
 
-from keras_vit import arguments as checked
-from keras_vit.training.settings import fits, read_settings, words
-from keras_vit.variants import ResNet, Variant
+from keras_vit import _arguments as checked
+from keras_vit.models.config import ResNet, Variant
+from keras_vit.training.settings import fits, read_settings, setting_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,19 +19,19 @@ class Recipe:
             folders or a .zip of one, a .csv, "hf:NAME", or a name of TensorFlow Datasets. The weights of a .csv count
             in training alone, not for the validation or the test accuracy.
         variant: name of an architecture, such as "ViT-S/16", or a `Variant` or `ResNet`.
-        image_size: side of the pictures that enter the model, pixels.
+        image_size: side of the images that enter the model, pixels.
         data_dir: where prepared data lies; None is the library's own place.
         train_split: name or slice, such as "train[:98%]", where the data has splits by name; None is its own.
         validation_split: the same for the curves.
         test_split: the same for the final score.
-        validation: part of the training pictures kept aside for the curves, where the data has no such split.
-        test: part of all pictures kept aside for the final score, where the data has no such split.
-        on_bad_image: "error", or "skip" to go on without pictures that cannot be read.
+        validation: part of the training images kept aside for the curves, where the data has no such split.
+        test: part of all images kept aside for the final score, where the data has no such split.
+        on_bad_image: "error", or "skip" to go on without images that cannot be read.
         class_depth: how many folders down the class folders of a folder or .zip lie: 1 for data/class, 2 for
             data/region/class; None is 1, but refused where 2 or more are as likely.
         weights: checkpoint to start from, as in `keras_vit.build`; None to start from nothing.
         pooling: what the head reads; None is the variant's own.
-        objective: what is learned: "classes"; or, from the pictures alone, "masked-patches" (the mean colours of
+        objective: what is learned: "classes"; or, from the images alone, "masked-patches" (the mean colours of
             corrupted patches) or "mae" (the pixels of hidden ones). These leave a model without a head, for another
             run's `weights`, and neither a test accuracy nor exports.
         corrupted: part of the patches that is taken from the transformer; None is the paper's, 0.5 of "masked-patches"
@@ -47,11 +47,11 @@ class Recipe:
             alone: a linear probe.
         lora: rank of the low-rank matrices that are trained in place of the attention's kernels; 0 for none. Biases
             and all else but the head stand still; merged into the kernels at the end.
-        epochs: passes over the training pictures.
+        epochs: passes over the training images.
         steps: length of the run in steps; takes the place of `epochs`.
-        steps_per_epoch: steps between two lines of the log, each with a validation; None is a pass over the pictures,
+        steps_per_epoch: steps between two lines of the log, each with a validation; None is a pass over the images,
             or a twentieth of a run whose length is in steps, if that is more.
-        batch_size: pictures a step, on all devices together.
+        batch_size: images a step, on all devices together.
         full_batches: whether a batch may reach into the next pass; if not, the last batch of a pass is smaller.
         accumulation: parts that a batch is worked on in, one after the other, to save memory.
         optimizer: "adamw"; "muon", which learns more in a step where all is trained anew; or "sgd" with momentum as in
@@ -72,7 +72,7 @@ class Recipe:
             what is validated and kept in the end. 0 for none.
         loss: "softmax" or "sigmoid" cross-entropy.
         label_smoothing: part of each label spread over all classes.
-        class_weights: "equal", or "balanced": each class weighs the same in the loss, however many pictures it has.
+        class_weights: "equal", or "balanced": each class weighs the same in the loss, however many images it has.
         early_stopping: epochs without a better validation accuracy after which the run ends, if so many steps have
             passed as well (`early_stopping_steps`). Better is what exceeds the last better one by more than the
             standard error of an accuracy on that many images. 0 never ends early.
@@ -83,20 +83,20 @@ class Recipe:
         remat: whether the blocks' inner values are computed again on the way back, to save memory; without dropout.
         jit_compile: whether the step is compiled by XLA; always so on JAX.
         strategy: "auto", "one" device, "mirrored" on all devices of this machine, "multiworker" or "tpu".
-        crop: what of a training picture is taken: "resize" all of it, "inception" a random area, "random" a square of
+        crop: what of a training image is taken: "resize" all of it, "inception" a random area, "random" a square of
             nearly all.
-        crop_from: side that a picture is brought to before a "random" crop, pixels; None is an eighth or so more than
+        crop_from: side that an image is brought to before a "random" crop, pixels; None is an eighth or so more than
             `image_size`.
-        flip: whether half of the pictures are mirrored left to right.
+        flip: whether half of the images are mirrored left to right.
         rotate: largest angle to either side, degrees.
-        shift: largest shift to either side, part of the picture's side.
+        shift: largest shift to either side, part of the image's side.
         zoom: largest change of size either way, part of the size.
-        shear: largest shear to either side, part of the picture's side.
+        shear: largest shear to either side, part of the image's side.
         randaugment: (layers, magnitude) of RandAugment, such as (2, 15); None for none.
         mixup: both parameters of the Beta distribution of mixup; 0 for none.
         cutmix: the same for CutMix; with both, a coin decides for each batch.
-        keras_cv: names of KerasCV layers that change the pictures, too.
-        evaluation: how pictures are brought to size where nothing is random: "official", "big_vision" or "timm".
+        keras_cv: names of KerasCV layers that change the images, too.
+        evaluation: how images are brought to size where nothing is random: "official", "big_vision" or "timm".
         seed: of the split, the first weights, the order and the augmentation.
         keep_checkpoints: states of the unfinished run that are kept, beside the best.
         checkpoint_seconds: least time between two of them, more where they take long to write; 0 keeps every step.
@@ -187,7 +187,7 @@ class Recipe:
             value = checked.plain(getattr(self, name))
             object.__setattr__(self, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
         wrong = [
-            f"  {name}={getattr(self, name)!r}, expected {words(kind)}"
+            f"  {name}={getattr(self, name)!r}, expected {setting_words(kind)}"
             for name, kind in FIELDS.items()
             if not fits(getattr(self, name), kind)
         ]

@@ -8,14 +8,14 @@ import keras
 from keras import ops
 
 from keras_vit.training.display import Display
+from keras_vit.training.model import with_means
 from keras_vit.training.objectives import OBJECTIVES
-from keras_vit.training.tuning import with_means
 
 logger = logging.getLogger("keras_vit")
 
-# The part of a run's time that goes into snapshots at most, where a large model takes long to write.
-SNAPSHOT_SHARE = 0.05
-# What is summed up over an epoch: the weights of the pictures, and, by these, loss and right answers.
+# The part of a run's time that goes into checkpoints at most, where a large model takes long to write.
+CHECKPOINT_SHARE = 0.05
+# What is summed up over an epoch: the weights of the images, and, by these, loss and right answers.
 SUMS = ("weight", "loss", "accuracy")
 
 
@@ -25,18 +25,18 @@ class Run(keras.callbacks.Callback):
     Args:
         recipe: the `Recipe`.
         plan: its `Plan`.
-        pictures_of: function from a step to the names of its pictures.
-        snapshots: the `Snapshots` to go on from and to add to.
+        images_of: function from a step to the names of its images.
+        checkpoints: the `TrainingCheckpoints` to go on from and to add to.
         logs: the `Logs`.
         devices: the `Devices`; the chief alone writes.
         signals: the `Signals` to heed.
         early_stopping: the `EarlyStopping`, or None.
     """
 
-    def __init__(self, recipe, plan, pictures_of, snapshots, logs, devices, signals, early_stopping=None):
+    def __init__(self, recipe, plan, images_of, checkpoints, logs, devices, signals, early_stopping=None):
         super().__init__()
-        self.recipe, self.plan, self.pictures_of = recipe, plan, pictures_of
-        self.snapshots, self.logs, self.devices, self.signals = snapshots, logs, devices, signals
+        self.recipe, self.plan, self.images_of = recipe, plan, images_of
+        self.checkpoints, self.logs, self.devices, self.signals = checkpoints, logs, devices, signals
         self.early_stopping = early_stopping
         self.step = 0
         self.best = {"accuracy": -1.0, "epoch": 0}
@@ -46,43 +46,43 @@ class Run(keras.callbacks.Callback):
         self._saved_at, self._saving_takes = time.monotonic(), 0.0
 
     def restore(self, model):
-        """Sets a model to the newest whole snapshot, if there is one.
+        """Sets a model to the newest whole checkpoint, if there is one.
 
         Raises:
             ValueError: if it is of another model, the model is unchanged then; or if workers do not see the same.
         """
         self.set_model(model)
-        if snapshot := self.snapshots.newest():
-            self._take(snapshot)
-            self.step = snapshot.step
-            self.best, self.finished = snapshot.notes["best"], snapshot.notes["finished"]
-            self._sums, self._seconds = snapshot.notes["sums"], snapshot.notes["seconds"]
+        if checkpoint := self.checkpoints.newest():
+            self._take(checkpoint)
+            self.step = checkpoint.step
+            self.best, self.finished = checkpoint.notes["best"], checkpoint.notes["finished"]
+            self._sums, self._seconds = checkpoint.notes["sums"], checkpoint.notes["seconds"]
             if self.early_stopping:
-                self.early_stopping.state = snapshot.notes["early_stopping"]
+                self.early_stopping.state = checkpoint.notes["early_stopping"]
             logger.info("goes on after step %d of %d", self.step, self.plan.steps)
         if not self.devices.agree(self.step):
             raise ValueError(
-                "Expected all workers to see the same snapshots, in a folder that they share. Received: this one goes "
-                f"on from step {self.step} in {self.snapshots.folder}, another from elsewhere."
+                "Expected all workers to see the same checkpoints, in a shared folder. Received: this one goes on "
+                f"from step {self.step} in {self.checkpoints.folder}, another from elsewhere."
             )
         if self.devices.chief:
             self.logs.resume(self.step)
 
     def take_best(self):
-        """Sets the model to the best snapshot, where that is what the run is to keep."""
-        best = self.snapshots.best() if self.recipe.keep == "best" else None
+        """Sets the model to the best checkpoint, where that is what the run is to keep."""
+        best = self.checkpoints.best() if self.recipe.keep == "best" else None
         if best and best.step != self.step:
             self._take(best)
             logger.info("takes the weights of epoch %d, the best", self.best["epoch"])
 
-    def _take(self, snapshot):
-        arrays, variables = snapshot.arrays(), self._variables()
+    def _take(self, checkpoint):
+        arrays, variables = checkpoint.arrays(), self._variables()
         expected = {name: tuple(variable.shape) for name, variable in variables.items()}
         received = {name: array.shape for name, array in arrays.items()}
         if expected != received:
             raise ValueError(
-                f"{snapshot.path} is of another model or optimizer; choose another folder with --output, or remove "
-                f"{self.snapshots.folder} to start again."
+                f"{checkpoint.path} is of another model or optimizer; choose another folder with --output, or remove "
+                f"{self.checkpoints.folder} to start again."
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
@@ -159,16 +159,16 @@ class Run(keras.callbacks.Callback):
         fine = loss <= self.recipe.max_loss and (math.isfinite(norm) or self.recipe.precision == "mixed_float16")
         if fine:
             return
-        pictures = self.pictures_of(self.step)
-        snapshot = self.snapshots.newest()
-        stands = f"{snapshot.path} (step {snapshot.step})" if snapshot else "none was written yet"
+        images = self.images_of(self.step)
+        checkpoint = self.checkpoints.newest()
+        stands = f"{checkpoint.path} (step {checkpoint.step})" if checkpoint else "none was written yet"
         raise ValueError(
             f"The run is stopped at step {self.step + 1} of {self.plan.steps}: loss {loss:g}, gradient norm {norm:g}. "
             "No weight was changed by a value that is not finite.\n"
-            f"  pictures of the step: {', '.join(pictures)}\n"
+            f"  images of the step: {', '.join(images)}\n"
             f"  last good checkpoint: {stands}\n"
             f"  what to try: a lower learning_rate (now {self.recipe.learning_rate:g}), longer warmup_steps, "
-            "clip_norm=1; precision=float32; look at the pictures. A loss that is merely large: raise max_loss."
+            "clip_norm=1; precision=float32; look at the images. A loss that is merely large: raise max_loss."
         )
 
     def _means(self):
@@ -179,7 +179,7 @@ class Run(keras.callbacks.Callback):
 
     def _due(self):
         between = self.recipe.checkpoint_seconds and max(
-            self.recipe.checkpoint_seconds, self._saving_takes / SNAPSHOT_SHARE
+            self.recipe.checkpoint_seconds, self._saving_takes / CHECKPOINT_SHARE
         )
         return self.devices.chief and time.monotonic() - self._saved_at >= between
 
@@ -197,7 +197,7 @@ class Run(keras.callbacks.Callback):
             "seconds": self._seconds + started - self._epoch_started if within else 0.0,
         }
         arrays = {name: ops.convert_to_numpy(variable) for name, variable in self._variables().items()}
-        self.snapshots.save(self.step, arrays, notes, best=best)
+        self.checkpoints.save(self.step, arrays, notes, best=best)
         self._saved_at = time.monotonic()
         self._saving_takes = self._saved_at - started
 

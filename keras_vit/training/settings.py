@@ -6,7 +6,7 @@ import difflib
 import types
 import typing
 
-from keras_vit import arguments as checked
+from keras_vit import _arguments as checked
 
 
 def fits(value, kind):
@@ -29,14 +29,14 @@ def kinds(kind):
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
 
-WORDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False", types.NoneType: "None"}
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False", types.NoneType: "None"}
 LISTS = {str: "names with commas between", int: "whole numbers with commas between"}
 
 
-def words(kind):
+def setting_words(kind):
     """Says what a field takes."""
     return " or ".join(
-        LISTS[typing.get_args(one)[0]] if typing.get_origin(one) else WORDS.get(one, one.__name__)
+        LISTS[typing.get_args(one)[0]] if typing.get_origin(one) else _WORDS.get(one, one.__name__)
         for one in kinds(kind)
     )
 
@@ -58,7 +58,7 @@ def read_settings(texts, fields):
             near = difflib.get_close_matches(name, fields, n=3, cutoff=0.4) or sorted(fields)
             faults.append(f"  {name!r} is no field of a recipe. Nearest: {', '.join(near)}")
         elif not values:
-            faults.append(f"  {name}={text!r}: expected {words(fields[name])}")
+            faults.append(f"  {name}={text!r}: expected {setting_words(fields[name])}")
         else:
             changes[name] = values[0]
     if faults:

@@ -8,7 +8,7 @@ from keras_vit.training.trainer import StepParts
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class Trainer(StepParts, keras.Model):
+class JaxTrainer(StepParts, keras.Model):
     """Steps on JAX, as functions from one state to the next."""
 
     def train_step(self, state, data):

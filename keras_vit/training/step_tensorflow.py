@@ -7,7 +7,7 @@ from keras_vit.training.trainer import StepParts
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class Trainer(StepParts, keras.Model):
+class TensorFlowTrainer(StepParts, keras.Model):
     """Steps on TensorFlow.
 
     Keras' own step clips each replica's gradient before they are summed, gives each replica's mean the same say and

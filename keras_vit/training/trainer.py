@@ -6,39 +6,42 @@ import math
 import keras
 from keras import ops
 
-STEPS = {"tensorflow": "keras_vit.training.step_tensorflow", "jax": "keras_vit.training.step_jax"}
+_STEPS = {
+    "tensorflow": ("keras_vit.training.step_tensorflow", "TensorFlowTrainer"),
+    "jax": ("keras_vit.training.step_jax", "JaxTrainer"),
+}
 
 
 def trainer(model, **settings):
     """Returns a Keras model of the same layers, whose `fit` steps as the paper's code does on any number of devices.
 
-    It takes batches of (pictures, targets (batch, classes), weights (batch,)). `evaluate` gives "loss" and "accuracy",
+    It takes batches of (images, targets (batch, classes), weights (batch,)). `evaluate` gives "loss" and "accuracy",
     both weighted; `fit` gives those of the last step, with the sum of its weights and the norm of its gradient: a mean
     over steps has to outlive the process, and is for whoever keeps the run's books.
 
     A batch's loss is the weighted mean over the whole batch, however many devices and parts it is spread over, and
-    pictures of weight 0 have no part in it. The gradients are summed over all devices, then clipped. A batch whose loss
+    images of weight 0 have no part in it. The gradients are summed over all devices, then clipped. A batch whose loss
     or gradient is not finite changes nothing: no weight, no moment, no running mean, no step count; of an optimizer
     that scales the loss, the scale alone.
 
     Args:
         model: ends in its head; a softmax there is left out, the loss takes logits. With kind="own" it gives loss and
-            share of right answers of each picture itself, (batch, 2).
+            share of right answers of each image itself, (batch, 2).
         settings: of `Loss`, or kind="own", and clip_norm (0 for none) and accumulation (parts of a batch).
 
     Raises:
         ValueError: if there is no such step for Keras' backend.
     """
     backend = keras.backend.backend()
-    if backend not in STEPS:
+    if backend not in _STEPS:
         raise ValueError(
-            f"Expected Keras' backend to be one of {tuple(STEPS)}, to train with. Received: {backend}. "
+            f"Expected Keras' backend to be one of {tuple(_STEPS)}, to train with. Received: {backend}. "
             "Set KERAS_BACKEND=tensorflow, or jax."
         )
     outputs = model.outputs if settings.get("kind") == "own" else logits_of(model)
-    return importlib.import_module(STEPS[backend]).Trainer(
-        inputs=model.inputs, outputs=outputs, name=model.name, settings=settings
-    )
+    module, name = _STEPS[backend]
+    step = getattr(importlib.import_module(module), name)
+    return step(inputs=model.inputs, outputs=outputs, name=model.name, settings=settings)
 
 
 def logits_of(model):
@@ -47,7 +50,7 @@ def logits_of(model):
 
 
 class Loss:
-    """Computes cross-entropies, one number a picture, in float32.
+    """Computes cross-entropies, one number an image, in float32.
 
     Args:
         kind: "softmax", or "sigmoid": the sum over all classes, each a question of its own.
@@ -67,7 +70,7 @@ class Loss:
         return ops.categorical_crossentropy(targets, logits, from_logits=True)
 
     def judged(self, targets, logits):
-        """Returns the loss of each picture, and whether the highest logit is in the right place, (batch,) each."""
+        """Returns the loss of each image, and whether the highest logit is in the right place, (batch,) each."""
         right = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1))
         return self(targets, logits), ops.cast(right, "float32")
 
@@ -110,8 +113,8 @@ class StepParts:
         return ops.sum(weights * losses), ops.sum(weights * right)
 
     def update_means(self, loss, right, total):
-        """Adds sums over pictures of so much weight to the metrics."""
-        some = ops.maximum(total, 1e-30)  # a part may hold nothing but pictures of weight 0
+        """Adds sums over images of so much weight to the metrics."""
+        some = ops.maximum(total, 1e-30)  # a part may hold nothing but images of weight 0
         self.loss_mean.update_state(loss / some, sample_weight=total)
         self.accuracy_mean.update_state(right / some, sample_weight=total)
 

@@ -4,9 +4,9 @@ import dataclasses
 import logging
 import math
 
-from keras_vit.variants import VARIANTS, ResNet, Variant, name_of
-from keras_vit.weights.names import FAMILIES, found_places, source_cells
-from keras_vit.weights.position import square_grid
+from keras_vit.layers.positions import square_grid
+from keras_vit.models.config import VARIANTS, ResNet, Variant, name_of
+from keras_vit.weights.names import NAME_FAMILIES, found_places, source_cells
 
 logger = logging.getLogger("keras_vit")
 
@@ -18,7 +18,7 @@ class Architecture:
     Args:
         variant: the row, a `Variant` or a `ResNet`; a published one where there is one of these sizes.
         name: of the published row, or None.
-        channels: of the pictures.
+        channels: of the images.
         classes: of the head; None without one.
         representation_size: width of the layer before the head; None without one.
         image_size: (rows, columns) in pixels, or None where the file does not tell: BiT has no positions, and a grid
@@ -33,7 +33,7 @@ class Architecture:
     image_size: tuple[int, int] | None
 
 
-def describe(file, num_heads=None):
+def detect_architecture(file, num_heads=None):
     """Returns the `Architecture` of a `SourceFile`.
 
     Args:
@@ -71,7 +71,7 @@ def _describe(file, num_heads):
     def kernel(ours):
         """Returns (rows, columns, channels in, channels out)."""
         found = shape(ours)
-        return (*found[2:], found[1], found[0]) if FAMILIES[source] == "torch" else found
+        return (*found[2:], found[1], found[0]) if NAME_FAMILIES[source] == "torch" else found
 
     resnet = None
     if has("stem/conv/kernel"):
@@ -84,7 +84,7 @@ def _describe(file, num_heads):
 
     def width(ours):
         """Returns the width of what a kernel reads."""
-        return shape(ours)[1 if FAMILIES[source] == "torch" else 0]
+        return shape(ours)[1 if NAME_FAMILIES[source] == "torch" else 0]
 
     patch_size, _, _, hidden_size = kernel("encoder/projection/kernel")
     table, tokens = cells["encoder/position_embedding"], shape("encoder/position_embedding")[1]
@@ -96,7 +96,7 @@ def _describe(file, num_heads):
     elif pooling == "gap" and not square_grid(tokens) and square_grid(tokens - 1):
         pooling = "token"  # its class token is missing, which is said when it is loaded
     query, mlp_dim = shape("block_00/attention/query/kernel"), width("block_00/mlp/out/kernel")
-    own_heads = query[1] if FAMILIES[source] == "flax" else file.num_heads
+    own_heads = query[1] if NAME_FAMILIES[source] == "flax" else file.num_heads
     variant = Variant(
         patch_size,
         hidden_size,

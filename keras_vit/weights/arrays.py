@@ -13,7 +13,7 @@ BFLOAT16 = np.dtype("V2")  # NumPy has no bfloat16: np.savez and h5py write the 
 DAMAGE = (ValueError, OSError, EOFError, RuntimeError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-def plain(dtype):
+def plain_array(dtype):
     """Returns the dtype, if its values are real numbers that float32 can stand for."""
     if dtype != BFLOAT16 and (dtype.kind not in "fiu" or dtype.itemsize > 8):
         raise ValueError(f"holds {dtype}, not numbers; nothing is unpickled")

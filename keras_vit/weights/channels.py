@@ -1,4 +1,4 @@
-"""Adapts the kernel that reads the picture to another number of channels."""
+"""Adapts the kernel that reads the image to another number of channels."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ CHANNELS = ("average", "repeat", "slice")
 
 
 def adapt_channels(kernel, channels, how):
-    """Returns the kernel of a first convolution for pictures of other channels.
+    """Returns the kernel of a first convolution for images of other channels.
 
     Args:
         kernel: (rows, columns, channels of the file, filters).
-        channels: those of the pictures, 1 or more. As many as the file's change nothing.
+        channels: those of the images, 1 or more. As many as the file's change nothing.
         how: "average" gives every channel the mean of the file's, "repeat" the file's in turn (RGBRGB...), both
             times the file's number over `channels`, so that the response keeps its size: with "average", a grey
-            picture in all channels gives the same one. "slice" takes the file's first channels as they are; those
+            image in all channels gives the same one. "slice" takes the file's first channels as they are; those
             that the file does not have start at zero.
 
     Returns:

@@ -14,8 +14,8 @@ import math
 import pathlib
 import re
 
-from keras_vit import arguments as checked
-from keras_vit.variants import VARIANTS, get_variant
+from keras_vit import _arguments as checked
+from keras_vit.models.config import VARIANTS, get_variant
 from keras_vit.weights.download import fetch
 
 logger = logging.getLogger("keras_vit")
@@ -36,16 +36,16 @@ class Checkpoint:
 
     Args:
         name: its name here.
-        variant: the architecture, a key of `keras_vit.variants.VARIANTS`.
+        variant: the architecture, a key of `keras_vit.models.config.VARIANTS`.
         address: where it is, as `keras_vit.weights.download.fetch` takes it.
         source: the naming dialect of its arrays, "npz" (vit_jax) or "bit" (big_transfer).
-        image_size: side of the pictures it was trained on last, in pixels.
+        image_size: side of the images it was trained on last, in pixels.
         classes: width of its head.
         trained_on: the data sets, "imagenet21k+imagenet2012" for pre-trained and fine-tuned.
         head: "real", or "zero" where the publisher overwrote the head with zeros.
         representation: whether it has the `pre_logits` layer before the head.
-        interpolation: how a picture is resized, as timm's configuration of the file says.
-        crop: part of the resized picture's side that is kept, from the middle; from the same place.
+        interpolation: how an image is resized, as timm's configuration of the file says.
+        crop: part of the resized image's side that is kept, from the middle; from the same place.
         top1: published ImageNet-1k accuracy, in percent, or None.
         published: where that accuracy was published, or None. Numbers from other places than timm's were measured
             with other resizing, which is worth some tenths of a point.
@@ -105,7 +105,7 @@ def find_checkpoint(weights, variant=None, image_size=224, include_top=True):
             another size where there is none), "imagenet21k" (the best ImageNet-21k file; with `include_top` one whose
             head is real), the name of a row, or that of an AugReg file, with or without ".npz".
         variant: the architecture's name; None takes a row's or a file's own.
-        image_size: side of the pictures, in pixels.
+        image_size: side of the images, in pixels.
         include_top: whether the head will be used.
 
     Raises:
@@ -238,7 +238,7 @@ def augreg(
         variant: "S/16" or "ViT-S/16"; None for any.
         data: what it was fine-tuned on: "imagenet2012", "cifar100", "oxford_iiit_pet", "resisc45" or "kitti"; None for
             the pre-trained file.
-        resolution: side of the pictures of fine-tuning, in pixels, 224 or 384; None for any.
+        resolution: side of the images of fine-tuning, in pixels, 224 or 384; None for any.
         most_parameters: the greatest number of parameters allowed.
         best: the accuracy that decides, "final_val" or "final_test", of fine-tuning where there is one. By default the
             test's, and for pre-trained files the validation's, by which the official code picks.

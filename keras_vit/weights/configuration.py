@@ -4,10 +4,10 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-from keras_vit.variants import VARIANTS, ResNet
-from keras_vit.weights.sources import RESAMPLE, stand_ins
+from keras_vit.models.config import VARIANTS, ResNet
+from keras_vit.weights.formats import RESAMPLE, stand_ins
 
-UNKNOWN_SIZE = (224, 224)  # of a BiT that takes pictures of any size
+UNKNOWN_SIZE = (224, 224)  # of a BiT that takes images of any size
 
 
 class Family(NamedTuple):

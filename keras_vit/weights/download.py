@@ -16,7 +16,7 @@ import pathlib
 import re
 from urllib.parse import quote, unquote, urlsplit
 
-from keras_vit.atomic import write_text
+from keras_vit._atomic import write_text
 from keras_vit.weights.transfer import FAILURES, SHA256, drop, refuse_plain, transfer
 
 logger = logging.getLogger("keras_vit")

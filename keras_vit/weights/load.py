@@ -4,15 +4,15 @@ import logging
 import math
 import re
 
-from keras_vit.variants import ResNet
-from keras_vit.weights.arrangements import Cell
+from keras_vit.layers.positions import resize_positions, square_grid
+from keras_vit.models.config import ResNet
 from keras_vit.weights.channels import adapt_channels
 from keras_vit.weights.names import SOURCES, source_cells
-from keras_vit.weights.position import resize_positions, square_grid
+from keras_vit.weights.reshaping import Cell
 
 logger = logging.getLogger("keras_vit")
 
-POSITIONS = "encoder/position_embedding"
+_POSITIONS = "encoder/position_embedding"
 OF_THE_HEAD = ("head/", "pre_logits/")
 ZERO_HEAD = (
     "%s: the head is all zeros, as in the original ImageNet-21k files: every class comes out alike. The AugReg files "
@@ -35,7 +35,7 @@ def read_weights(
         include_top: whether the model has a head; without one, the file's head is left out.
         new_head: whether the model keeps a head of its own; the file's is left out.
         mode: how positions are resized, a key of `position.MODES`.
-        channels: (channels of the file's pictures, of the model's, how the kernel is adapted) where they differ; see
+        channels: (channels of the file's images, of the model's, how the kernel is adapted) where they differ; see
             `adapt_channels`.
         names: {our path: name in the file} where the file is Keras' own.
 
@@ -55,8 +55,8 @@ def read_weights(
     source_grid = _source_grid(file, cells, shapes, grid, variant)
     if source_grid:
         patches, target = (rows * columns for rows, columns in (source_grid, grid))
-        _, tokens, width = shapes[POSITIONS]
-        expected[POSITIONS] = (1, tokens - target + patches, width)
+        _, tokens, width = shapes[_POSITIONS]
+        expected[_POSITIONS] = (1, tokens - target + patches, width)
     first = _first_kernel(variant)
     if channels:
         expected[first] = _with_channels(shapes[first], channels[1], channels[0])
@@ -72,7 +72,7 @@ def read_weights(
     def arrays():
         for ours, cell in wanted.items():
             array = _read(file, cell, expected[ours])
-            if source_grid and ours == POSITIONS:
+            if source_grid and ours == _POSITIONS:
                 array = resize_positions(array, source_grid, grid, mode)
             elif channels and ours == first:
                 array = _adapted(array, variant, channels).reshape(shapes[first])
@@ -107,10 +107,10 @@ def _left_out(file_shapes, wanted, cells, include_top, new_head):
 
 def _source_grid(file, cells, shapes, grid, variant):
     """Returns the file's grid where positions must be resized, else None; one that nothing tells is a square."""
-    if POSITIONS not in cells or POSITIONS not in shapes:
+    if _POSITIONS not in cells or _POSITIONS not in shapes:
         return None
-    found = file.shapes.get(cells[POSITIONS].name, ())
-    fitting = [tokens for _, tokens, _ in cells[POSITIONS].shapes(shapes[POSITIONS], variant)]
+    found = file.shapes.get(cells[_POSITIONS].name, ())
+    fitting = [tokens for _, tokens, _ in cells[_POSITIONS].shapes(shapes[_POSITIONS], variant)]
     if len(found) != 3:
         return None
     counts = [max(found[1] - (tokens - math.prod(grid)), 0) for tokens in fitting]

@@ -7,9 +7,9 @@ lie. In a name, "{i}" is the number of the block, "{s}" and "{u}" those of the s
 
 import re
 
-from keras_vit.weights.arrangements import KINDS, Cell
+from keras_vit.weights.reshaping import KINDS, Cell
 
-FAMILIES = {
+NAME_FAMILIES = {
     "npz": "flax",
     "big_vision": "flax",
     "bit": "keras",
@@ -132,7 +132,7 @@ TRANSFORMER = {
     "head/distillation": ("dense", {"timm": "head_dist"}),
 }
 # The only layer of two kinds: here positions may lack the row of the class token.
-POSITIONS = {"encoder/position_embedding": ("positions", {"big_vision": "pos_embedding", "timm": "pos_embed"})}
+_POSITIONS = {"encoder/position_embedding": ("positions", {"big_vision": "pos_embedding", "timm": "pos_embed"})}
 # transformers' DeiT with its teacher's head.
 HF_DISTILLED = {
     "head": ("dense", {"hf": "cls_classifier"}),
@@ -214,14 +214,14 @@ HF_BIT = {"head": ("dense", {"hf": "classifier.1"})}
 # stands for "{backbone}")
 SOURCES = {
     "npz": ((TRANSFORMER, RESNET), "npz", ""),
-    "big_vision": ((TRANSFORMER, POSITIONS), "big_vision", ""),
+    "big_vision": ((TRANSFORMER, _POSITIONS), "big_vision", ""),
     "bit": ((RESNET, BIT), "bit", ""),
     "hf": ((TRANSFORMER, RESNET), "hf", "embeddings.patch_embeddings.backbone.bit."),
     "hf_distilled": ((TRANSFORMER, HF_DISTILLED), "hf", ""),
     "hf_dinov2": ((TRANSFORMER, HF_DINOV2), "hf", ""),
     "hf_dinov2_swiglu": ((TRANSFORMER, HF_DINOV2, HF_SWIGLU), "hf", ""),
     "hf_bit": ((RESNET, BIT, HF_BIT), "hf", ""),
-    "timm": ((TRANSFORMER, POSITIONS, RESNET), "timm", "patch_embed.backbone."),
+    "timm": ((TRANSFORMER, _POSITIONS, RESNET), "timm", "patch_embed.backbone."),
     "timm_bit": ((RESNET, BIT), "timm", ""),
 }
 
@@ -237,7 +237,7 @@ def source_cells(source, num_layers=0, units=()):
             name, _, part = names[column].partition("@")
             name = name.format(**place, backbone=backbone, stem="stem." if units else "")
             for weight, ends in KINDS[kind].items():
-                end, arrangement = ends[FAMILIES[source]]
+                end, arrangement = ends[NAME_FAMILIES[source]]
                 cells[ours.format(**place) + weight] = Cell(name + end, arrangement, int(part) if part else None)
     return cells
 

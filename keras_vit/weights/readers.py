@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 
-from keras_vit.weights.arrays import BFLOAT16, CHUNK, ByteFile, Layout, WeightFile, float32, plain
+from keras_vit.weights.arrays import BFLOAT16, CHUNK, ByteFile, Layout, WeightFile, float32, plain_array
 
 RATIO = 1032  # what deflate can shrink at most: 258 bytes to two bits (zlib's technical notes)
 MAX_HEADER = 10_000  # bytes; NumPy's own limit for the header of an .npy file, which is Python to be parsed
@@ -20,7 +20,7 @@ ALIENS = {  # member of a zip file: what the file is, and what to do
 }
 
 
-def open_file(path):
+def open_arrays(path):
     """Opens a weight file as what its content says it is.
 
     Returns:
@@ -98,7 +98,7 @@ class NpzFile(ByteFile):
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(head)
         held = info.file_size - head.tell()
-        if min(shape, default=0) < 0 or math.prod(shape) * plain(dtype).itemsize != held:
+        if min(shape, default=0) < 0 or math.prod(shape) * plain_array(dtype).itemsize != held:
             raise ValueError(f"holds {held} bytes, its header says {dtype} of {shape}")
         self.shapes[name] = shape
         self._layouts[name] = Layout(dtype, head.tell(), by_columns and len(shape) > 1)
@@ -251,7 +251,7 @@ class H5File(WeightFile):
             raise ValueError("has its numbers in other files")
         if dataset.shape is None:
             raise ValueError("is empty")
-        plain(dataset.dtype)
+        plain_array(dataset.dtype)
         self._check_size(dataset)
         self.shapes[name] = dataset.shape
 

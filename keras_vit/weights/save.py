@@ -9,18 +9,18 @@ import re
 
 import numpy as np
 
-from keras_vit.atomic import written_aside
-from keras_vit.variants import ResNet
+from keras_vit._atomic import written_aside
+from keras_vit.models.config import ResNet
 from keras_vit.weights.configuration import hf_family, hf_files, hf_ratio, timm_architecture, timm_files
+from keras_vit.weights.formats import NUMERICS
 from keras_vit.weights.names import source_cells
-from keras_vit.weights.sources import NUMERICS
 
 logger = logging.getLogger("keras_vit")
 
-TARGETS = ("npz", "bit", "hf", "timm")
-WEIGHTS = "model.safetensors"
+WRITTEN_FORMATS = ("npz", "bit", "hf", "timm")
+_WEIGHTS = "model.safetensors"
 # All that a folder of ours may hold: one that holds more is somebody's, and is not replaced.
-FOLDER = {WEIGHTS, "config.json", "preprocessor_config.json"}
+FOLDER = {_WEIGHTS, "config.json", "preprocessor_config.json"}
 
 OF_BLOCKS = ("gelu", "norm_epsilon")
 OF_CONVOLUTIONS = ("group_norm_epsilon", "conv_epsilon", "conv_epsilon_inside")
@@ -221,7 +221,7 @@ def _write_safetensors(path, arrays, texts):
         else:
             folder = stack.enter_context(written_aside(path))
             folder.mkdir()
-            files, weights = {name: folder / name for name in texts}, folder / WEIGHTS
+            files, weights = {name: folder / name for name in texts}, folder / _WEIGHTS
         # transformers refuses a file that does not say this.
         save_file(arrays, weights, metadata={"format": "pt"})
         for name, file in files.items():

@@ -12,14 +12,14 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from keras_vit.atomic import write_text
+from keras_vit._atomic import write_text
 
 logger = logging.getLogger("keras_vit")
 
 WAITS = (1, 2, 4)  # seconds before the second, third and fourth try
 TIMEOUT = 30  # seconds without a byte
 SILENT = 2  # seconds until a download is long enough for a progress bar
-CHUNK = 1 << 16  # bytes; at most so many are lost when the process ends
+_CHUNK = 1 << 16  # bytes; at most so many are lost when the process ends
 
 FAILURES = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -182,6 +182,6 @@ def _append(response, part, size, length):
 
 def _read(response):
     try:
-        return response.read(CHUNK)
+        return response.read(_CHUNK)
     except OSError as error:  # not to be mistaken for one of the disk
         raise ConnectionError(f"the connection broke: {error}") from error

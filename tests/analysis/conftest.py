@@ -6,7 +6,7 @@ import pytest
 
 import keras_vit
 
-ROWS, COLUMNS = 12, 20  # of pictures; patches of 4 pixels, so a grid of 3 x 5
+ROWS, COLUMNS = 12, 20  # of images; patches of 4 pixels, so a grid of 3 x 5
 
 
 def shaken(model, seed=0):
@@ -49,13 +49,13 @@ def nested(inner, kind):
 
 @pytest.fixture(scope="session")
 def make():
-    """What makes models and pictures."""
-    return types.SimpleNamespace(build=build, nested=nested, pictures=pictures)
+    """What makes models and images."""
+    return types.SimpleNamespace(build=build, nested=nested, images=images)
 
 
 @pytest.fixture(scope="session")
 def vit():
-    """A model with a class token, seven classes and two blocks of two heads, for pictures of 12 x 20 pixels."""
+    """A model with a class token, seven classes and two blocks of two heads, for images of 12 x 20 pixels."""
     return build()
 
 
@@ -69,8 +69,8 @@ def hybrid():
 
 @pytest.fixture(scope="session")
 def images():
-    return pictures(ROWS, COLUMNS)
+    return made_images(ROWS, COLUMNS)
 
 
-def pictures(rows, columns, count=3):
+def made_images(rows, columns, count=3):
     return np.random.default_rng(0).uniform(-1, 1, (count, rows, columns, 3)).astype(np.float32)

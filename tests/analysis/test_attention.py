@@ -31,7 +31,7 @@ def build(pooling="token", grid=GRID):
     return model
 
 
-def pictures(grid=GRID):
+def made_images(grid=GRID):
     return np.random.default_rng(0).uniform(-1, 1, (2, 4 * grid[0], 4 * grid[1], 3)).astype(np.float32)
 
 
@@ -55,7 +55,7 @@ class Given:
 
 @pytest.mark.parametrize("pooling, tokens", [("token", PATCHES + 1), ("gap", PATCHES)])
 def test_a_map_a_block_whose_rows_sum_to_1(pooling, tokens):
-    maps = list(attention_maps(build(pooling), pictures()))
+    maps = list(attention_maps(build(pooling), made_images()))
     assert [weights.shape for weights in maps] == [(2, HEADS, tokens, tokens)] * BLOCKS
     for weights in maps:
         assert (weights >= 0).all()
@@ -65,10 +65,10 @@ def test_a_map_a_block_whose_rows_sum_to_1(pooling, tokens):
 def test_the_maps_are_what_the_blocks_themselves_compute():
     """Queries times keys of the block's own input, after its norm, a head at a time."""
     model = build()
-    maps = list(attention_maps(model, pictures()))
+    maps = list(attention_maps(model, made_images()))
     for i, weights in enumerate(maps):
         block = model.get_layer(f"block_{i:02d}")
-        x = np.asarray(keras.Model(model.input, block.input)(pictures()))
+        x = np.asarray(keras.Model(model.input, block.input)(made_images()))
         x = np.asarray(block.attention_norm(x))
         for head in range(HEADS):
             own = slice(head * 4, head * 4 + 4)
@@ -98,21 +98,21 @@ def test_rollout_by_hand(monkeypatch):
     first = [[0, 1, 0], [0, 0, 1], [0, 0, 1]]
     second = [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
     give(monkeypatch, [first], [second])
-    rollout = attention_rollout(build(grid=(1, 2)), pictures((1, 2)))
+    rollout = attention_rollout(build(grid=(1, 2)), made_images((1, 2)))
     np.testing.assert_allclose(rollout, [[[0.25, 0.5]]], atol=1e-7)
 
 
 def test_rollout_averages_the_heads(monkeypatch):
     to_first, to_second = [[0, 1, 0]] * 3, [[0, 0, 1]] * 3
     give(monkeypatch, [to_first, to_second])
-    rollout = attention_rollout(build(grid=(1, 2)), pictures((1, 2)))
+    rollout = attention_rollout(build(grid=(1, 2)), made_images((1, 2)))
     np.testing.assert_allclose(rollout, [[[0.25, 0.25]]], atol=1e-7)
 
 
 def test_rollout_reads_the_mean_of_all_tokens_where_there_is_no_class_token(monkeypatch):
     """Both patches look at the second: the rows are 1/2, 1/2 and 0, 1."""
     give(monkeypatch, [[[0, 1], [0, 1]]])
-    rollout = attention_rollout(build("gap", grid=(2, 1)), pictures((2, 1)))
+    rollout = attention_rollout(build("gap", grid=(2, 1)), made_images((2, 1)))
     np.testing.assert_allclose(rollout, [[[0.25], [0.75]]], atol=1e-7)
 
 
@@ -120,7 +120,9 @@ def test_rollout_reads_the_mean_of_all_tokens_where_there_is_no_class_token(monk
 def test_rollout_of_tokens_that_look_at_themselves_moves_nothing(monkeypatch, pooling, expected):
     tokens = PATCHES + (pooling == "token")
     give(monkeypatch, *[[np.eye(tokens)] * HEADS] * BLOCKS)
-    np.testing.assert_allclose(attention_rollout(build(pooling), pictures()), np.full((1, *GRID), expected), atol=1e-7)
+    np.testing.assert_allclose(
+        attention_rollout(build(pooling), made_images()), np.full((1, *GRID), expected), atol=1e-7
+    )
 
 
 def test_rollout_of_tokens_that_look_at_all_alike():
@@ -130,13 +132,13 @@ def test_rollout_of_tokens_that_look_at_all_alike():
         query = model.get_layer(f"block_{i:02d}").attention.query
         query.set_weights([np.zeros(weight.shape) for weight in query.weights])
     expected = np.full((2, *GRID), (1 - 0.5**BLOCKS) / (PATCHES + 1))
-    np.testing.assert_allclose(attention_rollout(model, pictures()), expected, atol=1e-6)
+    np.testing.assert_allclose(attention_rollout(model, made_images()), expected, atol=1e-6)
 
 
 def test_rollout_keeps_rows_and_columns_apart(monkeypatch):
     row = np.arange(PATCHES + 1) / sum(range(PATCHES + 1))
     give(monkeypatch, [[row] * (PATCHES + 1)])
-    rollout = attention_rollout(build(), pictures())
+    rollout = attention_rollout(build(), made_images())
     np.testing.assert_allclose(rollout[0], row[1:].reshape(GRID) / 2, atol=1e-7)
 
 
@@ -165,7 +167,7 @@ def test_inside_a_model_of_the_users_own(vit, images, make, kind):
 
 
 def test_of_a_hybrid_with_a_grid_of_its_own(hybrid, make):
-    assert attention_rollout(hybrid, make.pictures(64, 96, 1)).shape == (1, 8, 12)
+    assert attention_rollout(hybrid, make.made_images(64, 96, 1)).shape == (1, 8, 12)
 
 
 def look(monkeypatch, weights):
@@ -203,20 +205,20 @@ def test_distance_to_the_right_neighbour_is_the_patch_size(monkeypatch, make):
     """A row of two patches: each one's neighbour is the other, 4 pixels away."""
     look(monkeypatch, right((3, 2)))
     model = make.build("gap", grid=(3, 2))
-    np.testing.assert_allclose(attention_distance(model, make.pictures(12, 8)), np.full((2, 2), 4), atol=1e-5)
+    np.testing.assert_allclose(attention_distance(model, make.made_images(12, 8)), np.full((2, 2), 4), atol=1e-5)
 
 
 def test_a_class_token_that_takes_most_attention_changes_no_distance(monkeypatch, make):
     look(monkeypatch, with_class_token(right((3, 2)), to_class=0.9, from_class=1 / 7))
     model = make.build("token", grid=(3, 2))
-    np.testing.assert_allclose(attention_distance(model, make.pictures(12, 8)), np.full((2, 2), 4), atol=1e-4)
+    np.testing.assert_allclose(attention_distance(model, make.made_images(12, 8)), np.full((2, 2), 4), atol=1e-4)
 
 
-def test_distance_of_a_hybrid_is_in_pixels_of_the_picture(monkeypatch, hybrid, make):
+def test_distance_of_a_hybrid_is_in_pixels_of_the_image(monkeypatch, hybrid, make):
     """A patch is 8 pixels wide. Its right neighbour; the last of the twelve of a row looks back over eleven."""
     look(monkeypatch, with_class_token(right((8, 12)), to_class=0.5, from_class=1 / 97))
     expected = (11 * 8 + 11 * 8) / 12
-    np.testing.assert_allclose(attention_distance(hybrid, make.pictures(64, 96, 1)), [[expected] * 2], rtol=1e-5)
+    np.testing.assert_allclose(attention_distance(hybrid, make.made_images(64, 96, 1)), [[expected] * 2], rtol=1e-5)
 
 
 def test_distance_and_entropy_against_numpy(vit, images):
@@ -257,9 +259,9 @@ def test_class_attention_needs_a_class_token(make, images):
         class_attention(make.build("gap"), images)
 
 
-def test_a_picture_of_another_size_is_refused(vit, make):
+def test_a_image_of_another_size_is_refused(vit, make):
     with pytest.raises(ValueError, match=r"\(12, 20, 3\).*Received: images of shape \(3, 20, 12, 3\)"):
-        attention_rollout(vit, make.pictures(20, 12))
+        attention_rollout(vit, make.made_images(20, 12))
 
 
 def test_half_precision_gives_nearly_the_same(make, images):
@@ -273,7 +275,7 @@ def test_half_precision_gives_nearly_the_same(make, images):
     np.testing.assert_allclose(attention_distance(half, images), attention_distance(whole, images), atol=0.05)
 
 
-def test_many_pictures_are_rolled_out_in_parts(vit, make):
-    many = make.pictures(12, 20, attention.BATCH + 3)
+def test_many_images_are_rolled_out_in_parts(vit, make):
+    many = make.made_images(12, 20, attention.BATCH + 3)
     apart = np.concatenate([attention_rollout(vit, many[:5]), attention_rollout(vit, many[5:])])
     np.testing.assert_allclose(attention_rollout(vit, many), apart, atol=1e-6)

@@ -6,7 +6,7 @@ from keras_vit.analysis.convolutions import stage_maps, strongest_channels
 
 
 def test_the_map_of_each_stage(hybrid, make):
-    images = make.pictures(64, 96, 2)
+    images = make.made_images(64, 96, 2)
     found = stage_maps(make.nested(hybrid, "functional"), 2 * images)
     assert {name: maps.shape for name, maps in found.items()} == {
         "stem": (2, 32, 48, 32),

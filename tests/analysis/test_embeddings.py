@@ -48,7 +48,7 @@ def test_tokens_are_those_after_the_last_norm(make, images, pooling, extra):
     np.testing.assert_allclose(found.reshape(3, 15, 8), expected[:, extra:], atol=1e-5)
 
 
-def test_colours_are_the_first_three_components_of_all_pictures_together():
+def test_colours_are_the_first_three_components_of_all_images_together():
     tokens = np.random.default_rng(0).normal(size=(2, 11, 13, 5)) * (9, 5, 3, 1, 1)
     colours = token_colours(tokens)
     assert colours.shape == (2, 11, 13, 3)

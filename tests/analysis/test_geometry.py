@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.analysis.geometry import Field, check, grid_of, receptive_fields, token_stride
+from keras_vit.analysis.geometry import Field, grid_of, receptive_fields, require_layers, token_stride
 
 
 def test_a_patch_of_a_plain_model(vit, make):
@@ -20,7 +20,7 @@ def test_receptive_fields_by_hand(hybrid):
 
 
 def test_nothing_outside_a_receptive_field_changes_a_value(hybrid):
-    """Without norms, which see all of the picture: the reach of a changed pixel is that of the convolutions alone."""
+    """Without norms, which see all of the image: the reach of a changed pixel is that of the convolutions alone."""
     stem = keras_vit.build(keras_vit.ResNet((1, 1), (128, 256), 32), input_shape=(96, 96, 3), include_top=False)
     for layer in stem._flatten_layers():
         if isinstance(layer, keras_vit.layers.GroupNorm):
@@ -39,7 +39,7 @@ def test_nothing_outside_a_receptive_field_changes_a_value(hybrid):
 def test_what_cannot_be_looked_into(vit, make):
     with pytest.raises(ValueError, match="Received: 'flat' without"):
         receptive_fields(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()], name="flat"))
-    for wrong in (make.pictures(12, 24), make.pictures(12, 20)[0], make.pictures(12, 20, 0)):
+    for wrong in (make.made_images(12, 24), make.made_images(12, 20)[0], make.made_images(12, 20, 0)):
         with pytest.raises(ValueError, match=r"\(12, 20, 3\), one at least. Received: images of shape"):
-            check(vit, wrong)
-    check(make.build("gap"), make.pictures(12, 20))
+            require_layers(vit, wrong)
+    require_layers(make.build("gap"), make.made_images(12, 20))

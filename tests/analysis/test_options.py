@@ -7,7 +7,7 @@ import keras_vit
 from keras_vit import analysis
 from keras_vit.evaluation.cost import cost
 from keras_vit.evaluation.occlusion import KeptTokens
-from keras_vit.variants import Variant
+from keras_vit.models.config import Variant
 
 GRID = (3, 5)
 IMAGES = np.random.default_rng(0).random((2, 12, 20, 3)).astype("float32")

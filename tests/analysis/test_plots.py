@@ -16,7 +16,7 @@ FIGURES = {
     "curves": lambda: plots.curves(
         {"fog": {"a": ([1, 5], [0.9, 0.3]), "b": ([1, 5], [0.5, 0.2])}}, "severity", "right"
     ),
-    "picture": lambda: plots.over_picture(np.zeros((8, 12, 3), np.uint8), np.ones((2, 3))),
+    "image": lambda: plots.over_image(np.zeros((8, 12, 3), np.uint8), np.ones((2, 3))),
 }
 
 

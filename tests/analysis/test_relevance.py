@@ -4,7 +4,7 @@ import pytest
 
 from keras_vit.analysis.relevance import attention_relevance, relevance
 from keras_vit.layers import TransformerBlock
-from keras_vit.watch import layers_of, replaced
+from keras_vit.models.hooks import layers_of, replaced
 
 
 def test_by_hand():
@@ -31,8 +31,8 @@ def test_heads_are_averaged_after_the_negative_is_dropped():
 
 
 def test_the_slopes_are_those_of_the_score(vit, make):
-    """Against differences of the class's logit: each entry of a block's attention is nudged in a picture of its own."""
-    image, chosen, step = make.pictures(12, 20, 1), 4, 1e-2
+    """Against differences of the class's logit: each entry of a block's attention is nudged in an image of its own."""
+    image, chosen, step = make.made_images(12, 20, 1), 4, 1e-2
     logits = keras.Model(vit.input, vit.get_layer("head").output)
     attention, slopes = [], []
     for block in layers_of(vit, TransformerBlock):
@@ -69,7 +69,7 @@ def test_without_a_class_token(images, pooling, make):
 def test_what_is_wrong_is_told(vit, images, make):
     with pytest.raises(ValueError, match=r"Expected classes from 0 to 6.*from 0 to 7"):
         attention_relevance(vit, images, [0, 1, 7])
-    with pytest.raises(ValueError, match=r"Expected a class a picture, 3. Received: classes of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"Expected a class an image, 3. Received: classes of shape \(2,\)"):
         attention_relevance(vit, images, [0, 1])
     with pytest.raises(ValueError, match="Expected a classifier"):
         attention_relevance(make.build(include_top=False, pooling="none"), images)

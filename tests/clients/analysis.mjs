@@ -1,4 +1,4 @@
-/* Moves the sliders of an analysis page and clicks a patch; returns what the first picture's map shows each time. */
+/* Moves the sliders of an analysis page and clicks a patch; returns what the first image's map shows each time. */
 
 import { run } from "./browser.mjs";
 

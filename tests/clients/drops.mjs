@@ -1,17 +1,17 @@
-/* Drops pictures into the exported page; returns what the page found of each. */
+/* Drops images into the exported page; returns what the page found of each. */
 
 import { run } from "./browser.mjs";
 
 /** Drops a file as a person does, and waits for the answer. */
 function dropped(page, base64, imageSize) {
   return page.evaluate(async ([base64, imageSize]) => {
-    const file = new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], "picture");
+    const file = new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], "image");
     const dataTransfer = new DataTransfer();
     dataTransfer.items.add(file);
     const answered = new Promise((resolve) => document.addEventListener("answer", resolve, { once: true }));
     document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
     const { probabilities, rollout, grid } = (await answered).detail;
-    const { decode, resized } = await import(new URL("picture.js", document.baseURI).href);
+    const { decode, resized } = await import(new URL("image.js", document.baseURI).href);
     const heat = document.querySelector("#heat");
     const colours = heat.getContext("2d");
     const middle = (cell, cells, side) => Math.floor(((cell + 0.5) * side) / cells);
@@ -28,7 +28,7 @@ function dropped(page, base64, imageSize) {
       grid,
       status: document.querySelector("#status").innerText,
       answers: Array.from(document.querySelectorAll("#answers li"), (item) => item.innerText.split(/\n+/)),
-      picture: [document.querySelector("#picture").height, document.querySelector("#picture").width],
+      image: [document.querySelector("#image").height, document.querySelector("#image").width],
       heat: cells,
     };
   }, [base64, imageSize]);
@@ -38,6 +38,6 @@ run(async ({ page, job }) => {
   await page.goto(job.url);
   await page.waitForSelector("#choose:enabled");
   const answers = [];
-  for (const picture of job.pictures) answers.push(await dropped(page, picture, job.image_size));
+  for (const image of job.images) answers.push(await dropped(page, image, job.image_size));
   return { answers };
 });

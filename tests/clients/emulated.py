@@ -8,13 +8,13 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def answers(path, pixels):
-    """Returns the first output of a file for pictures of its size, (pictures, ...)."""
+    """Returns the first output of a file for images of its size, (images, ...)."""
     interpreter = Interpreter(model_path=path, num_threads=1)
     interpreter.allocate_tensors()
     (entry,), (end, *_) = interpreter.get_input_details(), interpreter.get_output_details()
     found = []
-    for picture in pixels:
-        interpreter.set_tensor(entry["index"], picture[None])
+    for image in pixels:
+        interpreter.set_tensor(entry["index"], image[None])
         interpreter.invoke()
         found.append(interpreter.get_tensor(end["index"])[0])
     return np.stack(found)

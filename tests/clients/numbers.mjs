@@ -1,11 +1,11 @@
-/* Drops a picture into the page of a model of numbers; returns what the page shows of it. */
+/* Drops an image into the page of a model of numbers; returns what the page shows of it. */
 
 import { run } from "./browser.mjs";
 
 run(async ({ page, job }) => {
   await page.goto(job.url);
   await page.waitForSelector("#choose:enabled");
-  await page.setInputFiles("#file", job.picture);
+  await page.setInputFiles("#file", job.image);
   await page.waitForSelector("#answers li");
   if (job.screenshot) await page.screenshot({ path: job.screenshot });
   return page.evaluate(() => ({

@@ -2,7 +2,7 @@
 
 import { run } from "./browser.mjs";
 
-const TEXT = { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") };
+const TEXT = { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no image") };
 
 run(async ({ page, job }) => {
   const seen = {};
@@ -15,9 +15,9 @@ run(async ({ page, job }) => {
 
   await page.setInputFiles("#file", TEXT);
   await page.waitForSelector("#alert:visible");
-  seen.noPicture = await page.innerText("#alert");
+  seen.noImage = await page.innerText("#alert");
 
-  await page.setInputFiles("#file", job.picture);
+  await page.setInputFiles("#file", job.image);
   await page.waitForSelector("#answers li");
   seen.alertAfterwards = await visible("alert");
   seen.heatBefore = await visible("heat");
@@ -38,7 +38,7 @@ run(async ({ page, job }) => {
     return window.tracks.map((track) => track.readyState);
   });
   seen.videoAfterwards = await visible("video");
-  seen.pictureAfterwards = await visible("picture");
+  seen.imageAfterwards = await visible("image");
 
   await page.evaluate(() => {
     navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotFoundError"));

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.client.tflite import TFLiteFile
 from keras_vit.export import export_model
-from keras_vit.export.pictures import made_up
+from keras_vit.export.images import made_up
+from keras_vit.runtime.tflite import TFLiteFile
 
 pytestmark = pytest.mark.arm
 
@@ -50,14 +50,14 @@ def test_arm_answers_as_x86(run_on_arm, tmp_path):
     model = keras_vit.build(variant, input_shape=(*IMAGE_SIZE, 3), classes=5)
     model.get_layer("head").kernel.assign(np.random.default_rng(1).normal(size=(64, 5), scale=0.15))
     files = [item.file for item in export_model(model, tmp_path, [f"tflite-{mode}" for mode in MODES])]
-    pixels = made_up(IMAGE_SIZE, pictures=11)
+    pixels = made_up(IMAGE_SIZE, images=11)
     np.save(tmp_path / "pixels.npy", pixels)
     paths = [tmp_path / file for file in files]
     run_on_arm(HERE / "emulated.py", tmp_path / "pixels.npy", tmp_path / "arm.npz", *paths)
     here = [TFLiteFile(path).predict(pixels)["probabilities"] for path in paths]
     with np.load(tmp_path / "arm.npz") as found:
         arm = [found[file] for file in files]
-    assert here[0].std(axis=0).min() > 0.05  # pictures are told apart
+    assert here[0].std(axis=0).min() > 0.05  # images are told apart
     np.testing.assert_allclose(arm[0], here[0], atol=1e-6, rtol=0)
     np.testing.assert_allclose(arm[1], here[1], atol=1e-6, rtol=0)
     # Kernels for weights of 8 bits round otherwise on each kind of core: apart, but none farther from the truth.

@@ -13,11 +13,11 @@ from PIL import Image
 
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
-from keras_vit.client.pictures import CORNER, resized, upright
-from keras_vit.client.tflite import TFLiteFile
 from keras_vit.export import export_model
 from keras_vit.export.serving import Serving, serving
-from keras_vit.export.to_tflite import converted, described
+from keras_vit.export.tflite.conversion import converted, with_metadata
+from keras_vit.runtime.images import CORNER, resized, upright
+from keras_vit.runtime.tflite import TFLiteFile
 
 mediapipe = pytest.importorskip("mediapipe", reason="needs mediapipe, whose ImageClassifier is what is tested")
 from mediapipe.tasks import python as tasks  # noqa: E402
@@ -28,18 +28,18 @@ IMAGE_SIZE = (35, 49)
 NAMES = ("Bär", "Kühe & Öchsle", "dog", "élan", "狐")
 BY_COLOUR = keras_vit.Pixels(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 ALIKE = keras_vit.Pixels(mean=(0.45, 0.45, 0.45), std=(0.22, 0.22, 0.22))
-# What files take: how the model's pictures are scaled, the files' other outputs, and their modes.
+# What files take: how the model's images are scaled, the files' other outputs, and their modes.
 FILES = {
     "uint8": (BY_COLOUR, (), ("float32", "float16", "int8")),
     "float32": (BY_COLOUR, ("features", "rollout"), ("float32",)),
     "scaled": (ALIKE, (), ("int8",)),
 }
-CASES = [(takes, mode) for takes, (*_, modes) in FILES.items() for mode in modes]
+CASES = [(input_type, mode) for input_type, (*_, modes) in FILES.items() for mode in modes]
 # Weights of 16 bits move probabilities by some 1e-4 from the model's; from LiteRT's own answer for the same file,
 # float products added up in another order move them by 1e-6, other 8-bit kernels by some 1e-3.
 FROM_KERAS = {"float32": 1e-5, "float16": 1e-3}
 FROM_LITERT = {"float32": 1e-5, "float16": 1e-5, "int8": 5e-3}
-# The turns, in degrees, that bring pictures of an EXIF orientation upright.
+# The turns, in degrees, that bring images of an EXIF orientation upright.
 TURNS = {3: 180, 6: 90, 8: 270}
 # Of no side that 64 divides: there, places lie just between two that OpenCV's warp knows, and either may be taken.
 GRID = (35, 24)
@@ -59,17 +59,17 @@ def classifier(pixels):
 def exported(tmp_path_factory):
     """{what it takes: (model, {mode: path})}."""
     made = {}
-    for takes, (pixels, also, modes) in FILES.items():
-        model, folder = classifier(pixels), tmp_path_factory.mktemp(takes)
+    for input_type, (pixels, also, modes) in FILES.items():
+        model, folder = classifier(pixels), tmp_path_factory.mktemp(input_type)
         targets = [f"tflite-{mode}" for mode in modes]
-        # Pictures are made up: what is tested is other clients, not the proof.
-        found = export_model(model, folder, targets, class_names=NAMES, takes=takes, also=also)
-        made[takes] = model, {mode: folder / item.file for mode, item in zip(modes, found)}
+        # Images are made up: what is tested is other clients, not the proof.
+        found = export_model(model, folder, targets, class_names=NAMES, input_type=input_type, also=also)
+        made[input_type] = model, {mode: folder / item.file for mode, item in zip(modes, found)}
     return made
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def made_images():
     """Photographs and parts of them, uint8 pixels, of the model's size, larger and smaller."""
     folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
     flower, china = (np.asarray(Image.open(folder / f"{name}.jpg")) for name in ("flower", "china"))
@@ -101,18 +101,18 @@ def by_index(head):
     return scores
 
 
-@pytest.mark.parametrize(("takes", "mode"), CASES)
-def test_mediapipe_gives_labels_and_scores_as_keras_does(takes, mode, exported, pictures):
-    model, paths = exported[takes]
+@pytest.mark.parametrize(("input_type", "mode"), CASES)
+def test_mediapipe_gives_labels_and_scores_as_keras_does(input_type, mode, exported, images):
+    model, paths = exported[input_type]
     client = TFLiteFile(paths[mode])
     with opened(paths[mode].read_bytes()) as classify:
-        for kind, given in pictures.items():
-            pixels = np.stack([resized(picture, IMAGE_SIZE, CORNER) for picture in given])
+        for kind, given in images.items():
+            pixels = np.stack([resized(image, IMAGE_SIZE, CORNER) for image in given])
             expected = model.predict(keras_vit.preprocess_input(pixels, model.pixels), verbose=0)
             litert = client.predict(pixels)["probabilities"]
             assert len(set(expected.argmax(axis=1))) > 1 and expected.std(axis=0).min() > 0.01  # they are told apart
-            for i, picture in enumerate(given):
-                head = classify(picture)[0]
+            for i, image in enumerate(given):
+                head = classify(image)[0]
                 assert [item.category_name for item in head.categories] == [
                     NAMES[k] for k in by_index(head).argsort(kind="stable")[::-1]
                 ]
@@ -122,13 +122,13 @@ def test_mediapipe_gives_labels_and_scores_as_keras_does(takes, mode, exported, 
                     np.testing.assert_allclose(by_index(head), expected[i], atol=FROM_KERAS[mode], rtol=0)
 
 
-def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, pictures):
+def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, images):
     model, paths = exported["float32"]
     with opened(paths["float32"].read_bytes()) as classify:
-        heads = classify(pictures["exact"][0])
+        heads = classify(images["exact"][0])
     assert [head.head_name for head in heads] == ["probabilities", "features", "rollout"]
     assert {item.category_name for head in heads[1:] for item in head.categories} == {None}
-    scaled = keras_vit.preprocess_input(pictures["exact"][0][None], model.pixels)
+    scaled = keras_vit.preprocess_input(images["exact"][0][None], model.pixels)
     features = keras.Model(model.inputs, model.get_layer("head").input).predict(scaled, verbose=0)[0]
     np.testing.assert_allclose(by_index(heads[1]), features, atol=1e-4)
     np.testing.assert_allclose(by_index(heads[2]), attention_rollout(model, scaled)[0].ravel(), atol=1e-5)
@@ -137,25 +137,25 @@ def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, pic
 def test_colours_that_are_scaled_differently_are_so_inside_the_file(exported):
     """MediaPipe refuses a mean or std that is not the same for all colours."""
     model, _ = exported["scaled"]
-    what = serving(model, NAMES, takes="scaled", pixels=BY_COLOUR)
+    what = serving(model, NAMES, input_type="scaled", pixels=BY_COLOUR)
     assert len({*what.scaling.mean}) == len({*what.scaling.std}) == 1
     pixels = np.random.default_rng(0).integers(0, 256, (3, *what.image_size, 3), np.uint8)
     expected = model.predict(keras_vit.preprocess_input(pixels, BY_COLOUR), verbose=0)
-    with opened(described(converted(what.model), what)) as classify:
-        for picture, answer in zip(pixels, expected):
-            np.testing.assert_allclose(by_index(classify(picture)[0]), answer, atol=1e-5)
+    with opened(with_metadata(converted(what.model), what)) as classify:
+        for image, answer in zip(pixels, expected):
+            np.testing.assert_allclose(by_index(classify(image)[0]), answer, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def see():
-    """What MediaPipe hands to a model of size GRID: a picture's pixels, which the model gives as its classes."""
+    """What MediaPipe hands to a model of size GRID: an image's pixels, which the model gives as its classes."""
     images = keras.Input((*GRID, 3), dtype="uint8", name="images")
     pixels = keras.layers.Reshape((np.prod(GRID) * 3,))(keras.ops.cast(images, "float32"))
     model = keras.Model(images, {"probabilities": pixels})
     names = tuple(f"pixel {i}" for i in range(np.prod(GRID) * 3))
     facts = dict.fromkeys(("name", "description", "version", "author", "license"), "")
     what = Serving(model, model, "uint8", keras_vit.Pixels(), names, facts)
-    with opened(described(converted(model), what)) as classify:
+    with opened(with_metadata(converted(model), what)) as classify:
         yield lambda pixels, degrees=0: by_index(classify(pixels, degrees)[0]).reshape(*GRID, 3)
 
 
@@ -164,8 +164,8 @@ SIZES = [(1, 1), (7, 5), (17, 24), (32, 32), (35, 24), (24, 35), (61, 29), (70, 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_the_clients_resize_is_mediapipes(size, see):
-    picture = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(see(picture), resized(picture, GRID, CORNER))
+    image = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(see(image), resized(image, GRID, CORNER))
 
 
 def with_exif(pixels, orientation):
@@ -177,25 +177,25 @@ def with_exif(pixels, orientation):
 
 @pytest.mark.parametrize("orientation", TURNS)
 @pytest.mark.parametrize("size", [(35, 37), (61, 43), (240, 301)], ids=str)
-def test_mediapipe_turns_pictures_when_told_and_then_is_a_pixel_off(size, orientation, see, tmp_path):
-    picture = np.random.default_rng(4).integers(0, 256, (*size, 3), dtype=np.uint8)
-    (tmp_path / "turned.png").write_bytes(with_exif(picture, orientation))
+def test_mediapipe_turns_images_when_told_and_then_is_a_pixel_off(size, orientation, see, tmp_path):
+    image = np.random.default_rng(4).integers(0, 256, (*size, 3), dtype=np.uint8)
+    (tmp_path / "turned.png").write_bytes(with_exif(image, orientation))
     # It reads the file as the camera held it.
     read = mediapipe.Image.create_from_file(str(tmp_path / "turned.png"))
-    np.testing.assert_array_equal(read.numpy_view()[..., :3], picture)
+    np.testing.assert_array_equal(read.numpy_view()[..., :3], image)
     turned = upright(tmp_path / "turned.png")
     np.testing.assert_array_equal(see(turned), resized(turned, GRID, CORNER))
-    # From the corner where the picture's first pixel came to lie, the row or column before it is outside.
+    # From the corner where the image's first pixel came to lie, the row or column before it is outside.
     before = [(int(orientation in (3, 8)), 0), (int(orientation in (3, 6)), 0), (0, 0)]
     late = np.pad(turned, before, mode="edge")[: turned.shape[0], : turned.shape[1]]
-    np.testing.assert_array_equal(see(picture, TURNS[orientation]), resized(late, GRID, CORNER))
+    np.testing.assert_array_equal(see(image, TURNS[orientation]), resized(late, GRID, CORNER))
 
 
 @pytest.mark.parametrize("mode", FILES["uint8"][-1])
-def test_litert_answers_alike_with_one_thread_and_with_two(mode, exported, pictures):
+def test_litert_answers_alike_with_one_thread_and_with_two(mode, exported, images):
     path = exported["uint8"][1][mode]
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
     assert "DELEGATE" in {operator["op_name"] for operator in interpreter._get_ops_details()}  # XNNPACK has taken it
-    one, two = (TFLiteFile(path, threads).predict(pictures["exact"])["probabilities"] for threads in (1, 2))
+    one, two = (TFLiteFile(path, threads).predict(images["exact"])["probabilities"] for threads in (1, 2))
     np.testing.assert_allclose(one, two, atol=1e-6, rtol=0)

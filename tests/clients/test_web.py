@@ -18,8 +18,8 @@ import keras_vit
 from keras_vit.analysis.attention import attention_rollout
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.export.serving import serving
-from keras_vit.export.to_tflite import converted, described
-from keras_vit.export.to_web import RUNTIME, VERSION, write_web
+from keras_vit.export.tflite.conversion import converted, with_metadata
+from keras_vit.export.web.site import _VERSION, RUNTIME, write_web
 
 IMAGE_SIZE = (35, 49)
 NAMES = ("ant & bee", "<b>cow</b>", "dog", "élan", "fox")
@@ -50,11 +50,11 @@ def files(model):
     """{(mode, takes, outputs)} -> the exported file with its metadata; each made once."""
     made = {}
 
-    def file(mode="float32", takes="float32", also=("rollout",)):
-        if (mode, takes, also) not in made:
-            exported = serving(model, NAMES, takes=takes, also=also)
-            made[mode, takes, also] = described(converted(exported.model, mode), exported)
-        return made[mode, takes, also]
+    def file(mode="float32", input_type="float32", also=("rollout",)):
+        if (mode, input_type, also) not in made:
+            exported = serving(model, NAMES, input_type=input_type, also=also)
+            made[mode, input_type, also] = with_metadata(converted(exported.model, mode), exported)
+        return made[mode, input_type, also]
 
     return file
 
@@ -70,7 +70,7 @@ def encoded(pixels, form, **settings):
     return stream.getvalue()
 
 
-def pictures():
+def made_images():
     """{name: bytes}: real photographs, as they come and as phones and programs write them."""
     flower, china = photograph("flower.jpg"), photograph("china.jpg")
     pixels = np.asarray(Image.open(io.BytesIO(china)))  # (427, 640, 3)
@@ -97,7 +97,7 @@ def page(folder, tflite, node_modules, title="Beasts"):
 
 
 def run_tflite(tflite, pixels):
-    """Returns what TensorFlow's own interpreter makes of an exported file, {output: (pictures, ...)}."""
+    """Returns what TensorFlow's own interpreter makes of an exported file, {output: (images, ...)}."""
     with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
         runner = tf.lite.Interpreter(model_content=tflite).get_signature_runner()
     dtype = runner.get_input_details()["images"]["dtype"]
@@ -129,15 +129,15 @@ def answers(model, pixels):
 
 
 @pytest.mark.parametrize("mode", ["float32", "int8"])
-def test_dropped_pictures_are_answered_as_by_keras(mode, model, files, tmp_path, node_modules, serve, in_browser):
+def test_dropped_images_are_answered_as_by_keras(mode, model, files, tmp_path, node_modules, serve, in_browser):
     url = serve(page(tmp_path / "page", files(mode), node_modules))
-    given = pictures()
+    given = made_images()
     dropped = [base64.b64encode(data).decode() for data in given.values()]
-    seen = in_browser("drops.mjs", url=url, image_size=IMAGE_SIZE, pictures=dropped)
+    seen = in_browser("drops.mjs", url=url, image_size=IMAGE_SIZE, images=dropped)
     pixels = np.stack([read_pixels(data, IMAGE_SIZE) for data in given.values()])
     expected, maps = answers(model, pixels)
     ran = run_tflite(files(mode), pixels)
-    assert len(set(expected.argmax(axis=1))) > 2 and expected.std(axis=0).min() > 0.02  # pictures are told apart
+    assert len(set(expected.argmax(axis=1))) > 2 and expected.std(axis=0).min() > 0.02  # images are told apart
     for i, (name, found) in enumerate(zip(given, seen["answers"], strict=True)):
         probabilities, rollout = np.array(found["probabilities"]), np.reshape(found["rollout"], found["grid"])
         np.testing.assert_array_equal(np.reshape(found["pixels"], pixels[i].shape), pixels[i], err_msg=name)
@@ -154,10 +154,10 @@ def test_dropped_pictures_are_answered_as_by_keras(mode, model, files, tmp_path,
             (round(100 * share) for share in probabilities), reverse=True
         ), name
         red, alpha = np.array(found["heat"])[:, [0, 3]].T  # of inferno, red rises from the least to the most
-        if min(found["picture"]) > 200:  # or a cell's middle lies between pixels
+        if min(found["image"]) > 200:  # or a cell's middle lies between pixels
             np.testing.assert_allclose(red, red_of(rollout.ravel()), atol=8, err_msg=name)
         assert (alpha == 255).all(), name
-    assert seen["answers"][2]["picture"] == [640, 427]  # the turned one is shown upright
+    assert seen["answers"][2]["image"] == [640, 427]  # the turned one is shown upright
     assert not [address for address in seen["requests"] if not address.startswith(url)]
     assert not [line for line in seen["console"] if "uncaught" in line or "Content Security" in line]
 
@@ -168,13 +168,13 @@ def test_the_page_says_what_goes_on_and_what_went_wrong(files, tmp_path, node_mo
     (broken / "model.tflite").write_bytes(b"not found")
     (tmp_path / "flower.jpg").write_bytes(photograph("flower.jpg"))
     addresses = {"url": serve(whole), "broken": serve(broken), "file": (whole / "index.html").as_uri()}
-    seen = in_browser("states.mjs", picture=str(tmp_path / "flower.jpg"), **addresses)["seen"]
-    assert seen["ready"] == "Ready for a picture" and seen["title"] == ["Beasts & <birds>"] * 2
+    seen = in_browser("states.mjs", image=str(tmp_path / "flower.jpg"), **addresses)["seen"]
+    assert seen["ready"] == "Ready for an image" and seen["title"] == ["Beasts & <birds>"] * 2
     assert not seen["unserved"]
-    assert "notes.txt is not a picture" in seen["noPicture"] and not seen["alertAfterwards"]
+    assert "notes.txt is not an image" in seen["noImage"] and not seen["alertAfterwards"]
     assert (seen["heatBefore"], seen["heatAfter"], seen["opacity"]) == (False, True, "0.25")
-    assert seen["cameraButton"] == "Take picture"
-    assert seen["tracks"] == ["ended"] and not seen["videoAfterwards"] and seen["pictureAfterwards"]
+    assert seen["cameraButton"] == "Take image"
+    assert seen["tracks"] == ["ended"] and not seen["videoAfterwards"] and seen["imageAfterwards"]
     assert seen["noCamera"] == "No camera was found."
     assert "The model does not load" in seen["broken"]
     assert "python -m http.server" in seen["asFile"]
@@ -188,10 +188,10 @@ def test_a_page_of_numbers_shows_them_without_classes(model, tmp_path, node_modu
     }
     numbers = keras_vit.VisionModel(model.input, outputs)
     keras_vit.export.web(numbers, tmp_path / "page", outputs="numbers", runtime=node_modules)
-    (tmp_path / "a.png").write_bytes(pictures()["of the model's size"])
-    url, picture = serve(tmp_path / "page"), tmp_path / "a.png"
-    seen = in_browser("numbers.mjs", url=url, picture=str(picture), screenshot=str(tmp_path / "page.png"))
-    pixels = read_pixels(str(picture), IMAGE_SIZE)
+    (tmp_path / "a.png").write_bytes(made_images()["of the model's size"])
+    url, image = serve(tmp_path / "page"), tmp_path / "a.png"
+    seen = in_browser("numbers.mjs", url=url, image=str(image), screenshot=str(tmp_path / "page.png"))
+    pixels = read_pixels(str(image), IMAGE_SIZE)
     found = numbers.predict(keras_vit.preprocess_input(pixels[None], PIXELS), verbose=0)
     expected = [("age", found["age"][0, 0]), ("place 0", found["place"][0, 0]), ("place 1", found["place"][0, 1])]
     assert [name for name, _ in seen["answers"]] == [name for name, _ in expected]
@@ -206,12 +206,12 @@ def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, 
     pixels = read_pixels(photograph("china.jpg"), IMAGE_SIZE)
     kinds = [(mode, "float32") for mode in TOLERANCE] + [("float32", "uint8")]  # whole pixels come with a CAST in front
     jobs = {}
-    for mode, takes in kinds:
-        name = f"{mode}-{takes}.tflite"
-        (folder / name).write_bytes(files(mode, takes))
-        jobs[name] = {"input": pixels.ravel().tolist(), "kind": takes}
+    for mode, input_type in kinds:
+        name = f"{mode}-{input_type}.tflite"
+        (folder / name).write_bytes(files(mode, input_type))
+        jobs[name] = {"input": pixels.ravel().tolist(), "kind": input_type}
     (tmp_path / "china.jpg").write_bytes(photograph("china.jpg"))
-    found = in_browser("webgpu.mjs", url=serve(folder), device="gpu", files=jobs, picture=str(tmp_path / "china.jpg"))
+    found = in_browser("webgpu.mjs", url=serve(folder), device="gpu", files=jobs, image=str(tmp_path / "china.jpg"))
     before, after = (status.split("·")[0] for status in found["statuses"])
     assert before == after  # the page's own switch: the same class, as sure
     seen = found["files"]
@@ -221,12 +221,12 @@ def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, 
         for name, found in seen.items()
     }
     assert not any(refused.values()), refused
-    for (mode, takes), found in zip(kinds, seen.values(), strict=True):
-        assert found["accelerated"], (mode, takes)
+    for (mode, input_type), found in zip(kinds, seen.values(), strict=True):
+        assert found["accelerated"], (mode, input_type)
         if mode == "int8":
             expected = dict(zip(("probabilities", "rollout"), answers(rounded(model), pixels[None])))
         else:
-            expected = run_tflite(files(mode, takes), pixels[None])
+            expected = run_tflite(files(mode, input_type), pixels[None])
         for name, values in expected.items():
             np.testing.assert_allclose(found["outputs"][name], values.ravel(), atol=1e-5, err_msg=mode)
 
@@ -235,8 +235,8 @@ def test_mediapipe_on_the_web_reads_labels_and_scaling_from_the_file(
     model, files, tmp_path, node_modules, serve, in_browser
 ):
     kinds = [("float32", "uint8"), ("int8", "float32")]
-    for mode, takes in kinds:
-        (tmp_path / f"{mode}.tflite").write_bytes(files(mode, takes))
+    for mode, input_type in kinds:
+        (tmp_path / f"{mode}.tflite").write_bytes(files(mode, input_type))
     (tmp_path / "index.html").write_text("<!DOCTYPE html><title>MediaPipe</title>")
     (tmp_path / "vision").symlink_to(node_modules / "@mediapipe/tasks-vision")
     # Of the model's size and opaque: the client's own resize is another one.
@@ -246,9 +246,9 @@ def test_mediapipe_on_the_web_reads_labels_and_scaling_from_the_file(
     url = serve(tmp_path)
     models = [f"{mode}.tflite" for mode, _ in kinds]
     seen = in_browser("mediapipe.mjs", url=url, rgba=rgba, rows=rows, columns=columns, models=models)
-    for mode, takes in kinds:
+    for mode, input_type in kinds:
         scores = dict(seen["answers"][f"{mode}.tflite"])["probabilities"]
-        expected = run_tflite(files(mode, takes), pixels[None])["probabilities"][0]
+        expected = run_tflite(files(mode, input_type), pixels[None])["probabilities"][0]
         np.testing.assert_allclose([scores[name] for name in NAMES], expected, atol=TOLERANCE[mode], err_msg=mode)
     expected, _ = answers(model, pixels[None])
     scores = dict(seen["answers"]["float32.tflite"])["probabilities"]
@@ -266,7 +266,7 @@ def modules(tmp_path):
         for name in names:
             file = tmp_path / "node_modules" / package / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"version": VERSION}))
+            file.write_text(json.dumps({"version": _VERSION}))
     return tmp_path / "node_modules"
 
 

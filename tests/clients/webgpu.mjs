@@ -5,7 +5,7 @@ import { run } from "./browser.mjs";
 run(async ({ page, job, console: lines }) => {
   await page.goto(job.url); // an exported page: it brings the runtime
   await page.waitForSelector("#choose:enabled");
-  await page.setInputFiles("#file", job.picture);
+  await page.setInputFiles("#file", job.image);
   await page.waitForSelector("#answers li");
   const statuses = [await page.innerText("#status")];
   await page.check("[value=webgpu]");

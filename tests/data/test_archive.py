@@ -3,7 +3,7 @@ import zipfile
 import pytest
 
 from keras_vit.data import archive
-from keras_vit.data.decode import Record, decode
+from keras_vit.data.decoding import Record, decode
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -41,7 +41,7 @@ def test_a_zip_is_the_source_that_its_folder_is(pack, files, top, method):
         one, other = getattr(folder, split), getattr(zipped, split)
         assert one.names == other.names
         assert (one.labels == other.labels).all()
-        for here, there in zip(one.pictures, other.pictures, strict=True):
+        for here, there in zip(one.images, other.images, strict=True):
             assert (decode(here) == decode(there)).all()
             assert isinstance(there, Record if method == zipfile.ZIP_STORED else bytes)
 
@@ -62,10 +62,10 @@ def test_a_member_behind_other_data_is_found(pack):
 @pytest.mark.parametrize(
     "files, top, message",
     [
-        ({"1.png": 1}, "", "1 pictures lie outside any class folder"),
+        ({"1.png": 1}, "", "1 images lie outside any class folder"),
         ({"a/1.png": 1}, "", "one class alone, 'a'"),
         ({"a/1.png": 1}, "top/", "one class alone, 'a'"),
-        ({"notes.txt": b""}, "", "there is no picture in it"),
+        ({"notes.txt": b""}, "", "there is no image in it"),
         ({"test/a/1.png": 1, "test/b/1.png": 2}, "", "no train/ folder beside test/"),
     ],
 )
@@ -74,9 +74,9 @@ def test_layouts_that_are_refused(pack, files, top, message):
         open_source(pack(files, top)[1])
 
 
-def test_pictures_that_cannot_be_read(pack):
+def test_images_that_cannot_be_read(pack):
     _, path = pack(FOLDERS | {"a/bad.png": b"", "b/page.jpg": b"<!DOCTYPE html>"})
-    with pytest.raises(ValueError, match="2 pictures in .*flowers.zip cannot be read"):
+    with pytest.raises(ValueError, match="2 images in .*flowers.zip cannot be read"):
         open_source(path)
     assert dict(open_source(path, on_bad_image="skip").bad).keys() == {"a/bad.png", "b/page.jpg"}
 
@@ -89,7 +89,7 @@ def test_a_damaged_member_is_named(pack, method):
         start = file.getinfo("b/3.png").header_offset
     data[start : start + 80] = bytes(80)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="1 pictures in .*\n  b/3.png: damaged in the zip file"):
+    with pytest.raises(ValueError, match="1 images in .*\n  b/3.png: damaged in the zip file"):
         open_source(path)
 
 
@@ -132,7 +132,7 @@ def test_names_that_play_tricks(pack, name, why):
         open_source(path)
 
 
-def test_links_doubles_and_other_compressions(pack, picture):
+def test_links_doubles_and_other_compressions(pack, image):
     path = pack(FOLDERS)[1]
     with zipfile.ZipFile(path, "a") as file:
         link = zipfile.ZipInfo("a/link.png")
@@ -140,7 +140,7 @@ def test_links_doubles_and_other_compressions(pack, picture):
         file.writestr(link, "/etc/passwd")
         with pytest.warns(UserWarning, match="Duplicate name"):
             file.writestr("a/0.png", b"another")
-        file.writestr("b/tight.png", picture(1), zipfile.ZIP_LZMA)
+        file.writestr("b/tight.png", image(1), zipfile.ZIP_LZMA)
     with pytest.raises(ValueError) as caught:
         open_source(path)
     for fault in (
@@ -154,7 +154,7 @@ def test_links_doubles_and_other_compressions(pack, picture):
 def test_bombs(pack, monkeypatch):
     path = pack(FOLDERS | {"a/bomb.bmp": b"BM" + bytes(2_000_000)})[1]
     monkeypatch.setattr(archive, "_BOMB", 1_000_000)
-    with pytest.raises(ValueError, match="would expand from .* to 2,0.* bytes, which pictures do not"):
+    with pytest.raises(ValueError, match="would expand from .* to 2,0.* bytes, which images do not"):
         open_source(path)
     monkeypatch.setattr(archive, "MEMORY", 1_000_000)
     with pytest.raises(ValueError, match="at most 1,000,000 are held in memory. Unpack it"):
@@ -194,11 +194,11 @@ def test_names_outside_ascii_are_those_of_the_folder(pack, marked):
     assert open_source(path).digest == open_source(root).digest
 
 
-def test_names_that_are_no_text_stay_apart(tmp_path, picture):
+def test_names_that_are_no_text_stay_apart(tmp_path, image):
     path = tmp_path / "old.zip"
     with zipfile.ZipFile(path, "w") as file:
         for n in range(10):
-            file.writestr(f"cafXX{n % 2}/{n}.png", picture(n))
+            file.writestr(f"cafXX{n % 2}/{n}.png", image(n))
     data = path.read_bytes().replace(b"cafXX0", b"caf\xe8  ").replace(b"cafXX1", b"caf\xe9  ")
     path.write_bytes(data.replace(b"\xe8  ", b"\xe8_0").replace(b"\xe9  ", b"\xe9_1"))
     assert open_source(path).class_names == (r"caf\xe8_0", r"caf\xe9_1")

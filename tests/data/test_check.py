@@ -16,15 +16,15 @@ EXIF = b"Exif\0\0II*\0" + struct.pack("<IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0) + by
 
 
 @pytest.fixture
-def mixed(write, picture):
+def mixed(write, image):
     """A folder with one of everything that check reports."""
     files = {f"train/cat/{index}.png": index for index in range(12)}
     files |= {f"train/dog/{index}.png": 50 + index for index in range(6)}
     files |= {"test/cat/0.png": 100, "test/cat/1.png": 101, "test/dog/0.png": 102}
     files |= {
-        "train/cat/turned.jpg": picture(70, "JPEG", exif=EXIF),
-        "train/cat/large.jpg": picture(71, "JPEG", size=(31, 37)),
-        "train/cat/small.gif": picture(72, "GIF", size=(2, 3)),
+        "train/cat/turned.jpg": image(70, "JPEG", exif=EXIF),
+        "train/cat/large.jpg": image(71, "JPEG", size=(31, 37)),
+        "train/cat/small.gif": image(72, "GIF", size=(2, 3)),
         "train/cat/other name.jpg": 73,
         "train/cat/copy.png": 3,
         "train/dog/cat after all.png": 4,
@@ -56,7 +56,7 @@ def test_everything_is_found(mixed):
     assert found.misnamed == (("train/cat/other name.jpg", "PNG"),)
     assert found.rotated == ("train/cat/turned.jpg",)
     assert found.sizes == ((2, 3), (7, 5), (31, 37))
-    assert set(found.not_pictures) == {"train/dog/labels.csv", "README.txt"}
+    assert set(found.not_images) == {"train/dog/labels.csv", "README.txt"}
     assert set(found.stray) == {"train/loose.png", "extra/"}
     assert found.copies == (("train/cat/3.png", "train/cat/copy.png"),)
     assert [set(group) for group in found.leaks] == [{"train/dog/1.png", "test/dog/seen.png"}]
@@ -68,7 +68,7 @@ def test_everything_is_found(mixed):
 def test_text_names_all_of_it_and_ends_with_the_verdict_and_the_command(mixed):
     found = check(mixed)
     text = found.text()
-    for name in (*dict(found.bad), *found.rotated, *found.not_pictures, *found.stray):
+    for name in (*dict(found.bad), *found.rotated, *found.not_images, *found.stray):
         assert name in text
     for line in (
         "train/cat/3.png = train/cat/copy.png",
@@ -108,7 +108,7 @@ def test_all_problems_are_reported_at_once(write):
     found = check(write(files))
     assert found.empty == ("train/c",)
     assert len(found.problems) == 4  # empty; only in train/; only in test/; nothing readable
-    for part in ("without a picture: train/c", "test/ does not have: b, c", "does not have: d", "train/b"):
+    for part in ("without an image: train/c", "test/ does not have: b, c", "does not have: d", "train/b"):
         assert part in found.verdict
     assert found.verdict.startswith("fit would not take this folder: ")
     assert len(found.bad) == 1
@@ -120,13 +120,13 @@ def class_folders(*names, count=6):
 
 
 REFUSED = {
-    "nothing": ({}, "there is no picture in it"),
-    "empty classes": ({"a": None, "b": None}, "there is no picture in it"),
+    "nothing": ({}, "there is no image in it"),
+    "empty classes": ({"a": None, "b": None}, "there is no image in it"),
     "a zip inside": ({"a/in.zip": b"PK"}, "Archives inside it are not opened; unpack a/in.zip"),
-    "loose": ({"1.png": 1, "2.png": 2}, "2 pictures lie outside any class folder"),
+    "loose": ({"1.png": 1, "2.png": 2}, "2 images lie outside any class folder"),
     "one class": (class_folders("a"), "one class alone, 'a'"),
-    "unreadable": ({"a/1.png": b"", "b/1.png": b""}, "no picture can be read in: a, b"),
-    "an unreadable class": (class_folders("a", "b") | {"c/1.png": b"x"}, "no picture can be read in: c"),
+    "unreadable": ({"a/1.png": b"", "b/1.png": b""}, "no image can be read in: a, b"),
+    "an unreadable class": (class_folders("a", "b") | {"c/1.png": b"x"}, "no image can be read in: c"),
     "one image a class": (class_folders("a", "b", "c", count=1), "test=0.2 of 1 different images"),
     "two images a class": (class_folders("a", "b", count=2), "test=0.2 of 2 different images"),
     "copies": ({f"{c}/{n}.png": ord(c) for c in "ab" for n in range(5)}, "test=0.2 of 1 different images"),
@@ -297,8 +297,8 @@ def test_numbers_as_names_of_classes_are_worth_a_note(write):
     assert "not a quantity: 0.5, 1.5" in note
 
 
-def test_sizes_below_image_size_are_told(write, picture):
-    files = {f"{c}/{n}.png": picture(10 * ord(c) + n, size=(40, 90 if n else 30)) for c in "ab" for n in range(4)}
+def test_sizes_below_image_size_are_told(write, image):
+    files = {f"{c}/{n}.png": image(10 * ord(c) + n, size=(40, 90 if n else 30)) for c in "ab" for n in range(4)}
     root = write(files)
     assert (check(root, image_size=32).smaller, check(root, image_size=64).smaller) == (2, 8)
     assert "image_size=64 is larger than 8 of 8 images" in check(root, image_size=64).text()
@@ -328,7 +328,7 @@ def test_the_name_of_a_data_set_is_none_of_ones_own(monkeypatch, tmp_path):
             command("table.tsv")
 
 
-def test_a_picture_in_two_classes_and_two_splits_is_reported_as_both(write):
+def test_a_image_in_two_classes_and_two_splits_is_reported_as_both(write):
     found = check(write({"train/a/1.png": 1, "train/b/1.png": 2, "test/a/1.png": 3, "test/b/1.png": 1}))
     assert len(found.leaks) == len(found.conflicts) == 1
     assert found.copies == ()
@@ -337,13 +337,13 @@ def test_a_picture_in_two_classes_and_two_splits_is_reported_as_both(write):
 def test_long_lists_are_cut_in_the_text_only(write):
     files = {f"{c}/{index}.png": 10 * ord(c) + index for c in "ab" for index in range(3)}
     found = check(write(files | {f"a/{index:02d}.txt": b"" for index in range(14)}))
-    assert len(found.not_pictures) == 14
-    assert "not pictures, not used: 14" in found.text()
+    assert len(found.not_images) == 14
+    assert "not images, not used: 14" in found.text()
     assert "  and 4 more" in found.text()
     assert "13.txt" not in found.text()
 
 
-def test_modes_are_counted(write, picture):
+def test_modes_are_counted(write, image):
     import io
 
     from PIL import Image
@@ -368,9 +368,9 @@ def test_modes_are_counted(write, picture):
     assert found.modes == dict.fromkeys(expected, 1)
 
 
-def test_sizes_are_ordered_by_area(write, picture):
+def test_sizes_are_ordered_by_area(write, image):
     shapes = [(2, 31), (13, 11), (29, 7)]  # rows, columns: 62, 143 and 203 pixels
-    files = {f"{c}/{n}.png": picture(n, size=shapes[n]) for n in range(3) for c in "ab"}
+    files = {f"{c}/{n}.png": image(n, size=shapes[n]) for n in range(3) for c in "ab"}
     assert check(write(files)).sizes == tuple(shapes)
 
 

@@ -27,16 +27,16 @@ def test_an_inception_window_lies_inside_with_its_area_and_ratio_of_sides():
     assert len(set(top)) > 50 and len(set(left)) > 50
 
 
-def test_a_window_that_cannot_be_found_is_the_whole_picture():
+def test_a_window_that_cannot_be_found_is_the_whole_image():
     np.testing.assert_array_equal(windows((3, 500), count=5), [[0, 0, 3, 500]] * 5)
 
 
-def test_a_random_part_is_cut_from_a_picture_a_little_larger():
+def test_a_random_part_is_cut_from_a_image_a_little_larger():
     assert crop.larger((224, 384)) == (256, 448)
     assert crop.larger((70, 91)) == (80, 104)
-    picture = noise(9, 8)
-    parts = [crop.random_part(tf.constant(picture), (7, 5), (0, i)).numpy() for i in range(60)]
-    whole = np.lib.stride_tricks.sliding_window_view(picture, (7, 5, 3))[:, :, 0]  # (3, 4, 7, 5, 3)
+    image = noise(9, 8)
+    parts = [crop.random_part(tf.constant(image), (7, 5), (0, i)).numpy() for i in range(60)]
+    whole = np.lib.stride_tricks.sliding_window_view(image, (7, 5, 3))[:, :, 0]  # (3, 4, 7, 5, 3)
     places = {tuple(map(tuple, np.argwhere((whole == part).all(axis=(2, 3, 4))))) for part in parts}
     assert len(places) == 12 and all(len(place) == 1 for place in places)
 
@@ -60,10 +60,10 @@ def areas(old, new):
     "rows, columns, whole", [(400, 611, (256, 391)), (701, 520, (345, 256)), (300, 300, (256, 256))]
 )
 def test_big_vision_averages_areas_and_takes_the_middle(rows, columns, whole):
-    picture = noise(rows, columns)
-    exact = np.einsum("ar,bc,rcd->abd", areas(rows, whole[0]), areas(columns, whole[1]), picture / 1, optimize=True)
+    image = noise(rows, columns)
+    exact = np.einsum("ar,bc,rcd->abd", areas(rows, whole[0]), areas(columns, whole[1]), image / 1, optimize=True)
     top, left = (whole[0] - 224) // 2, (whole[1] - 224) // 2
-    got = crop.PROTOCOLS["big_vision"](picture, (224, 224))
+    got = crop.PROTOCOLS["big_vision"](image, (224, 224))
     # Cut off to whole levels, as there, so up to one below; a level more where float32 falls just short of one.
     below = exact[top : top + 224, left : left + 224] - got
     assert below.min() > -0.01 and below.max() < 1.01
@@ -86,20 +86,20 @@ def test_big_vision_at_384_comes_from_448():
     ],
 )
 def test_timm_is_pillows_bicubic_and_the_middle(rows, columns, side, whole, corner):
-    picture = noise(rows, columns)
-    exact = np.array(Image.fromarray(picture).resize(whole[::-1], Image.Resampling.BICUBIC))
+    image = noise(rows, columns)
+    exact = np.array(Image.fromarray(image).resize(whole[::-1], Image.Resampling.BICUBIC))
     exact = exact[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
-    np.testing.assert_array_equal(crop.PROTOCOLS["timm"](picture, (side, side)), exact)
+    np.testing.assert_array_equal(crop.PROTOCOLS["timm"](image, (side, side)), exact)
 
 
 def test_bicubic_is_smoothed_where_it_makes_smaller():
-    # Written out, not Pillow's: Keys' kernel with a = -0.5, as wide as the pictures are to one another.
-    picture = noise(91, 67)
+    # Written out, not Pillow's: Keys' kernel with a = -0.5, as wide as the images are to one another.
+    image = noise(91, 67)
     x = (np.arange(37) + 0.5) * 67 / 37 - 0.5
     distance = np.abs(x[:, None] - np.arange(67)) * 37 / 67
     near, far = 1.5 * distance**3 - 2.5 * distance**2 + 1, -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
     weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
     weights /= weights.sum(axis=1, keepdims=True)
-    exact = np.einsum("bc,rcd->rbd", weights, picture.astype(float)).clip(0, 255)
-    got = np.array(Image.fromarray(picture).resize((37, 91), Image.Resampling.BICUBIC))
+    exact = np.einsum("bc,rcd->rbd", weights, image.astype(float)).clip(0, 255)
+    got = np.array(Image.fromarray(image).resize((37, 91), Image.Resampling.BICUBIC))
     assert np.abs(got - exact).max() <= 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_vit.data import embedded
-from keras_vit.data.decode import decode
+from keras_vit.data.decoding import decode
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -41,9 +41,9 @@ def test_fashion_mnist(tmp_path, compress):
     assert source.test.names[::22] == ("test 00000", "test 00022")
     assert source.test.labels.tolist() == [index % 10 for index in range(23)]
     pixels = np.frombuffer(files(False)["t10k-images-idx3-ubyte"], np.uint8, offset=16).reshape(23, 28, 28)
-    for picture, grey in zip(source.test.pictures, pixels, strict=True):
-        assert (decode(picture) == grey[..., None]).all()
-        assert decode(picture).shape == (28, 28, 3)
+    for image, grey in zip(source.test.images, pixels, strict=True):
+        assert (decode(image) == grey[..., None]).all()
+        assert decode(image).shape == (28, 28, 3)
 
 
 def test_fashion_mnist_where_debian_has_it(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_fashion_mnist_of_tfds_where_there_are_no_files(tmp_path, monkeypatch):
         (
             "t10k-labels-idx1-ubyte.gz",
             lambda _: gzip.compress(idx(np.zeros(22, np.uint8))),
-            "23 pictures and 22 labels",
+            "23 images and 22 labels",
         ),
         ("t10k-labels-idx1-ubyte.gz", lambda _: gzip.compress(idx(np.zeros((23, 1), np.uint8))), "with 1 axes"),
         (
@@ -99,25 +99,25 @@ def test_synthetic():
     source = open_source("synthetic:3x20", seed=5)
     assert source.class_names == ("class 0", "class 1", "class 2")
     assert [len(getattr(source, split).labels) for split in SPLITS] == [42, 6, 12]
-    assert decode(source.train.pictures[0]).shape == (48, 64, 3)
+    assert decode(source.train.images[0]).shape == (48, 64, 3)
     assert source.train.names[0].startswith("class 0/")
-    assert len(set(source.train.pictures + source.validation.pictures + source.test.pictures)) == 60
+    assert len(set(source.train.images + source.validation.images + source.test.images)) == 60
     again, other = open_source("synthetic:3x20", seed=5), open_source("synthetic:3x20", seed=6)
     assert source.digest == again.digest != other.digest
-    assert source.train.pictures == again.train.pictures
+    assert source.train.images == again.train.images
 
 
 def test_synthetic_classes_can_be_learned_and_are_not_all_alike():
     source = open_source("synthetic")
     assert len(source.class_names) == 10
     train, test = (
-        np.stack([decode(picture).astype(np.float32) for picture in examples.pictures])
+        np.stack([decode(image).astype(np.float32) for image in examples.images])
         for examples in (source.train, source.test)
     )
     means = np.stack([train[source.train.labels == label].mean(0) for label in range(10)])
-    distances = ((test[:, None] - means) ** 2).mean((2, 3, 4))  # (pictures, classes)
+    distances = ((test[:, None] - means) ** 2).mean((2, 3, 4))  # (images, classes)
     assert (distances.argmin(1) == source.test.labels).mean() > 0.95
-    assert distances.min(1).mean() > 100  # squared grey levels: each picture has a pattern and noise of its own
+    assert distances.min(1).mean() > 100  # squared grey levels: each image has a pattern and noise of its own
 
 
 @pytest.mark.parametrize("text", ["synthetic:1x64", "synthetic:3x0", "synthetic:99999x9999"])

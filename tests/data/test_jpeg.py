@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_vit.data.decode import MAX_PIXELS, PictureError, decode
+from keras_vit.data.decoding import MAX_PIXELS, ImageError, decode
 from keras_vit.data.jpeg import plain_jpeg
 
 ROWS, COLUMNS = 29, 41
@@ -77,9 +77,9 @@ def test_any_other_is_for_the_careful_decoder(name):
 def test_they_are_what_their_names_say():
     assert all(OTHER[name] != PLAIN["4:2:0"] for name in OTHER)
     for name in ("four colours", "orientation 5", "a scan is missing", "RGB, said by Adobe"):
-        assert decode(OTHER[name]).shape[2] == 3  # good pictures
+        assert decode(OTHER[name]).shape[2] == 3  # good images
     for name in ("too large", "twice the frame", *CUT_SHORT):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             decode(OTHER[name])
     assert 0xFFFF**2 > MAX_PIXELS
 

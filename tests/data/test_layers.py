@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vit.data.layers import keras_cv_layers
+from keras_vit.data.augmentation import keras_cv_layers
 
 
 class BaseImageAugmentationLayer:

@@ -9,28 +9,28 @@ SEEDS = 400
 
 
 def batch(seed=0):
-    """Pictures that tell every pixel's origin: its own number, and the partner's negative."""
+    """Images that tell every pixel's origin: its own number, and the partner's negative."""
     images = tf.reshape(tf.range(1.0, 1 + BATCH * ROWS * COLUMNS * 3), (BATCH, ROWS, COLUMNS, 3))
     targets = tf.one_hot(tf.range(BATCH) % CLASSES, CLASSES)
     return images, targets, -images, tf.roll(targets, -1, 0)
 
 
 def mixed(mixup, cutmix, count=SEEDS):
-    """Pictures and targets for seeds (3, 0), (3, 1) … as tf.data makes them, several at once."""
+    """Images and targets for seeds (3, 0), (3, 1) … as tf.data makes them, several at once."""
     seeds = tf.data.Dataset.range(count).map(lambda i: tf.stack([tf.constant(3, tf.int64), i]))
     data = seeds.map(lambda seed: mix(*batch(), mixup=mixup, cutmix=cutmix, seed=seed), num_parallel_calls=4)
     return tuple(map(np.stack, zip(*data.as_numpy_iterator())))
 
 
 def own_share(targets):
-    """What of each picture's target is its own: the same for all rows of a batch."""
+    """What of each image's target is its own: the same for all rows of a batch."""
     shares = targets[:, np.arange(BATCH), np.arange(BATCH) % CLASSES]
     np.testing.assert_array_equal(shares, np.broadcast_to(shares[:, :1], shares.shape))
     return shares[:, 0]
 
 
 def is_cutmix(images):
-    """Which batches hold nothing but whole pixels of a picture or its partner."""
+    """Which batches hold nothing but whole pixels of an image or its partner."""
     return (np.abs(images) == batch()[0].numpy()).all(axis=(1, 2, 3, 4))
 
 
@@ -60,7 +60,7 @@ def test_a_part_of_a_batch_is_mixed_as_in_the_whole(mixup, cutmix):
         np.testing.assert_array_equal(part[1], targets[1:4])
 
 
-def test_mixup_blends_pictures_as_it_does_targets():
+def test_mixup_blends_images_as_it_does_targets():
     images, targets = mixed(0.5, 0, count=50)
     ratio = own_share(targets)
     own, _, partner, _ = (array.numpy() for array in batch())
@@ -78,7 +78,7 @@ def test_the_ratio_is_the_larger_share_of_a_beta_distribution(p):
     assert distance < 1.63 / np.sqrt(SEEDS)  # Kolmogorov and Smirnov: so it is for 99 of 100 samples
 
 
-def test_the_smallest_parameter_leaves_pictures_alone():
+def test_the_smallest_parameter_leaves_images_alone():
     images, targets = mixed(1e-6, 0, count=20)
     np.testing.assert_array_equal(images, np.broadcast_to(batch()[0], images.shape))
     np.testing.assert_array_equal(own_share(targets), 1)
@@ -98,7 +98,7 @@ def test_cutmix_pastes_one_box_and_counts_what_it_pasted():
         sizes.append((rows.sum(), columns.sum()))
     np.testing.assert_allclose(own_share(targets), 1 - pasted.mean(axis=(1, 2)), rtol=1e-6)
     assert pasted.any(axis=0).all() and not pasted.all(axis=0).any()  # anywhere
-    # No box is larger than half of the picture, each side by the square root.
+    # No box is larger than half of the image, each side by the square root.
     assert np.max(sizes, axis=0).tolist() == [int(ROWS * 0.5**0.5), int(COLUMNS * 0.5**0.5)]
 
 

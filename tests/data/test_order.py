@@ -183,7 +183,7 @@ def test_draws_of_neighbouring_keys_have_nothing_in_common(offset):
 
 
 def test_mixing_draws_from_small_seeds_as_from_any():
-    # Black pictures of class 0 and white ones of class 1: what is left of class 0 is the ratio.
+    # Black images of class 0 and white ones of class 1: what is left of class 0 is the ratio.
     black, white, (first, second) = tf.zeros((1, 8, 8, 3)), tf.ones((1, 8, 8, 3)), tf.eye(2)[:, tf.newaxis]
     ratio = tf.function(
         lambda seeds: tf.map_fn(

@@ -22,20 +22,20 @@ def encoded(array, format="PNG"):
 
 @pytest.fixture
 def examples():
-    """Pictures that tell their own number: every pixel of picture i is 10 * i."""
-    pictures = tuple(encoded(np.full((ROWS, COLUMNS, 3), 10 * i, np.uint8)) for i in range(COUNT))
-    return Examples(pictures, np.arange(COUNT) % 3, tuple(f"picture {i}" for i in range(COUNT)))
+    """Images that tell their own number: every pixel of image i is 10 * i."""
+    images = tuple(encoded(np.full((ROWS, COLUMNS, 3), 10 * i, np.uint8)) for i in range(COUNT))
+    return Examples(images, np.arange(COUNT) % 3, tuple(f"image {i}" for i in range(COUNT)))
 
 
 def numbers(batches):
-    """Returns which pictures a stream gave, and checks that labels went with them."""
+    """Returns which images a stream gave, and checks that labels went with them."""
     seen = []
     for images, targets, weights in batches:
-        picture = np.round((images.numpy()[:, 0, 0, 0] + 1) * 12.75).astype(int)
-        np.testing.assert_array_equal(targets, np.eye(3)[picture % 3])
-        np.testing.assert_array_equal(weights, np.ones(len(picture)))
+        image = np.round((images.numpy()[:, 0, 0, 0] + 1) * 12.75).astype(int)
+        np.testing.assert_array_equal(targets, np.eye(3)[image % 3])
+        np.testing.assert_array_equal(weights, np.ones(len(image)))
         np.testing.assert_array_equal(images, np.broadcast_to(images[:, :1, :1, :1], images.shape))
-        seen.append(picture)
+        seen.append(image)
     return np.concatenate(seen)
 
 
@@ -49,7 +49,7 @@ def stream(examples, **settings):
     return pipeline.training_batches(examples, (ROWS, COLUMNS), 3, **settings)
 
 
-def test_each_pass_gives_every_picture_once_in_another_order(examples, memory):
+def test_each_pass_gives_every_image_once_in_another_order(examples, memory):
     seen = numbers(stream(examples)).reshape(4, COUNT)  # 11 steps of 4 are 4 passes of 11
     for one_pass in seen:
         assert sorted(one_pass) == list(range(COUNT))
@@ -77,20 +77,20 @@ EVERYTHING = Augmentation(**TWIST, crop="inception", randaugment=(1, 10), mixup=
 
 @pytest.fixture
 def noise(examples):
-    """Pictures, one in three a JPEG, with a weight each."""
+    """Images, one in three a JPEG, with a weight each."""
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 13, 17, 3), np.uint8)
-    pictures = tuple(encoded(array, "PNG" if i % 3 else "JPEG") for i, array in enumerate(pixels))
-    return Examples(pictures, examples.labels, examples.names, np.linspace(0.5, 1.5, COUNT, dtype=np.float32))
+    images = tuple(encoded(array, "PNG" if i % 3 else "JPEG") for i, array in enumerate(pixels))
+    return Examples(images, examples.labels, examples.names, np.linspace(0.5, 1.5, COUNT, dtype=np.float32))
 
 
 def whole(batches):
-    """Returns everything that a stream gives: (pictures, targets, weights), each with a first axis of batches."""
+    """Returns everything that a stream gives: (images, targets, weights), each with a first axis of batches."""
     return tuple(np.stack(arrays) for arrays in zip(*batches.as_numpy_iterator()))
 
 
 def test_affine_batches_are_a_function_of_the_seed_and_the_step(noise, memory):
     got, _, _ = whole(stream(noise, augmentation=Augmentation(**TWIST), seed=7, first_step=5))
-    pixels = pipeline.read_all(noise.pictures, (ROWS, COLUMNS)).astype(np.float32)
+    pixels = pipeline.read_all(noise.images, (ROWS, COLUMNS)).astype(np.float32)
     for step, images in enumerate(got, start=5):
         chosen = pixels[Order(COUNT, 4, seed=7).indices(step)]
         # In a graph, as there: of what a run has seen, no bit may change.
@@ -99,7 +99,7 @@ def test_affine_batches_are_a_function_of_the_seed_and_the_step(noise, memory):
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, 8])
-def test_a_flip_mirrors_whole_pictures_and_about_half_of_them(noise, memory, columns):
+def test_a_flip_mirrors_whole_images_and_about_half_of_them(noise, memory, columns):
     settings = {"batch_size": 4, "steps": 11}
     plain = whole(pipeline.training_batches(noise, (ROWS, columns), 3, **settings))[0]
     flipped = whole(
@@ -150,10 +150,10 @@ def test_what_enters_the_scaling_is_in_whole_levels(noise, name, memory):
     images = whole(stream(noise, augmentation=Augmentation(**wish, flip=True)))[0]
     levels = (images + 1) * 127.5
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
-    assert len(np.unique(images.reshape(44, -1), axis=0)) > 22  # 11 pictures, seen 4 times
+    assert len(np.unique(images.reshape(44, -1), axis=0)) > 22  # 11 images, seen 4 times
 
 
-def test_a_picture_is_mixed_with_that_of_the_next_row(noise):
+def test_a_image_is_mixed_with_that_of_the_next_row(noise):
     wish = {"flip": True, "crop": "inception", "randaugment": (1, 10)}
     images, targets, _ = whole(stream(noise, augmentation=Augmentation(**wish)))
     mixed, mixed_targets, _ = whole(stream(noise, augmentation=Augmentation(**wish, mixup=0.8)))
@@ -203,27 +203,27 @@ def test_keras_cvs_layers_come_last_before_the_scaling(examples, monkeypatch):
 
 
 @pytest.mark.parametrize("crop", ["resize", "inception", "random"])
-def test_a_picture_that_cannot_be_read_while_training_is_named(examples, monkeypatch, crop):
+def test_a_image_that_cannot_be_read_while_training_is_named(examples, monkeypatch, crop):
     monkeypatch.setattr(pipeline, "MEMORY", 0)
-    broken = Examples((*examples.pictures[:-1], b"not a picture"), examples.labels, examples.names)
-    with pytest.raises(tf.errors.OpError, match="picture 10: not a picture"):
+    broken = Examples((*examples.images[:-1], b"not an image"), examples.labels, examples.names)
+    with pytest.raises(tf.errors.OpError, match="image 10: not an image"):
         list(stream(broken, augmentation=Augmentation(crop=crop)))
 
 
 @pytest.mark.parametrize("cuts", [[0, 1], [0, 1, 2], [0, 1, 2, 3, 4]])
-def test_validation_gives_every_picture_once_and_fills_up(noise, memory, cuts):
+def test_validation_gives_every_image_once_and_fills_up(noise, memory, cuts):
     settings = {"batch_size": 4, "protocol": "big_vision"}
     parts = [(a, b, cuts[-1]) for a, b in zip(cuts, cuts[1:])]
     given = [whole(pipeline.validation_batches(noise, (ROWS, COLUMNS), 3, parts=part, **settings)) for part in parts]
     images, targets, weights = (np.concatenate(arrays, axis=1).reshape(12, -1) for arrays in zip(*given))
-    exact = pipeline.read_all(noise.pictures, (ROWS, COLUMNS), protocol="big_vision")
+    exact = pipeline.read_all(noise.images, (ROWS, COLUMNS), protocol="big_vision")
     np.testing.assert_array_equal(images[:COUNT], preprocess_input(exact).reshape(COUNT, -1))
     np.testing.assert_array_equal(targets[:COUNT], np.eye(3)[noise.labels])
     np.testing.assert_array_equal(weights[:, 0], [1] * COUNT + [0])  # not those that the examples have in training
-    assert (exact != pipeline.read_all(noise.pictures, (ROWS, COLUMNS))).any()
+    assert (exact != pipeline.read_all(noise.images, (ROWS, COLUMNS))).any()
 
 
-def test_evaluation_gives_every_picture_once_in_order(examples, memory):
+def test_evaluation_gives_every_image_once_in_order(examples, memory):
     batches = list(pipeline.evaluation_batches(examples, (ROWS, COLUMNS), batch_size=4))
     assert [len(labels) for _, labels in batches] == [4, 4, 3]
     pixels = np.concatenate([images for images, _ in batches])[:, 0, 0, 0]
@@ -233,27 +233,27 @@ def test_evaluation_gives_every_picture_once_in_order(examples, memory):
 
 def test_a_file_name_that_is_no_ascii_is_read_in_every_route(tmp_path, examples, memory):
     path = tmp_path / "grün é.png"
-    path.write_bytes(examples.pictures[3])
+    path.write_bytes(examples.images[3])
     named = Examples((str(path),), np.array([0]), ("grün",))
     ((images, _),) = pipeline.evaluation_batches(named, (ROWS, COLUMNS))
     np.testing.assert_allclose(images, 30 / 127.5 - 1, atol=1e-6)
 
 
 def test_resizing_is_tensorflows_half_pixel_bilinear_in_whole_levels():
-    picture = np.random.default_rng(0).integers(0, 256, (13, 17, 3), np.uint8)
-    got = pipeline.read_pixels(encoded(picture), (ROWS, COLUMNS))
+    image = np.random.default_rng(0).integers(0, 256, (13, 17, 3), np.uint8)
+    got = pipeline.read_pixels(encoded(image), (ROWS, COLUMNS))
     assert got.dtype == np.uint8
     # Written out: each result pixel looks at the four around its own middle; nothing is averaged over a wider area.
     y, x = (np.arange(ROWS) + 0.5) * 13 / ROWS - 0.5, (np.arange(COLUMNS) + 0.5) * 17 / COLUMNS - 0.5
     weights_y = np.maximum(0, 1 - np.abs(y[:, None] - np.arange(13)))
     weights_x = np.maximum(0, 1 - np.abs(x[:, None] - np.arange(17)))
-    exact = np.einsum("ai,bj,ijc->abc", weights_y, weights_x, picture.astype(float))
+    exact = np.einsum("ai,bj,ijc->abc", weights_y, weights_x, image.astype(float))
     assert np.abs(got - exact).max() <= 0.5 + 1e-3  # rounding alone
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
-    picture = np.random.default_rng(0).integers(0, 256, (ROWS, COLUMNS, 3), np.uint8)
-    np.testing.assert_array_equal(pipeline.read_pixels(encoded(picture), (ROWS, COLUMNS)), picture)
+def test_a_image_of_the_right_size_is_left_alone():
+    image = np.random.default_rng(0).integers(0, 256, (ROWS, COLUMNS, 3), np.uint8)
+    np.testing.assert_array_equal(pipeline.read_pixels(encoded(image), (ROWS, COLUMNS)), image)
 
 
 def spot(row, column):
@@ -263,7 +263,7 @@ def spot(row, column):
 
 
 def where(images):
-    """Returns the centre of mass of each picture, (row, column) from the middle."""
+    """Returns the centre of mass of each image, (row, column) from the middle."""
     images = images.numpy()[..., 0]
     mass = images.sum(axis=(1, 2))
     offsets = np.arange(9) - 4
@@ -282,7 +282,7 @@ def test_nothing_asked_for_changes_nothing():
     np.testing.assert_allclose(augment(image, Augmentation(), [0, 0]), image, atol=1e-6)
 
 
-def test_a_flip_mirrors_half_of_the_pictures_and_only_left_to_right():
+def test_a_flip_mirrors_half_of_the_images_and_only_left_to_right():
     places = where(many(spot(2, 1), Augmentation(flip=True)))
     np.testing.assert_allclose(places[:, 0], -2, atol=1e-5)
     assert set(np.round(places[:, 1])) == {-3, 3}

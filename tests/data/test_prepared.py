@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from keras_vit.data import listing as listing_module
-from keras_vit.data.decode import Record, decode, read_file
+from keras_vit.data.decoding import Record, decode, read_file
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -42,9 +42,9 @@ class {name}(tfds.core.GeneratorBasedBuilder):
             yield number, example
 """
 PLAIN = {
-    "features": '{"number": np.int64, "picture": tfds.features.Image(shape=(None, None, 3)), '
+    "features": '{"number": np.int64, "image": tfds.features.Image(shape=(None, None, 3)), '
     '"kind": tfds.features.ClassLabel(names=["rose", "aster", "lily"])}',
-    "example": '{"number": number, "picture": encoded(number), "kind": number % 3}',
+    "example": '{"number": number, "image": encoded(number), "kind": number % 3}',
     "keys": None,
     "splits": {"train": (0, 53), "test": (100, 117)},
 }
@@ -83,27 +83,27 @@ def of_tfds(name, folder, split):
         split=split,
         data_dir=folder,
         download=False,
-        decoders={"picture": tfds.decode.SkipDecoding()},
+        decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1),
     )
-    return [(e["tfds_id"].decode(), e["picture"], int(e["kind"])) for e in tfds.as_numpy(data)]
+    return [(e["tfds_id"].decode(), e["image"], int(e["kind"])) for e in tfds.as_numpy(data)]
 
 
 def ours(examples):
-    rows = zip(examples.names, examples.pictures, examples.labels, strict=True)
-    return [(name, read_file(picture), label) for name, picture, label in rows]
+    rows = zip(examples.names, examples.images, examples.labels, strict=True)
+    return [(name, read_file(image), label) for name, image, label in rows]
 
 
-def test_pictures_labels_and_order_are_those_of_tfds(prepare):
+def test_images_labels_and_order_are_those_of_tfds(prepare):
     name, folder = prepare(shards=4)
     source = open_source(name, data_dir=folder, validation=0)
     assert (source.name, source.class_names) == ("tiny_flowers", ("rose", "aster", "lily"))
     assert [len(getattr(source, split).labels) for split in SPLITS] == [53, 0, 17]
     assert ours(source.train) == of_tfds(name, folder, "train")
     assert ours(source.test) == of_tfds(name, folder, "test")
-    assert len({picture.path for picture in source.train.pictures}) == 4
-    assert all(isinstance(picture, Record) for picture in source.train.pictures)
-    assert decode(source.train.pictures[0]).shape == (7, 5, 3)
+    assert len({image.path for image in source.train.images}) == 4
+    assert all(isinstance(image, Record) for image in source.train.images)
+    assert decode(source.train.images[0]).shape == (7, 5, 3)
     assert source.bad == ()
 
 
@@ -151,7 +151,7 @@ def test_supervised_keys_tell_which_label(prepare):
         "TwoLabels",
         features=PLAIN["features"].replace('{"number"', '{"cat": tfds.features.ClassLabel(num_classes=5), "number"'),
         example=PLAIN["example"].replace('{"number"', '{"cat": number % 5, "number"'),
-        keys=("picture", "cat"),
+        keys=("image", "cat"),
     )
     source = open_source(name, data_dir=folder, validation=0)
     assert source.class_names == tuple("01234")
@@ -161,7 +161,7 @@ def test_supervised_keys_tell_which_label(prepare):
         features=PLAIN["features"].replace('{"number"', '{"cat": tfds.features.ClassLabel(num_classes=5), "number"'),
         example=PLAIN["example"].replace('{"number"', '{"cat": number % 5, "number"'),
     )
-    with pytest.raises(ValueError, match=r"one class each. Received: .*\['picture'\].*labels \['cat', 'kind'\]"):
+    with pytest.raises(ValueError, match=r"one class each. Received: .*\['image'\].*labels \['cat', 'kind'\]"):
         open_source(name, data_dir=folder)
 
 
@@ -177,12 +177,12 @@ def test_a_test_split_without_labels(prepare, caplog):
         open_source(name, data_dir=folder, test_split="test")
 
 
-def test_pictures_that_are_none(prepare):
+def test_images_that_are_none(prepare):
     example = (
-        '{"number": number, "picture": io.BytesIO(b"GIF") if number in (3, 5) else encoded(number), "kind": number % 3}'
+        '{"number": number, "image": io.BytesIO(b"GIF") if number in (3, 5) else encoded(number), "kind": number % 3}'
     )
-    name, folder = prepare("BadPictures", example=example)
-    with pytest.raises(ValueError, match="2 pictures in bad_pictures cannot be read"):
+    name, folder = prepare("BadImages", example=example)
+    with pytest.raises(ValueError, match="2 images in bad_images cannot be read"):
         open_source(name, data_dir=folder)
     source = open_source(name, data_dir=folder, on_bad_image="skip", validation=0)
     assert len(source.bad) == 2
@@ -246,4 +246,4 @@ def test_long_readings_are_announced(prepare, monkeypatch, caplog):
     monkeypatch.setattr(listing_module, "_SECONDS_BETWEEN_NEWS", 0.0)
     with caplog.at_level(logging.INFO, "keras_vit"):
         open_source(name, data_dir=folder)
-    assert "70 of 70 pictures read" in caplog.text
+    assert "70 of 70 images read" in caplog.text

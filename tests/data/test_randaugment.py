@@ -17,12 +17,12 @@ def noise(rows=ROWS, columns=COLUMNS, seed=0, least=0, most=255):
 
 
 def smooth():
-    """A picture with few levels, more in one channel than in another."""
+    """An image with few levels, more in one channel than in another."""
     waves = np.sin(np.arange(ROWS) / 6)[:, None, None] * np.cos(np.arange(COLUMNS) / 9)[:, None]
     return (90 + waves * [10, 40, 80]).astype(np.uint8)
 
 
-PICTURES = {
+IMAGES = {
     "noise": noise(),
     "narrow": noise(seed=1, least=70, most=131),
     "smooth": smooth(),
@@ -31,9 +31,9 @@ PICTURES = {
 }
 
 
-@pytest.fixture(params=PICTURES)
-def picture(request):
-    return PICTURES[request.param]
+@pytest.fixture(params=IMAGES)
+def image(request):
+    return IMAGES[request.param]
 
 
 @functools.cache
@@ -59,72 +59,72 @@ def factor(magnitude):
     return magnitude / 10 * 1.8 + 0.1
 
 
-def test_equalize_is_pillows(picture):
-    np.testing.assert_array_equal(act("Equalize", picture, 15), pillow(picture, ImageOps.equalize))
+def test_equalize_is_pillows(image):
+    np.testing.assert_array_equal(act("Equalize", image, 15), pillow(image, ImageOps.equalize))
 
 
-def test_invert_is_pillows(picture):
-    np.testing.assert_array_equal(act("Invert", picture, 15), pillow(picture, ImageOps.invert))
+def test_invert_is_pillows(image):
+    np.testing.assert_array_equal(act("Invert", image, 15), pillow(image, ImageOps.invert))
 
 
 @pytest.mark.parametrize("magnitude", [0, 5, 10, 15, 20, 30])
 @pytest.mark.parametrize("name", ["Color", "Brightness"])
-def test_blends_are_pillows(name, magnitude, picture):
-    enhancer = getattr(ImageEnhance, name)(Image.fromarray(picture))
-    np.testing.assert_array_equal(act(name, picture, magnitude), enhancer.enhance(factor(magnitude)))
+def test_blends_are_pillows(name, magnitude, image):
+    enhancer = getattr(ImageEnhance, name)(Image.fromarray(image))
+    np.testing.assert_array_equal(act(name, image, magnitude), enhancer.enhance(factor(magnitude)))
 
 
 @pytest.mark.parametrize("rows, columns, grey", [(ROWS, COLUMNS, 7), (224, 224, 196), (257, 263, 255)])
 @pytest.mark.parametrize("magnitude", [0, 5, 10, 20])
-def test_contrast_is_about_a_grey_that_is_the_pictures_size(magnitude, rows, columns, grey):
+def test_contrast_is_about_a_grey_that_is_the_images_size(magnitude, rows, columns, grey):
     image = noise(rows, columns)
     flat = Image.new("RGB", (columns, rows), (grey,) * 3)
     expected = pillow(image, lambda image: Image.blend(flat, image, factor(magnitude)))
     np.testing.assert_array_equal(act("Contrast", image, magnitude), expected)
 
 
-def test_autocontrast_stretches_each_channel(picture):
-    got = act("AutoContrast", picture, 15)
+def test_autocontrast_stretches_each_channel(image):
+    got = act("AutoContrast", image, 15)
     for channel in range(3):
-        values = picture[..., channel].astype(int)
+        values = image[..., channel].astype(int)
         least, most = values.min(), values.max()
         expected = values if most == least else 255 * (values - least) // (most - least)
         np.testing.assert_array_equal(got[..., channel], expected)
-    assert np.abs(got.astype(int) - pillow(picture, ImageOps.autocontrast)).max() <= 1  # Pillow cuts off 254.99…
+    assert np.abs(got.astype(int) - pillow(image, ImageOps.autocontrast)).max() <= 1  # Pillow cuts off 254.99…
 
 
 @pytest.mark.parametrize("magnitude", [0, 5, 15, 30])
-def test_sharpness_leaves_the_edge(magnitude, picture):
-    smoothed = picture.astype(int)
+def test_sharpness_leaves_the_edge(magnitude, image):
+    smoothed = image.astype(int)
     inner = 4 * smoothed[1:-1, 1:-1]
     for row in range(3):
         for column in range(3):
-            inner = inner + picture[row : ROWS - 2 + row, column : COLUMNS - 2 + column]
+            inner = inner + image[row : ROWS - 2 + row, column : COLUMNS - 2 + column]
     smoothed[1:-1, 1:-1] = inner // 13
-    blended = Image.blend(Image.fromarray(smoothed.astype(np.uint8)), Image.fromarray(picture), factor(magnitude))
-    got = act("Sharpness", picture, magnitude)
+    blended = Image.blend(Image.fromarray(smoothed.astype(np.uint8)), Image.fromarray(image), factor(magnitude))
+    got = act("Sharpness", image, magnitude)
     np.testing.assert_array_equal(got, blended)
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        np.testing.assert_array_equal(got[edge], picture[edge])
+        np.testing.assert_array_equal(got[edge], image[edge])
 
 
 @pytest.mark.parametrize("magnitude, bits", [(0, 1), (2, 1), (5, 2), (10, 4), (15, 6), (19, 7), (20, 8), (23, 1)])
 def test_posterize_keeps_the_highest_bits(magnitude, bits):
-    image = PICTURES["noise"]
+    image = IMAGES["noise"]
     np.testing.assert_array_equal(act("Posterize", image, magnitude), pillow(image, ImageOps.posterize, bits))
 
 
 @pytest.mark.parametrize("magnitude, threshold", [(0, 0), (5, 128), (9, 230), (10, 0), (15, 128), (20, 0), (25, 128)])
 def test_solarize_begins_again_at_256(magnitude, threshold):
-    image = PICTURES["noise"]
+    image = IMAGES["noise"]
     np.testing.assert_array_equal(act("Solarize", image, magnitude), pillow(image, ImageOps.solarize, threshold))
 
 
 @pytest.mark.parametrize("magnitude, added", [(0, 0), (7, 77), (10, 110), (15, 165), (30, 330)])
 def test_solarize_add_lightens_what_is_dark(magnitude, added):
-    image = PICTURES["noise"].astype(int)
+    image = IMAGES["noise"].astype(int)
     expected = np.where(image < 128, np.minimum(image + added, 255), image)
-    np.testing.assert_array_equal(act("SolarizeAdd", PICTURES["noise"], magnitude), expected)
+    np.testing.assert_array_equal(act("SolarizeAdd", IMAGES["noise"], magnitude), expected)
 
 
 def transformed(image, a, b, c, d, e, f):
@@ -163,7 +163,7 @@ SHARE = min(ROWS, COLUMNS) / 224  # lengths in pixels are those of 224, or as mu
 @pytest.mark.parametrize("magnitude", [0, 1, 3, 13, 19])  # at none does a pixel fall half-way between two
 @pytest.mark.parametrize("name", MATRICES)
 def test_movements_are_tensorflows(name, magnitude, sign):
-    image = PICTURES["noise"]
+    image = IMAGES["noise"]
     got = act(name, image, magnitude, NEGATIVE if sign < 0 else POSITIVE)
     expected = transformed(image, *map(float, MATRICES[name](sign * magnitude / 10)))
     np.testing.assert_array_equal(got, expected)
@@ -173,10 +173,10 @@ def test_movements_are_tensorflows(name, magnitude, sign):
 @pytest.mark.parametrize("magnitude", [0, 1, 3, 10, 30])
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.3, 0.6), (0.99, 0.01), (0.9999999, 0.9999999)])
 def test_the_hole_is_about_a_pixel_and_cut_off_at_the_edge(place, magnitude):
-    expected, half = PICTURES["noise"].copy(), int(4 * magnitude * SHARE)
+    expected, half = IMAGES["noise"].copy(), int(4 * magnitude * SHARE)
     row, column = int(place[0] * ROWS), int(place[1] * COLUMNS)
     expected[max(row - half, 0) : row + half, max(column - half, 0) : column + half] = 128
-    np.testing.assert_array_equal(act("Cutout", PICTURES["noise"], magnitude, [0.5, *place]), expected)
+    np.testing.assert_array_equal(act("Cutout", IMAGES["noise"], magnitude, [0.5, *place]), expected)
 
 
 def test_from_224_pixels_on_lengths_are_the_published_ones():
@@ -195,7 +195,7 @@ def test_every_magnitude_runs(magnitude):
 
 
 def in_data(image, layers, magnitude, count):
-    """The pictures of seeds (7, 0), (7, 1) … as tf.data makes them, several at once."""
+    """The images of seeds (7, 0), (7, 1) … as tf.data makes them, several at once."""
     seeds = tf.data.Dataset.range(count).map(lambda i: tf.stack([tf.constant(7, tf.int64), i]))
     data = seeds.map(lambda seed: randaugment(image, layers, magnitude, seed), num_parallel_calls=4)
     return np.stack(list(data.as_numpy_iterator()))

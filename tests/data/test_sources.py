@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_vit.data import listing as listing_module
-from keras_vit.data.decode import decode
+from keras_vit.data.decoding import decode
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -27,15 +27,15 @@ def splits(source) -> dict[str, dict[str, int]]:
     found = {}
     for split in SPLITS:
         examples = getattr(source, split)
-        assert len(examples.pictures) == len(examples.labels) == len(examples.names)
+        assert len(examples.images) == len(examples.labels) == len(examples.names)
         assert examples.labels.dtype == np.int64
-        digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in examples.pictures]
+        digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in examples.images]
         found[split] = dict(zip(digests, examples.labels.tolist(), strict=True))
     return found
 
 
 def sizes(source) -> list[int]:
-    return [len(getattr(source, split).pictures) for split in SPLITS]
+    return [len(getattr(source, split).images) for split in SPLITS]
 
 
 def per_class(examples, classes: int) -> list[int]:
@@ -52,7 +52,7 @@ def test_class_folders_are_split_class_by_class(write):
     assert per_class(source.train, 3) == [8, 14, 21]
     for split in SPLITS:
         examples = getattr(source, split)
-        for path, label, name in zip(examples.pictures, examples.labels, examples.names, strict=True):
+        for path, label, name in zip(examples.images, examples.labels, examples.names, strict=True):
             assert path == str(root / name)
             assert name.split("/")[0] == source.class_names[label]
         assert list(examples.names) == sorted(examples.names)
@@ -92,19 +92,19 @@ def test_a_class_may_be_called_train(write):
     assert open_source(write(class_folders(train=5, car=5, bus=5))).class_names == ("bus", "car", "train")
 
 
-def test_pictures_are_found_in_inner_folders_and_hidden_ones_are_not(write, picture):
+def test_images_are_found_in_inner_folders_and_hidden_ones_are_not(write, image):
     root = write(
         {
             "a/inner/deeper/1.PNG": 1,
-            "a/2.jpeg": picture(2, "JPEG"),
+            "a/2.jpeg": image(2, "JPEG"),
             "a/.3.png": 3,
             "a/.hidden/4.png": 4,
             ".git/5.png": 5,
             "__MACOSX/a/6.png": 6,
             "a/notes.txt": b"hello",
-            "b/7.webp": picture(7, "WEBP"),
-            "b/8.gif": picture(8, "GIF"),
-            "b/9.bmp": picture(9, "BMP"),
+            "b/7.webp": image(7, "WEBP"),
+            "b/8.gif": image(8, "GIF"),
+            "b/9.bmp": image(9, "BMP"),
         }
     )
     source = open_source(root, validation=0, test=0)
@@ -146,7 +146,7 @@ def test_the_split_is_the_same_in_another_process(write):
     assert tuple(run.stdout.split()) == open_source(root).test.names
 
 
-def test_one_more_picture_moves_few_others(write):
+def test_one_more_image_moves_few_others(write):
     before = splits(open_source(write(class_folders(a=50, b=50))))
     after = splits(open_source(write({"a/new.png": 999})))
     moved = sum(digest not in after[split] for split in SPLITS for digest in before[split])
@@ -164,7 +164,7 @@ def test_copies_stay_in_one_split(write, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_picture_in_two_classes_stays_in_train(write, seed):
+def test_a_image_in_two_classes_stays_in_train(write, seed):
     files = class_folders(a=10, b=10) | {f"b/{index}.png": index for index in range(4)}
     source = open_source(write(files), seed=seed, validation=0.3, test=0.3)
     scored = set(source.validation.names + source.test.names)
@@ -174,7 +174,7 @@ def test_a_picture_in_two_classes_stays_in_train(write, seed):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_train_gets_a_picture_of_every_class(write, count):
+def test_train_gets_a_image_of_every_class(write, count):
     source = open_source(write(class_folders(a=count, b=9)), validation=0.45, test=0.45)
     assert per_class(source.train, 2)[0] >= 1
     assert sum(sizes(source)) == count + 9
@@ -200,9 +200,9 @@ BAD = {
 }
 
 
-def test_unreadable_pictures_are_all_named_in_one_error(write):
+def test_unreadable_images_are_all_named_in_one_error(write):
     root = write(class_folders(a=5, b=5) | BAD)
-    with pytest.raises(ValueError, match="5 pictures in .*flowers cannot be read") as caught:
+    with pytest.raises(ValueError, match="5 images in .*flowers cannot be read") as caught:
         open_source(root)
     for name in BAD:
         assert name in str(caught.value)
@@ -211,31 +211,31 @@ def test_unreadable_pictures_are_all_named_in_one_error(write):
     assert "more" not in str(caught.value)
 
 
-def test_unreadable_pictures_can_be_skipped(write, caplog):
+def test_unreadable_images_can_be_skipped(write, caplog):
     source = open_source(write(class_folders(a=5, b=5) | BAD), on_bad_image="skip")
     assert sum(sizes(source)) == 10
     assert dict(source.bad).keys() == BAD.keys()
     assert dict(source.bad)["a/empty.png"] == "an empty file"
-    assert "5 pictures cannot be read and are left out" in caplog.text
+    assert "5 images cannot be read and are left out" in caplog.text
 
 
-def test_a_link_to_nowhere_is_a_bad_picture(write):
+def test_a_link_to_nowhere_is_a_bad_image(write):
     root = write(class_folders(a=3, b=3))
     os.symlink(root / "gone", root / "a/link.png")
     with pytest.raises(ValueError, match="a/link.png: no such file"):
         open_source(root)
 
 
-def test_a_long_list_of_bad_pictures_is_cut(write):
+def test_a_long_list_of_bad_images_is_cut(write):
     root = write(class_folders(a=2, b=2) | {f"a/bad {index:02d}.png": b"" for index in range(27)})
-    with pytest.raises(ValueError, match="27 pictures") as caught:
+    with pytest.raises(ValueError, match="27 images") as caught:
         open_source(root)
     assert str(caught.value).count("an empty file") == 20
     assert "and 7 more" in str(caught.value)
 
 
 @pytest.mark.parametrize("split", ["", "train/", "test/"])
-def test_a_class_of_bad_pictures_alone_is_refused_even_with_skip(write, split):
+def test_a_class_of_bad_images_alone_is_refused_even_with_skip(write, split):
     files = {
         f"{part}{name}": number
         for part in ({"train/", "test/"} if split else {""})
@@ -243,18 +243,18 @@ def test_a_class_of_bad_pictures_alone_is_refused_even_with_skip(write, split):
         if part != split or name[0] != "b"
     }
     root = write(files | {f"{split}b/1.png": b""})
-    with pytest.raises(ValueError, match=f"no picture can be read in: {split}b;"):
+    with pytest.raises(ValueError, match=f"no image can be read in: {split}b;"):
         open_source(root, on_bad_image="skip")
 
 
 @pytest.mark.parametrize(
     "files, message",
     [
-        ({}, "there is no picture in it"),
-        ({"a/notes.txt": b"", "b": None}, "there is no picture in it"),
-        ({"1.png": 1, "2.png": 2}, r"2 pictures lie outside any class folder; put each .*flowers/cat/1.png"),
-        ({"train/1.png": 1, "test/2.png": 2}, "2 pictures lie outside any class folder"),
-        ({"a/1.png": 1, "b/2.png": 2, "c": None, "d/x.txt": b""}, "class folders without a picture: c, d;"),
+        ({}, "there is no image in it"),
+        ({"a/notes.txt": b"", "b": None}, "there is no image in it"),
+        ({"1.png": 1, "2.png": 2}, r"2 images lie outside any class folder; put each .*flowers/cat/1.png"),
+        ({"train/1.png": 1, "test/2.png": 2}, "2 images lie outside any class folder"),
+        ({"a/1.png": 1, "b/2.png": 2, "c": None, "d/x.txt": b""}, "class folders without an image: c, d;"),
         ({"a/1.png": 1}, "one class alone, 'a'"),
         ({"x/a/1.png": 1, "x/b/1.png": 2}, r"one class alone, 'x'.*Is .*flowers/x the folder you mean\?"),
         (
@@ -287,10 +287,10 @@ def test_all_that_is_wrong_comes_in_one_error(write):
     with pytest.raises(ValueError) as caught:
         open_source(write(files | {"a/torn.png": b"", "c": None}), require_test=True)
     for part in (
-        "class folders without a picture: c;",
+        "class folders without an image: c;",
         "begin or end with a space: ' b'",
         "no image is left to test on: test=0.2 of 2 different images",
-        "1 pictures in",
+        "1 images in",
         "a/torn.png: an empty file",
     ):
         assert part in str(caught.value)
@@ -337,7 +337,7 @@ def test_long_readings_are_announced(write, monkeypatch, caplog):
     monkeypatch.setattr(listing_module, "_AT_ONCE", 4)
     with caplog.at_level(logging.INFO, "keras_vit"):
         open_source(write(class_folders(a=5, b=5)))
-    assert [record.getMessage() for record in caplog.records] == [f"{n} of 10 pictures read" for n in (4, 8, 10)]
+    assert [record.getMessage() for record in caplog.records] == [f"{n} of 10 images read" for n in (4, 8, 10)]
 
 
 def test_the_folder_is_left_as_it_was(write):
@@ -367,12 +367,12 @@ def test_digits():
         examples = getattr(source, split)
         counts = per_class(examples, 10)
         assert max(counts) - min(counts) <= 0.1 * max(counts)  # the classes hold 174 to 183
-        for picture, label, name in list(zip(examples.pictures, examples.labels, examples.names, strict=True))[::50]:
+        for image, label, name in list(zip(examples.images, examples.labels, examples.names, strict=True))[::50]:
             index = int(name.removeprefix("digit "))
             assert label == digits.target[index]
             expected = np.floor(digits.images[index] * 255 / 16 + 0.5)
-            assert (decode(picture) == expected[..., None]).all()
-            assert decode(picture).shape == (8, 8, 3)
+            assert (decode(image) == expected[..., None]).all()
+            assert decode(image).shape == (8, 8, 3)
 
 
 def test_digits_do_not_depend_on_the_seed_and_validation_comes_from_train_alone():

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture
 def table(write):
-    """Writes numbered pictures and a table of them; returns the table's path."""
+    """Writes numbered images and a table of them; returns the table's path."""
 
     def table(text: str | bytes, count: int = 0, folder: str = "photos"):
         root = write({f"{folder}/{index}.png": index for index in range(count)})
@@ -36,8 +36,8 @@ def test_paths_and_labels(table, start, newline):
     assert [len(split.labels) for split in (source.train, source.validation, source.test)] == [14, 2, 4]
     assert source.train.weights is None
     for split in (source.train, source.validation, source.test):
-        for picture, label, name in zip(split.pictures, split.labels, split.names, strict=True):
-            assert picture == str(path.parent / name)
+        for image, label, name in zip(split.images, split.labels, split.names, strict=True):
+            assert image == str(path.parent / name)
             assert int(name.removeprefix("photos/").removesuffix(".png")) % 2 == label
 
 
@@ -116,12 +116,12 @@ def test_all_faults_are_named_with_their_lines(table):
         ("Image Path,species,author\n", "'species' to 'label'. Remove 'author'. The first line is then: path,label$"),
         ("path,label,author\n", r"columns path \(required\), .*has an unknown column 'author'"),
         ("path,label,path\n", "column 'path' twice"),
-        ("path,label\n", "it names no picture"),
+        ("path,label\n", "it names no image"),
         ("path,label\nphotos\\0.png,a\nphotos\\1.png,b\n", r"2 paths with backslashes.*line 2: photos\\0.png; write"),
         ("path,label\nphotos/\0.png,a\n", "line 2: a path with a NUL character"),
         ('path,label\nphotos/0.png,"a\nb"\nphotos/1.png,c\n', r"with a line break: 'a\\nb'"),
         ("path,label\nphotos/0.png,a\n", "one class alone, 'a'"),
-        ("path,label,split\nphotos/0.png,a,train\nphotos/1.png,b,test\n", "without a picture to train on: b"),
+        ("path,label,split\nphotos/0.png,a,train\nphotos/1.png,b,test\n", "without an image to train on: b"),
         (b"path,label\n\xff\xfe,a\n", "not UTF-8 text"),
         ('path,label\n"photos/0.png,a\n', "is not a CSV file"),
     ],
@@ -131,9 +131,9 @@ def test_tables_that_are_not_as_described(table, text, message):
         open_source(table(text, 2))
 
 
-def test_pictures_that_are_not_there(table):
+def test_images_that_are_not_there(table):
     path = table("path,label\n" + rows(9), 8)
-    with pytest.raises(ValueError, match=r"1 pictures in .*\n  photos/8.png: no such file"):
+    with pytest.raises(ValueError, match=r"1 images in .*\n  photos/8.png: no such file"):
         open_source(path)
     source = open_source(path, on_bad_image="skip")
     assert source.bad == (("photos/8.png", "no such file"),)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from keras_vit.evaluation.accuracy import Scores, evaluate
+from keras_vit.evaluation.accuracy import Scores, score
 
-# Six pictures of three classes. True classes, what a model says, and what follows, by hand.
+# Six images of three classes. True classes, what a model says, and what follows, by hand.
 LABELS = np.array([0, 1, 2, 2, 1, 0])
 PROBABILITIES = np.array(
     [
@@ -28,7 +28,7 @@ class Model:
 
 
 def batches(labels, size):
-    """The pictures are only counted."""
+    """The images are only counted."""
     for start in range(0, len(labels), size):
         part = labels[start : start + size]
         yield np.zeros((len(part), 2, 2, 3)), part
@@ -86,33 +86,33 @@ def test_a_model_that_says_nothing_is_not_always_right(value):
 
 @pytest.mark.parametrize("size", [1, 4, 6])
 def test_evaluate_joins_the_batches_in_order(size):
-    scores = evaluate(Model(PROBABILITIES), batches(LABELS, size))
+    scores = score(Model(PROBABILITIES), batches(LABELS, size))
     np.testing.assert_array_equal(scores.labels, LABELS)
     np.testing.assert_array_equal(scores.probabilities, PROBABILITIES)
 
 
-def test_evaluate_without_pictures_raises():
+def test_evaluate_without_images_raises():
     with pytest.raises(ValueError, match="Received: none"):
-        evaluate(Model([]), [])
+        score(Model([]), [])
 
 
 @pytest.mark.parametrize("labels, span", [([0, 3, 1], "from 0 to 3"), ([2, -1, 0], "from -1 to 2")])
 def test_labels_that_are_no_classes_of_the_model_raise(labels, span):
     with pytest.raises(ValueError, match=f"labels from 0 to 2, the model's classes. Received: labels {span}"):
-        evaluate(Model(PROBABILITIES), batches(np.array(labels), 2))
+        score(Model(PROBABILITIES), batches(np.array(labels), 2))
 
 
 def test_accuracy_of_each_class_by_hand(scores):
     np.testing.assert_array_equal(scores.per_class, [1, 0, 1 / 2])
 
 
-def test_a_class_without_pictures_has_no_accuracy():
+def test_a_class_without_images_has_no_accuracy():
     found = Scores(np.array([2, 2]), np.array([[0.1, 0.2, 0.7, 0], [0.1, 0.8, 0.1, 0]])).per_class
     np.testing.assert_array_equal(found, [np.nan, np.nan, 0.5, np.nan])
 
 
 def test_among_some_classes_the_others_are_no_choice(scores):
-    """Of classes 2 and 0, in this order: pictures 1 and 4 are of class 1."""
+    """Of classes 2 and 0, in this order: images 1 and 4 are of class 1."""
     some = scores.among([2, 0])
     np.testing.assert_array_equal(some.labels, [1, 0, 0, 1])
     expected = [[0.1 / 0.8, 0.7 / 0.8], [0.05 / 0.2, 0.15 / 0.2], [1, 0], [0, 1]]
@@ -133,33 +133,33 @@ def test_what_are_no_different_classes_raise(scores, classes):
         scores.among(classes)
 
 
-def test_no_pictures_of_the_listed_classes_raise():
-    with pytest.raises(ValueError, match="pictures of other classes alone"):
+def test_no_images_of_the_listed_classes_raise():
+    with pytest.raises(ValueError, match="images of other classes alone"):
         Scores(np.array([0, 0]), PROBABILITIES[:2]).among([1, 2])
 
 
 class Left:
-    """Says class 0 as far as a picture is bright on its left half."""
+    """Says class 0 as far as an image is bright on its left half."""
 
     def predict_on_batch(self, images):
         left = images[:, :, : images.shape[2] // 2].mean(axis=(1, 2, 3))
         return np.stack([left, 1 - left], axis=1)
 
 
-def test_flips_average_a_picture_and_its_mirror_image():
+def test_flips_average_a_image_and_its_mirror_image():
     images = np.zeros((3, 5, 8, 2))
     images[0, :, :4] = 1  # wholly on the left
     images[1, :, 4:] = 0.6
     images[2] = 0.9
     batches = [(images[:2], np.array([0, 1])), (images[2:], np.array([0]))]
-    np.testing.assert_allclose(evaluate(Left(), batches).probabilities[:, 0], [1, 0, 0.9])
-    np.testing.assert_allclose(evaluate(Left(), batches, flips=True).probabilities[:, 0], [0.5, 0.3, 0.9])
+    np.testing.assert_allclose(score(Left(), batches).probabilities[:, 0], [1, 0, 0.9])
+    np.testing.assert_allclose(score(Left(), batches, flips=True).probabilities[:, 0], [0.5, 0.3, 0.9])
 
 
 @pytest.mark.parametrize("labels", [np.eye(6), np.arange(6) / 2, np.zeros((6, 1), int)])
 def test_labels_that_are_no_whole_numbers_raise(labels):
-    with pytest.raises(ValueError, match="a whole number for each of 6 pictures. Received: labels of shape"):
-        evaluate(Model(PROBABILITIES), batches(labels, 4))
+    with pytest.raises(ValueError, match="a whole number for each of 6 images. Received: labels of shape"):
+        score(Model(PROBABILITIES), batches(labels, 4))
 
 
 def test_batches_without_rows_raise():
@@ -168,4 +168,4 @@ def test_batches_without_rows_raise():
             return np.zeros((0, 3))
 
     with pytest.raises(ValueError, match="Received: none"):
-        evaluate(Empty(), [(np.zeros((0, 2, 2, 3)), np.zeros(0, int))])
+        score(Empty(), [(np.zeros((0, 2, 2, 3)), np.zeros(0, int))])

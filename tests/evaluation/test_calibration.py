@@ -3,7 +3,7 @@ import pytest
 
 from keras_vit.evaluation.calibration import calibration
 
-# Seven pictures of three classes in five bins of 0.2. By hand:
+# Seven images of three classes in five bins of 0.2. By hand:
 #   0.2-0.4: 0.4, wrong; 0.4-0.6: 0.5 right, 0.6 wrong; 0.6-0.8: none; 0.8-1: 0.9, 0.9 and 1.0 right, 0.96 wrong
 PROBABILITIES = np.array(
     [

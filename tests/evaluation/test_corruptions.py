@@ -4,24 +4,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.evaluation.blurs import WINDOWS, smeared, without_texture
-from keras_vit.evaluation.corruptions import CORRUPTIONS, corrupted
+from keras_vit.evaluation.corruptions import CORRUPTIONS, WINDOWS, corrupted, smeared, without_texture
 
 RANDOM = {"gaussian noise", "shot noise", "impulse noise", "glass blur", "motion blur", "snow", "fog"}
 RANDOM |= {"elastic transform"}
 
 
 def scene(rows, columns):
-    """A smooth picture with an edge and something dark."""
+    """A smooth image with an edge and something dark."""
     down, right = np.mgrid[:rows, :columns] / max(rows, columns)
     planes = [60 + 100 * down, 200 - 120 * right, 90 + 60 * np.sin(9 * (down + right))]
-    picture = np.stack(planes, axis=2).astype(np.uint8)
-    picture[rows // 3 : rows // 2, columns // 4 :] //= 3
-    return picture
+    image = np.stack(planes, axis=2).astype(np.uint8)
+    image[rows // 3 : rows // 2, columns // 4 :] //= 3
+    return image
 
 
-def at(picture, name, severity, seed=0):
-    return corrupted(picture, name, severity, np.random.default_rng(seed)).astype(float)
+def at(image, name, severity, seed=0):
+    return corrupted(image, name, severity, np.random.default_rng(seed)).astype(float)
 
 
 def flat(value, side=224):
@@ -29,32 +28,32 @@ def flat(value, side=224):
 
 
 def dot(side=224):
-    picture = flat(0, side)
-    picture[side // 2, side // 2] = 255
-    return picture
+    image = flat(0, side)
+    image[side // 2, side // 2] = 255
+    return image
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_every_corruption_on_pictures_of_any_shape(name):
+def test_every_corruption_on_images_of_any_shape(name):
     for shape in ((31, 23), (7, 11), (37, 64)):
-        picture = scene(*shape)
-        before = picture.copy()
+        image = scene(*shape)
+        before = image.copy()
         for severity in range(1, 6):
-            found = corrupted(picture, name, severity, np.random.default_rng(5))
-            assert found.dtype == np.uint8 and found.shape == picture.shape
-            again = corrupted(picture, name, severity, np.random.default_rng(5))
+            found = corrupted(image, name, severity, np.random.default_rng(5))
+            assert found.dtype == np.uint8 and found.shape == image.shape
+            again = corrupted(image, name, severity, np.random.default_rng(5))
             np.testing.assert_array_equal(found, again)
-        np.testing.assert_array_equal(picture, before)
+        np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_severities_grow_and_seeds_differ(name):
-    picture = scene(224, 230)
-    change = [np.abs(at(picture, name, severity) - picture).mean() for severity in (1, 5)]
-    if name == "elastic transform":  # the first two bend the whole picture, and so change more
-        change = [np.abs(at(picture, name, severity) - picture).mean() for severity in (3, 5)]
+    image = scene(224, 230)
+    change = [np.abs(at(image, name, severity) - image).mean() for severity in (1, 5)]
+    if name == "elastic transform":  # the first two bend the whole image, and so change more
+        change = [np.abs(at(image, name, severity) - image).mean() for severity in (3, 5)]
     assert 0.2 < change[0] < change[1]
-    assert (at(picture, name, 3, seed=1) != at(picture, name, 3)).any() == (name in RANDOM)
+    assert (at(image, name, 3, seed=1) != at(image, name, 3)).any() == (name in RANDOM)
 
 
 def test_the_table_has_five_severities_of_each():
@@ -104,13 +103,13 @@ def test_a_smear_by_hand():
 def test_glass_moves_pixels_and_makes_none():
     """Without the smoothing it is a permutation."""
     change, _ = CORRUPTIONS["glass blur"]
-    picture = np.arange(41 * 53, dtype=np.float64).reshape(41, 53, 1)
-    found = change(picture.copy(), np.random.default_rng(0), 1, 1e-9, 2, 1)
-    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(picture, axis=None))
+    image = np.arange(41 * 53, dtype=np.float64).reshape(41, 53, 1)
+    found = change(image.copy(), np.random.default_rng(0), 1, 1e-9, 2, 1)
+    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(image, axis=None))
     from_row, from_column = np.divmod(found[..., 0], 53)
     down, right = np.abs(from_row - np.arange(41)[:, None]), np.abs(from_column - np.arange(53))
     assert np.median(np.maximum(down, right)) in (1, 2, 3)
-    assert np.mean(found == picture) < 0.1
+    assert np.mean(found == image) < 0.1
 
 
 def test_zoom_leaves_the_middle_and_what_is_even():
@@ -120,25 +119,25 @@ def test_zoom_leaves_the_middle_and_what_is_even():
 
 
 def test_brightness_keeps_hue_and_saturation():
-    picture = np.array([[[100, 50, 20], [0, 0, 0], [250, 125, 0]]], np.uint8)
-    found = at(picture, "brightness", 2)
+    image = np.array([[[100, 50, 20], [0, 0, 0], [250, 125, 0]]], np.uint8)
+    found = at(image, "brightness", 2)
     np.testing.assert_allclose(found, [[[151, 75.5, 30.2], [51, 51, 51], [255, 127.5, 0]]], atol=0.6)
 
 
 def test_contrast_by_hand():
-    picture = np.array([[[0, 100, 7], [200, 100, 7]]], np.uint8)
-    np.testing.assert_array_equal(at(picture, "contrast", 1), [[[60, 100, 7], [140, 100, 7]]])
+    image = np.array([[[0, 100, 7], [200, 100, 7]]], np.uint8)
+    np.testing.assert_array_equal(at(image, "contrast", 1), [[[60, 100, 7], [140, 100, 7]]])
 
 
 def test_fog_keeps_the_range_and_snow_only_whitens():
-    picture = scene(100, 140)
-    assert at(picture, "fog", 5).max() <= picture.max()
+    image = scene(100, 140)
+    assert at(image, "fog", 5).max() <= image.max()
     assert at(flat(0), "fog", 5).max() == 0
-    assert (at(picture, "snow", 5) >= picture - 1).all()
+    assert (at(image, "snow", 5) >= image - 1).all()
 
 
 def test_elastic_displacements_go_with_the_side():
-    """A picture that tells its own places is bent by the same parts of its side at half the size."""
+    """An image that tells its own places is bent by the same parts of its side at half the size."""
     bent = []
     for side in (224, 112):
         place = np.mgrid[:side, :side].astype(np.float64)
@@ -158,19 +157,19 @@ def test_pixelate_makes_blocks():
 
 
 def test_jpeg_is_a_jpeg_file():
-    picture, file = scene(40, 56), io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=7)
-    np.testing.assert_array_equal(at(picture, "jpeg compression", 5), np.asarray(Image.open(file)))
+    image, file = scene(40, 56), io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=7)
+    np.testing.assert_array_equal(at(image, "jpeg compression", 5), np.asarray(Image.open(file)))
 
 
 def test_texture_goes_and_edges_stay():
-    picture = flat(60)
-    picture[:, 100:] = 200
-    even = picture.copy()
-    picture[::2, ::2] += 30
+    image = flat(60)
+    image[:, 100:] = 200
+    even = image.copy()
+    image[::2, ::2] += 30
     for severity, window in enumerate(WINDOWS, 1):
-        found = without_texture(picture, severity)
-        np.testing.assert_array_equal(found > 130, picture > 130)
+        found = without_texture(image, severity)
+        np.testing.assert_array_equal(found > 130, image > 130)
         away = [*range(100 - window // 2), *range(100 + window // 2, 224)]
         np.testing.assert_array_equal(found[:, away], even[:, away])
         wide = flat(0)
@@ -181,7 +180,7 @@ def test_texture_goes_and_edges_stay():
 
 
 def test_the_window_goes_with_the_side():
-    picture = flat(0, 448)
-    picture[:, 100:106] = picture[:, 300:307] = 255
-    found = without_texture(picture, 3)[224, :, 0]  # 13 pixels where it is 7 at half the side
+    image = flat(0, 448)
+    image[:, 100:106] = image[:, 300:307] = 255
+    found = without_texture(image, 3)[224, :, 0]  # 13 pixels where it is 7 at half the side
     assert not found[:200].any() and found[200:].sum() == 255 * 7

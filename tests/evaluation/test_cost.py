@@ -11,7 +11,7 @@ from keras import layers, ops
 import keras_vit
 from keras_vit.evaluation.cost import cost, pretraining_exaflops
 from keras_vit.evaluation.cost_rules import Work
-from keras_vit.variants import VARIANTS
+from keras_vit.models.config import VARIANTS
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = keras_vit.Variant(patch_size=4, hidden_size=12, num_layers=2, num_heads=3, mlp_dim=20)
@@ -77,7 +77,7 @@ def test_activations_by_hand(found):
     assert row(found, "Attention").activations == 4 * 2 * 3 * 16 * 16
     assert row(found, "Dense").activations == 4 * (15 * 12 + 2 * 16 * (5 * 12 + 20) + 7)
     assert "Dropout" not in [row.kind for row in found.rows]  # what it gives is what it got
-    assert found.largest == 4 * (12 * 20 * 3 + 15 * 48)  # the picture and its patches
+    assert found.largest == 4 * (12 * 20 * 3 + 15 * 48)  # the image and its patches
 
 
 def test_the_attention_holds_its_probabilities():
@@ -207,7 +207,7 @@ def test_a_shared_layer_multiplies_each_time_and_weighs_once():
     assert (found.multiply_accumulates, found.parameters, row(found, "Dense").layers) == (32, 20, 1)
 
 
-def test_one_picture_of_a_model_with_a_batch_of_its_own():
+def test_one_image_of_a_model_with_a_batch_of_its_own():
     images = keras.Input((9, 7, 4), batch_size=6)
     found = cost(keras.Model(images, layers.Dense(5)(images)))
     assert found.multiply_accumulates == 9 * 7 * 4 * 5
@@ -267,7 +267,7 @@ def test_the_shape_has_to_be_known(tiny):
     assert cost(open_model, (9, 7, 3)).multiply_accumulates == 7 * 5 * 5 * 27
     with pytest.raises(ValueError, match="what it is called with"):
         cost(Subclassed(tiny))
-    with pytest.raises(ValueError, match=r"does not take pictures of shape \(13, 20, 3\)"):
+    with pytest.raises(ValueError, match=r"does not take images of shape \(13, 20, 3\)"):
         cost(tiny, (13, 20, 3))
 
 
@@ -298,7 +298,7 @@ TIMM = {
 COUNT = """
 import json, resource, runpy, sys, keras, keras_vit
 from keras_vit.evaluation.cost import cost
-from keras_vit.layers.initial import weights_to_come
+from keras_vit.layers.initializers import weights_to_come
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.evaluation import progress
+from keras_vit import _progress as progress
 from keras_vit.evaluation.feature_cache import extract, kept, model_digest
-from keras_vit.features import representation
+from keras_vit.models.features import representation
 
 ROW = keras_vit.Variant(4, 12, 2, 2, 16)
-PICTURES = np.random.default_rng(0).normal(size=(7, 12, 20, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).normal(size=(7, 12, 20, 3)).astype("float32")
 LABELS = np.arange(7) % 3
 
 
@@ -21,24 +21,24 @@ def model():
 
 
 def batches(size=3):
-    return [(PICTURES[i : i + size], LABELS[i : i + size]) for i in range(0, 7, size)]
+    return [(IMAGES[i : i + size], LABELS[i : i + size]) for i in range(0, 7, size)]
 
 
 def test_features_come_in_order(model):
     features, labels = extract(representation(model), batches())
     np.testing.assert_array_equal(labels, LABELS)
     inside = keras.Model(model.input, model.get_layer("head").input)
-    np.testing.assert_allclose(features, inside.predict(PICTURES, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(features, inside.predict(IMAGES, verbose=0), atol=1e-5)
 
 
 def test_long_work_is_told_of(monkeypatch, caplog):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_NEWS", -1.0)
     with caplog.at_level(logging.INFO, "keras_vit"):
-        assert len(list(progress.told(batches(), "judged", 7))) == 3
-    assert caplog.messages == ["3 of 7 pictures judged", "6 of 7 pictures judged", "7 of 7 pictures judged"]
+        assert len(list(progress.log_progress(batches(), "judged", 7))) == 3
+    assert caplog.messages == ["3 of 7 images judged", "6 of 7 images judged", "7 of 7 images judged"]
 
 
-def test_no_pictures_raise(model):
+def test_no_images_raise(model):
     with pytest.raises(ValueError, match="Received: none"):
         extract(representation(model), [])
 
@@ -51,14 +51,14 @@ class Counted:
 
     def __call__(self):
         self.times += 1
-        return PICTURES[:, 0, 0], LABELS
+        return IMAGES[:, 0, 0], LABELS
 
 
 def test_features_are_computed_once_for_what_they_depend_on(tmp_path):
     compute = Counted()
     for parts in (("model", "data", (12, 20)), ("model", "data", (12, 20)), ("model", "data", (20, 12))):
         features, labels = kept(tmp_path / "new", parts, compute)
-        np.testing.assert_array_equal(features, PICTURES[:, 0, 0])
+        np.testing.assert_array_equal(features, IMAGES[:, 0, 0])
         np.testing.assert_array_equal(labels, LABELS)
     assert compute.times == 2
     assert len(list((tmp_path / "new").iterdir())) == 2
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_computed_anew(tmp_path, damage):
     (path,) = tmp_path.iterdir()
     path.write_bytes(damage(path.read_bytes()))
     for _ in range(2):
-        np.testing.assert_array_equal(kept(tmp_path, ("a",), compute)[0], PICTURES[:, 0, 0])
+        np.testing.assert_array_equal(kept(tmp_path, ("a",), compute)[0], IMAGES[:, 0, 0])
     assert compute.times == 2
 
 
@@ -100,7 +100,7 @@ def test_a_file_with_pickles_is_not_opened(tmp_path):
     kept(tmp_path, ("a",), compute)
     (path,) = tmp_path.iterdir()
     np.savez(path, features=np.array([{}], object), labels=LABELS)
-    np.testing.assert_array_equal(kept(tmp_path, ("a",), compute)[0], PICTURES[:, 0, 0])
+    np.testing.assert_array_equal(kept(tmp_path, ("a",), compute)[0], IMAGES[:, 0, 0])
     assert compute.times == 2
 
 

@@ -6,12 +6,12 @@ from keras_vit.evaluation.few_shot import REGULARIZER, REGULARIZERS, Ridge, few_
 CLASSES = 3
 
 
-def clouds(pictures, width, seed=0, spread=1.0):
+def clouds(images, width, seed=0, spread=1.0):
     """Returns features around a point a class, and labels."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(7).normal(size=(CLASSES, width))
-    labels = np.arange(pictures) % CLASSES
-    return centres[labels] + spread * random.normal(size=(pictures, width)), labels
+    labels = np.arange(images) % CLASSES
+    return centres[labels] + spread * random.normal(size=(images, width)), labels
 
 
 def solved(features, labels, regularizer):
@@ -23,20 +23,20 @@ def solved(features, labels, regularizer):
     return np.linalg.solve(x.T @ x + regularizer * np.eye(x.shape[1]), x.T @ y)
 
 
-@pytest.mark.parametrize("pictures, width", [(53, 17), (18, 17), (17, 29), (13, 41)])
+@pytest.mark.parametrize("images, width", [(53, 17), (18, 17), (17, 29), (13, 41)])
 @pytest.mark.parametrize("regularizer", [2.0**-10, 1.0, 2.0**10, 2.0**20])
-def test_the_weights_are_those_of_an_independent_solver(pictures, width, regularizer):
-    """Of more pictures than features, and of fewer, with the constant just on the border."""
-    features, labels = clouds(pictures, width)
+def test_the_weights_are_those_of_an_independent_solver(images, width, regularizer):
+    """Of more images than features, and of fewer, with the constant just on the border."""
+    features, labels = clouds(images, width)
     weights = Ridge(features, labels, CLASSES).weights(regularizer)
     assert weights.shape == (width + 1, CLASSES)
     np.testing.assert_allclose(weights, solved(features, labels, regularizer), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("pictures, width", [(53, 17), (13, 41)])
-def test_scores_are_those_of_scikit_learn(pictures, width):
+@pytest.mark.parametrize("images, width", [(53, 17), (13, 41)])
+def test_scores_are_those_of_scikit_learn(images, width):
     linear_model = pytest.importorskip("sklearn.linear_model")
-    features, labels = clouds(pictures, width)
+    features, labels = clouds(images, width)
     others, _ = clouds(23, width, seed=1)
     ridge = Ridge(features, labels, CLASSES)
     x, y = ridge.standardized(features), 2.0 * np.eye(CLASSES)[labels] - 1
@@ -76,7 +76,7 @@ def test_classes_may_have_any_numbers():
     test, truth = clouds(21, 7, seed=1, spread=0.2)
     numbers = np.array([4, 900, 77])
     found = few_shot(train, numbers[labels], test, numbers[truth], (5,))
-    # Other pictures are drawn, for the order of the classes is another; but these are far apart.
+    # Other images are drawn, for the order of the classes is another; but these are far apart.
     assert found.at(5) == few_shot(train, labels, test, truth, (5,)).at(5) == 1
 
 
@@ -88,10 +88,10 @@ def test_a_feature_that_never_changes_is_no_fault():
     assert few_shot(train, labels, test, truth, (10,)).at(10) == 1
 
 
-def test_classes_with_too_few_pictures_are_all_named():
+def test_classes_with_too_few_images_are_all_named():
     train, _ = clouds(10, 7)
     labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
-    with pytest.raises(ValueError, match=r"4 training pictures of each class. Received fewer of: 1 \(has 3\), 2 \(h"):
+    with pytest.raises(ValueError, match=r"4 training images of each class. Received fewer of: 1 \(has 3\), 2 \(h"):
         few_shot(train, labels, train, labels, (1, 4))
     with pytest.raises(ValueError, match=r"fewer of: cat \(has 3\), dog \(has 1\)"):
         few_shot(train, labels, train, labels, (4,), class_names=["ape", "cat", "dog"])
@@ -105,7 +105,7 @@ def test_classes_with_too_few_pictures_are_all_named():
         ({"regularizers": (1.0, 0.0)}, "regularizers above 0"),
         ({"test_labels": np.array([0, 1, 5])}, "Received those of: 5"),
         ({"test_features": np.zeros((0, 7)), "test_labels": np.zeros(0, int)}, "Received: none"),
-        ({"train_labels": np.array([0.5] * 9)}, "a whole number for each of 9 pictures"),
+        ({"train_labels": np.array([0.5] * 9)}, "a whole number for each of 9 images"),
         ({"train_labels": np.array([-1] * 9)}, "labels from 0 on. Received: labels from -1 to -1"),
     ],
 )

@@ -5,20 +5,20 @@ from keras import ops
 
 import keras_vit
 from keras_vit.evaluation.occlusion import (
-    GREY,
+    _GREY,
     KeptTokens,
     greyed,
-    grid_of,
+    occlusion_grid,
     random_order,
     salient_order,
     shifted,
     shuffled,
 )
 from keras_vit.layers import PatchEncoder, TokenMap, TransformerBlock
-from keras_vit.layers.transformer import Attention
-from keras_vit.watch import layers_of, replaced
+from keras_vit.layers.attention import Attention
+from keras_vit.models.hooks import layers_of, replaced
 
-GRID, KEPT, PICTURES = (3, 5), 4, 2
+GRID, KEPT, IMAGES = (3, 5), 4, 2
 PATCHES = GRID[0] * GRID[1]
 EXTRA = {"token": 1, "gap": 0, "map": 0, "distilled": 2}
 
@@ -39,13 +39,13 @@ def model():
     return build("token")
 
 
-def pictures(count=PICTURES):
+def made_images(count=IMAGES):
     return np.random.default_rng(1).integers(0, 256, (count, 12, 20, 3)).astype(np.uint8)
 
 
 def masked(model, images, kept, extra):
     """The whole model, of which no token may look at a dropped one: what the kept ones come to."""
-    seen = np.zeros((PICTURES, PATCHES + extra), "float32")
+    seen = np.zeros((IMAGES, PATCHES + extra), "float32")
     seen[:, :extra] = 1
     np.put_along_axis(seen, kept + extra, 1, axis=1)
 
@@ -69,24 +69,24 @@ def masked(model, images, kept, extra):
 @pytest.mark.parametrize("pooling", EXTRA)
 def test_kept_tokens_are_as_if_nobody_looked_at_the_others(pooling):
     model = build(pooling)
-    images = pictures() / 127.5 - 1
-    kept = random_order(PICTURES, PATCHES)[:, :KEPT]
+    images = made_images() / 127.5 - 1
+    kept = random_order(IMAGES, PATCHES)[:, :KEPT]
     expected = masked(model, images, kept, EXTRA[pooling])
     np.testing.assert_allclose(KeptTokens(model, KEPT).predict_on_batch([images, kept]), expected, atol=1e-5)
     assert np.abs(expected - model.predict_on_batch(images)).max() > 0.01
 
 
 def test_what_the_dropped_patches_show_does_not_matter(model):
-    kept = random_order(PICTURES, PATCHES)[:, :KEPT]
+    kept = random_order(IMAGES, PATCHES)[:, :KEPT]
     dropped = [np.setdiff1d(np.arange(PATCHES), some) for some in kept]
     some = KeptTokens(model, KEPT)
-    grey = np.stack([greyed(picture, gone, GRID) for picture, gone in zip(pictures(), dropped)])
-    results = [some.predict_on_batch([images / 127.5 - 1, kept]) for images in (pictures(), grey)]
+    grey = np.stack([greyed(image, gone, GRID) for image, gone in zip(made_images(), dropped)])
+    results = [some.predict_on_batch([images / 127.5 - 1, kept]) for images in (made_images(), grey)]
     np.testing.assert_allclose(*results, atol=1e-6)
 
 
 def test_all_kept_in_any_order_change_nothing(model):
-    images, order = pictures() / 127.5 - 1, random_order(PICTURES, PATCHES)
+    images, order = made_images() / 127.5 - 1, random_order(IMAGES, PATCHES)
     result = KeptTokens(model, PATCHES).predict_on_batch([images, order])
     np.testing.assert_allclose(result, model.predict_on_batch(images), atol=1e-5)
 
@@ -102,7 +102,7 @@ class Outer(keras.Model):
 
 def test_a_nested_model_computes_no_more_tokens_than_are_kept(model):
     """Inside a subclassed model, inside a Sequential one; afterwards all is as before."""
-    images, kept = pictures() / 127.5 - 1, random_order(PICTURES, PATCHES)[:, :KEPT]
+    images, kept = made_images() / 127.5 - 1, random_order(IMAGES, PATCHES)[:, :KEPT]
     outer = keras.Sequential([keras.Input((12, 20, 3)), Outer(model)])
     lengths = []
 
@@ -129,21 +129,21 @@ def test_tokens_that_are_laid_out_again_raise(model):
 
 
 def test_the_grid_of_a_model(model):
-    assert grid_of(Outer(model)) == GRID
-    assert grid_of(keras.Sequential([keras.layers.GlobalAveragePooling2D()])) is None
+    assert occlusion_grid(Outer(model)) == GRID
+    assert occlusion_grid(keras.Sequential([keras.layers.GlobalAveragePooling2D()])) is None
 
 
 def test_grey_patches_by_hand():
-    picture = pictures(1)[0]
-    found = greyed(picture, [1, 14], GRID)
-    expected = picture.copy()
-    expected[:4, 4:8] = expected[8:, 16:] = GREY
+    image = made_images(1)[0]
+    found = greyed(image, [1, 14], GRID)
+    expected = image.copy()
+    expected[:4, 4:8] = expected[8:, 16:] = _GREY
     np.testing.assert_array_equal(found, expected)
 
 
 def test_a_grid_that_does_not_divide_the_sides_leaves_no_pixel_over():
-    picture = np.zeros((11, 7, 3), np.uint8)
-    parts = [greyed(picture, [i], (3, 2)) == GREY for i in range(6)]
+    image = np.zeros((11, 7, 3), np.uint8)
+    parts = [greyed(image, [i], (3, 2)) == _GREY for i in range(6)]
     np.testing.assert_array_equal(sum(part.astype(int) for part in parts), 1)
     assert sorted(part[..., 0].sum() for part in parts) == [9, 12, 12, 12, 16, 16]
 
@@ -159,35 +159,35 @@ def test_orders():
 
 @pytest.mark.parametrize("shape, squares", [((12, 20), 4), ((13, 23), 5), ((14, 19), 14), ((5, 7), 1)])
 def test_a_shuffle_loses_no_pixel_and_cuts_no_part(shape, squares):
-    picture = np.arange(shape[0] * shape[1] * 3).reshape(*shape, 3)
-    found = shuffled(picture, squares, np.random.default_rng(0))
-    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(picture, axis=None))
-    assert (found == picture).all() == (squares == 1)
+    image = np.arange(shape[0] * shape[1] * 3).reshape(*shape, 3)
+    found = shuffled(image, squares, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(image, axis=None))
+    assert (found == image).all() == (squares == 1)
     edges = [[i * side // squares for i in range(squares + 1)] for side in shape]
     for top, bottom in zip(edges[0], edges[0][1:]):
         for left, right in zip(edges[1], edges[1][1:]):
             part = found[top:bottom, left:right]
-            row, column = np.argwhere(picture[..., 0] == part[0, 0, 0])[0]
-            np.testing.assert_array_equal(part, picture[row : row + bottom - top, column : column + right - left])
+            row, column = np.argwhere(image[..., 0] == part[0, 0, 0])[0]
+            np.testing.assert_array_equal(part, image[row : row + bottom - top, column : column + right - left])
             assert row in edges[0] and column in edges[1]
 
 
-def moved(picture, down, right):
+def moved(image, down, right):
     """Each pixel reads one so far away, and the nearest where there is none."""
-    rows, columns = (np.clip(np.arange(side) + by, 0, side - 1) for side, by in zip(picture.shape, (down, right)))
-    return picture[rows][:, columns]
+    rows, columns = (np.clip(np.arange(side) + by, 0, side - 1) for side, by in zip(image.shape, (down, right)))
+    return image[rows][:, columns]
 
 
 def test_a_shift_by_hand():
-    picture = pictures(1)[0]
+    image = made_images(1)[0]
     seen = set()
     for seed in range(30):
-        found = shifted(picture, 3, np.random.default_rng(seed))
+        found = shifted(image, 3, np.random.default_rng(seed))
         moves = [
             (down, right)
             for down in range(-3, 4)
             for right in range(-3, 4)
-            if (found == moved(picture, down, right)).all()
+            if (found == moved(image, down, right)).all()
         ]
         assert len(moves) == 1 and 2 < np.hypot(*moves[0]) < 4
         seen |= set(moves)

@@ -48,14 +48,14 @@ def test_neighbours_agree_with_scikit_learn():
 
 @pytest.mark.parametrize("k", [0, 6])
 def test_more_neighbours_than_there_are_raise(k):
-    with pytest.raises(ValueError, match=f"k from 1 to 5, the training pictures. Received: k={k}"):
+    with pytest.raises(ValueError, match=f"k from 1 to 5, the training images. Received: k={k}"):
         knn(directions(TRAIN), LABELS, directions(TRAIN), LABELS, k=k)
 
 
-def clouds(seed, pictures=40, far=3.0):
+def clouds(seed, images=40, far=3.0):
     random = np.random.default_rng(seed)
-    labels = np.arange(pictures) % 2 * 3  # classes 0 and 3
-    return random.normal(size=(pictures, 5)) + far * (labels[:, None] > 0) * [1, 0, 0, 0, 0], labels
+    labels = np.arange(images) % 2 * 3  # classes 0 and 3
+    return random.normal(size=(images, 5)) + far * (labels[:, None] > 0) * [1, 0, 0, 0, 0], labels
 
 
 def test_a_probe_separates_what_is_apart(caplog):
@@ -65,7 +65,7 @@ def test_a_probe_separates_what_is_apart(caplog):
     assert scores.probabilities.shape == (13, 4)
     np.testing.assert_allclose(scores.probabilities.sum(axis=1), 1)
     assert not scores.probabilities[:, 1:3].any()
-    assert "of the held-out pictures right" in caplog.text
+    assert "of the held-out images right" in caplog.text
 
 
 def test_a_probe_of_one_strength_is_scikit_learns():
@@ -97,7 +97,7 @@ def test_a_probe_of_too_little_raises():
     features = np.eye(3)
     with pytest.raises(ValueError, match="two classes or more. Received: those of 1 alone"):
         linear_probe(features, np.array([1, 1, 1]), features, np.array([0, 1, 2]))
-    with pytest.raises(ValueError, match="two training pictures of a class"):
+    with pytest.raises(ValueError, match="two training images of a class"):
         linear_probe(features, np.array([0, 1, 2]), features, np.array([0, 1, 2]))
     with pytest.raises(ValueError, match="Received: none"):
         linear_probe(np.zeros((0, 3)), np.zeros(0, int), features, np.array([0, 1, 2]))

@@ -41,7 +41,7 @@ def test_a_missing_file_raises(tmp_path):
 
 
 def test_another_length_raises():
-    words = "Received: labels for 2, and 3 pictures"
+    words = "Received: labels for 2, and 3 images"
     with pytest.raises(ValueError, match=words):
         real_accuracy(np.array([0, 1, 2]), [(0,), (1,)])
     with pytest.raises(ValueError, match=words):
@@ -49,11 +49,11 @@ def test_another_length_raises():
 
 
 def test_labels_for_none_raise():
-    with pytest.raises(ValueError, match="none for any of 2 pictures"):
+    with pytest.raises(ValueError, match="none for any of 2 images"):
         real_accuracy(np.array([0, 1]), [(), ()])
 
 
-def test_pictures_are_ordered_by_their_numbers():
+def test_images_are_ordered_by_their_numbers():
     names = ["n01/ILSVRC2012_val_00000003.JPEG", "n01/ILSVRC2012_val_00000010.JPEG"]
     names += [f"n02/ILSVRC2012_val_{i:08d}.JPEG" for i in (9, 1, 2, 4, 8, 7, 6, 5)]
     order = validation_order(names, 10)
@@ -64,10 +64,10 @@ def test_pictures_are_ordered_by_their_numbers():
     "names, words",
     [
         (["val_1.JPEG", "cat.JPEG", "2.JPEG"], "Received 2 without: cat.JPEG, 2.JPEG"),
-        (["val_1.JPEG", "val_1.PNG", "val_2.JPEG"], "for as many pictures. Received: 2 numbers from 1 to 2"),
+        (["val_1.JPEG", "val_1.PNG", "val_2.JPEG"], "for as many images. Received: 2 numbers from 1 to 2"),
         (["val_1.JPEG", "val_5.JPEG", "val_2.JPEG"], "Received: 3 numbers from 1 to 5"),
     ],
 )
-def test_pictures_of_something_else_raise(names, words):
+def test_images_of_something_else_raise(names, words):
     with pytest.raises(ValueError, match=words):
         validation_order(names, len(names))

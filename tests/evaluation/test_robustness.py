@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.evaluation import changes
+from keras_vit.evaluation import perturbations as changes
 from keras_vit.evaluation.occlusion import KeptTokens
-from keras_vit.evaluation.robustness import Robustness, Row, Subject, robustness
+from keras_vit.evaluation.robustness import Robustness, RobustnessRow, Subject, robustness_curves
 
-PICTURES = 6
+IMAGES = 6
 LABELS = np.array([0, 1, 0, 1, 1, 0])
 
 
@@ -22,7 +22,7 @@ def transformer():
     keras.utils.set_random_seed(0)
     model = keras_vit.build(keras_vit.Variant(4, 8, 2, 2, 11), input_shape=(12, 20, 3), classes=3)
     generator = np.random.default_rng(0)
-    # Stronger than they begin, so that the classes of the pictures differ.
+    # Stronger than they begin, so that the classes of the images differ.
     model.set_weights([weight + generator.normal(0, 0.4, weight.shape) for weight in model.get_weights()])
     return model
 
@@ -37,16 +37,16 @@ def light():
     return model
 
 
-def pictures(shape=(12, 20)):
+def made_images(shape=(12, 20)):
     """Dark ones of class 0, the others light."""
     values = np.array([40, 200, 70, 190, 215, 20], np.uint8)
-    noise = np.random.default_rng(0).integers(0, 20, (PICTURES, *shape, 1))
+    noise = np.random.default_rng(0).integers(0, 20, (IMAGES, *shape, 1))
     return (values[:, None, None, None] + noise).astype(np.uint8).repeat(3, axis=3)
 
 
 def subject(model, name="light", labels=LABELS, **changed):
     return Subject(
-        **{"name": name, "model": model, "pictures": pictures(), "labels": labels, "prepare": scale} | changed
+        **{"name": name, "model": model, "images": made_images(), "labels": labels, "prepare": scale} | changed
     )
 
 
@@ -55,18 +55,18 @@ def accuracies(found, family, condition, name="light"):
 
 
 def test_what_keeps_the_light_keeps_the_class(light):
-    found = robustness([subject(light)], ("shuffle", "shift", "texture"))
+    found = robustness_curves([subject(light)], ("shuffle", "shift", "texture"))
     assert accuracies(found, "clean", "clean") == {0: 1}
     assert accuracies(found, "shuffle", "squares") == dict.fromkeys(range(2, 13), 1)  # a side of 12 has no 13 parts
     assert accuracies(found, "shift", "pixels") == {1: 1}  # 14 patches a side, or as many as there are pixels
     assert accuracies(found, "texture", "median") == dict.fromkeys(range(1, 6), 1)
-    assert {row.pictures for row in found.rows} == {PICTURES}
+    assert {row.images for row in found.rows} == {IMAGES}
     assert found.corruption_error == {}
 
 
 def test_brightness_and_the_rest_by_hand(light):
     """Dark ones, 79.5, 49.5 and 29.5 of 255 on average, pass 127.5 by 0.188, 0.306 and 0.384 of 1 more light."""
-    found = robustness([subject(light)], "corruptions")
+    found = robustness_curves([subject(light)], "corruptions")
     assert accuracies(found, "corruptions", "brightness") == pytest.approx(
         {1: 1, 2: 5 / 6, 3: 5 / 6, 4: 3 / 6, 5: 3 / 6}
     )
@@ -79,9 +79,9 @@ def test_brightness_and_the_rest_by_hand(light):
 
 def test_drops_of_a_vit_and_of_a_baseline(light, transformer, monkeypatch):
     monkeypatch.setattr(changes, "PARTS", (0.2, 0.9))
-    salience = np.random.default_rng(0).random((PICTURES, 3, 5))
+    salience = np.random.default_rng(0).random((IMAGES, 3, 5))
     subjects = [subject(transformer, "vit"), subject(light)]
-    found = robustness(subjects, ["drop"], salience=salience, batch_size=3)
+    found = robustness_curves(subjects, ["drop"], salience=salience, batch_size=3)
     conditions = [("drop", condition) for condition in ("random", "salient", "non-salient")]
     assert list(found.curves) == [("clean", "clean"), *conditions]
     for (family, _), by_model in found.curves.items():
@@ -91,28 +91,28 @@ def test_drops_of_a_vit_and_of_a_baseline(light, transformer, monkeypatch):
             assert curve[0].consistency == 1 or family == "drop"
     # A fifth of the pixels at 128 leaves the mean on its side; 14 of 15 leave the darkest at 121, still below.
     assert accuracies(found, "drop", "random") == {0.2: 1, 0.9: 1}
-    kept = np.argsort(-salience.reshape(PICTURES, -1))[:, 3:]
-    said = KeptTokens(transformer, 12).predict_on_batch([scale(pictures()), kept]).argmax(axis=1)
-    clean = transformer.predict_on_batch(scale(pictures())).argmax(axis=1)
+    kept = np.argsort(-salience.reshape(IMAGES, -1))[:, 3:]
+    said = KeptTokens(transformer, 12).predict_on_batch([scale(made_images()), kept]).argmax(axis=1)
+    clean = transformer.predict_on_batch(scale(made_images())).argmax(axis=1)
     row = found.curves["drop", "salient"]["vit"][0]
     assert row.accuracy == np.mean(said == LABELS) and row.consistency == np.mean(said == clean)
 
 
 def test_the_patches_that_are_dropped():
     """The most salient go first, the least salient last; each model sees the same ones grey."""
-    salience = np.random.default_rng(0).permuted(np.tile(np.arange(15.0), (PICTURES, 1)), axis=1).reshape(-1, 3, 5)
-    plan = changes.Plan(PICTURES, (3, 5), salience, 0, [(12, 20)])
+    salience = np.random.default_rng(0).permuted(np.tile(np.arange(15.0), (IMAGES, 1)), axis=1).reshape(-1, 3, 5)
+    plan = changes.PerturbationPlan(IMAGES, (3, 5), salience, 0, [(12, 20)])
     made = {(change.condition, change.level): change for change in changes.FAMILIES["drop"](plan)}
     for part, gone in ((0.1, 2), (0.2, 3), (0.5, 8), (0.9, 14)):
         for condition, dropped in (("salient", salience >= 15 - gone), ("non-salient", salience < gone)):
             change = made[condition, part]
-            kept = np.ones((PICTURES, 15), bool)
+            kept = np.ones((IMAGES, 15), bool)
             np.put_along_axis(kept, change.kept, False, axis=1)
             np.testing.assert_array_equal(kept.reshape(-1, 3, 5), dropped)
-            for i, picture in enumerate(pictures()):
-                grey = (change.make(picture, None, i) == 128).all(axis=2)
+            for i, image in enumerate(made_images()):
+                grey = (change.make(image, None, i) == 128).all(axis=2)
                 np.testing.assert_array_equal(grey, dropped[i].repeat(4, axis=0).repeat(4, axis=1))
-    assert made["random", 0.5].kept.shape == (PICTURES, 7)
+    assert made["random", 0.5].kept.shape == (IMAGES, 7)
 
 
 def test_only_one_grid_drops_tokens(light, transformer, monkeypatch):
@@ -124,9 +124,9 @@ def test_only_one_grid_drops_tokens(light, transformer, monkeypatch):
         seen.append((pixels == 128).all(axis=-1))
         return scale(pixels)
 
-    big = subject(light, pictures=pictures((24, 40)), prepare=prepare)
-    robustness([subject(transformer, "vit"), big], ["drop"])
-    assert seen[1].shape == (PICTURES, 24, 40)
+    big = subject(light, images=made_images((24, 40)), prepare=prepare)
+    robustness_curves([subject(transformer, "vit"), big], ["drop"])
+    assert seen[1].shape == (IMAGES, 24, 40)
     np.testing.assert_array_equal(seen[1].sum(axis=(1, 2)), 8 * 8 * 8)
 
 
@@ -136,23 +136,25 @@ def test_subjects_of_one_array_see_the_same_pixels(light):
     def keeping(name):
         return lambda pixels: scale(seen[name].append(pixels.copy()) or pixels)
 
-    shared = pictures()
-    robustness([subject(light, name, pictures=shared, prepare=keeping(name)) for name in seen], "corruptions", seed=3)
+    shared = made_images()
+    robustness_curves(
+        [subject(light, name, images=shared, prepare=keeping(name)) for name in seen], "corruptions", seed=3
+    )
     np.testing.assert_array_equal(seen["a"], seen["b"])
-    np.testing.assert_array_equal(seen["a"][0], pictures())
+    np.testing.assert_array_equal(seen["a"][0], made_images())
 
 
 @pytest.mark.parametrize("count, sizes", [(6, [3, 3]), (5, [4, 1])])
 def test_batches_are_alike_where_they_can_be(light, count, sizes):
     seen = []
-    some = {"pictures": pictures()[:count], "labels": LABELS[:count]}
-    robustness([subject(light, prepare=lambda x: seen.append(len(x)) or scale(x), **some)], [], batch_size=4)
+    some = {"images": made_images()[:count], "labels": LABELS[:count]}
+    robustness_curves([subject(light, prepare=lambda x: seen.append(len(x)) or scale(x), **some)], [], batch_size=4)
     assert seen == sizes
 
 
 def test_shifts_go_up_to_the_patch():
     for side, levels in ((16, [1, 2, 4, 8, 16]), (14, [1, 2, 4, 8, 14])):
-        plan = changes.Plan(1, (2, 3), None, 0, [(2 * side, 3 * side)])
+        plan = changes.PerturbationPlan(1, (2, 3), None, 0, [(2 * side, 3 * side)])
         assert [change.level for change in changes.FAMILIES["shift"](plan)] == levels
 
 
@@ -160,7 +162,7 @@ def rows(name, errors):
     """Of two corruptions at two severities each."""
     names = ("fog", "fog", "snow", "snow")
     return [
-        Row("corruptions", condition, 1 + i % 2, name, 1 - error, 1.0, 10)
+        RobustnessRow("corruptions", condition, 1 + i % 2, name, 1 - error, 1.0, 10)
         for i, (condition, error) in enumerate(zip(names, errors))
     ]
 
@@ -176,7 +178,7 @@ def test_corruption_error_by_hand():
 
 def test_progress_is_logged(light, caplog):
     with caplog.at_level(logging.INFO, "keras_vit"):
-        robustness([subject(light)], "shift")
+        robustness_curves([subject(light)], "shift")
     assert "clean, clean, 0: light 100.0% (1 of 2," in caplog.text
     assert "shift, pixels, 1: light 100.0% (2 of 2, 0 s left)" in caplog.text
 
@@ -184,8 +186,8 @@ def test_progress_is_logged(light, caplog):
 @pytest.mark.parametrize(
     "changed, options, words",
     [
-        ({"pictures": pictures()[:0], "labels": LABELS[:0]}, {}, "Expected pictures to evaluate on. Received: none"),
-        ({"labels": LABELS[:4]}, {}, r"as many pictures and labels for each model. Received: \[4, 6\]"),
+        ({"images": made_images()[:0], "labels": LABELS[:0]}, {}, "Expected images to evaluate on. Received: none"),
+        ({"labels": LABELS[:4]}, {}, r"as many images and labels for each model. Received: \[4, 6\]"),
         ({"labels": LABELS + 2}, {}, "labels from 0 to 2, the model's classes. Received: labels from 2 to 3"),
         ({}, {"families": ["corruption"]}, r"drop, .*Received: \['corruption'\]. Nearest: corruptions"),
         ({}, {"salience": np.zeros((5, 3, 5))}, r"shape \(6, 3, 5\).*Received: \(5, 3, 5\)"),
@@ -193,18 +195,18 @@ def test_progress_is_logged(light, caplog):
 )
 def test_faults(light, changed, options, words):
     with pytest.raises(ValueError, match=words):
-        robustness([subject(light, **changed)], **options)
+        robustness_curves([subject(light, **changed)], **options)
 
 
-def test_pictures_of_another_size_or_type_raise(light, transformer):
+def test_images_of_another_size_or_type_raise(light, transformer):
     with pytest.raises(ValueError, match=r"12 rows, 20 columns.* for 'vit'. Received: shape \(6, 20, 12, 3\), uint8"):
-        robustness([subject(light), subject(transformer, "vit", pictures=pictures((20, 12)))])
+        robustness_curves([subject(light), subject(transformer, "vit", images=made_images((20, 12)))])
     with pytest.raises(ValueError, match="any rows, any columns.* float32"):
-        robustness([subject(light, pictures=scale(pictures()))])
+        robustness_curves([subject(light, images=scale(made_images()))])
 
 
 def test_two_models_of_a_name_raise(light):
     with pytest.raises(ValueError, match="different names"):
-        robustness([subject(light), subject(light)])
+        robustness_curves([subject(light), subject(light)])
     with pytest.raises(ValueError, match="Received: none"):
-        robustness([])
+        robustness_curves([])

@@ -17,15 +17,17 @@ from keras import ops
 from PIL import Image, ImageOps
 
 import keras_vit
-from keras_vit.client import pictures as client_pictures
-from keras_vit.client.pictures import CORNER, MIDDLE
-from keras_vit.client.tflite import TFLiteFile
 from keras_vit.data.pipeline import read_all
-from keras_vit.export import metadata, proof, to_tflite
-from keras_vit.export.proof import Witness, check, faults
+from keras_vit.export import proof
+from keras_vit.export.proof import Reference, compare, faults
 from keras_vit.export.serving import serving
 from keras_vit.export.targets import TARGETS
+from keras_vit.export.tflite import conversion as to_tflite
+from keras_vit.export.tflite import metadata
 from keras_vit.preprocessing import CONTRACTS
+from keras_vit.runtime import images as client_images
+from keras_vit.runtime.images import CORNER, MIDDLE
+from keras_vit.runtime.tflite import TFLiteFile
 
 SIZE, GRID, TRAINED_GRID, WIDTH, HEADS = (12, 20), (3, 5), (4, 7), 16, 4
 CLASSES = ("zebra", "apple", "Möwe", "yak", "fox, red", "bee", "cat")
@@ -34,11 +36,11 @@ TARGET = TARGETS["tflite-float32"]
 NONE = "no fault"
 
 
-# The pictures: every kind that a fault could spare the others of.
+# The images: every kind that a fault could spare the others of.
 
 
-def picture(number):
-    """Returns an encoded picture: smooth colours of its own, stored in one of eight orientations."""
+def image(number):
+    """Returns an encoded image: smooth colours of its own, stored in one of eight orientations."""
     random = np.random.default_rng(number)
     rows, columns = [(31, 83), (67, 67), (97, 41), (12, 20), (7, 11), (53, 89), (20, 12), (61, 101)][number % 8]
     waves = random.normal(size=(4, 6, 6)) / (1 + np.add.outer(np.arange(6), np.arange(6)) / 2)
@@ -46,21 +48,21 @@ def picture(number):
     smooth = np.einsum("ckl,kr,lq->rqc", waves, down, across)
     levels = np.clip(127.5 + 60 * smooth, 0, 255).astype(np.uint8)  # (rows, columns, red green blue and alpha)
     kind = ["RGB", "RGBA", "RGB", "RGB", "L"][number % 5]
-    image = Image.fromarray(levels[..., 3] if kind == "L" else levels[..., : len(kind)])
-    exif = image.getexif()
+    whole = Image.fromarray(levels[..., 3] if kind == "L" else levels[..., : len(kind)])
+    exif = whole.getexif()
     exif[0x0112] = 1 + number // 3 % 8
     file = io.BytesIO()
     if kind == "RGBA" or number % 3 == 0:
-        image.save(file, "PNG", exif=exif)
+        whole.save(file, "PNG", exif=exif)
     else:
-        image.save(file, "JPEG", quality=95, exif=exif)
+        whole.save(file, "JPEG", quality=95, exif=exif)
     return file.getvalue()
 
 
-PICTURES = [picture(number) for number in range(40)]
+IMAGES = [image(number) for number in range(40)]
 
 
-# The model: small, with weights large enough that its answers differ from picture to picture.
+# The model: small, with weights large enough that its answers differ from image to image.
 
 
 def laid_out(table, method="bilinear"):
@@ -94,15 +96,15 @@ def model():
     token = np.asarray(encoder.position_embedding)[0, :1]
     encoder.position_embedding.assign(np.concatenate([token, laid_out(TRAINED)])[None])
     features = keras.Model(model.inputs, head.input).predict_on_batch(
-        keras_vit.preprocess_input(read_all(PICTURES, SIZE), PIXELS)
+        keras_vit.preprocess_input(read_all(IMAGES, SIZE), PIXELS)
     )
-    head.bias.assign(-np.mean(features, axis=0) @ np.asarray(head.kernel))  # no class comes first for every picture
+    head.bias.assign(-np.mean(features, axis=0) @ np.asarray(head.kernel))  # no class comes first for every image
     return model
 
 
 @pytest.fixture(scope="module")
 def witness(model):
-    witness = Witness(model, CLASSES, PICTURES)
+    witness = Reference(model, CLASSES, IMAGES)
     assert len(set(witness.expected.argmax(axis=1))) >= 5
     return witness
 
@@ -115,7 +117,7 @@ def served(model):
 @pytest.fixture(scope="module")
 def scaled(model):
     """What leaves the scaling to the client, and has a second output."""
-    return serving(model, CLASSES, takes="scaled", also=("features",))
+    return serving(model, CLASSES, input_type="scaled", also=("features",))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def scaled_file(scaled):
 @pytest.fixture(scope="module")
 def scaled_path(scaled, scaled_file, tmp_path_factory):
     path = tmp_path_factory.mktemp("scaled") / "model.tflite"
-    path.write_bytes(to_tflite.described(scaled_file, scaled))
+    path.write_bytes(to_tflite.with_metadata(scaled_file, scaled))
     return path
 
 
@@ -146,7 +148,7 @@ def words_of(witness, tmp_path):
             path.write_bytes(file)
             file = path
         try:
-            agreement = check(client(file), witness, name=file.name, target="tflite-float32", tie=TARGET.tie)
+            agreement = compare(client(file), witness, name=file.name, target="tflite-float32", tie=TARGET.tie)
         except ValueError as error:
             return str(error)
         return "; ".join(faults(agreement, TARGET.bounds))
@@ -206,13 +208,13 @@ CONVERTED = {
     "softmax twice": (around(after=ops.softmax), LOGITS),
     "softmax missing": (around(after=lambda x: ops.log(x) + 3), LOGITS),
     "mean of the tokens for the class token": (mean_pooled, LOGITS),
-    "rows and columns of the picture swapped": (around(before=sides_swapped), LOGITS),
+    "rows and columns of the image swapped": (around(before=sides_swapped), LOGITS),
 }
 
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_a_fault_in_what_is_converted(served, converted_with, words_of, name):
-    assert judged(words_of(to_tflite.described(converted_with(name), served)), CONVERTED[name][1])
+    assert judged(words_of(to_tflite.with_metadata(converted_with(name), served)), CONVERTED[name][1])
 
 
 # Faults in the numbers that a file holds, written over them.
@@ -355,26 +357,33 @@ OVERWRITTEN = {
 def test_a_fault_in_the_numbers(model, served, converted_with, words_of, fault, words):
     weights = {weight.path: np.asarray(weight) for weight in model.weights} | {"scale": SCALE, "offset": OFFSET}
     file = overwritten(converted_with(NONE), weights, fault(weights))
-    assert judged(words_of(to_tflite.described(file, served)), words)
+    assert judged(words_of(to_tflite.with_metadata(file, served)), words)
 
 
-# Faults in what a file says of itself; it takes pictures that the client scales.
+# Faults in what a file says of itself; it takes images that the client scales.
 
 
 def told(**changes):
     """Returns a file that says something else."""
-    return lambda file, scaled: to_tflite.described(file, dataclasses.replace(scaled, **changes))
+    return lambda file, scaled: to_tflite.with_metadata(file, dataclasses.replace(scaled, **changes))
 
 
-def contract(mean, std, takes="scaled"):
+def contract(mean, std, input_type="scaled"):
     """Returns a file that tells a client to scale otherwise; the colours' own numbers are inside the file."""
     return lambda file, scaled: metadata.add_metadata(
-        file, CLASSES, image_size=SIZE, facts=scaled.facts, takes=takes, mean=mean, std=std, outputs=scaled.outputs
+        file,
+        CLASSES,
+        image_size=SIZE,
+        facts=scaled.facts,
+        input_type=input_type,
+        mean=mean,
+        std=std,
+        outputs=scaled.outputs,
     )
 
 
 def without_labels_file(file, scaled):
-    whole = to_tflite.described(file, scaled)
+    whole = to_tflite.with_metadata(file, scaled)
     with zipfile.ZipFile(io.BytesIO(whole)) as behind:
         return whole[: behind.infolist()[0].header_offset]
 
@@ -387,7 +396,7 @@ def outputs_swapped(file, scaled):
         item.name = swap[item.name]
     builder = metadata.flatbuffers.Builder(len(file))
     builder.Finish(model.Pack(builder), b"TFL3")
-    return to_tflite.described(bytes(builder.Output()), scaled)
+    return to_tflite.with_metadata(bytes(builder.Output()), scaled)
 
 
 HALF = (0.5, 0.5, 0.5)
@@ -404,8 +413,8 @@ DESCRIBED = {
     "wrong std told": (contract(HALF, (0.4, 0.4, 0.4)), LOGITS),
     "mean and std told that are inside": (contract(PIXELS.mean, PIXELS.std), LOGITS),
     "mean and std in parts of 255": (contract(*[(0.5 / 255,) * 3] * 2), LOGITS),
-    "pixels said to be taken as they are": (told(takes="float32"), LOGITS),
-    "no normalization": (contract(None, None, takes="uint8"), "does not say how it is scaled"),
+    "pixels said to be taken as they are": (told(input_type="float32"), LOGITS),
+    "no normalization": (contract(None, None, input_type="uint8"), "does not say how it is scaled"),
     "labels file missing": (without_labels_file, "cannot be read"),
     "metadata missing": (lambda file, scaled: file, "carries no TFLite metadata"),
     "outputs named the other way round": (outputs_swapped, "names 7 classes and gives 16"),
@@ -417,7 +426,7 @@ def test_a_fault_in_the_metadata(scaled, scaled_file, words_of, fault, words):
     assert judged(words_of(fault(scaled_file, scaled)), words)
 
 
-# Faults of a client, on a file without any. Each stage of the way from an encoded picture can be another.
+# Faults of a client, on a file without any. Each stage of the way from an encoded image can be another.
 
 
 class Client(TFLiteFile):
@@ -428,74 +437,74 @@ class Client(TFLiteFile):
         self.stages = decode, resize, read
         self.scale = scale
 
-    def read(self, picture):
+    def read(self, image):
         decode, resize, last = self.stages
-        return last(resize(decode(picture), self.image_size))
+        return last(resize(decode(image), self.image_size))
 
     def _scaled(self, pixels):
         return self.scale(super()._scaled, pixels)
 
 
 def client(
-    decode=client_pictures.upright,
-    resize=client_pictures.resized,
+    decode=client_images.upright,
+    resize=client_images.resized,
     read=lambda pixels: pixels,
     scale=lambda scaled, pixels: scaled(pixels),
 ):
     return lambda path: Client(path, decode, resize, read, scale)
 
 
-def opened(picture):
-    return Image.open(io.BytesIO(picture))
+def opened(image):
+    return Image.open(io.BytesIO(image))
 
 
-def exif_ignored(picture):
+def exif_ignored(image):
     file = io.BytesIO()
-    Image.fromarray(np.asarray(opened(picture))).save(file, "PNG")  # its pixels and nothing else
-    return client_pictures.upright(file.getvalue())
+    Image.fromarray(np.asarray(opened(image))).save(file, "PNG")  # its pixels and nothing else
+    return client_images.upright(file.getvalue())
 
 
-def exif_backwards(picture):
+def exif_backwards(image):
     """Turns to the left what has to be turned to the right."""
-    image = opened(picture)
-    exif = image.getexif()
+    whole = opened(image)
+    exif = whole.getexif()
     exif[0x0112] = {6: 8, 8: 6}.get(exif[0x0112], exif[0x0112])
     file = io.BytesIO()
-    image.save(file, "PNG", exif=exif)
-    return client_pictures.upright(file.getvalue())
+    whole.save(file, "PNG", exif=exif)
+    return client_images.upright(file.getvalue())
 
 
-def on_black(picture):
-    image = ImageOps.exif_transpose(opened(picture)).convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB"))
+def on_black(image):
+    whole = ImageOps.exif_transpose(opened(image)).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole).convert("RGB"))
 
 
-def alpha_dropped(picture):
-    return np.asarray(ImageOps.exif_transpose(opened(picture)).convert("RGB"))
+def alpha_dropped(image):
+    return np.asarray(ImageOps.exif_transpose(opened(image)).convert("RGB"))
 
 
-def grey_in_red(picture):
-    pixels = client_pictures.upright(picture)
-    grey = opened(picture).mode == "L"
+def grey_in_red(image):
+    pixels = client_images.upright(image)
+    grey = opened(image).mode == "L"
     return pixels * np.uint8([1, 0, 0]) if grey else pixels
 
 
-def grey_in_one_channel(picture):
-    pixels = client_pictures.upright(picture)
-    return pixels[..., :1] if opened(picture).mode == "L" else pixels
+def grey_in_one_channel(image):
+    pixels = client_images.upright(image)
+    return pixels[..., :1] if opened(image).mode == "L" else pixels
 
 
-def half_decoded(picture):
+def half_decoded(image):
     """Lets the decoder of JPEG leave out every other pixel, as thumbnails are made."""
-    image = opened(picture)
-    image.draft("RGB", (image.width // 2, image.height // 2))
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    whole = opened(image)
+    whole.draft("RGB", (whole.width // 2, whole.height // 2))
+    return np.asarray(ImageOps.exif_transpose(whole).convert("RGB"))
 
 
-def at_low_quality(picture):
+def at_low_quality(image):
     file = io.BytesIO()
-    Image.fromarray(client_pictures.upright(picture)).save(file, "JPEG", quality=30)
-    return client_pictures.upright(file.getvalue())
+    Image.fromarray(client_images.upright(image)).save(file, "JPEG", quality=30)
+    return client_images.upright(file.getvalue())
 
 
 def by_pillow(kernel):
@@ -503,7 +512,7 @@ def by_pillow(kernel):
 
 
 def off_by_one(pixels, size):
-    return client_pictures.resized(pixels[1:, 1:], size)
+    return client_images.resized(pixels[1:, 1:], size)
 
 
 def middle_cut_out(pixels, size):
@@ -516,7 +525,7 @@ def with_borders(pixels, size):
 
 
 def sides_mistaken(pixels, size):
-    return client_pictures.resized(pixels, size[::-1]).reshape(*size, 3)
+    return client_images.resized(pixels, size[::-1]).reshape(*size, 3)
 
 
 READ = "from_bytes.read_alike is"
@@ -533,7 +542,7 @@ CLIENTS = {
     "resized by the nearest": (client(resize=by_pillow(Image.Resampling.NEAREST)), READ),
     "resized by areas": (client(resize=by_pillow(Image.Resampling.BILINEAR)), READ),
     "resized from the middle of a pixel": (
-        client(resize=lambda pixels, size: client_pictures.resized(pixels, size, MIDDLE)),
+        client(resize=lambda pixels, size: client_images.resized(pixels, size, MIDDLE)),
         READ,
     ),
     "crop off by one": (client(resize=off_by_one), READ),
@@ -591,7 +600,7 @@ PACKAGE = pathlib.Path(keras_vit.__file__).parent
 
 
 def test_the_client_shares_no_code_with_the_rest():
-    allowed = ("keras_vit.client.", "keras_vit.quiet.", "keras_vit.atomic.")
+    allowed = ("keras_vit.runtime.", "keras_vit._quiet.", "keras_vit._atomic.")
     for path in (PACKAGE / "client").rglob("*.py"):
         assert [name for name in ours(path) if not name.startswith(allowed)] == [], path.name
 
@@ -599,7 +608,7 @@ def test_the_client_shares_no_code_with_the_rest():
 def test_the_proof_shares_no_code_with_what_writes():
     assert [name for name in ours(pathlib.Path(proof.__file__)) if name.startswith("keras_vit.export")] == []
     for module in (to_tflite, metadata, keras_vit.export.serving):
-        proving = ("keras_vit.client", "keras_vit.export.proof")
+        proving = ("keras_vit.runtime", "keras_vit.export.proof")
         assert [name for name in ours(pathlib.Path(module.__file__)) if name.startswith(proving)] == []
 
 
@@ -635,7 +644,7 @@ def test_a_fault_in_the_pixel_contract(trained, says, tmp_path, caplog):
 
     def export(**said):
         return keras_vit.export.tflite(
-            model, tmp_path / "a.tflite", mode="float32", pictures=SHADES, labels=labels, **said
+            model, tmp_path / "a.tflite", mode="float32", images=SHADES, labels=labels, **said
         )
 
     if trained == says:

@@ -34,7 +34,7 @@ def model():
 @pytest.fixture(scope="module", params=["uint8", "scaled"])
 def exported(request, model, tmp_path_factory):
     """The `Serving`, and a session of its file."""
-    what = serving(model, NAMES, takes=request.param, also=OUTPUTS[1:], pixels=PIXEL_CONTRACT, facts=FACTS)
+    what = serving(model, NAMES, input_type=request.param, also=OUTPUTS[1:], pixels=PIXEL_CONTRACT, facts=FACTS)
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     write_onnx(what, path)
     return what, onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -43,11 +43,11 @@ def exported(request, model, tmp_path_factory):
 def test_a_file_answers_like_the_model_for_any_batch(exported):
     what, session = exported
     (entry,) = session.get_inputs()
-    kind = {"uint8": "tensor(uint8)", "scaled": "tensor(float)"}[what.takes]
+    kind = {"uint8": "tensor(uint8)", "scaled": "tensor(float)"}[what.input_type]
     assert (entry.name, entry.type, entry.shape) == ("images", kind, ["batch", *SIZE, 3])
     assert tuple(end.name for end in session.get_outputs()) == OUTPUTS
-    for pictures in (1, 7):
-        images = what.entries(PIXELS[:pictures])
+    for count in (1, 7):
+        images = what.entries(PIXELS[:count])
         for name, value in zip(OUTPUTS, session.run(None, {"images": images})):
             np.testing.assert_allclose(value, what.model(images)[name], atol=1e-5, err_msg=name)
 
@@ -59,7 +59,7 @@ def test_the_metadata_say_what_the_file_takes_and_gives(exported):
     # What a client of a "scaled" file does: the same to all colours; the rest is inside.
     assert (json.loads(told.pop("mean")), json.loads(told.pop("std"))) == ([0.5] * 3, [0.5] * 3)
     assert json.loads(told.pop("outputs")) == list(OUTPUTS)
-    assert told == {"takes": what.takes, "returns": "probabilities", **FACTS}
+    assert told == {"input_type": what.input_type, "returns": "probabilities", **FACTS}
 
 
 def of_layers(*layers):
@@ -94,7 +94,7 @@ def test_an_operator_that_onnx_does_not_have_is_named(tmp_path, layer, operator,
 def test_a_file_that_answers_otherwise_is_refused(tmp_path, monkeypatch, change):
     run = onnxruntime.InferenceSession.run
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", lambda *words: [change(y) for y in run(*words)])
-    with pytest.raises(ValueError, match=r"otherwise than the model on 3 pictures: probabilities by"):
+    with pytest.raises(ValueError, match=r"otherwise than the model on 3 images: probabilities by"):
         write_onnx(of_layers(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 

@@ -10,29 +10,29 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_vit.client.pictures import CORNER, MIDDLE, resized, upright
 from keras_vit.export.proof import (
     LEVELS,
     Agreement,
-    Witness,
-    check,
+    Reference,
+    compare,
     expected_levels,
     faults,
     measured,
     read_proof,
     write_proof,
 )
-from keras_vit.export.to_tflite import converted
-from keras_vit.preprocessing import OFFICIAL
+from keras_vit.export.tflite.conversion import converted
+from keras_vit.preprocessing import OFFICIAL_PIXELS
+from keras_vit.runtime.images import CORNER, MIDDLE, resized, upright
 
 CLASSES = ("ash", "elm", "fir")
 SIZE = (2, 5)
 
 
 class Model:
-    """Answers picture by picture out of a table: picture i is plain grey of level i."""
+    """Answers image by image out of a table: image i is plain grey of level i."""
 
-    name, said_pixels, inputs = "table", OFFICIAL, [keras.KerasTensor((None, *SIZE, 3))]
+    name, said_pixels, inputs = "table", OFFICIAL_PIXELS, [keras.KerasTensor((None, *SIZE, 3))]
 
     def __init__(self, *rows):
         self.rows = np.float32(rows)
@@ -54,15 +54,15 @@ class File:
         levels = np.stack(list(pixels))[:, 0, 0, 0]
         return {"probabilities": self.rows[levels], **{name: np.float32(rows) for name, rows in self.others.items()}}
 
-    def read(self, picture):
-        return np.asarray(Image.open(io.BytesIO(picture)).resize(SIZE[::-1]))
+    def read(self, image):
+        return np.asarray(Image.open(io.BytesIO(image)).resize(SIZE[::-1]))
 
-    def predict_encoded(self, pictures):
-        return self.predict(map(self.read, pictures))
+    def predict_encoded(self, images):
+        return self.predict(map(self.read, images))
 
 
 def pixels(number):
-    """Returns the first pictures, (number, rows, columns, 3)."""
+    """Returns the first images, (number, rows, columns, 3)."""
     return np.broadcast_to(np.arange(number, dtype=np.uint8)[:, None, None, None], (number, *SIZE, 3))
 
 
@@ -76,9 +76,9 @@ def plain(level, size=(7, 11)):
     return png(np.full((*size, 3), level))
 
 
-def agreement(given, expected, *, labels=None, pictures=None, references=None, **options):
-    witness = Witness(Model(*expected), CLASSES, pixels(len(expected)) if pictures is None else pictures, labels)
-    return check(given, witness, name="a.tflite", target="t", references=references, **options)
+def agreement(given, expected, *, labels=None, images=None, references=None, **options):
+    witness = Reference(Model(*expected), CLASSES, pixels(len(expected)) if images is None else images, labels)
+    return compare(given, witness, name="a.tflite", target="t", references=references, **options)
 
 
 EXPECTED = [(0.5, 0.25, 0.25), (0.2, 0.3, 0.5)]
@@ -86,7 +86,7 @@ EXPECTED = [(0.5, 0.25, 0.25), (0.2, 0.3, 0.5)]
 
 def test_the_figures_by_hand():
     found = agreement(File((0.5, 0.25, 0.25), (0.3, 0.3, 0.4)), EXPECTED, labels=np.array([0, 1]))
-    assert (found.file, found.target, found.pictures) == ("a.tflite", "t", 2)
+    assert (found.file, found.target, found.images) == ("a.tflite", "t", 2)
     assert found.bytes == pathlib.Path(__file__).stat().st_size
     assert found.probabilities == pytest.approx({"largest": 0.1, "mean": 0.2 / 6}, rel=1e-5)
     # ln(3/2), 0 and ln(4/5) less their mean, 0.060774.
@@ -155,35 +155,35 @@ def test_bounds_hold_at_their_ends_and_only_for_what_was_measured():
     assert faults(found, {"top1_agreement": (0.0, 0.99)}) == ["top1_agreement is 1, expected 0 to 0.99"]
 
 
-# From encoded pictures
+# From encoded images
 
 
 def test_the_part_of_the_client_and_that_of_the_file():
-    """The client darkens the second of two pictures to the first, and the file gives the first 0.1 less."""
+    """The client darkens the second of two images to the first, and the file gives the first 0.1 less."""
 
     class Dark(File):
-        def read(self, picture):
-            return super().read(picture) * np.uint8(0)
+        def read(self, image):
+            return super().read(image) * np.uint8(0)
 
     file = Dark((0.4, 0.35, 0.25), (0.2, 0.3, 0.5))
-    found = agreement(file, EXPECTED, pictures=[plain(0), plain(1)]).from_bytes
-    assert found["pictures"] == 2
+    found = agreement(file, EXPECTED, images=[plain(0), plain(1)]).from_bytes
+    assert found["images"] == 2
     assert (found["top1_agreement"], found["resize_top1_agreement"], found["file_top1_or_tie"]) == (0.5, 0.5, 1.0)
     assert found["resize_largest"] == pytest.approx(0.3)  # the model on the client's pixels: 0.5 for 0.2
     assert found["file_largest"] == pytest.approx(0.1)
     assert found["largest"] == pytest.approx(0.25)  # the file's 0.25 of the third class, for 0.5
-    assert found["read_alike"] == 0.5  # a grey level all over the picture is more than two decoders differ by
+    assert found["read_alike"] == 0.5  # a grey level all over the image is more than two decoders differ by
 
 
 @pytest.mark.parametrize("off, alike", [(0, 1.0), (LEVELS, 1.0), (LEVELS + 1, 0.5)])
 def test_a_client_that_reads_otherwise_is_refused_whatever_the_target(off, alike):
     class Off(File):
-        def read(self, picture):
-            pixels = np.array(super().read(picture))
-            pixels[1, 3, 2] += off * (pixels[1, 3, 2] == 1)  # one number of one picture
+        def read(self, image):
+            pixels = np.array(super().read(image))
+            pixels[1, 3, 2] += off * (pixels[1, 3, 2] == 1)  # one number of one image
             return pixels
 
-    found = agreement(Off(*EXPECTED * 3), EXPECTED * 3, pictures=[plain(0), plain(1)])
+    found = agreement(Off(*EXPECTED * 3), EXPECTED * 3, images=[plain(0), plain(1)])
     assert found.from_bytes["read_alike"] == alike
     refused = faults(found, {})
     assert refused == ([] if alike == 1 else ["from_bytes.read_alike is 0.5, expected 0.99 to 1"])
@@ -195,13 +195,13 @@ def test_each_kind_of_file_has_a_resize_of_its_own(tmp_path, name, origin):
     class Resized(File):
         path = tmp_path / name
 
-        def read(self, picture):
-            return resized(upright(picture), SIZE, self.origin)
+        def read(self, image):
+            return resized(upright(image), SIZE, self.origin)
 
     slope = png(np.broadcast_to(np.arange(0, 220, 20)[None, :, None], (7, 11, 3)))
     alike = {}
     for Resized.origin in (CORNER, MIDDLE):
-        found = agreement(Resized(*EXPECTED * 128), EXPECTED * 128, pictures=[slope])
+        found = agreement(Resized(*EXPECTED * 128), EXPECTED * 128, images=[slope])
         alike[Resized.origin] = found.from_bytes["read_alike"]
     assert alike == {CORNER: float(origin == CORNER), MIDDLE: float(origin == MIDDLE)}
 

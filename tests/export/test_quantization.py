@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.export import quantization
-from keras_vit.export.quantization import Calibrated, answers, quantized, sensitivity
-from keras_vit.export.rounding import rounded
-from keras_vit.export.smoothing import smoothed
-from keras_vit.variants import ResNet
+from keras_vit.export.tflite import quantization
+from keras_vit.export.tflite.quantization import Calibrated, answers, layer_sensitivity, quantized
+from keras_vit.export.tflite.rounding import rounded
+from keras_vit.export.tflite.smoothing import smoothed
+from keras_vit.models.config import ResNet
 
 pytest.importorskip("ai_edge_quantizer")
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
@@ -26,8 +26,8 @@ VARIANTS = {
 }
 
 
-def pictures(number, seed=0):
-    """Pictures of a few waves: neighbours are alike, as in photographs."""
+def made_images(number, seed=0):
+    """Images of a few waves: neighbours are alike, as in photographs."""
     waves = np.random.default_rng(seed).normal(size=(number, 3, 3, 3))
     y, x = (np.cos(np.pi * np.arange(3)[:, None] * (np.arange(side) + 0.5) / side) for side in SHAPE[:2])
     return np.tanh(np.einsum("nckl,kr,lq->nrqc", waves, y, x)).astype("float32")
@@ -72,12 +72,12 @@ def as_built(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def smooth(model, tmp_path_factory):
-    return as_tflite(smoothed(model, pictures(16)), tmp_path_factory.mktemp("smooth"))
+    return as_tflite(smoothed(model, made_images(16)), tmp_path_factory.mktemp("smooth"))
 
 
 def loss(tflite, model):
-    """Mean angle between the file's answers and the model's, in radians, on pictures that no calibration saw."""
-    unseen = pictures(12, seed=1)
+    """Mean angle between the file's answers and the model's, in radians, on images that no calibration saw."""
+    unseen = made_images(12, seed=1)
     given, expected = answers(tflite, unseen[:, None]), np.asarray(model.predict(unseen, verbose=0), "float64")
     cosine = (given * expected).sum(1) / np.linalg.norm(given, axis=1) / np.linalg.norm(expected, axis=1)
     return np.arccos(np.clip(cosine, -1, 1)).mean()
@@ -85,7 +85,7 @@ def loss(tflite, model):
 
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_a_smoothed_model_computes_the_same(kind):
-    model, images = build(kind), pictures(9)
+    model, images = build(kind), made_images(9)
     before, expected = model.get_weights(), model.predict(images, verbose=0)
     copy = smoothed(model, images[:5])
     np.testing.assert_allclose(copy.predict(images, verbose=0), expected, atol=2e-5 * abs(expected).max())
@@ -96,7 +96,7 @@ def test_a_smoothed_model_computes_the_same(kind):
 
 
 def test_channels_of_a_smoothed_model_are_alike():
-    model, images = build("plain"), pictures(16)
+    model, images = build("plain"), made_images(16)
     copy = smoothed(model, images)
 
     def spread(some):
@@ -110,8 +110,8 @@ def test_channels_of_a_smoothed_model_are_alike():
 
 @pytest.mark.parametrize(("alpha", "number"), [(-0.1, 3), (1.1, 3), (0.5, 0)])
 def test_smoothing_refuses(model, alpha, number):
-    with pytest.raises(ValueError, match="alpha from 0 to 1 and at least one picture"):
-        smoothed(model, pictures(3)[:number], alpha)
+    with pytest.raises(ValueError, match="alpha from 0 to 1 and at least one image"):
+        smoothed(model, made_images(3)[:number], alpha)
 
 
 @pytest.mark.parametrize(("bits", "block"), [(8, 0), (4, 0), (4, 32)])
@@ -132,25 +132,25 @@ def test_rounding_regards_what_the_weights_multiply(bits, block):
 
 
 def test_static_int8_holds_where_scale_was_moved(model, as_built, smooth):
-    kept = loss(quantized(smooth, "static-int8", pictures(16)), model)
+    kept = loss(quantized(smooth, "static-int8", made_images(16)), model)
     assert kept < 0.04
-    assert kept < 0.1 * loss(quantized(as_built, "static-int8", pictures(16)), model)
+    assert kept < 0.1 * loss(quantized(as_built, "static-int8", made_images(16)), model)
 
 
 def test_int4_holds(model, smooth):
-    calibrated = Calibrated(smooth, pictures(16))
+    calibrated = Calibrated(smooth, made_images(16))
     four, eight = calibrated.file("int4"), calibrated.file("int8")
     assert loss(four, model) < 0.15 and loss(eight, model) < 0.02
     finer = calibrated.file("int4", finer=["block_00/mlp/out", "block_01/attention/value"])
     assert len(four) < len(finer) < len(eight)
 
 
-@pytest.mark.parametrize("mode", quantization.MODES)
+@pytest.mark.parametrize("mode", quantization.QUANTIZATION_MODES)
 def test_only_products_with_weights_are_rounded(smooth, mode):
     from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
     from ai_edge_litert.tools import flatbuffer_utils
 
-    file = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized(smooth, mode, pictures(16))))
+    file = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized(smooth, mode, made_images(16))))
     (graph,) = file.subgraphs
     kinds = [file.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
     types = {kind: set() for kind in kinds}
@@ -164,10 +164,10 @@ def test_only_products_with_weights_are_rounded(smooth, mode):
 
 
 def test_a_hybrid_of_pixels(tmp_path):
-    inner = smoothed(build("hybrid"), pictures(16))
+    inner = smoothed(build("hybrid"), made_images(16))
     images = keras.Input(SHAPE, dtype="uint8", name="images")
     model = keras.Model(images, inner(keras.ops.cast(images, "float32") / 127.5 - 1))
-    pixels = np.clip(127.5 + 127.5 * pictures(16), 0, 255).astype("uint8")
+    pixels = np.clip(127.5 + 127.5 * made_images(16), 0, 255).astype("uint8")
     tflite = as_tflite(model, tmp_path)
     file = quantized(tflite, "static-int8", [{"images": one[None]} for one in pixels])
     given, expected = answers(file, pixels[:, None]), answers(tflite, pixels[:, None])
@@ -185,7 +185,7 @@ def test_a_map_whose_pixels_are_the_tokens_is_laid_out(tmp_path):
 
 
 def test_sensitivity_says_who_loses_what(smooth):
-    losses = sensitivity(smooth, "int4", pictures(16))
+    losses = layer_sensitivity(smooth, "int4", made_images(16))
     assert {layer for layer, _ in losses} == {
         "encoder/projection",
         "pre_logits",
@@ -195,11 +195,11 @@ def test_sensitivity_says_who_loses_what(smooth):
     }
     assert [value for _, value in losses] == sorted((value for _, value in losses), reverse=True)
     worst = losses[0][0]
-    spared = quantized(smooth, "int4", pictures(16), in_float=[worst])
-    expected, whole = answers(smooth, pictures(16)[:, None]), quantized(smooth, "int4", pictures(16))
+    spared = quantized(smooth, "int4", made_images(16), in_float=[worst])
+    expected, whole = answers(smooth, made_images(16)[:, None]), quantized(smooth, "int4", made_images(16))
 
     def lost(file):
-        return np.linalg.norm(answers(file, pictures(16)[:, None]) - expected)
+        return np.linalg.norm(answers(file, made_images(16)[:, None]) - expected)
 
     assert lost(spared) < lost(whole)
 
@@ -208,21 +208,24 @@ def test_sensitivity_says_who_loses_what(smooth):
     ("change", "words"),
     [
         ({"mode": "int5"}, "a mode out of int8, static-int8, int4. Received: 'int5'"),
-        ({"calibration": pictures(15)}, "at least 16 pictures to calibrate on. Received: 15"),
+        ({"calibration": made_images(15)}, "at least 16 images to calibrate on. Received: 15"),
         (
-            {"takes": "scaled", "calibration": 255 * pictures(16)},
+            {"input_type": "scaled", "calibration": 255 * made_images(16)},
             "scaled pixels, about -3 to 3. Received: float32 from -",
         ),
-        ({"takes": "float32"}, "pixels from 0 to 255. Received: float32 from -"),
-        ({"takes": "uint8", "calibration": abs(pictures(16))}, "uint8 pixels from 0 to 255. Received: float32 from 0"),
-        ({"takes": "uint8", "calibration": abs(pictures(16)).astype("uint8")}, "Received: uint8 from 0 to 0"),
-        ({"takes": "bytes"}, "takes to be one of uint8, float32, scaled. Received: takes='bytes'"),
-        ({"calibration": pictures(16)[:, :5]}, r"shape \(8, 12, 3\). Received: \(5, 12, 3\)"),
+        ({"input_type": "float32"}, "pixels from 0 to 255. Received: float32 from -"),
+        (
+            {"input_type": "uint8", "calibration": abs(made_images(16))},
+            "uint8 pixels from 0 to 255. Received: float32 from 0",
+        ),
+        ({"input_type": "uint8", "calibration": abs(made_images(16)).astype("uint8")}, "Received: uint8 from 0 to 0"),
+        ({"input_type": "bytes"}, "takes to be one of uint8, float32, scaled. Received: input_type='bytes'"),
+        ({"calibration": made_images(16)[:, :5]}, r"shape \(8, 12, 3\). Received: \(5, 12, 3\)"),
         ({"in_float": ["neck"], "finer": ["tail"]}, "layers out of encoder/projection, .* Received: neck, tail"),
     ],
 )
 def test_what_cannot_be_quantized_is_said(smooth, change, words):
-    arguments = {"mode": "int4", "calibration": pictures(16), **change}
+    arguments = {"mode": "int4", "calibration": made_images(16), **change}
     with pytest.raises(ValueError, match=words):
         quantized(smooth, **arguments)
 
@@ -230,4 +233,4 @@ def test_what_cannot_be_quantized_is_said(smooth, change, words):
 def test_the_extra_is_named(smooth, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
     with pytest.raises(ImportError, match='the extra "mobile": pip install ai-edge-quantizer'):
-        quantized(smooth, "int4", pictures(16))
+        quantized(smooth, "int4", made_images(16))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from keras_vit.client.pictures import CORNER, MIDDLE, resized
 from keras_vit.export.proof import LEVELS, expected_levels
+from keras_vit.runtime.images import CORNER, MIDDLE, resized
 
 
 def noise(rows, columns):

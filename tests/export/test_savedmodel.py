@@ -10,10 +10,10 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_vit
-from keras_vit.data.decode import decode
-from keras_vit.data.decode import orientation_of as orientation_in_python
+from keras_vit.data.decoding import decode
+from keras_vit.data.decoding import orientation_of as orientation_in_python
 from keras_vit.data.pipeline import read_pixels
-from keras_vit.export.exif import orientation_of, upright
+from keras_vit.export.exif import jpeg_orientation, turn_upright
 from keras_vit.export.serving import serving
 from keras_vit.export.to_savedmodel import write_savedmodel
 
@@ -48,21 +48,21 @@ def exported(tmp_path_factory):
     """The `Serving` and what was loaded of its SavedModel, written once for each input and kept."""
     made = {}
 
-    def get(takes="uint8"):
-        if takes not in made:
-            also = OUTPUTS[1:] if takes == "float32" else ()
-            what = serving(classifier(), NAMES, takes=takes, also=also, facts={"author": "Zoë"})
-            path = tmp_path_factory.mktemp("exported") / takes
+    def get(input_type="uint8"):
+        if input_type not in made:
+            also = OUTPUTS[1:] if input_type == "float32" else ()
+            what = serving(classifier(), NAMES, input_type=input_type, also=also, facts={"author": "Zoë"})
+            path = tmp_path_factory.mktemp("exported") / input_type
             write_savedmodel(what, path)
-            made[takes] = what, load(path), path
-        return made[takes]
+            made[input_type] = what, load(path), path
+        return made[input_type]
 
     return get
 
 
 def entries(what, pixels):
     # Scaled by the rule of training: `what.entries` rounds otherwise, by what 1e-6 does not allow.
-    return keras_vit.preprocess_input(pixels) if what.takes == "scaled" else what.entries(pixels)
+    return keras_vit.preprocess_input(pixels) if what.input_type == "scaled" else what.entries(pixels)
 
 
 def assert_alike(answer, expected):
@@ -71,12 +71,12 @@ def assert_alike(answer, expected):
         np.testing.assert_allclose(answer[name], value, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("takes", ["uint8", "float32", "scaled"])
-def test_every_signature_answers_like_the_model(exported, takes):
-    what, loaded, _ = exported(takes)
+@pytest.mark.parametrize("input_type", ["uint8", "float32", "scaled"])
+def test_every_signature_answers_like_the_model(exported, input_type):
+    what, loaded, _ = exported(input_type)
     answer = loaded.signatures["serving_default"](images=entries(what, PIXELS).astype("float32"))
     assert_alike(answer, what.model(entries(what, PIXELS)))
-    resized = np.stack([read_pixels(png(picture), SIZE) for picture in LARGE])
+    resized = np.stack([read_pixels(png(image), SIZE) for image in LARGE])
     expected = what.model(entries(what, resized))
     assert_alike(loaded.signatures["serve_uint8"](images=LARGE), expected)
     assert_alike(loaded.signatures["serve_jpeg"](encoded=tf.constant([*map(png, LARGE)])), expected)
@@ -106,7 +106,7 @@ def test_labels_and_facts_are_assets_of_what_is_loaded(exported):
     assert labels.parent == path / "1/assets"
     assert tuple(labels.read_text("utf-8").splitlines()) == NAMES
     told = json.loads(facts.read_text("utf-8"))
-    assert (told["takes"], told["mean"], told["std"], told["author"]) == ("scaled", [0.5] * 3, [0.5] * 3, "Zoë")
+    assert (told["input_type"], told["mean"], told["std"], told["author"]) == ("scaled", [0.5] * 3, [0.5] * 3, "Zoë")
 
 
 def encoded(image, format, **options):
@@ -130,7 +130,7 @@ def exif(order, orientation, *, kind=3, count=1, start=8, entries=2):
 
 RGBA = np.dstack([SHADED, (ROWS * 4).astype(np.uint8)])
 SHADED_IMAGE = Image.fromarray(SHADED)
-PICTURES = {
+IMAGES = {
     **{
         f"orientation {orientation}{order}": encoded(SHADED_IMAGE, "JPEG", exif=exif(order, orientation))
         for order in "<>"
@@ -152,32 +152,33 @@ PICTURES = {
 }
 
 
-def test_pictures_are_seen_as_a_person_sees_them(exported):
+def test_images_are_seen_as_a_person_sees_them(exported):
     what, loaded, _ = exported()
-    seen = np.stack([read_pixels(picture, SIZE) for picture in PICTURES.values()])
+    seen = np.stack([read_pixels(image, SIZE) for image in IMAGES.values()])
     expected = what.model(seen)["probabilities"]
-    answer = loaded.signatures["serve_jpeg"](encoded=tf.constant([*PICTURES.values()]))["probabilities"].numpy()
-    off = {name: part for name, part in zip(PICTURES, np.abs(answer - expected.numpy()).max(axis=1)) if part > 1e-6}
+    answer = loaded.signatures["serve_jpeg"](encoded=tf.constant([*IMAGES.values()]))["probabilities"].numpy()
+    off = {name: part for name, part in zip(IMAGES, np.abs(answer - expected.numpy()).max(axis=1)) if part > 1e-6}
     assert off == {}
 
 
-def test_the_eight_orientations_differ_and_a_person_sees_one_picture():
+def test_the_eight_orientations_differ_and_a_person_sees_one_image():
     read = tf.function(
-        lambda jpeg: upright(tf.io.decode_jpeg(jpeg, 3, dct_method="INTEGER_ACCURATE"), jpeg), input_signature=[A_FILE]
+        lambda jpeg: turn_upright(tf.io.decode_jpeg(jpeg, 3, dct_method="INTEGER_ACCURATE"), jpeg),
+        input_signature=[A_FILE],
     )
-    seen = [read(PICTURES[f"orientation {orientation}<"]).numpy() for orientation in range(1, 9)]
-    assert len({picture.tobytes() for picture in seen}) == 8
-    for orientation, picture in enumerate(seen, 1):
-        np.testing.assert_array_equal(picture, decode(PICTURES[f"orientation {orientation}>"]))
+    seen = [read(IMAGES[f"orientation {orientation}<"]).numpy() for orientation in range(1, 9)]
+    assert len({image.tobytes() for image in seen}) == 8
+    for orientation, image in enumerate(seen, 1):
+        np.testing.assert_array_equal(image, decode(IMAGES[f"orientation {orientation}>"]))
 
 
-def test_what_is_no_picture_is_refused(exported):
+def test_what_is_no_image_is_refused(exported):
     _, loaded, _ = exported()
     run = loaded.signatures["serve_jpeg"]
     bitmap = encoded(SHADED_IMAGE.quantize(16), "BMP")
     with pytest.raises(tf.errors.InvalidArgumentError, match="not a BMP"):
         run(encoded=tf.constant([bitmap]))
-    for bad in (b"", b"<html>", PICTURES["progressive"][:500]):
+    for bad in (b"", b"<html>", IMAGES["progressive"][:500]):
         with pytest.raises(tf.errors.InvalidArgumentError):
             run(encoded=tf.constant([bad]))
 
@@ -190,7 +191,7 @@ def jpeg(*segments):
     return b"\xff\xd8" + b"".join(segments) + b"\xff\xda" + bytes(99)
 
 
-in_graph = tf.function(orientation_of, input_signature=[A_FILE])
+in_graph = tf.function(jpeg_orientation, input_signature=[A_FILE])
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_orientation_of_a_block(block, expected):
         (jpeg(segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0"), b"\xff\xff", segment(0xE1, exif("<", 5))), 5),
         (jpeg(b"\xff", segment(0xE1, exif("<", 5))), 5),  # a marker may be filled up in front
         (jpeg(), 1),
-        (jpeg() + segment(0xE1, exif("<", 5)), 1),  # behind the picture
+        (jpeg() + segment(0xE1, exif("<", 5)), 1),  # behind the image
         (b"\xff\xd8", 1),
         (b"\xff\xd8\xff\xe1", 1),
         (b"\xff\xd8\xff\xe0\xff\xff", 1),

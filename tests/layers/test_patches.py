@@ -8,20 +8,20 @@ P, GRID, CHANNELS, WIDTH = 3, (5, 7), 2, 11
 
 
 def numbered():
-    """Two pictures whose every number is another."""
+    """Two images whose every number is another."""
     shape = (2, GRID[0] * P, GRID[1] * P, CHANNELS)
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 def test_patches_are_cut_row_by_row_and_flattened_pixel_by_pixel():
-    pictures = numbered()
-    patches = np.asarray(Patches(P)(pictures))
+    images = numbered()
+    patches = np.asarray(Patches(P)(images))
     assert patches.shape == (2, 35, P * P * CHANNELS)
-    for picture in range(2):
+    for image in range(2):
         for row in range(GRID[0]):
             for column in range(GRID[1]):
-                cut = pictures[picture, row * P : (row + 1) * P, column * P : (column + 1) * P]
-                np.testing.assert_array_equal(patches[picture, row * GRID[1] + column], cut.ravel())
+                cut = images[image, row * P : (row + 1) * P, column * P : (column + 1) * P]
+                np.testing.assert_array_equal(patches[image, row * GRID[1] + column], cut.ravel())
 
 
 @pytest.mark.parametrize("shape", [(15, 20, 2), (16, 21, 2), (2, 21, 2)])
@@ -38,12 +38,12 @@ def test_an_open_number_of_patches_raises():
 @pytest.mark.parametrize("class_token", [True, False])
 def test_encoding_is_the_convolution_of_the_paper_then_token_and_positions(class_token):
     rng = np.random.default_rng(0)
-    pictures = rng.normal(size=numbered().shape).astype(np.float32)
-    patches, encoder = Patches(P)(pictures), PatchEncoder(WIDTH, class_token)
+    images = rng.normal(size=numbered().shape).astype(np.float32)
+    patches, encoder = Patches(P)(images), PatchEncoder(WIDTH, class_token)
     encoder.build(patches.shape)
     encoder.set_weights([rng.normal(size=weight.shape) for weight in encoder.weights])
     kernel = keras.ops.reshape(encoder.projection.kernel, (P, P, CHANNELS, WIDTH))
-    convolved = keras.ops.conv(pictures, kernel, strides=P, padding="valid", data_format="channels_last")
+    convolved = keras.ops.conv(images, kernel, strides=P, padding="valid", data_format="channels_last")
     tokens = np.asarray(convolved).reshape(2, 35, WIDTH) + np.asarray(encoder.projection.bias)
     if class_token:
         own = np.broadcast_to(np.asarray(encoder.class_token), (2, 1, WIDTH))

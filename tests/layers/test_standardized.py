@@ -6,7 +6,7 @@ from keras_vit.layers import GroupNorm, StdConv
 
 
 def convolved(x, kernel, strides, before, after):
-    """Returns a convolution, pixel by pixel, of pictures padded with zeros."""
+    """Returns a convolution, pixel by pixel, of images padded with zeros."""
     x = np.pad(x, ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0)))
     rows, columns = kernel.shape[:2]
     return np.stack(

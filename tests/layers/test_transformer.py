@@ -177,7 +177,7 @@ def half(which, **rates):
 
 
 @pytest.mark.parametrize("which", ["attention", "mlp"])
-def test_stochastic_depth_drops_whole_pictures_and_keeps_the_expectation(which):
+def test_stochastic_depth_drops_whole_images_and_keeps_the_expectation(which):
     keras.utils.set_random_seed(0)
     layer = half(which, stochastic_depth=0.25)
     x = normal(200, TOKENS, WIDTH)

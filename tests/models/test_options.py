@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import keras_vit
+from keras_vit.models.config import Variant
 from keras_vit.models.description import describe_model
 from keras_vit.models.vision_model import VisionModel
-from keras_vit.variants import Variant
 
 SHAPE = (12, 20, 3)
 OPTIONS = (

@@ -17,28 +17,28 @@ def model_of(pixels, shape=(16, 24, 3)):
 def test_the_official_contract_is_the_default():
     model = keras_vit.build(ROW, input_shape=(16, 24, 3))
     assert model.pixels == keras_vit.Pixels()
-    pictures = np.arange(256 * 3, dtype=np.uint8).reshape(2, 16, 24, 1).repeat(3, -1)
-    np.testing.assert_array_equal(model.preprocess_input(pictures), keras_vit.preprocess_input(pictures))
-    assert model.preprocess_input(pictures).min() == -1
+    images = np.arange(256 * 3, dtype=np.uint8).reshape(2, 16, 24, 1).repeat(3, -1)
+    np.testing.assert_array_equal(model.preprocess_input(images), keras_vit.preprocess_input(images))
+    assert model.preprocess_input(images).min() == -1
 
 
 def test_means_and_deviations_by_colour():
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3)).astype(np.uint8)
-    found = model_of(IMAGENET).preprocess_input(pictures)
-    np.testing.assert_allclose(found, (pictures / 255 - IMAGENET.mean) / IMAGENET.std, atol=1e-5)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3)).astype(np.uint8)
+    found = model_of(IMAGENET).preprocess_input(images)
+    np.testing.assert_allclose(found, (images / 255 - IMAGENET.mean) / IMAGENET.std, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 5])
 def test_other_channels_than_rgb_get_the_mean_of_the_three(channels):
-    pictures = np.full((1, 16, 24, channels), 100, np.uint8)
-    found = model_of(IMAGENET, (16, 24, channels)).preprocess_input(pictures)
+    images = np.full((1, 16, 24, channels), 100, np.uint8)
+    found = model_of(IMAGENET, (16, 24, channels)).preprocess_input(images)
     expected = (100 / 255 - np.mean(IMAGENET.mean)) / np.mean(IMAGENET.std)
     np.testing.assert_allclose(found, np.full((1, 16, 24, channels), expected), atol=1e-5)
 
 
 def test_another_size_is_resized_whole_without_a_crop():
-    picture = np.tile(np.linspace(0, 255, 48)[None, :, None], (64, 1, 3))
-    found = keras.ops.convert_to_numpy(model_of(keras_vit.Pixels()).preprocess_input(picture))
+    image = np.tile(np.linspace(0, 255, 48)[None, :, None], (64, 1, 3))
+    found = keras.ops.convert_to_numpy(model_of(keras_vit.Pixels()).preprocess_input(image))
     assert found.shape == (16, 24, 3)
     np.testing.assert_allclose(found[0, :, 0], np.linspace(-1, 1, 48).reshape(24, 2).mean(1), atol=1e-5)
 
@@ -46,18 +46,18 @@ def test_another_size_is_resized_whole_without_a_crop():
 @pytest.mark.parametrize("keep_aspect", [True, False])
 def test_the_crop_is_from_the_middle(keep_aspect):
     contract = keras_vit.Pixels(crop=0.5, keep_aspect=keep_aspect)
-    picture = np.zeros((64, 96, 3))
-    picture[16:48, 24:72] = 255  # the middle half, both ways
-    found = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(picture[None]))
+    image = np.zeros((64, 96, 3))
+    image[16:48, 24:72] = 255  # the middle half, both ways
+    found = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(image[None]))
     assert found.shape == (1, 16, 24, 3)
     np.testing.assert_allclose(found[0, 1:-1, 1:-1], 1)
 
 
 def test_the_shorter_side_is_what_is_resized():
     contract = keras_vit.Pixels(crop=1.0)
-    picture = np.zeros((32, 200, 3))
-    picture[:, 76:124] = 255  # of 200 columns at 32 rows, 48 are as wide as 24 of 16
-    found = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(picture[None]))
+    image = np.zeros((32, 200, 3))
+    image[:, 76:124] = 255  # of 200 columns at 32 rows, 48 are as wide as 24 of 16
+    found = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(image[None]))
     np.testing.assert_allclose(found, np.ones((1, 16, 24, 3)))
 
 

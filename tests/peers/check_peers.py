@@ -145,7 +145,7 @@ def write(folder):
     for name, case in CASES.items():
         model = model_of(case)
         rng = np.random.default_rng(7)
-        pictures = rng.uniform(-1, 1, (2, *model.input_shape[1:])).astype("float32")
+        images = rng.uniform(-1, 1, (2, *model.input_shape[1:])).astype("float32")
         crop = case.pixels.get("crop") or 1
         photo = rng.integers(0, 256, (*(round(side / crop) for side in case.image_size), case.channels), np.uint8)
         prepared = keras.ops.convert_to_numpy(model.preprocess_input(photo))
@@ -156,10 +156,10 @@ def write(folder):
             again = load_again(path, case)
             found = {weight.path: keras.ops.convert_to_numpy(weight) for weight in again.weights}
             same = weights.keys() == found.keys() and all(np.array_equal(weights[one], found[one]) for one in found)
-            outputs = keras.ops.convert_to_numpy(again(pictures))
-            moved = np.abs(outputs - keras.ops.convert_to_numpy(model(pictures))).max()
+            outputs = keras.ops.convert_to_numpy(again(images))
+            moved = np.abs(outputs - keras.ops.convert_to_numpy(model(images))).max()
             print(f"{name} {source}: {'same' if same else 'OTHER'} weights; outputs moved by {moved:.1e}")
-            arrays = {"pictures": pictures, "outputs": outputs, "photo": photo, "prepared": prepared}
+            arrays = {"images": images, "outputs": outputs, "photo": photo, "prepared": prepared}
             np.savez(path.with_name("outputs.npz"), **arrays)
 
 
@@ -186,11 +186,11 @@ def compare(folder):
             write_own(folder / "own" / version.replace(" ", "-"))
 
 
-def forward(model, pictures):
+def forward(model, images):
     import torch
 
     with torch.inference_mode():
-        return model.eval()(torch.tensor(pictures.transpose(0, 3, 1, 2).copy()))
+        return model.eval()(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
 
 
 def from_pretrained(name, case, place, arrays):
@@ -204,7 +204,7 @@ def from_pretrained(name, case, place, arrays):
     # The pooler of a model without one is transformers' own, and unread here.
     if wrong and case.arguments != {"include_top": False}:
         raise ValueError(wrong)
-    found = forward(model, arrays["pictures"])
+    found = forward(model, arrays["images"])
     return found.pooler_output if "representation_size" in case.arguments else outputs_of(found), arrays["outputs"]
 
 
@@ -227,7 +227,7 @@ def local_dir(name, case, place, arrays):
     import timm
 
     model = timm.create_model(f"local-dir:{place / 'files'}", pretrained=True)
-    return forward(model, arrays["pictures"]), arrays["outputs"]
+    return forward(model, arrays["images"]), arrays["outputs"]
 
 
 def transform(name, case, place, arrays):
@@ -254,13 +254,13 @@ def timm_model(name, case, **kwargs):
 
 def by_name(name, case, place, arrays):
     model = timm_model(name, case, checkpoint_path=place / "files/model.safetensors")
-    return model and (forward(model, arrays["pictures"]), arrays["outputs"])
+    return model and (forward(model, arrays["images"]), arrays["outputs"])
 
 
 def load_pretrained(name, case, place, arrays):
     model = timm_model(name, case)
     model.load_pretrained(str(place / "file.npz"))
-    return forward(model, arrays["pictures"]), arrays["outputs"]
+    return forward(model, arrays["images"]), arrays["outputs"]
 
 
 HF = {"hf": (from_pretrained, processor)}
@@ -308,10 +308,10 @@ def own_of_transformers(folder):
             model = shaken(getattr(transformers, kind)(config))
         model.save_pretrained(folder / kind)
         side = getattr(config, "image_size", 53)
-        pictures = np.random.default_rng(7).uniform(-1, 1, (2, side, side, 3)).astype("float32")
-        found = outputs_of(forward(model, pictures))
+        images = np.random.default_rng(7).uniform(-1, 1, (2, side, side, 3)).astype("float32")
+        found = outputs_of(forward(model, images))
         found = found[:, 0] if kind == "ViTModel" else found  # the class token, what `keras_vit.load` gives
-        np.savez(folder / kind / "outputs.npz", pictures=pictures, outputs=found)
+        np.savez(folder / kind / "outputs.npz", images=images, outputs=found)
 
 
 def own_of_timm(folder):
@@ -330,9 +330,9 @@ def own_of_timm(folder):
         (folder / name).mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), folder / name / "model.safetensors")
         side = size.get("img_size", 96)
-        pictures = np.random.default_rng(7).uniform(-1, 1, (2, side, side, 3)).astype("float32")
-        outputs = forward(model, pictures).numpy()
-        np.savez(folder / name / "outputs.npz", pictures=pictures, outputs=outputs)
+        images = np.random.default_rng(7).uniform(-1, 1, (2, side, side, 3)).astype("float32")
+        outputs = forward(model, images).numpy()
+        np.savez(folder / name / "outputs.npz", images=images, outputs=outputs)
 
 
 def declare_torchvision():
@@ -358,10 +358,10 @@ def read(folder):
     for place in sorted(folder.glob("own/*/*")):
         title = f"keras_vit: {place.parent.name} {place.name}"
         with told(title), np.load(place / "outputs.npz") as file:
-            pictures, expected = file["pictures"], file["outputs"]
-            model = keras_vit.load(place, input_shape=pictures.shape[1:], classifier_activation=None)
+            images, expected = file["images"], file["outputs"]
+            model = keras_vit.load(place, input_shape=images.shape[1:], classifier_activation=None)
             case = CASES.get(place.name, Case(None))
-            report(title, case, keras.ops.convert_to_numpy(model(pictures)), expected)
+            report(title, case, keras.ops.convert_to_numpy(model(images)), expected)
 
 
 if __name__ == "__main__":

@@ -31,20 +31,20 @@ def test_the_loss_is_the_squared_error_on_normalised_pixels_of_hidden_patches(ma
     np.testing.assert_allclose(found[:, 1], np.clip(explained, 0, 1), atol=1e-4)
 
 
-def test_a_perfect_guess_explains_all_and_paints_the_picture(make_task, images):
+def test_a_perfect_guess_explains_all_and_paints_the_image(make_task, images):
     task = make_task(MaskedAutoencoder)
     order = task.random_order(11)
     targets = targets_in_numpy(task, images, order)
     found = numpy(task.judged(task.patches(images), order, targets))
     np.testing.assert_allclose(found, np.tile([0.0, 1.0], (11, 1)), atol=1e-5)
     task.guessed = lambda *_, **__: keras.ops.convert_to_tensor(targets)
-    true, _, guessed = task.pictures(images)
+    true, _, guessed = task.reconstructions(images)
     np.testing.assert_array_equal(guessed, true)
     half = numpy(task.judged(task.patches(images), order, 0.5 * targets))
     np.testing.assert_allclose(half[:, 1], 0.75, atol=1e-4)
 
 
-def test_a_flat_picture_breaks_nothing(make_task):
+def test_a_flat_image_breaks_nothing(make_task):
     found = numpy(make_task(MaskedAutoencoder)(np.full((3, 15, 21, 3), 0.25, "float32")))
     assert np.isfinite(found).all() and (found[:, 1] == 0).all()
 

@@ -60,7 +60,7 @@ def test_a_new_head_gives_every_colour_the_same_odds(make_vit, images):
     np.testing.assert_allclose(found[:, 0], np.log(512), rtol=1e-5)
 
 
-def test_grey_pictures_have_8_colours(make_vit):
+def test_grey_images_have_8_colours(make_vit):
     task = MaskedPatches(make_vit(shape=(6, 9, 1)))
     assert numpy(task(np.zeros((3, 6, 9, 1), "float32")))[:, 0] == pytest.approx(np.log(8), rel=1e-5)
     with pytest.raises(ValueError, match="1 to 4 channels"):

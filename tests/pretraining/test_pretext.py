@@ -16,7 +16,7 @@ def numpy(x):
 
 
 def changed_in(task, images, patches):
-    """Returns the pictures with other pixels in some patches, (batch, some) numbers."""
+    """Returns the images with other pixels in some patches, (batch, some) numbers."""
     flat, side = numpy(task.patches(images)).copy(), task.patches.patch_size
     for row, numbers in zip(flat, patches):
         row[numbers] = -row[numbers]
@@ -85,8 +85,8 @@ def test_all_of_the_transformer_and_of_the_task_has_a_gradient(task, images):
     assert {"encoder/projection/kernel", "norm/gamma", "task/mask_token"} <= {weight.path for weight in weights}
 
 
-def test_pictures_show_what_is_seen_and_what_is_guessed(task, images):
-    true, seen, guessed = task.pictures(images)
+def test_images_show_what_is_seen_and_what_is_guessed(task, images):
+    true, seen, guessed = task.reconstructions(images)
     np.testing.assert_array_equal(true, np.rint((images + 1) * 127.5))
     assert true.shape == seen.shape == guessed.shape == images.shape and seen.dtype == guessed.dtype == np.uint8
     order = numpy(task.random_order(11))

@@ -44,27 +44,27 @@ def test_the_notebook_is_as_it_leaves_the_hands():
 
 def test_the_notebook_has_the_recipe_of_the_file():
     (cell,) = (text for kind, text in cells_of_notebook() if kind == "code" and "recipe = Recipe(" in text)
-    names = {"PICTURES": "pictures", "SETTINGS": {}}
+    names = {"IMAGES": "images", "SETTINGS": {}}
     exec(cell, names)
     assert names["recipe"] == runpy.run_path(str(RECIPES / "finetune_folder.py"))["RECIPE"]
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def made_images(tmp_path):
     """A folder of two classes, bright above and bright below."""
     random = np.random.default_rng(0)
     for name, order in (("above", 1), ("below", -1)):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "images" / name).mkdir(parents=True)
         slope = np.linspace(230, 20, 29)[::order, None, None]
         for index in range(20):
             pixels = np.clip(slope + random.normal(0, 12, (29, 23, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{index}.png")
-    return tmp_path / "pictures"
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
+    return tmp_path / "images"
 
 
 SMALL = """
-from keras_vit.variants import Variant
-RUN, PICTURES, NEW_PICTURES = {run!r}, {pictures!r}, [{pictures!r} + "/above/0.png"]
+from keras_vit.models.config import Variant
+RUN, IMAGES, NEW_IMAGES = {run!r}, {images!r}, [{images!r} + "/above/0.png"]
 SETTINGS = dict(variant=Variant(8, 32, 2, 2, 48), weights=None, image_size=32, epochs=2, warmup_epochs=1, batch_size=8)
 """
 LAST = """
@@ -73,9 +73,9 @@ print(json.dumps([learning_rate, metrics["test_accuracy"], sorted(path.name for 
 """
 
 
-def test_the_notebook_runs(pictures, tmp_path, run_python):
+def test_the_notebook_runs(images, tmp_path, run_python):
     codes = [text for kind, text in cells_of_notebook() if kind == "code"]
-    small = SMALL.format(run=str(tmp_path / "run"), pictures=str(pictures))
+    small = SMALL.format(run=str(tmp_path / "run"), images=str(images))
     program = tmp_path / "program.py"
     program.write_text("\n".join([codes[0], small, *codes[1:], "import pathlib", LAST]), "utf-8")
     learning_rate, accuracy, files = run_python(program)

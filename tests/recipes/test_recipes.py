@@ -7,12 +7,12 @@ import runpy
 
 import pytest
 
-from keras_vit import workflow
-from keras_vit.run_recipe import find_recipe
-from keras_vit.training.augreg import DEFAULTS, SETTINGS, augreg
+from keras_vit.commands.fit import fit
+from keras_vit.commands.recipes import find_recipe
+from keras_vit.models.config import VARIANTS, ResNet, get_variant
+from keras_vit.training.presets import DEFAULTS, SETTINGS, augreg_recipe
 from keras_vit.training.quick import quick
 from keras_vit.training.recipe import FIELDS, Recipe
-from keras_vit.variants import VARIANTS, ResNet, get_variant
 
 RECIPES = pathlib.Path(__file__).parents[2] / "recipes"
 NOT_ONE_RUN = ("finetune_folder_notebook", "studies", "trials")  # nor a study, which is many
@@ -183,11 +183,11 @@ def test_augreg_is_the_official_file(setting):
     assert (f"mixup {mixup}" if mixup else "no mixup") in docstring
 
 
-def test_augreg_takes_less_for_more_pictures_and_smaller_models():
-    large = augreg(variant="ViT-B/16", data="/data/imagenet21k")
+def test_augreg_takes_less_for_more_images_and_smaller_models():
+    large = augreg_recipe(variant="ViT-B/16", data="/data/imagenet21k")
     assert (large.randaugment, large.mixup) == AUGMENTATION["light2"]
     assert (large.head_bias, large.pooling, large.representation_size) == (-10, "gap", None)
-    small = augreg(variant="ViT-Ti/16")
+    small = augreg_recipe(variant="ViT-Ti/16")
     assert (small.randaugment, small.mixup, small.representation_size) == (*AUGMENTATION["light1"], 192)
     order = list(AUGMENTATION)
     for variant in DEFAULTS["imagenet2012"]:
@@ -199,11 +199,11 @@ def test_augreg_takes_less_for_more_pictures_and_smaller_models():
 @pytest.mark.parametrize("wrong", [{"setting": "medium3"}, {"variant": "ViT-H/14"}])
 def test_augreg_refuses_what_it_does_not_know(wrong):
     with pytest.raises(ValueError, match="Expected a setting of none, light1"):
-        augreg(**wrong)
+        augreg_recipe(**wrong)
 
 
 @pytest.mark.parametrize(
-    "pictures, side, expected",
+    "images, side, expected",
     [
         (1_000, 95, (128, 100, (200, 300, 400), 500, 0)),
         (19_999, 96, (480, 100, (200, 300, 400), 500, 0)),
@@ -212,8 +212,8 @@ def test_augreg_refuses_what_it_does_not_know(wrong):
         (500_000, 224, (480, 500, (6_000, 12_000, 18_000), 20_000, 0.1)),
     ],
 )
-def test_bit_is_the_hyperrule(pictures, side, expected):
-    recipe = module("bit_hyperrule")["hyperrule"](pictures, side * side, data="folder")
+def test_bit_is_the_hyperrule(images, side, expected):
+    recipe = module("bit_hyperrule")["hyperrule"](images, side * side, data="folder")
     assert recipe.crop_from == {128: 160, 480: 512}[recipe.image_size] and quick(recipe).crop_from in (34, 40)
     found = (recipe.image_size, recipe.warmup_steps, recipe.milestones, recipe.steps, recipe.mixup)
     assert found == expected
@@ -239,7 +239,7 @@ JFT_FAMILIES = {"a hybrid": "R50+ViT-B/16", "a BiT": "BiT-R50x1"}
 def test_every_recipe_runs(name, tmp_path):
     found = module("pretrain_jft")["RECIPES"][JFT_FAMILIES[name]] if name in JFT_FAMILIES else module(name)["RECIPE"]
     recipe = dataclasses.replace(quick(found), exports=quick(found).exports if name == "finetune_cifar10" else ())
-    metrics = workflow.fit(recipe, tmp_path / name)
+    metrics = fit(recipe, tmp_path / name)
     assert 0 <= metrics["test_share" if "test_share" in metrics else "test_accuracy"] <= 1
     assert len(metrics["exports"]) == len(recipe.exports)
     lines = (tmp_path / name / "history.csv").read_text("utf-8").splitlines()

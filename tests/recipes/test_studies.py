@@ -161,7 +161,7 @@ def test_a_study_runs_in_small_and_is_drawn_again(name, tmp_path):
     assert f"1/1 {row}, seed 0" in done.output
     (record,) = map(json.loads, (tmp_path / "run/results.jsonl").read_text("utf-8").splitlines())
     assert 0 <= record["accuracy"] <= 1
-    assert record["multiply_accumulates"] > record["pictures"] > 0
+    assert record["multiply_accumulates"] > record["images"] > 0
     page = (tmp_path / "run/studies.md").read_text("utf-8")
     assert f"<!-- {part}: written by its script -->" in page and f"\n| {row} | " in page
     assert sorted(path.name for path in (tmp_path / "run/images").iterdir()) == images

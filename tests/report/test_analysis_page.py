@@ -31,7 +31,7 @@ def analysis(looks, **parts):
     whole = {
         "summary": {"patches": "2 × 5"},
         "reads": "The class token.",
-        "counted": "7 pictures",
+        "counted": "7 images",
         "distances": DRAW.uniform(0, 20, (BLOCKS, HEADS)),
         "entropies": DRAW.uniform(0, 2, (BLOCKS, HEADS)),
         "tokens": 11,
@@ -54,7 +54,7 @@ def test_all_sections_are_there_and_names_are_escaped():
     assert re.findall(r'<section id="(\w+)"', page) == sections
     assert "<it>" not in page and "a <b>" not in page and "cat & dog" not in page
     assert "what &lt;it&gt; sees" in page and "a &lt;b&gt; 93 %" in page
-    assert "60\u00a0% of their variance" in page and "over 7 pictures" in page
+    assert "60\u00a0% of their variance" in page and "over 7 images" in page
     assert "$" not in re.sub(r"\$\{", "", page.split("<script>")[0])
 
 

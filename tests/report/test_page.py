@@ -1,4 +1,4 @@
-"""The page is read back with a parser, its pictures with Pillow: what was given must be found there."""
+"""The page is read back with a parser, its images with Pillow: what was given must be found there."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from PIL import Image
 
 from keras_vit.evaluation.calibration import calibration
 from keras_vit.report import charts, reliability
-from keras_vit.report.page import Attention, Guess, Mistake, Report, render, replace_exports, write_report
+from keras_vit.report.page import AttentionExample, Guess, Mistake, Report, render, replace_page_exports, write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 NASTY = '<script>alert("1")</script>&\'$title'
@@ -81,7 +81,7 @@ def full():
         class_names=["wren", "tit", "owl"],
         confusion=np.array([[17, 2, 0], [3, 23, 5], [0, 0, 0]]),
         mistakes=[Mistake(noisy(7, 11), "a/1.png", "wren", "tit", 0.97, 0.013)],
-        attention=[Attention(noisy(13, 19), np.arange(15.0).reshape(5, 3), "owl, 88 %", "a/2.png")],
+        attention=[AttentionExample(noisy(13, 19), np.arange(15.0).reshape(5, 3), "owl, 88 %", "a/2.png")],
         guesses=[Guess(noisy(9, 5), noisy(9, 5, 1), noisy(9, 5, 2), "a/3.png")],
         exports=[{"File": "birds.tflite", "Latency": 8.41}, {"File": "saved_model", "Size": "23.4 MB"}],
         settings={"batch_size": "128 images"},
@@ -133,7 +133,7 @@ def test_every_number_given_is_shown():
     report = full()
     page = Page(render(report))
     for row in report.history:
-        assert all(charts.number(value) in page.cells for value in row.values())
+        assert all(charts.number_text(value) in page.cells for value in row.values())
     shown = ["91.7 %", "5,717,416", "17", "2", "3", "23", "5", "8.41", "23.4 MB", "128 images", "ends early"]
     shown += ["true wren, predicted tit (97\u00a0%)", "1\u00a0% for wren", "owl, 88 %"]
     shown += [
@@ -268,10 +268,10 @@ def test_many_classes_are_the_most_confused_pairs():
     assert page.words[weakest] == "class 0"
     assert all(f"class {k}" in page.words[weakest:] for k in range(100))
     right = Page(render(replace(report, confusion=np.eye(100, dtype=int))))
-    assert "No picture was taken for one of another class." in right.text
+    assert "No image was taken for one of another class." in right.text
 
 
-def test_a_class_without_pictures_or_answers_has_no_share():
+def test_a_class_without_images_or_answers_has_no_share():
     confusion = np.array([[5, 0, 0], [4, 0, 0], [0, 0, 0]])
     page = Page(render(replace(full(), confusion=confusion)))
     at = page.words.index("Precision") + 1
@@ -309,7 +309,7 @@ def test_charts_stay_inside(history):
 
 
 def test_better_is_drawn_higher_and_later_to_the_right():
-    figure = charts.curves("Accuracy", full().history, {"train": "accuracy"}, as_percent=True)
+    figure = charts.svg_curves("Accuracy", full().history, {"train": "accuracy"}, as_percent=True)
     line = re.search(r'polyline class="train" points="([^"]*)"', figure)[1]
     points = np.array([pair.split(",") for pair in line.split()], float)
     assert points.shape == (5, 2)
@@ -321,7 +321,7 @@ def test_better_is_drawn_higher_and_later_to_the_right():
 
 
 def test_end_labels_do_not_cover_each_other():
-    figure = charts.curves("Loss", constant(0.5, 4), {"train": "loss", "validation": "val_accuracy"})
+    figure = charts.svg_curves("Loss", constant(0.5, 4), {"train": "loss", "validation": "val_accuracy"})
     heights = sorted(float(y) for y in re.findall(r'class="end[^>]* y="([^"]*)"', figure))
     assert len(heights) == 4 and min(np.diff(heights)) >= 14
 
@@ -340,33 +340,33 @@ def test_a_loss_that_is_not_a_number_breaks_the_line_and_is_told():
     assert "loss is not a finite number in 3 of 3 epochs, first in epoch 1." in lost.words
 
 
-def test_tiny_pictures_are_exact_and_large_ones_are_shrunk():
+def test_tiny_images_are_exact_and_large_ones_are_shrunk():
     image = Page(render(replace(full(), guesses=[]))).all("img")[0]
     np.testing.assert_array_equal(np.asarray(decoded(image["src"])), noisy(7, 11))
     assert image["class"] == "crisp" and (image["width"], image["height"]) == ("11", "7")
-    large = replace(full(), guesses=[], mistakes=[replace(full().mistakes[0], picture=noisy(300, 601))])
+    large = replace(full(), guesses=[], mistakes=[replace(full().mistakes[0], image=noisy(300, 601))])
     image = Page(render(large)).all("img")[0]
     assert decoded(image["src"]).size == (256, 128) and "class" not in image
 
 
-def test_a_guess_is_the_picture_what_was_seen_of_it_and_what_was_made_of_that():
+def test_a_guess_is_the_image_what_was_seen_of_it_and_what_was_made_of_that():
     shown = {image["alt"]: np.asarray(decoded(image["src"])) for image in Page(render(full())).all("img")}
     for seed, name in enumerate(("a/3.png", "a/3.png as seen", "a/3.png as guessed")):
         np.testing.assert_array_equal(shown[name], noisy(9, 5, seed))
 
 
 def test_a_page_of_photographs_stays_small():
-    mistakes = [replace(full().mistakes[0], picture=noisy(224, 224, k)) for k in range(10)]
+    mistakes = [replace(full().mistakes[0], image=noisy(224, 224, k)) for k in range(10)]
     attention = [
-        replace(full().attention[0], picture=noisy(224, 224, k), rollout=noisy(14, 14)[..., 0]) for k in range(10)
+        replace(full().attention[0], image=noisy(224, 224, k), rollout=noisy(14, 14)[..., 0]) for k in range(10)
     ]
     assert len(render(replace(full(), mistakes=mistakes, attention=attention)).encode()) < 1_000_000
 
 
 def test_the_heat_is_brightest_where_the_map_is_largest():
     page = Page(render(full()))
-    picture, heat = page.all("image")
-    assert (heat["width"], heat["height"]) == (picture["width"], picture["height"]) == ("19", "13")
+    image, heat = page.all("image")
+    assert (heat["width"], heat["height"]) == (image["width"], image["height"]) == ("19", "13")
     pixels = np.asarray(decoded(heat["href"])).astype(float)
     rows, columns = pixels.shape[:2]
     assert pixels.shape[2] == 4 and rows * 3 == columns * 5
@@ -396,15 +396,15 @@ def test_all_wrong_arrays_are_named_at_once():
     report = replace(
         full(),
         confusion=np.zeros((2, 3), int),
-        mistakes=[replace(full().mistakes[0], picture=np.zeros((8, 8, 3)))],
-        attention=[replace(full().attention[0], picture=np.zeros((8, 8), "uint8"), rollout=np.zeros(4))],
+        mistakes=[replace(full().mistakes[0], image=np.zeros((8, 8, 3)))],
+        attention=[replace(full().attention[0], image=np.zeros((8, 8), "uint8"), rollout=np.zeros(4))],
         guesses=[replace(full().guesses[0], seen=np.zeros((8, 8, 4), "uint8"))],
     )
     with pytest.raises(ValueError) as error:
         render(report)
-    for name in ("confusion=int64 (2, 3), expected (3, 3)", "mistakes[0].picture=float64 (8, 8, 3)"):
+    for name in ("confusion=int64 (2, 3), expected (3, 3)", "mistakes[0].image=float64 (8, 8, 3)"):
         assert name in str(error.value)
-    assert "attention[0].picture=uint8 (8, 8)" in str(error.value)
+    assert "attention[0].image=uint8 (8, 8)" in str(error.value)
     assert "attention[0].rollout=(4,)" in str(error.value)
     assert "guesses[0].seen=uint8 (8, 8, 4)" in str(error.value)
     for counts in (np.eye(3) / 2, -np.eye(3, dtype=int)):
@@ -412,7 +412,7 @@ def test_all_wrong_arrays_are_named_at_once():
             render(replace(full(), confusion=counts))
 
 
-def test_a_long_list_of_left_out_pictures_is_cut_and_told():
+def test_a_long_list_of_left_out_images_is_cut_and_told():
     page = Page(render(replace(full(), bad_images=[(f"{k}.jpg", "empty") for k in range(1234)])))
     assert page.words.count("empty") == 200 and "1,034 more are not" in page.text
 
@@ -513,18 +513,18 @@ def test_the_exports_of_a_page_are_replaced_alone(others):
     before = render(replace(full(), **others))
     without = render(replace(full(), exports=[], **others))
     after = render(replace(full(), **EXPORTS, **others))
-    assert replace_exports(before, **EXPORTS) == after
-    assert replace_exports(without, **EXPORTS) == after
-    assert replace_exports(after, []) == without
-    assert replace_exports(after, full().exports) == before
+    assert replace_page_exports(before, **EXPORTS) == after
+    assert replace_page_exports(without, **EXPORTS) == after
+    assert replace_page_exports(after, []) == without
+    assert replace_page_exports(after, full().exports) == before
 
 
 def test_the_exports_of_an_empty_page_bring_their_link():
-    page = Page(replace_exports(render(Report(title="Nothing yet")), **EXPORTS))
+    page = Page(replace_page_exports(render(Report(title="Nothing yet")), **EXPORTS))
     assert [link["href"] for link in page.all("a")] == ["#exports"]
-    assert Page(replace_exports(render(Report(title="Nothing yet")), [])).all("nav") == []
+    assert Page(replace_page_exports(render(Report(title="Nothing yet")), [])).all("nav") == []
 
 
 def test_a_page_of_something_else_is_refused():
     with pytest.raises(ValueError, match="Expected a report"):
-        replace_exports("<html></html>", **EXPORTS)
+        replace_page_exports("<html></html>", **EXPORTS)

@@ -1,4 +1,4 @@
-"""The page is read back with a parser, its pictures with Pillow: what was given must be found there."""
+"""The page is read back with a parser, its images with Pillow: what was given must be found there."""
 
 import base64
 import io
@@ -14,17 +14,17 @@ NASTY = '<script>alert("1")</script>&\'$title'
 
 
 class Page(HTMLParser):
-    """Keeps the words in each tag, and the attributes of pictures."""
+    """Keeps the words in each tag, and the attributes of images."""
 
     def __init__(self, source):
         super().__init__()
-        self.words, self.pictures, self.tags, self.open = {}, [], [], []
+        self.words, self.images, self.tags, self.open = {}, [], [], []
         self.feed(source)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         if tag == "img":
-            self.pictures.append(dict(attributes))
+            self.images.append(dict(attributes))
         elif tag != "meta":
             self.open.append(tag)
 
@@ -59,10 +59,10 @@ def test_all_that_is_given_is_on_the_page(tmp_path):
     assert page.words["b"] == ["cat", "dog 0.7, cat 0.3", NASTY]
     assert page.words["dt"] == ["RandAugment", "mixup", NASTY]
     assert page.words["dd"] == ["(2, 15)", "0.2", "yes"]
-    for number, attributes in enumerate(page.pictures):
+    for number, attributes in enumerate(page.images):
         np.testing.assert_array_equal(pixels(attributes), tiny(number))
         assert (attributes["width"], attributes["height"], attributes["class"]) == ("7", "11", "crisp")
-    assert len(page.pictures) == 3
+    assert len(page.images) == 3
     assert "http" not in source.replace("http-equiv", "")  # nothing is fetched
     assert [file.name for file in path.parent.iterdir()] == ["preview.html"]
 
@@ -71,7 +71,7 @@ def test_a_photograph_is_shown_smooth(tmp_path):
     path = tmp_path / "preview.html"
     write_preview(path, [("Step 0", [(np.full((224, 331, 3), 100, np.uint8), "cat")])], "Preview", {})
     page = Page(path.read_text("utf-8"))
-    (attributes,) = page.pictures
+    (attributes,) = page.images
     assert "class" not in attributes and "dl" not in page.tags
     assert pixels(attributes).shape == (173, 256, 3)
     assert np.abs(pixels(attributes).astype(int) - 100).max() <= 1
@@ -88,13 +88,11 @@ def test_a_name_that_is_no_utf8(tmp_path):
     assert "gr\\udcfcn" in (tmp_path / "a.html").read_text("utf-8")
 
 
-def test_wrong_pictures_are_all_named_and_the_old_page_stands(tmp_path):
+def test_wrong_images_are_all_named_and_the_old_page_stands(tmp_path):
     path = tmp_path / "preview.html"
     path.write_text("old")
     wrong = [("Step 0", [(tiny(0), "a"), (tiny(1) / 255, "b")]), ("Step 1", [(tiny(0)[..., 0], "c")])]
-    with pytest.raises(
-        ValueError, match=r"rows\[0\], picture 1: float64 \(11, 7, 3\); rows\[1\], picture 0: uint8 \(11"
-    ):
+    with pytest.raises(ValueError, match=r"rows\[0\], image 1: float64 \(11, 7, 3\); rows\[1\], image 0: uint8 \(11"):
         write_preview(path, wrong, "Preview", {})
     assert path.read_text() == "old"
 

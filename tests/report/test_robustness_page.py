@@ -1,18 +1,18 @@
 import re
 
-from keras_vit.evaluation.robustness import Robustness, Row
+from keras_vit.evaluation.robustness import Robustness, RobustnessRow
 from keras_vit.report.robustness_page import render_robustness, write_robustness
 
 
 def found(models=("mine", "R50 <x1>"), families=("drop", "shift", "corruptions")):
-    rows = [Row("clean", "clean", 0, model, 0.75, 1.0, 40) for model in models]
+    rows = [RobustnessRow("clean", "clean", 0, model, 0.75, 1.0, 40) for model in models]
     curves = [("drop", "random", (0.1, 0.9)), ("drop", "salient", (0.1, 0.9)), ("shift", "pixels", (1, 2, 4))]
     curves += [("corruptions", name, (1, 2, 3, 4, 5)) for name in ("fog", "snow")]
     for place, (family, condition, levels) in enumerate(curves):
         for level in levels:
             for number, model in enumerate(models):
                 accuracy = 0.6 - 0.1 * number - 0.02 * place
-                rows += [Row(family, condition, level, model, accuracy, 0.5, 40)] * (family in families)
+                rows += [RobustnessRow(family, condition, level, model, accuracy, 0.5, 40)] * (family in families)
     return Robustness(models, tuple(rows))
 
 

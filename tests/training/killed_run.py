@@ -1,6 +1,6 @@
 """Trains a run that everything random is on in, in a process that can be killed: python killed_run.py FOLDER [steps].
 
-Appends a line to FOLDER/steps.txt for each step that it takes, the step and the pictures in it; writes
+Appends a line to FOLDER/steps.txt for each step that it takes, the step and the images in it; writes
 FOLDER/weights.npz at the end.
 """
 
@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.data.sources import open_source
+from keras_vit.models.config import Variant
 from keras_vit.training import run
-from keras_vit.training.fit import fit
+from keras_vit.training.fit import train
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant
 
 RECIPE = Recipe(
     data="digits",
@@ -40,7 +40,7 @@ RECIPE = Recipe(
 class Noting(run.Run):
     def on_train_batch_end(self, batch, logs=None):
         with open(FOLDER / "steps.txt", "a") as file:
-            file.write(json.dumps([self.step, self.pictures_of(self.step), logs["loss"]]) + "\n")
+            file.write(json.dumps([self.step, self.images_of(self.step), logs["loss"]]) + "\n")
         super().on_train_batch_end(batch, logs)
 
 
@@ -50,7 +50,7 @@ if __name__ == "__main__":
     tf.config.experimental.enable_op_determinism()
     sys.modules["keras_vit.training.fit"].Run = Noting
     source = open_source(RECIPE.data)
-    model, history = fit(RECIPE, source, FOLDER)
+    model, history = train(RECIPE, source, FOLDER)
     weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
     np.savez(FOLDER / "weights.npz", **weights)
     timed = ("seconds", "images_per_second")

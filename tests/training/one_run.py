@@ -13,13 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.data.sources import open_source
+from keras_vit.models.config import Variant
 from keras_vit.training.devices import devices_of
-from keras_vit.training.fit import fit
+from keras_vit.training.fit import train
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import Variant
 
 # All that has to be equal on any number of devices: every step's gradient is clipped, a batch is worked on in parts,
-# the mean of the weights is kept, and the last batch of each pass is short (3 x 11 - 7 pictures in batches of 12).
+# the mean of the weights is kept, and the last batch of each pass is short (3 x 11 - 7 images in batches of 12).
 EQUAL = {
     "data": "synthetic:3x11",
     "variant": Variant(patch_size=4, hidden_size=8, num_layers=2, num_heads=2, mlp_dim=12),
@@ -51,7 +51,9 @@ def run(folder, optimizer, devices, **settings):
         **settings,
     )
     source = open_source(recipe.data, validation=recipe.validation, test=recipe.test)
-    model, history = fit(recipe, source, folder / f"{optimizer}-{keras.backend.backend()}-{devices.replicas}", devices)
+    model, history = train(
+        recipe, source, folder / f"{optimizer}-{keras.backend.backend()}-{devices.replicas}", devices
+    )
     weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
     return weights, history
 

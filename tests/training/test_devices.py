@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 import keras_vit
+from keras_vit.models.config import Variant
 from keras_vit.training import devices as module
 from keras_vit.training.devices import Devices, devices_of
-from keras_vit.variants import Variant
 
 SCRIPT = pathlib.Path(__file__).with_name("one_run.py")
 OPTIMIZERS = ("sgd", "adamw", "muon")

@@ -10,13 +10,13 @@ import pytest
 import keras_vit
 from keras_vit.data.pipeline import validation_batches
 from keras_vit.data.sources import open_source
+from keras_vit.models.config import Variant
 from keras_vit.training import run as run_module
-from keras_vit.training.fit import fit
-from keras_vit.training.lr_finder import find_learning_rate
+from keras_vit.training.checkpoints import TrainingCheckpoints
+from keras_vit.training.fit import train
+from keras_vit.training.lr_finder import search_learning_rate
 from keras_vit.training.recipe import Recipe
-from keras_vit.training.snapshots import Snapshots
 from keras_vit.training.trainer import trainer
-from keras_vit.variants import Variant
 
 RECIPE = Recipe(
     data="synthetic:3x16",
@@ -52,7 +52,7 @@ def same(one, other):
 @pytest.fixture(scope="module")
 def plain(source, tmp_path_factory):
     """Returns the weights and the log of the recipe as it is."""
-    model, history = fit(RECIPE, source, tmp_path_factory.mktemp("plain"))
+    model, history = train(RECIPE, source, tmp_path_factory.mktemp("plain"))
     return values(model), history
 
 
@@ -72,10 +72,10 @@ def test_a_run_learns_and_its_log_says_so(plain):
 def test_a_search_for_the_rate_leaves_no_trace_in_what_comes_after(source, plain, tmp_path):
     keras.utils.set_random_seed(5)
     state = random.getstate(), np.random.get_state()[1].tolist()
-    found = find_learning_rate(RECIPE, source, steps=30)
+    found = search_learning_rate(RECIPE, source, steps=30)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == state
     assert keras.random.uniform((3,)).numpy().tolist() == _uniform_after_seed(5)
-    model, history = fit(RECIPE, source, tmp_path)
+    model, history = train(RECIPE, source, tmp_path)
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
     assert 1e-7 < found.suggestion < 1 and len(found.rates) == len(found.losses) <= 30
     assert found.rates == tuple(sorted(found.rates))
@@ -90,7 +90,7 @@ def _uniform_after_seed(seed):
 @pytest.mark.parametrize("steps", [5, 10001])
 def test_a_search_of_nonsense_is_refused(source, steps):
     with pytest.raises(ValueError, match="10 steps or more"):
-        find_learning_rate(RECIPE, source, steps=steps, lowest=1e-3 if steps == 5 else 2.0)
+        search_learning_rate(RECIPE, source, steps=steps, lowest=1e-3 if steps == 5 else 2.0)
 
 
 class Asking(run_module.Run):
@@ -114,18 +114,18 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(source, plain, tmp_path, 
         with monkeypatch.context() as patch:
             patch.setattr("keras_vit.training.fit.Run", type("At", (Asking,), {"number": number, "at": at}))
             with pytest.raises(error) as raised:
-                fit(RECIPE, source, tmp_path)
+                train(RECIPE, source, tmp_path)
         assert signal.getsignal(number) == before
         assert number == signal.SIGINT or raised.value.code == 143
-        assert Snapshots(tmp_path / "checkpoints").newest().step == at
-    model, history = fit(RECIPE, source, tmp_path)
+        assert TrainingCheckpoints(tmp_path / "checkpoints").newest().step == at
+    model, history = train(RECIPE, source, tmp_path)
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
 
 
 def test_a_finished_run_is_not_trained_again(source, plain, tmp_path, monkeypatch):
-    fit(RECIPE, source, tmp_path)
+    train(RECIPE, source, tmp_path)
     monkeypatch.setattr(run_module.Run, "on_train_batch_end", None)
-    model, history = fit(RECIPE, source, tmp_path)
+    model, history = train(RECIPE, source, tmp_path)
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
 
 
@@ -145,23 +145,23 @@ class Poisoned(run_module.Run):
 def test_a_loss_that_is_no_number_stops_the_run_at_once(source, tmp_path, monkeypatch, seconds):
     monkeypatch.setattr("keras_vit.training.fit.Run", Poisoned)
     with pytest.raises(ValueError) as error:
-        fit(with_(checkpoint_seconds=seconds, ema=0.9), source, tmp_path)
+        train(with_(checkpoint_seconds=seconds, ema=0.9), source, tmp_path)
     message = str(error.value)
     assert "stopped at step 8 of" in message and "loss nan" in message
-    newest = Snapshots(tmp_path / "checkpoints").newest()
+    newest = TrainingCheckpoints(tmp_path / "checkpoints").newest()
     if seconds:
         assert "none was written yet" in message and newest is None
     else:
         assert f"{newest.path} (step 7)" in message
         assert all(np.isfinite(array).all() for array in newest.arrays().values())
-    pictures = message.split("pictures of the step: ")[1].splitlines()[0].split(", ")
-    assert len(pictures) == 8 and set(pictures) <= set(source.train.names)
+    images = message.split("images of the step: ")[1].splitlines()[0].split(", ")
+    assert len(images) == 8 and set(images) <= set(source.train.names)
     assert "lower learning_rate" in message
 
 
 def test_an_exploding_loss_stops_the_run_too(source, tmp_path):
     with pytest.raises(ValueError, match=r"stopped at step 1 of .*loss 1\.\d+, (.|\n)*raise max_loss"):
-        fit(with_(max_loss=0.5), source, tmp_path)
+        train(with_(max_loss=0.5), source, tmp_path)
 
 
 @pytest.mark.parametrize("keep, epoch", [("best", 2), ("last", 4)])
@@ -176,7 +176,7 @@ def test_an_early_end_keeps_the_best_or_the_last_weights(source, tmp_path, monke
 
     monkeypatch.setattr("keras_vit.training.fit.Run", Judged)
     recipe = with_(epochs=9, early_stopping=2, early_stopping_steps=0, keep_checkpoints=1, keep=keep)
-    model, history = fit(recipe, source, tmp_path)
+    model, history = train(recipe, source, tmp_path)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     for number, weights in kept.items():
         equal = all(np.array_equal(*pair) for pair in zip(values(model).values(), weights, strict=True))
@@ -192,7 +192,7 @@ def test_the_best_weights_are_kept_without_an_early_end(source, tmp_path, monkey
             kept[epoch + 1] = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
 
     monkeypatch.setattr("keras_vit.training.fit.Run", Judged)
-    model, history = fit(with_(keep="best"), source, tmp_path)
+    model, history = train(with_(keep="best"), source, tmp_path)
     assert len(history) == 4
     assert all(np.array_equal(*pair) for pair in zip(values(model).values(), kept[2], strict=True))
 
@@ -203,15 +203,15 @@ def test_a_run_of_few_steps_an_epoch_is_patient(source, tmp_path, monkeypatch):
             super().on_epoch_end(epoch, {**logs, "val_accuracy": 0.5})
 
     monkeypatch.setattr("keras_vit.training.fit.Run", Judged)
-    _, history = fit(with_(epochs=9, early_stopping=2, early_stopping_steps=15), source, tmp_path)
+    _, history = train(with_(epochs=9, early_stopping=2, early_stopping_steps=15), source, tmp_path)
     per_epoch = history[0]["step"]
     assert 2 * per_epoch < 15
     assert [row["step"] for row in history][-1] == per_epoch + per_epoch * -(-15 // per_epoch)
 
 
 def test_the_mean_of_the_weights_is_kept_and_validated(source, tmp_path):
-    model, history = fit(with_(ema=0.7), source, tmp_path)
-    arrays = Snapshots(tmp_path / "checkpoints").newest().arrays()
+    model, history = train(with_(ema=0.7), source, tmp_path)
+    arrays = TrainingCheckpoints(tmp_path / "checkpoints").newest().arrays()
     last = [arrays[name] for name in sorted(arrays) if name.startswith("model")]
     assert not any(np.array_equal(value, other) for value in values(model).values() for other in last)
     means = [arrays[name] for name in sorted(arrays) if name.startswith("optimizer")]
@@ -228,7 +228,7 @@ def test_validation_counts_every_image_alike(source, tmp_path):
     labels = source.validation.labels
     weights = np.where(np.arange(len(labels)) % 3, 0.0, 5.0).astype("float32")
     weighted = dataclasses.replace(source, validation=dataclasses.replace(source.validation, weights=weights))
-    model, history = fit(with_(epochs=1), weighted, tmp_path)
+    model, history = train(with_(epochs=1), weighted, tmp_path)
     images = next(iter(validation_batches(source.validation, (12, 12), 3, batch_size=len(labels))))[0]
     right = model.predict_on_batch(images).argmax(axis=1) == labels
     assert history[-1]["val_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
@@ -248,16 +248,16 @@ def start_of(recipe, tmp_path):
 
 def test_what_is_frozen_stands_still(source, tmp_path):
     path, start = start_of(RECIPE, tmp_path)
-    model, _ = fit(with_(weights=path, freeze_to="block_01", weight_decay=0.5), source, tmp_path / "run")
+    model, _ = train(with_(weights=path, freeze_to="block_01", weight_decay=0.5), source, tmp_path / "run")
     moved = {path.split("/")[0] for path in trained_paths(model, start)}
     assert moved == {"block_02", "norm", "head"}
-    probe, _ = fit(with_(weights=path, freeze_to="norm"), source, tmp_path / "probe")
+    probe, _ = train(with_(weights=path, freeze_to="norm"), source, tmp_path / "probe")
     assert trained_paths(probe, start) == {"head/kernel", "head/bias"}
 
 
 def test_low_ranks_are_merged_and_all_else_but_the_head_stands_still(source, tmp_path):
     path, start = start_of(RECIPE, tmp_path)
-    model, _ = fit(with_(weights=path, lora=2, epochs=2), source, tmp_path / "run")
+    model, _ = train(with_(weights=path, lora=2, epochs=2), source, tmp_path / "run")
     moved = trained_paths(model, start)
     attention = {f"block_{i:02d}/attention/{name}/kernel" for i in range(3) for name in ("query", "value")}
     assert moved == attention | {"head/kernel", "head/bias"}
@@ -269,8 +269,8 @@ def test_low_ranks_are_merged_and_all_else_but_the_head_stands_still(source, tmp
 def test_each_block_below_learns_slower(source, tmp_path):
     path, start = start_of(RECIPE, tmp_path)
     settings = {"weights": path, "optimizer": "sgd", "steps": 1, "clip_norm": 0.0, "warmup_steps": 0, "mixup": 0.0}
-    plain, _ = fit(with_(**settings, dropout=0.0), source, tmp_path / "plain")
-    slower, _ = fit(with_(**settings, dropout=0.0, layer_decay=0.5), source, tmp_path / "slower")
+    plain, _ = train(with_(**settings, dropout=0.0), source, tmp_path / "plain")
+    slower, _ = train(with_(**settings, dropout=0.0, layer_decay=0.5), source, tmp_path / "slower")
     # The head starts at zeros, so that in the first step nothing else has a gradient: decay alone moves the rest.
     depths = {"encoder": 4, "block_00": 3, "block_01": 2, "block_02": 1, "head": 0}
     for name, depth in depths.items():
@@ -281,7 +281,7 @@ def test_each_block_below_learns_slower(source, tmp_path):
 
 
 def test_bfloat16_leaves_a_float32_model_that_has_learned(source, tmp_path):
-    model, history = fit(with_(precision="mixed_bfloat16"), source, tmp_path)
+    model, history = train(with_(precision="mixed_bfloat16"), source, tmp_path)
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
     assert history[-1]["loss"] < history[0]["loss"]
@@ -290,8 +290,8 @@ def test_bfloat16_leaves_a_float32_model_that_has_learned(source, tmp_path):
 def test_inner_values_that_are_computed_again_are_the_same(source, tmp_path):
     # Adam would make steps of the rounding where a gradient is 0, as that of the keys' bias is.
     settings = {"dropout": 0.0, "epochs": 2, "optimizer": "sgd", "learning_rate": 0.01}
-    model, history = fit(with_(**settings), source, tmp_path / "kept")
-    again, same_history = fit(with_(**settings, remat=True), source, tmp_path / "again")
+    model, history = train(with_(**settings), source, tmp_path / "kept")
+    again, same_history = train(with_(**settings, remat=True), source, tmp_path / "again")
     for path, value in values(model).items():
         np.testing.assert_allclose(values(again)[path], value, atol=1e-6, err_msg=path)
     assert same_history[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-5)
@@ -303,14 +303,14 @@ def test_class_weights_make_a_rare_class_count(source, tmp_path, monkeypatch):
         "keras_vit.training.fit.training_batches", lambda examples, *_, **__: seen.setdefault("weights", examples)
     )
     from keras_vit.training.fit import batches_of
-    from keras_vit.training.plan import Plan
+    from keras_vit.training.schedules import Plan
 
     few = np.concatenate([np.flatnonzero(source.train.labels == i)[: 2 + 3 * i] for i in range(3)])
     rare = dataclasses.replace(
         source,
         train=dataclasses.replace(
             source.train,
-            pictures=tuple(source.train.pictures[i] for i in few),
+            images=tuple(source.train.images[i] for i in few),
             labels=source.train.labels[few],
             names=tuple(source.train.names[i] for i in few),
         ),
@@ -332,38 +332,38 @@ def test_class_weights_make_a_rare_class_count(source, tmp_path, monkeypatch):
 )
 def test_what_cannot_be_is_refused_with_its_reason(source, tmp_path, settings, words):
     with pytest.raises(ValueError, match=words):
-        fit(with_(**settings), source, tmp_path)
+        train(with_(**settings), source, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("settings, name", [({"early_stopping": 2}, "early_stopping"), ({"keep": "best"}, "keep=best")])
 def test_what_needs_images_to_validate_on_is_refused_without(source, tmp_path, settings, name):
-    none = dataclasses.replace(source.validation, pictures=(), labels=np.zeros(0, np.int64), names=())
+    none = dataclasses.replace(source.validation, images=(), labels=np.zeros(0, np.int64), names=())
     with pytest.raises(ValueError, match=f"{name} needs images to validate on; raise validation above 0"):
-        fit(with_(**settings), dataclasses.replace(source, validation=none), tmp_path)
+        train(with_(**settings), dataclasses.replace(source, validation=none), tmp_path)
 
 
-def test_a_snapshot_of_another_model_is_refused(source, tmp_path):
-    fit(RECIPE, source, tmp_path)
+def test_a_checkpoint_of_another_model_is_refused(source, tmp_path):
+    train(RECIPE, source, tmp_path)
     other = Variant(patch_size=4, hidden_size=12, num_layers=3, num_heads=2, mlp_dim=12)
     with pytest.raises(ValueError, match="of another model or optimizer"):
-        fit(with_(variant=other), source, tmp_path)
+        train(with_(variant=other), source, tmp_path)
 
 
-def test_a_torn_snapshot_is_passed_over(source, plain, tmp_path, caplog):
+def test_a_torn_checkpoint_is_passed_over(source, plain, tmp_path, caplog):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_vit.training.fit.Run", type("At", (Asking,), {"at": 6}))
         with pytest.raises(SystemExit):
-            fit(with_(checkpoint_seconds=0.0), source, tmp_path)
-    newest = Snapshots(tmp_path / "checkpoints").newest()
+            train(with_(checkpoint_seconds=0.0), source, tmp_path)
+    newest = TrainingCheckpoints(tmp_path / "checkpoints").newest()
     state = newest.path / "state.npz"
     state.write_bytes(state.read_bytes()[:-7])
-    assert Snapshots(tmp_path / "checkpoints").newest().step == newest.step - 1
-    model, history = fit(RECIPE, source, tmp_path)
+    assert TrainingCheckpoints(tmp_path / "checkpoints").newest().step == newest.step - 1
+    model, history = train(RECIPE, source, tmp_path)
     assert "passed over" in caplog.text
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
 
 
 def test_the_log_for_tensorboard_can_be_had(source, tmp_path):
-    fit(with_(tensorboard=True, epochs=1), source, tmp_path)
+    train(with_(tensorboard=True, epochs=1), source, tmp_path)
     assert list((tmp_path / "tensorboard").glob("*.tfevents.*"))

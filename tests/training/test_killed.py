@@ -40,7 +40,7 @@ def half_written(folder, process):
 
 
 def kill_in_a_write(folder):
-    """Starts the run, kills it in a write that leaves half a snapshot, and returns the step it had reached."""
+    """Starts the run, kills it in a write that leaves half a checkpoint, and returns the step it had reached."""
     process = start(folder)
     behind = steps_of(folder)
     while process.poll() is None:
@@ -79,11 +79,11 @@ def test_a_run_that_is_killed_in_its_writes_ends_bit_for_bit_as_one_that_is_not(
         assert ours.files == theirs.files
         for name in ours.files:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    once = {step: (pictures, loss) for step, pictures, loss in steps_of(expected)}
+    once = {step: (images, loss) for step, images, loss in steps_of(expected)}
     assert sorted(once) == list(range(60)) and len(steps_of(expected)) == 60
     again = {}
-    for step, pictures, loss in steps_of(tmp_path):
-        assert (pictures, loss) == once[step]  # also where a step was taken twice
+    for step, images, loss in steps_of(tmp_path):
+        assert (images, loss) == once[step]  # also where a step was taken twice
         again[step] = True
     assert sorted(again) == sorted(once)
     assert [row["step"] for row in rows] == [13, 26, 39, 52, 60]

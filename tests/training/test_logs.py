@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
-from keras_vit.atomic import write_text
+from keras_vit._atomic import write_text
 from keras_vit.training.logs import Logs
 
 
@@ -227,7 +227,7 @@ def run(folder, last, say=lambda step: None):
 # TensorFlow takes seconds to import, so one process does it and each run to be killed is a fork of it.
 KILLS = """
 import os, pathlib, signal, sys
-from keras_vit.atomic import write_text
+from keras_vit._atomic import write_text
 from keras_vit.training.logs import Logs
 
 {run}

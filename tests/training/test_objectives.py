@@ -8,14 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_vit import workflow
+from keras_vit.commands.evaluate import evaluate
+from keras_vit.commands.fit import fit, result_line
+from keras_vit.commands.predict import predict
 from keras_vit.data.sources import open_source
-from keras_vit.run_evaluations import evaluate
+from keras_vit.models.config import ResNet, Variant
 from keras_vit.training import run as run_module
-from keras_vit.training.fit import fit
+from keras_vit.training.fit import train
 from keras_vit.training.objectives import OBJECTIVES, vit_of
 from keras_vit.training.recipe import Recipe
-from keras_vit.variants import ResNet, Variant
 
 # All that has to be the same after a stop: dropout, masks, parts of a batch, the mean of the weights, slower blocks.
 RECIPE = Recipe(
@@ -58,13 +59,13 @@ class Stopped(run_module.Run):
 
 
 def test_two_halves_of_a_run_are_the_whole_bit_for_bit(source, tmp_path, monkeypatch):
-    network, history = fit(RECIPE, source, tmp_path / "whole")
+    network, history = train(RECIPE, source, tmp_path / "whole")
     assert history[-1]["val_loss"] < history[0]["val_loss"] and 0 <= history[-1]["val_accuracy"] <= 1
     with monkeypatch.context() as patch:
         patch.setattr("keras_vit.training.fit.Run", Stopped)
         with pytest.raises(SystemExit):
-            fit(RECIPE, source, tmp_path / "cut")
-    again, rows = fit(RECIPE, source, tmp_path / "cut")
+            train(RECIPE, source, tmp_path / "cut")
+    again, rows = train(RECIPE, source, tmp_path / "cut")
     assert columns(rows) == columns(history)
     for path, value in values(network).items():
         np.testing.assert_array_equal(values(again)[path], value, err_msg=path)
@@ -77,7 +78,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "masked_patches"
     settings = {"objective": "masked-patches", "accumulation": 1, "epochs": 2, "batch_size": 64}
     recipe = dataclasses.replace(RECIPE, data="digits", image_size=8, **settings)
-    return folder, workflow.fit(recipe, folder), recipe
+    return folder, fit(recipe, folder), recipe
 
 
 def test_a_run_leaves_a_model_a_log_and_a_page_and_says_what_it_is(run):
@@ -86,9 +87,9 @@ def test_a_run_leaves_a_model_a_log_and_a_page_and_says_what_it_is(run):
         *("model.keras", "run.json", "history.csv", "metrics.json", "report.html", "images.csv.gz")
     }
     assert metrics == json.loads((folder / "metrics.json").read_text())
-    assert "test_accuracy" not in metrics and metrics["exports"] == [] and metrics["test_pictures"] == 360
+    assert "test_accuracy" not in metrics and metrics["exports"] == [] and metrics["test_images"] == 360
     assert 0 <= metrics["test_share"] <= 1 and metrics["test_loss"] > 0
-    assert workflow.words_of(metrics).startswith(f"test loss {metrics['test_loss']:.4f}, colours right ")
+    assert result_line(metrics).startswith(f"test loss {metrics['test_loss']:.4f}, colours right ")
     page = (folder / "report.html").read_text()
     assert page.count("as guessed") == page.count("as seen") == 12
     assert "Colours right over 2 epochs" in page and "What it guesses" in page
@@ -96,7 +97,7 @@ def test_a_run_leaves_a_model_a_log_and_a_page_and_says_what_it_is(run):
 
 def test_a_finished_run_is_left_as_it_is(run):
     folder, metrics, recipe = run
-    assert workflow.fit(recipe, folder) == metrics
+    assert fit(recipe, folder) == metrics
 
 
 def test_the_model_is_judged_by_its_features_and_is_no_classifier(run):
@@ -108,7 +109,7 @@ def test_the_model_is_judged_by_its_features_and_is_no_classifier(run):
         "linear probe": True,
     }
     with pytest.raises(ValueError, match="Expected a model with a head"):
-        workflow.predict(folder, [])
+        predict(folder, [])
 
 
 def test_another_run_begins_with_it(run, tmp_path):
@@ -123,7 +124,7 @@ def test_another_run_begins_with_it(run, tmp_path):
         exports=(),
         ema=0.0,
     )
-    metrics = workflow.fit(tuned, tmp_path / "tuned")
+    metrics = fit(tuned, tmp_path / "tuned")
     assert 0 <= metrics["test_accuracy"] <= 1
     end = values(keras.saving.load_model(tmp_path / "tuned" / "model.keras"))
     assert set(end) - set(start) == {"head/kernel", "head/bias"}
@@ -142,7 +143,7 @@ def test_another_run_begins_with_it(run, tmp_path):
 def test_what_cannot_learn_so_is_refused_before_anything_is_written(source, tmp_path, settings, words):
     recipe = dataclasses.replace(RECIPE, **{"dropout": 0.0, "layer_decay": 1.0, **settings})
     with pytest.raises(ValueError, match=words):
-        fit(recipe, source, tmp_path / "run")
+        train(recipe, source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

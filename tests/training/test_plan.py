@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from keras_vit.training.plan import Plan, plan_of
 from keras_vit.training.recipe import Recipe
+from keras_vit.training.schedules import Plan, plan_of
 
 
 def steps_of(plan, first_step):

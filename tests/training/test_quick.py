@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from keras_vit.builders import build
+from keras_vit.models.config import VARIANTS, ResNet, Variant, get_variant
 from keras_vit.training.quick import STEPS, quick
 from keras_vit.training.recipe import FIELDS, Recipe
-from keras_vit.variants import VARIANTS, ResNet, Variant, get_variant
 
 LARGE = Recipe(
     data="imagenet2012", variant="ViT-B/16", image_size=384, weights="imagenet21k", train_split="train[:99%]"

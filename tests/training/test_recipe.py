@@ -6,8 +6,8 @@ import re
 import pytest
 
 import keras_vit
+from keras_vit.models.config import Variant
 from keras_vit.training.recipe import FIELDS, Recipe, change
-from keras_vit.variants import Variant
 
 RECIPE = Recipe(data="digits", variant="ViT-Ti/16", image_size=32)
 
@@ -112,8 +112,8 @@ def test_every_field_is_described_and_read():
     described = set(re.findall(r"^        (\w+):", Recipe.__doc__, re.M))
     assert set(FIELDS) <= described
     package = pathlib.Path(keras_vit.__file__).parent
-    files = ("workflow.py", "run_data.py", "run_exports.py")
-    files += tuple(f"training/{name}.py" for name in ("fit", "model", "objectives", "optimizers", "plan", "run"))
+    files = ("commands/fit.py", "commands/examples.py", "commands/export.py")
+    files += tuple(f"training/{name}.py" for name in ("fit", "model", "objectives", "optimizers", "schedules", "run"))
     readers = "".join((package / name).read_text("utf-8") for name in files)
     unread = [name for name in FIELDS if f"recipe.{name}" not in readers]
     assert not unread

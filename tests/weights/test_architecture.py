@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from keras_vit.variants import OFFICIAL, VARIANTS, Variant
-from keras_vit.weights.architecture import describe
-from keras_vit.weights.sources import SourceFile, open_source
+from keras_vit.models.config import OFFICIAL_VIT, VARIANTS, Variant
+from keras_vit.weights.architecture import detect_architecture
+from keras_vit.weights.formats import SourceFile, open_weights
 
 CASES = (
     *("token_32", "rep_32", "headless_32", "gap_32", "hybrid_111_64", "hybrid_stem_64", "bit_1111x1_64"),
@@ -81,7 +81,7 @@ def official_vit(row, side=224, classes=1000):
 
 
 def file_of(source, shapes, **facts):
-    return SourceFile("some.file", source, shapes, OFFICIAL, **facts)
+    return SourceFile("some.file", source, shapes, OFFICIAL_VIT, **facts)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -91,7 +91,7 @@ def test_the_official_file_of_every_variant(name):
     is_vit = isinstance(row, Variant)
     shapes = official_vit(row) if is_vit else official_bit(row)
     assert sum(map(math.prod, shapes.values())) == row.parameters
-    found = describe(file_of("npz" if is_vit else "bit", shapes))
+    found = detect_architecture(file_of("npz" if is_vit else "bit", shapes))
     assert (found.name, found.variant) == (name, row)
     assert (found.channels, found.classes, found.representation_size) == (3, 1000, None)
     assert found.image_size == ((224, 224) if is_vit else None)
@@ -106,7 +106,7 @@ def test_the_dropout_is_the_published_rows_and_the_pooling_the_files():
     shapes = official_vit(VARIANTS["ViT-L/16"])
     del shapes["cls"]
     shapes["Transformer/posembed_input/pos_embedding"] = 1, 196, 1024
-    found = describe(file_of("npz", shapes))
+    found = detect_architecture(file_of("npz", shapes))
     assert (found.name, found.variant.dropout, found.variant.pooling) == ("ViT-L/16", 0.1, "gap")
 
 
@@ -114,8 +114,8 @@ def test_the_dropout_is_the_published_rows_and_the_pooling_the_files():
 def test_the_files_of_other_projects(oracle, tmp_path, case):
     about = oracle.CASES[case]
     heads = 4 if case.startswith("timm") else None
-    with open_source(oracle.write(case, tmp_path)) as file:
-        found = describe(file, heads)
+    with open_weights(oracle.write(case, tmp_path)) as file:
+        found = detect_architecture(file, heads)
     assert (found.variant, found.name, found.channels) == (about.row, None, 3)
     assert found.classes == about.build.get("classes")
     representation = {"rep_32": 20, "hf_vit_pooler_32": 32}
@@ -124,17 +124,17 @@ def test_the_files_of_other_projects(oracle, tmp_path, case):
     assert found.image_size == (own_size if isinstance(about.row, Variant) else None)
 
 
-def test_the_size_of_an_oblong_picture_is_told_by_a_configuration_alone(oracle):
+def test_the_size_of_an_oblong_image_is_told_by_a_configuration_alone(oracle):
     shapes = oracle.shapes(rows=48, columns=24)
-    assert describe(file_of("npz", shapes)).image_size is None
-    assert describe(file_of("npz", shapes, image_size=(24, 48))).image_size == (24, 48)
-    assert describe(file_of("npz", shapes, image_size=(32, 32))).image_size is None  # resized since
+    assert detect_architecture(file_of("npz", shapes)).image_size is None
+    assert detect_architecture(file_of("npz", shapes, image_size=(24, 48))).image_size == (24, 48)
+    assert detect_architecture(file_of("npz", shapes, image_size=(32, 32))).image_size is None  # resized since
 
 
-def test_positions_of_an_oblong_picture_with_and_without_a_row_for_the_class_token():
+def test_positions_of_an_oblong_image_with_and_without_a_row_for_the_class_token():
     for rows, tokens in ((1, 7), (0, 6)):
         shapes = plain_timm(192) | {"pos_embed": (1, tokens, 192)}
-        assert describe(file_of("timm", shapes, image_size=(16, 24))).image_size == (16, 24), rows
+        assert detect_architecture(file_of("timm", shapes, image_size=(16, 24))).image_size == (16, 24), rows
 
 
 def plain_timm(width, layers=2):
@@ -152,7 +152,7 @@ def plain_timm(width, layers=2):
 
 def test_heads_are_64_wide_where_nothing_tells_which_is_said(caplog):
     with caplog.at_level(logging.INFO, "keras_vit"):
-        found = describe(file_of("timm", plain_timm(192)))
+        found = detect_architecture(file_of("timm", plain_timm(192)))
     assert found.variant == Variant(8, 192, 2, 3, 91)
     assert caplog.messages == ["some.file: taken to have 3 attention heads, of width 64; pass num_heads= otherwise"]
 
@@ -160,13 +160,13 @@ def test_heads_are_64_wide_where_nothing_tells_which_is_said(caplog):
 @pytest.mark.parametrize("given, facts", [(6, {}), (None, {"num_heads": 6}), (6, {"num_heads": 3})])
 def test_heads_that_the_caller_or_a_configuration_tells(caplog, given, facts):
     with caplog.at_level(logging.INFO, "keras_vit"):
-        assert describe(file_of("timm", plain_timm(192), **facts), given).variant.num_heads == 6
+        assert detect_architecture(file_of("timm", plain_timm(192), **facts), given).variant.num_heads == 6
     assert not caplog.messages
 
 
 def test_heads_that_cannot_be_64_wide_are_asked_for():
     with pytest.raises(ValueError, match="some.file: the number of attention heads .*a width of 90 .*Pass num_heads="):
-        describe(file_of("timm", plain_timm(90)))
+        detect_architecture(file_of("timm", plain_timm(90)))
 
 
 @pytest.mark.parametrize(
@@ -176,24 +176,24 @@ def test_a_file_that_lacks_what_tells(lost):
     shapes = plain_timm(192)
     del shapes[lost]
     with pytest.raises(ValueError, match=rf"some.file: .* {re.escape(lost)} is missing\. Name it"):
-        describe(file_of("timm", shapes))
+        detect_architecture(file_of("timm", shapes))
 
 
 def test_a_stage_that_is_missing(oracle):
     shapes = {name: shape for name, shape in oracle.file_shapes("bit_1111x1_64").items() if "block2/" not in name}
     with pytest.raises(ValueError, match="the architecture cannot be told"):
-        describe(file_of("bit", shapes))
+        detect_architecture(file_of("bit", shapes))
 
 
 def test_a_class_token_that_is_missing_is_not_taken_for_a_mean(oracle):
     shapes = oracle.shapes()
     del shapes["cls"]
-    assert describe(file_of("npz", shapes)).variant.pooling == "token"
+    assert detect_architecture(file_of("npz", shapes)).variant.pooling == "token"
 
 
 def test_the_shapes_are_read_and_no_number(oracle, tmp_path):
     arrays = oracle.checkpoint()
     arrays["head/bias"][:] = np.nan
     np.savez(tmp_path / "file.npz", **arrays)
-    with open_source(tmp_path / "file.npz") as file:
-        assert describe(file).classes == 10
+    with open_weights(tmp_path / "file.npz") as file:
+        assert detect_architecture(file).classes == 10

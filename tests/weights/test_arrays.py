@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from keras_vit.weights.readers import open_file
+from keras_vit.weights.readers import open_arrays
 
 ARRAYS = {
     "cls": np.arange(11).reshape(1, 1, 11),
@@ -47,7 +47,7 @@ def write(path, arrays, layout):
 def test_names_shapes_and_numbers(tmp_path, layout, dtype):
     expected = {name: abs(array) for name, array in ARRAYS.items()}
     arrays = {name: bfloat16(array) if dtype == "V2" else array.astype(dtype) for name, array in expected.items()}
-    with open_file(write(tmp_path / "file", arrays, layout)) as file:
+    with open_arrays(write(tmp_path / "file", arrays, layout)) as file:
         assert file.path == tmp_path / "file"
         assert file.shapes == {name: array.shape for name, array in ARRAYS.items()}
         for name in file.shapes:
@@ -60,7 +60,7 @@ def test_names_shapes_and_numbers(tmp_path, layout, dtype):
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
 def test_rows(tmp_path, layout, dtype):
     array = np.random.default_rng(0).standard_normal((1009, 211)).astype(dtype)  # more than is read at once
-    with open_file(write(tmp_path / "file", {"a": array}, layout)) as file:
+    with open_arrays(write(tmp_path / "file", {"a": array}, layout)) as file:
         for rows in ((0, 1009), (0, 1), (1, 499), (499, 1009), (3, 5), (1008, 1009), (7, 7)):
             read = file.read("a", rows)
             assert read.dtype == np.float32 and read.flags.c_contiguous
@@ -72,7 +72,7 @@ def test_rows(tmp_path, layout, dtype):
 def test_columns_first(tmp_path, shape, dtype):
     array = np.arange(np.prod(shape)).reshape(shape) % 251
     stored = bfloat16(array) if dtype == "V2" else array.astype(dtype)
-    with open_file(write(tmp_path / "file", {"a": np.asfortranarray(stored)}, "npz")) as file:
+    with open_arrays(write(tmp_path / "file", {"a": np.asfortranarray(stored)}, "npz")) as file:
         read = file.read("a")
         np.testing.assert_array_equal(read, array)
         assert read.flags.c_contiguous
@@ -83,7 +83,7 @@ def test_rows_in_order_unpack_each_member_once(tmp_path, monkeypatch):
     """As they are read where one member has a weight of all blocks."""
     arrays = {name: np.random.default_rng(0).standard_normal((1009, 211)).astype(np.float32) for name in "abc"}
     opened, really = [], zipfile.ZipFile.open
-    with open_file(write(tmp_path / "file", arrays, "compressed npz")) as file:
+    with open_arrays(write(tmp_path / "file", arrays, "compressed npz")) as file:
         monkeypatch.setattr(zipfile.ZipFile, "open", lambda *args: opened.append(args[1]) or really(*args))
         for start in range(0, 1009, 100):
             for name, array in arrays.items():
@@ -97,7 +97,7 @@ def test_rows_in_order_unpack_each_member_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rows", [(-1, 2), (2, 1), (0, 4)])
 def test_rows_that_are_not_there(tmp_path, layout, rows):
-    with open_file(write(tmp_path / "file", ARRAYS, layout)) as file:
+    with open_arrays(write(tmp_path / "file", ARRAYS, layout)) as file:
         with pytest.raises(ValueError, match=r"block/kernel \(3, 5, 7, 2\).*rows="):
             file.read("block/kernel", rows)
         with pytest.raises(ValueError, match=r"scale \(\).*rows="):
@@ -106,7 +106,7 @@ def test_rows_that_are_not_there(tmp_path, layout, rows):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_names_that_are_not_there(tmp_path, layout):
-    with open_file(write(tmp_path / "file", ARRAYS, layout)) as file, pytest.raises(ValueError, match="name='head'"):
+    with open_arrays(write(tmp_path / "file", ARRAYS, layout)) as file, pytest.raises(ValueError, match="name='head'"):
         file.read("head")
 
 
@@ -115,7 +115,7 @@ def test_names_that_are_not_there(tmp_path, layout):
 def test_numbers_that_are_none_in_float32(tmp_path, layout, number):
     array = np.zeros(70_001)
     array[-2] = number
-    with open_file(write(tmp_path / "file", {"a/kernel": array}, layout)) as file:
+    with open_arrays(write(tmp_path / "file", {"a/kernel": array}, layout)) as file:
         with pytest.raises(ValueError, match="a/kernel holds NaN or infinity"):
             file.read("a/kernel")
         assert not file.read("a/kernel", (0, 69_999)).any()
@@ -130,7 +130,7 @@ def test_it_takes_the_memory_of_what_is_read(tmp_path, layout, dtype, rows):
     path = write(tmp_path / "file", {"a": stored}, layout)
     tracemalloc.start()
     try:
-        with open_file(path) as file:
+        with open_arrays(path) as file:
             size = file.read("a", rows).nbytes
         assert tracemalloc.get_traced_memory()[1] < size + 3e6  # a few chunks of 0.5 MB in between
     finally:
@@ -139,7 +139,7 @@ def test_it_takes_the_memory_of_what_is_read(tmp_path, layout, dtype, rows):
 
 def test_the_emptiest_file_that_is_honest(tmp_path):
     """Deflate shrinks zeros nearly as far as it can."""
-    with open_file(write(tmp_path / "file", {"a": np.zeros((1_009, 1_013))}, "compressed npz")) as file:
+    with open_arrays(write(tmp_path / "file", {"a": np.zeros((1_009, 1_013))}, "compressed npz")) as file:
         assert file.read("a").shape == (1_009, 1_013)
         assert not file.read("a").any()
 
@@ -149,7 +149,7 @@ def test_the_weights_that_keras_saves(tmp_path):
 
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3), keras.layers.LayerNormalization()])
     model.save_weights(tmp_path / "model.weights.h5")
-    with open_file(tmp_path / "model.weights.h5") as file:
+    with open_arrays(tmp_path / "model.weights.h5") as file:
         assert file.shapes["layers/dense/vars/0"] == (5, 3)
         kernel = file.read("layers/dense/vars/0")
         assert len(file.shapes) == 4

@@ -43,7 +43,7 @@ def checkpoint(pooling, representation_size=None):
     return {name: rng.normal(name.endswith("scale"), 0.3, shape).astype(np.float32) for name, shape in found.items()}
 
 
-def pictures(rows=SIDE, columns=SIDE):
+def made_images(rows=SIDE, columns=SIDE):
     return np.random.default_rng(1).uniform(-1, 1, (2, rows, columns, 3)).astype(np.float32)
 
 
@@ -121,7 +121,7 @@ def prefixed(arrays, prefix):
 
 def logits(path, images=None, **arguments):
     model = keras_vit.load(path, classifier_activation=None, **arguments)
-    return np.asarray(model(pictures() if images is None else images))
+    return np.asarray(model(made_images() if images is None else images))
 
 
 @pytest.mark.parametrize("form", [lambda arrays: arrays, stacked], ids=["numbered", "stacked"])
@@ -129,27 +129,27 @@ def logits(path, images=None, **arguments):
 def test_every_pooling_in_both_forms(save, pooling, form):
     arrays = checkpoint(pooling)
     path = save(prefixed(form(arrays), "params/"))
-    np.testing.assert_allclose(logits(path), forward(arrays, pictures()), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(logits(path), forward(arrays, made_images()), rtol=0, atol=ATOL)
 
 
 def test_the_numpy_pass_tells_the_poolings_apart():
     arrays = checkpoint("map")
     without = {name: array for name, array in arrays.items() if not name.startswith("MAPHead_0")}
-    assert np.abs(forward(arrays, pictures()) - forward(without, pictures())).max() > 0.1
+    assert np.abs(forward(arrays, made_images()) - forward(without, made_images())).max() > 0.1
     moved = {**checkpoint("token"), "pos_embedding": np.roll(arrays["pos_embedding"], 1, axis=1)}
-    assert np.abs(forward(checkpoint("token"), pictures()) - forward(moved, pictures())).max() > 0.01
+    assert np.abs(forward(checkpoint("token"), made_images()) - forward(moved, made_images())).max() > 0.01
 
 
 @pytest.mark.parametrize("pooling", ["token", "map"])
 def test_at_another_size(save, pooling):
-    arrays, images = checkpoint(pooling), pictures(4 * PATCH, 6 * PATCH)
+    arrays, images = checkpoint(pooling), made_images(4 * PATCH, 6 * PATCH)
     found = logits(save(prefixed(arrays, "params/")), images, input_shape=images.shape[1:])
     np.testing.assert_allclose(found, forward(arrays, images), rtol=0, atol=ATOL)
 
 
 def test_the_layer_that_the_head_reads(save):
     arrays = checkpoint("gap", representation_size=11)
-    np.testing.assert_allclose(logits(save(arrays)), forward(arrays, pictures()), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(logits(save(arrays)), forward(arrays, made_images()), rtol=0, atol=ATOL)
 
 
 def test_the_class_token_has_no_position(save):
@@ -166,23 +166,23 @@ def test_bfloat16_that_numpy_takes_for_two_bytes_of_nothing(save):
     with zipfile.ZipFile(path) as file:
         assert b"'descr': '|V2'" in file.read("head/kernel.npy")
     arrays = {name: (half.astype(np.uint32) << 16).view(np.float32) for name, half in halves.items()}
-    np.testing.assert_allclose(logits(path), forward(arrays, pictures()), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(logits(path), forward(arrays, made_images()), rtol=0, atol=ATOL)
 
 
-def test_of_two_towers_the_pictures_is_read(save, caplog):
+def test_of_two_towers_the_images_is_read(save, caplog):
     arrays = checkpoint("map")
     text = {"params/txt/Embed_0/embedding": np.ones((5, 4), np.float32), "params/t": np.ones(1, np.float32)}
     text["params/txt/Encoder_0/encoderblock_0/MlpBlock_0/Dense_0/kernel"] = np.ones((4, 4), np.float32)
     with caplog.at_level(logging.INFO, "keras_vit"):
         found = logits(save(prefixed(arrays, "params/img/") | text))
-    np.testing.assert_allclose(found, forward(arrays, pictures()), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(found, forward(arrays, made_images()), rtol=0, atol=ATOL)
     assert [line for line in caplog.messages if "left out params/t, params/txt/Embed_0/embedding" in line]
 
 
 def test_without_a_head_the_pooled_comes_out(save):
     arrays = checkpoint("map")
     features = {name: array for name, array in arrays.items() if not name.startswith("head/")}
-    reference = forward({**arrays, "head/kernel": np.eye(WIDTH), "head/bias": np.zeros(WIDTH)}, pictures())
+    reference = forward({**arrays, "head/kernel": np.eye(WIDTH), "head/bias": np.zeros(WIDTH)}, made_images())
     np.testing.assert_allclose(logits(save(features)), reference, rtol=0, atol=ATOL)
 
 

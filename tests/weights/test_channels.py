@@ -37,7 +37,7 @@ def test_as_many_channels_change_nothing(how):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 13])
-def test_average_keeps_the_response_to_a_grey_picture(channels):
+def test_average_keeps_the_response_to_a_grey_image(channels):
     grey = np.random.default_rng(1).standard_normal((5, 7, 1)).astype(np.float32)
     response = np.einsum("rck,rckd->d", np.repeat(grey, channels, 2), adapt_channels(KERNEL, channels, "average"))
     np.testing.assert_allclose(response, np.einsum("rck,rckd->d", np.repeat(grey, 3, 2), KERNEL), rtol=0, atol=1e-5)

@@ -5,7 +5,7 @@ import urllib.parse
 
 import pytest
 
-from keras_vit.variants import VARIANTS
+from keras_vit.models.config import VARIANTS
 from keras_vit.weights import checkpoints as module
 from keras_vit.weights.checkpoints import augreg, checkpoints, find_checkpoint
 

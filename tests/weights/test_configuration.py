@@ -1,7 +1,7 @@
 import pytest
 
 import keras_vit
-from keras_vit.variants import OFFICIAL, VARIANTS, Numerics
+from keras_vit.models.config import OFFICIAL_VIT, VARIANTS, Numerics
 from keras_vit.weights.architecture import Architecture
 from keras_vit.weights.configuration import TIMM, hf_files, timm_architecture, timm_files
 
@@ -15,7 +15,7 @@ PIXELS = {
 STEM = keras_vit.ResNet((1, 2, 1), (128, 256, 384))
 
 
-def hf_config(variant, classes=3, image_size=(35, 49), representation_size=None, numerics=OFFICIAL):
+def hf_config(variant, classes=3, image_size=(35, 49), representation_size=None, numerics=OFFICIAL_VIT):
     model = Architecture(variant, None, 5, classes, representation_size, image_size)
     return hf_files(model, numerics, PIXELS)["config.json"]
 
@@ -111,7 +111,7 @@ def test_deeper_stages_than_the_published_are_not_dilated():
 )
 def test_the_processor_of_transformers(given, kind, expected):
     model = Architecture(keras_vit.Variant(7, 40, 3, 5, 52), None, 3, 3, None, (35, 49))
-    processor = hf_files(model, OFFICIAL, PIXELS | given)["preprocessor_config.json"]
+    processor = hf_files(model, OFFICIAL_VIT, PIXELS | given)["preprocessor_config.json"]
     assert processor["image_processor_type"] == kind
     assert processor.items() >= expected.items()
     assert (processor["image_mean"], processor["image_std"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
@@ -119,7 +119,7 @@ def test_the_processor_of_transformers(given, kind, expected):
     assert ("do_center_crop" in processor) is bool(given)
 
 
-def timm_config(variant, name=None, names=None, image_size=(35, 49), pixels=PIXELS, numerics=OFFICIAL):
+def timm_config(variant, name=None, names=None, image_size=(35, 49), pixels=PIXELS, numerics=OFFICIAL_VIT):
     model = Architecture(variant, name, 3, 11, None, image_size)
     names = names or {"encoder/projection/kernel": "patch_embed.proj.weight"}
     return timm_files(model, numerics, pixels, names)["config.json"]
@@ -156,7 +156,7 @@ def test_a_configuration_of_timm():
     }
 
 
-def test_timm_squashes_a_picture_that_is_not_cropped():
+def test_timm_squashes_a_image_that_is_not_cropped():
     for given in ({}, {"crop": 0.9, "keep_aspect": False}):
         assert timm_config(VARIANTS["ViT-S/8"], pixels=PIXELS | given)["pretrained_cfg"]["crop_mode"] == "squash"
 

@@ -447,7 +447,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_resumes(server, tmp_path):
     server.answers["/file.npz"] = in_turn(stall, Handler.serve)
     process = start_fetch(f"{server.address}/file.npz")
     deadline = time.monotonic() + 60
-    while sum(path.stat().st_size for path in tmp_path.rglob("*.part")) < transfer.CHUNK:
+    while sum(path.stat().st_size for path in tmp_path.rglob("*.part")) < transfer._CHUNK:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
@@ -455,7 +455,7 @@ def test_a_killed_process_leaves_no_file_and_the_next_resumes(server, tmp_path):
     over.set()
     assert kept(tmp_path) == ["file.npz.part", "file.npz.part.json"]
     assert fetch(f"{server.address}/file.npz", sha256=SHA256).read_bytes() == CONTENT
-    assert server.requests == [("/file.npz", None), ("/file.npz", f"bytes={transfer.CHUNK}-")]
+    assert server.requests == [("/file.npz", None), ("/file.npz", f"bytes={transfer._CHUNK}-")]
 
 
 def test_a_long_download_shows_a_bar(server, monkeypatch, capsys):

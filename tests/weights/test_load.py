@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit import checkpoint
+from keras_vit.weights import open as checkpoint
 
 
 @pytest.fixture

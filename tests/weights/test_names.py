@@ -6,8 +6,8 @@ import pytest
 
 import keras_vit
 from keras_vit.models.description import describe_model
-from keras_vit.weights.arrangements import KINDS
-from keras_vit.weights.names import FAMILIES, SOURCES, found_places, source_cells
+from keras_vit.weights.names import NAME_FAMILIES, SOURCES, found_places, source_cells
+from keras_vit.weights.reshaping import KINDS
 
 # Hidden sizes, heads and so on all differ, so that a swapped axis shows.
 PLAIN = keras_vit.Variant(3, 20, 2, 4, 28)
@@ -37,8 +37,10 @@ def cells_of(source, row):
 
 
 def test_every_source_is_tested_and_has_a_family():
-    assert set(MODELS) == set(SOURCES) == set(FAMILIES)
-    assert {family for ends in KINDS.values() for weight in ends.values() for family in weight} == {*FAMILIES.values()}
+    assert set(MODELS) == set(SOURCES) == set(NAME_FAMILIES)
+    assert {family for ends in KINDS.values() for weight in ends.values() for family in weight} == {
+        *NAME_FAMILIES.values()
+    }
 
 
 def test_the_numbers_of_arrays_of_the_official_files():

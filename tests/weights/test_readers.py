@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import keras_vit
+from keras_vit.weights.formats import open_weights
 from keras_vit.weights.load import read_weights
-from keras_vit.weights.readers import NpzFile, open_file
-from keras_vit.weights.sources import open_source
+from keras_vit.weights.readers import NpzFile, open_arrays
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_a_huge_table_of_positions_costs_no_memory(oracle, write, side):
     shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="pos_embedding"), open_source(path) as file:
+        with pytest.raises(ValueError, match="pos_embedding"), open_weights(path) as file:
             dict(read_weights(file, shapes, variant, grid=(4, 4)))
         assert tracemalloc.get_traced_memory()[1] < MOST
     finally:
@@ -255,13 +255,13 @@ def keras_zip():
 def test_files_of_other_kinds_are_refused_with_advice(tmp_path, name, content, advice):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"(?s)Expected the path of a weight file.*{name}.*{advice}"):
-        open_file(tmp_path / name)
+        open_arrays(tmp_path / name)
 
 
 def test_what_is_no_file(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere.npz"):
         with pytest.raises(ValueError, match=f"Expected the path of a weight file.*{path.name}"):
-            open_file(path)
+            open_arrays(path)
 
 
 def test_an_index_that_lies(tmp_path):
@@ -282,11 +282,11 @@ def test_an_index_that_lies(tmp_path):
         )
     )
     with pytest.raises(ValueError, match="members that are no plain arrays") as error:
-        open_file(index)
+        open_arrays(index)
     lines = str(error.value).splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == ["away", "gone", "elsewhere"]
     assert "out of the folder" in lines[0] and "no such array" in lines[2]
     for text in ('{"weight_map": 3}', "{}", "[]"):
         index.write_text(text)
         with pytest.raises(ValueError, match="no index of .safetensors files"):
-            open_file(index)
+            open_arrays(index)

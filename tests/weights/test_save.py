@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.variants import OFFICIAL, OFFICIAL_BIT, Numerics
+from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
 from keras_vit.weights.architecture import Architecture
+from keras_vit.weights.formats import open_weights
 from keras_vit.weights.load import read_weights
-from keras_vit.weights.readers import open_file
-from keras_vit.weights.save import TARGETS, find_faults, source_arrays, write_checkpoint
-from keras_vit.weights.sources import open_source
+from keras_vit.weights.readers import open_arrays
+from keras_vit.weights.save import WRITTEN_FORMATS, find_faults, source_arrays, write_checkpoint
 
 PIXELS = {"mean": (0.5,) * 5, "std": (0.5,) * 5, "interpolation": "bilinear", "crop": None, "keep_aspect": True}
 VIT = keras_vit.Variant(patch_size=3, hidden_size=10, num_layers=1, num_heads=2, mlp_dim=7)
@@ -124,10 +124,10 @@ def test_the_names_and_shapes_of_transformers_dinov2(tmp_path, arrays):
         "head/kernel": (20, 11),
     }
     arrays |= counted(more)
-    write_checkpoint(tmp_path / "folder", "hf", arrays, model(DINOV2, image_size=(6, 6)), OFFICIAL, PIXELS)
+    write_checkpoint(tmp_path / "folder", "hf", arrays, model(DINOV2, image_size=(6, 6)), OFFICIAL_VIT, PIXELS)
     prefix = "dinov2_with_registers."
     layer = f"{prefix}encoder.layer.0."
-    with open_file(tmp_path / "folder/model.safetensors") as file:
+    with open_arrays(tmp_path / "folder/model.safetensors") as file:
         assert file.shapes == {
             f"{prefix}embeddings.cls_token": (1, 1, 10),
             f"{prefix}embeddings.mask_token": (1, 10),
@@ -212,8 +212,8 @@ def test_norms_of_groups_have_four_axes_in_the_official_files_and_the_head_of_a_
 @pytest.mark.parametrize("source", ["npz", "hf", "timm"])
 def test_what_is_written_is_read_and_the_numbers_are_float32_in_one_piece(tmp_path, arrays, source):
     path = tmp_path / ("file.npz" if source == "npz" else "folder")
-    write_checkpoint(path, source, arrays, model(), OFFICIAL, PIXELS)
-    with open_source(path) as file:
+    write_checkpoint(path, source, arrays, model(), OFFICIAL_VIT, PIXELS)
+    with open_weights(path) as file:
         found = dict(read_weights(file, SHAPES, VIT, grid=(2, 3)))
         assert (file.source, file.left_out) == (source, ())
     assert found.keys() == arrays.keys()
@@ -307,7 +307,7 @@ def test_all_faults_are_found_at_once_and_weights_without_a_name_are_among_them(
     )
 
 
-@pytest.mark.parametrize("source", TARGETS)
+@pytest.mark.parametrize("source", WRITTEN_FORMATS)
 def test_nothing_is_held_against_what_fits(source):
     variant = keras_vit.ResNet((1,), (128,)) if source == "bit" else VIT
     paths = ["stem/conv/kernel"] if source == "bit" else SHAPES
@@ -317,7 +317,7 @@ def test_nothing_is_held_against_what_fits(source):
 @pytest.mark.parametrize(
     "source, numerics, expected",
     [
-        ("npz", OFFICIAL, []),
+        ("npz", OFFICIAL_VIT, []),
         ("npz", Numerics("erf", 1e-12), ["gelu='tanh' for 'erf', norm_epsilon=1e-06 for 1e-12"]),
         ("hf", Numerics("erf", 1e-3), []),
         ("timm", Numerics("tanh", 1e-12), ["norm_epsilon=1e-06 for 1e-12", "pass act_layer='gelu_tanh'"]),
@@ -357,7 +357,7 @@ def contents(folder):
 @pytest.mark.parametrize("name", ["folder", "folder/file.safetensors"])
 def test_a_checkpoint_replaces_an_older_one_whole_or_not_at_all(tmp_path, arrays, name, monkeypatch):
     def write(classes):
-        write_checkpoint(tmp_path / name, "hf", arrays, model(classes=classes), OFFICIAL, PIXELS)
+        write_checkpoint(tmp_path / name, "hf", arrays, model(classes=classes), OFFICIAL_VIT, PIXELS)
 
     write(11)
     first = contents(tmp_path)
@@ -378,16 +378,16 @@ def test_files_of_others_are_never_overwritten(tmp_path, arrays):
     (tmp_path / "config.json").write_text("another's")
     for name, received in ((".", "with notes.txt"), ("new.safetensors", "config.json beside it")):
         with pytest.raises(ValueError, match=received):
-            write_checkpoint(tmp_path / name, "timm", arrays, model(), OFFICIAL, PIXELS)
+            write_checkpoint(tmp_path / name, "timm", arrays, model(), OFFICIAL_VIT, PIXELS)
     assert contents(tmp_path) == {"notes.txt": b"mine", "config.json": b"another's"}
 
 
 def test_transformers_is_told_that_the_file_is_its_own_kind(tmp_path, arrays):
     from safetensors import safe_open
 
-    write_checkpoint(tmp_path / "file.safetensors", "hf", arrays, model(), OFFICIAL, PIXELS)
+    write_checkpoint(tmp_path / "file.safetensors", "hf", arrays, model(), OFFICIAL_VIT, PIXELS)
     with safe_open(tmp_path / "file.safetensors", "numpy") as file:
         assert file.metadata() == {"format": "pt"}
-    with open_file(tmp_path / "file.safetensors") as file:
+    with open_arrays(tmp_path / "file.safetensors") as file:
         assert "vit.layernorm.weight" in file.shapes
         assert "classifier.weight" in file.shapes

@@ -1,0 +1,1 @@
+"""Every use of a private or unstable name of another library, in one place."""

@@ -1,0 +1,1 @@
+"""Writes a page that runs a model in the browser."""

@@ -1,0 +1,172 @@
+"""Writes a web page that classifies in the browser: static files, and no network beyond them."""
+
+import base64
+import hashlib
+import html
+import json
+import pathlib
+import shutil
+from importlib import resources
+from string import Template
+
+from tensorflow.lite.python import schema_py_generated as schema
+
+from keras_vit._atomic import written_aside
+from keras_vit.export.targets import ALSO
+from keras_vit.export.tflite.conversion import exported
+
+_VERSION = "2.5.3"
+INSTALL = f"npm install --save-exact @litertjs/core@{_VERSION}"
+# What the page loads of the runtime. A browser takes one of the two: "compat" where it has no relaxed SIMD (Safari).
+# A third, with threads, needs headers that plain servers do not send; a fourth, "jspi", shares a file out between GPU
+# and CPU, which our files do not need.
+RUNTIME = {
+    "@litertjs/core": (
+        "package.json",
+        "dist/index.js",
+        "wasm/litert_wasm_internal.js",
+        "wasm/litert_wasm_internal.wasm",
+        "wasm/litert_wasm_compat_internal.js",
+        "wasm/litert_wasm_compat_internal.wasm",
+    ),
+    "@litertjs/wasm-utils": ("package.json", "dist/index.js"),
+}
+NOTICE = f"""LiteRT.js {_VERSION} (@litertjs/core and @litertjs/wasm-utils), Copyright 2025 Google LLC, unchanged.
+Licensed under the Apache License, Version 2.0; see LICENSE. Source: https://github.com/google-ai-edge/LiteRT
+"""
+
+
+def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtime=None, numbers=()):
+    """Writes a folder to be served as it is: the page, the model and the runtime.
+
+    The runtime has 19 MB, of which a browser loads 9.7.
+
+    Args:
+        path: the folder; one of that name is replaced.
+        tflite: bytes of a TFLite file: float32 pixels of 0 to 255 (1, rows, columns, 3) -> "probabilities"
+            (1, classes) and, if it can, "rollout" (1, grid rows, grid columns).
+        class_names: in the order of the probabilities.
+        title: the page's heading.
+        image_size: (rows, columns) of the images the file takes, pixels.
+        mean, std: (3,) parts of 255 each, by which the file scales; shown on the page.
+        runtime: folder with `RUNTIME`, as npm installs it; node_modules of the working directory by default.
+        numbers: names of the outputs to show, where they are numbers without classes.
+
+    Raises:
+        ValueError: if the file is another one than that, or the runtime is not there or of another version.
+    """
+    faults = _faults(tflite, len(class_names), tuple(image_size), tuple(numbers))
+    if faults:
+        raise ValueError("A web page needs a TFLite file of float32 pixels. Received: " + "; ".join(faults))
+    modules = require_runtime(runtime)
+    facts = {
+        "classes": list(class_names),
+        "returns": "numbers" if numbers else "probabilities",
+        "outputs": list(numbers) or ["probabilities"],
+        "image_size": list(image_size),
+        "mean": list(mean),
+        "std": list(std),
+        "bytes": len(tflite),
+        "runtime": f"LiteRT.js {_VERSION}",
+    }
+    with written_aside(path) as aside:
+        aside.mkdir()
+        (aside / "model.tflite").write_bytes(tflite)
+        (aside / "model.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        _write_page(aside, title)
+        _copy_runtime(modules, aside / "runtime")
+
+
+def _faults(tflite, classes, image_size, numbers):
+    """Returns what of a TFLite file is not as the page needs it, in words."""
+    if tflite[4:8] != b"TFL3":
+        return ["bytes of no TFLite file"]
+    model = schema.Model.GetRootAs(tflite)
+    if model.SignatureDefsLength() != 1:
+        return [f"{model.SignatureDefsLength()} signatures, expected 1"]
+    signature = model.SignatureDefs(0)
+    tensors = model.Subgraphs(signature.SubgraphIndex()).Tensors
+    entries, outputs = (
+        {item.Name().decode(): tensors(item.TensorIndex()) for item in (get(index) for index in range(length))}
+        for get, length in (
+            (signature.Inputs, signature.InputsLength()),
+            (signature.Outputs, signature.OutputsLength()),
+        )
+    )
+    faults = [
+        f"input {name!r} {shape}{'' if floats else ', not float32'}, expected float32 {(1, *image_size, 3)}"
+        for name, (shape, floats) in ((name, _kind(tensor)) for name, tensor in entries.items())
+        if shape != (1, *image_size, 3) or not floats
+    ]
+    if missing := [name for name in numbers or ("probabilities",) if name not in outputs]:
+        faults.append(f"outputs {', '.join(outputs)}, expected {', '.join(map(repr, missing))} among them")
+    elif not numbers and (found := _kind(outputs["probabilities"])) != ((1, classes), True):
+        faults.append(f"'probabilities' {found[0]}, expected float32 {(1, classes)}, one a class name")
+    if "rollout" in outputs and len(_kind(outputs["rollout"])[0]) != 3:
+        faults.append(f"'rollout' {_kind(outputs['rollout'])[0]}, expected (1, grid rows, grid columns)")
+    return faults
+
+
+def _kind(tensor):
+    return tuple(map(int, tensor.ShapeAsNumpy())), tensor.Type() == schema.TensorType.FLOAT32
+
+
+def require_runtime(runtime=None, **_):
+    """Returns the folder that npm has put LiteRT.js into; raises a ValueError that says how to install it."""
+    modules, faults = pathlib.Path("node_modules" if runtime is None else runtime), []
+    for package, files in RUNTIME.items():
+        folder = modules / package
+        missing = [name for name in files if not (folder / name).is_file()]
+        if missing:
+            faults.append(f"{folder} without {', '.join(missing)}" if folder.is_dir() else f"no folder {folder}")
+        elif (found := json.loads((folder / "package.json").read_text("utf-8")).get("version")) != _VERSION:
+            faults.append(f"{folder} of version {found}")
+    if faults:
+        raise ValueError(
+            f"Expected LiteRT.js {_VERSION}, which runs the model in the browser. Received: {'; '.join(faults)}. "
+            f"Install it with: {INSTALL}"
+        )
+    return modules
+
+
+def _write_page(folder, title):
+    imports = {package: f"./runtime/{_short(package)}/dist/index.js" for package in RUNTIME}
+    inline = json.dumps({"imports": imports})
+    # The one script within the page: its policy lets this one through by its hash.
+    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+    values = {"title": html.escape(title), "imports": inline, "hash": f"sha256-{digest}"}
+    for source in resources.files("keras_vit").joinpath("export/web/static").iterdir():
+        if source.name == "index.html":
+            (folder / source.name).write_text(Template(source.read_text("utf-8")).substitute(values), "utf-8")
+        elif source.name != "apache-2.0.txt":
+            (folder / source.name).write_bytes(source.read_bytes())
+
+
+def _copy_runtime(modules, folder):
+    for package, files in RUNTIME.items():
+        for name in files:
+            copy = folder / _short(package) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(modules / package / name, copy)
+    (folder / "NOTICE").write_text(NOTICE, "utf-8")
+    licence = resources.files("keras_vit").joinpath("export/web/static/apache-2.0.txt")
+    (folder / "LICENSE").write_bytes(licence.read_bytes())
+
+
+def _short(package):
+    return package.removeprefix("@litertjs/")
+
+
+def write_site(serving, path, mode="int8", runtime=None):
+    """Writes a `Serving` of float32 pixels as a page; for the modes see `write_tflite`. Raises as `write_web`."""
+    write_web(
+        path,
+        exported(serving, mode),
+        serving.class_names,
+        title=serving.facts["name"],
+        image_size=serving.image_size,
+        mean=serving.pixels.mean,
+        std=serving.pixels.std,
+        runtime=runtime,
+        numbers=[name for name in serving.outputs if name not in ALSO] if serving.kind == "numbers" else (),
+    )

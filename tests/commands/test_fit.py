@@ -1,0 +1,459 @@
+"""The way from images to files, on runs small enough for a test."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+import signal
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import keras_vit
+from keras_vit.commands import fit as workflow
+from keras_vit.commands.classifier import load_classifier
+from keras_vit.commands.evaluate import evaluate
+from keras_vit.commands.fit import fit
+from keras_vit.commands.image_list import image_changes, write_images
+from keras_vit.commands.predict import predict
+from keras_vit.commands.preview import preview
+from keras_vit.commands.run_folder import recipe_in
+from keras_vit.data.pipeline import read_pixels
+from keras_vit.data.sources import open_source
+from keras_vit.models.config import Variant
+from keras_vit.training.recipe import Recipe
+from keras_vit.training.run import Run
+from keras_vit.weights.open import digest
+
+TINY = Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=24)
+DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=3, batch_size=128, learning_rate=5e-3)
+FILES = {
+    *("model.keras", "saved_model", "model_float32.tflite", "model_int8.tflite", "labels.txt"),
+    *("run.json", "images.csv.gz", "history.csv", "tensorboard", "metrics.json", "proof.json"),
+    *("report.html", "card.md"),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    return folder, fit(DIGITS, folder)
+
+
+def test_images():
+    """Returns the fixed test split, made here without the package: (360, 8, 8, 3) uint8 and labels."""
+    digits = load_digits()
+    _, images, _, labels = train_test_split(
+        digits.images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
+    )
+    return np.repeat(np.round(images / 16 * 255).astype(np.uint8)[..., None], 3, axis=-1), labels
+
+
+test_images.__test__ = False
+
+
+def history(folder):
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def fingerprints(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_run_holds_what_is_promised_and_nothing_else(run):
+    folder, _ = run
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert (folder / "labels.txt").read_text().split() == [str(i) for i in range(10)]
+    rows = history(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_the_accuracy_that_is_told_is_the_models_on_the_test_images(run):
+    folder, metrics = run
+    images, labels = test_images()
+    model = keras.saving.load_model(folder / "model.keras")
+    accuracy = np.mean(model.predict(images / 127.5 - 1, verbose=0).argmax(axis=1) == labels)
+    assert (
+        metrics["test_accuracy"]
+        == pytest.approx(accuracy)
+        == pytest.approx(json.loads((folder / "metrics.json").read_text())["test_accuracy"])
+    )
+    assert 0.15 < accuracy < 1  # it has learned something, and not by looking
+    shown = f"{accuracy:.2%}"
+    assert shown in (folder / "card.md").read_text() and shown in (folder / "report.html").read_text()
+
+
+def test_a_finished_run_is_left_as_it_is(run):
+    folder, metrics = run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert fit(DIGITS, folder) == metrics
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_run_of_other_settings_is_refused_with_what_differs(run):
+    folder, _ = run
+    before = fingerprints(folder)
+    with pytest.raises(ValueError, match=r"(?s)other settings.*epochs: 3 there, 4 here.*--output"):
+        fit(dataclasses.replace(DIGITS, epochs=4), folder)
+    assert fingerprints(folder) == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="no run's"):
+        fit(DIGITS, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def untimed(folder):
+    timed = ("seconds", "images_per_second")
+    return [{name: value for name, value in row.items() if name not in timed} for row in history(folder)]
+
+
+def cut_off_at(patch, step):
+    """Makes the next run end at a step as a machine's lease does."""
+
+    class Cut(Run):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.step + 1 == step:
+                self.signals.received = signal.SIGTERM
+            super().on_train_batch_end(batch, logs)
+
+    patch.setattr("keras_vit.training.fit.Run", Cut)
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
+    """Weights bit for bit, with every source of chance on."""
+    recipe = dataclasses.replace(DIGITS, dropout=0.2, stochastic_depth=0.2, rotate=10.0, exports=())
+    fit(recipe, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 14)
+        with pytest.raises(SystemExit):
+            fit(recipe, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "model.keras").exists()
+    fit(recipe_in(tmp_path / "cut"), tmp_path / "cut")  # as --resume does
+
+    whole, cut = (keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "cut"))
+    for one, other in zip(whole.weights, cut.weights):
+        np.testing.assert_array_equal(one, other, err_msg=one.path)
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
+    assert len(untimed(tmp_path / "cut")) == 3
+    assert not (tmp_path / "cut" / "checkpoints").exists()
+
+
+def test_where_and_how_it_is_worked_on_may_change_while_it_goes_on(tmp_path):
+    recipe = dataclasses.replace(DIGITS, epochs=1, exports=())
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 3)
+        with pytest.raises(SystemExit):
+            fit(recipe, tmp_path)
+    changed = dataclasses.replace(recipe, strategy="one", keep_checkpoints=1, tensorboard=False)
+    assert fit(changed, tmp_path)["test_images"] == 360
+
+
+def starting(tmp_path, name="start.npz", **settings):
+    """Returns a recipe that starts from a checkpoint, and the checkpoint's path."""
+    model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=10, **settings)
+    path = tmp_path / name
+    keras_vit.save_checkpoint(model, path)
+    return dataclasses.replace(DIGITS, weights=str(path), epochs=1, exports=()), path
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_run_reads_its_checkpoint_at_the_start_alone(tmp_path, precision):
+    recipe, path = starting(tmp_path, gelu="erf")
+    recipe = dataclasses.replace(recipe, precision=precision, lora=2, gelu="erf")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    class Removing(Run):
+        def on_train_begin(self, logs=None):
+            super().on_train_begin(logs)
+            path.unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_vit.training.fit.Run", Removing)
+        metrics = fit(recipe, tmp_path / "run")
+    assert not path.exists() and metrics["test_images"] == 360
+    assert json.loads((tmp_path / "run/run.json").read_text())["weights_sha256"] == digest
+    model = keras.saving.load_model(tmp_path / "run/model.keras")
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert {model.get_layer(f"block_{i:02d}").mlp.gelu for i in range(2)} == {"erf"}
+    assert fit(recipe, tmp_path / "run") == metrics  # finished: it is not read again
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_that_has_changed(tmp_path):
+    recipe, path = starting(tmp_path)
+    whole = path.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 5)
+        with pytest.raises(SystemExit):
+            fit(recipe, tmp_path / "run")
+    before = fingerprints(tmp_path / "run")
+    starting(tmp_path, "other.npz")
+    path.write_bytes((tmp_path / "other.npz").read_bytes())
+    old, new = (hashlib.sha256(data).hexdigest() for data in (whole, path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"a run of other weights:\n  .*start.npz: sha256 {old} there, {new} here"):
+        fit(recipe, tmp_path / "run")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"(?s)Received: .*start.npz: .*No such file.*put it back to go on"):
+        fit(recipe, tmp_path / "run")
+    assert fingerprints(tmp_path / "run") == before
+    path.write_bytes(whole)
+    assert fit(recipe, tmp_path / "run")["test_images"] == 360
+
+
+def test_the_digest_of_a_checkpoint_in_parts_is_of_all_of_them(tmp_path):
+    for name in ("model-1-of-2.safetensors", "model-2-of-2.safetensors", "model.safetensors.index.json", "config.json"):
+        (tmp_path / name).write_text(name)
+    whole = digest(str(tmp_path))
+    assert digest(str(tmp_path / "model.safetensors.index.json")) == whole
+    (tmp_path / "notes.txt").write_text("not read")
+    assert digest(str(tmp_path)) == whole
+    (tmp_path / "model-2-of-2.safetensors").write_text("changed")
+    assert digest(str(tmp_path)) != whole
+
+
+def test_random_weights_have_no_digest(run):
+    assert json.loads((run[0] / "run.json").read_text())["weights_sha256"] is None
+
+
+def test_another_seed_gives_another_model(tmp_path, run):
+    folder, _ = run
+    fit(dataclasses.replace(DIGITS, seed=1, exports=()), tmp_path / "other")
+    one, other = (keras.saving.load_model(path / "model.keras") for path in (folder, tmp_path / "other"))
+    assert any((np.array(a) != np.array(b)).any() for a, b in zip(one.weights, other.weights))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(ValueError, match="(?s)stopped at step .*gradient norm .*digit .*a lower learning_rate"):
+        fit(dataclasses.replace(DIGITS, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0), tmp_path / "run")
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_folder_without_a_run_cannot_go_on(tmp_path):
+    with pytest.raises(ValueError, match="without run.json"):
+        recipe_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """A folder of red and blue images in all formats, one of them torn."""
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    random = np.random.default_rng(0)
+    for name, channel in (("blue", 2), ("red", 0)):
+        (folder / name).mkdir(parents=True)
+        for i in range(20):
+            image = random.integers(0, 90, (13, 11, 3), np.uint8)
+            image[..., channel] += 150
+            ending = ("jpg", "png", "bmp", "gif", "webp")[i % 5]
+            Image.fromarray(image).save(folder / name / f"{i:02d}.{ending}")
+    (folder / "red" / "torn.jpg").write_bytes((folder / "red" / "00.jpg").read_bytes()[:200])
+    return folder
+
+
+COLOURS = Recipe(
+    data="", variant=TINY, image_size=8, epochs=12, batch_size=8, learning_rate=5e-3, exports=("tflite-int8",)
+)
+
+
+def test_a_folder_goes_all_the_way_and_is_not_touched(shapes, tmp_path):
+    before = fingerprints(shapes)
+    recipe = dataclasses.replace(COLOURS, data=str(shapes))
+    with pytest.raises(ValueError, match=r"(?s)red/torn.jpg: .*on_bad_image=skip"):
+        fit(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    metrics = fit(dataclasses.replace(recipe, on_bad_image="skip"), tmp_path / "run")
+    assert metrics["bad_images"] == 1
+    assert metrics["test_accuracy"] == 1.0
+    assert "torn.jpg" in (tmp_path / "run" / "report.html").read_text()
+    ((first, second),) = predict(tmp_path / "run", [shapes / "red" / "05.jpg"])
+    assert first[0] == "red" and first[1] > 0.5 and second[0] == "blue"
+    assert first[1] + second[1] == pytest.approx(1)
+    found = evaluate(tmp_path / "run")
+    scores = found.scores
+    names = found.class_names
+
+    assert scores.accuracy == 1.0 and names == ("blue", "red")
+    with pytest.raises(ValueError, match=r"(?s)cannot be read.*torn.jpg.*missing.png"):
+        predict(tmp_path / "run", [shapes / "red" / "torn.jpg", shapes / "missing.png"])
+    assert fingerprints(shapes) == before
+
+
+def test_a_model_is_judged_on_any_folder_of_its_classes(run, tmp_path):
+    images, labels = test_images()
+    for i in range(40):
+        (tmp_path / "some" / str(labels[i])).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i]).save(tmp_path / "some" / str(labels[i]) / f"{i}.png")
+    found = evaluate(run[0], tmp_path / "some")
+    scores = found.scores
+
+    model = keras.saving.load_model(run[0] / "model.keras")
+    expected = model.predict(keras_vit.preprocess_input(images[:40]), verbose=0)
+    assert scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels[:40]))
+    (tmp_path / "some" / "0").rename(tmp_path / "some" / "zero")
+    with pytest.raises(ValueError, match="classes it does not have: zero"):
+        evaluate(run[0], tmp_path / "some")
+
+
+def test_an_unfinished_run_is_refused_when_its_data_has_changed(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "colours")
+    (data / "red" / "torn.jpg").unlink()
+    recipe = dataclasses.replace(COLOURS, data=str(data), exports=())
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off_at(patch, 5)
+        with pytest.raises(SystemExit):
+            fit(recipe, tmp_path / "run")
+    before = fingerprints(tmp_path / "run")
+    Image.new("RGB", (9, 9), "red").save(data / "red" / "20.png")
+    with pytest.raises(ValueError, match=r"(?s)a run of other data:\n  1 images added: red/20.png\n.*--output"):
+        fit(recipe, tmp_path / "run")
+    shutil.copytree(data / "red", data / "rot")
+    with pytest.raises(ValueError, match=r"(?s)classes: \['blue', 'red'\] there, \['blue', 'red', 'rot'\] here"):
+        fit(recipe, tmp_path / "run")
+    assert fingerprints(tmp_path / "run") == before
+
+
+def test_a_finished_run_says_which_images_have_changed_since(tmp_path):
+    data, random = tmp_path / "data", np.random.default_rng(0)
+    for name in ("dark", "light"):
+        (data / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(random.integers(0, 255, (9, 9, 3), np.uint8)).save(data / name / f"{i:02d}.png")
+    recipe = dataclasses.replace(COLOURS, data=str(data), epochs=1, exports=())
+    metrics = fit(recipe, tmp_path / "run")
+    assert fit(recipe, tmp_path / "run") == metrics
+    before = fingerprints(tmp_path / "run")
+    shutil.copy(data / "dark" / "00.png", data / "light" / "wrong.png")
+    shutil.copy(data / "dark" / "01.png", data / "dark" / "02.png")
+    for i in range(3, 10):
+        (data / "light" / f"{i:02d}.png").unlink()
+    with pytest.raises(ValueError, match="a run of other data") as caught:
+        fit(recipe, tmp_path / "run")
+    assert str(caught.value).splitlines()[1:4] == [
+        "  1 images added: light/wrong.png",
+        "  7 images removed: light/03.png, light/04.png, light/05.png, light/06.png, light/07.png and 2 more",
+        "  1 images changed: dark/02.png",
+    ]
+    (tmp_path / "run" / "images.csv.gz").unlink()  # a run of an earlier version
+    with pytest.raises(ValueError, match=r"(?s)sha256: .* there, .* here\n  train: "):
+        fit(recipe, tmp_path / "run")
+    del before["images.csv.gz"]
+    assert fingerprints(tmp_path / "run") == before
+
+
+def test_labels_weights_and_splits_that_have_changed_are_told_apart(tmp_path):
+    for i in range(12):
+        Image.fromarray(np.full((9, 9, 3), 20 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    rows = [[f"{i}.png", "ab"[i % 2], "test" if i > 8 else "train", "1"] for i in range(12)]
+
+    def source(*changes):
+        for row, column, value in changes:
+            rows[row][column] = value
+        table = ["path,label,split,weight", *map(",".join, rows)]
+        (tmp_path / "t.csv").write_text("\n".join(table))
+        return open_source(tmp_path / "t.csv", validation=0)
+
+    write_images(tmp_path, source())
+    assert image_changes(tmp_path, source()) == []
+    assert image_changes(tmp_path / "none", source()) is None
+    assert image_changes(tmp_path, source((3, 2, "test"))) == ["  1 images in another split: 3.png"]
+    assert image_changes(tmp_path, source((0, 1, "b"), (1, 3, "2.5"))) == [
+        "  1 images of another class: 0.png",
+        "  1 images of another weight: 1.png",
+    ]
+    (tmp_path / "images.csv.gz").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="images.csv.gz cannot be read"):
+        image_changes(tmp_path, source())
+
+
+def test_a_run_without_a_finished_step_gives_way_to_other_settings(tmp_path):
+    class Fails(Run):
+        def on_train_batch_end(self, batch, logs=None):
+            raise ValueError("too late")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_vit.training.fit.Run", Fails)
+        with pytest.raises(ValueError, match="too late"):
+            fit(dataclasses.replace(DIGITS, learning_rate=1e-4), tmp_path / "run")
+    assert (tmp_path / "run" / "run.json").exists()
+    recipe = dataclasses.replace(DIGITS, epochs=1, exports=())
+    fit(recipe, tmp_path / "run")
+    assert recipe_in(tmp_path / "run") == recipe
+    assert len(history(tmp_path / "run")) == 1
+
+
+def test_a_finished_run_gets_the_exports_that_are_missing_without_training(tmp_path):
+    recipe, folder = dataclasses.replace(DIGITS, epochs=1, exports=("tflite-float32",)), tmp_path / "run"
+    first = fit(recipe, folder)
+    before = fingerprints(folder)
+    both = dataclasses.replace(recipe, exports=("tflite-float32", "tflite-int8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "train", None)
+        metrics = fit(both, folder)
+        assert fit(both, folder) == metrics
+        assert fit(dataclasses.replace(recipe, exports=()), folder) == metrics
+        assert fingerprints(folder)["model_float32.tflite"] == before["model_float32.tflite"]
+        (folder / "model_float32.tflite").unlink()
+        assert [item["target"] for item in fit(both, folder)["exports"]] == ["tflite-int8", "tflite-float32"]
+    assert [item["target"] for item in metrics["exports"]] == ["tflite-float32", "tflite-int8"]
+    assert metrics | {"exports": first["exports"]} == first
+    assert metrics["exports"][0] == first["exports"][0]
+    after = fingerprints(folder)
+    for name in ("model.keras", "history.csv", "run.json", "images.csv.gz", "labels.txt"):
+        assert after[name] == before[name]
+    for page in ("card.md", "report.html"):
+        assert "model_int8.tflite" in (folder / page).read_text()
+
+
+def test_a_preview_shows_what_the_training_sees(tmp_path):
+    recipe = dataclasses.replace(DIGITS, rotate=20.0, mixup=0.5, crop="inception", image_size=16, batch_size=6)
+    page = preview(recipe, tmp_path / "p.html").read_text()
+    assert page.count("<img") == 4 * 6
+    assert "inception" in page and "digits" in page and "Step 4" in page
+    assert re.search(r"\d 0\.\d+, \d 0\.\d+", page)  # labels that were mixed
+
+
+def test_the_protocol_of_a_run_follows_it(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "colours")
+    (data / "red" / "torn.jpg").unlink()
+    recipe = dataclasses.replace(COLOURS, data=str(data), epochs=1, evaluation="timm")
+    fit(recipe, tmp_path / "run")
+    classifier = load_classifier(tmp_path / "run")
+    assert classifier.protocol == "timm"
+    (ours,) = predict(tmp_path / "run", [data / "red" / "05.jpg"], top=1)
+    pixels = read_pixels(str(data / "red" / "05.jpg"), (8, 8), "timm")
+    expected = classifier.model.predict(keras_vit.preprocess_input(pixels[None]), verbose=0)[0].max()
+    assert ours[0][1] == pytest.approx(expected, abs=1e-6)
+    other = read_pixels(str(data / "red" / "05.jpg"), (8, 8), "official")
+    assert (pixels != other).any()
+
+
+def test_what_is_no_classifier_is_refused(run, tmp_path):
+    (tmp_path / "text.keras").write_text("no zip")
+    lone = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+    lone.save(tmp_path / "dense.keras")
+    for path, words in (
+        (tmp_path / "text.keras", "no model that Keras can load"),
+        (tmp_path / "dense.keras", "model of RGB images"),
+        (run[0] / "labels.txt", "a .txt file"),
+        (tmp_path / "none.keras", "does not exist"),
+        (tmp_path, "without model.keras"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            predict(path, [])
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "model.keras").write_bytes((run[0] / "model.keras").read_bytes())
+    (tmp_path / "labels" / "labels.txt").write_text("cat\ndog\n")
+    with pytest.raises(ValueError, match="labels.txt and model.keras name other classes, 'cat'"):
+        predict(tmp_path / "labels", [])

@@ -1,0 +1,168 @@
+"""Exports that fail: what is kept, what the pages of the run say, and how the command ends."""
+
+import errno
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from keras_vit.commands import cli
+from keras_vit.commands import export as run_exports
+from keras_vit.commands.fit import fit
+from keras_vit.export import writing as files
+from keras_vit.export.proof import read_proof, read_refused
+from keras_vit.export.targets import TARGETS
+from keras_vit.export.tflite import conversion as to_tflite
+from keras_vit.models.config import Variant
+from keras_vit.runtime.tflite import TFLiteFile
+from keras_vit.training.recipe import Recipe
+
+TINY = Variant(patch_size=4, hidden_size=48, num_layers=1, num_heads=4, mlp_dim=96)
+DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=1, batch_size=256, warmup_epochs=0)
+RECIPE = f"""
+from keras_vit.training.recipe import Recipe
+from keras_vit.models.config import Variant
+
+RECIPE = {DIGITS!r}
+"""
+PAGES = ("report.html", "card.md")
+
+
+def command(*arguments):
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "tiny.py").write_text(RECIPE)
+    return tmp_path / "tiny.py"
+
+
+def int8_too_strict(patch):
+    """Asks of 8-bit weights what they cannot keep, and 16 bits can."""
+    strict = TARGETS["tflite-int8"]._replace(bounds={"logits.largest": (0.0, 1e-5)})
+    half = TARGETS["tflite-float16"]._replace(bounds={})
+    patch.setitem(TARGETS, "tflite-int8", strict)
+    patch.setitem(TARGETS, "tflite-float16", half)
+
+
+def client_off_by_a_pixel(patch):
+    read = TFLiteFile.read
+    patch.setattr(TFLiteFile, "read", lambda self, image: np.roll(read(self, image), 1, axis=1))
+
+
+def converter_broken(patch):
+    def broken(*_, **__):
+        raise RuntimeError("no such operation")
+
+    patch.setattr(to_tflite, "converted", broken)
+
+
+def disk_full(patch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    patch.setattr(files, "measured", full)
+
+
+def export_broken(patch):
+    def broken(*_, **__):
+        raise TypeError("an error of the package itself")
+
+    patch.setattr(run_exports, "export_model", broken)
+
+
+FAULTS = {
+    "8 bits are too few": (int8_too_strict, "logits.largest is ", "tflite-float16 keeps its bounds"),
+    "a client reads otherwise": (client_off_by_a_pixel, "from_bytes.read_alike is 0, expected 0.99 to 1", ""),
+    "the converter breaks": (converter_broken, "RuntimeError: no such operation", ""),
+    "the disk is full": (disk_full, "No space left on device", ""),
+    "nothing can be exported": (export_broken, "TypeError: an error of the package itself", ""),
+}
+
+
+@pytest.mark.parametrize("fault, reason, advice", FAULTS.values(), ids=FAULTS)
+def test_a_refused_export_takes_nothing_of_the_run_with_it(tmp_path, recipe, monkeypatch, fault, reason, advice):
+    fault(monkeypatch)
+    folder = tmp_path / "run"
+    result = command("fit", recipe, "exports=tflite-int8", "--output", folder)
+    assert result.exit_code == 3, result.output
+    metrics = json.loads((folder / "metrics.json").read_text())
+    ((file, told),) = [item.values() for item in metrics["refused"]]
+    assert file == "model_int8.tflite" and reason in told and metrics["exports"] == []
+    assert ("keeps its bounds" in told) == bool(advice) and advice in told
+    assert f"test accuracy {metrics['test_accuracy']:.2%}" in result.output
+    assert f"model_int8.tflite is not kept: {told}" in result.output
+    assert read_refused(folder) == {file: told} and read_proof(folder) == []
+    for name in PAGES:
+        assert "model_int8.tflite" in (folder / name).read_text() and reason in (folder / name).read_text()
+    assert (folder / "model.keras").exists() and not (folder / "model_int8.tflite").exists()
+    again = command("fit", recipe, "exports=tflite-int8", "--output", folder)  # finished, and still without the file
+    assert again.exit_code == 3 and f"model_int8.tflite is not kept: {told}" in again.output
+
+
+def test_the_other_exports_are_made_and_a_later_one_takes_the_refusal_back(tmp_path, recipe):
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        int8_too_strict(patch)
+        result = command("fit", recipe, "exports=tflite-int8,tflite-float32", "--output", folder)
+    assert result.exit_code == 3, result.output
+    assert [item["file"] for item in read_proof(folder)] == ["model_float32.tflite"]
+    assert set(read_refused(folder)) == {"model_int8.tflite"}
+    later = command("export", folder, "--to", "tflite-int8")
+    assert later.exit_code == 0, later.output
+    assert {item["file"] for item in read_proof(folder)} == {"model_float32.tflite", "model_int8.tflite"}
+    assert read_refused(folder) == {}
+    for name in PAGES:
+        assert "logits.largest" not in (folder / name).read_text()
+
+
+def test_export_keeps_what_passes_and_names_what_does_not(tmp_path, recipe, monkeypatch):
+    folder = tmp_path / "run"
+    assert command("fit", recipe, "exports=", "--output", folder).exit_code == 0
+    int8_too_strict(monkeypatch)
+    result = command("export", folder, "--to", "tflite-int8", "--to", "tflite-float32", "--output", tmp_path / "out")
+    assert result.exit_code == 3, result.output
+    assert "model_float32.tflite " in result.output and "model_int8.tflite is not kept: it does not" in result.output
+    kept = {path.name for path in (tmp_path / "out").iterdir()}
+    assert kept == {"model_float32.tflite", "labels.txt", "proof.json", *PAGES}
+    for name in PAGES:
+        assert "logits.largest" in (tmp_path / "out" / name).read_text()
+    assert "model_int8.tflite" not in (folder / "card.md").read_text()
+
+
+def test_of_several_faults_each_is_told(tmp_path):
+    fit(DIGITS_WITHOUT, tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        converter_broken(patch)
+        with pytest.raises(files.ExportsRefused) as caught:
+            run_exports.export(tmp_path / "run", ["tflite-int8", "tflite-float32", "savedmodel"])
+    assert [item.file for item in caught.value.agreements] == ["saved_model"]
+    assert caught.value.refused == {
+        "model_int8.tflite": "RuntimeError: no such operation",
+        "model_float32.tflite": "RuntimeError: no such operation",
+    }
+
+
+DIGITS_WITHOUT = Recipe(**{**vars(DIGITS), "exports": ()})
+
+
+@pytest.mark.parametrize(
+    "exports, missing, words",
+    [
+        ("tflite-int4", "ai_edge_quantizer", 'the extra "mobile": pip install ai-edge-quantizer'),
+        ("tflite-rounded-int8", "ai_edge_quantizer", 'the extra "mobile": pip install ai-edge-quantizer'),
+        ("tflite-int8,onnx", "tf2onnx", 'the extra "onnx": pip install tf2onnx'),
+        ("web", None, "npm install --save-exact @litertjs/core"),
+    ],
+)
+def test_what_is_not_installed_is_found_before_the_training(tmp_path, recipe, monkeypatch, exports, missing, words):
+    monkeypatch.chdir(tmp_path)
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    result = command("fit", recipe, f"exports={exports}", "--output", "run")
+    assert result.exit_code == 2 and words in result.output
+    assert not pathlib.Path("run").exists()

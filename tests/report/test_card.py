@@ -1,0 +1,283 @@
+"""The card is read back: its header with a YAML parser, its tables cell by cell."""
+
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from keras_vit.evaluation.accuracy import Scores
+from keras_vit.export.proof import Agreement
+from keras_vit.report.card import Card, header, render_card, write_card
+from keras_vit.report.markdown import escaped
+from keras_vit.report.proof_tables import NOTES, export_details, export_row, exports_section, replace_card_exports
+
+# Eleven images of three classes, by hand: confusion [[3, 1, 0], [0, 2, 1], [1, 0, 3]], 8 of 11 right.
+LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
+SAID = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0])
+SURE = np.array([0.9, 0.9, 0.9, 0.5, 0.7, 0.7, 0.5, 0.9, 0.9, 0.7, 0.7])
+
+
+def agreement(**other):
+    figures = {
+        "file": "model_int8.tflite",
+        "target": "tflite-int8",
+        "bytes": 23_456_789,
+        "images": 1024,
+        "logits": {"largest": 0.1234, "mean": 0.0171, "cosine": 0.999731},
+        "probabilities": {"largest": 0.0312, "mean": 0.00047},
+        "outputs": {},
+        "top1_agreement": 1023 / 1024,
+        "top1_or_tie": 1.0,
+        "accuracy": 0.9717,
+        "keras_accuracy": 0.9727,
+        "from_bytes": {
+            "images": 613,
+            "top1_agreement": 0.9918,
+            "largest": 0.19,
+            "resize_top1_agreement": 0.9935,
+            "resize_largest": 0.17,
+            "file_largest": 0.0213,
+        },
+        "operators": {"FULLY_CONNECTED": 73, "GELU": 12},
+        "gpu_refused": ("GATHER: not among the operators", "CAST: a tensor of int64"),
+        "input_type": "uint8",
+        "milliseconds": {"1": 61.73, "2": 34.28},
+        "peak_memory": 91_300_000,
+    }
+    return Agreement(**(figures | other))
+
+
+def card(names=("wren", "tit", "owl"), labels=LABELS, said=SAID, sure=SURE, **other):
+    probabilities = np.full((len(labels), len(names)), 0.0)
+    probabilities += ((1 - sure) / (len(names) - 1))[:, None]
+    probabilities[np.arange(len(labels)), said] = sure
+    facts = {
+        "name": "birds",
+        "variant": "ViT-S/16",
+        "parameters": 21_666_049,
+        "class_names": names,
+        "image_size": (192, 224),
+        "scaled": "(pixel / 255 - 0.5) / 0.5",
+        "scores": Scores(labels, probabilities),
+        "counts": {"train": 1237, "validation": 139, "test": len(labels)},
+        "digest": "c0ffee" * 10 + "abcd",
+        "bad": 5,
+        "settings": {"epochs": 7, "randaugment": (2, 15)},
+        "ran_on": {"devices": "one device", "keras": "3.15.1"},
+        "version": "0.4.0",
+        "agreements": [agreement()],
+        "base": "vit_s16_augreg_in21k (gs://vit_models/augreg/S_16.npz)",
+        "license": "Apache-2.0",
+    }
+    return Card(**(facts | other))
+
+
+def read(text):
+    """Returns a card's header, parsed, and the rest, as the Hub takes them apart."""
+    _, head, body = re.split(r"^---$\n?", text, maxsplit=2, flags=re.MULTILINE)
+    return yaml.safe_load(head), body
+
+
+def rows(text, heading):
+    """Returns the cells of the table whose first heading is given."""
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |"))
+    block = lines[at : next((i for i in range(at, len(lines)) if not lines[i].startswith("|")), len(lines))]
+    table = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block]
+    assert len({len(row) for row in table}) == 1 and set("".join(table[1])) <= set("-:")
+    return [table[0], *table[2:]]
+
+
+def test_the_header_is_what_the_hub_reads():
+    head, _ = read(render_card(card()))
+    assert head["license"] == "apache-2.0" and "license_name" not in head
+    assert (head["library_name"], head["pipeline_tag"], head["metrics"]) == (
+        "keras",
+        "image-classification",
+        ["accuracy"],
+    )
+    assert "image-classification" in head["tags"]
+    assert "datasets" not in head and "base_model" not in head
+    ((model,),) = [head["model-index"]]
+    (result,) = model["results"]
+    assert model["name"] == "birds" and result["task"]["type"] == "image-classification"
+    assert result["dataset"] == {"type": "imagefolder", "name": "birds", "split": "test"}
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    # Of 0.5: 2, both wrong; of 0.7: 4, three right; of 0.9: 5, all right.
+    ece = (2 * 0.5 + 4 * 0.05 + 5 * 0.1) / 11
+    assert values == {
+        "accuracy": pytest.approx(8 / 11, abs=1e-6),
+        "expected_calibration_error": pytest.approx(ece, abs=1e-6),
+    }
+
+
+def test_names_of_the_hub_are_told_where_there_are_any():
+    head, _ = read(render_card(card(hub_data="org/birds-525", base_model="org/vit-base", license=None)))
+    assert head["datasets"] == ["org/birds-525"] and head["base_model"] == "org/vit-base"
+    assert head["model-index"][0]["results"][0]["dataset"]["type"] == "org/birds-525"
+    assert head["license"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "license, fields",
+    [
+        ("CC-BY-4.0", {"license": "cc-by-4.0"}),
+        ("Bird Club License: 1.0", {"license": "other", "license_name": "bird-club-license-1.0"}),
+        ("日本", {"license": "other", "license_name": "unnamed"}),
+        ("", {"license": "unknown"}),
+    ],
+)
+def test_a_license_is_one_that_the_hub_takes(license, fields):
+    head = yaml.safe_load(header(name="a", data="b", accuracy=1.0, ece=0.0, license=license).strip("-"))
+    assert {key: head[key] for key in head if "license" in key} == fields
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a: b",
+        'said "so" \\ there',
+        "- x",
+        "no",
+        "Null",
+        "1e5",
+        "日本 🦉",
+        "tab\there\nline\x07\x85",
+        "#1 & *2",
+        "",
+        "@x",
+        "---",
+    ],
+)
+def test_any_name_comes_back_out_of_the_header(name):
+    head, _ = read(header(name=name, data=name, accuracy=0.5, ece=0.1) + "\n")
+    assert head["model-index"][0]["name"] == name
+    assert head["model-index"][0]["results"][0]["dataset"]["name"] == name
+
+
+def test_every_number_is_measured_and_in_its_place():
+    _, text = read(render_card(card()))
+    assert "**72.73%** on 11 images" in text and "21,666,049 parameters" in text
+    assert rows(text, "true ↓ predicted →")[1:] == [
+        ["wren", "3", "1", "0"],
+        ["tit", "0", "2", "1"],
+        ["owl", "1", "0", "3"],
+    ]
+    assert rows(text, "class") == [
+        ["class", "images", "recall", "precision", "F1"],
+        ["wren", "4", "75.0%", "75.0%", "75.0%"],
+        ["tit", "3", "66.7%", "66.7%", "66.7%"],
+        ["owl", "4", "75.0%", "75.0%", "75.0%"],
+    ]
+    assert rows(text, "highest probability")[1:] == [
+        ["0.47 to 0.53", "2", "0.500", "0.000"],
+        ["0.67 to 0.73", "4", "0.700", "0.750"],
+        ["0.87 to 0.93", "5", "0.900", "1.000"],
+    ]
+    assert "**0.1545**" in text and "largest gap of a bin 0.5000" in text
+    assert rows(text, "split")[1:] == [["train", "1,237"], ["validation", "139"], ["test", "11"]]
+    assert "c0ffee" in text and "5 images could not be read" in text
+    assert rows(text, "setting")[1:] == [["epochs", "7"], ["randaugment", "(2, 15)"]]
+    assert "- devices: one device" in text and "vit\\_s16" not in text and "vit_s16_augreg_in21k" in text
+    assert "Weakest class: tit, of which it finds 66.7% of 3." in text
+    assert not re.search(r"\$\w", text)
+
+
+def test_an_exported_file_is_told_with_all_its_figures():
+    row, details = export_row(agreement()), export_details(agreement())
+    assert row == {
+        "file": "model_int8.tflite",
+        "size": "23.46 MB",
+        "same first class": "99.90% of 1,024, 100.00% but for ties",
+        "accuracy": "97.17% (97.27%)",
+        "logits differ by": "0.12, mean 0.017",
+        "cosine": "0.99973",
+        "from JPEG": "99.18% (99.35%)",
+        "time, 1 / 2 threads": "61.7 / 34.3 ms",
+        "memory": "91 MB",
+    }
+    assert details == {
+        "file": "model_int8.tflite",
+        "input_type": "RGB pixels, whole numbers from 0 to 255",
+        "reads": "–",
+        "probabilities differ by": "0.031, mean 0.00047",
+        "from JPEG, at most": "0.19 (resize 0.17, file 0.021), 613 images",
+        "a GPU refuses": "GATHER: not among the operators; CAST: a tensor of int64",
+        "operators": "73 FULLY_CONNECTED, 12 GELU",
+    }
+    assert set(NOTES) == {*row, *details} - {"file", "size", "input_type"}
+    _, text = read(render_card(card()))
+    assert rows(text, "file")[1][0] == "model.keras"
+    section = exports_section([agreement()])
+    assert section in text and "whole numbers from 0 to 255" in section
+    assert rows(section, "file")[1] == list(row.values())
+
+
+def test_one_image_of_many_keeps_an_agreement_from_being_whole():
+    assert export_row(agreement(top1_agreement=99_999 / 100_000))["same first class"].startswith("99.99%")
+    assert export_row(agreement(top1_agreement=1.0))["same first class"].startswith("100.00%")
+    assert export_row(agreement(top1_agreement=0.57))["same first class"].startswith("57.00%")
+
+
+def test_what_was_not_measured_is_a_dash():
+    bare = agreement(accuracy=None, keras_accuracy=None, from_bytes={}, operators={}, gpu_refused=(), milliseconds={})
+    row, details = export_row(bare), export_details(bare)
+    assert row["accuracy"] == "unknown" and row["from JPEG"] == row["time, 1 / 2 threads"] == "–"
+    assert details["a GPU refuses"] == details["operators"] == "–"
+    assert export_details(agreement(gpu_refused=()))["a GPU refuses"] == "nothing"
+    assert export_row(agreement(milliseconds={"2": 5.234}))["time, 1 / 2 threads"] == "– / 5.23 ms"
+    assert export_row(agreement(peak_memory=None))["memory"] == "–"
+
+
+def test_the_exports_of_a_card_are_replaced_alone():
+    text = render_card(card())
+    other = [agreement(file="a.tflite", input_type="scaled"), agreement(file="b|c\n.tflite")]
+    changed = replace_card_exports(text, other)
+    assert [row[0] for row in rows(changed.partition("Exported files")[2], "file")[1:3]] == [
+        "a.tflite",
+        "b\\|c .tflite",
+    ]
+    assert "scaled by the client" in changed and "model_int8" not in changed
+    assert replace_card_exports(changed, [agreement()]) == text
+    assert "Nothing was exported." in replace_card_exports(text, [])
+    with pytest.raises(ValueError, match="<!-- exports -->"):
+        replace_card_exports("# A card of another kind", other)
+
+
+def test_a_class_named_like_a_mark_moves_no_mark():
+    names = ("<!-- exports -->", "<!-- /exports -->", "## Exported files")
+    text = render_card(card(names=names, name="<!-- exports -->"))
+    assert replace_card_exports(replace_card_exports(text, []), [agreement()]) == text
+
+
+def test_names_are_no_markup():
+    names = ("a|b", "x\ny", "*bold* [l](u) <b>")
+    text = render_card(card(names=names))
+    table = rows(text, "class")
+    assert [row[0] for row in table[1:]] == ["a\\|b", "x y", "\\*bold\\* \\[l\\](u) \\<b>"]
+    assert escaped("white_stork _x_") == "white_stork \\_x\\_"
+
+
+def test_many_classes_are_pairs_and_folded():
+    names = tuple(f"class {k}" for k in range(21))
+    labels = np.repeat(np.arange(20), 3)  # none of the last class
+    said = labels.copy()
+    said[:2], said[5] = 7, 4
+    text = render_card(card(names=names, labels=labels, said=said, sure=np.full(60, 0.8)))
+    assert rows(text, "true class")[1:] == [
+        ["class 0", "class 7", "2", "66.7%"],
+        ["class 1", "class 4", "1", "33.3%"],
+    ]
+    assert "<summary>All 21 classes</summary>" in text and rows(text, "class")[-1] == ["class 20", "0", "–", "–", "–"]
+    assert "class 0, of which it finds 33.3% of 3. Without a test image, so not known at all: 1 classes." in text
+    right = render_card(card(names=names, labels=labels, said=labels, sure=np.full(60, 0.8)))
+    assert "No image was taken for one of another class." in right
+
+
+def test_a_name_of_broken_bytes_can_be_written(tmp_path):
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    write_card(tmp_path / "card.md", card(names=(name, "tit", "owl"), name=name))
+    text = (tmp_path / "card.md").read_text("utf-8")
+    assert "caf\\udce9" in text and read(text)[0]["model-index"][0]["name"] == "caf?"
+    assert [path.name for path in tmp_path.iterdir()] == ["card.md"]
