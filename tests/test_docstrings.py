@@ -1,0 +1,268 @@
+"""The docstrings: every public name explains its arguments, and every example runs as it stands."""
+
+import ast
+import gc
+import importlib
+import inspect
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+
+PACKAGE = pathlib.Path(keras_vit.__file__).parent
+MAX_COLUMNS = 120
+
+# Public names whose docstring is not complete yet. Complete it, then remove its line; add none.
+INCOMPLETE = {
+    # keras_vit
+    "keras_vit.BiT_R101x1",
+    "keras_vit.BiT_R101x3",
+    "keras_vit.BiT_R152x1",
+    "keras_vit.BiT_R152x2",
+    "keras_vit.BiT_R152x4",
+    "keras_vit.BiT_R200x3",
+    "keras_vit.BiT_R50x1",
+    "keras_vit.BiT_R50x2",
+    "keras_vit.BiT_R50x3",
+    "keras_vit.Checkpoint",
+    "keras_vit.Pixels",
+    "keras_vit.R26_ViT_B32",
+    "keras_vit.R26_ViT_S32",
+    "keras_vit.R50_ViT_B16",
+    "keras_vit.R50_ViT_B32",
+    "keras_vit.R50_ViT_L16",
+    "keras_vit.R50_ViT_L32",
+    "keras_vit.R_ViT_Ti16",
+    "keras_vit.ResNet",
+    "keras_vit.Variant",
+    "keras_vit.ViT_B16",
+    "keras_vit.ViT_B32",
+    "keras_vit.ViT_B8",
+    "keras_vit.ViT_G14",
+    "keras_vit.ViT_H14",
+    "keras_vit.ViT_L14",
+    "keras_vit.ViT_L16",
+    "keras_vit.ViT_L32",
+    "keras_vit.ViT_S14",
+    "keras_vit.ViT_S16",
+    "keras_vit.ViT_S32",
+    "keras_vit.ViT_S8",
+    "keras_vit.ViT_Ti16",
+    "keras_vit.ViT_g14",
+    "keras_vit.VisionModel",
+    "keras_vit.augreg",
+    "keras_vit.build",
+    "keras_vit.checkpoints",
+    "keras_vit.convert",
+    "keras_vit.decode_predictions",
+    "keras_vit.features",
+    "keras_vit.load",
+    "keras_vit.load_weights",
+    "keras_vit.outputs_of",
+    "keras_vit.pixels_of",
+    "keras_vit.preprocess_input",
+    "keras_vit.representation",
+    "keras_vit.resize",
+    "keras_vit.save_checkpoint",
+    # keras_vit.analysis
+    "keras_vit.analysis.attention_distance",
+    "keras_vit.analysis.attention_entropy",
+    "keras_vit.analysis.attention_maps",
+    "keras_vit.analysis.attention_relevance",
+    "keras_vit.analysis.attention_rollout",
+    "keras_vit.analysis.class_attention",
+    "keras_vit.analysis.filter_components",
+    "keras_vit.analysis.mean_attention",
+    "keras_vit.analysis.neighbours",
+    "keras_vit.analysis.patch_attention",
+    "keras_vit.analysis.patch_tokens",
+    "keras_vit.analysis.position_similarity",
+    "keras_vit.analysis.receptive_fields",
+    "keras_vit.analysis.stage_maps",
+    "keras_vit.analysis.strongest_channels",
+    "keras_vit.analysis.token_colours",
+    # keras_vit.layers
+    "keras_vit.layers.Attention",
+    "keras_vit.layers.AttentionPooling",
+    "keras_vit.layers.Bottleneck",
+    "keras_vit.layers.ClassAndDistillation",
+    "keras_vit.layers.ClassAndMean",
+    "keras_vit.layers.ClassToken",
+    "keras_vit.layers.DistilledHead",
+    "keras_vit.layers.GroupNorm",
+    "keras_vit.layers.LayerScale",
+    "keras_vit.layers.MLP",
+    "keras_vit.layers.PatchEncoder",
+    "keras_vit.layers.Patches",
+    "keras_vit.layers.Positions",
+    "keras_vit.layers.RelativeAttention",
+    "keras_vit.layers.RelativeBlock",
+    "keras_vit.layers.StdConv",
+    "keras_vit.layers.Stem",
+    "keras_vit.layers.SwiGLU",
+    "keras_vit.layers.TokenMap",
+    "keras_vit.layers.TransformerBlock",
+    "keras_vit.layers.WindowAttention",
+    "keras_vit.layers.WindowBlock",
+    # keras_vit.pretraining
+    "keras_vit.pretraining.MaskedAutoencoder",
+    "keras_vit.pretraining.MaskedPatches",
+}
+
+
+def public_names():
+    """Yields the full name of everything that an `__all__` lists."""
+    for module in (keras_vit, *(importlib.import_module(f"keras_vit.{part}") for part in keras_vit._PARTS)):
+        for name in getattr(module, "__all__", ()):
+            yield f"{module.__name__}.{name}"
+
+
+def resolved(full_name):
+    module, name = full_name.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def sections(docstring):
+    """Returns {title: text} of a cleaned docstring; the text before the first section has the title ""."""
+    parts = re.split(r"^([A-Z]\w+):(?=\s)", docstring, flags=re.MULTILINE)
+    return {"": parts[0], **{title: inspect.cleandoc(text) for title, text in zip(parts[1::2], parts[2::2])}}
+
+
+def examples(docstring):
+    """Returns the Python blocks of a cleaned docstring."""
+    return [inspect.cleandoc(block).rstrip() for block in re.findall(r"```python\n(.*?)```", docstring, re.DOTALL)]
+
+
+def documented_arguments(text):
+    """Returns the names that a section of arguments explains, but for `kwargs`; several may share one explanation."""
+    entries = [line for line in text.splitlines() if line and not line.startswith(" ")]
+    names = [name.strip("* ") for entry in entries for name in entry.partition(": ")[0].rstrip(":").split(",")]
+    return [name for name in names if name != "kwargs"]
+
+
+def arguments(thing):
+    """Returns the names of the arguments of a function or a class, but for `kwargs`, which goes to Keras."""
+    if inspect.isclass(thing):
+        owner = next(base for base in thing.__mro__ if "__init__" in vars(base) or "__new__" in vars(base))
+        if not owner.__module__.startswith("keras_vit"):
+            return []
+    return [name for name in inspect.signature(thing).parameters if name != "kwargs"]
+
+
+def faults(thing):
+    """Returns what the docstring of a public function, class or module lacks, a sentence each."""
+    if not thing.__doc__:
+        return ["no docstring"]
+    docstring = inspect.cleandoc(thing.__doc__)
+    first, parts = docstring.splitlines()[0], sections(docstring)
+    found = []
+    if not re.fullmatch(r"[A-Z`].*\.", first) or len(first) > MAX_COLUMNS:
+        found.append(f"the first line is no sentence of at most {MAX_COLUMNS} columns: {first}")
+    if inspect.ismodule(thing):
+        return found
+    if inspect.isclass(thing) and issubclass(thing, BaseException):
+        return found
+    expected, documented = arguments(thing), documented_arguments(parts.get("Args", ""))
+    if sorted(expected) != sorted(documented):
+        found.append(f"Args names {documented}, the signature {expected}")
+    returns = inspect.isfunction(thing) and inspect.signature(thing).return_annotation not in (None, "None")
+    if returns and not {"Returns", "Yields"} & {*parts}:
+        found.append("no Returns")
+    if not examples(parts.get("Example", "")):
+        found.append("no Example with a Python block")
+    return found
+
+
+@pytest.mark.parametrize("name", list(public_names()))
+def test_a_public_name_is_documented(name):
+    thing = resolved(name)
+    if not (inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing)):
+        return  # a constant
+    if name in INCOMPLETE:
+        assert faults(thing), f"{name} is complete: remove it from INCOMPLETE"
+    else:
+        assert faults(thing) == []
+
+
+def test_every_incomplete_name_is_public():
+    assert {*INCOMPLETE} <= {*public_names()}
+
+
+def written_examples():
+    """Yields each Python block of the package's docstrings with its place."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                place = f"{path.relative_to(PACKAGE)}:{getattr(node, 'name', '')}"
+                for i, block in enumerate(examples(ast.get_docstring(node) or "")):
+                    yield pytest.param(block, id=f"{place}{f'-{i}' if i else ''}")
+
+
+@pytest.mark.parametrize("block", list(written_examples()))
+def test_an_example_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    try:
+        exec(compile(block, "<example>", "exec"), {"keras_vit": keras_vit, "np": np, "keras": keras})
+    finally:
+        keras.utils.clear_session()
+        gc.collect()
+
+
+def complete(image, size=2, *more, scale: int = 1, **options) -> int:
+    """Scales an image.
+
+    Args:
+        image: pixels (height,
+            width): of any size.
+        size, scale: how much.
+        *more: other images.
+        **options: all else.
+
+    Returns:
+        A number.
+
+    Example:
+        ```python
+        assert keras_vit
+        ```
+    """
+
+
+def wrong(image):
+    """scales"""
+
+
+def nothing_to_return(**kwargs) -> None:
+    """Does it.
+
+    Example:
+        ```python
+        pass
+        ```
+    """
+
+
+def renamed(image):
+    """Scales an image.
+
+    Args:
+        picture: pixels.
+    """
+
+
+def test_the_check_itself():
+    assert faults(complete) == faults(nothing_to_return) == []
+    assert [fault.split(":")[0] for fault in faults(wrong)] == [
+        "the first line is no sentence of at most 120 columns",
+        "Args names [], the signature ['image']",
+        "no Returns",
+        "no Example with a Python block",
+    ]
+    assert faults(renamed)[0] == "Args names ['picture'], the signature ['image']"
+    assert faults(lambda: 0) == ["no docstring"]
+    assert examples(inspect.cleandoc(complete.__doc__)) == ["assert keras_vit"]
