@@ -1,5 +1,6 @@
 # make demo   trains, evaluates, exports and reports on real images, from nothing
 # make test   passes the tests
+# make test-nightly  passes the tests on keras-nightly and tf-nightly
 # make check  formatting, lint and the import fence
 # make clients  gets the browser that some tests run in (Debian, npm)
 # make savedmodels  makes what savedmodels/ ships, anew
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check clients savedmodels bench clean
+.PHONY: demo test test-nightly check clients savedmodels bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -18,6 +19,17 @@ demo: $(VENV)/.installed
 # Two files at a time: a worker with TensorFlow and JAX takes up to 4 GB.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not arm"
+
+# The nightly packages have other names than the released ones, in whose place they are put.
+test-nightly: .venv-nightly/.installed
+	.venv-nightly/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not arm"
+
+.venv-nightly/.installed: setup.py
+	$(PYTHON) -m venv .venv-nightly
+	.venv-nightly/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	.venv-nightly/bin/python -m pip uninstall --quiet --yes keras tensorflow
+	.venv-nightly/bin/python -m pip install --quiet --disable-pip-version-check --pre keras-nightly tf-nightly
+	touch $@
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -55,4 +67,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench runs build *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-nightly runs build *.egg-info

@@ -1,1 +1,335 @@
-"""Every use of a private or unstable name of another library, in one place."""
+"""Every use of a private or unstable name of another library, in one place.
+
+Each function says which name it uses and why there is no public way. The names are those of Keras 3.15, TensorFlow
+2.21, JAX 0.10, LiteRT 2.3, ai-edge-quantizer 0.10 and datasets 5.2. tests/test_compat.py has a test for each, which
+fails when the name goes away or changes its meaning, and a scan of the package for such names anywhere else.
+
+Importing this module imports no other library: the functions import what they use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keras: layers inside layers
+
+
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers directly inside a layer or model, in the order in which they were made.
+
+    Uses `Layer._layers`: `Model.layers` is public, but a layer that is no model has no such list.
+    """
+    return list(layer._layers)
+
+
+def layers_inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers inside a layer or model at any depth, each once, an outer one before those inside it."""
+    result: dict[int, keras.layers.Layer] = {}
+
+    def visit(outer: keras.layers.Layer) -> None:
+        for inner in sublayers(outer):
+            if id(inner) not in result:
+                result[id(inner)] = inner
+                visit(inner)
+
+    visit(layer)
+    return list(result.values())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keras: the graph of a functional model, whose nodes have no public name
+
+
+def is_graph(layer: Any) -> bool:
+    """Returns whether a layer is a model with a graph: functional, or a built Sequential. Uses `_nodes_by_depth`."""
+    import keras
+
+    return isinstance(layer, keras.Model) and hasattr(_functional(layer), "_nodes_by_depth")
+
+
+def graph_nodes(model: keras.Model) -> list[Any]:
+    """Returns the calls that a model is made of, from its input on: nodes of `operation`, `input_tensors`, `outputs`.
+
+    Uses `_nodes_by_depth`: `Model.layers` is public, but a layer that is called twice is in it once.
+    """
+    depths = _functional(model)._nodes_by_depth
+    return [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+
+
+def operation_of(tensor: keras.KerasTensor) -> Any:
+    """Returns the layer or operation that computes a tensor of a graph.
+
+    Uses `_keras_history`, for which there is no public name.
+    """
+    return tensor._keras_history.operation
+
+
+def input_of(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the first tensor that a tensor is computed from.
+
+    Uses `_keras_history` and `_inbound_nodes`: `Layer.input` is public, but raises for a layer that is called twice.
+    """
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index].input_tensors[0]
+
+
+def nested_output(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the tensor inside a nested model that becomes one of its outputs. Uses `_keras_history`."""
+    history = tensor._keras_history
+    return _functional(history.operation).outputs[history.tensor_index]
+
+
+def _functional(model: Any) -> Any:
+    return getattr(model, "_functional", None) or model  # a Sequential holds a functional model
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keras: training
+
+
+class MuonHooks:
+    """Chooses which weights Keras' Muon updates, and lets it see kernels as matrices; comes before it among the bases.
+
+    Overrides `Muon._should_use_adamw`, `lr_adjust` and `zeropower_via_newtonschulz5`, which are undocumented: the
+    public arguments exclude weights of two axes only, and weights of more axes are always left to Adam.
+    """
+
+    def uses_adam(self, variable: keras.Variable) -> bool:
+        """Returns whether Adam, not Muon, updates a weight."""
+        raise NotImplementedError
+
+    def _should_use_adamw(self, variable: keras.Variable) -> bool:
+        return self.uses_adam(variable)
+
+    def lr_adjust(self, x: Any) -> Any:
+        return _as_matrix(super().lr_adjust, x)  # type: ignore[misc]  # of Muon, the next among the bases
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        return _as_matrix(lambda x: super(MuonHooks, self).zeropower_via_newtonschulz5(x, steps), x)  # type: ignore[misc]
+
+
+def _as_matrix(function: Callable[[Any], Any], x: Any) -> Any:
+    from keras import ops
+
+    return ops.reshape(function(ops.reshape(x, (-1, x.shape[-1]))), x.shape)
+
+
+class BuiltBeforeFit:
+    """Keeps `fit` from building a model; comes before `keras.Model` among the bases of one that is built already.
+
+    Overrides `_maybe_symbolic_build` of Keras' TensorFlow trainer, which has no switch: it reduces a batch over
+    workers, which it cannot where they are many.
+    """
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        pass
+
+
+def sync_weights(model: keras.Model) -> None:
+    """Brings a model's weights up to date in the middle of `fit`, where the JAX trainer leaves them behind.
+
+    Uses `jax_state_sync`, which the models of Keras' JAX backend have; `fit` calls it at the end of an epoch only.
+    """
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# TensorFlow
+
+
+def projective_transform(images: Any, transforms: Any, size: tuple[int, int]) -> Any:
+    """Returns images resampled bilinearly by a projective transform each; the edges are repeated outside.
+
+    Uses `tf.raw_ops.ImageProjectiveTransformV3`: `keras.ops.image.affine_transform` runs it too, but not with
+    TensorFlow's tensors on another backend.
+
+    Args:
+        images: (batch, height, width, channels).
+        transforms: (batch, 8) float32, from a place in the result to its place in the image.
+        size: (height, width) of the result in pixels.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=transforms,
+        output_shape=size,
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )
+
+
+def index_shuffle(index: Any, seed: Any, count: int, rounds: int) -> Any:
+    """Returns where a random permutation of `count` numbers takes each index.
+
+    Uses `tf.raw_ops.RandomIndexShuffle`: `tf.random.experimental.index_shuffle` pads a seed for each index wrongly.
+
+    Args:
+        index: (indices,) int64.
+        seed: (indices, 3) uint32.
+        count: how many numbers are permuted.
+        rounds: of the cipher.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=count - 1, rounds=rounds)
+
+
+def select_whole(condition: Any, x: Any, y: Any) -> Any:
+    """Returns one of two tensors, by one decision for the whole of them.
+
+    Uses `tf.raw_ops.Select`: `tf.where` spreads the decision over all elements, which is ten times as slow.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.Select(condition=condition, x=x, y=y)
+
+
+def bincount(values: Any, size: int) -> Any:
+    """Returns how often each number from 0 to `size` - 1 occurs in a vector of int32, (size,) int32.
+
+    Uses `tf.raw_ops.DenseBincount`: `tf.math.bincount` reads the least and the greatest of the values first.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.DenseBincount(input=values, size=size, weights=tf.zeros(0, tf.int32))
+
+
+def sizes_table() -> Any:
+    """Returns a table from an int64 to two int32, (-1, -1) where it has none, which changes inside a graph.
+
+    Uses `tf.lookup.experimental.MutableHashTable`; the public tables of `tf.lookup` do not change.
+    """
+    import tensorflow as tf
+
+    return tf.lookup.experimental.MutableHashTable(tf.int64, tf.int32, [-1, -1])
+
+
+def steps_without_merge() -> bool:
+    """Returns whether a `tf.distribute` strategy lets each replica apply gradients on its own.
+
+    Uses `tf.__internal__.distribute.strategy_supports_no_merge_call`, as Keras' own optimizers do.
+    """
+    import tensorflow as tf
+
+    return bool(tf.__internal__.distribute.strategy_supports_no_merge_call())
+
+
+def replica_values(strategy: Any, value: Any) -> tuple[Any, ...]:
+    """Returns the values that the replicas of this process have.
+
+    Uses `tf.distribute.Strategy.experimental_local_results`, the one documented way.
+    """
+    return strategy.experimental_local_results(value)
+
+
+def connect_tpu(resolver: Any) -> None:
+    """Connects to a TPU and sets it up.
+
+    Uses `tf.config.experimental_connect_to_cluster` and `tf.tpu.experimental.initialize_tpu_system`, the one documented
+    way.
+    """
+    import tensorflow as tf
+
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+
+
+def without_gradients() -> Any:
+    """Returns options that leave custom gradients out of a SavedModel: a client does not train it.
+
+    Uses `tf.saved_model.SaveOptions(experimental_custom_gradients=...)`, the one documented way.
+    """
+    import tensorflow as tf
+
+    return tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JAX
+
+
+def jax_in_tensorflow(function: Callable[..., Any], shapes: Sequence[str | None]) -> Callable[..., Any]:
+    """Returns a function of JAX as a function of TensorFlow, without its gradient.
+
+    Uses `jax.experimental.jax2tf`, the one way from JAX to a SavedModel.
+
+    Args:
+        function: of arrays.
+        shapes: of its arguments, with names for the open axes; None for known ones.
+    """
+    from jax.experimental import jax2tf
+
+    return jax2tf.convert(function, polymorphic_shapes=shapes, with_gradient=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# LiteRT and ai-edge-quantizer
+
+
+def tflite_schema() -> Any:
+    """Returns the generated readers and writers of TFLite's flatbuffer, `ai_edge_litert.schema_py_generated`.
+
+    They are undocumented, and change with the schema; nothing else reads a file's operators.
+    """
+    from ai_edge_litert import schema_py_generated
+
+    return schema_py_generated
+
+
+def read_flatbuffer(file: bytes) -> Any:
+    """Returns a TFLite file as a `ModelT`, to be changed. Uses `ai_edge_litert.tools.flatbuffer_utils`."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(file))
+
+
+def write_flatbuffer(model: Any) -> bytes:
+    """Returns a `ModelT` as a TFLite file. Uses `ai_edge_litert.tools.flatbuffer_utils`."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+@contextlib.contextmanager
+def all_tensors_kept() -> Iterator[dict[str, bool]]:
+    """Gives the interpreter's option that keeps the values of all tensors, and holds back its warning meanwhile.
+
+    The quantizer sets it too.
+
+    Uses `experimental_preserve_all_tensors` of LiteRT's `Interpreter`: nothing else shows a graph's inner tensors.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Warning: Enabling `experimental_preserve_all_tensors`", UserWarning)
+        yield {"experimental_preserve_all_tensors": True}
+
+
+def quantizer_modules() -> tuple[Any, Any, Any]:
+    """Returns ai-edge-quantizer's modules `quantizer`, `recipe_manager` and `qtyping`.
+
+    The last two are undocumented: the public recipes have no ranges by tensor.
+    """
+    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
+
+    return quantizer, recipe_manager, qtyping
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# datasets
+
+
+def has_row_order(dataset: Any) -> bool:
+    """Returns whether a Hugging Face dataset reads its rows in another order than that of its files.
+
+    Uses `Dataset._indices`: `flatten_indices` is public, but copies the rows.
+    """
+    return dataset._indices is not None

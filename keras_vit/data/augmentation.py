@@ -7,6 +7,7 @@ import math
 
 import tensorflow as tf
 
+from keras_vit import _compat
 from keras_vit.data.crop import CROPS
 
 
@@ -97,13 +98,8 @@ def augment(images, augmentation, seed, rows=None, batch_size=None):
     f = middle_y + shift_y - d * middle_x - e * middle_y
     zero = tf.zeros(batch)
     transforms = tf.stack([a, b, c, d, e, f, zero, zero], axis=1)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=transforms if rows is None else tf.gather(transforms, rows),
-        output_shape=(height, width),
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
+    return _compat.projective_transform(
+        images, transforms if rows is None else tf.gather(transforms, rows), (height, width)
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_vit import _compat
 from keras_vit.data.decoding import ImageError, Record, read_file, recognize
 from keras_vit.data.listing import ListedImage, Listing, Progress, digest_of, refuse_unlabelled
 from keras_vit.data.splits import Span, choose_splits
@@ -125,7 +126,7 @@ def _tables(dataset) -> Iterator[tuple]:
     paths = [file["filename"] for file in dataset.cache_files]
     files = [pa.memory_map(path).read_buffer() for path in paths]
     tables = [pa.ipc.open_stream(file).read_all() for file in files]  # the memory of the map, not a copy
-    if sum(table.num_rows for table in tables) == len(dataset) and dataset._indices is None:
+    if sum(table.num_rows for table in tables) == len(dataset) and not _compat.has_row_order(dataset):
         yield from zip(paths, files, tables, strict=True)
     else:  # in memory, or in another order than that of the files
         yield None, None, dataset.with_format("arrow")[:]

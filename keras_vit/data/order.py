@@ -5,6 +5,8 @@ import math
 
 import tensorflow as tf
 
+from keras_vit import _compat
+
 # Of the cipher that permutes. With the 4 that TensorFlow takes by default, examples that lie a power of two apart stay
 # so too often; from 12 on no statistic tells the orders from true permutations (docs/shuffling.md).
 ROUNDS = 16
@@ -49,10 +51,7 @@ class Order:
         """Returns which examples are in a step, (batch_size,) int64."""
         first_pass, places = self._places(step)
         passes = first_pass + places // self.count
-        # The raw operation: tf.random.experimental.index_shuffle pads a seed for each index wrongly (TensorFlow 2.21).
-        return tf.raw_ops.RandomIndexShuffle(
-            index=places % self.count, seed=_cipher_key(self.seed, passes), max_index=self.count - 1, rounds=ROUNDS
-        )
+        return _compat.index_shuffle(places % self.count, _cipher_key(self.seed, passes), self.count, ROUNDS)
 
     def mask(self, step):
         """Returns which rows of a step count, (batch_size,) float32 of 1 and 0."""

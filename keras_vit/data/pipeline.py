@@ -13,6 +13,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from keras_vit import _compat
 from keras_vit.data.augmentation import Augmentation, augment, coins, keras_cv_layers
 from keras_vit.data.crop import PROTOCOLS
 from keras_vit.data.decoding import decode, examine, read_file
@@ -126,8 +127,7 @@ def training_batches(
 
     def augmented(row):
         image = read(row)
-        # The raw operation takes one decision an image; tf.where would spread it over the pixels, ten times as slow.
-        image = tf.raw_ops.Select(condition=row["flip"], x=tf.reverse(image, [-2]), y=image)
+        image = _compat.select_whole(row["flip"], tf.reverse(image, [-2]), image)
         if augmentation.randaugment:
             image = randaugment(image, *augmentation.randaugment, seed=key(seed + _RANDAUGMENT, row["number"]))
         return image

@@ -21,6 +21,8 @@ import operator
 
 import tensorflow as tf
 
+from keras_vit import _compat
+
 SIDE = 224  # pixels; what the lengths in pixels are meant for
 _GREY = 128  # comes in from outside the image, and fills the hole
 STRONGEST = 30  # magnitude; the end of the range that big_vision recommends
@@ -123,7 +125,7 @@ def equalize(image, level, draws):
     """Makes each channel's grey levels about equally frequent. As Pillow."""
     rows, columns = _rows_columns(image)
     places = tf.reshape(tf.cast(image, tf.int32), (rows, columns * 3)) + tf.tile([0, 256, 512], [columns])
-    counts = tf.raw_ops.DenseBincount(input=tf.reshape(places, [-1]), size=768, weights=tf.zeros(0, tf.int32))
+    counts = _compat.bincount(tf.reshape(places, [-1]), 768)
     counts = tf.reshape(counts, (3, 256))
     last = tf.gather(counts, tf.cast(tf.reduce_max(image, axis=(0, 1)), tf.int32), batch_dims=1)
     step = (rows * columns - last)[:, tf.newaxis] // 255

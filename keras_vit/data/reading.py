@@ -6,6 +6,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from keras_vit import _compat
 from keras_vit.data.crop import CROPS, cut, resize_pixels
 from keras_vit.data.decoding import ImageError, examine, read_file
 from keras_vit.data.jpeg import plain_jpeg
@@ -34,7 +35,7 @@ def cropped(examples, image_size, crop, seed, crop_from=None):
     size_before = (crop_from, crop_from) if crop_from else size_before(image_size)
     encoded = _encoded(examples)
     # Sizes of plain JPEGs, (0, 0) for other files. Each is judged once: Python does one thing at a time.
-    known = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int32, [-1, -1])
+    known = _compat.sizes_table()
 
     def judge(index, data):
         size = tf.numpy_function(lambda data: np.array(plain_jpeg(data) or (0, 0), np.int32), [data], tf.int32)

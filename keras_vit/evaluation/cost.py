@@ -9,6 +9,7 @@ import re
 import keras
 
 from keras_vit import _arguments as checked
+from keras_vit import _compat
 from keras_vit.evaluation.cost_rules import PRODUCTS, RULES, Work
 from keras_vit.models.hooks import Watch, layers_of, replaced
 
@@ -211,7 +212,7 @@ def _rows(layers, meter, batch):
 
 def _inside(layer):
     """Returns the layers inside a layer, however deep."""
-    return layer._flatten_layers(include_self=False)
+    return _compat.layers_inside(layer)
 
 
 def _products_between(model):

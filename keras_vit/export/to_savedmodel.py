@@ -7,6 +7,7 @@ import tempfile
 import keras
 import tensorflow as tf
 
+from keras_vit import _compat
 from keras_vit.data.crop import resize_pixels
 from keras_vit.export.exif import turn_upright
 from keras_vit.layers import StdConv
@@ -44,7 +45,7 @@ def write_savedmodel(serving, path):
             module,
             str(pathlib.Path(path, _VERSION)),
             signatures=_signatures(module.run, serving),
-            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+            options=_compat.without_gradients(),
         )
 
 
@@ -138,11 +139,11 @@ def _taking_floats(model):
 
 def _folded(serving):
     """Returns the same with kernels standardized; else it would be done anew for every batch."""
-    if not any(isinstance(layer, StdConv) for layer in serving.inner._flatten_layers()):
+    if not any(isinstance(layer, StdConv) for layer in _compat.layers_inside(serving.inner)):
         return serving
     folded = keras.models.clone_model(serving.inner)
     folded.set_weights(serving.inner.get_weights())
-    for layer in folded._flatten_layers():
+    for layer in _compat.layers_inside(folded):
         if isinstance(layer, StdConv):
             layer.fold()
     return serving.but(model=folded)
@@ -154,7 +155,6 @@ def _in_tensorflow(model):
     if keras.backend.backend() == "tensorflow":
         run = _function(lambda images: model(images, training=False), *signature)
         return run, [variable.value for variable in model.variables]
-    from jax.experimental import jax2tf
 
     def answer(values, images):
         trained, others = values[: len(model.trainable_variables)], values[len(model.trainable_variables) :]
@@ -163,5 +163,5 @@ def _in_tensorflow(model):
     of_both = [*model.trainable_variables, *model.non_trainable_variables]
     weights = [tf.Variable(variable.numpy()) for variable in of_both]
     shapes = [None, f"(batch, {', '.join(map(str, model.input_shape[1:]))})"]
-    converted = jax2tf.convert(answer, polymorphic_shapes=shapes, with_gradient=False)
+    converted = _compat.jax_in_tensorflow(answer, shapes)
     return _function(lambda images: converted(weights, images), *signature), weights

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_vit import _compat
+
 
 class Composite(keras.layers.Layer):
     """A layer with layers inside, which is saved with how each of them is quantized.
@@ -29,6 +31,6 @@ class Composite(keras.layers.Layer):
 
     def _inside(self):
         """Yields the built layers inside with their names from here on, such as "attention/query"."""
-        for layer in self._flatten_layers(include_self=False):
+        for layer in _compat.layers_inside(self):
             if layer.path:
                 yield layer.path.removeprefix(f"{self.path}/"), layer

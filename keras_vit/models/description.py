@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from keras_vit import layers
+from keras_vit import _compat, layers
 from keras_vit.models.config import Numerics, ResNet, Variant, name_of
 from keras_vit.preprocessing import Pixels
 
@@ -92,7 +92,7 @@ def our_model(model):
     found += [
         layer
         for layer in inside
-        if isinstance(layer, keras.Model) and any(isinstance(one, of_ours) for one in layer._flatten_layers())
+        if isinstance(layer, keras.Model) and any(isinstance(one, of_ours) for one in _compat.layers_inside(layer))
     ]
     if not found:
         raise ValueError(f"Expected a model with keras_vit's layers. Received: {_words(model)} without")

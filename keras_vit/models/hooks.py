@@ -7,6 +7,7 @@ import contextlib
 
 import keras
 
+from keras_vit import _compat
 from keras_vit.layers import AttentionPooling, DistilledHead, PatchEncoder, TransformerBlock
 
 WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder, DistilledHead)  # layers of ours with ordinary layers inside
@@ -14,11 +15,7 @@ WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder, DistilledHead)  # lay
 
 def layers_of(model, kind):
     """Returns the layers of a class or of classes, those inside other models and layers too, in order."""
-    found = []
-    for layer in model._layers:  # Keras' own way down turns the order of a nested model's layers round
-        inside = [layer, *layers_of(layer, kind)]
-        found += [one for one in inside if isinstance(one, kind) and one not in found]
-    return found
+    return [layer for layer in _compat.layers_inside(model) if isinstance(layer, kind)]
 
 
 def outer_layers_of(model, kind):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from keras_vit import _compat
 from keras_vit.layers import Patches, Stem
 from keras_vit.models.config import OUTPUT_KINDS
 from keras_vit.preprocessing import CONTRACT_WORDS, CONTRACTS, Pixels, as_pixels
@@ -75,7 +76,7 @@ def pixels_of(model: keras.Model, pixels: "Pixels | str | dict | None" = None) -
         return as_pixels(pixels)
     if said := getattr(model, "said_pixels", None):
         return said
-    if not _is_graph(model):
+    if not _compat.is_graph(model):
         raise ValueError(
             f"{model.name!r} does not tell what pixels it reads. Received: a model that is not functional, or a "
             f"Sequential that is not built yet (call it on a batch, or put keras.Input first). {HOW}"
@@ -116,9 +117,9 @@ def image_size_of(model: keras.Model) -> tuple[int, int]:
 
 
 def _first(model, kind):
-    for node in _nodes(model):
+    for node in _compat.graph_nodes(model):
         found = node.operation if isinstance(node.operation, kind) else None
-        if found := found or (_first(node.operation, kind) if _is_graph(node.operation) else None):
+        if found := found or (_first(node.operation, kind) if _compat.is_graph(node.operation) else None):
             return found
     return None
 
@@ -179,7 +180,7 @@ def _entrances(model, front):
         front: from the outermost model's input to this one's.
     """
     found, unknown, carried = [], [], {id(tensor) for tensor in model.inputs}
-    for node in _nodes(model):
+    for node in _compat.graph_nodes(model):
         reads = [tensor for tensor in node.input_tensors if id(tensor) in carried]
         if not reads:
             continue
@@ -189,7 +190,7 @@ def _entrances(model, front):
             found.append(_Entrance(layer.pixels, until))
         elif getattr(layer, "said_pixels", None):
             found.append(_Entrance(layer.said_pixels, until))
-        elif _is_graph(layer):
+        elif _compat.is_graph(layer):
             inside, more = _entrances(layer, until)
             found, unknown = found + inside, unknown + more
             if not inside and not more:
@@ -204,11 +205,11 @@ def _entrances(model, front):
 def _direct(model):
     """Yields the layers of ours that the images reach as they are."""
     same = {id(tensor) for tensor in model.inputs}
-    for node in _nodes(model):
+    for node in _compat.graph_nodes(model):
         if any(id(tensor) in same for tensor in node.input_tensors):
             if isinstance(node.operation, (Patches, Stem)):
                 yield node.operation
-            elif _is_graph(node.operation):
+            elif _compat.is_graph(node.operation):
                 yield from _direct(node.operation)
 
 
@@ -229,8 +230,8 @@ def _is_known(layer):
 
 def _has_ours(model):
     return any(
-        isinstance(node.operation, (Patches, Stem)) or (_is_graph(node.operation) and _has_ours(node.operation))
-        for node in _nodes(model)
+        isinstance(node.operation, (Patches, Stem)) or (_compat.is_graph(node.operation) and _has_ours(node.operation))
+        for node in _compat.graph_nodes(model)
     )
 
 
@@ -265,7 +266,7 @@ def outputs_of(model: keras.Model, outputs: str | None = None, class_names: Sequ
     """
     if outputs is not None and outputs not in OUTPUT_KINDS:
         raise ValueError(f"Expected outputs to be one of {tuple(OUTPUT_KINDS)}. Received: outputs={outputs!r}")
-    if not _is_graph(model):
+    if not _compat.is_graph(model):
         if outputs is None:
             raise ValueError(
                 f"{model.name!r} does not tell what its outputs are. Received: a model that is not functional, or a "
@@ -331,7 +332,7 @@ def in_float32(model: keras.Model) -> keras.Model:
 
     A model of mixed precision computes in 16 bits, which TFLite's own operators do not cover.
     """
-    if all(layer.compute_dtype not in ("float16", "bfloat16") for layer in model._flatten_layers()):
+    if not any(layer.compute_dtype in ("float16", "bfloat16") for layer in (model, *_compat.layers_inside(model))):
         return model
 
     def copy(layer):
@@ -359,7 +360,7 @@ def _free_name(model, name):
 
 def _activation(tensor):
     """Returns the kind of output that the last activation before a tensor makes of it; None if unknown."""
-    layer = _maker(tensor)
+    layer = _compat.operation_of(tensor)
     name = type(layer).__name__
     if name == "Softmax" and getattr(layer, "axis", -1) in (-1, len(tensor.shape) - 1):
         return "probabilities"
@@ -372,53 +373,19 @@ def _activation(tensor):
                 return "logits"
             kinds = {keras.activations.softmax: "probabilities", keras.activations.sigmoid: "scores"}
             return kinds.get(layer.activation)
-        return _activation(_read(tensor))
-    if _is_graph(layer):
-        return _activation(_inner(tensor))
+        return _activation(_compat.input_of(tensor))
+    if _compat.is_graph(layer):
+        return _activation(_compat.nested_output(tensor))
     if name in THROUGH:
-        return _activation(_read(tensor))
+        return _activation(_compat.input_of(tensor))
     return None
 
 
 def _last(tensor):
-    layer = _maker(tensor)
-    return _last(_inner(tensor)) if _is_graph(layer) else f"{type(layer).__name__} {layer.name!r}"
+    layer = _compat.operation_of(tensor)
+    return _last(_compat.nested_output(tensor)) if _compat.is_graph(layer) else f"{type(layer).__name__} {layer.name!r}"
 
 
 def _outputs_of(model):
     names = getattr(model, "output_names", None) or [tensor.name for tensor in model.outputs]
     return "; ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in zip(names, model.outputs))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Keras' graph. Its nodes have no public name; everything that touches them is below.
-
-
-def _nodes(model):
-    """Returns the calls that a model is made of, from its input on."""
-    graph = _graph(model)
-    return [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
-
-
-def _graph(model):
-    return getattr(model, "_functional", None) or model  # a Sequential holds a functional model
-
-
-def _is_graph(layer):
-    return isinstance(layer, keras.Model) and hasattr(_graph(layer), "_nodes_by_depth")
-
-
-def _maker(tensor):
-    return tensor._keras_history.operation
-
-
-def _read(tensor):
-    """Returns the tensor that a tensor was made of."""
-    history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index].input_tensors[0]
-
-
-def _inner(tensor):
-    """Returns the tensor of a nested model that stands behind one of its outputs."""
-    history = tensor._keras_history
-    return _graph(history.operation).outputs[history.tensor_index]

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_vit import _compat
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
 from keras_vit.preprocessing import as_pixels, preprocess_input
@@ -96,7 +97,7 @@ class VisionModel(keras.Model):
         Raises:
             ValueError: if it is quantized and `filepath` ends in .h5: such a file does not say how.
         """
-        if str(filepath).endswith(".h5") and any(layer.quantization_mode for layer in self._flatten_layers()):
+        if str(filepath).endswith(".h5") and any(layer.quantization_mode for layer in _compat.layers_inside(self)):
             raise ValueError(
                 "Expected a path that ends in .keras for a quantized model: a .h5 file does not say how its layers are "
                 f"quantized. Received: filepath={str(filepath)!r}"

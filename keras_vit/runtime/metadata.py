@@ -5,7 +5,10 @@ import io
 import struct
 import zipfile
 
-from ai_edge_litert import schema_py_generated as schema
+from keras_vit import _compat
+
+schema = _compat.tflite_schema()
+
 
 _NORMALIZATION = 1  # ProcessUnitOptions of metadata_schema.fbs
 _TENSOR_AXIS_LABELS = 2  # AssociatedFileType

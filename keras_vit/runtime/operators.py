@@ -2,7 +2,10 @@
 
 import collections
 
-from ai_edge_litert import schema_py_generated as schema
+from keras_vit import _compat
+
+schema = _compat.tflite_schema()
+
 
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name for name, code in vars(schema.TensorType).items() if isinstance(code, int)}

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_vit import _compat
+
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
@@ -113,8 +115,7 @@ def _mirrored():
 def _tpu():
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=os.environ.get("TPU_NAME", ""))
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
+        _compat.connect_tpu(resolver)
     except (ValueError, tf.errors.OpError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(

@@ -11,7 +11,6 @@ import os
 import pathlib
 
 import tensorflow as tf
-from tensorflow.core.framework.summary_pb2 import DataClass, SummaryMetadata
 
 from keras_vit._atomic import written_aside
 
@@ -20,9 +19,7 @@ logger = logging.getLogger("keras_vit")
 HISTORY, EVENTS = "history.csv", "tensorboard"
 
 # What makes TensorBoard draw a curve; tf.summary.scalar would say the same, but needs the tensorboard package.
-_SCALAR = SummaryMetadata(
-    plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"), data_class=DataClass.DATA_CLASS_SCALAR
-)
+_SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
 
 
 class Logs:

@@ -102,7 +102,8 @@ def finish(model, trained, optimizer):
     values = {weight.path: weight for weight in trained.weights}
     for layer in _lora_layers(trained):
         if layer.lora_enabled:
-            values[layer._kernel.path] = layer.kernel  # the sum of both
+            (kernel,) = (weight for weight in layer.weights if weight.name == "kernel")
+            values[kernel.path] = layer.kernel  # the sum of both
     for weight in model.weights:
         weight.assign(keras.ops.convert_to_numpy(values[weight.path]))
 

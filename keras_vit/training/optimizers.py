@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vit import _compat
 from keras_vit.training.schedules import WarmupSchedule
 
 OUTPUTS = ("head", "pixels", "colours")  # layers whose kernels Muon leaves to Adam
@@ -25,6 +26,7 @@ class _PerWeight:
         if self.built:
             return
         super().build(variables)
+        self._places = {id(variable): i for i, variable in enumerate(variables)}
         paths = [variable.path for variable in variables]
         if unknown := set(self.scales) - set(paths):
             raise ValueError(f"Expected scales to name weights that are trained. Received also: {sorted(unknown)}")
@@ -37,7 +39,7 @@ class _PerWeight:
         ]
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        index = self._places[id(variable)]
         rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
         if self.kernel_decay and self._decays[index]:
             self.assign_sub(variable, variable * self.kernel_decay * rate)
@@ -82,6 +84,7 @@ class _OptaxMomentum(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
+        self._places = {id(variable): i for i, variable in enumerate(variables)}
         self._velocities = [
             self.add_variable(variable.shape, "zeros", self.momentum_dtype, name=f"velocity_{i}")
             for i, variable in enumerate(variables)
@@ -91,7 +94,7 @@ class _OptaxMomentum(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         gradient = ops.cast(gradient, variable.dtype)
         if self.momentum:
-            velocity = self._velocities[self._get_variable_index(variable)]
+            velocity = self._velocities[self._places[id(variable)]]
             gradient = gradient + self.momentum * ops.cast(velocity, variable.dtype)
             self.assign(velocity, ops.cast(gradient, velocity.dtype))
         self.assign_sub(variable, gradient * learning_rate)
@@ -132,7 +135,7 @@ class AdamW(_PerWeight, keras.optimizers.Adam):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class Muon(_PerWeight, keras.optimizers.Muon):
+class Muon(_PerWeight, _compat.MuonHooks, keras.optimizers.Muon):
     """Steps kernels along their momentum made orthogonal; all other weights, and those of output layers, as Adam does.
 
     Is Keras' Muon, but that a convolution's kernel counts as a matrix (rows, columns and channels in by filters)
@@ -150,15 +153,9 @@ class Muon(_PerWeight, keras.optimizers.Muon):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **{**kwargs, "weight_decay": None, "adam_weight_decay": None})
 
-    def _should_use_adamw(self, variable):
+    def uses_adam(self, variable):
         *_, layer, name = ("", *variable.path.split("/"))
         return "kernel" not in name or layer in OUTPUTS
-
-    def lr_adjust(self, x):
-        return ops.reshape(super().lr_adjust(ops.reshape(x, (-1, x.shape[-1]))), x.shape)
-
-    def zeropower_via_newtonschulz5(self, x, steps):
-        return ops.reshape(super().zeropower_via_newtonschulz5(ops.reshape(x, (-1, x.shape[-1])), steps), x.shape)
 
 
 def optimizer_of(recipe, total_steps, warmup_steps, scales=None):

@@ -7,6 +7,7 @@ import time
 import keras
 from keras import ops
 
+from keras_vit import _compat
 from keras_vit.training.display import Display
 from keras_vit.training.model import with_means
 from keras_vit.training.objectives import OBJECTIVES
@@ -208,8 +209,7 @@ class Run(keras.callbacks.Callback):
 
     def _sync(self):
         """Brings the variables up to date on JAX, where a step leaves them behind."""
-        if hasattr(self.model, "jax_state_sync"):
-            self.model.jax_state_sync()
+        _compat.sync_weights(self.model)
 
     def _optimizer(self):
         return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)

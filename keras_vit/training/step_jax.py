@@ -64,7 +64,7 @@ class JaxTrainer(StepParts, keras.Model):
         if not self.scales_loss:
             return 1.0
         with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, optimizer))):
-            return self.optimizer.dynamic_scale.value
+            return self.optimizer.scale_loss(1.0)
 
 
 def _parts(batch, number):

@@ -3,11 +3,12 @@
 import keras
 import tensorflow as tf
 
+from keras_vit import _compat
 from keras_vit.training.trainer import StepParts
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class TensorFlowTrainer(StepParts, keras.Model):
+class TensorFlowTrainer(StepParts, _compat.BuiltBeforeFit, keras.Model):
     """Steps on TensorFlow.
 
     Keras' own step clips each replica's gradient before they are summed, gives each replica's mean the same say and
@@ -49,12 +50,12 @@ class TensorFlowTrainer(StepParts, keras.Model):
         """
         if self.scales_loss:
             self.optimizer.apply(gradients, self.trainable_variables)
-        elif tf.__internal__.distribute.strategy_supports_no_merge_call():
+        elif _compat.steps_without_merge():
             _run_if(finite, lambda: self.optimizer.apply(gradients, self.trainable_variables))
         else:
 
             def merged(strategy, gradients, finite):
-                (first, *_) = strategy.experimental_local_results(finite)  # the same on all replicas
+                (first, *_) = _compat.replica_values(strategy, finite)  # the same on all replicas
                 arguments = (gradients, self.trainable_variables)
                 _run_if(first, lambda: strategy.extended.call_for_each_replica(self.optimizer.apply, arguments))
 
@@ -63,16 +64,14 @@ class TensorFlowTrainer(StepParts, keras.Model):
     def _unscaled(self, gradients):
         if not self.scales_loss:
             return gradients
-        return [gradient / self.optimizer.dynamic_scale for gradient in gradients]
+        scale = self.optimizer.scale_loss(1.0)
+        return [gradient / scale for gradient in gradients]
 
     def _for_all(self, logs):
         """Gives each number a dimension where workers are many: Keras reduces them along one there."""
         if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
         return logs
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Builds nothing: all is built, and Keras would reduce a batch over workers, which it cannot."""
 
 
 def _over_replicas(values):

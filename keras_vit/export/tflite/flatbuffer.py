@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 
+from keras_vit import _compat
+
 
 @dataclasses.dataclass(frozen=True)
 class Product:
@@ -22,15 +24,14 @@ class Product:
 
 def products_of(model):
     """Returns the `Product`s of a flatbuffer's model, in its order."""
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-
+    kinds_of_operators = _compat.tflite_schema().BuiltinOperator
     graph = model.subgraphs[0]
     kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
-    gelus = {graph.operators[i].inputs[0] for i, kind in enumerate(kinds) if kind == BuiltinOperator.GELU}
+    gelus = {graph.operators[i].inputs[0] for i, kind in enumerate(kinds) if kind == kinds_of_operators.GELU}
     readers = collections.Counter(index for operator in graph.operators for index in operator.inputs)
     found = []
     for position, (kind, operator) in enumerate(zip(kinds, graph.operators)):
-        if kind == BuiltinOperator.FULLY_CONNECTED and _has_constant(model, graph.tensors[operator.inputs[1]]):
+        if kind == kinds_of_operators.FULLY_CONNECTED and _has_constant(model, graph.tensors[operator.inputs[1]]):
             read, (given,) = operator.inputs[0], operator.outputs
             names = [graph.tensors[index].name.decode() for index in (given, *operator.inputs[1:]) if index >= 0]
             before_gelu = given in gelus and readers[given] == 1

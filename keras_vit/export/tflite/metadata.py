@@ -5,9 +5,11 @@ import zipfile
 
 import flatbuffers
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
 
+from keras_vit import _compat
 from keras_vit.export.tflite.ranks import keep_batch_axis
+
+schema = _compat.tflite_schema()
 
 LABELS = "labels.txt"
 INPUT = "images"

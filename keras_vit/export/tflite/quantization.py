@@ -11,10 +11,10 @@ import copy
 import dataclasses
 import io
 import re
-import warnings
 
 import numpy as np
 
+from keras_vit import _compat
 from keras_vit._quiet import quiet
 from keras_vit.export.tflite.flatbuffer import constant, own_constant, products_of, put, uses_of
 from keras_vit.export.tflite.rounding import rounded
@@ -115,10 +115,9 @@ class Calibrated:
 
     def __init__(self, float_tflite, calibration, *, input_type=None):
         import_quantizer()
-        from ai_edge_litert.tools import flatbuffer_utils
 
         self.images = _checked(calibration, _interpreter(float_tflite), input_type)
-        self.model = flatbuffer_utils.read_model_from_bytearray(bytearray(float_tflite))
+        self.model = _compat.read_flatbuffer(float_tflite)
         self.graph = self.model.subgraphs[0]
         self.products = products_of(self.model)
         self.seen = _observe(float_tflite, self.products, self.images)
@@ -126,9 +125,7 @@ class Calibrated:
 
     def file(self, mode, *, in_float=(), finer=()):
         """Returns the bytes of the file in a mode; arguments and errors: see `quantized`."""
-        from ai_edge_litert.tools import flatbuffer_utils
-        from ai_edge_quantizer import qtyping, quantizer, recipe_manager
-
+        quantizer, recipe_manager, qtyping = _compat.quantizer_modules()
         mode = _mode(mode)
         self._check([*in_float, *finer])
         model = copy.deepcopy(self.model)
@@ -151,7 +148,7 @@ class Calibrated:
                 granularity = qtyping.QuantGranularity(f"BLOCKWISE_{block}" if block else "CHANNELWISE")
                 recipe.add_dynamic_config(rule, kinds.FULLY_CONNECTED, bits, granularity)
         with _quietly():
-            work = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+            work = quantizer.Quantizer(_compat.write_flatbuffer(model))
             work.load_quantization_recipe(recipe.get_quantization_recipe())
             return bytes(work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
 
@@ -221,7 +218,8 @@ class _Seen:
 def _observe(tflite, products, images):
     read = {product.input for product in products}
     seen = {index: _Seen(index in read) for index in read | {product.output for product in products}}
-    interpreter = _interpreter(tflite, experimental_preserve_all_tensors=True)
+    with _compat.all_tensors_kept() as options:
+        interpreter = _interpreter(tflite, **options)
     for image in images:
         _run(interpreter, image)
         for index, values in seen.items():
@@ -267,9 +265,8 @@ def _interpreter(tflite, **options):
 
 @contextlib.contextmanager
 def _quietly():
-    """Holds back the quantizer's progress bars, and the warning that all tensors are kept, which calibration needs."""
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Warning: Enabling `experimental_preserve_all_tensors`", UserWarning)
+    """Holds back the quantizer's progress bars, and the warning that it keeps all tensors."""
+    with contextlib.redirect_stderr(io.StringIO()), _compat.all_tensors_kept():
         yield
 
 

@@ -1,7 +1,10 @@
 """Gives the tokens of an image their batch axis back where the TFLite converter took it away."""
 
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
+
+from keras_vit import _compat
+
+schema = _compat.tflite_schema()
 
 OPERATORS = schema.BuiltinOperator
 _WEIGHTS = (schema.TensorType.INT8, schema.TensorType.INT4)

@@ -9,11 +9,12 @@ import shutil
 from importlib import resources
 from string import Template
 
-from tensorflow.lite.python import schema_py_generated as schema
-
+from keras_vit import _compat
 from keras_vit._atomic import written_aside
 from keras_vit.export.targets import ALSO
 from keras_vit.export.tflite.conversion import exported
+
+schema = _compat.tflite_schema()
 
 _VERSION = "2.5.3"
 INSTALL = f"npm install --save-exact @litertjs/core@{_VERSION}"
