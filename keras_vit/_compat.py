@@ -94,6 +94,14 @@ def _functional(model: Any) -> Any:
 # Keras: training
 
 
+def variable_index(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """Returns the place of a weight among those that an optimizer was built with, in `update_step`.
+
+    Uses `Optimizer._get_variable_index`: on TensorFlow, `update_step` receives another object than `build` did.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 class MuonHooks:
     """Chooses which weights Keras' Muon updates, and lets it see kernels as matrices; comes before it among the bases.
 

@@ -161,6 +161,20 @@ def test_a_graph_is_followed_from_end_to_start():
     assert _compat.input_of(_compat.input_of(before)) is x
 
 
+class Indices(keras.optimizers.Optimizer):
+    def update_step(self, gradient, variable, learning_rate):
+        self.seen.append(_compat.variable_index(self, variable))
+
+
+def test_the_index_of_a_weight_in_an_update_step():
+    weights = [keras.Variable(np.zeros(3, "float32"), name=name) for name in "abc"]
+    optimizer = Indices(0.1)
+    optimizer.build(weights)
+    optimizer.seen = []
+    optimizer.apply([tf.zeros(3)] * 3, weights)
+    assert optimizer.seen == [0, 1, 2]
+
+
 class _Muon(_compat.MuonHooks, keras.optimizers.Muon):
     def uses_adam(self, variable):
         return variable.name != "kernel"

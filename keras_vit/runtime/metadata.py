@@ -7,7 +7,7 @@ import zipfile
 
 from keras_vit import _compat
 
-schema = _compat.tflite_schema()
+_schema = _compat.tflite_schema()
 
 
 _NORMALIZATION = 1  # ProcessUnitOptions of metadata_schema.fbs
@@ -110,7 +110,7 @@ def read_description(file):
 
 
 def _metadata(file):
-    model = schema.Model.GetRootAsModel(file, 0)
+    model = _schema.Model.GetRootAsModel(file, 0)
     for i in range(model.MetadataLength()):
         if model.Metadata(i).Name() == b"TFLITE_METADATA":
             return model.Buffers(model.Metadata(i).Buffer()).DataAsNumpy().tobytes()

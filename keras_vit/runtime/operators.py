@@ -4,11 +4,11 @@ import collections
 
 from keras_vit import _compat
 
-schema = _compat.tflite_schema()
+_schema = _compat.tflite_schema()
 
 
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-_TYPES = {code: name for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+_NAMES = {code: name for name, code in vars(_schema.BuiltinOperator).items() if isinstance(code, int)}
+_TYPES = {code: name for name, code in vars(_schema.TensorType).items() if isinstance(code, int)}
 
 # What LiteRT's WebGPU delegate was seen to run whole (LiteRT.js 2.5.3), with ViTs, hybrids and BiTs of ours.
 GPU_OPERATORS = set(
@@ -24,7 +24,7 @@ def operators(file):
     Args:
         file: its bytes.
     """
-    model = schema.Model.GetRootAsModel(file, 0)
+    model = _schema.Model.GetRootAsModel(file, 0)
     kinds, refused = collections.Counter(), []
     for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
         for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
@@ -41,7 +41,7 @@ def _faults(name, operator, graph):
     if name not in GPU_OPERATORS:
         yield "not among the operators of the delegate"
     if name == "STRIDED_SLICE":
-        options = schema.StridedSliceOptions()
+        options = _schema.StridedSliceOptions()
         table = operator.BuiltinOptions()
         options.Init(table.Bytes, table.Pos)
         if options.ShrinkAxisMask():

@@ -26,7 +26,6 @@ class _PerWeight:
         if self.built:
             return
         super().build(variables)
-        self._places = {id(variable): i for i, variable in enumerate(variables)}
         paths = [variable.path for variable in variables]
         if unknown := set(self.scales) - set(paths):
             raise ValueError(f"Expected scales to name weights that are trained. Received also: {sorted(unknown)}")
@@ -39,7 +38,7 @@ class _PerWeight:
         ]
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._places[id(variable)]
+        index = _compat.variable_index(self, variable)
         rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
         if self.kernel_decay and self._decays[index]:
             self.assign_sub(variable, variable * self.kernel_decay * rate)
@@ -84,7 +83,6 @@ class _OptaxMomentum(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self._places = {id(variable): i for i, variable in enumerate(variables)}
         self._velocities = [
             self.add_variable(variable.shape, "zeros", self.momentum_dtype, name=f"velocity_{i}")
             for i, variable in enumerate(variables)
@@ -94,7 +92,7 @@ class _OptaxMomentum(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         gradient = ops.cast(gradient, variable.dtype)
         if self.momentum:
-            velocity = self._velocities[self._places[id(variable)]]
+            velocity = self._velocities[_compat.variable_index(self, variable)]
             gradient = gradient + self.momentum * ops.cast(velocity, variable.dtype)
             self.assign(velocity, ops.cast(gradient, velocity.dtype))
         self.assign_sub(variable, gradient * learning_rate)

@@ -391,7 +391,7 @@ def without_labels_file(file, scaled):
 def outputs_swapped(file, scaled):
     """Names the outputs the other way round, and leaves their order."""
     swap = {b"probabilities": b"features", b"features": b"probabilities"}
-    model = metadata.schema.ModelT.InitFromPackedBuf(file, 0)
+    model = metadata._schema.ModelT.InitFromPackedBuf(file, 0)
     for item in model.signatureDefs[0].outputs:
         item.name = swap[item.name]
     builder = metadata.flatbuffers.Builder(len(file))

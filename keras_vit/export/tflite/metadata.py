@@ -9,7 +9,7 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit.export.tflite.ranks import keep_batch_axis
 
-schema = _compat.tflite_schema()
+_schema = _compat.tflite_schema()
 
 LABELS = "labels.txt"
 INPUT = "images"
@@ -46,7 +46,7 @@ def add_metadata(model, class_names, *, image_size, facts, input_type, mean, std
 
     Source: metadata_schema.fbs of TensorFlow's TFLite support library.
     """
-    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    parsed = _schema.ModelT.InitFromPackedBuf(model, 0)
     for buffer in parsed.buffers:
         if buffer.offset > 1:  # ai-edge-quantizer puts a large file's constants behind the flatbuffer
             buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
@@ -55,7 +55,7 @@ def add_metadata(model, class_names, *, image_size, facts, input_type, mean, std
     _say_scale(parsed.subgraphs[0])
     metadata = _Metadata().write(image_size, facts, input_type, mean, std, outputs)
     parsed.buffers.append(_buffer(np.frombuffer(metadata, np.uint8)))
-    note = schema.MetadataT()
+    note = _schema.MetadataT()
     note.name, note.buffer = METADATA, len(parsed.buffers) - 1
     parsed.metadata = [*(item for item in parsed.metadata or () if item.name != METADATA), note]
     parsed.buffers = [_buffer(buffer.data) for buffer in parsed.buffers]
@@ -89,13 +89,13 @@ def _name_tensors(model, outputs):
 def _say_scale(graph):
     """Says of a uint8 output that 255 is a probability of 1: clients divide by it."""
     for tensor in (graph.tensors[index] for index in graph.outputs):
-        if tensor.type == schema.TensorType.UINT8:
-            tensor.quantization = schema.QuantizationParametersT()
+        if tensor.type == _schema.TensorType.UINT8:
+            tensor.quantization = _schema.QuantizationParametersT()
             tensor.quantization.scale = np.array([1 / 255], np.float32)
             tensor.quantization.zeroPoint = np.array([0], np.int64)
 
 
-class _AlignedBuffer(schema.BufferT):
+class _AlignedBuffer(_schema.BufferT):
     """Writes its data at a multiple of 16 bytes, as the schema demands and the generated code forgets."""
 
     def Pack(self, builder):
@@ -105,10 +105,10 @@ class _AlignedBuffer(schema.BufferT):
             builder.head -= len(self.data)
             builder.Bytes[builder.head : builder.head + len(self.data)] = memoryview(np.ascontiguousarray(self.data))
             data = builder.EndVector()
-        schema.BufferStart(builder)
+        _schema.BufferStart(builder)
         if data is not None:
-            schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
+            _schema.BufferAddData(builder, data)
+        return _schema.BufferEnd(builder)
 
 
 def _buffer(data):

@@ -4,10 +4,10 @@ import numpy as np
 
 from keras_vit import _compat
 
-schema = _compat.tflite_schema()
+_schema = _compat.tflite_schema()
 
-OPERATORS = schema.BuiltinOperator
-_WEIGHTS = (schema.TensorType.INT8, schema.TensorType.INT4)
+OPERATORS = _schema.BuiltinOperator
+_WEIGHTS = (_schema.TensorType.INT8, _schema.TensorType.INT4)
 # What works on each number by itself, and so gives what it takes.
 PASSES_ON = (OPERATORS.GELU, OPERATORS.ADD, OPERATORS.MUL)
 
@@ -20,7 +20,7 @@ def keep_batch_axis(model):
     for BATCH axis"). Weights of more bits do without, and those of 16 have to: XNNPACK takes none of them otherwise.
 
     Args:
-        model: a `schema.ModelT` of one graph and batch 1.
+        model: a `_schema.ModelT` of one graph and batch 1.
     """
     (graph,) = model.subgraphs
     made = {index for operator in graph.operators for index in operator.outputs}
@@ -54,7 +54,7 @@ def keep_batch_axis(model):
 def _lay_out_as_tokens(model, graph, operator):
     """Puts a reshape of (1, rows, columns, width) to (1, tokens, width) in front of a product."""
     image = graph.tensors[operator.inputs[0]]
-    tokens, reshape = schema.TensorT(), schema.OperatorT()
+    tokens, reshape = _schema.TensorT(), _schema.OperatorT()
     tokens.shape = np.array([1, image.shape[1] * image.shape[2], image.shape[3]], np.int32)
     tokens.type, tokens.name = image.type, image.name + b"/tokens"
     tokens.quantization = image.quantization
@@ -69,11 +69,11 @@ def _lay_out_as_tokens(model, graph, operator):
 
 
 def _constant(model, graph, shape):
-    buffer, tensor = schema.BufferT(), schema.TensorT()
+    buffer, tensor = _schema.BufferT(), _schema.TensorT()
     buffer.data = np.frombuffer(np.array(shape, np.int32).tobytes(), np.uint8)
     tensor.shape, tensor.type, tensor.buffer = (
         np.array([len(shape)], np.int32),
-        schema.TensorType.INT32,
+        _schema.TensorType.INT32,
         len(model.buffers),
     )
     tensor.name = b"shape"

@@ -14,7 +14,7 @@ from keras_vit._atomic import written_aside
 from keras_vit.export.targets import ALSO
 from keras_vit.export.tflite.conversion import exported
 
-schema = _compat.tflite_schema()
+_schema = _compat.tflite_schema()
 
 _VERSION = "2.5.3"
 INSTALL = f"npm install --save-exact @litertjs/core@{_VERSION}"
@@ -82,7 +82,7 @@ def _faults(tflite, classes, image_size, numbers):
     """Returns what of a TFLite file is not as the page needs it, in words."""
     if tflite[4:8] != b"TFL3":
         return ["bytes of no TFLite file"]
-    model = schema.Model.GetRootAs(tflite)
+    model = _schema.Model.GetRootAs(tflite)
     if model.SignatureDefsLength() != 1:
         return [f"{model.SignatureDefsLength()} signatures, expected 1"]
     signature = model.SignatureDefs(0)
@@ -109,7 +109,7 @@ def _faults(tflite, classes, image_size, numbers):
 
 
 def _kind(tensor):
-    return tuple(map(int, tensor.ShapeAsNumpy())), tensor.Type() == schema.TensorType.FLOAT32
+    return tuple(map(int, tensor.ShapeAsNumpy())), tensor.Type() == _schema.TensorType.FLOAT32
 
 
 def require_runtime(runtime=None, **_):
