@@ -21,7 +21,7 @@ from keras_vit.builders import build
 from keras_vit.evaluation.cost import cost, pretraining_exaflops
 from keras_vit.layers import GroupNorm, StdConv
 from keras_vit.layers.initializers import weights_to_come
-from keras_vit.models.hooks import layers_of, replaced
+from keras_vit.models.hooks import around_calls, layers_of
 
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "cost.md"
 BEGIN, END = "<!-- table 6 -->\n", "<!-- end of table 6 -->\n"
@@ -77,7 +77,7 @@ def multiply_accumulates(variant):
         # To standardize and to normalize is no product, and to look at it takes most of the time.
         for layer in layers_of(model, StdConv):
             layer.folded = True
-        with replaced(layers_of(model, GroupNorm), "call", lambda layer, own: lambda x: x):
+        with around_calls(layers_of(model, GroupNorm), lambda layer, call, x: x):
             return cost(model).multiply_accumulates
 
 

@@ -20,7 +20,7 @@ def attention_maps(model, images):
     Raises:
         ValueError: if the model has no transformer block of ours, or takes images of another size.
     """
-    return _read(model, images, lambda layer, weights, *inputs: weights)
+    return _read(model, images, lambda layer, weights: weights)
 
 
 def class_attention(model, images):
@@ -42,7 +42,7 @@ def class_attention(model, images):
             "attention of all its tokens, and `attention_rollout` what its head reads."
         )
     extra = encoder.extra_tokens
-    rows = _read(model, images, lambda layer, weights, *inputs: weights[:, :, 0, extra:])
+    rows = _read(model, images, lambda layer, weights: weights[:, :, 0, extra:])
     return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid_of(model))
 
 
@@ -58,9 +58,7 @@ def mean_attention(model, images):
     images = require_layers(model, images)
     grid = grid_of(model)
     patches = grid[0] * grid[1]
-    rows = _read(
-        model, images, lambda layer, weights, *inputs: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=2)
-    )
+    rows = _read(model, images, lambda layer, weights: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=2))
     return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid)
 
 
@@ -75,9 +73,7 @@ def patch_attention(model, images):
     """
     images = require_layers(model, images)
     patches = grid_of(model)[0] * grid_of(model)[1]
-    maps = _read(
-        model, images, lambda layer, weights, *inputs: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=1)
-    )
+    maps = _read(model, images, lambda layer, weights: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=1))
     return np.stack(maps, axis=1)
 
 
@@ -94,7 +90,7 @@ def attention_rollout(model, images):
     """
     images = require_layers(model, images)
     layers = layers_of(model, (TransformerBlock, AttentionPooling))
-    watch = _watch(model, layers, lambda layer, weights, *inputs: keras.ops.mean(weights, axis=1))
+    watch = _watch(model, layers, lambda layer, weights: keras.ops.mean(weights, axis=1))
     parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))  # maps of all would fill memory
     return np.concatenate([rollout(watch.predict_on_batch(part), grid_of(model)) for part in parts])
 
@@ -141,7 +137,7 @@ def attention_distance(model, images):
     places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
     distances = np.linalg.norm(places[:, None] - places, axis=-1).astype("float32") * token_stride(model)
 
-    def read(layer, weights, *inputs):
+    def read(layer, weights):
         weights = keras.ops.cast(weights[:, :, -rows * columns :, -rows * columns :], "float32")
         weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
         return keras.ops.mean(keras.ops.sum(weights * distances, axis=-1), axis=-1)
@@ -162,7 +158,7 @@ def attention_entropy(model, images):
         ValueError: as `attention_maps`.
     """
 
-    def read(layer, weights, *inputs):
+    def read(layer, weights):
         weights = keras.ops.cast(weights, "float32")
         logs = keras.ops.log(keras.ops.maximum(weights, 1e-30))  # 0 log 0 is 0
         return -keras.ops.mean(keras.ops.sum(weights * logs, axis=-1), axis=-1)

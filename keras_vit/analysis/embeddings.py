@@ -82,7 +82,7 @@ def patch_tokens(model, images):
     images = require_layers(model, images)
     rows, columns = grid_of(model)
     norms = [layer for layer in outer_layers_of(model, keras.layers.LayerNormalization) if layer.name == "norm"]
-    watch = Watch(model, norms, read=lambda layer, tokens, *inputs: tokens[:, -rows * columns :])
+    watch = Watch(model, norms, read=lambda layer, tokens: tokens[:, -rows * columns :])
     return watch.predict(images, verbose=0)[0].astype("float32").reshape(len(images), rows, columns, -1)
 
 

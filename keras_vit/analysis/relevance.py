@@ -1,6 +1,5 @@
 """Which patches made a model decide for a class: attention weighted by its gradients."""
 
-import contextlib
 import functools
 
 import keras
@@ -10,7 +9,7 @@ from keras_vit.analysis.attention import BATCH
 from keras_vit.analysis.geometry import grid_of, require_layers
 from keras_vit.analysis.gradients import gradients
 from keras_vit.layers import PatchEncoder, TransformerBlock
-from keras_vit.models.hooks import head_of, layers_of, replaced
+from keras_vit.models.hooks import changed, head_of, layers_of
 
 
 def attention_relevance(model, images, classes=None):
@@ -73,25 +72,16 @@ def _score(model, blocks, images, classes, nudges):
     """Returns the sum of the scores of the classes, and the attention of each block."""
     seen, scores, nudges = [], [], iter(nudges)
 
-    def nudged(layer, own):
-        def probabilities(*inputs):
-            weights = own(*inputs)
-            seen.append(weights)
-            return weights + keras.ops.cast(next(nudges), weights.dtype)
+    def nudged(layer, weights):
+        seen.append(weights)
+        return weights + keras.ops.cast(next(nudges), weights.dtype)
 
-        return probabilities
+    def heard(layer, logits):
+        scores.append(logits)
+        return logits
 
-    def heard(layer, own):
-        def call(*inputs, **options):
-            scores.append(own(*inputs, **options))
-            return scores[-1]
-
-        return call
-
-    head = head_of(model)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(replaced([block.attention for block in blocks], "probabilities", nudged))
-        stack.enter_context(replaced([head] if head else [], "call", heard))
+    head, attention = head_of(model), [block.attention for block in blocks]
+    with changed(attention, "probabilities", nudged), changed([head] if head else [], "output", heard):
         outputs = model(keras.ops.convert_to_tensor(images), training=False)
     score = scores[-1] if scores else outputs
     if len(score.shape) != 2:

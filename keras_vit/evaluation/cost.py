@@ -11,7 +11,7 @@ import keras
 from keras_vit import _arguments as checked
 from keras_vit import _compat
 from keras_vit.evaluation.cost_rules import PRODUCTS, RULES, Work
-from keras_vit.models.hooks import Watch, layers_of, replaced
+from keras_vit.models.hooks import around_calls, layers_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +118,12 @@ def cost(model, input_shape=None, rules=None):
         if not isinstance(input_shape, tuple):
             input_shape = checked.shape("input_shape", input_shape)
     images = _images(model, input_shape)
-    runner = Watch(model, ())
     if not all(layer.built for layer in (model, *layers_of(model, keras.layers.Layer))):
-        _run(runner, images)  # some make their layers while they are built
+        _run(_Runner(model), images)  # some make their layers while they are built
     layers = layers_of(model, keras.layers.Layer)
     meter = _Meter(layers, RULES | (rules or {}))
-    with replaced(list(meter.rules), "call", meter.make), replaced([runner], "call", meter.begin):
-        _run(runner, images)
+    with around_calls(list(meter.rules), meter.around):
+        _run(_Runner(model, meter.clear), images)
     batch, *shape = keras.tree.flatten(images)[0].shape
     unknown = {type(layer).__name__ for layer, rule in meter.rules.items() if rule is None and layer.weights}
     unknown |= {name for part in (model, *layers_of(model, keras.Model)) for name in _products_between(part)}
@@ -144,6 +143,22 @@ def pretraining_exaflops(multiply_accumulates, images):
     return multiply_accumulates * 2 * 3 * images / 1e18
 
 
+class _Runner(keras.Model):
+    """Runs a model; `begin` is called before each time.
+
+    A backend may run it twice: PyTorch, on a real device where its meta one fails.
+    """
+
+    def __init__(self, model, begin=lambda: None):
+        super().__init__(name=f"{model.name}_runner")
+        self.model, self.begin = model, begin
+
+    def call(self, images):
+        self.begin()
+        self.model(images, training=False)
+        return []
+
+
 class _Meter:
     """Counts what layers do while they run.
 
@@ -154,27 +169,20 @@ class _Meter:
 
     def __init__(self, layers, rules):
         self.rules = {layer: _rule_of(layer, rules) for layer in layers if not isinstance(layer, keras.Model)}
-        self._clear()
+        self.clear()
 
-    def _clear(self):
+    def clear(self):
+        """Begins anew."""
         self.multiply_accumulates, self.activations, self.largest = collections.Counter(), collections.Counter(), 0
 
-    def begin(self, runner, own):
-        def call(images):
-            self._clear()  # a backend may run the model twice: PyTorch, on a real device where its meta one fails
-            return own(images)
-
-        return call
-
-    def make(self, layer, own):
-        def call(*args, **kwargs):
-            result = own(*args, **kwargs)
-            # In the order in which the layer names them.
-            given = inspect.signature(own).bind(*args, **kwargs).arguments if _tensors(kwargs) else args
-            self._note(layer, _tensors(given), _tensors(result))
-            return result
-
-        return call
+    def around(self, layer, call, *inputs, **options):
+        """Runs a layer and counts it."""
+        result = call(*inputs, **options)
+        if _tensors(options):  # in the order in which the layer names them
+            arguments = inspect.signature(type(layer).call).bind(layer, *inputs, **options).arguments
+            inputs = dict([*arguments.items()][1:])
+        self._note(layer, _tensors(inputs), _tensors(result))
+        return result
 
     def _note(self, layer, inputs, outputs):
         rule, innermost = self.rules[layer], not _inside(layer)

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_vit.layers import PatchEncoder, Patches, Positions, RelativeAttention, TokenMap, WindowAttention
-from keras_vit.models.hooks import layers_of, replaced
+from keras_vit.models.hooks import changed, layers_of
 
 # They know each token by its place in the sequence.
 NEED_ALL = (TokenMap, Positions, RelativeAttention, WindowAttention)
@@ -51,15 +51,12 @@ class KeptTokens(keras.Model):
         # The blocks read the number of tokens off the shape, which has to be known while a graph is made.
         patches = ops.reshape(ops.cast(patches, "int32"), (-1, self.kept, 1))
 
-        def make(encoder, own):
-            def call(*args, **kwargs):
-                tokens, extra = own(*args, **kwargs), encoder.extra_tokens
-                some = ops.take_along_axis(tokens[:, extra:], patches, axis=1)  # (batch, kept, hidden_size)
-                return ops.concatenate([tokens[:, :extra], some], axis=1) if extra else some
+        def keep(encoder, tokens):
+            extra = encoder.extra_tokens
+            some = ops.take_along_axis(tokens[:, extra:], patches, axis=1)  # (batch, kept, hidden_size)
+            return ops.concatenate([tokens[:, :extra], some], axis=1) if extra else some
 
-            return call
-
-        with replaced(layers_of(self.model, PatchEncoder), "call", make):
+        with changed(layers_of(self.model, PatchEncoder), "output", keep):
             return self.model(images, training=False)
 
 

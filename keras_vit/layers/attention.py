@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_vit.layers.composite import Composite
+from keras_vit.layers.hooks import is_hooked, through_hooks
 from keras_vit.layers.initializers import initial
 
 
@@ -54,7 +55,8 @@ class Attention(Composite):
             layer.build(shape)
 
     def call(self, queries, tokens, training=None):
-        weights = self.dropout(self.probabilities(queries, tokens), training=training)
+        weights = through_hooks(self, "probabilities", self.probabilities(queries, tokens))
+        weights = self.dropout(weights, training=training)
         return self._joined(ops.matmul(weights, self._heads(self.value, tokens)))
 
     def probabilities(self, queries, tokens):
@@ -144,8 +146,7 @@ class WindowAttention(Attention):
         return tuple(-(-length // size) for size, length in zip(self.side, self.grid))
 
     def call(self, queries, tokens, training=None):
-        # Where `probabilities` was replaced from outside, as `keras_vit.models.hooks` does, all pairs are wanted.
-        if self.windows == (1, 1) or "probabilities" in vars(self):
+        if self.windows == (1, 1) or is_hooked(self, "probabilities"):  # a hook receives those of all pairs
             return super().call(queries, tokens, training=training)
         q, k, v = (self._heads(layer, tokens) for layer in (self.query, self.key, self.value))
         q = q * q.shape[-1] ** -0.5

@@ -3,6 +3,7 @@
 import keras
 
 from keras_vit import _compat
+from keras_vit.layers.hooks import through_hooks
 
 
 class Composite(keras.layers.Layer):
@@ -10,7 +11,12 @@ class Composite(keras.layers.Layer):
 
     `model.quantize("int8")` quantizes the layers inside. Keras saves that with a layer's own arguments, which those
     inside have none of: the outer one makes them.
+
+    Its output is a point that `keras_vit.layers.hooks` reaches, "output".
     """
+
+    def __call__(self, *args, **kwargs):
+        return through_hooks(self, "output", super().__call__(*args, **kwargs))
 
     def get_build_config(self):
         quantized = {

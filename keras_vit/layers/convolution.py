@@ -226,6 +226,8 @@ class Bottleneck(_Block):
     Source: the official `models_resnet.py`; with pre-activation, BiT's `models.py`.
     """
 
+    rematerialized = False  # whether inner values are computed again for the gradient instead of kept
+
     def __init__(
         self,
         width,
@@ -264,7 +266,8 @@ class Bottleneck(_Block):
                 self.shortcut_norm.build(shape)
 
     def call(self, x):
-        return self._preactivated(x) if self.preactivation else self._postactivated(x)
+        computed = self._preactivated if self.preactivation else self._postactivated
+        return keras.remat(computed)(x) if self.rematerialized else computed(x)
 
     def _postactivated(self, x):
         y = ops.relu(self.norm1(self.conv1(x)))

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_vit.layers.composite import Composite
+from keras_vit.layers.hooks import through_hooks
 from keras_vit.layers.initializers import initial
 from keras_vit.layers.positions import Positions
 from keras_vit.preprocessing import as_pixels
@@ -176,7 +177,7 @@ class PatchEncoder(Composite):
             self.positions.build((input_shape[0], placed, self.hidden_size))
 
     def call(self, patches, training=None):
-        return self.assemble(self.projection(patches), training=training)
+        return self.assemble(through_hooks(self, "embeddings", self.projection(patches)), training=training)
 
     def assemble(self, x, training=None):
         """Returns the tokens of projected patches, (batch, patches, hidden_size): those in front, and positions."""

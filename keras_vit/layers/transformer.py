@@ -1,5 +1,7 @@
 """Transformer blocks, and the layer scale on their branches."""
 
+import functools
+
 import keras
 
 from keras_vit.layers.attention import Attention, RelativeAttention, WindowAttention
@@ -57,6 +59,7 @@ class TransformerBlock(Composite):
     """
 
     attention_class = Attention
+    rematerialized = False  # whether inner values are computed again for the gradient instead of kept
 
     def __init__(
         self,
@@ -97,6 +100,10 @@ class TransformerBlock(Composite):
             scale.build(input_shape)
 
     def call(self, x, training=None):
+        mixed = functools.partial(self._mixed, training=training)
+        return keras.remat(mixed)(x) if self.rematerialized else mixed(x)
+
+    def _mixed(self, x, training):
         y = self.attention_norm(x)
         y = self.attention_dropout(self.attention(y, y, training=training), training=training)
         x = x + self.skips[0](self.scaled(y, 0), training=training)

@@ -76,7 +76,7 @@ class _Representation(Watch):
 
     def __init__(self, model):
         head = head_of(model)
-        super().__init__(model, [head] if head else [], read=lambda layer, result, *inputs: inputs[0])
+        super().__init__(model, [head] if head else [], "input")
         self.has_head = head is not None
 
     def call(self, images):

@@ -1,89 +1,172 @@
-"""Looks into a model from outside, while it runs: reads or replaces what its layers compute.
+"""Looks into a model while it runs: finds its layers, and reads or changes what they compute.
 
-The model needs no second output and no flag for it, and may hold our layers however deep.
+The model has no output and no flag for it, and may hold our layers at any depth. All of it applies to the thread that
+asks alone: two threads can look into the same model at once.
 """
 
+from __future__ import annotations
+
 import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
 
 import keras
 
 from keras_vit import _compat
 from keras_vit.layers import AttentionPooling, DistilledHead, PatchEncoder, TransformerBlock
+from keras_vit.layers.composite import Composite
+from keras_vit.layers.hooks import hooked
 
 WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder, DistilledHead)  # layers of ours with ordinary layers inside
 
 
-def layers_of(model, kind):
-    """Returns the layers of a class or of classes, those inside other models and layers too, in order."""
+def layers_of(model: keras.layers.Layer, kind: type | tuple[Any, ...]) -> list[Any]:
+    """Returns the layers of a class or of several, those inside other models and layers too, in order."""
     return [layer for layer in _compat.layers_inside(model) if isinstance(layer, kind)]
 
 
-def outer_layers_of(model, kind):
-    """Returns the same without those that are parts of a layer of ours."""
-    parts = {id(part) for layer in layers_of(model, WHOLE) for part in layers_of(layer, keras.layers.Layer)}
+def outer_layers_of(model: keras.layers.Layer, kind: type | tuple[Any, ...]) -> list[Any]:
+    """Returns the layers of a class or of several, without those that are parts of a layer of ours, in order."""
+    parts = {id(part) for layer in layers_of(model, WHOLE) for part in _compat.layers_inside(layer)}
     return [layer for layer in layers_of(model, kind) if id(layer) not in parts]
 
 
-def head_of(model):
+def head_of(model: keras.layers.Layer) -> keras.layers.Dense | None:
     """Returns the last `Dense` layer that is neither inside a layer of ours nor "pre_logits"; None without one."""
     heads = [layer for layer in outer_layers_of(model, keras.layers.Dense) if layer.name != "pre_logits"]
     return heads[-1] if heads else None
 
 
 @contextlib.contextmanager
-def replaced(layers, method, make):
-    """Lets layers compute something else for a while.
+def changed(
+    layers: Sequence[keras.layers.Layer], point: str, change: Callable[[keras.layers.Layer, Any], Any]
+) -> Iterator[None]:
+    """Passes what layers read or compute through a function, in this thread and as long as the context lasts.
 
     Args:
-        layers: whose method is replaced, as long as the context lasts.
-        method: its name, as "call".
-        make: function of (layer, its own method); returns the one to call instead.
+        layers: the layers.
+        point: "output" or, for the first input, "input" of any layer; a point that our layers offer: "probabilities" of
+            an `Attention`, (batch, heads, queries, tokens), or "embeddings" of a `PatchEncoder`, its projected patches.
+        change: function of (layer, value); returns the value to go on with.
     """
-    before = [vars(layer).get(method) for layer in layers]
+
+    def around(layer: keras.layers.Layer, call: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+        if point == "input":
+            return call(change(layer, inputs[0]), *inputs[1:], **options)
+        return change(layer, call(*inputs, **options))
+
+    of_any = {"input": list(layers), "output": [layer for layer in layers if not isinstance(layer, Composite)]}
+    with around_calls(of_any.get(point, ()), around):
+        with hooked([layer for layer in layers if layer not in of_any.get(point, ())], point, change):
+            yield
+
+
+@contextlib.contextmanager
+def around_calls(layers: Sequence[keras.layers.Layer], function: Callable[..., Any]) -> Iterator[None]:
+    """Runs a function in place of what layers compute, in this thread and as long as the context lasts.
+
+    Args:
+        layers: any Keras layers.
+        function: of (layer, call, *inputs, **options), `call` being what the layer would compute of these. A function
+            that was set before is inside.
+    """
+    functions = dict(_AROUND.get())
+    for layer in layers:
+        functions[id(layer)] = (*functions.get(id(layer), ()), functools.partial(function, layer))
+    token = _AROUND.set(MappingProxyType(functions))
+    _Dispatched.open(layers)
     try:
-        for layer in layers:
-            vars(layer)[method] = make(layer, getattr(layer, method))
         yield
     finally:
-        for layer, own in zip(layers, before):
-            # Where the class has it, the instance has none; it may have one, as a block under remat does.
-            vars(layer).pop(method, None)
-            if own is not None:
-                vars(layer)[method] = own
+        _Dispatched.close(layers)
+        _AROUND.reset(token)
+
+
+# {id of a layer: the functions around its call}, the innermost first; of this thread.
+_AROUND: ContextVar[Mapping[int, tuple[Callable[..., Any], ...]]] = ContextVar(
+    "keras_vit_around_calls", default=MappingProxyType({})
+)
+
+
+class _Dispatched:
+    """Lets the `call` of layers that are not of this package ask which functions the running thread has around it.
+
+    Keras has no hook of its own. The `call` is the same for all threads, and stays as long as any of them needs it.
+    """
+
+    lock = threading.Lock()
+    users: dict[int, int] = {}
+    before: dict[int, Any] = {}  # the layer's own `call` where the instance has one
+
+    @classmethod
+    def open(cls, layers: Sequence[keras.layers.Layer]) -> None:
+        with cls.lock:
+            for layer in layers:
+                cls.users[id(layer)] = cls.users.get(id(layer), 0) + 1
+                if cls.users[id(layer)] == 1:
+                    cls.before[id(layer)] = vars(layer).get("call")
+                    vars(layer)["call"] = _asking(layer, layer.call)
+
+    @classmethod
+    def close(cls, layers: Sequence[keras.layers.Layer]) -> None:
+        with cls.lock:
+            for layer in layers:
+                cls.users[id(layer)] -= 1
+                if not cls.users[id(layer)]:
+                    del cls.users[id(layer)], vars(layer)["call"]
+                    if (own := cls.before.pop(id(layer))) is not None:
+                        vars(layer)["call"] = own
+
+
+def _asking(layer: keras.layers.Layer, own: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(own)
+    def call(*inputs: Any, **options: Any) -> Any:
+        run = own
+        for function in _AROUND.get().get(id(layer), ()):
+            run = functools.partial(function, run)
+        return run(*inputs, **options)
+
+    return call
 
 
 class Watch(keras.Model):
-    """Runs a model and gives what its layers compute on the way: a list, in the order in which they are called.
+    """Runs a model and returns what its layers compute on the way: a list, in the order in which they are called.
 
     Use `predict` or `predict_on_batch`, as of any Keras model.
 
     Args:
         model: any Keras model.
         layers: those to watch.
-        method: the one whose results are kept.
-        read: function of (layer, result, *what the layer was called with); gives what is kept in place of the result.
+        point: what to read of them, see `changed`.
+        read: function of (layer, value); returns what is kept in place of the value.
     """
 
-    def __init__(self, model, layers, method="call", read=lambda layer, result, *inputs: result):
+    def __init__(
+        self,
+        model: keras.Model,
+        layers: Sequence[keras.layers.Layer],
+        point: str = "output",
+        read: Callable[[keras.layers.Layer, Any], Any] = lambda layer, value: value,
+    ) -> None:
         super().__init__(name=f"{model.name}_watch")
         self.model = model
 
-        def run(images):
-            kept = []
+        def run(images: Any) -> list[Any]:
+            kept: list[Any] = []
 
-            def make(layer, own):
-                def call(*args, **kwargs):
-                    result = own(*args, **kwargs)
-                    kept.append(read(layer, result, *args))
-                    return result
+            def keep(layer: keras.layers.Layer, value: Any) -> Any:
+                kept.append(read(layer, value))
+                return value
 
-                return call
-
-            with replaced(layers, method, make):
+            with changed(layers, point, keep):
                 model(images, training=False)
             return kept
 
-        self._run = run
+        self._run = run  # a function, so that Keras does not take `layers` for layers of this model
 
-    def call(self, images):
+    def call(self, images: Any) -> list[Any]:
         return self._run(images)

@@ -68,14 +68,10 @@ class MaskedAutoencoder(PretextTask):
     def guessed(self, images, order, training=None):
         extra, visible = self.encoder.extra_tokens, order[:, self.taken :]
 
-        def make(encoder, own):
-            def call(patches, training=None):
-                tokens = own(patches, training=training)
-                return ops.concatenate([tokens[:, :extra], picked_by_product(tokens[:, extra:], visible)], axis=1)
+        def change(encoder, tokens):
+            return ops.concatenate([tokens[:, :extra], picked_by_product(tokens[:, extra:], visible)], axis=1)
 
-            return call
-
-        x = self.decoder_positions(self._in_place(self.encoded(images, make, training), order))
+        x = self.decoder_positions(self._in_place(self.encoded(images, "output", change, training), order))
         for block in self.decoder:
             x = block(x, training=training)
         return self.painter(picked_by_product(self.decoder_norm(x)[:, extra:], order[:, : self.taken]))

@@ -42,13 +42,10 @@ class MaskedPatches(PretextTask):
         self.colours.build((None, self.taken, width))
 
     def guessed(self, images, order, training=None):
-        def make(encoder, own):
-            def call(patches, training=None):
-                return encoder.assemble(self.corrupted(encoder.projection(patches), order), training=training)
+        def change(encoder, embeddings):
+            return self.corrupted(embeddings, order)
 
-            return call
-
-        tokens = self.encoded(images, make, training)[:, -self.number :]
+        tokens = self.encoded(images, "embeddings", change, training)[:, -self.number :]
         return self.colours(picked_by_product(tokens, order[:, : self.taken]))
 
     def corrupted(self, embeddings, order):

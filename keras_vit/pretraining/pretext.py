@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_vit import _arguments as checked
 from keras_vit.layers import Patches
-from keras_vit.models.hooks import replaced
+from keras_vit.models.hooks import changed
 
 # Of the choices outside training: the same in every evaluation, so that two of them compare.
 EVALUATION_SEED = 0
@@ -83,9 +83,9 @@ class PretextTask(keras.layers.Layer):
         seed = self.seed_generator if training else EVALUATION_SEED
         return ops.argsort(keras.random.uniform((batch, self.number), seed=seed), axis=1)
 
-    def encoded(self, images, make, training=None):
-        """Returns the tokens after the last norm, where the encoder's `call` is another: what `make` returns."""
-        with replaced([self.encoder], "call", make):
+    def encoded(self, images, point, change, training=None):
+        """Returns the tokens after the last norm, of which `change` changes the encoder's value at a point."""
+        with changed([self.encoder], point, change):
             return self.tokens(images, training=training)
 
     def reconstructions(self, images):

@@ -39,7 +39,7 @@ def give(monkeypatch, *maps):
     """Lets the blocks look at what the test says."""
     heads = [keras.ops.convert_to_tensor(np.array([block], np.float32)) for block in maps]
 
-    def watch(model, layers, method, read):
+    def watch(model, layers, point, read):
         return Given([np.asarray(read(None, weights)) for weights in heads])
 
     monkeypatch.setattr(attention, "Watch", watch)

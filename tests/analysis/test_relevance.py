@@ -4,7 +4,7 @@ import pytest
 
 from keras_vit.analysis.relevance import attention_relevance, relevance
 from keras_vit.layers import TransformerBlock
-from keras_vit.models.hooks import layers_of, replaced
+from keras_vit.models.hooks import changed, layers_of
 
 
 def test_by_hand():
@@ -39,7 +39,7 @@ def test_the_slopes_are_those_of_the_score(vit, make):
         weights = np.asarray(block.attention_probabilities(keras.Model(vit.input, block.input)(image)))
         nudges = step * np.eye(weights.size, dtype=np.float32).reshape(-1, *weights.shape[1:])
         nudges = np.concatenate([nudges, -nudges])
-        with replaced([block.attention], "probabilities", lambda layer, own, add=nudges: lambda *x: own(*x) + add):
+        with changed([block.attention], "probabilities", lambda layer, weights, add=nudges: weights + add):
             up, down = np.split(np.asarray(logits(np.repeat(image, len(nudges), axis=0)))[:, chosen], 2)
         attention.append(weights)
         slopes.append(((up - down) / (2 * step)).reshape(weights.shape))

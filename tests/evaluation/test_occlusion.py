@@ -16,7 +16,7 @@ from keras_vit.evaluation.occlusion import (
 )
 from keras_vit.layers import PatchEncoder, TokenMap, TransformerBlock
 from keras_vit.layers.attention import Attention
-from keras_vit.models.hooks import layers_of, replaced
+from keras_vit.models.hooks import around_calls, changed, layers_of
 
 GRID, KEPT, IMAGES = (3, 5), 4, 2
 PATCHES = GRID[0] * GRID[1]
@@ -49,19 +49,16 @@ def masked(model, images, kept, extra):
     seen[:, :extra] = 1
     np.put_along_axis(seen, kept + extra, 1, axis=1)
 
-    def attend(layer, own):
-        def probabilities(queries, tokens):
-            weights = own(queries, tokens) * seen[:, None, None]
-            return weights / ops.sum(weights, axis=-1, keepdims=True)
+    def attend(layer, weights):
+        weights = weights * seen[:, None, None]
+        return weights / ops.sum(weights, axis=-1, keepdims=True)
 
-        return probabilities
-
-    def pool(layer, own):
-        return lambda tokens, **_: ops.sum(tokens * seen[..., None], axis=1) / seen.sum(axis=1, keepdims=True)
+    def pool(layer, call, tokens, **_):
+        return ops.sum(tokens * seen[..., None], axis=1) / seen.sum(axis=1, keepdims=True)
 
     with (
-        replaced(layers_of(model, Attention), "probabilities", attend),
-        replaced(layers_of(model, keras.layers.GlobalAveragePooling1D), "call", pool),
+        changed(layers_of(model, Attention), "probabilities", attend),
+        around_calls(layers_of(model, keras.layers.GlobalAveragePooling1D), pool),
     ):
         return ops.convert_to_numpy(model(images, training=False))
 
@@ -106,15 +103,12 @@ def test_a_nested_model_computes_no_more_tokens_than_are_kept(model):
     outer = keras.Sequential([keras.Input((12, 20, 3)), Outer(model)])
     lengths = []
 
-    def count(layer, own):
-        def call(tokens, *args, **kwargs):
-            lengths.append(tokens.shape[1])
-            return own(tokens, *args, **kwargs)
-
-        return call
+    def count(layer, tokens):
+        lengths.append(tokens.shape[1])
+        return tokens
 
     before = outer.predict_on_batch(images)
-    with replaced(layers_of(model, TransformerBlock), "call", count):
+    with changed(layers_of(model, TransformerBlock), "input", count):
         found = KeptTokens(outer, KEPT).predict_on_batch([images, kept])
     assert set(lengths) == {KEPT + 1}
     np.testing.assert_allclose(found, 2 * KeptTokens(model, KEPT).predict_on_batch([images, kept]), atol=1e-5)
