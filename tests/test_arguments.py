@@ -179,7 +179,7 @@ def test_unknown_arguments_of_a_builder(options, words):
         lambda: keras_vit.representation("model"),
         lambda: keras_vit.analysis.attention_maps("model", np.zeros((1, *SHAPE))),
         lambda: keras_vit.analysis.strongest_channels(np.zeros((1, 2, 2, 3)), 0),
-        lambda: keras_vit.analysis.neighbours(np.zeros((3, 2)), count="5"),
+        lambda: keras_vit.analysis.nearest_neighbours(np.zeros((3, 2)), count="5"),
         lambda: keras_vit.evaluation.callbacks.FewShot((), (), shots="5"),
         lambda: keras_vit.evaluation.callbacks.KNN((), (), every=0),
         lambda: keras_vit.evaluation.callbacks.LinearProbe((), (), seed=0.5),

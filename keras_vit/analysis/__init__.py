@@ -1,9 +1,15 @@
-"""What a model looks at and what it has learned, read from outside: the model stays as it is.
+"""Attention maps, attention rollout, relevance, embeddings and feature maps of a trained model, and their plots.
 
+All functions accept any Keras model that contains the layers of keras_vit, at any depth, and leave it as it is. Only
+`plots` draws, and imports matplotlib.
+
+Example:
+    ```python
+    model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+    images = np.zeros((1, 32, 32, 3), "uint8")
     rollout = keras_vit.analysis.attention_rollout(model, model.preprocess_input(images))
-    keras_vit.analysis.plots.over_image(images[0], rollout[0])
-
-Takes any Keras model that contains our layers, nested ones too. Only `plots` draws, and imports matplotlib.
+    figure = keras_vit.analysis.plots.over_image(images[0], rollout[0])
+    ```
 """
 
 from keras_vit.analysis import plots
@@ -19,7 +25,7 @@ from keras_vit.analysis.attention import (
 from keras_vit.analysis.convolutions import stage_maps, strongest_channels
 from keras_vit.analysis.embeddings import (
     filter_components,
-    neighbours,
+    nearest_neighbours,
     patch_tokens,
     position_similarity,
     token_colours,
@@ -36,7 +42,7 @@ __all__ = [
     "class_attention",
     "filter_components",
     "mean_attention",
-    "neighbours",
+    "nearest_neighbours",
     "patch_attention",
     "patch_tokens",
     "plots",

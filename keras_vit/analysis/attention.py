@@ -1,4 +1,9 @@
-"""Attention of a finished model: maps, rollout, how far it reaches and how spread it is."""
+"""Attention maps, attention rollout, attention distance and attention entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -7,53 +12,86 @@ from keras_vit.analysis.geometry import grid_of, require_layers, token_stride
 from keras_vit.layers import AttentionPooling, PatchEncoder, TransformerBlock
 from keras_vit.models.hooks import Watch, layers_of
 
-BATCH = 8  # images that are looked at together; a ViT-B/16 has 22 MB of attention an image
+BATCH = 8  # images in a forward pass; the attention of a ViT-B/16 has 22 MB per image
 
 
-def attention_maps(model, images):
-    """Returns the attention of each block, a list of (images, heads, tokens, tokens); rows sum to 1.
+def attention_maps(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
+    """Computes the attention maps of each transformer block.
 
     Args:
-        model: any Keras model that contains our blocks.
-        images: (images, rows, columns, channels), preprocessed.
+        model: any Keras model that contains transformer blocks of keras_vit.
+        images: (images, height, width, channels), preprocessed as the model reads them.
+
+    Returns:
+        One array per block, the first block first, (images, heads, tokens, tokens). Each row sums to 1.
 
     Raises:
-        ValueError: if the model has no transformer block of ours, or takes images of another size.
+        ValueError: if the model has no transformer block of keras_vit, or reads images of another size.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        maps = keras_vit.analysis.attention_maps(model, images)
+        assert maps[0].shape == (2, 2, 17, 17)  # 16 patches and the class token
+        ```
     """
     return _read(model, images, lambda layer, weights: weights)
 
 
-def class_attention(model, images):
-    """Returns what the class token looks at, by block and head, (images, blocks, heads, grid rows, grid columns).
+def class_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes the attention of the class token to each patch, by block and head.
 
-    What it gives to itself is left out, so that the values of a map add up to less than 1.
+    The attention of the class token to itself is left out, so that the values of a map sum to less than 1.
 
     Args:
         model, images: as for `attention_maps`.
 
+    Returns:
+        (images, blocks, heads, grid rows, grid columns).
+
     Raises:
-        ValueError: as `attention_maps`, or if the model has no class token.
+        ValueError: as for `attention_maps`, or if the model has no class token.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        maps = keras_vit.analysis.class_attention(model, images)
+        assert maps.shape == (2, 1, 2, 4, 4)
+        ```
     """
     images = require_layers(model, images)
     encoder = layers_of(model, PatchEncoder)[0]
     if not encoder.has_class_token:
         raise ValueError(
-            f"Expected a model with a class token. Received: {model.name!r} without; `attention_maps` has the "
-            "attention of all its tokens, and `attention_rollout` what its head reads."
+            f"Expected a model with a class token. Received: {model.name!r} without. Use `attention_maps` for the "
+            "attention of all tokens, or `attention_rollout` for what the head reads."
         )
     extra = encoder.extra_tokens
     rows = _read(model, images, lambda layer, weights: weights[:, :, 0, extra:])
     return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid_of(model))
 
 
-def mean_attention(model, images):
-    """Returns what the patches look at together, by block and head, (images, blocks, heads, grid rows, grid columns).
+def mean_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes the mean attention of all patches to each patch, by block and head.
 
     Args:
         model, images: as for `attention_maps`.
 
+    Returns:
+        (images, blocks, heads, grid rows, grid columns).
+
     Raises:
-        ValueError: as `attention_maps`.
+        ValueError: as for `attention_maps`.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        maps = keras_vit.analysis.mean_attention(model, images)
+        assert maps.shape == (2, 1, 2, 4, 4)
+        ```
     """
     images = require_layers(model, images)
     grid = grid_of(model)
@@ -62,14 +100,25 @@ def mean_attention(model, images):
     return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid)
 
 
-def patch_attention(model, images):
-    """Returns what each patch looks at, the mean of the heads, (images, blocks, patches, patches).
+def patch_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes the attention of each patch to each patch, the mean of the heads, by block.
 
     Args:
         model, images: as for `attention_maps`.
 
+    Returns:
+        (images, blocks, patches, patches).
+
     Raises:
-        ValueError: as `attention_maps`.
+        ValueError: as for `attention_maps`.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        maps = keras_vit.analysis.patch_attention(model, images)
+        assert maps.shape == (2, 1, 16, 16)
+        ```
     """
     images = require_layers(model, images)
     patches = grid_of(model)[0] * grid_of(model)[1]
@@ -77,16 +126,27 @@ def patch_attention(model, images):
     return np.stack(maps, axis=1)
 
 
-def attention_rollout(model, images):
-    """Returns how much of each patch reaches what the head reads, (images, grid rows, grid columns).
+def attention_rollout(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes the attention rollout: how much each patch contributes to the token that the head reads.
 
     Args:
         model, images: as for `attention_maps`.
 
-    Raises:
-        ValueError: as `attention_maps`.
+    Returns:
+        (images, grid rows, grid columns) float32.
 
-    Source: see `rollout`.
+    Raises:
+        ValueError: as for `attention_maps`.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        rollout = keras_vit.analysis.attention_rollout(model, images)
+        assert rollout.shape == (2, 4, 4)
+        ```
+
+    Source: arXiv:2005.00928; see `rollout`.
     """
     images = require_layers(model, images)
     layers = layers_of(model, (TransformerBlock, AttentionPooling))
@@ -95,16 +155,19 @@ def attention_rollout(model, images):
     return np.concatenate([rollout(watch.predict_on_batch(part), grid_of(model)) for part in parts])
 
 
-def rollout(maps, grid):
-    """Multiplies attention from block to block, and reads what reaches the head, (images, grid rows, grid columns).
+def rollout(maps: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
+    """Multiplies the attention maps of all blocks into the attention rollout.
 
-    The residual path is the identity added, and each row is normalised, not the matrix as a whole. The head reads the
-    class token's row; where there is none, what an attention pooling looks at or, without one, the mean of all rows.
+    The residual path adds the identity, and each row is normalised, not the matrix as a whole. The result is the row of
+    the class token; without one, the row of the attention pooling or, without that, the mean of all rows.
 
     Args:
-        maps: a block each, (images, tokens, tokens), the mean of its heads, the first block first; then, of a model
-            with attention pooling, (images, 1, tokens).
-        grid: (rows, columns) of patches; tokens in front of theirs are not shown.
+        maps: one per block, (images, tokens, tokens), the mean of its heads, the first block first; after them, for a
+            model with attention pooling, (images, 1, tokens).
+        grid: (rows, columns) of patches. Tokens in front of the patches are left out of the result.
+
+    Returns:
+        (images, grid rows, grid columns) float32.
 
     Source: arXiv:2005.00928; as the authors of the Vision Transformer describe it for arXiv:2010.11929, figure 6.
     """
@@ -118,17 +181,28 @@ def rollout(maps, grid):
     return read[:, extra_tokens:].reshape(-1, *grid).astype("float32")
 
 
-def attention_distance(model, images):
-    """Returns how far each head looks, (blocks, heads), in pixels: the mean over all patches and images.
+def attention_distance(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes the mean attention distance of each head, in pixels.
 
-    A patch's distance is the mean of the distances to the patches, from middle to middle, that it looks at, each
-    counted by the attention it gets. The class token is left out, and what the patches get adds up to 1 without it.
+    The distance of a patch is the mean distance to all patches, from centre to centre, weighted by its attention to
+    them. The class token is left out, and the attention to the patches is scaled to a sum of 1 without it.
 
     Args:
-        model, images: as for `attention_maps`. The paper takes 128 images.
+        model, images: as for `attention_maps`. The paper averages over 128 images.
+
+    Returns:
+        (blocks, heads), the mean over all patches and images.
 
     Raises:
-        ValueError: as `attention_maps`.
+        ValueError: as for `attention_maps`.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        distances = keras_vit.analysis.attention_distance(model, images)
+        assert distances.shape == (1, 2)
+        ```
 
     Source: arXiv:2010.11929, figure 7, right, and appendix D.7.
     """
@@ -137,7 +211,7 @@ def attention_distance(model, images):
     places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
     distances = np.linalg.norm(places[:, None] - places, axis=-1).astype("float32") * token_stride(model)
 
-    def read(layer, weights):
+    def read(layer: keras.layers.Layer, weights: Any) -> Any:
         weights = keras.ops.cast(weights[:, :, -rows * columns :, -rows * columns :], "float32")
         weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
         return keras.ops.mean(keras.ops.sum(weights * distances, axis=-1), axis=-1)
@@ -145,20 +219,31 @@ def attention_distance(model, images):
     return np.stack([each.mean(axis=0) for each in _read(model, images, read)])
 
 
-def attention_entropy(model, images):
-    """Returns how spread the attention of each head is, (blocks, heads), in nats: the mean over tokens and images.
+def attention_entropy(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes the entropy of the attention of each head, in nats.
 
-    0 is a token that looks at one place alone; the most, the logarithm of the number of tokens, is one that looks
-    everywhere alike.
+    The entropy is 0 where a token attends to one token alone, and the logarithm of the number of tokens where it
+    attends to all of them equally.
 
     Args:
         model, images: as for `attention_maps`.
 
+    Returns:
+        (blocks, heads), the mean over all tokens and images.
+
     Raises:
-        ValueError: as `attention_maps`.
+        ValueError: as for `attention_maps`.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        entropies = keras_vit.analysis.attention_entropy(model, images)
+        assert (entropies <= np.log(17)).all()
+        ```
     """
 
-    def read(layer, weights):
+    def read(layer: keras.layers.Layer, weights: Any) -> Any:
         weights = keras.ops.cast(weights, "float32")
         logs = keras.ops.log(keras.ops.maximum(weights, 1e-30))  # 0 log 0 is 0
         return -keras.ops.mean(keras.ops.sum(weights * logs, axis=-1), axis=-1)
@@ -166,26 +251,36 @@ def attention_entropy(model, images):
     return np.stack([each.mean(axis=0) for each in _read(model, images, read)])
 
 
-def _read(model, images, read):
-    """Returns what `read` makes of each block's attention."""
+def _read(model: keras.Model, images: np.ndarray, read: Callable[[Any, Any], Any]) -> list[np.ndarray]:
+    """Returns the result of `read` on the attention of each block."""
     images = require_layers(model, images)
     return _watch(model, layers_of(model, TransformerBlock), read).predict(images, batch_size=BATCH, verbose=0)
 
 
-def _watch(model, layers, read):
+def _watch(model: keras.Model, layers: Sequence[Any], read: Callable[[Any, Any], Any]) -> Watch:
     return Watch(model, [layer.attention for layer in layers], "probabilities", read)
 
 
-def rollout_tensor(model):
-    """Returns the attention rollout as a tensor of a functional model, (batch, grid rows, grid columns).
-
-    The same numbers as `attention_rollout`'s, to be built into a model.
+def rollout_tensor(model: keras.Model) -> keras.KerasTensor:
+    """Returns the attention rollout as a symbolic tensor, so that a functional model can have it as an output.
 
     Args:
-        model: a functional model that contains our blocks.
+        model: a functional model that contains transformer blocks of keras_vit.
+
+    Returns:
+        (batch, grid rows, grid columns), the same values as those of `attention_rollout`.
 
     Raises:
-        ValueError: if the model has no transformer block of ours.
+        ValueError: if the model has no transformer block of keras_vit.
+
+    Example:
+        ```python
+        from keras_vit.analysis.attention import rollout_tensor
+
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        both = keras.Model(model.inputs, [*model.outputs, rollout_tensor(model)])
+        assert both.output_shape == [(None, 3), (None, 4, 4)]
+        ```
     """
     require_layers(model)
     blocks = [layer for layer in model.layers if isinstance(layer, (TransformerBlock, AttentionPooling))]
@@ -193,13 +288,13 @@ def rollout_tensor(model):
 
 
 class _Rollout(keras.layers.Layer):
-    """Carries the row that the head reads along from the last block to the first; no tensor has more than 4 axes."""
+    """Multiplies the row that the head reads by the attention, from the last block to the first: no 5-D tensors."""
 
-    def __init__(self, blocks, grid, **kwargs):
+    def __init__(self, blocks: Sequence[Any], grid: tuple[int, int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.blocks, self.grid = blocks, grid
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Any]) -> Any:
         tokens = inputs[0].shape[1]
         rows, columns = self.grid
         extra_tokens = tokens - rows * columns

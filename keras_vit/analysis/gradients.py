@@ -1,22 +1,29 @@
-"""Gradients on the backend that runs: the one thing Keras has no common words for."""
+"""Gradients on the TensorFlow, JAX and PyTorch backends, for which Keras has no common function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
+_Function = Callable[[Sequence[Any]], tuple[Any, Any]]
 
-def gradients(function, tensors):
-    """Returns the derivatives of a function's value by each of its tensors, and what else it returned.
+
+def gradients(function: _Function, tensors: Sequence[Any]) -> tuple[list[Any], Any]:
+    """Computes the gradients of a function with respect to a list of tensors.
 
     Args:
-        function: of a list of tensors; returns a scalar tensor, and anything made of tensors.
+        function: of the list of tensors; returns a scalar tensor and a structure of further tensors.
         tensors: the list.
 
     Returns:
-        A list of tensors of the same shapes, and the second thing.
+        A list of gradients of the same shapes, and the structure of further tensors.
     """
     return _BACKENDS[keras.backend.backend()](function, tensors)
 
 
-def _tensorflow(function, tensors):
+def _tensorflow(function: _Function, tensors: Sequence[Any]) -> tuple[list[Any], Any]:
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
@@ -25,13 +32,13 @@ def _tensorflow(function, tensors):
     return tape.gradient(value, tensors), more
 
 
-def _jax(function, tensors):
+def _jax(function: _Function, tensors: Sequence[Any]) -> tuple[list[Any], Any]:
     import jax
 
     return jax.grad(function, has_aux=True)(tensors)
 
 
-def _torch(function, tensors):
+def _torch(function: _Function, tensors: Sequence[Any]) -> tuple[list[Any], Any]:
     import torch
 
     tensors = [tensor.detach().requires_grad_() for tensor in tensors]

@@ -1,26 +1,43 @@
-"""Draws what the other parts found, with matplotlib: for a notebook, a paper, and the pages.
+"""Plots with matplotlib, for a notebook, a paper and the pages of reports.
 
-Every function returns a `matplotlib.figure.Figure`; `svg` makes text of one that follows a page's light and dark.
+Each function that draws returns a `matplotlib.figure.Figure`; `svg` writes one in the light or dark colours of a page.
 """
+
+from __future__ import annotations
 
 import hashlib
 import io
 import itertools
 import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-INK, SOFT = "#1b2130", "#586174"  # of the page's light theme; `svg` gives them to the page's style sheet
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from keras_vit.analysis.geometry import ReceptiveField
+
+INK, SOFT = "#1b2130", "#586174"  # of the page's light theme; `svg` replaces them by those of the style sheet
 COLOURS = ("#1f56b3", "#a9430c", "#2d7d46", "#7b3fa0", "#8a6d00", "#3b8ea5")
-WIDTH, HEIGHT = 4.4, 3.1  # inches; about a phone's, so that text stays readable there
+WIDTH, HEIGHT = 4.4, 3.1  # inches; about the width of a phone, so that text stays readable there
 
 
-def distance_by_depth(distances, fields=()):
-    """Draws the mean attention distance of each head against its block.
+def distance_by_depth(distances: np.ndarray, fields: Sequence[ReceptiveField] = ()) -> Figure:
+    """Plots the mean attention distance of each head against its block.
 
     Args:
-        distances: (blocks, heads), pixels, as of `attention_distance`.
-        fields: of `receptive_fields`, shown as lines: what the convolutions before could see.
+        distances: (blocks, heads) in pixels, as `attention_distance` returns.
+        fields: receptive fields of the convolutions before the blocks, drawn as lines.
+
+    Returns:
+        The figure.
+
+    Example:
+        ```python
+        figure = keras_vit.analysis.plots.distance_by_depth(np.array([[8.0, 24.0], [16.0, 40.0]]))
+        ```
     """
     figure, axes = _axes("block", "mean attention distance, pixels")
     _heads(axes, distances)
@@ -31,28 +48,34 @@ def distance_by_depth(distances, fields=()):
     return figure
 
 
-def entropy_by_depth(entropies, tokens):
-    """Draws the entropy of each head against its block.
+def entropy_by_depth(entropies: np.ndarray, tokens: int) -> Figure:
+    """Plots the attention entropy of each head against its block.
 
     Args:
-        entropies: (blocks, heads), nats, as of `attention_entropy`.
-        tokens: how many there are; their logarithm, the most an entropy can be, is drawn as a line.
+        entropies: (blocks, heads) in nats, as `attention_entropy` returns.
+        tokens: number of tokens; its logarithm, the largest possible entropy, is drawn as a line.
+
+    Returns:
+        The figure.
     """
     figure, axes = _axes("block", "entropy, nats")
     _heads(axes, entropies)
     axes.axhline(np.log(tokens), color=SOFT, linewidth=1, linestyle="--")
-    _label(axes, "looks everywhere alike", np.log(tokens), SOFT)
+    _label(axes, "equal attention to all", np.log(tokens), SOFT)
     axes.set_ylim(0, np.log(tokens) * 1.12)
     return figure
 
 
-def filters(components, columns=7):
-    """Draws filters as images, each on its own scale around grey.
+def filters(components: np.ndarray, columns: int = 7) -> Figure:
+    """Draws filters as images, each scaled so that 0 is grey.
 
     Args:
-        components: (components, rows, columns, channels), as of `filter_components`; three channels in
-            colour, of others the first in grey.
-        columns: how many in a row.
+        components: (components, height, width, channels), as `filter_components` returns. Three channels are drawn in
+            colour; of any other number, the first is drawn in grey.
+        columns: number of filters in a row.
+
+    Returns:
+        The figure.
     """
     most = np.abs(components).max(axis=(1, 2, 3), keepdims=True)
     images = 0.5 + 0.5 * components / np.maximum(most, 1e-12)
@@ -60,24 +83,32 @@ def filters(components, columns=7):
     return _image(_tiles(images, columns), gap=True)
 
 
-def positions(similarity, most=12):
-    """Draws a grid of grids: at each place, how alike its position is to all others, from -1 to 1.
+def positions(similarity: np.ndarray, most: int = 12) -> Figure:
+    """Draws the similarity of position embeddings as a grid of maps, one map for each patch, from -1 to 1.
 
     Args:
-        similarity: (rows, columns, rows, columns), as of `position_similarity`.
-        most: places to either side; of a larger grid some are shown, evenly spread.
+        similarity: (rows, columns, rows, columns), as `position_similarity` returns.
+        most: largest number of maps in a row and in a column; of a larger grid, evenly spaced ones are drawn.
+
+    Returns:
+        The figure.
     """
     rows, columns = (np.linspace(0, side - 1, min(side, most)).round().astype(int) for side in similarity.shape[:2])
     shown = similarity[np.ix_(rows, columns)]
     return _image(_tiles(shown.reshape(-1, *similarity.shape[2:]), len(columns)), limits=(-1, 1))
 
 
-def curves(lines, horizontal, vertical):
-    """Draws shares over levels: a colour a condition, the first model solid, others dashed.
+def curves(
+    lines: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], horizontal: str, vertical: str
+) -> Figure:
+    """Plots shares over levels, one colour per condition; the first model is solid, others are dashed.
 
     Args:
-        lines: {condition: {model: (levels, shares of 0 to 1)}}.
-        horizontal, vertical: what the axes show, with units.
+        lines: {condition: {model: (levels, shares from 0 to 1)}}.
+        horizontal, vertical: labels of the axes, with units.
+
+    Returns:
+        The figure.
     """
     figure, axes = _axes(horizontal, f"{vertical}, %")
     alone = len(next(iter(lines.values()))) == 1
@@ -93,17 +124,30 @@ def curves(lines, horizontal, vertical):
     return figure
 
 
-def over_image(image, values):
-    """Draws a map of an image's patches over it.
+def over_image(image: np.ndarray, values: np.ndarray) -> Figure:
+    """Draws a map of patches over an image, such as its attention rollout.
 
     Args:
-        image: uint8 (rows, columns, 3).
-        values: (grid rows, grid columns), any scale, as of `attention_rollout`.
+        image: (height, width, 3) uint8.
+        values: (grid rows, grid columns) of any range, as `attention_rollout` returns.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if the image or the values have another number of axes.
+
+    Example:
+        ```python
+        image = np.zeros((32, 48, 3), "uint8")
+        figure = keras_vit.analysis.plots.over_image(image, np.random.default_rng(0).random((4, 6)))
+        figure.savefig("rollout.png")
+        ```
     """
     image, values = np.asarray(image), np.asarray(values)
     if image.ndim != 3 or values.ndim != 2:
         raise ValueError(
-            "Expected an image (rows, columns, 3) and values (grid rows, grid columns). "
+            "Expected an image (height, width, 3) and values (grid rows, grid columns). "
             f"Received: image of shape {image.shape}, values of shape {values.shape}"
         )
     figure, axes = _frame(image.shape[0] / image.shape[1])
@@ -113,12 +157,17 @@ def over_image(image, values):
     return figure
 
 
-def repeated_curves(lines, horizontal, vertical):
-    """Draws shares over amounts, each measured several times: the mean as a line, all that was measured as a band.
+def repeated_curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]], horizontal: str, vertical: str
+) -> Figure:
+    """Plots repeated measurements over amounts: the mean as a line, the range as a band.
 
     Args:
-        lines: {name: (amounts above 0, for each a sequence of shares of 0 to 1)}.
-        horizontal, vertical: what the axes show, with units; the first is logarithmic.
+        lines: {name: (amounts above 0, for each amount a sequence of shares from 0 to 1)}.
+        horizontal, vertical: labels of the axes, with units; the horizontal axis is logarithmic.
+
+    Returns:
+        The figure.
     """
     figure, axes = _axes(horizontal, f"{vertical}, %")
     for colour, (name, (amounts, shares)) in zip(itertools.cycle(COLOURS), lines.items()):
@@ -133,28 +182,31 @@ def repeated_curves(lines, horizontal, vertical):
     return figure
 
 
-def repeated_rows(rows, horizontal):
-    """Draws a row of dots for each name, a dot a time it was measured, and a mark at their mean.
+def repeated_rows(rows: Mapping[str, Sequence[float]], horizontal: str) -> Figure:
+    """Plots repeated measurements by name: one row per name, one dot per measurement, and a mark at the mean.
 
     Args:
-        rows: {name: shares of 0 to 1}; the first name is the uppermost.
-        horizontal: what the axis shows.
+        rows: {name: shares from 0 to 1}; the first name is at the top.
+        horizontal: label of the axis.
+
+    Returns:
+        The figure.
     """
     figure, axes = _axes(f"{horizontal}, %", "")
     figure.set_size_inches(WIDTH, 0.9 + 0.24 * len(rows))
     for place, shares in enumerate(rows.values()):
-        shares = 100 * np.asarray(shares)
-        axes.plot([shares.min(), shares.max()], [place, place], color=COLOURS[0], linewidth=1.2, alpha=0.45)
-        axes.scatter(shares, np.full(len(shares), place), s=16, color=COLOURS[0], alpha=0.55, linewidths=0)
-        axes.plot(shares.mean(), place, "|", color=INK, markersize=9, markeredgewidth=1.6)
+        values = 100 * np.asarray(shares)
+        axes.plot([values.min(), values.max()], [place, place], color=COLOURS[0], linewidth=1.2, alpha=0.45)
+        axes.scatter(values, np.full(len(values), place), s=16, color=COLOURS[0], alpha=0.55, linewidths=0)
+        axes.plot(values.mean(), place, "|", color=INK, markersize=9, markeredgewidth=1.6)
     axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
     axes.invert_yaxis()
     axes.grid(axis="y", color=SOFT, alpha=0.2, linewidth=0.6)
     return figure
 
 
-def svg_file(figure):
-    """Returns a figure as the text of an .svg file on white, alike whenever it is drawn."""
+def svg_file(figure: Figure) -> str:
+    """Returns a figure as the text of an .svg file on white; the same figure returns the same text."""
     import matplotlib
 
     stream = io.StringIO()
@@ -163,8 +215,8 @@ def svg_file(figure):
     return stream.getvalue()
 
 
-def svg(figure):
-    """Returns a figure as an SVG for a page: text as text, transparent, its ink in the page's colours."""
+def svg(figure: Figure) -> str:
+    """Returns a figure as a transparent SVG for a page, its text as text and its colours those of the style sheet."""
     import matplotlib
 
     stream = io.StringIO()
@@ -179,16 +231,20 @@ def svg(figure):
     return re.sub(r'^<svg[^>]*?(viewBox="[^"]*")[^>]*>', r'<svg xmlns:xlink="http://www.w3.org/1999/xlink" \1>', text)
 
 
-def _own_names(text):
-    """Names what an SVG refers to after its content: always alike for a figure, and never for two on a page."""
+def _own_names(text: str) -> str:
+    """Renames the ids of an SVG after its content, so that two figures on a page have different ones."""
     names = list(dict.fromkeys(re.findall(r' id="(\w+)"', text)))
     for place, name in enumerate(names):
         text = text.replace(name, f"name-{place}-")
     return text.replace("name-", f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}-")
 
 
-def require_matplotlib():
-    """Returns matplotlib's `Figure`; an ImportError that names the extra, where it is not installed."""
+def require_matplotlib() -> Any:
+    """Returns matplotlib's `Figure`.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -196,7 +252,7 @@ def require_matplotlib():
     return Figure
 
 
-def _axes(horizontal, vertical):
+def _axes(horizontal: str, vertical: str) -> tuple[Figure, Any]:
     figure = require_matplotlib()(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(horizontal, color=SOFT)
@@ -207,7 +263,7 @@ def _axes(horizontal, vertical):
     return figure, axes
 
 
-def _heads(axes, values):
+def _heads(axes: Any, values: np.ndarray) -> None:
     blocks = np.arange(1, len(values) + 1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     for head in range(values.shape[1]):
@@ -215,14 +271,14 @@ def _heads(axes, values):
     axes.plot(blocks, values.mean(axis=1), color=INK, linewidth=1.4)
 
 
-def _label(axes, words, height, colour):
-    """Writes above a level line, at its right end."""
-    at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+def _label(axes: Any, words: str, height: float, colour: str) -> None:
+    """Writes a label above a horizontal line, at its right end."""
+    at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
     axes.annotate(words, (1, height), xytext=(-2, 3), fontsize=9, color=colour, **at)
 
 
-def _tiles(images, columns):
-    """Lays images (count, rows, columns, ...) out in a grid with gaps of NaN."""
+def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
+    """Lays images (count, height, width, ...) out in a grid with gaps of NaN."""
     count, high, wide, *rest = images.shape
     lines, gap = -(-count // columns), max(1, wide // 12)
     sheet = np.full((lines * (high + gap) - gap, columns * (wide + gap) - gap, *rest), np.nan)
@@ -232,16 +288,16 @@ def _tiles(images, columns):
     return sheet
 
 
-def _image(sheet, gap=False, limits=None):
+def _image(sheet: np.ndarray, gap: bool = False, limits: tuple[float, float] | None = None) -> Figure:
     figure, axes = _frame(sheet.shape[0] / sheet.shape[1])
-    if gap:  # colours have no "bad" of their own: the gaps are made transparent
+    if gap:  # an array of colours cannot mark gaps: they become transparent
         sheet = np.concatenate([np.nan_to_num(sheet), np.isfinite(sheet[..., :1])], axis=-1)
     low, high = limits or (None, None)
     axes.imshow(sheet, cmap="viridis", vmin=low, vmax=high, interpolation="none")
     return figure
 
 
-def _frame(ratio):
+def _frame(ratio: float) -> tuple[Figure, Any]:
     figure = require_matplotlib()(figsize=(WIDTH, WIDTH * ratio))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()

@@ -1,6 +1,10 @@
-"""Which patches made a model decide for a class: attention weighted by its gradients."""
+"""Attention relevance: attention weighted by the gradients of a class, so that each class has its own map."""
+
+from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,21 +16,32 @@ from keras_vit.layers import PatchEncoder, TransformerBlock
 from keras_vit.models.hooks import changed, head_of, layers_of
 
 
-def attention_relevance(model, images, classes=None):
-    """Returns how much each patch speaks for a class, (images, grid rows, grid columns), 0 and more.
+def attention_relevance(model: keras.Model, images: np.ndarray, classes: Sequence[int] | None = None) -> np.ndarray:
+    """Computes the relevance of each patch for a class, from attention and its gradients.
 
-    What differs from rollout: attention counts by how much it raises the class's score, so the map of one image is
-    another for each class.
+    Unlike attention rollout, attention counts by how much it raises the logit of the class, so that an image has
+    another map for each class.
 
     Args:
-        model: any Keras model that contains our blocks and gives (batch, classes). What its head gives before a softmax
-            layer is the score.
-        images: (images, rows, columns, channels), preprocessed.
-        classes: the class of each image, (images,); None for those that the model chooses.
+        model: any Keras model that contains transformer blocks of keras_vit and returns (batch, classes). The output of
+            its head, before a softmax layer, is differentiated.
+        images: (images, height, width, channels), preprocessed as the model reads them.
+        classes: the class of each image, (images,); None for the predicted classes.
+
+    Returns:
+        (images, grid rows, grid columns) float32, at least 0.
 
     Raises:
-        ValueError: if the model has no transformer block of ours or is no classifier, takes images of another size,
-            or `classes` are not as many as the images, or none of the model's.
+        ValueError: if the model has no transformer block of keras_vit or is no classifier, or reads images of another
+            size; or if `classes` has another length than the images, or values out of range.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images = np.zeros((2, 32, 32, 3), "float32")
+        relevance = keras_vit.analysis.attention_relevance(model, images, classes=[0, 2])
+        assert relevance.shape == (2, 4, 4)
+        ```
 
     Source: arXiv:2103.15679, eq. 5 and 6, for self-attention.
     """
@@ -36,7 +51,8 @@ def attention_relevance(model, images, classes=None):
     wanted = None if classes is None else np.asarray(classes)
     if wanted is not None and (wanted.shape != (len(images),) or wanted.dtype.kind not in "iu"):
         raise ValueError(
-            f"Expected a class an image, {len(images)}. Received: classes of shape {wanted.shape}, {wanted.dtype}"
+            f"Expected one class per image, {len(images)} integers. "
+            f"Received: classes of shape {wanted.shape}, {wanted.dtype}"
         )
     maps = []
     for start in range(0, len(images), BATCH):
@@ -49,53 +65,60 @@ def attention_relevance(model, images, classes=None):
     return np.concatenate(maps)
 
 
-def relevance(attention, slopes, grid):
-    """Joins the attention of all blocks to what speaks for a class, (images, grid rows, grid columns).
+def relevance(attention: Sequence[np.ndarray], slopes: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
+    """Combines the attention maps of all blocks and their gradients into one relevance map.
 
-    Read is the class token's row, or the mean of all rows where there is no class token.
+    The result is the row of the class token, or the mean of all rows where there is no class token.
 
     Args:
-        attention: a block each, (images, heads, tokens, tokens), the first block first.
-        slopes: the derivatives of the score by these.
-        grid: (rows, columns) of patches; tokens in front of theirs are not shown.
+        attention: one per block, (images, heads, tokens, tokens), the first block first.
+        slopes: the gradients of the logit with respect to the attention, of the same shapes.
+        grid: (rows, columns) of patches. Tokens in front of the patches are left out of the result.
+
+    Returns:
+        (images, grid rows, grid columns) float32.
     """
     extra_tokens = attention[0].shape[-1] - grid[0] * grid[1]
     flow = np.eye(attention[0].shape[-1])
     for weights, slope in zip(attention, slopes):
         flow = flow + np.maximum(weights * slope, 0).mean(axis=1) @ flow
-    # A patch's own identity says nothing of the image; it is in the mean of the rows alone.
+    # The identity that each patch starts with says nothing about the image; only the mean of the rows contains it.
     read = flow[:, 0] if extra_tokens else (flow - np.eye(flow.shape[-1])).mean(axis=1)
     return read[:, extra_tokens:].reshape(-1, *grid).astype("float32")
 
 
-def _score(model, blocks, images, classes, nudges):
-    """Returns the sum of the scores of the classes, and the attention of each block."""
-    seen, scores, nudges = [], [], iter(nudges)
+def _score(
+    model: keras.Model, blocks: Sequence[Any], images: np.ndarray, classes: np.ndarray | None, nudges: Sequence[Any]
+) -> tuple[Any, list[Any]]:
+    """Returns the sum of the logits of the classes, and the attention of each block, to which `nudges` are added."""
+    attention: list[Any] = []
+    logits: list[Any] = []
+    added = iter(nudges)
 
-    def nudged(layer, weights):
-        seen.append(weights)
-        return weights + keras.ops.cast(next(nudges), weights.dtype)
+    def nudge(layer: keras.layers.Layer, weights: Any) -> Any:
+        attention.append(weights)
+        return weights + keras.ops.cast(next(added), weights.dtype)
 
-    def heard(layer, logits):
-        scores.append(logits)
-        return logits
+    def keep(layer: keras.layers.Layer, value: Any) -> Any:
+        logits.append(value)
+        return value
 
-    head, attention = head_of(model), [block.attention for block in blocks]
-    with changed(attention, "probabilities", nudged), changed([head] if head else [], "output", heard):
+    head, layers = head_of(model), [block.attention for block in blocks]
+    with changed(layers, "probabilities", nudge), changed([head] if head else [], "output", keep):
         outputs = model(keras.ops.convert_to_tensor(images), training=False)
-    score = scores[-1] if scores else outputs
+    score = logits[-1] if logits else outputs
     if len(score.shape) != 2:
         raise ValueError(
-            f"Expected a classifier, (batch, classes). Received: {model.name!r}, which gives {score.shape}"
+            f"Expected a classifier, (batch, classes). Received: {model.name!r}, which returns {tuple(score.shape)}"
         )
     if classes is not None and (classes.min() < 0 or classes.max() >= score.shape[1]):
         raise ValueError(
-            f"Expected classes from 0 to {score.shape[1] - 1}, the model's. "
+            f"Expected classes from 0 to {score.shape[1] - 1}, as the model has. "
             f"Received: classes from {classes.min()} to {classes.max()}"
         )
     chosen = keras.ops.argmax(score, axis=-1) if classes is None else keras.ops.convert_to_tensor(classes)
-    return keras.ops.sum(score * keras.ops.one_hot(chosen, score.shape[1], dtype=score.dtype)), seen
+    return keras.ops.sum(score * keras.ops.one_hot(chosen, score.shape[1], dtype=score.dtype)), attention
 
 
-def _numpy(tensor):
+def _numpy(tensor: Any) -> np.ndarray:
     return keras.ops.convert_to_numpy(tensor).astype("float32")

@@ -111,7 +111,7 @@ def _looks(subject, pixels, names):
     if subject.class_names:
         give("said", _said(subject.served.predict(images, verbose=0), subject.class_names))
     if len(every) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
-        order, cosines = embeddings.neighbours(representation(model).predict(every, verbose=0), count=NEAREST)
+        order, cosines = embeddings.nearest_neighbours(representation(model).predict(every, verbose=0), count=NEAREST)
         near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
         give("near", near)
     return [Look(image, name, **part) for image, name, part in zip(pixels, names, parts)]

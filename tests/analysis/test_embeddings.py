@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 import keras_vit
 from keras_vit.analysis.embeddings import (
     filter_components,
-    neighbours,
+    nearest_neighbours,
     patch_tokens,
     position_similarity,
     token_colours,
@@ -68,17 +68,17 @@ def test_colours_need_tokens():
 
 def test_neighbours_by_hand():
     features = np.array([[1, 0], [0, 2], [3, 0.1], [-1, 0]])
-    order, cosines = neighbours(features, count=2)
+    order, cosines = nearest_neighbours(features, count=2)
     np.testing.assert_array_equal(order, [[2, 1], [2, 0], [0, 1], [1, 2]])
     np.testing.assert_allclose(cosines[0], [3 / np.hypot(3, 0.1), 0], atol=1e-6)
-    order, cosines = neighbours(features, [[0, 1]], count=9)
+    order, cosines = nearest_neighbours(features, [[0, 1]], count=9)
     np.testing.assert_array_equal(order, [[1, 2, 0, 3]])
 
 
 @pytest.mark.parametrize("features, queries", [(np.zeros((1, 3)), None), (np.zeros((2, 3)), np.zeros((2, 4)))])
 def test_neighbours_need_others_of_the_same_width(features, queries):
-    with pytest.raises(ValueError, match="Expected features and queries of the same width"):
-        neighbours(features, queries)
+    with pytest.raises(ValueError, match="Expected features and queries of the same hidden size"):
+        nearest_neighbours(features, queries)
 
 
 def test_without_layers_of_ours():

@@ -5,11 +5,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from keras_vit.analysis import plots
-from keras_vit.analysis.geometry import Field
+from keras_vit.analysis.geometry import ReceptiveField
 
 DRAW = np.random.default_rng(0)
 FIGURES = {
-    "distance": lambda: plots.distance_by_depth(DRAW.uniform(0, 90, (3, 2)), [Field("stage1", 4, 19)]),
+    "distance": lambda: plots.distance_by_depth(DRAW.uniform(0, 90, (3, 2)), [ReceptiveField("stage1", 4, 19)]),
     "entropy": lambda: plots.entropy_by_depth(DRAW.uniform(0, 3, (3, 2)), 16),
     "filters": lambda: plots.filters(DRAW.normal(size=(5, 4, 4, 3)), columns=3),
     "positions": lambda: plots.positions(DRAW.uniform(-1, 1, (3, 5, 3, 5))),

@@ -69,7 +69,7 @@ def test_without_a_class_token(images, pooling, make):
 def test_what_is_wrong_is_told(vit, images, make):
     with pytest.raises(ValueError, match=r"Expected classes from 0 to 6.*from 0 to 7"):
         attention_relevance(vit, images, [0, 1, 7])
-    with pytest.raises(ValueError, match=r"Expected a class an image, 3. Received: classes of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"3 integers. Received: classes of shape \(2,\)"):
         attention_relevance(vit, images, [0, 1])
     with pytest.raises(ValueError, match="Expected a classifier"):
         attention_relevance(make.build(include_top=False, pooling="none"), images)

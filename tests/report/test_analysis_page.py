@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from keras_vit.analysis.geometry import Field
+from keras_vit.analysis.geometry import ReceptiveField
 from keras_vit.report import analysis_page
 from keras_vit.report.analysis_page import Analysis, Look, render_analysis, write_analysis
 
@@ -35,7 +35,7 @@ def analysis(looks, **parts):
         "distances": DRAW.uniform(0, 20, (BLOCKS, HEADS)),
         "entropies": DRAW.uniform(0, 2, (BLOCKS, HEADS)),
         "tokens": 11,
-        "fields": [Field("stage1", 4, 19)],
+        "fields": [ReceptiveField("stage1", 4, 19)],
         "components": DRAW.normal(size=(4, 3, 3, 3)),
         "shares": np.array([0.4, 0.2]),
         "similarity": DRAW.uniform(-1, 1, (*GRID, *GRID)),
