@@ -50,7 +50,7 @@ def nested(inner, kind):
 @pytest.fixture(scope="session")
 def make():
     """What makes models and images."""
-    return types.SimpleNamespace(build=build, nested=nested, images=images)
+    return types.SimpleNamespace(build=build, nested=nested, made_images=made_images)
 
 
 @pytest.fixture(scope="session")

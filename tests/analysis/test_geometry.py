@@ -15,12 +15,7 @@ def test_a_patch_of_a_plain_model(vit, make):
 
 def test_receptive_fields_by_hand(hybrid):
     """7, then 7 + 2 * 2 = 11 at stride 4; 11 + 2 * 4 = 19; then 19 + 2 * 4 = 27 at stride 8, and 27 + 2 * 8 = 43."""
-    expected = [
-        ReceptiveField("stem", 4, 11),
-        ReceptiveField("stage1", 4, 19),
-        ReceptiveField("stage2", 8, 43),
-        ReceptiveField("patches", 8, 43),
-    ]
+    expected = [("stem", 4, 11), ("stage1", 4, 19), ("stage2", 8, 43), ("patches", 8, 43)]
     assert receptive_fields(hybrid) == [ReceptiveField(*row) for row in expected]
     assert grid_of(hybrid) == (8, 12)
 
