@@ -1,17 +1,18 @@
-"""Writes files and folders whole or not at all."""
+"""Atomic writing of files and folders: a reader sees the old one or the complete new one."""
 
 import contextlib
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def written_aside(path):
-    """Gives a temporary path to write to, beside `path` and with its ending, and renames it when the block is done.
+def written_aside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yields a temporary path in the same folder, and renames it to `path` at the end of the block.
 
-    If the block fails, what it wrote is removed and an older file of that name stands as it was. Missing parent folders
-    are made.
+    The temporary path has the same ending. If the block raises, the temporary file or folder is removed, and an
+    existing one at `path` stays unchanged. Missing parent folders are made.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ def written_aside(path):
             aside.unlink(missing_ok=True)
 
 
-def write_text(path, text):
-    """Writes a text file in UTF-8, whole or not at all."""
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file in UTF-8, atomically."""
     with written_aside(path) as aside:
         aside.write_text(text, "utf-8")

@@ -1,30 +1,32 @@
-"""Shows how far long work is where nobody has set up logging, as in a notebook; `import keras_vit` alone is silent."""
+"""Progress messages for users who have not set up logging, as in a notebook; `import keras_vit` prints nothing."""
 
 import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 logger = logging.getLogger("keras_vit")
 
-SECONDS_BETWEEN_NEWS = 5.0
+SECONDS_BETWEEN_UPDATES = 5.0
 
 
 @contextlib.contextmanager
-def show_progress():
-    """Prints what the package logs while a block, or a function that this decorates, runs.
+def show_progress() -> Iterator[None]:
+    """Prints the package's log messages during a block, or during the function that it decorates.
 
-    Logging that a user has set up stays as it is: handlers, and levels that ask for less. For silence:
+    Handlers and levels that a user has set up stay unchanged. To print nothing:
     `logging.getLogger("keras_vit").setLevel(logging.WARNING)`.
     """
     if _is_set_up():
         yield
         return
     handler, tensorflow = _Screen(sys.stdout), logging.getLogger("tensorflow")
-    levels = [(some, some.level) for some in (logger, tensorflow)]
+    levels = [(each, each.level) for each in (logger, tensorflow)]
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
-    logger.propagate = False  # the handler passes on what the root logger takes
+    logger.propagate = False  # the handler passes records on to the root logger
     logger.setLevel(logger.level or logging.INFO)
     tensorflow.setLevel(max(tensorflow.level, logging.WARNING))  # it names each temporary folder that it writes
     try:
@@ -32,23 +34,24 @@ def show_progress():
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
-        for some, level in levels:
-            some.setLevel(level)
+        for each, level in levels:
+            each.setLevel(level)
 
 
-def _is_set_up():
+def _is_set_up() -> bool:
+    """Returns whether a user has set up logging."""
     if logger.handlers or not logger.propagate:
         return True
     root = logging.getLogger()
-    # Colab's kernel gives the root logger a handler, and so do test runners; the level alone tells that nobody chose.
-    heard = root.handlers and logger.isEnabledFor(logging.INFO)
-    return bool(heard) or max(logger.level, root.level if root.level != logging.WARNING else 0) > logging.INFO
+    # Colab's kernel and test runners give the root logger a handler; only its level shows that the user did not.
+    is_printed = root.handlers and logger.isEnabledFor(logging.INFO)
+    return bool(is_printed) or max(logger.level, root.level if root.level != logging.WARNING else 0) > logging.INFO
 
 
 class _Screen(logging.StreamHandler):
-    """Prints records, but for those that the root logger's handlers take: nothing is said twice."""
+    """Prints records, except those that the root logger's handlers print: each is printed once."""
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         root = logging.getLogger()
         if root.handlers and record.levelno >= root.level:
             root.callHandlers(record)
@@ -57,27 +60,29 @@ class _Screen(logging.StreamHandler):
 
 
 def seconds_between_updates() -> float | None:
-    """Returns how long a line stands that is written over, seconds; None where nobody would see it move."""
+    """Returns the seconds between two updates of a progress line; None where the output is not a screen."""
     if not logger.isEnabledFor(logging.INFO):
         return None
     if sys.stdout.isatty():
         return 0.5
-    # A notebook shows "\r" as a terminal does, but keeps all that was written until its page is saved.
+    # A notebook shows "\r" as a terminal does, but saves every update in the file.
     return 2.0 if type(sys.stdout).__module__ == "ipykernel.iostream" else None
 
 
-def log_progress(batches, what, count=None):
+def log_progress(
+    batches: Iterable[tuple[Any, Any]], done_text: str, count: int | None = None
+) -> Iterator[tuple[Any, Any]]:
     """Yields batches of (images, labels), and logs every few seconds how many images are done.
 
     Args:
-        batches: once through.
-        what: is done with them, as "judged".
-        count: how many there are, where that is known.
+        batches: batches of one pass over the images.
+        done_text: past participle for the log, as "scored".
+        count: number of all images, if known.
     """
-    done, news = 0, time.monotonic() + SECONDS_BETWEEN_NEWS
+    done, next_update = 0, time.monotonic() + SECONDS_BETWEEN_UPDATES
     for images, labels in batches:
         yield images, labels
         done += len(labels)
-        if time.monotonic() >= news:
-            logger.info("%d%s images %s", done, f" of {count}" if count else "", what)
-            news = time.monotonic() + SECONDS_BETWEEN_NEWS
+        if time.monotonic() >= next_update:
+            logger.info("%d%s images %s", done, f" of {count}" if count else "", done_text)
+            next_update = time.monotonic() + SECONDS_BETWEEN_UPDATES

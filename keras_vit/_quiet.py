@@ -1,15 +1,16 @@
-"""Keeps off the screen what C++ code writes there."""
+"""Hides what C++ libraries write to the error stream."""
 
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet():
-    """Keeps what is written past Python to the error stream off the screen: notes that no user can act on.
+def quiet() -> Iterator[None]:
+    """Hides what C++ libraries write to the error stream during a block: notes that no user can act on.
 
-    Python's errors still come through, after the block.
+    Python's exceptions are raised as usual.
     """
     sys.stderr.flush()
     screen = os.dup(2)

@@ -113,13 +113,13 @@ def build(
         )
     include_top, new_head = checked.flag("include_top", include_top), checked.flag("new_head", new_head)
     if classes is not None:
-        classes = checked.whole("classes", classes)
+        classes = checked.integer("classes", classes)
         if not include_top:
             raise ValueError(
                 f"Expected no classes without the head that has them. Received: classes={classes}, include_top=False"
             )
     if representation_size is not None:
-        representation_size = checked.whole("representation_size", representation_size)
+        representation_size = checked.integer("representation_size", representation_size)
     attention_dropout = checked.rate("attention_dropout", attention_dropout)
     stochastic_depth = checked.rate("stochastic_depth", stochastic_depth)
     dropout = None if dropout is None else checked.rate("dropout", dropout)
@@ -220,7 +220,7 @@ def load(
             "Expected weights to be a path, an address or the name of a checkpoint. Received: weights=None. "
             "keras_vit.build(variant) builds a model with random weights."
         )
-    num_heads = None if num_heads is None else checked.whole("num_heads", num_heads)
+    num_heads = None if num_heads is None else checked.integer("num_heads", num_heads)
     input_shape = _shape_of(None, input_shape)
     _check_options(name, gelu, position_resize, channels, classifier_activation)
     with open_checkpoint(weights, shape=input_shape, num_heads=num_heads, must_tell=True) as given:

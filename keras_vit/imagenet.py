@@ -28,7 +28,7 @@ def decode_predictions(preds, top=5):
     Raises:
         ValueError: if `preds` is not (batch, 1000).
     """
-    preds, top = np.asarray(preds), checked.whole("top", top)
+    preds, top = np.asarray(preds), checked.integer("top", top)
     names = class_names()
     if preds.ndim != 2 or preds.shape[1] != len(names):
         raise ValueError(

@@ -54,7 +54,7 @@ def strongest_channels(maps: np.ndarray, count: int = 5) -> np.ndarray:
         assert keras_vit.analysis.strongest_channels(maps, count=3).shape == (2, 4, 4, 3)
         ```
     """
-    count = checked.whole("count", count)
+    count = checked.integer("count", count)
     if np.ndim(maps) != 4:
         raise ValueError(f"Expected maps (images, rows, columns, channels). Received: maps of shape {np.shape(maps)}")
     order = np.argsort(-maps.std(axis=(1, 2)), axis=1, kind="stable")[:, :count]

@@ -39,7 +39,7 @@ def filter_components(model: keras.Model, count: int = 28) -> tuple[np.ndarray, 
     Source: arXiv:2010.11929, figure 7, left.
     """
     require_layers(model, kind=(Patches, Stem))
-    count = checked.whole("count", count)
+    count = checked.integer("count", count)
     if stems := layers_of(model, Stem):
         kernel = _numpy(stems[0].conv.standardized(stems[0].conv.kernel))
     else:
@@ -174,7 +174,7 @@ def nearest_neighbours(
         assert indices[0] == 2
         ```
     """
-    own, count = queries is None, checked.whole("count", count)
+    own, count = queries is None, checked.integer("count", count)
     features, queries = (np.asarray(x, "float32") for x in (features, features if own else queries))
     if features.ndim != 2 or queries.ndim != 2 or features.shape[1] != queries.shape[1] or len(features) <= own:
         raise ValueError(

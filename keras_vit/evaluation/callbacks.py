@@ -33,7 +33,7 @@ class FeatureCallback(keras.callbacks.Callback):
     def __init__(self, train, test, every=1, batch_size=64):
         super().__init__()
         self.train, self.test = train, test
-        self.every, self.batch_size = checked.whole("every", every), checked.whole("batch_size", batch_size)
+        self.every, self.batch_size = checked.integer("every", every), checked.integer("batch_size", batch_size)
         self.features = None
 
     def judge(self, train_features, train_labels, test_features, test_labels):
@@ -67,7 +67,7 @@ class FewShot(FeatureCallback):
 
     def __init__(self, train, test, shots=5, regularizer=REGULARIZER, seed=0, **kwargs):
         super().__init__(train, test, **kwargs)
-        self.shots, self.seed = checked.whole("shots", shots), checked.whole("seed", seed, 0)
+        self.shots, self.seed = checked.integer("shots", shots), checked.integer("seed", seed, 0)
         self.regularizer = checked.number("regularizer", regularizer, "above 0", lambda value: 0 < value < math.inf)
 
     def judge(self, *features_and_labels):
@@ -85,7 +85,7 @@ class KNN(FeatureCallback):
 
     def __init__(self, train, test, k=NEIGHBOURS, **kwargs):
         super().__init__(train, test, **kwargs)
-        self.k = checked.whole("k", k)
+        self.k = checked.integer("k", k)
 
     def judge(self, *features_and_labels):
         return {"knn": knn(*features_and_labels, self.k).accuracy}
@@ -101,7 +101,7 @@ class LinearProbe(FeatureCallback):
 
     def __init__(self, train, test, seed=0, **kwargs):
         super().__init__(train, test, **kwargs)
-        self.seed = checked.whole("seed", seed, 0)
+        self.seed = checked.integer("seed", seed, 0)
 
     def judge(self, *features_and_labels):
         return {"linear_probe": linear_probe(*features_and_labels, seed=self.seed).accuracy}

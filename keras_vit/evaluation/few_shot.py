@@ -73,8 +73,8 @@ def few_shot(
     Source: arXiv:2010.11929, section 4.1; big_vision's evaluators/fewshot_lsr.py, which tells 2**10.
     """
     shots = checked.plain(shots)
-    shots = tuple(checked.whole("shots", one) for one in (shots if isinstance(shots, tuple) else (shots,)))
-    regularizers, seed = np.asarray(regularizers, "float64"), checked.whole("seed", seed, 0)
+    shots = tuple(checked.integer("shots", one) for one in (shots if isinstance(shots, tuple) else (shots,)))
+    regularizers, seed = np.asarray(regularizers, "float64"), checked.integer("seed", seed, 0)
     if not shots or not regularizers.size or not (regularizers > 0).all():
         raise ValueError(
             "Expected shots of 1 or more and regularizers above 0. "

@@ -38,7 +38,7 @@ def knn(train_features, train_labels, test_features, test_labels, k=NEIGHBOURS, 
     Source: arXiv:1805.01978, section 3.4, with the k of DINO, arXiv:2104.14294.
     """
     train_labels, test_labels, classes = _all_labels(train_features, train_labels, test_features, test_labels)
-    if not 1 <= (k := checked.whole("k", k, 0)) <= len(train_labels):
+    if not 1 <= (k := checked.integer("k", k, 0)) <= len(train_labels):
         raise ValueError(f"Expected k from 1 to {len(train_labels)}, the training images. Received: k={k}")
     train, test = _directions(train_features), _directions(test_features)
     votes = np.zeros((len(test), classes))
@@ -76,7 +76,7 @@ def linear_probe(train_features, train_labels, test_features, test_labels, stren
         ValueError: if there are no images, fewer than two classes, or no class has two images.
     """
     train_labels, test_labels, classes = _all_labels(train_features, train_labels, test_features, test_labels)
-    seed = checked.whole("seed", seed, 0)
+    seed = checked.integer("seed", seed, 0)
     if len(set(train_labels.tolist())) < 2:
         raise ValueError(f"Expected images of two classes or more. Received: those of {train_labels[0]} alone")
     train, test = (np.asarray(features, "float64") for features in (train_features, test_features))

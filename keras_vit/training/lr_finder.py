@@ -10,7 +10,7 @@ import time
 import keras
 import numpy as np
 
-from keras_vit._progress import SECONDS_BETWEEN_NEWS
+from keras_vit._progress import SECONDS_BETWEEN_UPDATES
 from keras_vit.data.order import Order
 from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import batches_of
@@ -123,7 +123,7 @@ class _Watch(keras.callbacks.Callback):
         self.losses.append(self._mean / (1 - SMOOTHING ** (len(self.losses) + 1)))
         if time.monotonic() >= self._news:
             logger.info("step %d of %d: loss %.4f", len(self.losses), self.steps, self.losses[-1])
-            self._news = time.monotonic() + SECONDS_BETWEEN_NEWS
+            self._news = time.monotonic() + SECONDS_BETWEEN_UPDATES
         if self.losses[-1] > EXPLODED * min(self.losses):
             self.model.stop_training = True
 

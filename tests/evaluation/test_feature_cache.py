@@ -32,7 +32,7 @@ def test_features_come_in_order(model):
 
 
 def test_long_work_is_told_of(monkeypatch, caplog):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_NEWS", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_UPDATES", -1.0)
     with caplog.at_level(logging.INFO, "keras_vit"):
         assert len(list(progress.log_progress(batches(), "judged", 7))) == 3
     assert caplog.messages == ["3 of 7 images judged", "6 of 7 images judged", "7 of 7 images judged"]
