@@ -7,7 +7,7 @@ import pytest
 import keras_vit
 
 ROOT = pathlib.Path(keras_vit.__file__).parents[1]
-PARTS = {"analysis", "callbacks", "client", "data", "evaluation", "export", "layers", "pretraining", "training"}
+PARTS = {"analysis", "data", "evaluation", "export", "layers", "pretraining", "runtime", "training"}
 
 SAVED = """
 import json, sys
@@ -22,9 +22,8 @@ import keras_vit_command, keras_vit
 names = [sorted({"keras", "tensorflow"} & {*sys.modules})]
 import keras_vit.evaluation.callbacks  # imports the modules `features` and `resize`, which have the names of functions
 names.append(keras_vit.__version__)
-from keras_vit._quiet import imported
-imported("preprocessing")
-names.append([callable(getattr(keras_vit, name)) for name in ("build", "features", "resize", "VisionModel")])
+keras_vit._import_names()
+names.append({name: getattr(keras_vit, name).__module__ for name in keras_vit.__all__})
 print(json.dumps(names))
 """
 
@@ -44,14 +43,14 @@ def test_a_program_of_any_name_loads_a_model(saved, tmp_path, run_python, name):
 
 
 def test_the_package_shows_its_public_names_and_parts_alone():
-    assert {name for name in dir(keras_vit) if not name.startswith("_")} == {*keras_vit._public.__all__, *PARTS}
+    assert {name for name in dir(keras_vit) if not name.startswith("_")} == {*keras_vit.__all__, *PARTS}
     assert all(getattr(keras_vit, name).__name__ == f"keras_vit.{name}" for name in PARTS)
 
 
 def test_a_star_import_brings_the_public_names():
     names = {}
     exec("from keras_vit import *", names)
-    assert {name for name in names if name != "__builtins__"} == {*keras_vit._public.__all__}
+    assert {name for name in names if name != "__builtins__"} == {*keras_vit.__all__}
 
 
 def test_a_name_that_is_none():
@@ -60,9 +59,9 @@ def test_a_name_that_is_none():
 
 
 def test_within_the_console_script_the_public_names_come_with_the_first_work(run_python):
-    loaded, version, bound = run_python("-c", IN_A_COMMAND, PYTHONPATH=str(ROOT))
+    loaded, version, modules = run_python("-c", IN_A_COMMAND, PYTHONPATH=str(ROOT))
     assert loaded == [] and version == keras_vit.__version__
-    assert bound == [True] * 4
+    assert modules == {name: getattr(keras_vit, name).__module__ for name in keras_vit.__all__}
 
 
 MODULE = """

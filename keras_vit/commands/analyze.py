@@ -72,7 +72,7 @@ def analysis(subject, pixels, names):
         if embeddings.position_values(model) is not None:
             parts["similarity"] = embeddings.position_similarity(model)
     components, shares = embeddings.filter_components(model)
-    facts = {"file": subject.path.name, "read as": subject.pixels.words, "classes": _classes(subject.class_names)}
+    facts = {"file": subject.path.name, "read as": subject.pixels.description, "classes": _classes(subject.class_names)}
     name = subject.path.parent.name if subject.path.name == MODEL else subject.path.stem
     title = f"{name}: what the model looks at"
     return Analysis(

@@ -9,7 +9,7 @@ import pathlib
 import keras
 import numpy as np
 
-import keras_vit._public  # registers the layers, without which no model of ours loads
+import keras_vit.builders  # registers the layers, without which no model of ours loads
 from keras_vit.commands.run_folder import MODEL, recipe_of
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
@@ -99,10 +99,10 @@ def load_model(target, image_size=None):
     """
     path = pathlib.Path(target)
     if is_checkpoint(target):
-        return path, keras_vit._public.load(str(target), input_shape=(*image_size, 3) if image_size else None)
+        return path, keras_vit.builders.load(str(target), input_shape=(*image_size, 3) if image_size else None)
     path = path / MODEL if path.is_dir() else path
     model = _load_keras(path)
-    return path, keras_vit._public.resize(model, image_size) if image_size else model
+    return path, keras_vit.resize(model, image_size) if image_size else model
 
 
 def open_model(target, image_size=None, *, pixels=None, outputs=None):
@@ -129,7 +129,7 @@ def classifier_of(path, model, *, pixels=None, outputs=None):
     contract = pixels_of(model, pixels)
     recipe = recipe_of(path / MODEL if path.is_dir() else path)
     protocol = recipe.evaluation if recipe else "official"
-    logger.info("%s reads pixels as %s%s", path, contract.words, " (as said)" if pixels is not None else "")
+    logger.info("%s reads pixels as %s%s", path, contract.description, " (as said)" if pixels is not None else "")
     if outputs is None and head_of(model) is None:
         return Classifier(path, model, (), protocol, contract, None)
     names = names_for(path, getattr(model, "class_names", None))
@@ -158,7 +158,7 @@ def classifier_of(path, model, *, pixels=None, outputs=None):
 def is_checkpoint(target):
     """Returns whether a text names a checkpoint in another layout than a whole model's, or a published one."""
     name = str(target)
-    known = name in {row.name for row in keras_vit._public.checkpoints()}
+    known = name in {row.name for row in keras_vit.checkpoints()}
     folder = (pathlib.Path(name) / "model.safetensors").exists()
     if is_whole_model(name):
         return False

@@ -84,7 +84,7 @@ def _work(name):
     # Each look into a model is a function of its own, of which there may be many: no fault of the user's.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with quiet():
-        keras_vit._import_public()
+        keras_vit._import_names()
         return importlib.import_module(f"keras_vit.{name}")
 
 

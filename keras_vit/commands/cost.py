@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-import keras_vit._public as public
+from keras_vit.builders import build
 from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
 from keras_vit.models.config import VARIANTS
 
@@ -58,7 +58,7 @@ def cost_of(target, image_size=None, settings=(), images=None):
         )
     if target in VARIANTS:
         with keras.StatelessScope(initialize_variables=False):
-            return Costing(target, cost(public.build(target, input_shape=_shape(image_size or (224, 224)))))
+            return Costing(target, cost(build(target, input_shape=_shape(image_size or (224, 224)))))
     return Costing(str(target), cost(_model(target, image_size)))
 
 
@@ -85,7 +85,7 @@ def _of_recipe(target, image_size, settings, images):
     if images is None and recipe.steps is None and _is_here(recipe.data):
         images, classes = _counted(recipe)
     with keras.StatelessScope(initialize_variables=False):
-        model = public.build(
+        model = build(
             recipe.variant,
             input_shape=_shape(image_size or (recipe.image_size, recipe.image_size)),
             pooling=recipe.pooling,

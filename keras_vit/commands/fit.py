@@ -89,7 +89,7 @@ def fit(recipe, output):
         logger.info("objective=%s learns no classes: no test accuracy, no exports, no card", recipe.objective)
 
     def begin(contract):
-        logger.info("the model reads pixels as %s", contract.words)
+        logger.info("the model reads pixels as %s", contract.description)
         if devices.chief:
             # The recipe goes first: from here on the folder is this run's.
             facts = run_facts(recipe, source, devices, contract, weights)

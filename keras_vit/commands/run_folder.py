@@ -8,7 +8,7 @@ import platform
 
 import keras
 
-import keras_vit._public  # registers the layers, without which no model of ours loads
+import keras_vit.builders  # registers the layers, without which no model of ours loads
 from keras_vit.commands.image_list import image_changes
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
 from keras_vit.training.fit import CHECKPOINTS
@@ -38,7 +38,7 @@ def run_facts(recipe, source, devices, contract, weights):
             "python": platform.python_version(),
         },
         "devices": devices.words,
-        "pixels": {"words": contract.words, **dataclasses.asdict(contract)},
+        "pixels": {"words": contract.description, **dataclasses.asdict(contract)},
     }
 
 
