@@ -1,4 +1,4 @@
-"""The Keras layers a Vision Transformer is composed of."""
+"""Keras layers of Vision Transformers and ResNets: patches, attention, MLP, blocks, pooling, convolution."""
 
 from keras_vit.layers.attention import Attention, RelativeAttention, WindowAttention
 from keras_vit.layers.convolution import Bottleneck, GroupNorm, StdConv, Stem

@@ -1,7 +1,8 @@
-"""What weights start from."""
+"""Initializers that are skipped where a checkpoint is about to be loaded."""
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
 
 import keras
 
@@ -9,8 +10,11 @@ _ARE_LOADED = contextvars.ContextVar("weights are loaded", default=False)
 
 
 @contextlib.contextmanager
-def weights_to_come():
-    """Lets layers that are built within start at zeros: random numbers for a checkpoint to replace cost a second."""
+def weights_to_come() -> Iterator[None]:
+    """Initializes layers that are built inside the block with zeros.
+
+    A checkpoint replaces these weights, and random numbers would take a second.
+    """
     token = _ARE_LOADED.set(True)
     try:
         yield
@@ -18,6 +22,6 @@ def weights_to_come():
         _ARE_LOADED.reset(token)
 
 
-def initial(initializer):
-    """Returns the initializer, or zeros where a checkpoint's weights are to come."""
+def initial(initializer: str | keras.initializers.Initializer) -> keras.initializers.Initializer:
+    """Returns the initializer, or zeros inside `weights_to_come`."""
     return keras.initializers.Zeros() if _ARE_LOADED.get() else keras.initializers.get(initializer)

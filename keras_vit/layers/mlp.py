@@ -1,36 +1,46 @@
-"""The MLP of a transformer block, with a GELU or gated (SwiGLU)."""
+"""The MLP (feed-forward network) of a transformer block, with a GELU or a SwiGLU."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import Composite, Shape
 from keras_vit.layers.initializers import initial
 
 GELUS = {
     "tanh": lambda x: ops.gelu(x, approximate=True),
-    # Written out, because exporting `ops.gelu(approximate=False)` to ONNX leaves an Erfc that no runtime takes.
+    # Written out, because exporting `ops.gelu(approximate=False)` to ONNX leaves an Erfc that no runtime can run.
     "erf": lambda x: 0.5 * x * (1.0 + ops.erf(x * 0.5**0.5)),
 }
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class MLP(Composite):
-    """Transforms each token by itself: Dense, GELU, dropout, Dense, dropout.
+    """The MLP (feed-forward network) of a transformer block: Dense, GELU, dropout, Dense, dropout.
 
     Input and output: (batch, tokens, hidden_size)
 
     Args:
-        mlp_dim: hidden width.
+        mlp_dim: units of the hidden layer.
         dropout: rate of both dropouts.
-        gelu: "tanh" (the approximation that the official files were trained with) or "erf" (exact; the ports').
+        gelu: "tanh" (approximate, as the official checkpoints were trained) or "erf" (exact, as in the ports).
 
     Raises:
         ValueError: if `gelu` is unknown.
+
+    Example:
+        ```python
+        mlp = keras_vit.layers.MLP(mlp_dim=32)
+        assert mlp(np.ones((1, 5, 8), "float32")).shape == (1, 5, 8)
+        ```
+
+    Source: arXiv:2010.11929, eq. 3; the official `models_vit.py`.
     """
 
-    parts = 1  # of mlp_dim each, that the hidden layer has
+    parts = 1  # the hidden layer has this many times mlp_dim units
 
-    def __init__(self, mlp_dim, dropout=0.0, gelu="tanh", **kwargs):
+    def __init__(self, mlp_dim: int, dropout: float = 0.0, gelu: str = "tanh", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if gelu not in GELUS:
             raise ValueError(f"Expected gelu to be one of {tuple(GELUS)}. Received: gelu={gelu!r}")
@@ -41,8 +51,8 @@ class MLP(Composite):
             for name in ("hidden_dropout", "out_dropout")
         )
 
-    def build(self, input_shape):
-        # Small random biases: the official code's, and the paper's code of the original transformer.
+    def build(self, input_shape: Shape) -> None:
+        # Small random biases, as in the official code.
         self.hidden, self.out = (
             keras.layers.Dense(
                 units,
@@ -56,35 +66,42 @@ class MLP(Composite):
         self.hidden.build(input_shape)
         self.out.build((*input_shape[:-1], self.mlp_dim))
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Any:
         tokens, hidden_size = x.shape[1:]
         x = self.hidden(ops.reshape(x, (-1, hidden_size)))  # flat: TensorFlow adds the bias within the matrix product
         x = self.out(self.hidden_dropout(self.activation(x), training=training))
         return self.out_dropout(ops.reshape(x, (-1, tokens, hidden_size)), training=training)
 
-    def activation(self, x):
-        """Returns what of the hidden layer goes on, (..., parts * mlp_dim) to (..., mlp_dim)."""
+    def activation(self, x: Any) -> Any:
+        """Returns the activation of the hidden layer, (..., parts * mlp_dim) to (..., mlp_dim)."""
         return GELUS[self.gelu](x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class SwiGLU(MLP):
-    """Transforms each token by itself: Dense, one half gated by the SiLU of the other, dropout, Dense, dropout.
+    """Gated MLP (SwiGLU): Dense, one half multiplied by the SiLU of the other, dropout, Dense, dropout.
 
     Input and output: (batch, tokens, hidden_size)
 
     Args:
-        mlp_dim: width of a half, which is what the second Dense reads.
-        dropout, gelu: as of `MLP`; there is no GELU here.
+        mlp_dim: units of each half of the hidden layer.
+        dropout: rate of both dropouts.
+        gelu: unused, as there is no GELU; the argument is that of `MLP`.
+
+    Example:
+        ```python
+        mlp = keras_vit.layers.SwiGLU(mlp_dim=32)
+        assert mlp(np.ones((1, 5, 8), "float32")).shape == (1, 5, 8)
+        ```
 
     Source: arXiv:2002.05202; the first half goes through the SiLU, as in DINOv2 and timm's SwiGLUPacked.
     """
 
     parts = 2
 
-    def activation(self, x):
+    def activation(self, x: Any) -> Any:
         gate, x = ops.split(x, 2, axis=-1)
         return ops.silu(gate) * x

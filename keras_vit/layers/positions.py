@@ -1,13 +1,15 @@
-"""Positions beside the plain Vision Transformer's own table, added to tokens wherever one likes."""
+"""Position embeddings: the layer that adds them to tokens, and their interpolation to another grid."""
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_vit.layers.composite import Shape
 from keras_vit.layers.initializers import initial
 
 _KINDS = ("learned", "learned-2d", "sincos-2d")
@@ -15,38 +17,44 @@ _KINDS = ("learned", "learned-2d", "sincos-2d")
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class Positions(keras.layers.Layer):
-    """Adds a position to each token.
+    """Adds a position embedding to each token.
 
     Input and output: (batch, tokens, hidden_size); the last tokens are those of the grid, row by row
 
     Args:
-        kind: "learned": a row a token; "learned-2d": the patch in row r and column c has row r of one table and row c
-            of another side by side, half as wide each, and each token in front a row of its own; "sincos-2d": fixed
-            sines and cosines of the column and the row, nothing for tokens in front.
+        kind: "learned": one row of a table for each token; "learned-2d": the patch in row r and column c has row r of
+            one table and row c of another, each of half the hidden size, and each token in front has a row of its own;
+            "sincos-2d": fixed sines and cosines of the column and the row, zeros for tokens in front.
         grid: (rows, columns) of patches.
 
     Raises:
-        ValueError: if the kind is unknown or, at build time, a token is wanting or, in two dimensions, the hidden size
-            is no multiple of 4.
+        ValueError: if the kind is unknown or, at build time, there are fewer tokens than patches or, in two dimensions,
+            the hidden size is not a multiple of 4.
+
+    Example:
+        ```python
+        positions = keras_vit.layers.Positions("sincos-2d", grid=(4, 6))
+        assert positions(np.zeros((1, 1 + 4 * 6, 8))).shape == (1, 25, 8)
+        ```
 
     Source: arXiv:2010.11929, appendix D.4; the sines: arXiv:2205.01580, as in big_vision.
     """
 
-    def __init__(self, kind, grid, **kwargs):
+    def __init__(self, kind: str, grid: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if kind not in _KINDS:
             raise ValueError(f"Expected kind to be one of {_KINDS}. Received: kind={kind!r}")
         self.kind, self.grid = kind, tuple(grid)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         (rows, columns), (_, tokens, width) = self.grid, input_shape
         self.width, self.extra_tokens = width, tokens - rows * columns
         if self.extra_tokens < 0 or (self.kind != "learned" and width % 4):
             raise ValueError(
-                f"Expected a token a patch of {rows} x {columns} and, in two dimensions, a hidden size that is a "
-                f"multiple of 4. Received: input_shape={tuple(input_shape)}"
+                f"Expected a token for each of {rows} x {columns} patches and, in two dimensions, a hidden size that "
+                f"is a multiple of 4. Received: input_shape={tuple(input_shape)}"
             )
-        shapes = {
+        shapes: dict[str, dict[str, Shape]] = {
             "learned": {"table": (tokens, width)},
             "learned-2d": {
                 "rows": (rows, width // 2),
@@ -59,11 +67,11 @@ class Positions(keras.layers.Layer):
         for name, shape in shapes[self.kind].items():
             setattr(self, name, self.add_weight(name=name, shape=shape, initializer=initial(normal)))
 
-    def call(self, tokens):
+    def call(self, tokens: Any) -> Any:
         return tokens + ops.cast(self.values(), tokens.dtype)
 
-    def values(self):
-        """Returns what is added, (1, tokens, hidden_size)."""
+    def values(self) -> Any:
+        """Returns the position embeddings, (1, tokens, hidden_size)."""
         if self.kind == "learned":
             return self.table[None]
         if self.kind == "sincos-2d":
@@ -80,29 +88,33 @@ class Positions(keras.layers.Layer):
         table = ops.reshape(table, (rows * columns, 2 * half))
         return (ops.concatenate([self.extra, table]) if self.extra_tokens else table)[None]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
 
-def sincos(grid, width, extra_tokens=0, temperature=10_000.0):
-    """Returns fixed positions of a grid, (extra_tokens + rows * columns, width) float32; zeros for tokens in front.
+def sincos(grid: Sequence[int], hidden_size: int, extra_tokens: int = 0, temperature: float = 10_000.0) -> np.ndarray:
+    """Returns fixed 2-D sine-cosine position embeddings, (extra_tokens + rows * columns, hidden_size) float32.
 
-    A quarter of the channels each: sines and cosines of the column, then of the row.
+    A quarter of the channels each: the sines and cosines of the column, then of the row. Zeros for the extra tokens.
     """
-    y, x = (places.reshape(-1, 1) for places in np.mgrid[: grid[0], : grid[1]])
-    frequencies = temperature ** -(np.arange(width // 4) / max(width // 4 - 1, 1))
-    parts = [wave(place * frequencies) for place in (x, y) for wave in (np.sin, np.cos)]
+    row, column = (index.reshape(-1, 1) for index in np.mgrid[: grid[0], : grid[1]])
+    frequencies = temperature ** -(np.arange(hidden_size // 4) / max(hidden_size // 4 - 1, 1))
+    parts = [wave(index * frequencies) for index in (column, row) for wave in (np.sin, np.cos)]
     return np.pad(np.concatenate(parts, axis=1), [(extra_tokens, 0), (0, 0)]).astype("float32")
 
 
-def _triangle(x):
+# Interpolation to another grid, as the projects that published checkpoints compute it.
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    """Returns the kernel of linear interpolation."""
     return np.maximum(0, 1 - np.abs(x))
 
 
-def _cubic(a):
+def _cubic(a: float) -> Callable[[np.ndarray], np.ndarray]:
     """Returns Keys' cubic convolution kernel with the slope `a` at distance 1."""
 
-    def kernel(x):
+    def kernel(x: np.ndarray) -> np.ndarray:
         x = np.abs(x)
         near = (a + 2) * x**3 - (a + 3) * x**2 + 1
         far = a * (x**3 - 5 * x**2 + 8 * x - 4)
@@ -113,49 +125,65 @@ def _cubic(a):
 
 @dataclasses.dataclass(frozen=True)
 class Interpolation:
-    """How numbers between the points of a grid are found; along rows and columns alike."""
+    """A method of interpolation, the same along rows and columns."""
 
-    kernel: Callable  # the weight of a point, by its distance in points
-    corners: bool = False  # whether the grids' corner points coincide, or the borders half a point further out
+    kernel: Callable[[np.ndarray], np.ndarray]  # the weight of a point by its distance in points
+    corners: bool = (
+        False  # whether the grids are aligned at their corner points, or at the borders half a point outside
+    )
     antialias: bool = False  # whether the kernel widens where the grid shrinks
 
 
-INTERPOLATIONS = {
+PositionResize = Literal["corner", "half_pixel", "half_pixel_antialias", "antialias", "torch"]
+INTERPOLATIONS: dict[str, Interpolation] = {
     "corner": Interpolation(_triangle, corners=True),  # the official checkpoint.py: scipy.ndimage.zoom at order 1
     "half_pixel": Interpolation(_triangle),  # timm's .npz reader: torch's bilinear
     "half_pixel_antialias": Interpolation(_triangle, antialias=True),  # timm: bilinear
     "antialias": Interpolation(_cubic(-0.5), antialias=True),  # timm's resample_abs_pos_embed: torch's bicubic
-    "torch": Interpolation(
-        _cubic(-0.75)
-    ),  # transformers' interpolate_pos_encoding: torch's bicubic, whose slope is another here
+    # transformers' interpolate_pos_encoding: torch's bicubic without antialias, which has another slope
+    "torch": Interpolation(_cubic(-0.75)),
 }
 
 
-def square_grid(patches):
-    """Returns the grid (side, side) of so many patches, or None if they make no square."""
+def square_grid(patches: int) -> tuple[int, int] | None:
+    """Returns the grid (side, side) of a number of patches, or None if that is not a square number."""
     side = math.isqrt(patches)
     return (side, side) if side * side == patches else None
 
 
-def resize_positions(table, source_grid, target_grid, mode="corner"):
-    """Returns the position table of another grid.
+def resize_positions(
+    table: np.ndarray, source_grid: Sequence[int], target_grid: Sequence[int], mode: str = "corner"
+) -> np.ndarray:
+    """Interpolates a position embedding to another grid of patches, for another image size.
 
     Args:
-        table: (1, tokens, hidden_size); tokens is the grid's and, in front, those of any class tokens.
+        table: position embedding (1, tokens, hidden_size): those of extra tokens, then those of the grid row by row.
         source_grid, target_grid: (rows, columns) of patches.
-        mode: one of `MODES`; that of the code which a file comes from gives the numbers of that code.
+        mode: a key of `INTERPOLATIONS`; each computes the numbers of the project named there.
 
     Returns:
-        (1, tokens, hidden_size) float32; the class tokens' own positions as they were.
+        (1, tokens, hidden_size) float32; the positions of the extra tokens are unchanged.
 
     Raises:
-        ValueError: if there is no such mode, or the table has fewer tokens than its grid.
+        ValueError: if the mode is unknown, or the table has fewer tokens than its grid.
+
+    Example:
+        ```python
+        from keras_vit.layers.positions import resize_positions
+
+        table = np.zeros((1, 1 + 14 * 14, 768), "float32")  # 224 x 224 pixels, patches of 16 x 16, a class token
+        assert resize_positions(table, (14, 14), (24, 24)).shape == (1, 1 + 24 * 24, 768)
+        ```
+
+    Source: arXiv:2010.11929, section 3.2; the projects' functions beside `INTERPOLATIONS`.
     """
     if mode not in INTERPOLATIONS:
-        raise ValueError(f"Expected one of {', '.join(INTERPOLATIONS)}. Received: mode={mode!r}")
+        raise ValueError(f"Expected mode to be one of {', '.join(INTERPOLATIONS)}. Received: mode={mode!r}")
     (rows, columns), (_, tokens, width) = source_grid, table.shape
     if tokens < rows * columns:
-        raise ValueError(f"Expected a token per patch of {rows} x {columns}. Received: table of shape {table.shape}")
+        raise ValueError(
+            f"Expected a token for each of {rows} x {columns} patches. Received: table of shape {table.shape}"
+        )
     own, grid = np.split(table[0], [tokens - rows * columns])
     grid = grid.reshape(rows, columns, width).astype(np.float64)
     grid = np.einsum("ij,jkd->ikd", _matrix(rows, target_grid[0], INTERPOLATIONS[mode]), grid)
@@ -163,15 +191,15 @@ def resize_positions(table, source_grid, target_grid, mode="corner"):
     return np.concatenate([own, grid.reshape(-1, width)]).astype(np.float32)[None]
 
 
-def _matrix(source, target, mode):
-    """Returns the (target, source) weights with which `source` points in a line make `target` points."""
+def _matrix(source: int, target: int, mode: Interpolation) -> np.ndarray:
+    """Returns the weights (target, source) that interpolate `source` points in a line to `target` points."""
     if mode.corners:
         centres = np.linspace(0, source - 1, target) if target > 1 else np.zeros(1)
     else:
         centres = (np.arange(target) + 0.5) * source / target - 0.5
-    if mode.antialias:  # points beyond the ends are left out
+    if mode.antialias:  # points beyond the ends are omitted
         weights = mode.kernel((np.arange(source) - centres[:, None]) / max(1, source / target))
         return weights / weights.sum(axis=1, keepdims=True)
-    points = np.arange(-2, source + 2)  # those beyond the ends repeat them
+    points = np.arange(-2, source + 2)  # points beyond the ends repeat the last ones
     nearest = np.clip(points, 0, source - 1)[:, None] == np.arange(source)
     return mode.kernel(points - centres[:, None]) @ nearest

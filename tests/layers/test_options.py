@@ -162,7 +162,7 @@ def test_what_the_new_heads_read():
     [
         (lambda: layers.Positions("sines", GRID), "Expected kind to be one of"),
         (lambda: layers.Positions("sincos-2d", GRID).build((None, 16, 6)), "multiple of 4"),
-        (lambda: layers.Positions("learned", GRID).build((None, 14, 8)), "Expected a token a patch of 3 x 5"),
+        (lambda: layers.Positions("learned", GRID).build((None, 14, 8)), "each of 3 x 5 patches"),
     ],
 )
 def test_bad_positions(make, message):

@@ -87,7 +87,7 @@ def test_attention_is_that_of_keras():
 
 
 def test_a_width_that_the_heads_cannot_share_raises():
-    with pytest.raises(ValueError, match="hidden size 14, num_heads=3"):
+    with pytest.raises(ValueError, match="hidden_size=14, num_heads=3"):
         Attention(3).build((None, TOKENS, WIDTH), (None, TOKENS, WIDTH))
 
 
