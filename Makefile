@@ -34,6 +34,7 @@ test-nightly: .venv-nightly/.installed
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy tests/typed_use.py
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 # A browser and what it needs of npm: without them the tests of the page are skipped, with KERAS_VIT_CLIENTS=1 they fail.

@@ -1,4 +1,4 @@
-"""The architectures of the paper, a row each.
+"""The architectures: `Variant` and `ResNet`, and the table `VARIANTS` with one row for each published size.
 
 To add a size, add a row to `VARIANTS` and a line to `builders.py`. Sizes: arXiv:2010.11929 table 1 and the official
 `configs/models.py`; Ti and S: arXiv:2106.10270; g and G: arXiv:2106.04560; BiT: arXiv:1912.11370.
@@ -6,25 +6,32 @@ To add a size, add a row to `VARIANTS` and a line to `builders.py`. Sizes: arXiv
 
 import dataclasses
 import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict, get_args
 
 from keras_vit import _arguments as checked
 
-POOLINGS = ("token", "gap", "map", "none", "token+gap", "token+distillation")
-_POSITIONS = ("learned", "learned-2d", "sincos-2d", "relative", "none")
+Gelu = Literal["tanh", "erf"]
+Pooling = Literal["token", "gap", "map", "none", "token+gap", "token+distillation"]
+PositionKind = Literal["learned", "learned-2d", "sincos-2d", "relative", "none"]
+PositionPlace = Literal["stem", "layers", "shared"]
+AttentionKind = Literal["full", "axial"]
+
+POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 @dataclasses.dataclass(frozen=True)
 class Numerics:
-    """Describes what two files of one architecture can differ in: the form of the GELU and the epsilons.
+    """The numerical details in which checkpoints of one architecture differ: the form of the GELU, and epsilons.
 
     The defaults are those of the official code for plain and hybrid Vision Transformers.
 
     Args:
         gelu: "tanh" (approximate) or "erf" (exact).
-        norm_epsilon: of the layer norms.
-        group_norm_epsilon: of the group norms.
-        conv_epsilon: of the weight standardization.
-        conv_epsilon_inside: whether it is added to the variance or to the standard deviation.
+        norm_epsilon: epsilon of the layer norms.
+        group_norm_epsilon: epsilon of the group norms.
+        conv_epsilon: epsilon of the weight standardization.
+        conv_epsilon_inside: whether `conv_epsilon` is added to the variance (True) or to the standard deviation.
     """
 
     gelu: str = "tanh"
@@ -34,17 +41,17 @@ class Numerics:
     conv_epsilon_inside: bool = False
 
     @property
-    def of_convolutions(self):
+    def of_convolutions(self) -> dict[str, Any]:
         """The arguments of the layers `Stem` and `Bottleneck`."""
         names = ("group_norm_epsilon", "conv_epsilon", "conv_epsilon_inside")
         return {name: getattr(self, name) for name in names}
 
 
-# What a model's outputs are.
+# The kinds of a model's outputs.
 OUTPUT_KINDS = {
-    "probabilities": "of classes, together 1",
+    "probabilities": "of classes, with the sum 1",
     "logits": "of classes, before a softmax",
-    "scores": "each the probability of a class by itself, from 0 to 1",
+    "scores": "each the probability of one class, from 0 to 1",
     "numbers": "as they are: no classes",
 }
 
@@ -54,20 +61,29 @@ OFFICIAL_BIT = Numerics(group_norm_epsilon=1e-5, conv_epsilon=1e-10, conv_epsilo
 
 @dataclasses.dataclass(frozen=True)
 class ResNet:
-    """Describes a ResNet of bottleneck units: a BiT, or the stem of a hybrid.
+    """A ResNet of bottleneck units: a BiT, or the stem of a hybrid.
 
-    The two compute in another order (see `keras_vit.layers.Bottleneck`), so a row is never both.
+    The two order their layers differently (see `keras_vit.layers.Bottleneck`), and no row is used for both.
 
     Args:
-        units: bottleneck units of each stage; none is the stem alone. The first unit of each stage but the first
-            halves the map.
-        widths: channels that each stage gives.
-        root_width: channels of the first convolution.
-        parameters: number of weights with 1,000 classes, where it is known.
+        units: number of bottleneck units of each stage; () is the stem alone. The first unit of every stage but the
+            first halves height and width.
+        widths: output channels of each stage, multiples of 128: a quarter of them is normalized in 32 groups.
+        root_width: channels of the first convolution, a multiple of 32.
+        parameters: number of parameters with 1,000 classes, if known.
 
     Raises:
-        ValueError: if a size is not a positive whole number, a width not a multiple of 4 * 32 (a quarter of it is
-            normalized in 32 groups), the root's not of 32, or `units` and `widths` are not of one length.
+        ValueError: if a size is not a positive integer, a width is not such a multiple, or `units` and `widths` have
+            different lengths.
+
+    Example:
+        ```python
+        resnet = keras_vit.ResNet(units=(1, 1), widths=(128, 256), root_width=32)
+        model = keras_vit.build(resnet, input_shape=(64, 64, 3), classes=3)
+        assert resnet.stride == 8 and model.output_shape == (None, 3)
+        ```
+
+    Source: arXiv:1912.11370; arXiv:2010.11929, section 3.1.
     """
 
     units: tuple[int, ...]
@@ -75,54 +91,66 @@ class ResNet:
     root_width: int = 64
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("units", "widths", "root_width"):  # lists come from JSON
             object.__setattr__(self, name, checked.plain(getattr(self, name)))
         fits = isinstance(self.units, tuple) and isinstance(self.widths, tuple) and len(self.units) == len(self.widths)
-        fits = fits and all(map(_is_size, (*self.units, *self.widths, self.root_width))) and not self.root_width % 32
+        fits = (
+            fits
+            and all(map(checked.is_size, (*self.units, *self.widths, self.root_width)))
+            and not self.root_width % 32
+        )
         if not fits or any(width % 128 for width in self.widths):
             raise ValueError(
-                "Expected as many widths as stages with units, tuples of whole numbers, widths multiples of 128, "
-                f"root_width of 32. Received: units={self.units}, widths={self.widths}, root_width={self.root_width}"
+                "Expected units and widths to be tuples of positive integers, one for each stage, every width a "
+                "multiple of 128 and root_width a multiple of 32. "
+                f"Received: units={self.units}, widths={self.widths}, root_width={self.root_width}"
             )
 
     @property
-    def stride(self):
-        """Pixels of the image that one of the last map stands for, to either side."""
+    def stride(self) -> int:
+        """Side of the image region of one point of the last feature map, in pixels."""
         return 4 * 2 ** max(len(self.units) - 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Describes one Vision Transformer architecture.
+    """A Vision Transformer architecture: its sizes and options.
 
     Args:
-        patch_size: side of a patch, in pixels of the image or, with a stem, of its last map.
-        hidden_size: width of a token; a multiple of `num_heads`.
-        num_layers: transformer blocks.
-        num_heads: attention heads a block.
-        mlp_dim: hidden width of a block's MLP.
-        stem: the `ResNet` whose map is cut into patches, in a hybrid; None cuts the image.
-        pooling: what the head reads: "token" (the class token), "gap" (the mean of the patch tokens), "map" (attention
-            pooling), "none" (every token), "token+gap" (the first two side by side, as DINOv2's linear classifiers) or
-            "token+distillation" (DeiT's two tokens, a head each). There is a class token where its name says so.
-        distillation_token: whether DeiT's second token follows the class token.
-        register_tokens: tokens between the class token and the patches that stand for no place and are never read.
-        layer_scale: what the factors on each branch of a block start from (LayerScale); None for no factors.
-        swiglu: whether the MLP is gated: one half of its hidden layer, of mlp_dim each, multiplies the other.
-        positions: "learned" (a row a token), "learned-2d" (a table for rows and one for columns), "sincos-2d" (fixed),
-            "relative" (learned, in the attention, by distance along the sequence) or "none".
-        positions_at: where those that are added to tokens are: at the "stem", before each block from a table of its
-            own ("layers") or from one for all ("shared").
-        attention: "full", or "axial": each block is two, one along the rows and one along the columns.
+        patch_size: side of a patch, in pixels of the image or, with a stem, in points of the stem's feature map.
+        hidden_size: length of a token; a multiple of `num_heads`.
+        num_layers: number of transformer blocks.
+        num_heads: attention heads of each block.
+        mlp_dim: hidden size of each block's MLP.
+        stem: the `ResNet` whose feature map is cut into patches, in a hybrid; None cuts the image.
+        pooling: input of the head: "token" (the class token), "gap" (the mean of the patch tokens), "map" (attention
+            pooling), "none" (every token), "token+gap" (the first two concatenated, as in DINOv2's linear classifiers)
+            or "token+distillation" (DeiT's two tokens, with a head each). Those with "token" have a class token.
+        distillation_token: whether DeiT's distillation token follows the class token.
+        register_tokens: number of register tokens between the class token and the patches; the head does not read them.
+        layer_scale: initial value of LayerScale's factors on both branches of a block; None for no LayerScale.
+        swiglu: whether the MLP is a SwiGLU: its hidden layer has two halves of `mlp_dim`, one of which gates the other.
+        positions: position embedding: "learned" (one table), "learned-2d" (a table for rows and one for columns),
+            "sincos-2d" (fixed), "relative" (learned, in the attention, by distance along the sequence) or "none".
+        positions_at: where positions are added to the tokens: at the "stem", before each block from a table of its
+            own ("layers"), or before each block from one table ("shared").
+        attention: "full", or "axial": each block is two, one along the rows and one along the columns of patches.
         attention_window: side of the square windows of patches that attend to each other; None for all patches. Tokens
-            in front of the patches see all and are seen by all.
-        dropout: the rate that the official configuration trains with.
-        parameters: number of weights at 224 x 224 pixels with 1,000 classes, where it is known.
+            in front of the patches attend to all tokens, and all tokens attend to them.
+        dropout: dropout rate of the official training configuration.
+        parameters: number of parameters at 224 x 224 pixels with 1,000 classes, if known.
 
     Raises:
-        ValueError: if a size is not a positive whole number, `hidden_size` is not a multiple of `num_heads`,
-            a choice is unknown, options do not go together, or `dropout` is outside [0, 1).
+        ValueError: if a size is not a positive integer, `hidden_size` is not a multiple of `num_heads`,
+            a choice is unknown, options exclude each other, or `dropout` is outside [0, 1).
+
+    Example:
+        ```python
+        variant = keras_vit.Variant(patch_size=8, hidden_size=32, num_layers=2, num_heads=2, mlp_dim=64, pooling="gap")
+        model = keras_vit.build(variant, input_shape=(32, 48, 3), classes=3)
+        assert variant.grid(32, 48) == (4, 6) and model.output_shape == (None, 3)
+        ```
 
     Source: register tokens: arXiv:2309.16588; LayerScale: arXiv:2103.17239; SwiGLU: arXiv:2002.05202; positions and
     axial attention: arXiv:2010.11929, appendices D.4 and D.6.
@@ -134,56 +162,83 @@ class Variant:
     num_heads: int
     mlp_dim: int
     stem: ResNet | None = None
-    pooling: str = "token"
+    pooling: Pooling = "token"
     distillation_token: bool = False
     register_tokens: int = 0
     layer_scale: float | None = None
     swiglu: bool = False
-    positions: str = "learned"
-    positions_at: str = "stem"
-    attention: str = "full"
+    positions: PositionKind = "learned"
+    positions_at: PositionPlace = "stem"
+    attention: AttentionKind = "full"
     attention_window: int | None = None
     dropout: float = 0.0
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked.plain(getattr(self, field.name)))
         if isinstance(self.stem, dict):  # as JSON holds it
             object.__setattr__(self, "stem", ResNet(**self.stem))
         sizes = ("patch_size", "hidden_size", "num_layers", "num_heads", "mlp_dim")
-        wrong = {name: value for name in sizes if not _is_size(value := getattr(self, name))}
+        wrong = {name: value for name in sizes if not checked.is_size(value := getattr(self, name))}
         if wrong:
             received = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
-            raise ValueError(f"Expected positive whole numbers. Received: {received}")
+            raise ValueError(f"Expected {', '.join(wrong)} to be positive integers. Received: {received}")
         if self.hidden_size % self.num_heads:
             raise ValueError(
-                "Expected hidden_size to be a multiple of num_heads, each head takes an equal part. "
+                "Expected hidden_size to be a multiple of num_heads, as all heads have the same size. "
                 f"Received: hidden_size={self.hidden_size}, num_heads={self.num_heads}"
             )
         for rules in (_KINDS, _RULES):
             if faults := [text for text, holds in rules if not holds(self)]:
-                raise ValueError("Expected of a Variant: " + "; ".join(faults) + f". Received: {self}")
+                raise ValueError("Expected a valid Variant: " + "; ".join(faults) + f". Received: {self}")
 
     @property
-    def has_class_token(self):
-        """Whether there is one."""
+    def has_class_token(self) -> bool:
+        """Whether the model has a class token."""
         return self.pooling in POOLINGS and self.pooling.startswith("token")
 
     @property
-    def stride(self):
-        """Pixels of the image that a token stands for, to either side."""
+    def stride(self) -> int:
+        """Side of the image region of one token, in pixels."""
         return self.patch_size * (self.stem.stride if self.stem else 1)
 
-    def grid(self, rows, columns):
-        """Returns the (rows, columns) of patches of an image of so many pixels."""
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the (rows, columns) of patches of an image of a height and a width in pixels."""
         for _ in range(self.stem.stride.bit_length() - 1 if self.stem else 0):
-            rows, columns = -(-rows // 2), -(-columns // 2)  # padding makes an odd side whole
-        return rows // self.patch_size, columns // self.patch_size
+            height, width = -(-height // 2), -(-width // 2)  # padding rounds an odd side up
+        return height // self.patch_size, width // self.patch_size
 
 
-_PLACES, _ATTENTIONS = ("stem", "layers", "shared"), ("full", "axial")
-_CHOICES = {"pooling": POOLINGS, "positions": _POSITIONS, "positions_at": _PLACES, "attention": _ATTENTIONS}
+class VariantFields(TypedDict, total=False):
+    """The fields of a `Variant` or a `ResNet` that a builder accepts as additional arguments."""
+
+    patch_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+    stem: ResNet | None
+    distillation_token: bool
+    register_tokens: int
+    layer_scale: float | None
+    swiglu: bool
+    positions: PositionKind
+    positions_at: PositionPlace
+    attention: AttentionKind
+    attention_window: int | None
+    units: Sequence[int]
+    widths: Sequence[int]
+    root_width: int
+
+
+_CHOICES = {
+    "pooling": POOLINGS,
+    "positions": get_args(PositionKind),
+    "positions_at": get_args(PositionPlace),
+    "attention": get_args(AttentionKind),
+}
+# (what is expected, whether a row is so): first the kinds of the values, then how they go together.
 _KINDS = (
     *(
         (f"{name} one of {known}", lambda row, name=name, known=known: getattr(row, name) in known)
@@ -201,11 +256,14 @@ _KINDS = (
     ),
 )
 _RULES = (
-    ("register_tokens 0 or more", lambda row: row.register_tokens == 0 or _is_size(row.register_tokens)),
+    ("register_tokens 0 or more", lambda row: row.register_tokens == 0 or checked.is_size(row.register_tokens)),
     ("layer_scale None or a number other than 0", lambda row: row.layer_scale != 0),
-    ("attention_window None or 1 or more", lambda row: row.attention_window is None or _is_size(row.attention_window)),
     (
-        "a distillation token or registers only beside a class token, pooling 'token' or 'token+...'",
+        "attention_window None or 1 or more",
+        lambda row: row.attention_window is None or checked.is_size(row.attention_window),
+    ),
+    (
+        "distillation_token and register_tokens only with a class token, pooling='token' or 'token+...'",
         lambda row: row.has_class_token or not (row.distillation_token or row.register_tokens),
     ),
     (
@@ -213,35 +271,31 @@ _RULES = (
         lambda row: row.distillation_token or row.pooling != "token+distillation",
     ),
     (
-        "positions_at='stem' with positions 'none' and 'relative', which are not added to tokens",
+        "positions_at='stem' for positions='none' and 'relative', which are not added to tokens",
         lambda row: row.positions_at == "stem" or row.positions not in ("none", "relative"),
     ),
     (
-        "a hidden_size that is a multiple of 4 with positions in two dimensions",
+        "hidden_size a multiple of 4 for positions in two dimensions",
         lambda row: not row.positions.endswith("2d") or row.hidden_size % 4 == 0,
     ),
     (
-        "one of axial attention, attention_window and relative positions",
+        "only one of attention='axial', attention_window and positions='relative'",
         lambda row: (row.attention == "axial") + (row.attention_window is not None) + (row.positions == "relative") < 2,
     ),
 )
 
 
-def _is_size(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _bit(units, factor=1, parameters=None):
-    """Returns the row of a ResNet whose widths double from stage to stage, times a factor."""
+def _bit(units: tuple[int, ...], factor: int = 1, parameters: int | None = None) -> ResNet:
+    """Returns a ResNet whose widths double from stage to stage, times a factor."""
     return ResNet(units, tuple(256 * factor * 2**stage for stage in range(len(units))), 64 * factor, parameters)
 
 
-# R50+/16 has no stage 4: its three units went to stage 3, which has six, so that the map keeps 14 x 14 pixels.
+# R50+/16 has no stage 4: its three units are in stage 3, after its own six, so that the feature map stays 14 x 14.
 _R50_16 = _bit((3, 4, 9))
 _R50_32 = _bit((3, 4, 6, 3))
 _R26 = _bit((2, 2, 2, 2))
 
-VARIANTS = {
+VARIANTS: dict[str, Variant | ResNet] = {
     "ViT-Ti/16": Variant(16, 192, 12, 3, 768, parameters=5_717_416),
     "ViT-S/8": Variant(8, 384, 12, 6, 1536, parameters=22_055_272),
     "ViT-S/14": Variant(14, 384, 12, 6, 1536, parameters=22_004_584),
@@ -256,12 +310,12 @@ VARIANTS = {
     "ViT-H/14": Variant(14, 1280, 32, 16, 5120, dropout=0.1, parameters=632_045_800),
     "ViT-g/14": Variant(14, 1408, 40, 16, 6144, parameters=1_012_611_432),
     "ViT-G/14": Variant(14, 1664, 48, 16, 8192, parameters=1_844_440_680),
-    # Patches of 8 x 8 on the stem's map, whose stride is 4: a token is 32 pixels wide, whatever the name says.
+    # Patches of 8 x 8 on the stem's map, whose stride is 4: a token covers 32 x 32 pixels, despite the name.
     "R+ViT-Ti/16": Variant(8, 192, 12, 3, 768, _bit(()), parameters=6_337_704),
     "R26+ViT-S/32": Variant(1, 384, 12, 6, 1536, _R26, parameters=36_431_912),
     "R26+ViT-B/32": Variant(1, 768, 12, 12, 3072, _R26, parameters=101_383_976),
     "R50+ViT-B/16": Variant(1, 768, 12, 12, 3072, _R50_16, dropout=0.1, parameters=98_659_112),
-    # Of the paper, tables 5 and 6; there is no official configuration and no checkpoint.
+    # From the paper's tables 5 and 6; there is no official configuration and no checkpoint.
     "R50+ViT-B/32": Variant(1, 768, 12, 12, 3072, _R50_32, dropout=0.1, parameters=110_945_832),
     "R50+ViT-L/16": Variant(1, 1024, 24, 16, 4096, _R50_16, dropout=0.1, parameters=316_483_624),
     "R50+ViT-L/32": Variant(1, 1024, 24, 16, 4096, _R50_32, dropout=0.1, parameters=328_994_856),
@@ -273,16 +327,16 @@ VARIANTS = {
     "BiT-R152x1": _bit((3, 8, 36, 3), 1, 60_185_128),
     "BiT-R152x2": _bit((3, 8, 36, 3), 2, 236_335_208),
     "BiT-R152x4": _bit((3, 8, 36, 3), 4, 936_533_224),
-    # Of the paper, without a public file; it does not print the units, these are ResNet-200's.
+    # From the paper, without a checkpoint; it does not print the units, these are ResNet-200's.
     "BiT-R200x3": _bit((3, 24, 36, 3), 3, 568_633_000),
 }
 
 
-def get_variant(variant):
-    """Returns the row of a name, or the row itself.
+def get_variant(variant: str | Variant | ResNet) -> Variant | ResNet:
+    """Returns the architecture of a name; a `Variant` or a `ResNet` is returned as it is.
 
     Raises:
-        ValueError: if there is no variant of that name; the nearest names are offered.
+        ValueError: if the name is unknown; the message lists the nearest names.
     """
     if isinstance(variant, (Variant, ResNet)):
         return variant
@@ -290,23 +344,27 @@ def get_variant(variant):
         return VARIANTS[variant]
     near = difflib.get_close_matches(str(variant), VARIANTS, n=3, cutoff=0.4) or list(VARIANTS)
     raise ValueError(
-        "Expected a Variant, a ResNet or the name of one. "
+        "Expected variant to be a Variant, a ResNet or the name of one. "
         f"Received: variant={variant!r}. Nearest names: {', '.join(near)}"
     )
 
 
-def with_options(row, options):
-    """Returns a row with fields changed, {name: value}; raises ValueError if the values do not go together."""
+def with_options(row: Variant | ResNet, options: Mapping[str, Any]) -> Variant | ResNet:
+    """Returns an architecture with fields changed, {name: value}; raises a ValueError if they exclude each other."""
     return dataclasses.replace(row, **options) if options else row
 
 
-def name_of(row):
-    """Returns the name of the published row of the same sizes, or None; tokens, LayerScale and dropout may differ."""
+def name_of(row: Variant | ResNet) -> str | None:
+    """Returns the name of the published architecture of the same sizes, or None.
+
+    The tokens in front of the patches, LayerScale and dropout may differ.
+    """
     return next((name for name, published in VARIANTS.items() if _sizes(published) == _sizes(row)), None)
 
 
-def _sizes(row):
-    if isinstance(row, Variant):
-        plain = {"pooling": "token", "distillation_token": False, "register_tokens": 0, "layer_scale": None}
-        return dataclasses.replace(row, **plain, dropout=0.0)
-    return row
+def _sizes(row: Variant | ResNet) -> Variant | ResNet:
+    if isinstance(row, ResNet):
+        return row
+    return dataclasses.replace(
+        row, pooling="token", distillation_token=False, register_tokens=0, layer_scale=None, dropout=0.0
+    )
