@@ -49,7 +49,7 @@ MAKE = {
 WRITE = {
     "build and load": """
 import sys, keras_vit
-keras_vit.save_checkpoint(keras_vit.build(sys.argv[2]), sys.argv[1], source="npz")
+keras_vit.save_checkpoint(keras_vit.build(sys.argv[2]), sys.argv[1], format="npz")
 """,
     "keras-hub": """
 import sys; sys.path.insert(0, "benchmarks")

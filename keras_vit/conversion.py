@@ -1,8 +1,11 @@
-"""Writes models as the files of other projects."""
+"""Writes models as checkpoints of other projects, and converts checkpoints from one format to another."""
 
 import dataclasses
 import inspect
+import os
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import keras
 
@@ -11,94 +14,128 @@ from keras_vit._atomic import written_aside
 from keras_vit.builders import load
 from keras_vit.models.class_names import names_for
 from keras_vit.models.config import ResNet
-from keras_vit.models.description import describe_model, our_model
+from keras_vit.models.description import ModelDescription, describe_model, our_model
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.weights.architecture import Architecture
+from keras_vit.weights.checkpoints import Checkpoint
 from keras_vit.weights.save import WRITTEN_FORMATS, find_faults, write_checkpoint
 
+CheckpointFormat = Literal["npz", "bit", "hf", "timm"]
 
-def save_checkpoint(model, path, source=None, class_names=None):
-    """Writes the weights of a model as the files of the project that it, or a model like it, comes from.
 
-    `keras_vit.load` gives the same weights back, to the bit; but timm's files with registers have no position for the
-    class token, to which it is added. Where the project computes otherwise and cannot be told
-    (epsilons, the form of the GELU), the log says so. transformers and timm always smooth an image that they make
-    smaller, whatever `model.pixels` say.
+def save_checkpoint(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    format: CheckpointFormat | None = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Writes the weights of a model as a checkpoint of the official code, BiT, transformers or timm.
 
-    Args:
-        model: a model of `keras_vit.build` or `keras_vit.load`, also a fine-tuned or a reloaded one.
-        path: of the file or, for "hf" and "timm", the folder; one with an older checkpoint is replaced.
-        source: whose files: "npz" (the official code's) or "bit" (BiT's), an .npz file; "hf" (transformers') or "timm",
-            a folder with model.safetensors and its configuration, as the Hugging Face hub has them, or a path that ends
-            in .safetensors, the configuration beside it. None is told from a path that ends in .npz.
-        class_names: in the order of the outputs; the model's own by default. "hf" and "timm" keep them.
+    `keras_vit.load` reads the same weights, to the bit; but timm's files with register tokens have no position for the
+    class token, to which it is added. Where the other project computes differently and its configuration cannot say so
+    (epsilons, the form of the GELU), a log line says it. transformers and timm always smooth images that they make
+    smaller, independently of `model.pixels`.
 
     In transformers, read a folder with `from_pretrained(path)`, a hybrid with a version below 5; in timm with
     `timm.create_model("local-dir:PATH", pretrained=True)`.
 
+    Args:
+        model: a model of `keras_vit.build` or `keras_vit.load`, also a fine-tuned or a reloaded one.
+        path: the file or, for "hf" and "timm", the folder; an existing checkpoint there is replaced.
+        format: the format: "npz" (the official code's) or "bit" (BiT's), an .npz file; "hf" (transformers') or "timm",
+            a folder with model.safetensors and its configuration, as on the Hugging Face hub, or a path that ends
+            in .safetensors, with the configuration in the same folder. By default, "npz" or "bit" for a path that ends
+            in .npz.
+        class_names: class names in the order of the outputs; by default the model's own. "hf" and "timm" store them.
+
     Raises:
-        ValueError: if the source cannot hold the model or the path does not fit the source (all faults in one message,
-            before anything is written), other files would be overwritten, or the model has no layers of ours.
+        ValueError: if the format cannot hold the model or the path does not fit the format (all faults in one message,
+            before anything is written), other files would be overwritten, or the model has no layers of keras_vit.
+
+    Example:
+        ```python
+        tiny = keras_vit.Variant(patch_size=8, hidden_size=32, num_layers=1, num_heads=2, mlp_dim=64)
+        model = keras_vit.build(tiny, input_shape=(32, 32, 3), classes=3)
+        keras_vit.save_checkpoint(model, "tiny.npz")
+        keras_vit.save_checkpoint(model, "tiny_timm", format="timm", class_names=["cat", "dog", "bird"])
+        ```
     """
     path = checked.path("path", path, "the path of a file or a folder")
-    _check_target(path, source)
-    told = describe_model(model)
-    source = source or ("bit" if isinstance(told.variant, ResNet) else "npz")
-    size = told.input_shape[:2]
+    _check_target(path, format)
+    description = describe_model(model)
+    own = "bit" if isinstance(description.variant, ResNet) else "npz"
+    written = format or own
+    size = description.input_shape[:2]
     architecture = Architecture(
-        told.variant,
-        told.name,
-        told.input_shape[2],
-        told.classes,
-        told.representation_size,
-        None if None in size else size,
+        description.variant,
+        description.name,
+        description.input_shape[2],
+        description.classes,
+        description.representation_size,
+        None if None in size else (size[0], size[1]),
     )
-    faults = [*_faults(model, told), *find_faults(source, told.weights, architecture)]
+    faults = [*_faults(model, description), *find_faults(written, description.weights, architecture)]
     if faults:
         lines = "".join(f"\n  {fault}" for fault in faults)
-        raise ValueError(f"A checkpoint of source={source!r} cannot hold {model.name!r}:{lines}")
+        raise ValueError(f"The format={written!r} cannot hold {model.name!r}:{lines}")
     arrays = {
         name: keras.ops.convert_to_numpy(variable).astype("float32", copy=False)
-        for name, variable in told.weights.items()
+        for name, variable in description.weights.items()
     }
-    pixels = dataclasses.asdict(told.pixels.for_channels(architecture.channels))
+    pixels = dataclasses.asdict(description.pixels.for_channels(architecture.channels))
     names = class_names or getattr(model, "class_names", None)
-    if names and len(names) != told.classes:
-        raise ValueError(f"Expected {told.classes} class names, one an output. Received: {len(names)}")
-    write_checkpoint(path, source, arrays, architecture, told.numerics, pixels, names)
+    if names and len(names) != description.classes:
+        raise ValueError(
+            f"Expected {description.classes} class names, one for each output. Received: {len(names)} class_names"
+        )
+    write_checkpoint(path, written, arrays, architecture, description.numerics, pixels, names)
 
 
-def convert(source_path, target_path, source=None, **load_arguments):
-    """Writes a checkpoint of any source as one of another.
+def convert(
+    source_path: str | os.PathLike[str] | Checkpoint,
+    target_path: str | os.PathLike[str],
+    format: CheckpointFormat | None = None,
+    **load_arguments: Any,
+) -> None:
+    """Converts a checkpoint of any format to another format, or to a file of Keras.
 
-    Names of classes go along: the checkpoint's own, or those of a labels.txt in its folder.
+    Class names are kept: the checkpoint's own, or those of a labels.txt in its folder.
 
     Args:
-        source_path: what is read, as in `keras_vit.load`.
-        target_path: what is written: as in `save_checkpoint`, or a file that ends in .keras or .weights.h5.
-        source: whose files are written, as in `save_checkpoint`.
-        **load_arguments: of `keras_vit.load`. The pooler of a headless Hugging Face file is kept with
-            `representation_size`.
+        source_path: the checkpoint to read, as `weights` in `keras_vit.load`.
+        target_path: the checkpoint to write, as in `save_checkpoint`, or a file that ends in .keras or .weights.h5.
+        format: the format to write, as in `save_checkpoint`.
+        **load_arguments: arguments of `keras_vit.load`. With `representation_size`, the pooler of a headless Hugging
+            Face file is kept.
 
     Raises:
-        ValueError: if the checkpoint cannot be loaded, or what is written cannot hold it.
+        ValueError: if the checkpoint cannot be loaded, or the target format cannot hold it.
+
+    Example:
+        ```python
+        tiny = keras_vit.Variant(patch_size=8, hidden_size=32, num_layers=1, num_heads=2, mlp_dim=64)
+        keras_vit.build(tiny, input_shape=(32, 32, 3), classes=3).save("tiny.keras")
+        keras_vit.convert("tiny.keras", "tiny.npz")
+        keras_vit.convert("tiny.npz", "tiny_hf", format="hf", num_heads=2)
+        ```
     """
-    source_path = checked.path("source_path", source_path, "a path, an address or a name of a checkpoint")
+    if not isinstance(source_path, Checkpoint):
+        source_path = checked.path("source_path", source_path, "a path, an address or a name of a checkpoint")
     target = pathlib.Path(checked.path("target_path", target_path, "the path of a file or a folder"))
     checked.known_names("keras_vit.load", load_arguments, [*inspect.signature(load).parameters][1:])
-    of_keras = target.name.endswith((".keras", ".weights.h5"))
-    if of_keras and source is not None:
-        raise ValueError(f"Expected no source for a file of Keras. Received: {target_path}, source={source!r}")
-    if not of_keras:
-        _check_target(target, source)  # before a download
+    is_keras = target.name.endswith((".keras", ".weights.h5"))
+    if is_keras and format is not None:
+        raise ValueError(f"Expected format=None for a file of Keras. Received: format={format!r}, {target_path}")
+    if not is_keras:
+        _check_target(target, format)  # before a download
     model = load(source_path, **load_arguments)
     names = getattr(model, "class_names", None)
-    if describe_model(model).classes and pathlib.Path(str(source_path)).exists():
+    if describe_model(model).classes and isinstance(source_path, str) and os.path.exists(source_path):
         names = names_for(source_path, names)
-    if of_keras and isinstance(model, VisionModel):
+    if is_keras and isinstance(model, VisionModel):
         model.class_names = names
-    if not of_keras:
-        save_checkpoint(model, target, source, names)
+    if not is_keras:
+        save_checkpoint(model, target, format, names)
         return
     with written_aside(target) as aside:
         if target.suffix == ".keras":
@@ -107,30 +144,32 @@ def convert(source_path, target_path, source=None, **load_arguments):
             model.save_weights(aside)
 
 
-def _check_target(path, source):
-    """Raises where a path and a source, both as the caller gave them, do not fit each other."""
+def _check_target(path: str | pathlib.Path, format: str | None) -> None:
+    """Raises a ValueError if a path and a format do not fit each other."""
     suffix = pathlib.Path(path).suffix
-    if source is None and suffix != ".npz":
-        raise ValueError(f"Expected source to be named, 'hf' or 'timm', unless the path ends in .npz. Received: {path}")
-    if source not in (None, *WRITTEN_FORMATS):
-        raise ValueError(f"Expected source to be one of {', '.join(WRITTEN_FORMATS)}. Received: source={source!r}")
-    if source in ("npz", "bit") and suffix != ".npz":
-        raise ValueError(f"Expected a path that ends in .npz for source={source!r}. Received: {path}")
-    if source in ("hf", "timm") and suffix in (".npz", ".keras", ".h5"):
+    if format is None and suffix != ".npz":
         raise ValueError(
-            f"Expected a folder, or a path that ends in .safetensors, for source={source!r}. Received: {path}"
+            f"Expected format='hf' or 'timm' for a path that does not end in .npz. Received: format=None, {path}"
+        )
+    if format not in (None, *WRITTEN_FORMATS):
+        raise ValueError(f"Expected format to be one of {', '.join(WRITTEN_FORMATS)}. Received: format={format!r}")
+    if format in ("npz", "bit") and suffix != ".npz":
+        raise ValueError(f"Expected a path that ends in .npz for format={format!r}. Received: {path}")
+    if format in ("hf", "timm") and suffix in (".npz", ".keras", ".h5"):
+        raise ValueError(
+            f"Expected a folder, or a path that ends in .safetensors, for format={format!r}. Received: {path}"
         )
 
 
-def _faults(model, told):
-    """Returns what a checkpoint of no source holds, a line each."""
-    ours = {id(variable) for variable in told.weights.values()}
-    others = [weight.path for weight in model.weights if id(weight) not in ours]
+def _faults(model: keras.Model, description: ModelDescription) -> Iterator[str]:
+    """Yields what no format can hold, one line each."""
+    known = {id(variable) for variable in description.weights.values()}
+    others = [weight.path for weight in model.weights if id(weight) not in known]
     if others:
         yield (
-            f"weights around the model that has our layers: {', '.join(others[:5])}{', ...' if others[5:] else ''}; "
-            "save that model alone"
+            f"weights outside of the layers of keras_vit: {', '.join(others[:5])}{', ...' if others[5:] else ''}; save "
+            "the inner model alone"
         )
-    if isinstance(told.variant, ResNet) and told.classes:
+    if isinstance(description.variant, ResNet) and description.classes:
         if "pooling" not in [layer.name for layer in our_model(model).layers]:
-            yield "pooling='none': a BiT's head reads the mean of its map there"
+            yield "pooling='none': the head of a BiT checkpoint reads the mean of the feature map"

@@ -1,7 +1,8 @@
-"""Names of the ImageNet classes, bundled: nothing is downloaded."""
+"""The names of the ImageNet-1k classes; they are part of the package, and nothing is downloaded."""
 
 import functools
 from importlib import resources
+from typing import Any
 
 import numpy as np
 
@@ -9,31 +10,38 @@ from keras_vit import _arguments as checked
 
 
 @functools.cache
-def class_names():
+def class_names() -> tuple[tuple[str, str], ...]:
     """Returns the 1,000 ImageNet-1k classes in order, as (synset, name) pairs."""
     text = resources.files("keras_vit").joinpath("imagenet.txt").read_text("utf-8")
-    return tuple(tuple(line.split()) for line in text.splitlines() if not line.startswith("#"))
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return tuple((synset, name) for synset, name in lines)
 
 
-def decode_predictions(preds, top=5):
-    """Names the most probable ImageNet-1k classes, as `keras.applications` does.
+def decode_predictions(preds: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
+    """Decodes ImageNet-1k predictions to the names of the most probable classes, as `keras.applications` does.
 
     Args:
-        preds: (batch, 1000) scores.
-        top: classes an image.
+        preds: probabilities or other scores, (batch, 1000).
+        top: number of classes for each image.
 
     Returns:
-        A list an image of (synset, name, score), the best first.
+        For each image a list of (synset, name, score), the highest score first.
 
     Raises:
         ValueError: if `preds` is not (batch, 1000).
+
+    Example:
+        ```python
+        preds = np.eye(1000)[[285]]
+        assert keras_vit.decode_predictions(preds, top=1) == [[("n02124075", "Egyptian_cat", 1.0)]]
+        ```
     """
     preds, top = np.asarray(preds), checked.integer("top", top)
     names = class_names()
     if preds.ndim != 2 or preds.shape[1] != len(names):
         raise ValueError(
-            f"Expected scores of ImageNet-1k, (batch, {len(names)}). Received: preds of shape {preds.shape}. "
-            "A model of other classes has names of its own, in labels.txt beside it."
+            f"Expected preds of ImageNet-1k, (batch, {len(names)}). Received: preds of shape {preds.shape}. "
+            "The names of other classes are in the model's class_names or in labels.txt in its folder."
         )
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
     return [[(*names[i], float(row[i])) for i in order] for row, order in zip(preds, best)]

@@ -116,7 +116,7 @@ def test_numbers_of_numpy_build_a_model_that_is_saved(tmp_path):
     "options, words",
     [
         *(({"classes": value}, "Received: classes=") for value in (True, 3.0, "3", 0, -1)),
-        ({"classes": 3, "include_top": False}, "no classes without the head"),
+        ({"classes": 3, "include_top": False}, "Received: classes=3, include_top=False"),
         ({"include_top": "no"}, "include_top to be True or False"),
         ({"new_head": None}, "new_head to be True or False"),
         *(({"representation_size": value}, "representation_size to be") for value in ("16", 16.0, 0, True)),
@@ -128,7 +128,7 @@ def test_numbers_of_numpy_build_a_model_that_is_saved(tmp_path):
         ({"position_resize": ["corner"]}, "position_resize to be None or one of"),
         ({"channels": 3}, "channels to be None or one of"),
         ({"classifier_activation": "sofmax"}, "classifier_activation to be"),
-        *(({"name": value}, "name to be a text") for value in (3, "", "a/b")),
+        *(({"name": value}, f"Received: name={value!r}") for value in (3, "", "a/b")),
         *(({"weights": value}, "weights to be") for value in (3, True, ["a.npz"], "")),
         ({"input_shape": 224}, r"input_shape=\(224, 224, 3\)"),
         ({"register_tokens": "2"}, "register_tokens 0 or more"),
@@ -144,7 +144,7 @@ def test_arguments_of_build_that_cannot_be(options, words):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"image_size": 224}, r"image_size=\. Pass input_shape=\(rows, columns, channels\)"),
+        ({"image_size": 224}, r"image_size=\. Pass input_shape=\(height, width, channels\)"),
         ({"num_classes": 3}, r"num_classes=\. Pass classes="),
         ({"pooing": "gap"}, r"pooing=\. Nearest names: pooling"),
         ({"clases": 3}, r"clases=\. Nearest names: classes"),

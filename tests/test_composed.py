@@ -113,7 +113,7 @@ def test_a_composed_classifier_is_right_by_hand_in_evaluation_and_on_the_phone(c
     assert (by_hand.argmax(axis=1) == labels).all()
     assert evaluate(path, shades).scores.accuracy == 1.0
     done = command("evaluate", path, shades)
-    assert "accuracy 100.00% on 30 images" in done.output and contract.words in done.output
+    assert "accuracy 100.00% on 30 images" in done.output and contract.description in done.output
     assert "WARNING" not in done.output
     best = [found[0] for found in predict(path, paths[::10])]
     assert [name for name, _ in best] == list(NAMES) and min(share for _, share in best) > 0.9
@@ -128,7 +128,7 @@ def test_a_contract_that_is_said_wins_and_is_doubted(composed, shades):
     path, contract = composed
     other = "0..1" if contract == CONTRACTS["raw"] else "raw"
     done = command("evaluate", path, shades, "--pixels", other)
-    assert done.exit_code == 0 and CONTRACTS[other].words in done.output
+    assert done.exit_code == 0 and CONTRACTS[other].description in done.output
     assert "WARNING" in done.output and "100.0% of 30 images" in done.output
 
 

@@ -114,8 +114,8 @@ def test_the_layout_is_told_from_npz(tmp_path, model, name, source):
 @pytest.mark.parametrize(
     "path, source, received",
     [
-        ("file.safetensors", None, "source to be named.*file.safetensors"),
-        ("folder", None, "source to be named"),
+        ("file.safetensors", None, "format=.*file.safetensors"),
+        ("folder", None, "Received: format=None"),
         ("file.npz", "big_vision", "one of npz, bit, hf, timm.*'big_vision'"),
         ("file.npy", "npz", "ends in .npz"),
         ("file.npz", "hf", "a folder, or a path that ends in .safetensors"),
@@ -125,14 +125,14 @@ def test_the_layout_is_told_from_npz(tmp_path, model, name, source):
 def test_a_path_and_a_source_that_do_not_fit_each_other(tmp_path, model, path, source, received):
     with pytest.raises(ValueError, match=received):
         save_checkpoint(model("vit"), tmp_path / path, source)
-    with pytest.raises(ValueError, match=received if "h5" not in path else "no source for a file of Keras"):
+    with pytest.raises(ValueError, match=received if "h5" not in path else "format=None for a file of Keras"):
         convert(tmp_path / "missing.npz", tmp_path / path, source)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_all_that_a_source_cannot_hold_is_said_before_anything_is_written(tmp_path, model):
     distilled = keras_vit.build(MODELS["deit"][0], input_shape=(35, 35, 3), classes=11, representation_size=37)
-    with pytest.raises(ValueError, match="source='timm' cannot hold 'ViT'") as error:
+    with pytest.raises(ValueError, match="format='timm' cannot hold 'ViT'") as error:
         save_checkpoint(distilled, tmp_path / "folder", "timm")
     assert [line.split(":")[0] for line in str(error.value).splitlines()[1:]] == [
         "  a distillation token",
@@ -147,7 +147,7 @@ def test_all_that_a_source_cannot_hold_is_said_before_anything_is_written(tmp_pa
 
 def test_a_head_on_the_map_of_a_bit_is_refused(tmp_path):
     model = keras_vit.build(STEM, input_shape=(37, 53, 3), classes=11, pooling="none")
-    with pytest.raises(ValueError, match="the mean of its map"):
+    with pytest.raises(ValueError, match="the mean of the feature map"):
         save_checkpoint(model, tmp_path / "file.npz")
 
 
@@ -157,7 +157,7 @@ def test_layers_of_the_caller(tmp_path, model):
     with pytest.raises(ValueError, match="weights that have no name there: mine/kernel, mine/bias"):
         save_checkpoint(beside, tmp_path / "file.npz")
     around = keras.Sequential([keras.Input((35, 35, 3)), inner, keras.layers.Dense(3, name="mine")])
-    with pytest.raises(ValueError, match="weights around the model that has our layers.*mine/kernel"):
+    with pytest.raises(ValueError, match="weights outside of the layers of keras_vit.*mine/kernel"):
         save_checkpoint(around, tmp_path / "file.npz")
     without = keras.Sequential([keras.Input((35, 35, 3)), keras.layers.Rescaling(1 / 255), inner])
     save_checkpoint(without, tmp_path / "file.npz")

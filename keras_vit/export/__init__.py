@@ -91,7 +91,7 @@ def export_model(
         facts=facts or {},
         output_type=output_type,
     )
-    logger.info("%s reads pixels as %s and returns %s", model.name, what.pixels.words, what.words)
+    logger.info("%s reads pixels as %s and returns %s", model.name, what.pixels.description, what.words)
     if what.kind == "numbers":
         logger.info(
             "no labels or scores stand in the files, which MediaPipe's ImageClassifier would show: run them with LiteRT"

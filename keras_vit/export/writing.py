@@ -131,7 +131,7 @@ def _written(serving, name, target, path, witness, bounds):
     logger.info("runs it on %d images as a client does, and compares it with the model", len(witness.pixels))
     references = _references(serving, witness)
     agreement = compare(file, witness, name=target.file, target=name, tie=target.tie, references=references)
-    found = {"input_type": serving.input_type, "pixels": serving.pixels.words}
+    found = {"input_type": serving.input_type, "pixels": serving.pixels.description}
     if file.runs.suffix == ".tflite":
         kinds, refused = operators(file.runs.read_bytes())
         found |= {"operators": kinds, "gpu_refused": refused}

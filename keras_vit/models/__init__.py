@@ -1,1 +1,1 @@
-"""Architectures: functions from an input tensor to an output tensor, composed of our layers."""
+"""Architectures, and what can be read from a finished model or changed in it."""

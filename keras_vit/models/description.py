@@ -1,7 +1,9 @@
-"""Tells the architecture of a finished model from its layers."""
+"""Detects the architecture of a finished model from its layers."""
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -12,25 +14,25 @@ from keras_vit.preprocessing import Pixels
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelDescription:
-    """What a model is of.
+    """The architecture of a model, its options and its weights.
 
     Args:
-        variant: its row, a `Variant` or a `ResNet`.
-        name: of the published row of these sizes, or None.
+        variant: the architecture.
+        name: name of the published architecture of the same sizes, or None.
         numerics: form of the GELU, and epsilons.
-        weights: {our path: variable}.
-        input_shape: (rows, columns, channels).
+        weights: {path: variable}.
+        input_shape: (height, width, channels).
         grid: (rows, columns) of patches; None for a BiT.
-        classes: of the head; None without one.
-        representation_size: width of the layer before the head; None without one.
-        position_resize: how its positions were resized, where they were.
-        reader: the layer that reads the pixels.
+        classes: number of classes of the head; None without a head.
+        representation_size: units of the layer before the head; None without one.
+        position_resize: how its positions were interpolated to another image size, if they were.
+        reader: the layer that reads the images and stores the pixel contract.
     """
 
     variant: Variant | ResNet
     name: str | None
     numerics: Numerics
-    weights: dict
+    weights: dict[str, keras.Variable]
     input_shape: tuple[int, ...]
     grid: tuple[int, int] | None
     classes: int | None
@@ -40,27 +42,37 @@ class ModelDescription:
 
     @property
     def pixels(self) -> Pixels:
-        """The contract by which our first layer reads pixels; layers of the caller's in front are not in it."""
+        """The pixel contract of `reader`; other layers in front of it are not included."""
         return self.reader.pixels
 
 
-def describe_model(model):
-    """Returns the `Description` of a model that `keras_vit.build` made, also of a fine-tuned or a reloaded one.
+def describe_model(model: keras.Model) -> ModelDescription:
+    """Returns the architecture of a model of `keras_vit.build`, also of a fine-tuned or a reloaded one.
 
-    Where the model holds ours as a layer, that one is described.
+    If the model contains such a model as a layer, the inner one is described.
 
     Raises:
-        ValueError: if there is no model of ours.
+        ValueError: if the model has no layers of keras_vit.
+
+    Example:
+        ```python
+        from keras_vit.models.description import describe_model
+
+        tiny = keras_vit.Variant(patch_size=8, hidden_size=32, num_layers=1, num_heads=2, mlp_dim=64)
+        model = keras_vit.build(tiny, input_shape=(32, 48, 3), classes=3)
+        assert describe_model(model).variant == tiny and describe_model(model).grid == (4, 6)
+        ```
     """
     inner = our_model(model)
     named = {layer.name: layer for layer in inner.layers}
     units = {name: layer for name, layer in named.items() if isinstance(layer, layers.Bottleneck)}
     blocks = [layer for layer in inner.layers if isinstance(layer, layers.TransformerBlock)]
     stem = _resnet(named["stem"], units) if "stem" in named else None
-    numerics, grid, row = Numerics(), None, stem
+    numerics, grid = Numerics(), None
+    row: Any = stem
     if stem:
-        some = named["stem"]
-        numerics = Numerics("tanh", 1e-6, some.group_norm_epsilon, some.conv_epsilon, some.conv_epsilon_inside)
+        layer = named["stem"]
+        numerics = Numerics("tanh", 1e-6, layer.group_norm_epsilon, layer.conv_epsilon, layer.conv_epsilon_inside)
     if blocks:
         row, grid = _transformer(named, blocks, stem)
         epsilon = blocks[0].mlp_norm.epsilon
@@ -80,44 +92,43 @@ def describe_model(model):
     )
 
 
-def our_model(model):
-    """Returns the functional model that holds our layers: the model itself, or one inside it.
+def our_model(model: keras.Model) -> keras.Model:
+    """Returns the functional model that directly contains layers of keras_vit: the model itself, or one inside it.
 
     Raises:
         ValueError: if there is none, or more than one.
     """
     of_ours = (layers.PatchEncoder, layers.Stem)
     inside = getattr(model, "layers", ())
-    found = [model] if any(isinstance(layer, of_ours) for layer in inside) else []
-    found += [
+    candidates = [model] if any(isinstance(layer, of_ours) for layer in inside) else []
+    candidates += [
         layer
         for layer in inside
         if isinstance(layer, keras.Model) and any(isinstance(one, of_ours) for one in _compat.layers_inside(layer))
     ]
-    if not found:
-        raise ValueError(f"Expected a model with keras_vit's layers. Received: {_words(model)} without")
-    if len(found) > 1:
-        names = [one.name for one in found]
+    if not candidates:
+        received = repr(model.name) if isinstance(model, keras.Model) else f"a {type(model).__name__}"
+        raise ValueError(f"Expected a model with keras_vit's layers. Received: {received} without")
+    if len(candidates) > 1:
+        names = [candidate.name for candidate in candidates]
         raise ValueError(
-            f"Expected a model with one encoder of keras_vit. Received: {model.name!r} with {len(found)}, "
+            f"Expected a model with one encoder of keras_vit. Received: {model.name!r} with {len(names)}, "
             f"{', '.join(names)}. Pass one of them, such as model.get_layer({names[-1]!r})."
         )
-    return model if found[0] is model else our_model(found[0])
+    return model if candidates[0] is model else our_model(candidates[0])
 
 
-def _words(model):
-    return repr(model.name) if isinstance(model, keras.Model) else f"a {type(model).__name__}"
-
-
-def weight_path(layer, variable):
-    """Returns the weight's path from its layer on: inside a layer of the caller's, that one's name is in front."""
+def weight_path(layer: keras.layers.Layer, variable: keras.Variable) -> str:
+    """Returns the path of a weight from its layer on, as "block_00/attention/query/kernel"."""
     within = f"/{variable.path}".rsplit(f"/{layer.name}/", 1)[-1]
     return f"{layer.name}/{within}"
 
 
-def keras_names(model):
-    """Returns {our path: name} of the weights in a .weights.h5 file, where Keras names layers after their class."""
-    names, layers_of, variables_of = {}, {}, {}
+def keras_names(model: keras.Model) -> dict[str, str]:
+    """Returns {path: name in a .weights.h5 file} of a model's weights; Keras names layers there after their class."""
+    names: dict[str, str] = {}
+    layers_of: dict[str, int] = {}
+    variables_of: dict[str, int] = {}
     for layer in model.layers:
         kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
         number = layers_of[kind] = layers_of.get(kind, -1) + 1
@@ -130,17 +141,21 @@ def keras_names(model):
     return names
 
 
-def _resnet(stem, units):
-    count, widths = {}, {}
+def _resnet(stem: layers.Stem, units: Mapping[str, layers.Bottleneck]) -> ResNet:
+    count: dict[int, int] = {}
+    widths: dict[int, int] = {}
     for name, unit in units.items():
         stage = int(name.removeprefix("stage").partition("_")[0])
         count[stage] = count.get(stage, 0) + 1
         widths[stage] = unit.width
     stages = sorted(count)
-    return ResNet([count[stage] for stage in stages], [widths[stage] for stage in stages], stem.width)
+    return ResNet(tuple(count[stage] for stage in stages), tuple(widths[stage] for stage in stages), stem.width)
 
 
-def _transformer(named, blocks, stem):
+def _transformer(
+    named: Mapping[str, Any], blocks: Sequence[layers.TransformerBlock], stem: ResNet | None
+) -> tuple[Variant, tuple[int, int]]:
+    """Returns the architecture of a Vision Transformer, and its (rows, columns) of patches."""
     patches, encoder, pooling = named["patches"], named["encoder"], named.get("pooling")
     kinds = {
         layers.ClassToken: "token",
@@ -152,6 +167,7 @@ def _transformer(named, blocks, stem):
     own = "token" if encoder.has_class_token else "none"
     attention, is_axial = blocks[0].attention, blocks[0].name.endswith("_rows")
     is_windowed = isinstance(attention, layers.WindowAttention) and not is_axial
+    pooled: Any = kinds.get(type(pooling), own)
     positions, positions_at = _positions(named, encoder, blocks[0])
     row = Variant(
         patches.patch_size,
@@ -160,7 +176,7 @@ def _transformer(named, blocks, stem):
         attention.num_heads,
         blocks[0].mlp.mlp_dim,
         stem,
-        kinds.get(type(pooling), own),
+        pooled,
         encoder.has_distillation_token,
         encoder.num_registers,
         blocks[0].layer_scale,
@@ -171,12 +187,12 @@ def _transformer(named, blocks, stem):
         attention.window[0] if is_windowed else None,
         blocks[0].mlp.hidden_dropout.rate,
     )
-    rows, columns = patches.input.shape[1:3]
-    return row, (rows // row.patch_size, columns // row.patch_size)
+    height, width = patches.input.shape[1:3]
+    return row, (height // row.patch_size, width // row.patch_size)
 
 
-def _positions(named, encoder, block):
-    """Returns the kind of the positions, and where they are."""
+def _positions(named: Mapping[str, Any], encoder: layers.PatchEncoder, block: layers.TransformerBlock) -> Any:
+    """Returns (kind of the positions, where they are added)."""
     if isinstance(block, layers.RelativeBlock):
         return "relative", "stem"
     for name, where in (("positions", "shared"), (f"{block.name.removesuffix('_rows')}_positions", "layers")):

@@ -1,7 +1,8 @@
-"""Maps from inside a model, for what is built on top: segmentation, detection, retrieval."""
+"""Feature extraction: feature maps for segmentation and detection, and feature vectors for retrieval."""
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -10,61 +11,80 @@ from keras_vit.models.description import describe_model, our_model
 from keras_vit.models.hooks import Watch, head_of
 
 
-def features(model, names):
-    """Returns a model that gives maps from inside another, (batch, rows, columns, channels) each.
+def features(model: keras.Model, names: str | Iterable[str]) -> keras.Model:
+    """Returns a model that outputs feature maps from inside another, (batch, height, width, channels) each.
 
     Args:
-        model: a functional model with our layers.
-        names: what to give, in this order: "stem" (the first convolution of a hybrid or a BiT, stride 2), "stage1" to
-            "stage4" (stride 4, 8, 16, 32), "block_00" and on (a transformer block's tokens, those of patches alone,
-            laid out as their grid), "norm" (the same after the last norm).
+        model: a functional model with layers of keras_vit.
+        names: the feature maps to return, in this order: "stem" (the first convolution of a hybrid or a BiT, stride 2),
+            "stage1" to "stage4" (stride 4, 8, 16, 32), "block_00" and so on (the patch tokens after a transformer
+            block, as a map of the grid of patches), "norm" (the patch tokens after the last norm).
 
     Returns:
-        A functional `keras.Model` on the same weights, with a list of maps, or one map where `names` is one text.
+        A functional `keras.Model` with the same weights. Its output is a list of feature maps, or one where `names` is
+        one string.
 
     Raises:
-        ValueError: if the model holds no layers of ours, or a name is unknown; all such names in one message.
+        ValueError: if the model has no layers of keras_vit, or names are unknown; all such names in one message.
+
+    Example:
+        ```python
+        tiny = keras_vit.Variant(patch_size=8, hidden_size=32, num_layers=2, num_heads=2, mlp_dim=64)
+        model = keras_vit.build(tiny, input_shape=(32, 48, 3), classes=3)
+        first, last = keras_vit.features(model, ["block_00", "norm"])(np.zeros((1, 32, 48, 3)))
+        assert first.shape == last.shape == (1, 4, 6, 32)
+        ```
     """
-    inner, told = our_model(model), describe_model(model)
-    found = _maps(inner)
+    inner, grid = our_model(model), describe_model(model).grid
+    known = _map_layers(inner)
     wanted = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else []
-    unknown = [name for name in wanted if name not in found]
+    unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
-        near = difflib.get_close_matches(str(unknown[0]), found, n=3) if unknown else []
+        near = difflib.get_close_matches(str(unknown[0]), known, n=3) if unknown else []
         raise ValueError(
-            f"Expected names of maps of {model.name!r}: {', '.join(found)}. Received: {unknown or names!r}"
-            + (f". Nearest: {', '.join(near)}" if near else "")
+            f"Expected names of feature maps of {model.name!r}: {', '.join(known)}. Received: {unknown or names!r}"
+            + (f". Nearest names: {', '.join(near)}" if near else "")
         )
     maps = []
     for name in wanted:
-        layer = found[name]
-        x = layer.output
+        x = known[name].output
         if len(x.shape) == 3:
-            x = TokenMap(told.grid, name=f"{name}_map")(x)
+            x = TokenMap(grid or (), name=f"{name}_map")(x)
         maps.append(x)
     return keras.Model(inner.input, maps[0] if isinstance(names, str) else maps, name=f"{inner.name}_features")
 
 
-def _maps(model):
-    """Returns {name: layer} of what can be asked for; a stage is its last unit."""
-    found = {}
+def _map_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Returns {name: layer} of the feature maps of a model; the map of a stage is that of its last unit."""
+    known = {}
     for layer in model.layers:
         if isinstance(layer, Bottleneck):
-            found[layer.name.partition("_")[0]] = layer
+            known[layer.name.partition("_")[0]] = layer
         elif isinstance(layer, TransformerBlock) or layer.name in ("stem", "norm"):
-            found[layer.name] = layer
-    return found
+            known[layer.name] = layer
+    return known
 
 
-def representation(model):
-    """Returns a model that gives what another's head reads, (batch, width): the features of an image.
+def representation(model: keras.Model) -> keras.Model:
+    """Returns a model that outputs the feature vector of an image, (batch, features): the input of the head.
 
     Args:
-        model: any Keras model. Its head is the last `Dense` layer that is neither inside a layer of ours nor
-            "pre_logits"; of a model without one, its own output is given.
+        model: any Keras model. Its head is the last `Dense` layer that is neither inside a layer of keras_vit nor
+            called "pre_logits"; of a model without one, the features are its output.
 
     Returns:
-        A `keras.Model` on the same weights. Running it raises a ValueError where the features are not (batch, width).
+        A `keras.Model` with the same weights. It raises a ValueError when it runs if the features are not
+        (batch, features).
+
+    Raises:
+        ValueError: if `model` is not a Keras model.
+
+    Example:
+        ```python
+        tiny = keras_vit.Variant(patch_size=8, hidden_size=32, num_layers=1, num_heads=2, mlp_dim=64)
+        model = keras_vit.build(tiny, input_shape=(32, 32, 3), classes=3)
+        assert keras_vit.representation(model).predict(np.zeros((2, 32, 32, 3)), verbose=0).shape == (2, 32)
+        ```
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
@@ -72,18 +92,18 @@ def representation(model):
 
 
 class _Representation(Watch):
-    """Gives what the head reads, or the output of the model where there is none."""
+    """Outputs the input of the head, or the output of a model without a head."""
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         head = head_of(model)
         super().__init__(model, [head] if head else [], "input")
         self.has_head = head is not None
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         x = super().call(images)[0] if self.has_head else self.model(images, training=False)
         if len(x.shape) != 2:
             raise ValueError(
-                f"Expected features of shape (batch, width). Received: {self.model.name!r}, which gives "
+                f"Expected features of shape (batch, features). Received: {self.model.name!r}, which returns "
                 f"{tuple(x.shape)}. Build it with pooling='token', 'gap' or 'map'."
             )
         return x

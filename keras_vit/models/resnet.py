@@ -1,21 +1,34 @@
-"""The ResNets: the stem of a hybrid, and BiT."""
+"""The ResNets: BiT, and the stem of a hybrid."""
+
+from typing import Any
 
 import keras
 
 from keras_vit import layers
+from keras_vit.models.config import Numerics, ResNet
+from keras_vit.preprocessing import Pixels
 
 
-def resnet_map(images, row, numerics, preactivation, pixels=None):
-    """Returns the last map of a `ResNet` row on `images`, (batch, rows, columns, channels), read by a pixel contract.
+def resnet_map(
+    images: keras.KerasTensor, row: ResNet, numerics: Numerics, preactivation: bool, pixels: Pixels | None = None
+) -> keras.KerasTensor:
+    """Returns the last feature map of a ResNet, (batch, height, width, channels).
 
-    Its layers are named "stem" (stride 2), "stem_pool" (4) and "stage1_unit01" and so on; each stage but the first
-    begins with a unit of stride 2.
+    Its layers are named "stem" (stride 2), "stem_pool" (4), "stage1_unit01" and so on; every stage but the first begins
+    with a unit of stride 2.
+
+    Args:
+        images: images (batch, height, width, channels).
+        row: the architecture.
+        numerics: epsilons of the norms and of the weight standardization.
+        preactivation: whether the order is BiT's.
+        pixels: the pixel contract of the weights.
 
     Source: the official `models_resnet.py`; BiT's `models.py`.
     """
     x = layers.Stem(row.root_width, preactivation, **numerics.of_convolutions, pixels=pixels, name="stem")(images)
     if preactivation:
-        # Nothing rectified these values, so it matters that BiT's padding is 0 and not minus infinity.
+        # No ReLU comes before, so it matters that BiT pads with 0 and not with minus infinity.
         x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
     padding = "valid" if preactivation else "same"
     x = keras.layers.MaxPooling2D(3, 2, padding, name="stem_pool")(x)
@@ -27,16 +40,26 @@ def resnet_map(images, row, numerics, preactivation, pixels=None):
     return x
 
 
-def bit(images, row, numerics, *, include_top, pooling, classes, classifier_activation, pixels=None):
-    """Returns the output of a BiT on `images`; for the arguments see `keras_vit.build`.
+def bit(
+    images: keras.KerasTensor,
+    row: ResNet,
+    numerics: Numerics,
+    *,
+    include_top: bool,
+    pooling: str | None,
+    classes: int,
+    classifier_activation: Any,
+    pixels: Pixels | None = None,
+) -> keras.KerasTensor:
+    """Returns the output of a BiT for images; for the arguments see `keras_vit.build`.
 
     Raises:
-        ValueError: if `pooling` is neither None nor "gap" nor "none".
+        ValueError: if `pooling` is not None, "gap" or "none".
 
     Source: arXiv:1912.11370; its code's `models.py`.
     """
     if pooling not in (None, "gap", "none"):
-        raise ValueError(f"Expected pooling of a BiT to be None, 'gap' or 'none'. Received: pooling={pooling!r}")
+        raise ValueError(f"Expected pooling to be None, 'gap' or 'none' for a BiT. Received: pooling={pooling!r}")
     x = resnet_map(images, row, numerics, preactivation=True, pixels=pixels)
     x = layers.GroupNorm(numerics.group_norm_epsilon, name="norm")(x)
     x = keras.layers.ReLU(name="relu")(x)
@@ -45,8 +68,14 @@ def bit(images, row, numerics, *, include_top, pooling, classes, classifier_acti
     return classifier(x, classes, classifier_activation) if include_top else x
 
 
-def classifier(x, classes, activation, head=keras.layers.Dense):
-    """Returns the head on `x`: zeros, so that a new one starts with equal odds, and float32 under any policy."""
+def classifier(
+    x: keras.KerasTensor, classes: int, activation: Any, head: type[keras.layers.Dense] = keras.layers.Dense
+) -> keras.KerasTensor:
+    """Returns the output of the classification head.
+
+    The head's kernel starts at zero, so that all classes have the same probability, and computes in float32 under any
+    dtype policy.
+    """
     x = head(classes, kernel_initializer="zeros", name="head", dtype="float32")(x)
     if activation is not None:
         x = keras.layers.Activation(activation, name="predictions", dtype="float32")(x)

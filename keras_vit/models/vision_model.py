@@ -1,6 +1,9 @@
-"""A functional model that keeps its pixel contract and the names of its classes."""
+"""`VisionModel`: a functional model with its pixel contract and its class names."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,107 +11,133 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
-from keras_vit.preprocessing import as_pixels, preprocess_input
+from keras_vit.preprocessing import Pixels, PixelsLike, as_pixels, preprocess_input
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class VisionModel(keras.Model):
-    """A functional `keras.Model` with its pixel contract and the names of its classes, saved with it.
+    """A functional `keras.Model` with its pixel contract and its class names, which are saved with it.
 
-    The contract is kept by the layer that reads the images, `Patches` or `Stem`, so that it is still there in a clone
-    or in another model around the same layers.
+    The layer that reads the images, `Patches` or `Stem`, stores the pixel contract, so that a clone or another model
+    around the same layers has it, too.
 
     Args:
         inputs, outputs, name: as in `keras.Model`.
-        pixels: the `keras_vit.Pixels` of the model, or what `keras_vit.preprocessing.as_pixels` takes; by default what
-            its layers say, the official code's where nothing else was said. Models that share layers share it.
-        class_names: in the order of the outputs; None where they are not known.
+        pixels: the model's pixel contract: a `keras_vit.Pixels`, its fields as a dictionary, "raw", "0..1", "-1..1",
+            "imagenet", or "MEAN/STD"; by default that of its layers. Models that share layers share it.
+        class_names: class names in the order of the outputs; None if unknown.
+
+    Raises:
+        ValueError: if `pixels` is unknown, or two class names are equal or one is blank.
+
+    Example:
+        ```python
+        images = keras.Input((32, 32, 3))
+        x = keras_vit.layers.Patches(patch_size=8)(images)
+        outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(x))
+        model = keras_vit.VisionModel(images, outputs, pixels="imagenet", class_names=["cat", "dog"])
+        assert model.preprocess_input(np.zeros((1, 64, 48, 3))).shape == (1, 32, 32, 3)
+        ```
     """
 
-    def __init__(self, inputs, outputs, name=None, *, pixels=None, class_names=None, **kwargs):
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        name: str | None = None,
+        *,
+        pixels: PixelsLike | None = None,
+        class_names: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
-        self.said_pixels = None
+        self.own_pixels: Pixels | None = None  # the contract, where no layer can store it
         if pixels is not None:
             self.pixels = pixels
         self.class_names = class_names
 
     @property
-    def pixels(self):
-        """The `keras_vit.Pixels`: how the images that it takes are made from RGB pixels of 0 to 255."""
+    def pixels(self) -> Pixels:
+        """The pixel contract: how the model's input is made from RGB pixels of 0 to 255."""
         return pixels_of(self)
 
     @pixels.setter
-    def pixels(self, pixels):
-        pixels = as_pixels(pixels)
-        self.said_pixels = None if set_pixels(self, pixels) else pixels
+    def pixels(self, pixels: PixelsLike) -> None:
+        contract = as_pixels(pixels)
+        self.own_pixels = None if set_pixels(self, contract) else contract
 
-    def __setattr__(self, name, value):
-        if name == "pixels":  # Keras reads an attribute before it sets it, and this one may not be told yet
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "pixels":  # Keras reads an attribute before it sets it, and this one may be unknown yet
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     @property
-    def class_names(self):
-        """Names of the classes in the order of the outputs, or None."""
+    def class_names(self) -> tuple[str, ...] | None:
+        """Class names in the order of the outputs, or None."""
         return self._class_names
 
     @class_names.setter
-    def class_names(self, names):
+    def class_names(self, names: Sequence[str] | None) -> None:
         if names is not None:
             if isinstance(names, str):
-                raise ValueError(f"Expected class_names as a list of names. Received: class_names={names!r}")
+                raise ValueError(f"Expected class_names to be a list of strings. Received: class_names={names!r}")
             names = tuple(names)
             refuse_names(names)
         self._class_names = names
 
-    def preprocess_input(self, images):
-        """Makes images into what the model takes: resized and cropped where their size differs, and scaled.
+    def preprocess_input(self, images: Any) -> Any:
+        """Resizes and scales images to the model's input, by its pixel contract.
 
         Args:
             images: (batch, height, width, channels) or (height, width, channels), pixels from 0 to 255.
 
         Returns:
-            The images at the model's size in float32; a NumPy array for one that had that size, else a tensor.
+            The images at the model's size in float32: a NumPy array where an array had that size, else a tensor.
+
+        Raises:
+            ValueError: if `images` have another number of axes or channels.
         """
-        shape = self.inputs[0].shape
+        expected = self.inputs[0].shape
         images = np.asarray(images) if isinstance(images, (list, tuple)) else images
-        given = tuple(getattr(images, "shape", ()))
-        if len(given) not in (3, 4) or given[-1] != shape[-1]:
-            received = f"images of shape {given}" if given else f"a {type(images).__name__}"
+        shape = tuple(getattr(images, "shape", ()))
+        if len(shape) not in (3, 4) or shape[-1] != expected[-1]:
+            received = f"images of shape {shape}" if shape else f"images={type(images).__name__}"
             raise ValueError(
-                f"Expected images (batch, rows, columns, {shape[-1]}) or (rows, columns, {shape[-1]}). "
+                f"Expected images (batch, height, width, {expected[-1]}) or (height, width, {expected[-1]}). "
                 f"Received: {received}"
             )
-        pixels = self.pixels.for_channels(shape[-1])
-        return preprocess_input(pixels.resized(images, shape[1:3]), pixels)
+        pixels = self.pixels.for_channels(expected[-1])
+        return preprocess_input(pixels.resized(images, expected[1:3]), pixels)
 
-    def get_layer(self, name=None, index=None):
-        """Returns a layer as `keras.Model` does; of a named tower on an `input_tensor`, its own layers too."""
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
+        """Returns a layer as `keras.Model` does; if it contains one nested `VisionModel`, the layers inside, too."""
         if name is not None and name not in [layer.name for layer in self.layers]:
-            towers = [layer for layer in self.layers if isinstance(layer, VisionModel)]
-            if len(towers) == 1:
-                return towers[0].get_layer(name)
+            nested = [layer for layer in self.layers if isinstance(layer, VisionModel)]
+            if len(nested) == 1:
+                return nested[0].get_layer(name)
         return super().get_layer(name, index)
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+    def save(
+        self, filepath: str | os.PathLike[str], overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
+    ) -> None:
         """Saves the model as `keras.Model` does.
 
         Raises:
-            ValueError: if it is quantized and `filepath` ends in .h5: such a file does not say how.
+            ValueError: if it is quantized and `filepath` ends in .h5, which does not store the quantization.
         """
         if str(filepath).endswith(".h5") and any(layer.quantization_mode for layer in _compat.layers_inside(self)):
             raise ValueError(
-                "Expected a path that ends in .keras for a quantized model: a .h5 file does not say how its layers are "
-                f"quantized. Received: filepath={str(filepath)!r}"
+                "Expected filepath to end in .keras for a quantized model, as a .h5 file does not store quantization. "
+                f"Received: filepath={str(filepath)!r}"
             )
         super().save(filepath, overwrite, zipped, **kwargs)
 
-    def get_config(self):
-        said = self.said_pixels and dataclasses.asdict(self.said_pixels)
-        own = {"pixels": said, "class_names": self.class_names and list(self.class_names)}
+    def get_config(self) -> dict[str, Any]:
+        pixels = self.own_pixels and dataclasses.asdict(self.own_pixels)
+        own = {"pixels": pixels, "class_names": self.class_names and list(self.class_names)}
         return {**super().get_config(), **own}
 
 
-# A .h5 file has the class's name alone: without this, Keras would not find it there.
+# A .h5 file has the class's name without the package; without this, Keras does not find the class.
 keras.saving.get_custom_objects()["VisionModel"] = VisionModel

@@ -32,7 +32,7 @@ SIZE = (2, 5)
 class Model:
     """Answers image by image out of a table: image i is plain grey of level i."""
 
-    name, said_pixels, inputs = "table", OFFICIAL_PIXELS, [keras.KerasTensor((None, *SIZE, 3))]
+    name, own_pixels, inputs = "table", OFFICIAL_PIXELS, [keras.KerasTensor((None, *SIZE, 3))]
 
     def __init__(self, *rows):
         self.rows = np.float32(rows)

@@ -64,39 +64,39 @@ def test_the_models_own_names_and_those_of_its_folder(tmp_path):
     assert names_for(file, NAMES) == NAMES and names_for(file.parent) is None
     write_names(file.parent / "labels.txt", NAMES)
     assert names_for(file, NAMES) == names_for(file) == names_for(file.parent) == NAMES
-    with pytest.raises(ValueError, match="'Möwe' there and 'dog' in the model"):
+    with pytest.raises(ValueError, match="'Möwe' in labels.txt, 'dog' in the model"):
         names_for(file, ("cat", "dog", "a, b"))
 
 
 @pytest.mark.parametrize("source", ["hf", "timm"])
 def test_hubs_files_keep_them(source, model, tmp_path):
-    keras_vit.save_checkpoint(model, tmp_path / "a", source=source, class_names=NAMES)
+    keras_vit.save_checkpoint(model, tmp_path / "a", format=source, class_names=NAMES)
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     expected = {"id2label": {"0": "cat", "1": "Möwe", "2": "a, b"}} if source == "hf" else {"label_names": list(NAMES)}
     assert expected.items() <= config.items()
     loaded = keras_vit.load(tmp_path / "a")
     assert loaded.class_names == NAMES
     assert open_model(tmp_path / "a").class_names == NAMES
-    keras_vit.save_checkpoint(loaded, tmp_path / "b", source={"hf": "timm", "timm": "hf"}[source])
+    keras_vit.save_checkpoint(loaded, tmp_path / "b", format={"hf": "timm", "timm": "hf"}[source])
     assert keras_vit.load(tmp_path / "b").class_names == NAMES
     assert keras_vit.build(keras_vit.Variant(4, 8, 1, 2, 11), weights=tmp_path / "a", new_head=True).class_names is None
 
 
 def test_stand_ins_and_names_of_another_number_are_no_names(model, tmp_path):
-    keras_vit.save_checkpoint(model, tmp_path / "a", source="hf")
+    keras_vit.save_checkpoint(model, tmp_path / "a", format="hf")
     assert keras_vit.load(tmp_path / "a").class_names is None
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     (tmp_path / "a" / "config.json").write_text(json.dumps(config | {"id2label": {"0": "cat", "1": "dog"}}))
     assert keras_vit.load(tmp_path / "a").class_names is None
     with pytest.raises(ValueError, match="Expected 3 class names"):
-        keras_vit.save_checkpoint(model, tmp_path / "b", source="hf", class_names=NAMES[:2])
+        keras_vit.save_checkpoint(model, tmp_path / "b", format="hf", class_names=NAMES[:2])
 
 
 def test_convert_takes_the_names_of_a_run_along(model, tmp_path):
     (tmp_path / "run").mkdir()
     model.save(tmp_path / "run" / "model.keras")
     write_names(tmp_path / "run" / "labels.txt", NAMES)
-    keras_vit.convert(tmp_path / "run" / "model.keras", tmp_path / "hf", source="hf")
+    keras_vit.convert(tmp_path / "run" / "model.keras", tmp_path / "hf", format="hf")
     keras_vit.convert(tmp_path / "hf", tmp_path / "again.keras")
     assert keras.saving.load_model(tmp_path / "again.keras").class_names == NAMES
 

@@ -109,7 +109,7 @@ def test_layers_in_front_that_scale_are_counted_in(front, body, expected, tmp_pa
 def test_an_input_of_whole_pixels_and_normalization_adapted_to_data():
     layer = layers.Normalization()
     layer.adapt(np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3)).astype("float32"))
-    assert pixels_of(functional(lambda x: layer(ops.cast(x, "float32")), dtype="uint8")).words.startswith(
+    assert pixels_of(functional(lambda x: layer(ops.cast(x, "float32")), dtype="uint8")).description.startswith(
         "pixel, from 0"
     )
 
@@ -176,7 +176,7 @@ def test_what_was_said_of_a_model_whose_layers_cannot_keep_it_is_saved(tmp_path)
 
 def test_weights_bring_their_contract(tmp_path):
     source = vit()
-    keras_vit.save_checkpoint(source, tmp_path / "hf", source="hf")
+    keras_vit.save_checkpoint(source, tmp_path / "hf", format="hf")
     body = vit(Pixels(), name="other")
     other = keras.Model(body.input, layers.Dense(2)(body.output))
     keras_vit.load_weights(body, tmp_path / "hf")
@@ -190,7 +190,7 @@ def test_a_tensor_of_the_callers_own_in_front_is_no_part_of_the_checkpoints_cont
     images = keras.Input((*SIZE, 3))
     scaled = layers.Rescaling(1 / 127.5, -1)(images)
     model = keras_vit.build(keras_vit.Variant(5, WIDTH, 1, 2, 7), input_tensor=scaled, classes=3)
-    assert model.pixels.words.startswith("pixel, from 0 to 255")
+    assert model.pixels.description.startswith("pixel, from 0 to 255")
     pixels = np.full((1, *SIZE, 3), 200, "uint8")
     np.testing.assert_allclose(model.preprocess_input(pixels), pixels)
 
