@@ -390,7 +390,7 @@ def _assemble(
         # A model of our layers alone: layers of the caller's before `input_tensor` have other weights. One array after
         # another, which needs half the memory; if one of them fails, the caller gets no model.
         model = keras.Model(images, outputs)
-        variables, arrays = reading(model, file, row, architecture, mode, settings)
+        variables, arrays = _variables_and_arrays(model, file, row, architecture, mode, settings)
         for path, array in arrays:
             variables[path].assign(array)
     names = file.class_names if file and settings.uses_head_of_file else None
@@ -562,7 +562,7 @@ def load_weights(
         if file.numerics != description.numerics:
             logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, description.numerics)
         mode = settings.position_resize or file.position_resize
-        variables, iterator = reading(inner, file, description.variant, opened.found, mode, settings)
+        variables, iterator = _variables_and_arrays(inner, file, description.variant, opened.found, mode, settings)
         arrays = dict(iterator)
         pixels = pixels or (OFFICIAL_PIXELS if file.source in BY_THE_OFFICIAL_CODE else description.pixels)
     for name in list(arrays):
@@ -572,7 +572,7 @@ def load_weights(
         description.reader.pixels = pixels
 
 
-def reading(
+def _variables_and_arrays(
     model: keras.Model,
     file: SourceFile,
     row: Variant | ResNet,

@@ -38,7 +38,7 @@ def test_an_integer(value):
 
 
 @pytest.mark.parametrize("value", [True, np.True_, 3.0, "3", None, 0, -1, [3], math.nan])
-def test_what_is_not_an_integer(value):
+def test_other_values_than_integers(value):
     with pytest.raises(ValueError, match=r"Received: n="):
         arguments.integer("n", value)
 
@@ -50,7 +50,7 @@ def test_a_number(value):
 
 
 @pytest.mark.parametrize("value", [True, "0.5", None, 1, -0.1, math.nan, [0.5]])
-def test_what_is_not_a_rate(value):
+def test_other_values_than_rates(value):
     with pytest.raises(ValueError, match="x to be a number, 0 or more and less than 1"):
         arguments.rate("x", value)
 
@@ -62,7 +62,7 @@ def test_a_size(value):
 
 
 @pytest.mark.parametrize("value", [None, "48", 48.0, True, 0, -8, (48,), (48, 48, 3), (48, 0)])
-def test_what_is_not_a_size(value):
+def test_other_values_than_sizes(value):
     with pytest.raises(ValueError, match="Received: s="):
         arguments.size("s", value)
 
@@ -80,7 +80,7 @@ def test_what_is_not_a_size(value):
         ((), ""),
     ],
 )
-def test_what_is_not_a_shape_of_an_image(value, advice):
+def test_other_values_than_image_shapes(value, advice):
     with pytest.raises(ValueError, match="Received: s=") as raised:
         arguments.shape("s", value)
     assert advice in str(raised.value)
@@ -234,7 +234,7 @@ def test_unknown_arguments_of_convert(checkpoint, tmp_path):
         keras_vit.convert(checkpoint, tmp_path / "other.npz", num_head=2)
 
 
-def test_arguments_of_other_kinds_that_are_taken(model, checkpoint):
+def test_arguments_of_other_types_that_are_accepted(model, checkpoint):
     keras_vit.load_weights(model, pathlib.Path(checkpoint))
     assert keras_vit.resize(model, np.int64(48)).input_shape == (None, 48, 48, 3)
     levels = [[[0, 127.5, 255]]]
@@ -242,7 +242,7 @@ def test_arguments_of_other_kinds_that_are_taken(model, checkpoint):
     assert len(keras_vit.decode_predictions(np.zeros((1, 1000)), top=np.int64(2))[0]) == 2
 
 
-def test_a_recipe_takes_numbers_of_numpy_lists_and_paths():
+def test_a_recipe_accepts_numpy_numbers_lists_and_paths():
     recipe = Recipe(pathlib.Path("data"), ROW, np.int64(16), epochs=np.int32(3), ema=np.float64(0.5), exports=["onnx"])
     assert recipe == Recipe("data", ROW, 16, epochs=3, ema=0.5, exports=("onnx",))
     assert type(recipe.epochs) is int and type(recipe.ema) is float
@@ -259,12 +259,12 @@ def test_a_recipe_takes_numbers_of_numpy_lists_and_paths():
         ("exports=", "exports", ()),
     ],
 )
-def test_one_value_where_a_setting_takes_several(text, name, value):
+def test_one_value_where_a_setting_has_several(text, name, value):
     recipe = Recipe("data", ROW, 16, schedule="steps", milestones=(1,))
     assert getattr(change(recipe, [text]), name) == value
 
 
-def test_analysis_takes_lists_and_refuses_what_are_no_images(model):
+def test_analysis_accepts_lists_and_refuses_other_values_than_images(model):
     images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("float32")
     rollout = keras_vit.analysis.attention_rollout(model, images)
     np.testing.assert_allclose(keras_vit.analysis.attention_rollout(model, images.tolist()), rollout, atol=1e-6)

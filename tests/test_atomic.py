@@ -34,7 +34,7 @@ def test_an_older_file_is_replaced_only_then(tmp_path):
 
 @pytest.mark.parametrize("error", [Interrupted, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [{}, {"file.txt": "old"}])
-def test_a_failure_leaves_what_was_and_nothing_else(tmp_path, old, error):
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, old, error):
     for name, text in old.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(error), written_aside(tmp_path / "file.txt") as aside:
@@ -74,7 +74,7 @@ def test_a_failure_leaves_an_older_folder(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
-def test_a_block_that_wrote_nothing_fails_and_leaves_what_was(tmp_path):
+def test_a_block_that_wrote_nothing_fails_and_leaves_the_old_file(tmp_path):
     make(tmp_path / "folder", "old")
     (tmp_path / "file.txt").write_text("old")
     for name in ("folder", "file.txt"):
@@ -83,7 +83,7 @@ def test_a_block_that_wrote_nothing_fails_and_leaves_what_was(tmp_path):
     assert contents(tmp_path) == {"folder/inner/file.txt": "old", "file.txt": "old"}
 
 
-def test_neither_takes_the_others_place(tmp_path):
+def test_a_file_does_not_replace_a_folder_nor_the_reverse(tmp_path):
     make(tmp_path / "folder", "old")
     (tmp_path / "file.txt").write_text("old")
     with pytest.raises(OSError), written_aside(tmp_path / "folder") as aside:

@@ -1,4 +1,4 @@
-"""Models built into others, beside others, in mixed precision, and out of files."""
+"""Models built inside others, next to others, in mixed precision, and from files."""
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def test_on_a_layer_of_the_callers_only_the_vit_is_loaded(variant, arrays, weigh
     np.testing.assert_allclose(model(grey), plain(np.repeat(grey, 3, axis=-1)), atol=1e-6)
 
 
-def test_an_input_tensor_that_is_none_or_of_another_shape(variant, images):
+def test_an_input_tensor_of_another_type_or_shape(variant, images):
     with pytest.raises(ValueError, match="Received: ndarray"):
         keras_vit.build(variant, input_tensor=images)
     with pytest.raises(ValueError, match=r"input_shape=\(32, 64, 3\), input_tensor of \(32, 32, 3\)"):
@@ -97,7 +97,7 @@ def test_two_named_towers_in_one_graph(variant, weights, images, expected, tmp_p
     np.testing.assert_allclose(again.predict(entry, verbose=0)[1], towers[0].predict(second, verbose=0), atol=1e-6)
 
 
-def test_a_model_of_two_towers_is_not_taken_for_one(variant, weights, images):
+def test_a_model_with_two_encoders_is_refused(variant, weights, images):
     model, _ = two_towers(variant, weights, [keras.Input((32, 32, 3))])
     for work in (
         lambda: keras_vit.load_weights(model, weights),

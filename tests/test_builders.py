@@ -1,4 +1,4 @@
-"""What `build` and the builders make of their arguments."""
+"""The arguments of `build` and the builders."""
 
 import inspect
 import math
@@ -12,23 +12,23 @@ from keras_vit.models.config import Variant
 
 # Primes wherever a size may be one, and all different, so that a swapped axis cannot pass.
 TINY = Variant(patch_size=3, hidden_size=14, num_layers=2, num_heads=2, mlp_dim=11)
-ROWS, COLUMNS, PATCHES = 15, 21, 5 * 7
+HEIGHT, WIDTH, PATCHES = 15, 21, 5 * 7
 
 
 def build(variant=TINY, **arguments):
     classes = 13 if arguments.get("include_top", True) else None
-    return keras_vit.build(variant, **{"input_shape": (ROWS, COLUMNS, 3), "classes": classes, **arguments})
+    return keras_vit.build(variant, **{"input_shape": (HEIGHT, WIDTH, 3), "classes": classes, **arguments})
 
 
 def made_images(*shape):
-    return np.random.default_rng(0).uniform(-1, 1, shape or (2, ROWS, COLUMNS, 3)).astype(np.float32)
+    return np.random.default_rng(0).uniform(-1, 1, shape or (2, HEIGHT, WIDTH, 3)).astype(np.float32)
 
 
 def paths(model):
     return [weight.path for weight in model.weights]
 
 
-def test_the_arguments_are_those_of_keras_applications_in_their_order_then_ours_by_name():
+def test_the_signature_is_that_of_keras_applications_followed_by_keyword_arguments():
     expected = list(inspect.signature(keras.applications.ResNet50).parameters)
     for builder in (keras_vit.ViT_B16, keras_vit.ViT_G14):
         parameters = inspect.signature(builder).parameters
@@ -59,14 +59,14 @@ def test_defaults():
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("rows, columns", [(15, 21), (33, 6)])
-def test_any_grid_and_any_number_of_channels(rows, columns, channels):
-    model = build(input_shape=(rows, columns, channels))
-    patches = (rows // 3) * (columns // 3)
+@pytest.mark.parametrize("height, width", [(15, 21), (33, 6)])
+def test_any_grid_and_any_number_of_channels(height, width, channels):
+    model = build(input_shape=(height, width, channels))
+    patches = (height // 3) * (width // 3)
     assert model.get_layer("encoder").position_embedding.shape == (1, patches + 1, 14)
     assert model.get_layer("encoder").projection.kernel.shape == (9 * channels, 14)
     for batch in (1, 2):
-        assert model(made_images(batch, rows, columns, channels)).shape == (batch, 13)
+        assert model(made_images(batch, height, width, channels)).shape == (batch, 13)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_head_on_every_pooling(pooling, shape):
     assert build(own).output_shape == (None, *shape, 13)
 
 
-def test_pooling_reads_what_it_says():
+def test_pooling_reads_the_tokens_of_its_name():
     values = {}
     for pooling in ("token", "gap", None):
         keras.utils.set_random_seed(0)
@@ -162,7 +162,7 @@ def test_classifier_activation(activation):
     np.testing.assert_allclose(model(made_images()), expected, atol=1e-5)
 
 
-def test_a_new_model_gives_every_class_the_same_odds():
+def test_a_new_model_predicts_the_same_probability_for_every_class():
     np.testing.assert_allclose(build()(made_images()), 1 / 13, atol=1e-7)
 
 

@@ -14,7 +14,7 @@ SIZES = {"patch_size": 7, "hidden_size": 40, "num_layers": 1, "num_heads": 5, "m
 STEM = keras_vit.ResNet((1, 2), (128, 256))
 VIT = keras_vit.Variant(**SIZES | {"num_layers": 2})
 TOKEN = {"include_top": False, "pooling": "token"}
-# name: (row, rows and columns of the image, other arguments of `keras_vit.build`)
+# name: (variant, height and width of the image, other arguments of `keras_vit.build`)
 MODELS = {
     "vit": (VIT, (35, 49), {}),
     "headless": (keras_vit.Variant(**SIZES), (35, 35), TOKEN),

@@ -1,4 +1,4 @@
-"""What `import keras_vit` brings, whatever the program that imports it is called."""
+"""The names that `import keras_vit` imports, in programs of any name and in the console script."""
 
 import pathlib
 
@@ -53,7 +53,7 @@ def test_a_star_import_brings_the_public_names():
     assert {name for name in names if name != "__builtins__"} == {*keras_vit.__all__}
 
 
-def test_a_name_that_is_none():
+def test_an_unknown_name():
     with pytest.raises(AttributeError, match="keras_vit.*'nope'"):
         keras_vit.nope  # noqa: B018
 

@@ -125,13 +125,17 @@ def _cubic(a: float) -> Callable[[np.ndarray], np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Interpolation:
-    """A method of interpolation, the same along rows and columns."""
+    """A method of interpolation, the same along rows and columns.
 
-    kernel: Callable[[np.ndarray], np.ndarray]  # the weight of a point by its distance in points
-    corners: bool = (
-        False  # whether the grids are aligned at their corner points, or at the borders half a point outside
-    )
-    antialias: bool = False  # whether the kernel widens where the grid shrinks
+    Args:
+        kernel: function from the distance to a point, in points, to the weight of that point.
+        corners: whether two grids coincide at their corner points, or at their borders half a point outside.
+        antialias: whether the kernel widens where the grid shrinks.
+    """
+
+    kernel: Callable[[np.ndarray], np.ndarray]
+    corners: bool = False
+    antialias: bool = False
 
 
 PositionResize = Literal["corner", "half_pixel", "half_pixel_antialias", "antialias", "torch"]
@@ -175,7 +179,7 @@ def resize_positions(
         assert resize_positions(table, (14, 14), (24, 24)).shape == (1, 1 + 24 * 24, 768)
         ```
 
-    Source: arXiv:2010.11929, section 3.2; the projects' functions beside `INTERPOLATIONS`.
+    Source: arXiv:2010.11929, section 3.2; the functions named at `INTERPOLATIONS`.
     """
     if mode not in INTERPOLATIONS:
         raise ValueError(f"Expected mode to be one of {', '.join(INTERPOLATIONS)}. Received: mode={mode!r}")

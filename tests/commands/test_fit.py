@@ -455,5 +455,5 @@ def test_what_is_no_classifier_is_refused(run, tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "model.keras").write_bytes((run[0] / "model.keras").read_bytes())
     (tmp_path / "labels" / "labels.txt").write_text("cat\ndog\n")
-    with pytest.raises(ValueError, match="labels.txt and model.keras name other classes, 'cat'"):
+    with pytest.raises(ValueError, match="labels.txt to have the class names of model.keras.*'cat' in labels.txt"):
         predict(tmp_path / "labels", [])

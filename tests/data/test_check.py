@@ -156,7 +156,7 @@ REFUSED = {
     "U+2028": (class_folders("a\u2028b", "c"), r"with a line break: 'a\u2028b'"),
     "U+0085": (class_folders("a\x85b", "c"), r"with a line break: 'a\x85b'"),
     "U+001C": (class_folders("a\x1cb", "c"), r"with a line break: 'a\x1cb'"),
-    "a blank name": (class_folders(" ", "c"), "blank names of classes"),
+    "a blank name": (class_folders(" ", "c"), "blank class names"),
     "a space at the end": (class_folders("b ", "c"), "begin or end with a space: 'b '"),
     "NFC and NFD": (class_folders("caf\u00e9", "cafe\u0301"), r"look the same: 'cafe\u0301', 'caf\xe9'"),
 }

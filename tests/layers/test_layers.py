@@ -1,4 +1,4 @@
-"""What holds for every layer, one table; what each computes is in the files beside this one."""
+"""Properties of every layer, in one table; the other files of this folder test what each computes."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the layers beside the plain Vision Transformer's compute, against the papers in NumPy."""
+"""Layers of optional parts of a Vision Transformer, against the papers' formulas in NumPy."""
 
 import keras
 import numpy as np
@@ -71,7 +71,7 @@ def test_patches_attend_within_their_window_and_to_the_tokens_in_front(window, e
     np.testing.assert_allclose(array(layer(x, x)), array(of_all_pairs), atol=1e-5)
 
 
-def test_what_a_window_attends_to_is_dropped_in_training():
+def test_window_attention_has_dropout_in_training():
     x = np.ones((1, 1 + PATCHES, WIDTH), "float32")
     layer = drawn(layers.WindowAttention(HEADS, 0.5, GRID, (2, 2)), x.shape, x.shape)
     layer.out.set_weights([np.eye(WIDTH, dtype="float32"), np.zeros(WIDTH, "float32")])
@@ -145,7 +145,7 @@ def test_layer_scale_multiplies_both_branches():
     )
 
 
-def test_what_the_new_heads_read():
+def test_the_input_of_the_other_heads():
     tokens = normal(2, 6, 3)
     both = np.concatenate([tokens[:, 0], tokens[:, 3:].mean(axis=1)], axis=1)
     np.testing.assert_allclose(array(layers.ClassAndMean(3)(tokens)), both, atol=1e-6)

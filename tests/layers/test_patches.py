@@ -25,7 +25,7 @@ def test_patches_are_cut_row_by_row_and_flattened_pixel_by_pixel():
 
 
 @pytest.mark.parametrize("shape", [(15, 20, 2), (16, 21, 2), (2, 21, 2)])
-def test_what_does_not_fit_raises(shape):
+def test_a_size_that_does_not_fit_the_patches_raises(shape):
     with pytest.raises(ValueError, match=rf"multiples of the patch size, 3 pixels.*{shape[0]}, {shape[1]}"):
         Patches(P)(np.zeros((1, *shape), np.float32))
 

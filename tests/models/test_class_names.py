@@ -1,4 +1,4 @@
-"""Names of classes: which ones are taken, and that they stay with a model on its way."""
+"""Class names: which ones are accepted, and that they stay with a model when it is saved and converted."""
 
 import json
 
@@ -92,7 +92,7 @@ def test_stand_ins_and_names_of_another_number_are_no_names(model, tmp_path):
         keras_vit.save_checkpoint(model, tmp_path / "b", format="hf", class_names=NAMES[:2])
 
 
-def test_convert_takes_the_names_of_a_run_along(model, tmp_path):
+def test_convert_keeps_the_class_names_of_a_run(model, tmp_path):
     (tmp_path / "run").mkdir()
     model.save(tmp_path / "run" / "model.keras")
     write_names(tmp_path / "run" / "labels.txt", NAMES)

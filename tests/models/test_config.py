@@ -102,7 +102,7 @@ def test_every_variant_has_a_builder_and_the_reverse():
         assert f"Builds {variant}: " in builder.__doc__
 
 
-def test_every_public_name_is_there_and_says_what_it_does():
+def test_every_public_name_has_a_docstring():
     for name in keras_vit.__all__:
         assert inspect.getdoc(getattr(keras_vit, name)), name
 
@@ -194,7 +194,7 @@ def test_an_unknown_name_raises_and_offers_the_nearest(name, nearest):
 
 
 @pytest.mark.parametrize("value", [None, 1.5, "", "qqq"])
-def test_what_is_near_to_nothing_lists_all(value):
+def test_an_unknown_variant_without_near_names_lists_all(value):
     with pytest.raises(ValueError, match="ViT-Ti/16.*ViT-G/14.*BiT-R200x3"):
         get_variant(value)
 

@@ -1,4 +1,4 @@
-"""The pixel contract and the outputs of what users compose around our layers."""
+"""The pixel contract and the outputs of models that users compose around layers of keras_vit."""
 
 import keras
 import numpy as np
@@ -146,7 +146,7 @@ def two_inputs():
     return keras.Model([one, other], layers.Concatenate()([vit()(one), other]))
 
 
-UNTOLD = {
+UNKNOWN = {
     "no layer of ours": (no_layer_of_ours, "no layers of keras_vit"),
     "a trained layer in front": (lambda: functional(layers.Conv2D(3, 1)), "Conv2D 'conv2d"),
     "a Lambda": (lambda: functional(layers.Lambda(lambda x: x * 2)), "Lambda"),
@@ -158,8 +158,8 @@ UNTOLD = {
 }
 
 
-@pytest.mark.parametrize("make, words", UNTOLD.values(), ids=UNTOLD)
-def test_what_cannot_be_told_is_asked_for(make, words):
+@pytest.mark.parametrize("make, words", UNKNOWN.values(), ids=UNKNOWN)
+def test_an_unknown_pixel_contract_is_refused(make, words):
     model = make()
     with pytest.raises(ValueError, match=words) as error:
         pixels_of(model)
@@ -167,7 +167,7 @@ def test_what_cannot_be_told_is_asked_for(make, words):
     assert pixels_of(model, "raw") == CONTRACTS["raw"]
 
 
-def test_what_was_said_of_a_model_whose_layers_cannot_keep_it_is_saved(tmp_path):
+def test_the_contract_of_a_model_whose_layers_cannot_store_it_is_saved(tmp_path):
     images = keras.Input((*SIZE, 3))
     model = keras_vit.VisionModel(images, vit()(layers.Conv2D(3, 1)(images)), pixels="0..1")
     assert pixels_of(reloaded(model, tmp_path)) == CONTRACTS["0..1"]
@@ -206,12 +206,12 @@ def test_a_tensor_of_the_callers_own_in_front_is_no_part_of_the_checkpoints_cont
         (IMAGENET, IMAGENET),
     ],
 )
-def test_how_pixels_are_said(text, expected):
+def test_pixel_contracts_as_text(text, expected):
     assert as_pixels(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "caffe", "0.5", "0.5/0", "a/b", "0.5/0.5/0.5", "123.7/58.4", "nan/0.5", 3, ()])
-def test_what_says_no_pixels_is_refused(text):
+def test_other_values_than_pixel_contracts(text):
     with pytest.raises(ValueError, match="pixels="):
         as_pixels(text)
 
@@ -254,7 +254,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("make, expected", KINDS.values(), ids=KINDS)
-def test_the_last_activation_tells_what_comes_out(make, expected, tmp_path):
+def test_the_last_activation_determines_the_kind_of_outputs(make, expected, tmp_path):
     model = make()
     assert outputs_of(model) == expected
     assert outputs_of(reloaded(model, tmp_path)) == expected
@@ -278,14 +278,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("make, words", REFUSED.values(), ids=REFUSED)
-def test_outputs_that_cannot_be_told_are_asked_for(make, words):
+def test_an_unknown_kind_of_outputs_is_refused(make, words):
     model = make()
     with pytest.raises(ValueError, match=words):
         outputs_of(model)
     assert outputs_of(model, "numbers") == "numbers"
 
 
-def test_what_a_client_reads():
+def test_served_outputs():
     images = np.random.default_rng(0).normal(size=(4, *SIZE, 3)).astype("float32")
     model = headed(layers.Dropout(0.1))
     logits = model.predict(images, verbose=0)
@@ -312,7 +312,7 @@ def test_outputs_have_names():
     assert list(numbers_of(keras.Model(body.input, y))) == ["numbers"]
 
 
-def test_the_size_of_images_is_that_of_the_input_or_what_it_is_resized_to():
+def test_the_image_size_is_that_of_the_input_or_of_the_resizing_layer():
     assert image_size_of(vit()) == SIZE
     assert image_size_of(functional(layers.Resizing(*SIZE), shape=(None, None, 3))) == SIZE
     with pytest.raises(ValueError, match="known size"):

@@ -1,4 +1,4 @@
-"""Options of a row: what is built of them, and that a finished model tells them."""
+"""Options of a `Variant`: the models that they build, and their detection from a finished model."""
 
 import keras
 import numpy as np

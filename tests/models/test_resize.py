@@ -64,7 +64,7 @@ def test_a_bit_has_no_positions():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_model_composed_around_ours():
+def test_a_model_composed_around_layers_of_keras_vit():
     inner = filled(PLAIN, input_shape=(16, 16, 3), include_top=False, pooling="token")
     model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Rescaling(2.0), inner, keras.layers.Dense(3)])
     resized = keras_vit.resize(model, (32, 24))
@@ -76,7 +76,7 @@ def test_a_model_composed_around_ours():
     np.testing.assert_array_equal(resized.layers[-1].kernel, model.layers[-1].kernel)
 
 
-def test_what_is_kept_with_the_model(tmp_path):
+def test_pixels_and_class_names_are_kept(tmp_path):
     pixels = keras_vit.Pixels(mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
     model = filled(PLAIN, input_shape=(16, 16, 3))
     model.pixels = pixels
@@ -94,7 +94,7 @@ def test_what_is_kept_with_the_model(tmp_path):
     "size, mode, words",
     [((17, 16), "corner", "multiples of the patch size"), (24, "cubic", "mode"), ((0, 16), "corner", "image_size")],
 )
-def test_what_cannot_be(size, mode, words):
+def test_sizes_and_modes_that_are_refused(size, mode, words):
     with pytest.raises(ValueError, match=words):
         keras_vit.resize(filled(PLAIN, input_shape=(16, 16, 3)), size, mode)
 

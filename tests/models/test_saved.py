@@ -68,7 +68,7 @@ def test_a_quantized_model_loads_as_it_was_saved(kind, mode, images, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
-def test_what_was_said_of_the_quantization_is_kept(images, tmp_path):
+def test_the_quantization_configuration_is_kept(images, tmp_path):
     model, path = built("vit"), tmp_path / "model.keras"
     in_groups = keras.quantizers.Int4QuantizationConfig(block_size=8)
     model.quantize(config=in_groups, filters=lambda layer: layer.name == "hidden")

@@ -53,10 +53,10 @@ def test_the_crop_is_from_the_middle(keep_aspect):
     np.testing.assert_allclose(found[0, 1:-1, 1:-1], 1)
 
 
-def test_the_shorter_side_is_what_is_resized():
+def test_the_shorter_side_is_resized():
     contract = keras_vit.Pixels(crop=1.0)
     image = np.zeros((32, 200, 3))
-    image[:, 76:124] = 255  # of 200 columns at 32 rows, 48 are as wide as 24 of 16
+    image[:, 76:124] = 255  # 48 of 200 pixels at a height of 32 become 24 at 16
     found = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(image[None]))
     np.testing.assert_allclose(found, np.ones((1, 16, 24, 3)))
 

@@ -240,7 +240,7 @@ def test_heads_of_a_configuration_that_are_not_the_variants(oracle, save_tensors
         lambda: keras_vit.build(keras_vit.Variant(*oracle.SIZES), weights=path),
         lambda: keras_vit.load(path, num_heads=4),
     ):
-        with pytest.raises(ValueError, match="has 2 attention heads, the variant 4"):
+        with pytest.raises(ValueError, match="with 4 attention heads.*with 2"):
             attempt()
 
 
@@ -325,7 +325,7 @@ def test_a_folder_with_none_or_two(tmp_path, names):
 
 def test_an_oblong_grid_needs_the_size(oracle, save):
     path = save(oracle.checkpoint(rows=48, columns=24))
-    with pytest.raises(ValueError, match=r"make no square of patches. Pass input_shape="):
+    with pytest.raises(ValueError, match=r"square grid of patches.*Pass input_shape="):
         keras_vit.load(path)
     assert keras_vit.load(path, input_shape=(48, 24, 3)).input_shape == (None, 48, 24, 3)
 

@@ -8,17 +8,17 @@ from keras_vit.layers import GroupNorm, StdConv
 def convolved(x, kernel, strides, before, after):
     """Returns a convolution, pixel by pixel, of images padded with zeros."""
     x = np.pad(x, ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0)))
-    rows, columns = kernel.shape[:2]
+    height, width = kernel.shape[:2]
     return np.stack(
         [
             np.stack(
                 [
-                    np.einsum("bijc,ijcd->bd", x[:, i : i + rows, j : j + columns], kernel)
-                    for j in range(0, x.shape[2] - columns + 1, strides)
+                    np.einsum("bijc,ijcd->bd", x[:, i : i + height, j : j + width], kernel)
+                    for j in range(0, x.shape[2] - width + 1, strides)
                 ],
                 axis=1,
             )
-            for i in range(0, x.shape[1] - rows + 1, strides)
+            for i in range(0, x.shape[1] - height + 1, strides)
         ],
         axis=1,
     )
@@ -59,7 +59,7 @@ def test_a_kernel_is_as_good_scaled_and_shifted(rng):
     np.testing.assert_allclose(layer(x), before, rtol=1e-2, atol=1e-3)
 
 
-def test_one_by_one_with_a_stride_takes_every_second_pixel(rng):
+def test_one_by_one_with_a_stride_reads_every_second_pixel(rng):
     x = rng.normal(size=(1, 5, 7, 3)).astype("float32")
     full, strided = StdConv(4, 1), StdConv(4, 1, 2, "symmetric")
     full.build(x.shape)
