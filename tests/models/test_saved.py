@@ -63,7 +63,7 @@ def test_a_quantized_model_loads_as_it_was_saved(kind, mode, images, tmp_path):
         model.save(path)
         model = keras.saving.load_model(path, compile=False)
         np.testing.assert_array_equal(model.predict(images, verbose=0), expected)
-    with pytest.raises(ValueError, match="ends in .keras"):
+    with pytest.raises(ValueError, match="end in .keras"):
         model.save(tmp_path / "model.h5")
 
 
