@@ -91,9 +91,6 @@ INCOMPLETE = {
     "keras_vit.layers.TransformerBlock",
     "keras_vit.layers.WindowAttention",
     "keras_vit.layers.WindowBlock",
-    # keras_vit.pretraining
-    "keras_vit.pretraining.MaskedAutoencoder",
-    "keras_vit.pretraining.MaskedPatches",
 }
 
 
