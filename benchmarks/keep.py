@@ -65,8 +65,8 @@ def stopped(rows, steps, images):
     """Returns the row, counted from 0, after which early stopping ends a run."""
     watched = EarlyStopping(EPOCHS, steps, images)
     for epoch, (step, accuracy, _) in enumerate(rows, 1):
-        watched.see(accuracy, epoch, step)
-        if watched.is_over(epoch, step):
+        watched.update(accuracy, epoch, step)
+        if watched.should_stop(epoch, step):
             return epoch - 1
     return len(rows) - 1
 

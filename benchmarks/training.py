@@ -178,8 +178,8 @@ def work_on_steps(strategy="one", precision="float32", addresses=(), index=0):
         two = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
     devices, recipe = devices_of(strategy), recipe_of("synthetic", BATCH, precision=precision)
-    with devices.scope(), model.precision(recipe):
-        trained = model.trained_model(recipe, plan_of(recipe, 1), model.new_model(recipe, CLASSES))
+    with devices.scope(), model.dtype_policy(recipe):
+        trained = model.compiled_trainer(recipe, plan_of(recipe, 1), model.new_model(recipe, CLASSES))
         batches = iter(devices.distribute(functools.partial(in_memory, recipe)))
         interleave.serve(bare_step(trained, batches))
 

@@ -1,17 +1,17 @@
 """Pre-trains ViT-B/16 on ImageNet-1k with AugReg's "light1": RandAugment (2, 0), no mixup.
 
     keras-vit fit recipes/augreg_light1.py data_dir=/data/tfds precision=mixed_bfloat16
-    keras-vit fit recipes/augreg_light1.py --quick    # all of it in a minute, on synthetic images
+    keras-vit fit recipes/augreg_light1.py --quick    # a one-minute test on synthetic images
 
 The default of ViT-Ti/16 on ImageNet-1k and ViT-S/16 on ImageNet-21k.
-For another model or ImageNet-21k: augreg("light1", "ViT-S/16", data="/data/imagenet21k").
+For another model or ImageNet-21k: augreg_recipe("light1", "ViT-S/16", data="/data/imagenet21k").
 
 Source: arXiv:2106.10270; every number is in keras_vit/training/presets.py, from big_vision configs/vit_i1k.py.
-Not run at full size here: no accelerator, and TFDS asks for the images of imagenet2012 by hand.
+Not run at full size here: no accelerator, and TFDS needs a manual download of imagenet2012.
 """
 
 from keras_vit.commands.cli import run
-from keras_vit.training.presets import augreg_recipe
+from keras_vit.training import augreg_recipe
 
 RECIPE = augreg_recipe("light1", "ViT-B/16")
 

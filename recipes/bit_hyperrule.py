@@ -1,27 +1,29 @@
-"""Fine-tunes a BiT ResNet by the BiT-HyperRule: all settings follow from how many images there are, and how large.
+"""Fine-tunes a BiT ResNet by the BiT-HyperRule: all settings follow from the number and size of the images.
 
     keras-vit fit recipes/bit_hyperrule.py            # Oxford-IIIT Pets
-    keras-vit fit recipes/bit_hyperrule.py --quick    # all of it in a minute, on synthetic images
+    keras-vit fit recipes/bit_hyperrule.py --quick    # a one-minute test on synthetic images
 
-For other data, give its number of training images and their usual side in pixels at RECIPE.
+For other data, pass its number of training images and their usual area in pixels to `hyperrule`.
 
 Source: arXiv:1912.11370, section 3.3; google-research/big_transfer bit_hyperrule.py and bit_pytorch/train.py.
 Published: 80.68 % of ImageNet-1k with BiT-M R50x1 (big_transfer README).
 Not run at full size here: no accelerator.
 """
 
-from keras_vit.commands.cli import run
-from keras_vit.training.recipe import Recipe
+from typing import Any
 
-SCHEDULES = (  # fewer images than: (warm-up, milestones, length), all in steps
+from keras_vit.commands.cli import run
+from keras_vit.training import Recipe
+
+SCHEDULES = (  # (number of images below, (warm-up, milestones, total)), all in steps
     (20_000, (100, (200, 300, 400), 500)),
     (500_000, (500, (3_000, 6_000, 9_000), 10_000)),
     (float("inf"), (500, (6_000, 12_000, 18_000), 20_000)),
 )
 
 
-def hyperrule(images, area, **data):
-    """Returns the recipe for so many training images of so many pixels each; `data` are its other fields."""
+def hyperrule(images: int, area: int, **data: Any) -> Recipe:
+    """Returns the recipe for a number of training images and their area in pixels; `data` are its other fields."""
     warmup_steps, milestones, steps = next(schedule for bound, schedule in SCHEDULES if images < bound)
     return Recipe(
         variant="BiT-R50x1",
@@ -53,7 +55,7 @@ RECIPE = hyperrule(
     500 * 375,
     data="oxford_iiit_pet",
     train_split="train",
-    validation=0.0,  # there is nothing to choose by it
+    validation=0.0,  # no setting is chosen by it
     test_split="test",
 )
 

@@ -1,7 +1,7 @@
 """Fine-tunes ViT-B/16 on CIFAR-100 as the paper does: 10,000 steps at 384 pixels.
 
     keras-vit fit recipes/finetune_cifar100.py
-    keras-vit fit recipes/finetune_cifar100.py --quick    # all of it in a minute, on synthetic images
+    keras-vit fit recipes/finetune_cifar100.py --quick    # a one-minute test on synthetic images
 
 Source: arXiv:2010.11929, section 4.1 and table 4; vit_jax configs/common.py and input_pipeline.py.
 Published: 91.67 % (arXiv:2010.11929, table 5, ViT-B/16 from ImageNet-21k).
@@ -9,13 +9,12 @@ Not run at full size here: no accelerator.
 """
 
 from keras_vit.commands.cli import run
-from keras_vit.training.presets import FINE_TUNING
-from keras_vit.training.recipe import Recipe
+from keras_vit.training import FINE_TUNING, Recipe
 
 RECIPE = Recipe(
     **FINE_TUNING,
     data="cifar100",
-    train_split="train[:98%]",  # the paper keeps 2 % aside; configs/common.py
+    train_split="train[:98%]",  # the paper validates on 2 %; configs/common.py
     validation_split="train[98%:]",
     test_split="test",
     steps=10_000,  # table 4

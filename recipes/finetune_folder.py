@@ -1,21 +1,22 @@
-"""Fine-tunes a published ViT-S/16 on a folder of one's own, with what small data asks for.
+"""Fine-tunes a published ViT-S/16 on your own folder of images, with settings for small data.
 
-    keras-vit check images/                                      # what is in there, and what is wrong with it
-    keras-vit preview recipes/finetune_folder.py data=images/    # what the model will see
-    keras-vit lr recipes/finetune_folder.py data=images/         # which learning_rate to give
+    keras-vit check images/                                      # describes the images and their faults
+    keras-vit preview recipes/finetune_folder.py data=images/    # shows the augmented images
+    keras-vit lr recipes/finetune_folder.py data=images/         # suggests a learning_rate
     keras-vit fit recipes/finetune_folder.py data=images/ learning_rate=3e-4
-    keras-vit fit recipes/finetune_folder.py --quick               # all of it in a minute, on synthetic images
+    keras-vit fit recipes/finetune_folder.py --quick               # a one-minute test on synthetic images
 
-images/ holds a folder of images a class, or train/ and test/ with such folders; a .zip of one, or a .csv, will do.
-finetune_folder.ipynb is the same for Colab.
+images/ has one folder of images for each class, or train/ and test/ with such
+folders. A .zip of it or a .csv also works.
+finetune_folder.ipynb is the same recipe for Colab.
 
-Source: the settings are this project's own choice, for some hundred to some ten thousand images; layer_decay as in
+Source: the settings are this project's own choice, for hundreds to tens of thousands of images; layer_decay as in
 arXiv:2111.06377, table 9.
 Not run at full size here: no accelerator and no published checkpoint at hand.
 """
 
 from keras_vit.commands.cli import run
-from keras_vit.training.recipe import Recipe
+from keras_vit.training import Recipe
 
 RECIPE = Recipe(
     data="images",
@@ -24,26 +25,26 @@ RECIPE = Recipe(
     weights="imagenet21k",  # or "imagenet", or a file
     epochs=20,
     batch_size=64,
-    learning_rate=3e-4,  # keras-vit lr tells which
+    learning_rate=3e-4,  # `keras-vit lr` suggests one
     warmup_epochs=2,
     crop="inception",
     flip=True,  # False where left and right matter: text, traffic signs
     randaugment=(2, 10),
-    label_smoothing=0.1,  # part of each label spread over all classes: answers less sure of themselves
-    # How much is trained: all, the lower blocks less. Freezing and LoRA need less memory, and suit few images.
-    layer_decay=0.75,  # each block learns at 0.75 of the rate of the one above it, the lowest at a thirtieth
-    # freeze_to="block_05",  # the lower six blocks stay as they are; "norm": all but the head, a linear probe
-    # lora=8,  # only matrices of rank 8 beside the attention's kernels, and the head; merged in the end
-    # Where classes differ in size:
+    label_smoothing=0.1,  # less confident predictions
+    # All weights are trained, lower blocks at lower rates. Freezing and LoRA need less memory, and suit few images.
+    layer_decay=0.75,  # each block has 0.75 of the learning rate of the block above it, the lowest a thirtieth
+    # freeze_to="block_05",  # freezes the lower six blocks; "norm" freezes all but the head, a linear probe
+    # lora=8,  # LoRA: trains matrices of rank 8 added to the attention's kernels, and the head
+    # For classes of different size:
     class_weights="balanced",
-    # When to end, and with which weights:
-    early_stopping=5,  # epochs without a better validation accuracy; 500 steps in any case
-    # keep="best",  # the weights of the best epoch; on few images the last ones serve better
-    ema=0.999,  # their running mean is what is validated and kept
-    # To fit into the memory:
-    accumulation=1,  # 4: a batch is worked on in four parts, with the same result
+    # When to stop, and which weights to keep:
+    early_stopping=5,  # epochs without a better validation accuracy, and at least 500 steps
+    # keep="best",  # the weights of the best epoch; with few images the last ones are better
+    ema=0.999,  # the moving average of the weights is validated and kept
+    # To reduce memory:
+    accumulation=1,  # 4 computes a batch in four parts, with the same result
     precision="float32",  # "mixed_float16" on a T4, "mixed_bfloat16" on an A100, a TPU or a new CPU
-    remat=False,  # True: slower, in far less memory
+    remat=False,  # True recomputes activations: slower, in far less memory
 )
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@
 # # Fine-tune a Vision Transformer on your own images
 #
 # From a folder of images to a report and a file for a phone. Choose a GPU first: *Runtime, Change runtime type*.
-# This is `recipes/finetune_folder.py` in steps.
+# This is `recipes/finetune_folder.py` step by step.
 
 # %% tags=["parameters"]
-PACKAGE = None  # where the package is: "git+https://..." and its repository's address, or a wheel you uploaded
-IMAGES = None  # a folder with a folder of images a class, a .zip of one, or a .csv; None asks for an upload
-RUN = "run"  # all results go here; the same name again goes on with a run that was cut off
-NEW_IMAGES = []  # images to name at the end
+PACKAGE = None  # the package: "git+https://..." with its repository's address, or an uploaded wheel
+IMAGES = None  # a folder with one folder of images for each class, a .zip of it, or a .csv; None asks for an upload
+RUN = "run"  # folder of all results; an interrupted run resumes from it
+NEW_IMAGES = []  # images to classify at the end
 SETTINGS = {}  # fields of the recipe to change, such as {"epochs": 5, "precision": "mixed_float16"}
 
 # %%
@@ -31,16 +31,16 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("keras_vit") is None:
-    # The "keras-vit" of the package index is another project, so there is no name to install this one by.
+    # Not "keras-vit": the package of that name in the package index is another project.
     if PACKAGE is None:
-        raise SystemExit("Say above where the package is: PACKAGE = ...")
+        raise SystemExit("Set PACKAGE above to the address or the wheel of the package.")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", PACKAGE], check=True)
 
 # %% [markdown]
 # ## Your images
 #
-# Put the images of each class into a folder of its own, and zip the folder that holds these. From Google Drive:
-# `from google.colab import drive; drive.mount("/content/drive")`, and the path above.
+# Put the images of each class into one folder, and zip the folder that contains these. For images on Google Drive, run
+# `from google.colab import drive; drive.mount("/content/drive")` and set IMAGES to the path.
 
 # %%
 if IMAGES is None:
@@ -55,7 +55,7 @@ print(check(IMAGES).text())
 # %% [markdown]
 # ## The settings
 #
-# Every field, and what it does: `help(Recipe)`.
+# `help(Recipe)` describes every field.
 
 # %%
 import dataclasses
@@ -66,7 +66,7 @@ from keras_vit.commands.fit import fit
 from keras_vit.commands.lr import find_learning_rate
 from keras_vit.commands.predict import predict
 from keras_vit.commands.preview import preview
-from keras_vit.training.recipe import Recipe
+from keras_vit.training import Recipe
 
 recipe = Recipe(
     data=str(IMAGES),
@@ -81,27 +81,27 @@ recipe = Recipe(
     flip=True,  # False where left and right matter: text, traffic signs
     randaugment=(2, 10),
     label_smoothing=0.1,
-    layer_decay=0.75,  # the lower blocks learn more slowly; or freeze_to="block_05", or lora=8
+    layer_decay=0.75,  # lower learning rates for lower blocks; or freeze_to="block_05", or lora=8
     class_weights="balanced",
     early_stopping=5,
     ema=0.999,
-    accumulation=1,  # 4, if the memory does not do
+    accumulation=1,  # 4 needs less memory
     precision="float32",  # "mixed_float16" on a T4, "mixed_bfloat16" on an A100
 )
 recipe = dataclasses.replace(recipe, **SETTINGS)
 
 # %% [markdown]
-# What the model will see, with all random changes:
+# The augmented images:
 
 
 # %%
 def show(page):
-    """Shows a page in the notebook, or says where it is."""
+    """Shows a page in the notebook, or prints its path."""
     if "IPython" not in sys.modules:
         return print(f"Open {page}")
     from IPython.display import HTML, display
 
-    # The page itself goes into the frame: Colab's browser cannot open a file of the machine that runs this.
+    # The frame contains the page itself: the browser cannot open files of Colab's machine.
     text = html.escape(pathlib.Path(page).read_text("utf-8"))
     return display(HTML(f'<div><iframe srcdoc="{text}" width="100%" height="600"></iframe></div>'))
 
@@ -111,7 +111,7 @@ show(preview(recipe, f"{RUN}-preview.html"))
 # %% [markdown]
 # ## The learning rate
 #
-# A short trial: the rate grows from step to step until the loss does, too. Nothing is kept of it.
+# A short search: the learning rate grows from step to step until the loss explodes. Its model is not kept.
 
 # %%
 learning_rate = find_learning_rate(recipe).suggestion
@@ -121,11 +121,11 @@ print(f"learning_rate={learning_rate:.2g}")
 # %% [markdown]
 # ## Training
 #
-# If Colab ends the session, run all cells again: with `RUN` on Google Drive it goes on where it was.
+# If Colab ends the session, run all cells again: with `RUN` on Google Drive the training resumes.
 
 # %%
 metrics = fit(recipe, RUN)
-print(f"{metrics['test_accuracy']:.1%} of {metrics['test_images']} test images are named right")
+print(f"{metrics['test_accuracy']:.1%} of {metrics['test_images']} test images are classified correctly")
 
 # %%
 show(f"{RUN}/report.html")

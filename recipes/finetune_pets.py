@@ -1,7 +1,7 @@
 """Fine-tunes ViT-B/16 on Oxford-IIIT Pets as the paper does: 500 steps at 384 pixels.
 
     keras-vit fit recipes/finetune_pets.py
-    keras-vit fit recipes/finetune_pets.py --quick    # all of it in a minute, on synthetic images
+    keras-vit fit recipes/finetune_pets.py --quick    # a one-minute test on synthetic images
 
 Source: arXiv:2010.11929, section 4.1 and table 4; vit_jax configs/common.py, configs/augreg.py and input_pipeline.py.
 Published: 94.43 % (arXiv:2010.11929, table 5, ViT-B/16 from ImageNet-21k).
@@ -9,13 +9,12 @@ Not run at full size here: no accelerator.
 """
 
 from keras_vit.commands.cli import run
-from keras_vit.training.presets import FINE_TUNING
-from keras_vit.training.recipe import Recipe
+from keras_vit.training import FINE_TUNING, Recipe
 
 RECIPE = Recipe(
     **FINE_TUNING,
     data="oxford_iiit_pet",
-    train_split="train[:90%]",  # the paper keeps 10 % aside; configs/augreg.py
+    train_split="train[:90%]",  # the paper validates on 10 %; configs/augreg.py
     validation_split="train[90%:]",
     test_split="test",
     steps=500,  # table 4

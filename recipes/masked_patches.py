@@ -1,19 +1,19 @@
-"""Masked patch prediction: a small ViT on Fashion-MNIST guesses the colours of patches that were taken from it.
+"""Masked patch prediction: a small ViT on Fashion-MNIST predicts the mean colours of corrupted patches.
 
     keras-vit fit recipes/masked_patches.py
-    keras-vit fit recipes/masked_patches.py --quick    # all of it in a minute, on synthetic images
+    keras-vit fit recipes/masked_patches.py --quick    # a one-minute test on synthetic images
     keras-vit evaluate runs/masked_patches --knn --linear-probe
 
-The run leaves runs/masked_patches/model.keras, for another run's `weights`, and report.html, with what it guessed.
+The run writes runs/masked_patches/model.keras, for another run's `weights`, and report.html, with its predictions.
 
-Source: arXiv:2010.11929, appendix B.1.2: 50 % of the patches corrupted, 80 % of these by a learned embedding, 10 % by
-that of another patch, 10 % not at all; 512 mean colours. Sizes are this project's.
-What it gave, and the same task in a study of few labels: docs/self_supervision.md.
+Source: arXiv:2010.11929, appendix B.1.2: 50 % of the patches corrupted, 80 % of these replaced by a learned mask token,
+10 % by another patch, 10 % unchanged; 512 mean colours. Sizes are this project's.
+Results, and a study with few labels: docs/self_supervision.md.
 """
 
 from keras_vit.commands.cli import run
 from keras_vit.models.config import Variant
-from keras_vit.training.recipe import Recipe
+from keras_vit.training import Recipe
 
 RECIPE = Recipe(
     data="fashion_mnist",

@@ -1,20 +1,20 @@
-"""Pre-trains a ViT, a hybrid or a BiT as the paper does on JFT-300M, on data of one's own.
+"""Pre-trains a ViT, a hybrid or a BiT on your own data, as the paper does on JFT-300M.
 
     keras-vit fit recipes/pretrain_jft.py data=/data/many_images precision=mixed_bfloat16
-    keras-vit fit recipes/pretrain_jft.py --quick    # all of it in a minute, on synthetic images
+    keras-vit fit recipes/pretrain_jft.py --quick    # a one-minute test on synthetic images
 
-JFT-300M, 303 million images of 18 thousand classes, is not public: data is a folder of class folders, or a name of
-TFDS. For another row of the table, name it at RECIPE.
+JFT-300M, 303 million images of 18 thousand classes, is not public: `data` is a folder of class folders, or a name of
+TFDS. RECIPES has the other rows of the table.
 
 Source: arXiv:2010.11929, table 3 (rows JFT-300M) and appendix B.1; head and loss as for ImageNet-21k
 (google-research/vision_transformer issues 2, 34 and 124).
-Published: 84.15 % of ImageNet-1k once fine-tuned (table 5, ViT-B/16 from JFT-300M); table 6 has all rows.
+Published: 84.15 % of ImageNet-1k after fine-tuning (table 5, ViT-B/16 from JFT-300M); table 6 has all rows.
 Not run at full size here: no accelerator and no such images.
 """
 
 from keras_vit.commands.cli import run
 from keras_vit.models.config import get_variant
-from keras_vit.training.recipe import Recipe
+from keras_vit.training import Recipe
 
 ROWS = {  # variant: (epochs, learning rate)
     "ViT-B/16": (7, 8e-4),
@@ -34,8 +34,8 @@ ROWS = {  # variant: (epochs, learning rate)
 }
 
 
-def recipe(variant):
-    """Returns the recipe of a row."""
+def recipe(variant: str) -> Recipe:
+    """Returns the recipe of a variant in `ROWS`."""
     epochs, learning_rate = ROWS[variant]
     return Recipe(
         data="jft",
@@ -53,7 +53,7 @@ def recipe(variant):
         evaluation="official",
         epochs=epochs,
         batch_size=4096,
-        optimizer="adamw",  # Adam, beta 0.9 and 0.999, with decay that is not part of the gradient; for BiT, too
+        optimizer="adamw",  # Adam, beta 0.9 and 0.999, with decoupled weight decay; for BiT, too
         learning_rate=learning_rate,
         schedule="linear",  # to 1e-5
         warmup_steps=10_000,

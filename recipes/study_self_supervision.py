@@ -1,4 +1,4 @@
-"""What a small ViT learns of Fashion-MNIST without classes: two pretext tasks, then a few labels.
+"""Self-supervised pre-training of a small ViT on Fashion-MNIST: two pretext tasks, evaluated with few labels.
 
 python recipes/study_self_supervision.py --output runs/self_supervision [--seeds 3] [--rows NAME] [--quick]
 python recipes/study_self_supervision.py --draw docs/results/self_supervision.jsonl
@@ -9,34 +9,37 @@ import pathlib
 import runpy
 import tempfile
 import time
+from typing import Any
 
 import keras
 import studies
-from trials import BATCH, DATA, Trial, opened, share_of
+from trials import BATCH, DATA, Trial, fraction_of, opened
 
 from keras_vit.builders import build
 from keras_vit.data.pipeline import evaluation_batches
+from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.feature_cache import extract
 from keras_vit.evaluation.probes import linear_probe
 from keras_vit.models.features import representation
 from keras_vit.models.interface import pixels_of
+from keras_vit.training import Recipe
 from keras_vit.training.fit import train
 from keras_vit.training.objectives import vit_of
-from keras_vit.training.quick import quick
-from keras_vit.training.recipe import Recipe
+from keras_vit.training.quick import quick_recipe
 
-FEW, SOME = 0.01, 0.1  # parts of the training images whose labels are used
-WATCHED = 0.1  # of the validation images, which a pretext task is watched on
+FEW, SOME = 0.01, 0.1  # fractions of the training images whose labels are used
+WATCHED = 0.1  # fraction of the validation images that validate a pretext task
 
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """Describes a way to a classifier that knows few labels: pre-training or none, then a probe and fine-tuning.
+    """A row: pre-training or none, then linear probes and fine-tuning with few labels.
 
     Args:
-        tuning: the `Recipe` of the fine-tuning; its `weights` are what the pre-training leaves.
-        pretext: the `Recipe` of the pre-training, on all training images; None for random weights.
-        few, some: parts of the training images whose labels are used.
+        tuning: recipe of the fine-tuning; its `weights` are those of the pre-training.
+        pretext: recipe of the pre-training, on all training images; None for random weights.
+        few: smaller fraction of the training images whose labels are used.
+        some: larger fraction.
     """
 
     tuning: Recipe
@@ -44,74 +47,76 @@ class Path:
     few: float = FEW
     some: float = SOME
 
-    def __call__(self, seed):
-        """Returns the numbers of one run: accuracies on the test images, and the processor's seconds."""
+    def __call__(self, seed: int) -> dict[str, float]:
+        """Returns the numbers of one run: accuracies on the test images, and the seconds of processor time."""
         started = time.process_time()
         source = opened(*(getattr(self.tuning, name) for name in DATA))
         with tempfile.TemporaryDirectory() as folder:
-            vit, found = self._pretrained(source, folder, seed)
-            found["pretraining_seconds"] = time.process_time() - started
-            found |= _probed(vit, source, {"linear_few": self.few, "linear_some": self.some}, seed)
+            vit, numbers = self._pretrained(source, folder, seed)
+            numbers["pretraining_seconds"] = time.process_time() - started
+            numbers |= _probe_accuracies(vit, source, {"linear_few": self.few, "linear_some": self.some}, seed)
             weights = None
             if self.pretext:
                 weights = str(pathlib.Path(folder) / "model.keras")
                 vit.save(weights)
             tuned = Trial(dataclasses.replace(self.tuning, weights=weights), self.few)(seed)
-        return found | {"fine_tuned": tuned["accuracy"], "seconds": time.process_time() - started}
+        return numbers | {"fine_tuned": tuned["accuracy"], "seconds": time.process_time() - started}
 
-    def _pretrained(self, source, folder, seed):
+    def _pretrained(self, source: Source, folder: str, seed: int) -> tuple[keras.Model, dict[str, float]]:
         if self.pretext is None:
             keras.utils.set_random_seed(seed)
             shape = (self.tuning.image_size, self.tuning.image_size, 3)
             return build(self.tuning.variant, include_top=False, pooling="gap", input_shape=shape), {}
-        source = dataclasses.replace(source, validation=share_of(source.validation, WATCHED, seed=0))
+        source = dataclasses.replace(source, validation=fraction_of(source.validation, WATCHED, seed=0))
         network, log = train(dataclasses.replace(self.pretext, seed=seed), source, folder)
         steps, images = log[-1]["step"], log[-1]["step"] * self.pretext.batch_size
-        return vit_of(network), {"steps": steps, "images": images, "share": log[-1]["val_accuracy"]}
+        return vit_of(network), {"steps": steps, "images": images, "metric": log[-1]["val_accuracy"]}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """Describes the way without a network: linear classifiers of grey pixels, on the same labels.
+    """A row without a network: linear probes of grey pixels, with the same labels.
 
     Args:
-        tuning, few, some: as of `Path`.
+        tuning: recipe with the data.
+        few: smaller fraction of the training images whose labels are used.
+        some: larger fraction.
     """
 
     tuning: Recipe
     few: float = FEW
     some: float = SOME
 
-    def __call__(self, seed):
-        """Returns the same numbers as a `Path`, without those of fine-tuning."""
+    def __call__(self, seed: int) -> dict[str, float]:
+        """Returns the numbers of a `Path` but for those of fine-tuning."""
         started = time.process_time()
         source = opened(*(getattr(self.tuning, name) for name in DATA))
         size = self.tuning.image_size
         grey = keras.Sequential([keras.Input((size, size, 3)), _Grey()])
-        found = _probed(grey, source, {"linear_few": self.few, "linear_some": self.some}, seed)
-        return found | {"seconds": time.process_time() - started}
+        numbers = _probe_accuracies(grey, source, {"linear_few": self.few, "linear_some": self.some}, seed)
+        return numbers | {"seconds": time.process_time() - started}
 
 
 class _Grey(keras.layers.Layer):
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         return keras.ops.reshape(keras.ops.mean(images, axis=-1), (-1, images.shape[1] * images.shape[2]))
 
 
-def _probed(model, source, shares, seed):
-    """Returns {name: test accuracy} of logistic regressions on a model's features of parts of the training images."""
+def _probe_accuracies(model: keras.Model, source: Source, fractions: dict[str, float], seed: int) -> dict[str, float]:
+    """Returns {name: test accuracy} of linear probes on a model's features of fractions of the training images."""
     test = _features(model, source.test)
     return {
-        name: linear_probe(*_features(model, share_of(source.train, share, seed)), *test).accuracy
-        for name, share in shares.items()
+        name: linear_probe(*_features(model, fraction_of(source.train, fraction, seed)), *test).accuracy
+        for name, fraction in fractions.items()
     }
 
 
-def _features(model, examples):
+def _features(model: keras.Model, examples: Examples) -> Any:
     batches = evaluation_batches(examples, model.input_shape[1:3], batch_size=BATCH, contract=pixels_of(model))
     return extract(representation(model), batches)
 
 
-def _recipe(name):
+def _recipe(name: str) -> Recipe:
     return runpy.run_path(str(pathlib.Path(__file__).with_name(f"{name}.py")))["RECIPE"]
 
 
@@ -119,7 +124,7 @@ MAE = dataclasses.replace(_recipe("mae"), steps=900, steps_per_epoch=900, batch_
 MASKED = dataclasses.replace(
     _recipe("masked_patches"), steps=350, steps_per_epoch=350, batch_size=64, tensorboard=False
 )
-# Fashion-MNIST in 17 steps a pass, where one image of a hundred is labelled.
+# 17 steps a pass over the labelled images, one in a hundred of Fashion-MNIST.
 TUNING = Recipe(
     data="fashion_mnist",
     variant=MAE.variant,
@@ -134,7 +139,7 @@ TUNING = Recipe(
     tensorboard=False,
     exports=(),
 )
-# As many more steps as take the time of a pre-training.
+# The additional steps take as long as a pre-training.
 LONGER = dataclasses.replace(TUNING, steps=1500, steps_per_epoch=1500, warmup_steps=150)
 ROWS = {
     "no network": Pixels(TUNING),
@@ -145,20 +150,20 @@ ROWS = {
 }
 
 
-def _small(recipe):
-    return dataclasses.replace(quick(recipe), data="synthetic:5x40", validation=0.2, test=0.2)
+def _small(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(quick_recipe(recipe), data="synthetic:5x40", validation=0.2, test=0.2)
 
 
-def _made_small(row):
-    recipes = {what: _small(recipe) for what in ("tuning", "pretext") if (recipe := getattr(row, what, None))}
+def _small_row(row: Path | Pixels) -> Path | Pixels:
+    recipes = {field: _small(recipe) for field in ("tuning", "pretext") if (recipe := getattr(row, field, None))}
     return dataclasses.replace(row, **recipes, few=0.3, some=0.6)
 
 
-def rows_of(small):
-    """Returns the rows of the study, or the same in a size that is over in seconds."""
+def rows_of(small: bool = False) -> dict[str, Path | Pixels]:
+    """Returns the rows of the study; with `small`, runs of some seconds on synthetic images."""
     if not small:
         return ROWS
-    return {name: _made_small(row) for name, row in ROWS.items()}
+    return {name: _small_row(row) for name, row in ROWS.items()}
 
 
 SCORES = {
@@ -168,12 +173,12 @@ SCORES = {
 }
 
 
-def parts_of(found):
-    """Returns the table of the study, and a plot a score, from {row: records}."""
-    columns = {heading: (what, studies.percent) for heading, what in SCORES.items()}
+def parts_of(results: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Returns the table and a plot of each accuracy, from {row: records}."""
+    columns = {heading: (quantity, studies.percent) for heading, quantity in SCORES.items()}
     columns |= {"images seen before": ("images", studies.whole), "seconds": ("seconds", studies.whole)}
-    plots = {f"self_supervision_{what}.svg": (what, heading) for heading, what in SCORES.items()}
-    return {"self_supervision": studies.table(found, columns)}, studies.row_figures(found, plots)
+    plots = {f"self_supervision_{quantity}.svg": (quantity, heading) for heading, quantity in SCORES.items()}
+    return {"self_supervision": studies.table(results, columns)}, studies.row_figures(results, plots)
 
 
 main = studies.command(__doc__.partition("\n")[0], "self_supervision", rows_of, parts_of, "self_supervision.md")

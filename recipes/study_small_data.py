@@ -1,29 +1,29 @@
-"""Compares a ViT, a hybrid and a ResNet on ever fewer images of Fashion-MNIST, each run at equal compute.
+"""Compares a ViT, a hybrid and a ResNet on fractions of Fashion-MNIST, at equal compute.
 
     python recipes/study_small_data.py                                    # 45 runs
-    python recipes/study_small_data.py --quick                            # all of it in seconds, on synthetic images
+    python recipes/study_small_data.py --quick                            # a test of some seconds on synthetic images
     python recipes/study_small_data.py --draw docs/results/small_data.jsonl  # table and plot alone, into docs/
 
-Every run spends the same number of multiply-accumulates, so a cheaper model sees more images; how many does not
-depend on the part of the training images that they are drawn from. The claim: convolution's bias wins when data or
-compute is short.
+All runs have the same number of multiply-accumulates, so a cheaper model sees more images, whatever the fraction of the
+training images. The hypothesis: the inductive bias of convolutions is better with little data or compute.
 
 Source: arXiv:2010.11929, sections 4.3 and 4.4, figures 3 to 5.
 """
 
 import dataclasses
+from typing import Any
 
 from studies import command, millions, percent, spreads, table, whole
 from trials import Trial, cost_of
 
 from keras_vit.analysis.plots import repeated_curves
 from keras_vit.models.config import ResNet, Variant
-from keras_vit.training.recipe import Recipe
+from keras_vit.training import Recipe
 
-COMPUTE = 160e9  # multiply-accumulates of a run's way forward; the way back takes twice as many
+COMPUTE = 160e9  # multiply-accumulates of a run's forward passes; the backward passes take twice as many
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 BATCH_SIZE = 64
-MODELS = {  # name: (architecture, learning rate); all cut 28 x 28 pixels into 4 x 4
+MODELS = {  # name: (architecture, learning rate); all have a 4 x 4 grid of tokens for 28 x 28 pixels
     "ViT": (Variant(patch_size=7, hidden_size=64, num_layers=4, num_heads=4, mlp_dim=128), 3e-3),
     "hybrid": (
         Variant(
@@ -49,8 +49,8 @@ SMALL = {
 QUICK = {"compute": 2e7, "data": "synthetic:3x16", "batch_size": 8, "validation": 0.2}
 
 
-def recipe_of(variant, learning_rate, compute=COMPUTE, **changes):
-    """Returns the recipe of a run that spends so many multiply-accumulates."""
+def recipe_of(variant: Variant | ResNet, learning_rate: float, compute: float = COMPUTE, **changes: Any) -> Recipe:
+    """Returns the recipe of a run with a number of multiply-accumulates."""
     recipe = Recipe(
         data="fashion_mnist",
         variant=variant,
@@ -66,8 +66,8 @@ def recipe_of(variant, learning_rate, compute=COMPUTE, **changes):
     return dataclasses.replace(recipe, steps=steps, steps_per_epoch=-(-steps // 4), warmup_steps=steps // 10)
 
 
-def rows_of(small=False):
-    """Returns the rows of the study; the small ones of tiny models on synthetic images."""
+def rows_of(small: bool = False) -> dict[str, Trial]:
+    """Returns the rows of the study; with `small`, tiny models on synthetic images."""
     models, changes = (SMALL, QUICK) if small else (MODELS, {})
     recipes = {name: recipe_of(*model, **changes) for name, model in models.items()}
     return {f"{name}, {share:.0%}": Trial(recipe, share) for share in SHARES for name, recipe in recipes.items()}
@@ -84,17 +84,17 @@ COLUMNS = {
 }
 
 
-def parts_of(found):
+def parts_of(results: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, str], dict[str, Any]]:
     """Returns the table and the plot."""
-    accuracies, lines = spreads(found, "accuracy"), {}
+    accuracies, lines = spreads(results, "accuracy"), {}
     for model in MODELS:
         own = {share: accuracies.get(f"{model}, {share:.0%}") for share in SHARES}
         own = {100 * share: spread.values for share, spread in own.items() if spread}
         if own:
             lines[model] = (list(own), list(own.values()))
-    words = "part of the training images, %", "test accuracy"
-    figures = {"study_small_data.svg": repeated_curves(lines, *words)} if lines else {}
-    return {"small_data": table(found, COLUMNS)}, figures
+    labels = "part of the training images, %", "test accuracy"
+    figures = {"study_small_data.svg": repeated_curves(lines, *labels)} if lines else {}
+    return {"small_data": table(results, COLUMNS)}, figures
 
 
 main = command(__doc__, "small_data", rows_of, parts_of)

@@ -22,9 +22,6 @@ INCOMPLETE = {
     "keras_vit.Checkpoint",
     "keras_vit.augreg",
     "keras_vit.checkpoints",
-    # keras_vit.pretraining
-    "keras_vit.pretraining.MaskedAutoencoder",
-    "keras_vit.pretraining.MaskedPatches",
 }
 
 

@@ -126,12 +126,12 @@ def check_command(context, folder, class_depth):
 def _recipe(target, settings, quick):
     """Returns the recipe that a command names, with the settings that follow it, and a name for its runs."""
     from keras_vit.commands.recipes import find_recipe
-    from keras_vit.training.quick import quick as made_small
+    from keras_vit.training.quick import quick_recipe
     from keras_vit.training.recipe import change
 
     recipe, name = find_recipe(target)
     recipe = change(recipe, settings)
-    return (made_small(recipe), f"{name}-quick") if quick else (recipe, name)
+    return (quick_recipe(recipe), f"{name}-quick") if quick else (recipe, name)
 
 
 @main.command("fit")

@@ -83,7 +83,7 @@ def fit(recipe, output):
         source.name,
         len(source.class_names),
         ", ".join(f"{len(getattr(source, split).labels):,} images to {use}" for split, use in USES.items()),
-        devices.words,
+        devices.description,
     )
     if not objective.has_classes:
         logger.info("objective=%s learns no classes: no test accuracy, no exports, no card", recipe.objective)
@@ -168,8 +168,8 @@ def _told(exports):
 def _conclude_pretext(folder, recipe, source, network, history, batches, metrics):
     """Judges a pretext task on the test images and shows some; returns what that adds to the metrics."""
     logger.info("scores the task on %d test images", metrics["test_images"])
-    loss, share = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
-    found = {"objective": recipe.objective, "test_loss": float(loss), "test_share": float(share), "exports": []}
+    loss, metric = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
+    found = {"objective": recipe.objective, "test_loss": float(loss), "test_metric": float(metric), "exports": []}
     write_report(folder / REPORT, pretext_report(recipe, network, source, history, metrics | found))
     return found
 
@@ -179,6 +179,6 @@ def result_line(metrics):
     if "test_accuracy" in metrics:
         found = f"test accuracy {metrics['test_accuracy']:.2%}"
     else:
-        share = OBJECTIVES[metrics["objective"]].share
-        found = f"test loss {metrics['test_loss']:.4f}, {share} {metrics['test_share']:.1%}"
+        metric = OBJECTIVES[metrics["objective"]].metric
+        found = f"test loss {metrics['test_loss']:.4f}, {metric} {metrics['test_metric']:.1%}"
     return f"{found} on {metrics['test_images']:,} images, {metrics['training_seconds']:.0f} s of training"

@@ -91,7 +91,7 @@ def _some_of_each(indices, labels):
 
 def pretext_report(recipe, network, source, history, metrics):
     """Returns the `Report` of a run of a pretext task, with guesses at some test images of each class."""
-    examples, share = source.test, OBJECTIVES[recipe.objective].share
+    examples, metric = source.test, OBJECTIVES[recipe.objective].metric
     order = _some_of_each(range(len(examples.labels)), examples.labels)
     pixels = np.stack([read_pixels(examples.images[i], network.input_shape[1:3], recipe.evaluation) for i in order])
     task = network.layers[-1]
@@ -99,14 +99,14 @@ def pretext_report(recipe, network, source, history, metrics):
     return Report(
         title=f"{source.name}: a Vision Transformer learns without classes, by {recipe.objective}",
         summary={
-            share: f"{metrics['test_share']:.1%}",
+            metric: f"{metrics['test_metric']:.1%}",
             "test loss": f"{metrics['test_loss']:.4f}",
             "test images": f"{metrics['test_images']:,}",
             "parameters": f"{metrics['parameters']:,}",
             "training": f"{metrics['training_seconds']:.0f} s",
         },
         history=history,
-        share=share.capitalize(),
+        share=metric.capitalize(),
         guesses=[Guess(*images, examples.names[i]) for i, *images in zip(order, *columns)],
         settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
         bad_images=source.bad,

@@ -12,7 +12,7 @@ import keras_vit.builders  # registers the layers, without which no model of our
 from keras_vit.commands.image_list import image_changes
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
 from keras_vit.training.fit import CHECKPOINTS
-from keras_vit.training.recipe import CIRCUMSTANCES, Recipe
+from keras_vit.training.recipe import MAY_CHANGE_ON_RESUME, Recipe
 from keras_vit.weights.open import digest
 
 RUN, METRICS, MODEL, LABELS = "run.json", "metrics.json", "model.keras", "labels.txt"
@@ -37,7 +37,7 @@ def run_facts(recipe, source, devices, contract, weights):
             "backend": keras.backend.backend(),
             "python": platform.python_version(),
         },
-        "devices": devices.words,
+        "devices": devices.description,
         "pixels": {"words": contract.description, **dataclasses.asdict(contract)},
     }
 
@@ -68,7 +68,7 @@ def finished(folder, recipe):
     if not _has_begun(folder):
         return None
     theirs, ours = dataclasses.asdict(_recipe(folder / RUN)), dataclasses.asdict(recipe)
-    if other := _differences({name: theirs[name] for name in ours if name not in CIRCUMSTANCES}, ours):
+    if other := _differences({name: theirs[name] for name in ours if name not in MAY_CHANGE_ON_RESUME}, ours):
         raise _other_run(folder, "settings", other)
     return _read_json(folder / METRICS) if (folder / METRICS).exists() else None
 

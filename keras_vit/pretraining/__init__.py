@@ -1,4 +1,4 @@
-"""Pretext tasks: what a Vision Transformer can learn from images without their classes."""
+"""Self-supervised pre-training of a Vision Transformer: masked patch prediction and the masked autoencoder (MAE)."""
 
 from keras_vit.pretraining.mae import MaskedAutoencoder
 from keras_vit.pretraining.masked_patches import MaskedPatches

@@ -1,48 +1,70 @@
-"""Masked autoencoder: a Vision Transformer sees few patches, and a light decoder paints the others."""
+"""Masked autoencoder (MAE): the encoder sees few patches, and a small decoder reconstructs the others."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.layers import Positions, RelativeBlock, TransformerBlock, WindowBlock
-from keras_vit.pretraining.pretext import GREY, PretextTask, picked, picked_by_product
-from keras_vit.pretraining.targets import moments
+from keras_vit.pretraining.pretext import GREY, PretextTask, gather_patches, gather_patches_by_matmul
+from keras_vit.pretraining.targets import mean_and_std
 
-# Layers of a transformer that need all patches in their places.
-_BOUND = (Positions, RelativeBlock, WindowBlock)
-HEAD_DIM = 32  # of the decoder's attention, about: 16 heads of the published width, 512
-LEAST_VARIANCE = 1e-2  # of the hidden pixels of an image, each patch's own standard deviation being 1
+# Layers that need all patches, in a grid.
+_NEED_GRID = (Positions, RelativeBlock, WindowBlock)
+HEAD_DIM = 32  # approximate size of the decoder's heads: 16 heads for the published hidden size of 512
+LEAST_VARIANCE = 1e-2  # of the normalized hidden pixels of an image, about 1; near 0 for a flat image
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class MaskedAutoencoder(PretextTask):
-    """Paints the patches that the transformer does not see, from those few that it does.
+    """Masked autoencoder (MAE): reconstructs the pixels of hidden patches from a few visible ones.
 
-    The transformer's blocks work on the visible patches alone. A light decoder has these back in their places, a
-    learned token in all others, and fixed positions. The loss is the mean squared error on the pixels of the hidden
-    patches, less each patch's mean and over its standard deviation. The share is how much of the variance of these is
-    explained; 0 where the error is larger.
+    The blocks of the Vision Transformer (the encoder) see the visible patches alone. A small decoder receives their
+    tokens, a learned mask token for each hidden patch, and a fixed position embedding. The loss is the mean squared
+    error of the pixels of the hidden patches, normalized by each patch's mean and standard deviation. The metric is the
+    fraction of the variance of these pixels that is explained, 0 or more.
+
+    Input:  (batch, height, width, channels), the input of `vit`
+    Output: (batch, 2) float32: loss and explained variance of each image
 
     Args:
-        vit: as of `PretextTask`, with blocks that take any number of tokens.
-        share: part of the patches that is hidden.
-        decoder_layers: blocks of the decoder.
-        decoder_size: width of its tokens, a multiple of 4; None is half of the transformer's.
+        vit: a Vision Transformer without a head, with a position embedding before the first block and full attention.
+        mask_ratio: fraction of the patches that is hidden.
+        decoder_layers: number of decoder blocks.
+        decoder_size: hidden size of the decoder, a multiple of 4; None is half of the encoder's.
+        kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: as `PretextTask` does, or if the decoder's width is no multiple of 4, or `vit` has positions between
-            its blocks, relative ones, or windowed or axial attention.
+        ValueError: as `PretextTask`, or if `decoder_size` is not a multiple of 4, or `vit` has position embeddings
+            between its blocks, relative positions, or windowed or axial attention.
+
+    Example:
+        ```python
+        variant = keras_vit.Variant(8, 32, 1, 2, 64)
+        vit = keras_vit.build(variant, include_top=False, pooling="gap", input_shape=(32, 32, 3), weights=None)
+        mae = keras_vit.pretraining.MaskedAutoencoder(vit, decoder_layers=1)
+        assert mae(np.zeros((5, 32, 32, 3))).shape == (5, 2)
+        ```
 
     Source: arXiv:2111.06377.
     """
 
-    def __init__(self, vit, share=0.75, decoder_layers=8, decoder_size=None, **kwargs):
-        super().__init__(vit, share, **kwargs)
-        bound = sorted({type(layer).__name__ for layer in vit.layers if isinstance(layer, _BOUND)})
+    def __init__(
+        self,
+        vit: keras.Model,
+        mask_ratio: float = 0.75,
+        decoder_layers: int = 8,
+        decoder_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(vit, mask_ratio, **kwargs)
+        unsuitable = sorted({type(layer).__name__ for layer in vit.layers if isinstance(layer, _NEED_GRID)})
         size = decoder_size or self.encoder.hidden_size // 2
-        if bound or size % 4:
+        if unsuitable or size % 4:
             raise ValueError(
                 "Expected a transformer with positions at the stem and full attention, as it sees few of the patches, "
-                f"and decoder_size a multiple of 4. Received: {vit.name!r} with layers {bound}, decoder_size={size}"
+                f"and decoder_size a multiple of 4. Received: {vit.name!r} with layers {unsuitable}, "
+                f"decoder_size={size}"
             )
         self.decoder_layers, self.decoder_size = decoder_layers, size
         heads = next(number for number in range(max(size // HEAD_DIM, 1), 0, -1) if size % number == 0)
@@ -50,54 +72,61 @@ class MaskedAutoencoder(PretextTask):
         self.decoder_positions = Positions("sincos-2d", self.patches.grid, name="decoder_positions")
         self.decoder = [TransformerBlock(heads, 4 * size, name=f"decoder_block_{i:02d}") for i in range(decoder_layers)]
         self.decoder_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="decoder_norm")
-        # Zeros, as of any head of ours: at first every pixel is guessed to be its patch's mean.
+        # Zeros, as in every new head: the initial prediction of every pixel is its patch's mean.
         self.painter = keras.layers.Dense(
             self.patches.patch_size**2 * self.channels, kernel_initializer="zeros", name="pixels", dtype="float32"
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
+        """Builds the decoder."""
         extra, size = self.encoder.extra_tokens, self.decoder_size
         self.mask_token = self.add_weight(
             name="mask_token", shape=(1, 1, size), initializer=keras.initializers.RandomNormal(stddev=0.02)
         )
-        self.decoder_projection.build((None, extra + self.number - self.taken, self.encoder.hidden_size))
+        self.decoder_projection.build((None, extra + self.num_patches - self.num_masked, self.encoder.hidden_size))
         for layer in (self.decoder_positions, *self.decoder, self.decoder_norm):
-            layer.build((None, extra + self.number, size))
-        self.painter.build((None, self.taken, size))
+            layer.build((None, extra + self.num_patches, size))
+        self.painter.build((None, self.num_masked, size))
 
-    def guessed(self, images, order, training=None):
-        extra, visible = self.encoder.extra_tokens, order[:, self.taken :]
+    def predict(self, images: Any, order: Any, training: bool | None = None) -> Any:
+        """Returns the normalized pixels predicted for the hidden patches, (batch, num_masked, values)."""
+        extra, visible = self.encoder.extra_tokens, order[:, self.num_masked :]
 
-        def change(encoder, tokens):
-            return ops.concatenate([tokens[:, :extra], picked_by_product(tokens[:, extra:], visible)], axis=1)
+        def only_visible(encoder: keras.layers.Layer, tokens: Any) -> Any:
+            return ops.concatenate([tokens[:, :extra], gather_patches_by_matmul(tokens[:, extra:], visible)], axis=1)
 
-        x = self.decoder_positions(self._in_place(self.encoded(images, "output", change, training), order))
+        x = self.decoder_positions(self._with_mask_tokens(self.encode(images, "output", only_visible, training), order))
         for block in self.decoder:
             x = block(x, training=training)
-        return self.painter(picked_by_product(self.decoder_norm(x)[:, extra:], order[:, : self.taken]))
+        return self.painter(gather_patches_by_matmul(self.decoder_norm(x)[:, extra:], order[:, : self.num_masked]))
 
-    def _in_place(self, tokens, order):
-        """Returns the decoder's tokens, (batch, tokens, decoder_size): the visible ones, a learned one in the gaps."""
+    def _with_mask_tokens(self, tokens: Any, order: Any) -> Any:
+        """Returns the decoder's input, (batch, tokens, decoder_size): all patches in order, with mask tokens."""
         extra, x = self.encoder.extra_tokens, self.decoder_projection(tokens)
-        gaps = ops.broadcast_to(ops.cast(self.mask_token, x.dtype), (ops.shape(x)[0], self.taken, self.decoder_size))
-        patches = ops.concatenate([gaps, x[:, extra:]], axis=1)
-        return ops.concatenate([x[:, :extra], picked_by_product(patches, ops.argsort(order, axis=1))], axis=1)
+        masks = ops.broadcast_to(
+            ops.cast(self.mask_token, x.dtype), (ops.shape(x)[0], self.num_masked, self.decoder_size)
+        )
+        patches = ops.concatenate([masks, x[:, extra:]], axis=1)
+        return ops.concatenate([x[:, :extra], gather_patches_by_matmul(patches, ops.argsort(order, axis=1))], axis=1)
 
-    def judged(self, patches, order, guesses):
-        hidden = picked(patches, order[:, : self.taken])
-        mean, deviation = moments(hidden)
-        targets = (hidden - mean) / deviation
-        losses = ops.mean(ops.square(guesses - targets), axis=(1, 2))
+    def evaluate(self, patches: Any, order: Any, predictions: Any) -> Any:
+        """Returns the loss and the explained variance of each image, (batch, 2)."""
+        hidden = gather_patches(patches, order[:, : self.num_masked])
+        mean, std = mean_and_std(hidden)
+        targets = (hidden - mean) / std
+        losses = ops.mean(ops.square(predictions - targets), axis=(1, 2))
         variances = ops.mean(ops.square(targets), axis=(1, 2))
         explained = ops.clip(1.0 - losses / ops.maximum(variances, LEAST_VARIANCE), 0.0, 1.0)
         return ops.stack([losses, explained], axis=1)
 
-    def shown(self, patches, order, guesses):
-        hidden = picked(patches, order[:, : self.taken])
-        # What is guessed has no mean and deviation of its own; for the eye, they are the true ones.
-        mean, deviation = moments(hidden)
-        return ops.zeros_like(hidden) + self.flat(ops.full((self.channels,), GREY)), guesses * deviation + mean
+    def reconstruct(self, patches: Any, order: Any, predictions: Any) -> tuple[Any, Any]:
+        """Returns the hidden patches as grey and as predicted, (batch, num_masked, values) each."""
+        hidden = gather_patches(patches, order[:, : self.num_masked])
+        # Predictions are normalized; the image shows them with the true mean and standard deviation.
+        mean, std = mean_and_std(hidden)
+        return ops.zeros_like(hidden) + self.uniform_patches(ops.full((self.channels,), GREY)), predictions * std + mean
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
         own = {"decoder_layers": self.decoder_layers, "decoder_size": self.decoder_size}
         return {**super().get_config(), **own}

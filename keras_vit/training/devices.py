@@ -1,10 +1,11 @@
-"""What a run is worked on by: one device, all of a machine, many machines, or a TPU."""
+"""Devices: distribution strategies for one device, several GPUs, several machines or a TPU."""
 
 import contextlib
 import dataclasses
 import json
 import os
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,39 +15,60 @@ from keras_vit import _compat
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Describes the devices that share a run.
+    """The devices that share a run; one device by default.
 
     Args:
         strategy: "one", "mirrored", "multiworker" or "tpu".
-        words: what they are, for a person.
-        replicas: how many parts each batch is cut into.
-        chief: whether this process is the one that writes files.
-        scope: makes the context that the model is built and trained in.
-        distribute: takes a function from `parts` (as of `training_batches`) to a dataset, and returns what `fit` takes.
-        agree: whether a whole number is the same in all processes.
+        description: description for logs.
+        replicas: number of parts that a batch is split into, one a device.
+        chief: whether this process writes the files.
+        scope: returns the context to build and train the model in.
+        distribute: function of (function of `parts`, as in `training_batches`, that returns a dataset) that returns the
+            data set to pass to `fit`.
+        agree: function of an int that returns whether all processes have the same.
+
+    Example:
+        ```python
+        devices = keras_vit.training.Devices()
+        assert devices.replicas == 1 and devices.chief
+        ```
     """
 
     strategy: str = "one"
-    words: str = "one device"
+    description: str = "one device"
     replicas: int = 1
     chief: bool = True
-    scope: Callable = contextlib.nullcontext
-    distribute: Callable = lambda dataset_of: dataset_of((0, 1, 1))
-    agree: Callable = lambda number: True
+    scope: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    distribute: Callable[[Callable[[tuple[int, int, int]], Any]], Any] = lambda dataset_of: dataset_of((0, 1, 1))
+    agree: Callable[[int], bool] = lambda number: True
 
 
-def devices_of(strategy="auto", jit_compile=False):
-    """Returns the devices of a recipe's `strategy`.
+def devices_of(strategy: str = "auto", jit_compile: bool = False) -> Devices:
+    """Returns the devices of a distribution strategy.
 
     On TensorFlow: "mirrored" is MirroredStrategy on all GPUs, or on all logical CPU devices where there is no GPU;
     "multiworker" is MultiWorkerMirroredStrategy as TF_CONFIG says; "tpu" is TPUStrategy on the TPU that TPU_NAME names,
     or the local one. On JAX, all of these are `keras.distribution.DataParallel` over JAX's devices, those of all
-    processes with "multiworker". "auto" takes what TF_CONFIG or TPU_NAME speak of, else all GPUs.
+    processes with "multiworker". "auto" is "multiworker" with TF_CONFIG set, "tpu" with TPU_NAME, "mirrored" with
+    several GPUs, and "one" otherwise.
 
-    "multiworker" has to come before anything that TensorFlow computes.
+    Call it before TensorFlow computes anything: MultiWorkerMirroredStrategy requires it.
+
+    Args:
+        strategy: "auto", "one", "mirrored", "multiworker" or "tpu".
+        jit_compile: whether the step will be compiled by XLA, which excludes several devices on TensorFlow.
+
+    Returns:
+        The devices.
 
     Raises:
-        ValueError: if there is no such device, or it cannot work as asked.
+        ValueError: if the devices do not exist, or the strategy does not support the settings.
+
+    Example:
+        ```python
+        devices = keras_vit.training.devices_of("one")
+        assert devices.description == "one device"
+        ```
     """
     if keras.backend.backend() == "jax":
         return _on_jax(strategy)
@@ -54,7 +76,7 @@ def devices_of(strategy="auto", jit_compile=False):
     if "ps" in cluster.get("cluster", {}):
         raise ValueError(
             "Expected a cluster of workers alone. Received: TF_CONFIG with parameter servers ('ps'), which Keras 3 has "
-            "no coordinator for. Take the ps tasks out, and use strategy=multiworker."
+            "no coordinator for. Remove the ps tasks, and use strategy=multiworker."
         )
     if strategy == "auto":
         known = {
@@ -62,11 +84,11 @@ def devices_of(strategy="auto", jit_compile=False):
             "tpu": os.environ.get("TPU_NAME"),
             "mirrored": len(tf.config.list_physical_devices("GPU")) > 1,
         }
-        strategy = next((name for name, there in known.items() if there), "one")
+        strategy = next((name for name, exists in known.items() if exists), "one")
     if jit_compile and strategy in ("mirrored", "multiworker"):
         raise ValueError(
             f"Expected jit_compile=False with strategy={strategy}. Received: True. TensorFlow cannot place a compiled "
-            "step's variables on several devices; take jit_compile=False, strategy=one, or the JAX backend."
+            "step's variables on several devices: set jit_compile=False or strategy=one, or use the JAX backend."
         )
     if strategy == "one":
         return Devices()
@@ -76,11 +98,16 @@ def devices_of(strategy="auto", jit_compile=False):
             '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}. '
             "Received: none."
         )
-    made = {"mirrored": _mirrored, "multiworker": tf.distribute.MultiWorkerMirroredStrategy, "tpu": _tpu}[strategy]()
+    factories: dict[str, Callable[[], Any]] = {
+        "mirrored": _mirrored,
+        "multiworker": tf.distribute.MultiWorkerMirroredStrategy,
+        "tpu": _tpu,
+    }
+    made = factories[strategy]()
     task = cluster.get("task", {})
     return Devices(
         strategy,
-        words=f"{made.num_replicas_in_sync} replicas, {type(made).__name__}",
+        description=f"{made.num_replicas_in_sync} replicas, {type(made).__name__}",
         replicas=made.num_replicas_in_sync,
         chief=strategy != "multiworker" or task.get("type") == "chief" or _is_first(cluster, task),
         scope=made.scope,
@@ -91,45 +118,45 @@ def devices_of(strategy="auto", jit_compile=False):
     )
 
 
-def _agree(strategy, number):
+def _agree(strategy: Any, number: int) -> bool:
     summed = strategy.reduce("SUM", strategy.run(lambda: tf.constant(number, tf.int64)), axis=None)
     return int(summed) == number * strategy.num_replicas_in_sync
 
 
-def _is_first(cluster, task):
+def _is_first(cluster: dict[str, Any], task: dict[str, Any]) -> bool:
     return "chief" not in cluster["cluster"] and task.get("index") == 0
 
 
-def _parts(context):
-    """Returns the parts of a batch that a worker's replicas take, (start, stop, of)."""
+def _parts(context: Any) -> tuple[int, int, int]:
+    """Returns the parts of a batch for a worker's replicas, (start, stop, number of parts)."""
     here = context.num_replicas_in_sync // context.num_input_pipelines
     start = context.input_pipeline_id * here
     return start, start + here, context.num_replicas_in_sync
 
 
-def _mirrored():
+def _mirrored() -> Any:
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def _tpu():
+def _tpu() -> Any:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=os.environ.get("TPU_NAME", ""))
         _compat.connect_tpu(resolver)
     except (ValueError, tf.errors.OpError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"Expected a TPU with strategy=tpu, its name in TPU_NAME. Received: none that answers ({reason}). "
-            "The package tensorflow-tpu is needed on a TPU machine."
+            f"Expected a TPU with strategy=tpu, its name in TPU_NAME. Received: no TPU ({reason}). "
+            "Install the package tensorflow-tpu on a TPU machine."
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 
-def _on_jax(strategy):
+def _on_jax(strategy: str) -> Devices:
     import jax
 
     if strategy == "multiworker":
-        keras.distribution.initialize()  # from KERAS_DISTRIBUTION_JOB_ADDRESSES and its like
+        keras.distribution.initialize()  # reads KERAS_DISTRIBUTION_JOB_ADDRESSES and others
     if strategy == "tpu" and jax.default_backend() != "tpu":
         raise ValueError(f"Expected a TPU with strategy=tpu. Received: JAX on {jax.default_backend()}.")
     count = jax.device_count()
@@ -139,7 +166,7 @@ def _on_jax(strategy):
     process, processes = jax.process_index(), jax.process_count()
     return Devices(
         strategy,
-        words=f"{count} devices, DataParallel",
+        description=f"{count} devices, DataParallel",
         replicas=count,
         chief=process == 0,
         scope=layout.scope,

@@ -1,80 +1,85 @@
-"""What a person sees of a run while it goes."""
+"""Progress of a run: a log line for each epoch, and a progress line on a terminal or in a notebook."""
 
 import contextlib
 import logging
 import sys
 import time
+from collections.abc import Mapping
 
 from keras_vit._progress import seconds_between_updates
+from keras_vit.training.schedules import Plan
 
 logger = logging.getLogger("keras_vit")
 
-LEAST_STEPS = 10  # after the first one, before the time that is left can be told
+LEAST_STEPS = 10  # after the first one, before the remaining time is estimated
 
 
 class Display:
-    """Says how a run goes: a line an epoch, and on a terminal or in a notebook one in between that is written over.
+    """Displays the progress of a run: loss, accuracy, images/s, remaining time and peak memory.
+
+    Each epoch is a line of the log; on a terminal or in a notebook, one line in between is overwritten.
 
     Args:
-        plan: the `Plan`.
+        plan: length of the run.
         batch_size: images a step.
-        share: what "accuracy" is, in words.
+        metric: name of the metric in the "accuracy" column of the log.
     """
 
-    def __init__(self, plan, batch_size, share="accuracy"):
-        self.plan, self.batch_size, self.share = plan, batch_size, share
-        self._begun = None  # (step, time) when the first step was done, which has compiled the training
-        self._looked = 0.0
+    def __init__(self, plan: Plan, batch_size: int, metric: str = "accuracy") -> None:
+        self.plan, self.batch_size, self.metric = plan, batch_size, metric
+        # (step, time) at the end of the first step, which has compiled the training
+        self._started: tuple[int, float] | None = None
+        self._updated = 0.0
         self._width = 0
 
-    def step(self, step, means):
-        """Shows how far the run is, if someone watches; `means` are over the epoch's steps, "loss" and "accuracy"."""
+    def step(self, step: int, means: Mapping[str, float]) -> None:
+        """Updates the progress line after a step; `means` has the epoch's "loss" and "accuracy" so far."""
         now, between = time.monotonic(), seconds_between_updates()
-        self._begun = self._begun or (step, now)
-        if between is None or now - self._looked < between:
+        self._started = self._started or (step, now)
+        if between is None or now - self._updated < between:
             return
-        self._looked = now
-        self._over(
-            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, {self.share} {means['accuracy']:.1%}"
-            f"{self._rate(step)}{self._left(step)}{_memory()}"
+        self._updated = now
+        self._overwrite(
+            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, {self.metric} {means['accuracy']:.1%}"
+            f"{self._throughput(step)}{self._remaining(step)}{_peak_memory()}"
         )
 
-    def epoch(self, row):
-        """Says how an epoch went, from its row of the log."""
-        self._over("")
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Logs an epoch, from its row of the training log."""
+        self._overwrite("")
         done, epochs = row["epoch"], self.plan.epochs
-        validated = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
+        validation = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
         logger.info(
-            f"epoch {done:{len(str(epochs))}d}/{epochs}: loss {row['loss']:.4f}, {self.share} {row['accuracy']:.1%}"
-            f"{validated}, {row['images_per_second']:.0f} images/s{self._left(row['step'])}{_memory()}"
+            f"epoch {done:{len(str(epochs))}d}/{epochs}: loss {row['loss']:.4f}, {self.metric} {row['accuracy']:.1%}"
+            f"{validation}, {row['images_per_second']:.0f} images/s{self._remaining(int(row['step']))}{_peak_memory()}"
         )
 
-    def _rate(self, step):
-        first, begun = self._begun
-        seconds = max(time.monotonic() - begun, 1e-9)
+    def _throughput(self, step: int) -> str:
+        first, started = self._started or (step, 0.0)
+        seconds = max(time.monotonic() - started, 1e-9)
         return f", {(step - first) * self.batch_size / seconds:.0f} images/s" if step > first else ""
 
-    def _left(self, step):
-        """Returns the time that is left, in words; "" while that cannot be told, and at the end."""
-        first, begun = self._begun
+    def _remaining(self, step: int) -> str:
+        """Returns the remaining time in words; "" before it can be estimated, and at the end."""
+        first, started = self._started or (step, 0.0)
         if step - first < LEAST_STEPS or step == self.plan.steps:
             return ""
-        seconds = (time.monotonic() - begun) / (step - first) * (self.plan.steps - step)
+        seconds = (time.monotonic() - started) / (step - first) * (self.plan.steps - step)
         hours, minutes = divmod(int(seconds) // 60, 60)
         return f", {hours} h {minutes:02d} min left" if hours else f", {minutes} min {int(seconds) % 60:02d} s left"
 
-    def _over(self, text):
+    def _overwrite(self, text: str) -> None:
         if text or self._width:
             sys.stdout.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
             sys.stdout.flush()
             self._width = len(text)
 
 
-def _memory():
-    """Returns the most memory that the process has had, in words; nothing where that cannot be told."""
+def _peak_memory() -> str:
+    """Returns the peak memory of the process in words; "" where it is unknown."""
     with contextlib.suppress(ImportError):
         import resource
 
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return f", {most / 2**30:.1f} GiB"
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return f", {peak / 2**30:.1f} GiB"
     return ""

@@ -1,10 +1,13 @@
-"""The one fit path: a recipe and its data make a trained model."""
+"""Training: `train` fits the model of a recipe, and resumes from the newest checkpoint."""
 
 import dataclasses
 import functools
 import logging
 import math
+import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,15 +15,18 @@ import numpy as np
 from keras_vit.data.augmentation import Augmentation
 from keras_vit.data.order import Order
 from keras_vit.data.pipeline import training_batches, validation_batches
+from keras_vit.data.sources import Examples, Source
 from keras_vit.models.interface import pixels_of
+from keras_vit.preprocessing import Pixels
 from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.devices import Devices
 from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.logs import Logs
-from keras_vit.training.model import finish, new_model, precision, rebuilder, trained_model
+from keras_vit.training.model import compiled_trainer, copy_trained_weights, dtype_policy, new_model, rebuilder
 from keras_vit.training.objectives import OBJECTIVES
+from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
-from keras_vit.training.schedules import plan_of
+from keras_vit.training.schedules import Plan, plan_of
 from keras_vit.training.signals import Signals
 
 logger = logging.getLogger("keras_vit")
@@ -28,43 +34,59 @@ logger = logging.getLogger("keras_vit")
 CHECKPOINTS = "checkpoints"
 
 
-def train(recipe, source, folder, devices=None, begin=lambda contract: None):
-    """Trains a recipe's model with `model.fit`.
+def train(
+    recipe: Recipe,
+    source: Source,
+    folder: str | os.PathLike[str],
+    devices: Devices | None = None,
+    begin: Callable[[Pixels], None] = lambda pixels: None,
+) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Trains the model of a recipe with `model.fit`; resumes from the folder's newest checkpoint if there is one.
 
-    The same recipe and data give the same weights, bit for bit, on the same CPU, also where the run was cut off any
-    number of times and goes on from its folder; and on any number of devices but for the order of sums, and for
-    dropout and the patches that are hidden, of which each device draws its own.
+    The same recipe and data result in the same weights, bit for bit, on the same CPU, however often the run was killed
+    and resumed. On several devices they differ by the order of sums, and each device draws its own dropout and mask.
 
     Args:
-        recipe: the `Recipe`.
-        source: the `Source` of the images.
-        folder: the run's; checkpoints of the unfinished run and its logs go there.
-        devices: the `Devices`; None is one.
-        begin: called when all that can be refused has been, right before the first file is written, with the `Pixels`
-            that the images are scaled by.
+        recipe: the recipe.
+        source: source of the images, as `keras_vit.data.sources.open_source` returns it.
+        folder: folder of the run, for its training checkpoints and logs.
+        devices: the devices; one by default.
+        begin: called with the pixel scaling of the model after all checks, right before the first file is written.
 
     Returns:
-        The trained network, float32 and on one device whatever it was trained in, and the log, a dict an epoch. The
-        network is the model itself, or the one that holds it as the recipe's objective makes it (`vit_of`).
+        The trained network, in float32 and for one device, and the rows of the log, one an epoch. The network is the
+        model itself, or with a pre-training objective one around it (`vit_of` returns the model).
 
     Raises:
-        ValueError: if the loss stops being a number or explodes, the checkpoints are of another model, or settings do
-            not go together.
-        KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM; the run can go on.
+        ValueError: if the loss is NaN, infinite or above `max_loss`, the checkpoints belong to another model, or
+            settings contradict each other or the data.
+        KeyboardInterrupt: after SIGINT (Ctrl-C); the run can resume.
+        SystemExit: after SIGTERM, likewise.
+
+    Example:
+        ```python
+        from keras_vit.data.sources import open_source
+
+        recipe = keras_vit.training.Recipe(
+            data="synthetic:2x16", variant=keras_vit.Variant(8, 8, 1, 2, 16), image_size=8, steps=2, batch_size=4
+        )
+        model, log = keras_vit.training.train(recipe, open_source(recipe.data), "run")
+        assert log[-1]["step"] == 2
+        ```
     """
     devices = devices or Devices()
     folder = pathlib.Path(folder)
     order = Order(len(source.train.labels), recipe.batch_size, recipe.seed, recipe.full_batches)
     plan = plan_of(recipe, order.steps_per_pass)
-    _refuse(recipe, source, devices)
+    _check(recipe, source, devices)
     keras.utils.set_random_seed(recipe.seed)
-    with devices.scope(), precision(recipe):
+    with devices.scope(), dtype_policy(recipe):
         model = new_model(recipe, len(source.class_names))
         rebuilt = rebuilder(model)
-        trained = trained_model(recipe, plan, model)
-        size, contract = model.input_shape[1:3], pixels_of(model)
-        batches = functools.partial(batches_of, recipe, source, size, contract, plan)
-        validation, validation_steps = _validation(recipe, source, size, contract, devices)
+        trainer = compiled_trainer(recipe, plan, model)
+        size, pixels = model.input_shape[1:3], pixels_of(model)
+        batches = functools.partial(batches_of, recipe, source, size, pixels, plan)
+        validation, validation_steps = _validation(recipe, source, size, pixels, devices)
         with Signals() as signals:
             run = Run(
                 recipe,
@@ -76,14 +98,14 @@ def train(recipe, source, folder, devices=None, begin=lambda contract: None):
                 signals,
                 _early_stopping(recipe, source),
             )
-            begin(contract)
-            run.restore(trained)
+            begin(pixels)
+            run.restore(trainer)
             if not run.finished:
-                logger.info("compiles the training in its first step, which may take minutes")
+                logger.info("the first step compiles the training, which may take minutes")
             for epoch, epochs, steps in plan.segments(run.step):
                 if run.finished:
                     break
-                trained.fit(
+                trainer.fit(
                     devices.distribute(functools.partial(batches, run.step)),
                     initial_epoch=epoch,
                     epochs=epochs,
@@ -91,43 +113,54 @@ def train(recipe, source, folder, devices=None, begin=lambda contract: None):
                     validation_data=validation,
                     validation_steps=validation_steps,
                     callbacks=[run],
-                    shuffle=False,  # the stream is shuffled already
+                    shuffle=False,  # `batches` are shuffled already
                     verbose=0,
                 )
-            run.take_best()
+            run.restore_best()
     finished = OBJECTIVES[recipe.objective].network(rebuilt(), recipe)
-    finish(finished, trained, trained.optimizer)
-    return finished, run.logs.rows() if devices.chief else []
+    copy_trained_weights(finished, trainer)
+    return finished, run.logs.rows() if run.logs else []
 
 
-def _refuse(recipe, source, devices):
-    """Raises a ValueError for what cannot work, with all reasons."""
+def _check(recipe: Recipe, source: Source, devices: Devices) -> None:
+    """Raises a ValueError with all settings that the devices or the data do not support."""
     faults = []
     if recipe.batch_size % (devices.replicas * recipe.accumulation):
         faults.append(
-            f"batch_size={recipe.batch_size} cannot be cut evenly over {devices.words}, in "
+            f"batch_size={recipe.batch_size} is not divisible over {devices.description}, in "
             f"{recipe.accumulation} parts each; choose a multiple of {devices.replicas * recipe.accumulation}"
         )
     if (devices.strategy, recipe.momentum_dtype, keras.backend.backend()) == ("multiworker", "bfloat16", "tensorflow"):
-        faults.append("momentum_dtype=bfloat16 cannot be sent to other workers by TensorFlow; choose float32")
+        faults.append("momentum_dtype=bfloat16: TensorFlow cannot send it to other workers; choose float32")
     if not len(source.validation.labels):
         faults += [
-            f"{setting} needs images to validate on; raise validation above 0"
-            for setting, wanted in (("early_stopping", recipe.early_stopping), ("keep=best", recipe.keep == "best"))
-            if wanted
+            f"{setting} needs validation images; set validation above 0"
+            for setting, used in (("early_stopping", recipe.early_stopping), ("keep=best", recipe.keep == "best"))
+            if used
         ]
     if faults:
-        raise ValueError("The recipe cannot be run:\n" + "\n".join(f"  {fault}" for fault in faults))
+        raise ValueError(
+            "Expected a recipe that fits the devices and the data. Received:\n"
+            + "\n".join(f"  {fault}" for fault in faults)
+        )
 
 
-def _early_stopping(recipe, source):
+def _early_stopping(recipe: Recipe, source: Source) -> EarlyStopping | None:
     if not recipe.early_stopping:
         return None
     return EarlyStopping(recipe.early_stopping, recipe.early_stopping_steps, len(source.validation.labels))
 
 
-def batches_of(recipe, source, size, contract, plan, first_step, parts):
-    """Returns a recipe's training batches from a step on, as `training_batches` does."""
+def batches_of(
+    recipe: Recipe,
+    source: Source,
+    size: tuple[int, int],
+    pixels: Pixels,
+    plan: Plan,
+    first_step: int,
+    parts: tuple[int, int, int],
+) -> Any:
+    """Returns a recipe's training batches from a step on, as a tf.data.Dataset; see `training_batches`."""
     return training_batches(
         _weighted(recipe, source.train, len(source.class_names)),
         size,
@@ -149,34 +182,38 @@ def batches_of(recipe, source, size, contract, plan, first_step, parts):
             cutmix=recipe.cutmix,
             keras_cv=recipe.keras_cv,
         ),
-        contract=contract,
+        contract=pixels,
         full_batches=recipe.full_batches,
         parts=parts,
     )
 
 
-def _weighted(recipe, examples, num_classes):
-    """Returns the examples with weights under which each class counts the same, if the recipe says so."""
+def _weighted(recipe: Recipe, examples: Examples, num_classes: int) -> Examples:
+    """Returns the examples, weighted so that all classes have the same sum if the recipe's classes are balanced."""
     if recipe.class_weights == "equal":
         return examples
-    of_class = len(examples.labels) / (num_classes * np.maximum(np.bincount(examples.labels, minlength=num_classes), 1))
+    class_weights = len(examples.labels) / (
+        num_classes * np.maximum(np.bincount(examples.labels, minlength=num_classes), 1)
+    )
     own = 1.0 if examples.weights is None else examples.weights
-    return dataclasses.replace(examples, weights=(of_class[examples.labels] * own).astype(np.float32))
+    return dataclasses.replace(examples, weights=(class_weights[examples.labels] * own).astype(np.float32))
 
 
-def _validation(recipe, source, size, contract, devices):
-    """Returns what `fit` validates on, and in how many steps; (None, None) without images for it."""
+def _validation(
+    recipe: Recipe, source: Source, size: tuple[int, int], pixels: Pixels, devices: Devices
+) -> tuple[Any, int | None]:
+    """Returns the validation data and its number of steps; (None, None) without validation images."""
     count = len(source.validation.labels)
     if not count:
         return None, None
 
-    def batches(parts):
+    def batches(parts: tuple[int, int, int]) -> Any:
         return validation_batches(
             source.validation,
             size,
             len(source.class_names),
             batch_size=recipe.batch_size // recipe.accumulation,
-            contract=contract,
+            contract=pixels,
             protocol=recipe.evaluation,
             parts=parts,
         )

@@ -1,4 +1,4 @@
-"""Keeps the log of a run, without gaps or doubles however often it is killed and goes on."""
+"""Training logs: history.csv and TensorBoard, without gaps or repeated rows when a run is killed and resumes."""
 
 import contextlib
 import csv
@@ -9,6 +9,7 @@ import math
 import numbers
 import os
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -18,77 +19,80 @@ logger = logging.getLogger("keras_vit")
 
 HISTORY, EVENTS = "history.csv", "tensorboard"
 
-# What makes TensorBoard draw a curve; tf.summary.scalar would say the same, but needs the tensorboard package.
+# Makes TensorBoard draw a curve, like tf.summary.scalar, which needs the tensorboard package.
 _SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
 
 
 class Logs:
-    """The log of one run: history.csv, a row at a time, and the same numbers for TensorBoard.
+    """Training log of one run: history.csv, a row for each epoch, and the same numbers for TensorBoard.
 
-    history.csv is the truth, and TensorBoard's file is made from it anew whenever a run goes on. A run that saves its
-    state writes the row of a step before the state, and calls `resume` with the step of the state it goes on from: then
-    the later rows are dropped, and come again.
+    TensorBoard's file is written anew from history.csv whenever a run resumes. A run appends the row of a step before
+    it saves the checkpoint of that step, and calls `resume` with the step of the checkpoint that it resumes from, which
+    removes the later rows; the run will append them again.
 
     One process writes.
 
     Args:
-        folder: the run's folder; made by the first row.
-        tensorboard: whether to write event files, to the folder tensorboard/ in it.
+        folder: folder of the run; the first row makes it.
+        tensorboard: whether to write TensorBoard event files, to its folder tensorboard/.
     """
 
-    def __init__(self, folder, tensorboard=True):
+    def __init__(self, folder: str | os.PathLike[str], tensorboard: bool = True) -> None:
         self.path = pathlib.Path(folder) / HISTORY
         self.events = pathlib.Path(folder) / EVENTS if tensorboard else None
-        self._columns = None  # None until the files are known to be whole, () until there is a row
-        self._last = -1
-        self._writer = None
+        self._columns: tuple[str, ...] | None = None  # None until `resume`, () until there is a row
+        self._last: float = -1
+        self._writer: tf.summary.SummaryWriter | None = None
 
-    def rows(self):
-        """Returns the rows that were written whole, as dicts of int and float; a missing value has no key.
+    def rows(self) -> list[dict[str, float]]:
+        """Reads the complete rows.
+
+        Returns:
+            {column: int or float} of each row, without its missing values.
 
         Raises:
-            ValueError: if the file is no history.
+            ValueError: if the file is not a training log.
         """
         return _read(self.path)[1]
 
-    def row(self, values):
-        """Writes a row; it is on the disk when this returns.
+    def append(self, values: Mapping[str, float]) -> None:
+        """Appends a row; it is on the disk when this returns.
 
         Args:
-            values: {"step": steps done, "epoch": ..., name: number}. The first row says which columns there are; a
-                later one may leave some out.
+            values: {"step": number of steps done, "epoch": ..., column: number}. The first row sets the columns; a
+                later one may omit some.
 
         Raises:
-            ValueError: if a value is no number, a name is none of the columns, or the step is not after the last one.
-            OSError: if the disk does not take it; the file is as it was.
+            ValueError: if a value is not a number, a column is unknown, or the step is not after the last one.
+            OSError: if the disk is full or not writable; the file stays as it is.
         """
         if self._columns is None:
             self.resume(math.inf)
         values = _plain(values)
         columns = self._columns or tuple(values)
         if unknown := [name for name in values if name not in columns]:
-            raise ValueError(f"Expected the columns of {self.path}, {', '.join(columns)}. Received also: {unknown}")
+            raise ValueError(f"Expected the columns of {self.path}, {', '.join(columns)}. Received: unknown {unknown}")
         if values["step"] <= self._last:
             raise ValueError(
                 f"Expected a step after {self._last}, the last in {self.path}. Received: step={values['step']}. "
-                "A run that goes on calls resume first."
+                "Call resume before a run continues."
             )
-        with _named(self.path):
+        with _clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _append(self.path, _line(columns, values) if self._columns else _text(columns, [values]))
+            _append_text(self.path, _line(columns, values) if self._columns else _text(columns, [values]))
         self._columns, self._last = columns, values["step"]
-        self._draw([values])
+        self._write_events([values])
 
-    def resume(self, step):
-        """Drops the rows after a step, and makes TensorBoard's file anew of those that stay.
+    def resume(self, step: float) -> None:
+        """Removes the rows after a step, and writes TensorBoard's file anew from the others.
 
         Raises:
-            ValueError: if the file is no history; nothing is changed then.
-            OSError: if the disk does not take it; history.csv is as it was.
+            ValueError: if the file is not a training log; nothing is changed then.
+            OSError: if the disk is full or not writable; history.csv stays as it is.
         """
         columns, rows = _read(self.path)
         kept = [row for row in rows if row["step"] <= step]
-        with _named(self.path):
+        with _clear_errors(self.path):
             if kept:
                 with written_aside(self.path) as aside, open(aside, "w", encoding="utf-8") as file:
                     file.write(_text(columns, kept))
@@ -100,22 +104,22 @@ class Logs:
         self._last = kept[-1]["step"] if kept else -1
         self.close()
         if self.events:
-            with _named(self.events):
+            with _clear_errors(self.events):
                 for old in self.events.glob("*.tfevents.*"):
                     old.unlink()
-        self._draw(kept)
+        self._write_events(kept)
 
-    def close(self):
-        """Closes TensorBoard's file; a row opens the next one."""
+    def close(self) -> None:
+        """Closes TensorBoard's file; the next row opens another."""
         writer, self._writer = self._writer, None
-        if writer:
-            with _named(self.events):
+        if writer and self.events:
+            with _clear_errors(self.events):
                 writer.close()
 
-    def _draw(self, rows):
+    def _write_events(self, rows: Sequence[Mapping[str, float]]) -> None:
         if not (self.events and rows):
             return
-        with _named(self.events):
+        with _clear_errors(self.events):
             self._writer = self._writer or tf.summary.create_file_writer(str(self.events))
             with self._writer.as_default():
                 for row in rows:
@@ -125,35 +129,37 @@ class Logs:
             self._writer.flush()
 
 
-def _plain(values):
-    """Returns a row's numbers as Python's own."""
+def _plain(values: Mapping[str, float]) -> dict[str, float]:
+    """Returns a row's numbers as Python's int and float."""
     faults = {name: value for name, value in values.items() if not isinstance(value, numbers.Real)}
     if faults or not isinstance(values.get("step"), numbers.Integral):
-        raise ValueError(f"Expected numbers, the step among them, a whole one. Received: {faults or values}")
+        raise ValueError(f"Expected numbers, and a step that is a whole number. Received: {faults or values}")
     return {name: int(value) if isinstance(value, numbers.Integral) else float(value) for name, value in values.items()}
 
 
-def _read(path):
-    """Returns the columns of a history and its rows; () and [] where there is none."""
-    # What follows the last line end was torn off by a kill.
+def _read(path: pathlib.Path) -> tuple[tuple[str, ...], list[dict[str, float]]]:
+    """Returns the columns and the rows of a training log; () and [] if there is no file."""
+    # A killed process may leave half a line at the end.
     lines = path.read_text("utf-8-sig", errors="replace").split("\n")[:-1] if path.exists() else []
     if not lines:
         return (), []
     columns = tuple(next(csv.reader(lines[:1])))
     if "step" not in columns:
-        raise ValueError(f"Expected {path} to be a run's history. Received a file without a column step; move it away.")
+        raise ValueError(
+            f"Expected {path} to be a training log. Received: columns={columns}, without 'step'. Move it away."
+        )
     rows = []
     for i, line in enumerate(lines[1:], 2):
         row = _numbers(columns, line.split(","))
         if row is None or "step" not in row:
-            logger.warning("%s: line %d is no row and is left out", path, i)
+            logger.warning("%s: line %d is not a row of the log and is skipped", path, i)
         else:
             rows.append(row)
     return columns, rows
 
 
-def _numbers(columns, fields):
-    """Returns a row, or None if the fields are none."""
+def _numbers(columns: tuple[str, ...], fields: list[str]) -> dict[str, float] | None:
+    """Returns a row, or None if the fields are not one."""
     if len(fields) != len(columns):
         return None
     try:
@@ -162,25 +168,25 @@ def _numbers(columns, fields):
         return None
 
 
-def _number(text):
+def _number(text: str) -> float:
     try:
         return int(text)
     except ValueError:
         return float(text)
 
 
-def _text(columns, rows):
+def _text(columns: tuple[str, ...], rows: Sequence[Mapping[str, float]]) -> str:
     head = io.StringIO()
     csv.writer(head, lineterminator="\n").writerow(columns)
     return head.getvalue() + "".join(_line(columns, row) for row in rows)
 
 
-def _line(columns, row):
+def _line(columns: tuple[str, ...], row: Mapping[str, float]) -> str:
     return ",".join(repr(row[name]) if name in row else "" for name in columns) + "\n"
 
 
-def _append(path, text):
-    """Adds to a file, on the disk at once, and leaves it as it was if there is no room."""
+def _append_text(path: pathlib.Path, text: str) -> None:
+    """Appends text to a file, on the disk at once; restores the file if the disk is full."""
     rest = text.encode()
     with open(path, "ab", buffering=0) as file:
         before = file.tell()
@@ -194,15 +200,15 @@ def _append(path, text):
 
 
 @contextlib.contextmanager
-def _named(path):
-    """Says of an error of the disk which file it met and what to do."""
+def _clear_errors(path: pathlib.Path) -> Iterator[None]:
+    """Adds to errors of the disk the file and what to do."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
         full = isinstance(error, tf.errors.ResourceExhaustedError)
-        code = error.errno if isinstance(error, OSError) else errno.ENOSPC if full else errno.EIO
+        code = (isinstance(error, OSError) and error.errno) or (errno.ENOSPC if full else errno.EIO)
         raise OSError(
             code,
-            f"{path} could not be written: {os.strerror(code)}. Make room there or make it writable, and give the same "
+            f"{path} could not be written: {os.strerror(code)}. Free some space or make it writable, and run the same "
             "command again.",
         ) from error

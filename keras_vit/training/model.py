@@ -1,7 +1,9 @@
-"""The model of a recipe, plain and as it is trained."""
+"""The model of a recipe: built, prepared for fine-tuning (freezing, LoRA, layer-wise decay, EMA) and compiled."""
 
 import contextlib
 import difflib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,106 +14,20 @@ from keras_vit.layers.initializers import weights_to_come
 from keras_vit.models.config import get_variant
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.optimizers import optimizer_of
-from keras_vit.training.trainer import trainer
+from keras_vit.training.recipe import Recipe
+from keras_vit.training.schedules import Plan
+from keras_vit.training.trainer import make_trainer
 
 
-def freeze(model, name):
-    """Freezes a model up to and with the layer of a name; "norm" leaves the head alone, a linear probe.
-
-    Raises:
-        ValueError: if there is no such layer, or nothing would be left to train.
-    """
-    names = [layer.name for layer in model.layers]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
-        raise ValueError(f"Expected freeze_to to name a layer. Received: {name!r}. Nearest: {', '.join(near)}")
-    for layer in model.layers[: names.index(name) + 1]:
-        layer.trainable = False
-    if not model.trainable_weights:
-        raise ValueError(f"Expected freeze_to to leave something to train. Received: {name!r}, which is the last.")
-
-
-def add_lora(model, rank):
-    """Freezes all but the head, and adds low-rank matrices to each block's query and value kernels.
-
-    Raises:
-        ValueError: if the model has no transformer blocks.
-
-    Source: arXiv:2106.09685, section 4.2.
-    """
-    attention = _lora_layers(model)
-    if not attention:
-        raise ValueError("Expected a model with attention, for lora. Received one without; set lora=0.")
-    for layer in model.layers:
-        for weight in layer.weights if layer.name != "head" else ():
-            weight.trainable = False  # not the layer: what a layer that stands still is given would stand still too
-    for layer in attention:
-        layer.enable_lora(rank)
-
-
-def _lora_layers(model):
-    blocks = [layer for layer in model.layers if isinstance(layer, TransformerBlock)]
-    return [dense for block in blocks for dense in (block.attention.query, block.attention.value)]
-
-
-def layer_scales(model, decay):
-    """Returns {path: factor on the learning rate} of the trained weights: `decay` once more for each block below.
-
-    The head and what is behind the last block have 1; what is before the first block counts as one more block.
-    """
-    kinds = [kind for kind in (TransformerBlock, Bottleneck) if any(isinstance(x, kind) for x in model.layers)]
-    count = sum(isinstance(layer, kinds[0]) for layer in model.layers)
-    scales, depth = {}, 0
-    for layer in model.layers:
-        depth += isinstance(layer, kinds[0])
-        above = count + 1 - (depth if layer.name not in ("norm", "pooling", "pre_logits", "head") else count + 1)
-        scales |= {weight.path: decay**above for weight in layer.trainable_weights}
-    return scales
-
-
-def rematerialize(model):
-    """Lets each block compute its inner values again on the way back instead of keeping them: slower, in less memory.
-
-    Keras' own RematScope hands `training` to a layer as a tensor, at which every dropout fails. Dropout has to be 0
-    here, too: what is drawn the second time is not what was drawn the first.
-    """
-    for layer in model.layers:
-        if isinstance(layer, (TransformerBlock, Bottleneck)):
-            layer.rematerialized = True
-
-
-def finish(model, trained, optimizer):
-    """Gives a model the weights of a trained one: their running means where there are any, low ranks merged.
+def new_model(recipe: Recipe, num_classes: int) -> keras.Model:
+    """Builds the model of a recipe, with random weights or those of its checkpoint.
 
     Args:
-        model: of the same architecture, plain.
-        trained: the model whose layers were trained.
-        optimizer: what trained it.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if optimizer.ema:
-        with_means(trained, optimizer)
-    values = {weight.path: weight for weight in trained.weights}
-    for layer in _lora_layers(trained):
-        if layer.lora_enabled:
-            (kernel,) = (weight for weight in layer.weights if weight.name == "kernel")
-            values[kernel.path] = layer.kernel  # the sum of both
-    for weight in model.weights:
-        weight.assign(keras.ops.convert_to_numpy(values[weight.path]))
+        recipe: the recipe.
+        num_classes: number of classes of the head; a pre-training objective has no head.
 
-
-def with_means(model, optimizer):
-    """Sets a model's trained weights to their running means, and returns what they were."""
-    before = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
-    for weight, mean in zip(model.trainable_weights, optimizer.averages):
-        weight.assign(keras.ops.convert_to_numpy(mean))
-    return before
-
-
-def new_model(recipe, num_classes):
-    """Builds the model of a recipe, with its first weights drawn at random or read from its checkpoint.
-
-    It has no head where nothing is learned of classes.
+    Returns:
+        The model.
 
     Raises:
         ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
@@ -136,31 +52,19 @@ def new_model(recipe, num_classes):
     return model
 
 
-def rebuilder(model):
-    """Returns a function that builds a model anew, in float32 and with weights of 0.
+def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model) -> keras.Model:
+    """Prepares a recipe's model for training and compiles it; call it within `dtype_policy`.
 
-    It needs no checkpoint: the model is described by what it is now, and its layers may be changed meanwhile.
-    """
-    config = _in_float32(model.get_config())
+    Args:
+        recipe: the recipe.
+        plan: length of the run.
+        model: model of `new_model`; its layers are trained.
 
-    def rebuilt():
-        with weights_to_come():
-            return type(model).from_config(config)
-
-    return rebuilt
-
-
-def _in_float32(config):
-    if isinstance(config, dict):
-        return {name: "float32" if name == "dtype" else _in_float32(value) for name, value in config.items()}
-    return [_in_float32(value) for value in config] if isinstance(config, list | tuple) else config
-
-
-def trained_model(recipe, plan, model):
-    """Returns the layers of a recipe's model as they are trained; for use within `precision`.
+    Returns:
+        The trainer of `make_trainer`, compiled and with a built optimizer.
 
     Raises:
-        ValueError: if the model is not for the recipe's objective, or has not the layers that the recipe speaks of.
+        ValueError: if the model does not suit the recipe's objective, or lacks a layer that the recipe names.
     """
     if recipe.remat:
         rematerialize(model)
@@ -169,25 +73,182 @@ def trained_model(recipe, plan, model):
     if recipe.lora:
         add_lora(model, recipe.lora)
     objective = OBJECTIVES[recipe.objective]
-    trained = trainer(
+    trainer = make_trainer(
         objective.network(model, recipe),
-        kind=recipe.loss if objective.has_classes else "own",
-        smoothing=recipe.label_smoothing,
+        loss=recipe.loss if objective.has_classes else "output",
+        label_smoothing=recipe.label_smoothing,
         clip_norm=recipe.clip_norm,
         accumulation=recipe.accumulation,
     )
     scales = layer_scales(model, recipe.layer_decay) if recipe.layer_decay < 1 else {}
     on_jax = keras.backend.backend() == "jax"
-    trained.compile(
+    trainer.compile(
         optimizer_of(recipe, plan.steps, plan.warmup_steps, scales), jit_compile=on_jax or recipe.jit_compile
     )
-    trained.optimizer.build(trained.trainable_variables)
-    return trained
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
+
+
+def freeze(model: keras.Model, last: str) -> None:
+    """Freezes the layers of a model up to and including a layer; `last="norm"` is a linear probe.
+
+    Args:
+        model: a functional model.
+        last: name of the last layer to freeze, such as "block_05".
+
+    Raises:
+        ValueError: if the layer does not exist, or no trainable weight would remain.
+
+    Example:
+        ```python
+        variant = keras_vit.Variant(8, 32, 1, 2, 64)
+        model = keras_vit.build(variant, input_shape=(32, 32, 3), classes=3, weights=None)
+        keras_vit.training.freeze(model, "norm")
+        assert [weight.path for weight in model.trainable_weights] == ["head/kernel", "head/bias"]
+        ```
+    """
+    names = [layer.name for layer in model.layers]
+    if last not in names:
+        near = difflib.get_close_matches(last, names, n=3, cutoff=0.4) or names
+        raise ValueError(f"Expected freeze_to to name a layer. Received: {last!r}. Nearest: {', '.join(near)}")
+    for layer in model.layers[: names.index(last) + 1]:
+        layer.trainable = False
+    if not model.trainable_weights:
+        raise ValueError(f"Expected freeze_to to leave trainable weights. Received: {last!r}, the last layer with any.")
+
+
+def add_lora(model: keras.Model, rank: int) -> None:
+    """Adds LoRA (low-rank adaptation) to the query and value kernels of each block, and freezes all but the head.
+
+    Args:
+        model: a functional model with transformer blocks.
+        rank: rank of the added matrices.
+
+    Raises:
+        ValueError: if the model has no transformer blocks.
+
+    Example:
+        ```python
+        variant = keras_vit.Variant(8, 32, 1, 2, 64)
+        model = keras_vit.build(variant, input_shape=(32, 32, 3), classes=3, weights=None)
+        keras_vit.training.add_lora(model, rank=4)
+        assert len(model.trainable_weights) == 4 + 2  # two matrices for each kernel; the head's kernel and bias
+        ```
+
+    Source: arXiv:2106.09685, section 4.2.
+    """
+    attention = _lora_layers(model)
+    if not attention:
+        raise ValueError("Expected a model with attention for lora. Received: a model without attention; set lora=0.")
+    for layer in model.layers:
+        for weight in layer.weights if layer.name != "head" else ():
+            weight.trainable = False  # not the layer: a frozen layer would freeze the weights that LoRA adds, too
+    for layer in attention:
+        layer.enable_lora(rank)
+
+
+def _lora_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    blocks = [layer for layer in model.layers if isinstance(layer, TransformerBlock)]
+    return [dense for block in blocks for dense in (block.attention.query, block.attention.value)]
+
+
+def layer_scales(model: keras.Model, decay: float) -> dict[str, float]:
+    """Returns the factors on the learning rate of layer-wise learning rate decay.
+
+    Args:
+        model: a functional model.
+        decay: factor from each block to the one below it. The head and the layers after the last block have a factor of
+            1; the layers before the first block count as one more block.
+
+    Returns:
+        {path of a trainable weight: factor}, the `scales` of an optimizer.
+
+    Example:
+        ```python
+        variant = keras_vit.Variant(8, 32, 2, 2, 64)
+        model = keras_vit.build(variant, input_shape=(32, 32, 3), classes=3, weights=None)
+        scales = keras_vit.training.layer_scales(model, decay=0.5)
+        assert scales["head/kernel"] == 1 and scales["block_00/attention/query/kernel"] == 0.25
+        ```
+
+    Source: arXiv:2111.06377, appendix A.
+    """
+    kinds = [kind for kind in (TransformerBlock, Bottleneck) if any(isinstance(x, kind) for x in model.layers)]
+    count = sum(isinstance(layer, kinds[0]) for layer in model.layers)
+    scales: dict[str, float] = {}
+    depth = 0
+    for layer in model.layers:
+        depth += isinstance(layer, kinds[0])
+        above = count + 1 - (depth if layer.name not in ("norm", "pooling", "pre_logits", "head") else count + 1)
+        scales |= {weight.path: decay**above for weight in layer.trainable_weights}
+    return scales
+
+
+def rematerialize(model: keras.Model) -> None:
+    """Turns on gradient checkpointing: blocks recompute their activations in the backward pass, to save memory.
+
+    Keras' own RematScope passes `training` to a layer as a tensor, at which every dropout fails. Dropout must be 0 here
+    too: the second computation would draw other values than the first.
+    """
+    for layer in model.layers:
+        if isinstance(layer, (TransformerBlock, Bottleneck)):
+            layer.rematerialized = True
+
+
+def rebuilder(model: keras.Model) -> Callable[[], keras.Model]:
+    """Returns a function that builds the same architecture again, in float32 and with all weights 0.
+
+    It keeps the model's configuration as it is now: the layers may be changed later, and no checkpoint is read again.
+    """
+    config = _in_float32(model.get_config())
+
+    def rebuilt() -> keras.Model:
+        with weights_to_come():
+            return type(model).from_config(config)
+
+    return rebuilt
+
+
+def _in_float32(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {name: "float32" if name == "dtype" else _in_float32(value) for name, value in config.items()}
+    return [_in_float32(value) for value in config] if isinstance(config, list | tuple) else config
+
+
+def copy_trained_weights(model: keras.Model, trainer: keras.Model) -> None:
+    """Copies the result of training to a plain model: the EMA weights if there are any, LoRA merged into the kernels.
+
+    Args:
+        model: model of the same architecture, as `rebuilder` builds it.
+        trainer: the trained model, with its optimizer.
+    """
+    if _inner_optimizer(trainer).ema:
+        assign_ema(trainer)
+    values = {weight.path: weight for weight in trainer.weights}
+    for layer in _lora_layers(trainer):
+        if layer.lora_enabled:
+            (kernel,) = (weight for weight in layer.weights if weight.name == "kernel")
+            values[kernel.path] = layer.kernel  # the sum of both
+    for weight in model.weights:
+        weight.assign(keras.ops.convert_to_numpy(values[weight.path]))
+
+
+def assign_ema(trainer: keras.Model) -> list[np.ndarray]:
+    """Sets the trainable weights to their exponential moving average (EMA); returns their values before."""
+    before = [keras.ops.convert_to_numpy(weight) for weight in trainer.trainable_weights]
+    for weight, average in zip(trainer.trainable_weights, _inner_optimizer(trainer).averages):
+        weight.assign(keras.ops.convert_to_numpy(average))
+    return before
+
+
+def _inner_optimizer(trainer: keras.Model) -> keras.optimizers.Optimizer:
+    """Returns the optimizer, without the LossScaleOptimizer around it."""
+    return getattr(trainer.optimizer, "inner_optimizer", trainer.optimizer)
 
 
 @contextlib.contextmanager
-def precision(recipe):
-    """Sets Keras' precision for the time of the training."""
+def dtype_policy(recipe: Recipe) -> Iterator[None]:
+    """Sets Keras' dtype policy to the recipe's precision within a `with` block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:

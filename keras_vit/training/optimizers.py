@@ -1,34 +1,46 @@
-"""Optimizers whose settings differ from weight to weight."""
+"""Optimizers: SGD, AdamW and Muon with weight decay of kernels, layer-wise learning rates and EMA of the weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit import _compat
+from keras_vit.training.recipe import Recipe
 from keras_vit.training.schedules import WarmupSchedule
 
-OUTPUTS = ("head", "pixels", "colours")  # layers whose kernels Muon leaves to Adam
+OUTPUTS = ("head", "pixels", "colours")  # output layers, whose kernels Muon updates with Adam
 
 
-class _PerWeight:
-    """Adds to an optimizer what depends on the weight: a factor on its rate, decay of kernels alone, a running mean.
+class _PerWeight(keras.optimizers.Optimizer):
+    """Adds settings of each weight to an optimizer: a factor on its learning rate, decay of kernels alone, an EMA.
 
-    All of it happens in `update_step`, the one place that is alike on one device, under tf.distribute and on JAX:
-    Keras' own running mean overwrites the weights at the end of every `fit`, and its decay knows no factor.
+    All of it happens in `update_step`, which is the same on one device, under tf.distribute and on JAX. Keras' own EMA
+    overwrites the weights at the end of every `fit`, and its weight decay has no factor.
     """
 
-    def __init__(self, *args, kernel_decay=0.0, ema=0.0, scales=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        kernel_decay: float = 0.0,
+        ema: float = 0.0,
+        scales: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.kernel_decay = kernel_decay
         self.ema = ema
         self.scales = dict(scales or {})
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the variables of the optimizer; raises a ValueError if `scales` names an unknown weight."""
         if self.built:
             return
         super().build(variables)
         paths = [variable.path for variable in variables]
         if unknown := set(self.scales) - set(paths):
-            raise ValueError(f"Expected scales to name weights that are trained. Received also: {sorted(unknown)}")
+            raise ValueError(f"Expected scales to name trainable weights. Received: scales with {sorted(unknown)}")
         self._rates = [self.scales.get(path, 1.0) for path in paths]
         # Kernels alone decay, as in the official code.
         self._decays = ["kernel" in path.rpartition("/")[2] for path in paths]
@@ -37,7 +49,8 @@ class _PerWeight:
             for variable in (variables if self.ema else ())
         ]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+        """Updates a variable by its gradient."""
         index = _compat.variable_index(self, variable)
         rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
         if self.kernel_decay and self._decays[index]:
@@ -47,18 +60,19 @@ class _PerWeight:
             average = self.averages[index]
             before = ops.convert_to_tensor(average)
             mixed = before + (variable - before) * (1.0 - ema_decay(self.ema, self.iterations))
-            # A weight that has overflown never enters the mean, from which it would not leave again.
+            # A weight that overflowed stays out of the average, which would be NaN or infinite ever after.
             self.assign(average, ops.where(ops.isfinite(mixed), mixed, before))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
         own = {"kernel_decay": self.kernel_decay, "ema": self.ema, "scales": self.scales}
         return {**super().get_config(), **own}
 
 
-def ema_decay(ema, steps):
-    """Returns the decay of the running mean after so many steps: min(ema, (1 + steps) / (10 + steps)).
+def ema_decay(ema: float, steps: Any) -> Any:
+    """Returns the decay of the weights' EMA after a number of steps: min(ema, (1 + steps) / (10 + steps)).
 
-    With `ema` alone, the mean of a short run is mostly the weights that it began with.
+    With `ema` alone, the average of a short run would be mostly the initial weights.
 
     Source: TensorFlow's ExponentialMovingAverage with num_updates.
     """
@@ -66,20 +80,28 @@ def ema_decay(ema, steps):
     return ops.minimum(ema, (1.0 + steps) / (10.0 + steps))
 
 
-def _copying(weight):
-    """Returns an initializer that gives what a weight is."""
+def _copying(weight: keras.Variable) -> Callable[..., Any]:
+    """Returns an initializer that copies a weight."""
     return lambda shape, dtype: ops.copy(ops.cast(weight, dtype))
 
 
 class _OptaxMomentum(keras.optimizers.Optimizer):
-    """Steps along a velocity that has no learning rate in it."""
+    """SGD whose velocity is not scaled by the learning rate."""
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, momentum_dtype="float32", name="sgd", **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        momentum_dtype: str = "float32",
+        name: str = "sgd",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = momentum
         self.momentum_dtype = momentum_dtype
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the variables of the optimizer."""
         if self.built:
             return
         super().build(variables)
@@ -89,7 +111,8 @@ class _OptaxMomentum(keras.optimizers.Optimizer):
             if self.momentum
         ]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+        """Updates a variable by its gradient."""
         gradient = ops.cast(gradient, variable.dtype)
         if self.momentum:
             velocity = self._velocities[_compat.variable_index(self, variable)]
@@ -97,69 +120,141 @@ class _OptaxMomentum(keras.optimizers.Optimizer):
             self.assign(velocity, ops.cast(gradient, velocity.dtype))
         self.assign_sub(variable, gradient * learning_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "momentum": self.momentum, "momentum_dtype": self.momentum_dtype}
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class SGD(_PerWeight, _OptaxMomentum):
-    """Descends with momentum as optax does, with the learning rate outside the velocity.
+    """SGD with momentum as in optax: the velocity is not scaled by the learning rate.
 
-    velocity = gradient + momentum * velocity; weight = weight - learning_rate * velocity. Keras' own SGD has the
-    learning rate inside, so that under a schedule old gradients keep the rate of their day: another optimizer.
+    velocity = gradient + momentum * velocity; weight = weight - learning_rate * velocity. In Keras' own SGD the
+    velocity includes the learning rate, so that under a schedule old gradients keep the rate of their step.
 
     Args:
-        learning_rate: a number or a schedule.
-        momentum: part of the velocity that is kept.
-        momentum_dtype: what the velocity is stored as, "float32" or "bfloat16"; the step itself is not rounded.
-        kernel_decay: decoupled decay of kernels, times the learning rate.
-        ema: decay of the running mean of the weights, less in the first steps (`ema_decay`); 0 for no mean.
-        scales: {path of a weight: factor on its learning rate}.
+        learning_rate: learning rate or schedule.
+        momentum: fraction of the velocity that is kept.
+        momentum_dtype: dtype that the velocity is stored in, "float32" or "bfloat16"; the step itself is not rounded.
+        kernel_decay: decoupled weight decay of kernels, times the learning rate.
+        ema: decay of the exponential moving average of the weights, bounded in the first steps (`ema_decay`); 0 is no
+            average.
+        scales: {path of a weight: factor on its learning rate and weight decay}, as of `layer_scales`.
+        kwargs: arguments of the Keras optimizer.
+
+    Example:
+        ```python
+        optimizer = keras_vit.training.SGD(0.1, momentum=0.9)
+        weight = keras.Variable(np.ones((3, 2)), name="kernel")
+        optimizer.apply([keras.ops.ones((3, 2))], [weight])
+        assert float(keras.ops.max(weight)) < 1
+        ```
 
     Source: the official `train.py` and optax's trace.
     """
 
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        momentum_dtype: str = "float32",
+        *,
+        kernel_decay: float = 0.0,
+        ema: float = 0.0,
+        scales: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate, momentum, momentum_dtype, kernel_decay=kernel_decay, ema=ema, scales=scales, **kwargs
+        )
+
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class AdamW(_PerWeight, keras.optimizers.Adam):
-    """Is Keras' Adam, with decoupled decay of kernels alone.
+    """AdamW: Keras' Adam with decoupled weight decay of kernels alone.
 
     Args:
-        learning_rate: a number or a schedule.
-        kernel_decay: decoupled decay of kernels, times the learning rate.
-        ema: decay of the running mean of the weights, less in the first steps (`ema_decay`); 0 for no mean.
-        scales: {path of a weight: factor on its learning rate}; its decay follows.
+        learning_rate: learning rate or schedule.
+        kernel_decay: decoupled weight decay of kernels, times the learning rate.
+        ema: decay of the exponential moving average of the weights, bounded in the first steps (`ema_decay`); 0 is no
+            average.
+        scales: {path of a weight: factor on its learning rate and weight decay}, as of `layer_scales`.
+        kwargs: arguments of the Keras optimizer.
+
+    Example:
+        ```python
+        optimizer = keras_vit.training.AdamW(1e-3, kernel_decay=0.1)
+        weight = keras.Variable(np.ones((3, 2)), name="kernel")
+        optimizer.apply([keras.ops.ones((3, 2))], [weight])
+        assert float(keras.ops.max(weight)) < 1
+        ```
+
+    Source: arXiv:1711.05101.
     """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        *,
+        kernel_decay: float = 0.0,
+        ema: float = 0.0,
+        scales: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, kernel_decay=kernel_decay, ema=ema, scales=scales, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class Muon(_PerWeight, _compat.MuonHooks, keras.optimizers.Muon):
-    """Steps kernels along their momentum made orthogonal; all other weights, and those of output layers, as Adam does.
+    """Muon: kernels step along their orthogonalized momentum; other weights and output layers step as in Adam.
 
-    Is Keras' Muon, but that a convolution's kernel counts as a matrix (rows, columns and channels in by filters)
-    and that the decay is of kernels alone. A step is scaled so that Adam's learning rates fit.
+    Keras' Muon, but for a convolution's kernel, which counts as a matrix (height x width x channels, filters), and for
+    the weight decay, which is of kernels alone. Steps are scaled so that Adam's learning rates fit.
 
     Args:
-        learning_rate: a number or a schedule.
-        kernel_decay: decoupled decay of kernels, times the learning rate.
-        ema: decay of the running mean of the weights, less in the first steps (`ema_decay`); 0 for no mean.
-        scales: {path of a weight: factor on its learning rate}; its decay follows.
+        learning_rate: learning rate or schedule.
+        kernel_decay: decoupled weight decay of kernels, times the learning rate.
+        ema: decay of the exponential moving average of the weights, bounded in the first steps (`ema_decay`); 0 is no
+            average.
+        scales: {path of a weight: factor on its learning rate and weight decay}, as of `layer_scales`.
+        kwargs: arguments of the Keras optimizer.
+
+    Example:
+        ```python
+        optimizer = keras_vit.training.Muon(1e-3, kernel_decay=0.1)
+        weight = keras.Variable(np.ones((3, 2)), name="kernel")
+        optimizer.apply([keras.ops.ones((3, 2))], [weight])
+        assert float(keras.ops.max(weight)) < 1
+        ```
 
     Source: https://kellerjordan.github.io/posts/muon; the scale: arXiv:2502.16982.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **{**kwargs, "weight_decay": None, "adam_weight_decay": None})
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        *,
+        kernel_decay: float = 0.0,
+        ema: float = 0.0,
+        scales: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs |= {"weight_decay": None, "adam_weight_decay": None}  # all decay is `kernel_decay`
+        super().__init__(learning_rate, kernel_decay=kernel_decay, ema=ema, scales=scales, **kwargs)
 
-    def uses_adam(self, variable):
-        *_, layer, name = ("", *variable.path.split("/"))
+    def uses_adam(self, variable: keras.Variable) -> bool:
+        """Returns whether Adam updates a variable: all but kernels, and the kernels of output layers."""
+        path: str = variable.path
+        *_, layer, name = ["", *path.split("/")]
         return "kernel" not in name or layer in OUTPUTS
 
 
-def optimizer_of(recipe, total_steps, warmup_steps, scales=None):
-    """Returns the optimizer of a recipe; with float16, one that scales the loss."""
+def optimizer_of(
+    recipe: Recipe, total_steps: int, warmup_steps: int, scales: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a recipe; for mixed_float16, within a LossScaleOptimizer."""
     schedule = WarmupSchedule(recipe.learning_rate, total_steps, recipe.schedule, warmup_steps, recipe.milestones)
-    shared = {"kernel_decay": recipe.weight_decay, "ema": recipe.ema, "scales": scales}
+    shared: dict[str, Any] = {"kernel_decay": recipe.weight_decay, "ema": recipe.ema, "scales": scales}
     if recipe.optimizer == "sgd":
         optimizer = SGD(schedule, momentum=recipe.momentum, momentum_dtype=recipe.momentum_dtype, **shared)
     else:

@@ -1,12 +1,18 @@
-"""The pre-training of "How to train your ViT?": seven settings of augmentation, and which one fits which model.
+"""Presets: the papers' fine-tuning settings, and AugReg's pre-training recipes.
 
-Source: arXiv:2106.10270; big_vision configs/vit_i1k.py and configs/vit_i21k.py.
+AugReg ("How to train your ViT?") has seven settings of augmentation, and a default of them for each model size.
+
+Source: fine-tuning: arXiv:2010.11929, section 4.1 and table 4; vit_jax configs/common.py, configs/models.py and
+input_pipeline.py. AugReg: arXiv:2106.10270; big_vision configs/vit_i1k.py and configs/vit_i21k.py.
 """
+
+from typing import Any
 
 from keras_vit.models.config import get_variant
 from keras_vit.training.recipe import Recipe
 
-FINE_TUNING = {
+# Fields of `Recipe` for fine-tuning as in the Vision Transformer paper: Recipe(**FINE_TUNING, data=...).
+FINE_TUNING: dict[str, Any] = {
     "variant": "ViT-B/16",
     "image_size": 384,
     "weights": "imagenet21k",  # the paper's own file is vit_b16_in21k
@@ -24,18 +30,19 @@ FINE_TUNING = {
     "label_smoothing": 0.0,
 }
 
-
-SETTINGS = {  # RandAugment's (layers, magnitude) and mixup
+# {AugReg's setting: (RandAugment's layers and magnitude, mixup)}
+SETTINGS: dict[str, tuple[tuple[int, int] | None, float]] = {
     "none": (None, 0.0),
-    "light1": ((2, 0), 0.0),  # not nothing: some of RandAugment's operations have no magnitude
+    "light1": ((2, 0), 0.0),  # still augments: some of RandAugment's operations have no magnitude
     "light2": ((2, 10), 0.2),
     "medium1": ((2, 15), 0.2),
     "medium2": ((2, 15), 0.5),
     "strong1": ((2, 20), 0.5),
     "strong2": ((2, 20), 0.8),
 }
-# The more images and the smaller the model, the less; a mean of what is best after 30 and after 300 epochs.
-DEFAULTS = {
+# {data: {variant: setting}}: less augmentation for more images and for smaller models; the mean of the best settings
+# after 30 and after 300 epochs.
+DEFAULTS: dict[str, dict[str, str]] = {
     "imagenet2012": {
         "ViT-Ti/16": "light1",
         "ViT-S/32": "medium1",
@@ -53,41 +60,53 @@ DEFAULTS = {
         "ViT-L/16": "medium2",
     },
 }
-IMAGENET = {
+IMAGENET: dict[str, Any] = {
     "train_split": "train[:99%]",
     "validation_split": "train[99%:]",
     "test_split": "validation",
     "pooling": "token",
     "head_bias": -6.9,  # -log(1000)
 }
-IMAGENET_21K = {
-    "validation": 0.002,  # 25,600 images each
+IMAGENET_21K: dict[str, Any] = {
+    "validation": 0.002,  # 25,600 images
     "test": 0.002,
     "pooling": "gap",
     "head_bias": -10.0,  # -log(21,843)
 }
 
 
-def augreg_recipe(setting=None, variant="ViT-B/16", data="imagenet2012"):
-    """Returns the recipe of a setting, a model and the data.
+def augreg_recipe(setting: str | None = None, variant: str = "ViT-B/16", data: str = "imagenet2012") -> Recipe:
+    """Returns AugReg's recipe for pre-training a variant on ImageNet-1k or ImageNet-21k.
 
-    It has no dropout and no dropped branches, as the official file. The paper found 0.1 of both to help ViT-B/32, B/16
-    and L/16 on ImageNet-1k.
+    Like the official file, it has no dropout and no stochastic depth. The paper found that 0.1 of both helps ViT-B/32,
+    B/16 and L/16 on ImageNet-1k.
 
     Args:
-        setting: a key of `SETTINGS`; None for the model's own on this data.
+        setting: augmentation, "none", "light1", "light2", "medium1", "medium2", "strong1" or "strong2"; None is the
+            variant's default on this data.
         variant: name of an architecture.
-        data: "imagenet2012"; or data of many classes, where all is as for ImageNet-21k.
+        data: "imagenet2012"; all other data gets the settings of ImageNet-21k.
+
+    Returns:
+        The recipe.
 
     Raises:
-        ValueError: if there is no such setting, or none is known for the model.
+        ValueError: if the setting is unknown, or is None for a variant without a default.
+
+    Example:
+        ```python
+        recipe = keras_vit.training.augreg_recipe("light1", "ViT-S/16")
+        assert recipe.randaugment == (2, 0) and recipe.epochs == 300
+        ```
+
+    Source: arXiv:2106.10270; big_vision configs/vit_i1k.py and configs/vit_i21k.py.
     """
     small = data == "imagenet2012"
     defaults = DEFAULTS["imagenet2012" if small else "imagenet21k"]
     setting = setting or defaults.get(variant)
     if setting not in SETTINGS:
         raise ValueError(
-            f"Expected a setting of {', '.join(SETTINGS)}, or none and a variant of {', '.join(defaults)}. "
+            f"Expected setting to be one of {', '.join(SETTINGS)}, or None with a variant of {', '.join(defaults)}. "
             f"Received: setting={setting!r}, variant={variant!r}"
         )
     randaugment, mixup = SETTINGS[setting]
@@ -109,7 +128,7 @@ def augreg_recipe(setting=None, variant="ViT-B/16", data="imagenet2012"):
         learning_rate=1e-3,
         schedule="cosine",
         warmup_steps=10_000,
-        weight_decay=0.1,  # of the learning rate; the official 1e-4 is what is left of a kernel after both
+        weight_decay=0.1,  # times the learning rate; the official 1e-4 is the product of both
         clip_norm=1.0,
         **(IMAGENET if small else IMAGENET_21K),
     )

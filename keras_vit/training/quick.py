@@ -1,24 +1,39 @@
-"""Makes a run small enough to be over in a minute, whatever its recipe."""
+"""Quick runs (--quick): the same recipe with a small model and few images, which ends within a minute."""
 
 import dataclasses
 import os
 import re
+from typing import Any
 
 from keras_vit.models.config import ResNet, Variant, get_variant
+from keras_vit.training.recipe import Recipe
 
-SYNTHETIC = "synthetic:5x32"  # classes x images of each
-IMAGE_SIZE = 32  # pixels; four tokens to a side, in each of the small architectures
+SYNTHETIC = "synthetic:5x32"  # 5 classes of 32 images each
+IMAGE_SIZE = 32  # pixels; a grid of 4 x 4 tokens in each of the small architectures
 STEPS, STEPS_PER_EPOCH = 12, 4
-BATCH_SIZE = 16  # at least, so that parts and devices get two images each
+BATCH_SIZE = 16  # or more, so that parts and devices get two images each
 HIDDEN_SIZE = 32
 
 
-def quick(recipe):
-    """Returns the same recipe in a minute's size, to see that all of it works before a day is spent on it.
+def quick_recipe(recipe: Recipe) -> Recipe:
+    """Returns a recipe reduced to a run of a minute, to test all of it before the full run.
 
-    The model is a small one of the same family, from nothing, the images are few and made up, unless the data is
-    embedded or lies here. Three short epochs make room for validation, checkpoints and the mean of the weights. All
-    that is not a size stays: optimizer, loss, schedule, augmentation, and what is made of the model.
+    The model is a small one of the same family with random weights. The images are few and synthetic, unless the data
+    is local. Three short epochs include validation, checkpoints and the EMA. All fields that are not sizes stay:
+    optimizer, loss, schedule, augmentation and exports.
+
+    Args:
+        recipe: the recipe of the full run.
+
+    Returns:
+        The reduced recipe.
+
+    Example:
+        ```python
+        full = keras_vit.training.augreg_recipe("medium1", "ViT-S/16")
+        quick = keras_vit.training.quick_recipe(full)
+        assert quick.steps == 12 and quick.randaugment == full.randaugment
+        ```
     """
     row = get_variant(recipe.variant)
     small = small_variant(row)
@@ -42,11 +57,11 @@ def quick(recipe):
     )
 
 
-def small_variant(row):
-    """Returns a small row of the family of another: plain, hybrid or BiT, with the same tokens."""
+def small_variant(row: Variant | ResNet) -> Variant | ResNet:
+    """Returns a small architecture of the same family (plain ViT, hybrid or BiT), with the same kinds of tokens."""
     if isinstance(row, ResNet):
         return _small_resnet(row)
-    # A token is 8 pixels wide; a stem has made 4 or 8 of them one already.
+    # A token covers 8 pixels a side; a stem of stride 4 or 8 already covers some of them.
     stem = row.stem and _small_resnet(row.stem)
     return dataclasses.replace(
         row,
@@ -60,24 +75,24 @@ def small_variant(row):
     )
 
 
-def _small_resnet(row):
+def _small_resnet(row: ResNet) -> ResNet:
     stages = min(len(row.units), 2)
     return ResNet((1,) * stages, (128, 256)[:stages], root_width=32)
 
 
-def _layer_of(small, name, row):
-    """Returns the layer of the small variant that stands where a layer of the large one does."""
-    if (block := re.fullmatch(r"block_(\d+)", name)) and isinstance(small, Variant):
+def _layer_of(small: Variant | ResNet, name: str, row: Variant | ResNet) -> str:
+    """Returns the name of the small variant's layer at the same relative depth as a layer of the full one."""
+    if (block := re.fullmatch(r"block_(\d+)", name)) and isinstance(small, Variant) and isinstance(row, Variant):
         depth = int(block[1]) / max(row.num_layers - 1, 1)
         return f"block_{round(min(depth, 1) * (small.num_layers - 1)):02d}"
     if stage := re.fullmatch(r"stage(\d+)_unit\d+", name):
-        resnet = small.stem if isinstance(small, Variant) else small
-        return f"stage{min(int(stage[1]), len(resnet.units))}_unit01"
+        if resnet := small.stem if isinstance(small, Variant) else small:
+            return f"stage{min(int(stage[1]), len(resnet.units))}_unit01"
     return name
 
 
-def _warmup_steps(recipe):
-    """Returns the warm-up's part of the run, at least a step; an epoch where the run's length is not known in steps."""
+def _warmup_steps(recipe: Recipe) -> int:
+    """Returns the warm-up, scaled to the short run; an epoch where its fraction of the full run is unknown."""
     warmup, length = recipe.warmup_epochs, None if recipe.steps else recipe.epochs
     if recipe.warmup_steps is not None:
         warmup, length = recipe.warmup_steps, recipe.steps
@@ -86,13 +101,13 @@ def _warmup_steps(recipe):
     return min(max(round(STEPS * warmup / length), 1), STEPS - 1)
 
 
-def _milestones(recipe):
+def _milestones(recipe: Recipe) -> tuple[int, ...]:
     length = recipe.steps or sum(recipe.milestones[-1:]) + 1
     return tuple(sorted({min(max(round(STEPS * step / length), 1), STEPS - 1) for step in recipe.milestones}))
 
 
-def _data(recipe):
-    """Returns the fields of the data: none where it is embedded or lies here."""
+def _data(recipe: Recipe) -> dict[str, Any]:
+    """Returns the fields of the synthetic data; none where the recipe's data is local."""
     if recipe.data == "digits" or recipe.data.startswith("synthetic") or os.path.exists(recipe.data):
         return {}
     parts = {"train_split": None, "validation_split": None, "test_split": None, "validation": 0.2, "test": 0.2}

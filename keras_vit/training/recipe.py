@@ -1,113 +1,128 @@
-"""A run's settings."""
+"""Recipe: the settings of a training run."""
 
 import dataclasses
 import math
 import os
 import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from keras_vit import _arguments as checked
 from keras_vit.models.config import ResNet, Variant
-from keras_vit.training.settings import fits, read_settings, setting_words
+from keras_vit.training.settings import choices_of, has_type, parse_settings, type_description
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Describes a training run: what is trained, on what, how, and what is made of it.
+    """Settings of a training run: the data, the model, the optimization, the augmentation and the exports.
 
     Args:
-        data: what `keras_vit.data.sources.open_source` takes: "digits", "fashion_mnist", "synthetic", a folder of class
-            folders or a .zip of one, a .csv, "hf:NAME", or a name of TensorFlow Datasets. The weights of a .csv count
-            in training alone, not for the validation or the test accuracy.
+        data: data set, as in `keras_vit.data.sources.open_source`: "digits", "fashion_mnist", "synthetic", a folder of
+            class folders or a .zip of one, a .csv, "hf:NAME", or a name of TensorFlow Datasets. The weights of a .csv
+            count in training alone, not in the validation or the test accuracy.
         variant: name of an architecture, such as "ViT-S/16", or a `Variant` or `ResNet`.
-        image_size: side of the images that enter the model, pixels.
-        data_dir: where prepared data lies; None is the library's own place.
-        train_split: name or slice, such as "train[:98%]", where the data has splits by name; None is its own.
-        validation_split: the same for the curves.
-        test_split: the same for the final score.
-        validation: part of the training images kept aside for the curves, where the data has no such split.
-        test: part of all images kept aside for the final score, where the data has no such split.
-        on_bad_image: "error", or "skip" to go on without images that cannot be read.
-        class_depth: how many folders down the class folders of a folder or .zip lie: 1 for data/class, 2 for
-            data/region/class; None is 1, but refused where 2 or more are as likely.
-        weights: checkpoint to start from, as in `keras_vit.build`; None to start from nothing.
-        pooling: what the head reads; None is the variant's own.
-        objective: what is learned: "classes"; or, from the images alone, "masked-patches" (the mean colours of
-            corrupted patches) or "mae" (the pixels of hidden ones). These leave a model without a head, for another
-            run's `weights`, and neither a test accuracy nor exports.
-        corrupted: part of the patches that is taken from the transformer; None is the paper's, 0.5 of "masked-patches"
-            and 0.75 of "mae".
-        decoder_layers: blocks of the decoder that paints hidden patches; of "mae" alone.
-        decoder_size: width of its tokens; None is half of the transformer's.
-        representation_size: width of a hidden layer with tanh before the head; None for none.
-        gelu: "tanh" or "erf"; None is the checkpoint's own, or "tanh".
-        dropout: rate after each dense layer and after the positions.
-        stochastic_depth: rate of dropped branches in the last block.
-        head_bias: first value of the head's bias; below 0 where the sigmoid loss is to start low.
-        freeze_to: name of a layer, such as "block_05"; it and all before it are not trained. "norm" leaves the head
-            alone: a linear probe.
-        lora: rank of the low-rank matrices that are trained in place of the attention's kernels; 0 for none. Biases
-            and all else but the head stand still; merged into the kernels at the end.
+        image_size: height and width of the model's input, pixels.
+        data_dir: folder of the prepared data; None is the data library's default.
+        train_split: training split, a name or a slice such as "train[:98%]"; None is the data set's own.
+        validation_split: validation split, likewise.
+        test_split: test split, likewise.
+        validation: fraction of the training images to validate on, where the data has no validation split.
+        test: fraction of all images to test on, where the data has no test split.
+        on_bad_image: "error" stops at an image that cannot be decoded, "skip" leaves it out.
+        class_depth: depth of the class folders in a folder or .zip: 1 for data/class, 2 for data/region/class. None is
+            1, and an error if 2 or more is as likely.
+        weights: checkpoint to fine-tune, as in `keras_vit.build`; None is a random initialization.
+        pooling: pooling of the tokens before the head, as in `keras_vit.build`; None is the variant's own.
+        objective: "classes" (supervised classification), "masked-patches" (masked patch prediction: the mean colours of
+            corrupted patches) or "mae" (masked autoencoder: the pixels of hidden patches). The last two pre-train a
+            model without a head on images alone, for another run's `weights`; such a run has neither a test accuracy
+            nor exports.
+        corrupted: mask ratio of the pre-training objectives, the fraction of the patches that is corrupted or hidden;
+            None is the paper's, 0.5 for "masked-patches" and 0.75 for "mae".
+        decoder_layers: number of blocks of the "mae" decoder.
+        decoder_size: hidden size of the "mae" decoder; None is half of the encoder's.
+        representation_size: units of a dense layer with tanh before the head; None is no such layer.
+        gelu: "tanh" (approximate) or "erf" (exact) GELU; None is the checkpoint's own, or "tanh".
+        dropout: dropout rate after each dense layer and after the position embedding.
+        stochastic_depth: rate of stochastic depth (DropPath) in the last block; it grows linearly from 0 in the first.
+        head_bias: initial bias of the head; below 0 for a sigmoid loss that starts low.
+        freeze_to: name of the last frozen layer, such as "block_05"; the layers before it are frozen, too. "norm"
+            trains the head alone: a linear probe.
+        lora: rank of LoRA, the low-rank adaptation of each block's query and value kernels; 0 is no LoRA. All other
+            weights but the head's are frozen; the matrices are merged into the kernels at the end.
         epochs: passes over the training images.
-        steps: length of the run in steps; takes the place of `epochs`.
-        steps_per_epoch: steps between two lines of the log, each with a validation; None is a pass over the images,
-            or a twentieth of a run whose length is in steps, if that is more.
-        batch_size: images a step, on all devices together.
-        full_batches: whether a batch may reach into the next pass; if not, the last batch of a pass is smaller.
-        accumulation: parts that a batch is worked on in, one after the other, to save memory.
-        optimizer: "adamw"; "muon", which learns more in a step where all is trained anew; or "sgd" with momentum as in
-            optax (the learning rate outside the velocity).
-        momentum: of "sgd".
-        momentum_dtype: of "sgd": "float32" or "bfloat16".
-        learning_rate: at the end of the warm-up.
-        schedule: how it goes down from there: "cosine" to 0, "linear" to 1e-5, "constant", or "steps": a tenth at each
-            of `milestones`.
-        milestones: steps of the schedule "steps".
-        warmup_epochs: epochs of linear growth at the start.
-        warmup_steps: the same in steps; takes the place of `warmup_epochs`.
-        weight_decay: decoupled, on kernels alone.
-        layer_decay: factor from each block to the one below it, on the learning rate; 1 for none.
-        clip_norm: bound on the global norm of the gradients; 0 for none.
-        ema: part of the running mean of the weights that is kept at each step, such as 0.9999; at most
-            (1 + t) / (10 + t) after t steps, so that the mean of a short run does not stay at its start. The mean is
-            what is validated and kept in the end. 0 for none.
+        steps: training steps; replaces `epochs`.
+        steps_per_epoch: steps between two rows of the log, each with a validation; None is a pass over the images, or a
+            twentieth of `steps` if that is more.
+        batch_size: images a step, over all devices.
+        full_batches: whether every batch is full, with images of the next pass where a pass ends; otherwise the last
+            batch of a pass is smaller.
+        accumulation: gradient accumulation steps: parts of a batch that are computed one after the other, to save
+            memory.
+        optimizer: "adamw"; "muon", which learns faster from scratch; or "sgd", with momentum as in optax (the velocity
+            is not scaled by the learning rate).
+        momentum: momentum of "sgd".
+        momentum_dtype: dtype of the velocity of "sgd", "float32" or "bfloat16".
+        learning_rate: peak learning rate, at the end of the warm-up.
+        schedule: learning rate decay after the warm-up: "cosine" to 0, "linear" to 1e-5, "constant", or "steps", a
+            factor of 0.1 at each of `milestones`.
+        milestones: steps at which the schedule "steps" decays.
+        warmup_epochs: epochs of linear warm-up of the learning rate.
+        warmup_steps: steps of linear warm-up; replaces `warmup_epochs`.
+        weight_decay: decoupled weight decay of the kernels.
+        layer_decay: layer-wise learning rate decay, the factor from each block to the one below it; 1 is no decay.
+        clip_norm: largest global norm of the gradients; 0 does not clip.
+        ema: decay of the exponential moving average of the weights, such as 0.9999, bounded by (1 + t) / (10 + t) after
+            t steps. The averaged weights are validated and kept at the end. 0 is no average.
         loss: "softmax" or "sigmoid" cross-entropy.
-        label_smoothing: part of each label spread over all classes.
-        class_weights: "equal", or "balanced": each class weighs the same in the loss, however many images it has.
-        early_stopping: epochs without a better validation accuracy after which the run ends, if so many steps have
-            passed as well (`early_stopping_steps`). Better is what exceeds the last better one by more than the
-            standard error of an accuracy on that many images. 0 never ends early.
-        early_stopping_steps: steps without a better validation accuracy that a run takes in any case.
-        keep: weights that the run ends with: its "last", or its "best", of the highest validation accuracy.
-        max_loss: loss of a batch above which the run is stopped as exploding.
-        precision: "float32", "mixed_bfloat16" or "mixed_float16".
-        remat: whether the blocks' inner values are computed again on the way back, to save memory; without dropout.
-        jit_compile: whether the step is compiled by XLA; always so on JAX.
-        strategy: "auto", "one" device, "mirrored" on all devices of this machine, "multiworker" or "tpu".
-        crop: what of a training image is taken: "resize" all of it, "inception" a random area, "random" a square of
-            nearly all.
-        crop_from: side that an image is brought to before a "random" crop, pixels; None is an eighth or so more than
-            `image_size`.
-        flip: whether half of the images are mirrored left to right.
-        rotate: largest angle to either side, degrees.
-        shift: largest shift to either side, part of the image's side.
-        zoom: largest change of size either way, part of the size.
-        shear: largest shear to either side, part of the image's side.
-        randaugment: (layers, magnitude) of RandAugment, such as (2, 15); None for none.
-        mixup: both parameters of the Beta distribution of mixup; 0 for none.
-        cutmix: the same for CutMix; with both, a coin decides for each batch.
-        keras_cv: names of KerasCV layers that change the images, too.
-        evaluation: how images are brought to size where nothing is random: "official", "big_vision" or "timm".
-        seed: of the split, the first weights, the order and the augmentation.
-        keep_checkpoints: states of the unfinished run that are kept, beside the best.
-        checkpoint_seconds: least time between two of them, more where they take long to write; 0 keeps every step.
-        tensorboard: whether there are logs for TensorBoard.
-        exports: files to make of the trained model, names out of `keras_vit.export.targets.TARGETS`.
-        license: of the trained model, for its card and inside its files; that of the checkpoint it began with stands
-            in the card where there is one.
+        label_smoothing: fraction of each label that is spread over all classes.
+        class_weights: "equal", or "balanced": each class has the same weight in the loss, however many images it has.
+        early_stopping: patience in epochs: the run ends when this number of epochs, and `early_stopping_steps` steps,
+            have passed without a better validation accuracy. Better means by more than its standard error. 0 never
+            stops early.
+        early_stopping_steps: patience in steps.
+        keep: weights at the end of the run, the "last" or the "best" by validation accuracy.
+        max_loss: largest loss of a batch; the run stops with an error above it.
+        precision: dtype policy, "float32", "mixed_bfloat16" or "mixed_float16".
+        remat: whether blocks are rematerialized (gradient checkpointing) to save memory; needs `dropout` and
+            `stochastic_depth` of 0.
+        jit_compile: whether XLA compiles the step; JAX always does.
+        strategy: distribution strategy: "auto", "one" device, "mirrored" on all devices of this machine, "multiworker"
+            or "tpu".
+        crop: crop of the training images: "resize" scales the whole image, "inception" crops a random area and aspect
+            ratio, "random" crops a square at random from an image resized to `crop_from`.
+        crop_from: height and width before a "random" crop, pixels; None is about 8/7 of `image_size`.
+        flip: whether to flip half of the images horizontally.
+        rotate: largest rotation to either side, degrees.
+        shift: largest translation to either side, fraction of the image's side.
+        zoom: largest zoom in or out, fraction of the size.
+        shear: largest shear to either side, fraction of the image's side.
+        randaugment: (layers, magnitude) of RandAugment, such as (2, 15); None is no RandAugment.
+        mixup: alpha of mixup, both parameters of its Beta distribution; 0 is no mixup.
+        cutmix: alpha of CutMix; 0 is no CutMix. With both, each batch draws one of the two.
+        keras_cv: names of KerasCV layers that augment the images further.
+        evaluation: resize and crop of the validation and test images: "official", "big_vision" or "timm".
+        seed: seed of the split, the initialization, the shuffling and the augmentation.
+        keep_checkpoints: number of the newest training checkpoints to keep, besides the best.
+        checkpoint_seconds: least time between two training checkpoints, more where they are slow to write; 0 saves one
+            after every step.
+        tensorboard: whether to write TensorBoard logs.
+        exports: files to export, names out of `keras_vit.export.targets.TARGETS`.
+        license: license of the trained model, for the model card and the metadata of its files; the card also names the
+            license of the checkpoint in `weights`.
 
     Raises:
         TypeError: if fields have another type; all of them in one message.
-        ValueError: if fields are out of their range, or do not go together; all of them in one message.
+        ValueError: if fields are out of range, or contradict each other; all of them in one message.
+
+    Example:
+        ```python
+        import dataclasses
+
+        recipe = keras_vit.training.Recipe(data="digits", variant="ViT-Ti/16", image_size=32, epochs=3)
+        longer = dataclasses.replace(recipe, epochs=60, mixup=0.2)
+        assert longer.epochs == 60 and longer.data == recipe.data
+        ```
     """
 
     data: str
@@ -119,16 +134,16 @@ class Recipe:
     test_split: str | None = None
     validation: float = 0.1
     test: float = 0.2
-    on_bad_image: str = "error"
+    on_bad_image: Literal["error", "skip"] = "error"
     class_depth: int | None = None
     weights: str | None = None
     pooling: str | None = None
-    objective: str = "classes"
+    objective: Literal["classes", "masked-patches", "mae"] = "classes"
     corrupted: float | None = None
     decoder_layers: int = 8
     decoder_size: int | None = None
     representation_size: int | None = None
-    gelu: str | None = None
+    gelu: Literal["tanh", "erf"] | None = None
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     head_bias: float = 0.0
@@ -140,11 +155,11 @@ class Recipe:
     batch_size: int = 64
     full_batches: bool = True
     accumulation: int = 1
-    optimizer: str = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     momentum: float = 0.9
-    momentum_dtype: str = "float32"
+    momentum_dtype: Literal["float32", "bfloat16"] = "float32"
     learning_rate: float = 1e-3
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "steps"] = "cosine"
     milestones: tuple[int, ...] = ()
     warmup_epochs: int = 1
     warmup_steps: int | None = None
@@ -152,29 +167,29 @@ class Recipe:
     layer_decay: float = 1.0
     clip_norm: float = 1.0
     ema: float = 0.0
-    loss: str = "softmax"
+    loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.1
-    class_weights: str = "equal"
+    class_weights: Literal["equal", "balanced"] = "equal"
     early_stopping: int = 0
     early_stopping_steps: int = 500
-    keep: str = "last"
+    keep: Literal["last", "best"] = "last"
     max_loss: float = 1e4
-    precision: str = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     remat: bool = False
     jit_compile: bool = False
-    strategy: str = "auto"
-    crop: str = "resize"
+    strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = "auto"
+    crop: Literal["resize", "inception", "random"] = "resize"
     crop_from: int | None = None
     flip: bool = False
     rotate: float = 0.0
     shift: float = 0.0
     zoom: float = 0.0
     shear: float = 0.0
-    randaugment: tuple[int, ...] | None = None
+    randaugment: tuple[int, int] | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     keras_cv: tuple[str, ...] = ()
-    evaluation: str = "official"
+    evaluation: Literal["official", "big_vision", "timm"] = "official"
     seed: int = 0
     keep_checkpoints: int = 3
     checkpoint_seconds: float = 30.0
@@ -182,37 +197,40 @@ class Recipe:
     exports: tuple[str, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
     license: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in FIELDS:
             value = checked.plain(getattr(self, name))
             object.__setattr__(self, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
         wrong = [
-            f"  {name}={getattr(self, name)!r}, expected {setting_words(kind)}"
-            for name, kind in FIELDS.items()
-            if not fits(getattr(self, name), kind)
+            f"  {name}={getattr(self, name)!r}, expected {type_description(annotation)}"
+            for name, annotation in FIELDS.items()
+            if not has_type(getattr(self, name), annotation)
         ]
         if wrong:
-            raise TypeError("Fields of the recipe have the wrong type. Received:\n" + "\n".join(wrong))
+            raise TypeError("Expected fields of a recipe of other types. Received:\n" + "\n".join(wrong))
         wrong = [
             f"  {name}={getattr(self, name)!r}, expected {expected}"
             for names, expected, holds in RANGES
             for name in names
             if getattr(self, name) is not None and not holds(getattr(self, name))
         ]
-        wrong += [f"  {expected}" for expected, holds in TOGETHER if not wrong and not holds(self)]
+        wrong += [f"  {expected}" for expected, holds in CONSTRAINTS if not wrong and not holds(self)]
         if wrong:
-            raise ValueError("Fields of the recipe are out of their range. Received:\n" + "\n".join(wrong))
+            raise ValueError("Expected fields of a recipe within their ranges. Received:\n" + "\n".join(wrong))
 
 
-FIELDS = typing.get_type_hints(Recipe)
+FIELDS: dict[str, Any] = typing.get_type_hints(Recipe)
 
 
-def _one_of(*names):
-    quoted = ", ".join(repr(name) for name in names)
-    return f"one of {quoted}", lambda value: value in names
+def _choice_ranges() -> Iterable[tuple[tuple[str, ...], str, Callable[[Any], bool]]]:
+    """Yields a row of `RANGES` for each field whose annotation lists its choices."""
+    for name, annotation in FIELDS.items():
+        if choices := choices_of(annotation):
+            yield (name,), f"one of {', '.join(map(repr, choices))}", choices.__contains__
 
 
-RANGES = (
+# (fields, their range in words, function of a value that returns whether it is in the range)
+RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         ("image_size", "epochs", "steps", "steps_per_epoch", "batch_size", "accumulation", "keep_checkpoints"),
         "1 or more",
@@ -240,21 +258,10 @@ RANGES = (
         "(layers, magnitude), 1 or more layers and a magnitude of 0 to 30",
         lambda value: len(value) == 2 and value[0] >= 1 and 0 <= value[1] <= 30,
     ),
-    (("on_bad_image",), *_one_of("error", "skip")),
-    (("gelu",), *_one_of("tanh", "erf")),
-    (("objective",), *_one_of("classes", "masked-patches", "mae")),
-    (("optimizer",), *_one_of("adamw", "muon", "sgd")),
-    (("momentum_dtype",), *_one_of("float32", "bfloat16")),
-    (("schedule",), *_one_of("cosine", "linear", "constant", "steps")),
-    (("loss",), *_one_of("softmax", "sigmoid")),
-    (("keep",), *_one_of("last", "best")),
-    (("class_weights",), *_one_of("equal", "balanced")),
-    (("precision",), *_one_of("float32", "mixed_bfloat16", "mixed_float16")),
-    (("strategy",), *_one_of("auto", "one", "mirrored", "multiworker", "tpu")),
-    (("crop",), *_one_of("resize", "inception", "random")),
-    (("evaluation",), *_one_of("official", "big_vision", "timm")),
+    *_choice_ranges(),
 )
-TOGETHER = (
+# (constraint between fields, function of a recipe that returns whether it holds)
+CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     (
         "batch_size a multiple of accumulation",
         lambda recipe: recipe.batch_size % recipe.accumulation == 0,
@@ -277,15 +284,29 @@ TOGETHER = (
     ),
 )
 
-# What may differ between a run and its going on: where and how it is worked on and noted, and which files are made of
-# the trained model; not what is learned.
-CIRCUMSTANCES = ("strategy", "keep_checkpoints", "checkpoint_seconds", "tensorboard", "data_dir", "exports")
+# Fields that may change when a run resumes: they do not change what the model learns.
+MAY_CHANGE_ON_RESUME = ("strategy", "keep_checkpoints", "checkpoint_seconds", "tensorboard", "data_dir", "exports")
 
 
-def change(recipe, settings):
-    """Returns the recipe with fields changed by "field=value" texts.
+def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Returns a recipe with fields replaced by "field=value" texts, as on the command line.
+
+    Args:
+        recipe: the recipe.
+        settings: texts such as "learning_rate=3e-4".
+
+    Returns:
+        A new recipe.
 
     Raises:
-        ValueError: if texts cannot be read as settings, or values are out of their range.
+        ValueError: if texts are not settings of a recipe, or values are out of range.
+
+    Example:
+        ```python
+        from keras_vit.training import Recipe, change
+
+        recipe = Recipe(data="digits", variant="ViT-Ti/16", image_size=32)
+        assert change(recipe, ["learning_rate=3e-4", "flip=true"]).learning_rate == 3e-4
+        ```
     """
-    return dataclasses.replace(recipe, **read_settings(settings, FIELDS))
+    return dataclasses.replace(recipe, **parse_settings(settings, FIELDS))

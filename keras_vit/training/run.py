@@ -1,107 +1,134 @@
-"""What happens between two steps: rows for the log, states to go on from, and the end where something goes wrong."""
+"""Run: the Keras callback that logs, saves checkpoints, resumes, and stops early, on a signal or on a bad loss."""
 
 import logging
 import math
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit import _compat
+from keras_vit.training.checkpoints import TrainingCheckpoint, TrainingCheckpoints
+from keras_vit.training.devices import Devices
 from keras_vit.training.display import Display
-from keras_vit.training.model import with_means
+from keras_vit.training.early_stopping import EarlyStopping
+from keras_vit.training.logs import Logs
+from keras_vit.training.model import assign_ema
 from keras_vit.training.objectives import OBJECTIVES
+from keras_vit.training.recipe import Recipe
+from keras_vit.training.schedules import Plan
+from keras_vit.training.signals import Signals
 
 logger = logging.getLogger("keras_vit")
 
-# The part of a run's time that goes into checkpoints at most, where a large model takes long to write.
-CHECKPOINT_SHARE = 0.05
-# What is summed up over an epoch: the weights of the images, and, by these, loss and right answers.
+# Largest fraction of a run's time that is spent on saving checkpoints, which are slow for a large model.
+CHECKPOINT_TIME = 0.05
+# Sums over an epoch: the weights of the images, and the weighted loss and accuracy.
 SUMS = ("weight", "loss", "accuracy")
 
 
 class Run(keras.callbacks.Callback):
-    """Keeps a run's books, so that it can be killed at any moment and go on as if nothing had been.
+    """Keras callback of a run: logs each epoch, saves and restores checkpoints, stops early or on a signal.
+
+    A run may be killed at any moment; it resumes to the same weights as one that was never interrupted.
 
     Args:
-        recipe: the `Recipe`.
-        plan: its `Plan`.
-        images_of: function from a step to the names of its images.
-        checkpoints: the `TrainingCheckpoints` to go on from and to add to.
-        logs: the `Logs`.
-        devices: the `Devices`; the chief alone writes.
-        signals: the `Signals` to heed.
-        early_stopping: the `EarlyStopping`, or None.
+        recipe: the recipe.
+        plan: length of the run.
+        images_of: function of a step that returns the names of its images.
+        checkpoints: the checkpoints to resume from and to add to.
+        logs: the training log; None where this process is not the chief.
+        devices: the devices; the chief alone writes files.
+        signals: the stop signals.
+        early_stopping: the early stopping, or None.
     """
 
-    def __init__(self, recipe, plan, images_of, checkpoints, logs, devices, signals, early_stopping=None):
+    def __init__(
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        images_of: Callable[[int], Sequence[str]],
+        checkpoints: TrainingCheckpoints,
+        logs: Logs | None,
+        devices: Devices,
+        signals: Signals,
+        early_stopping: EarlyStopping | None = None,
+    ) -> None:
         super().__init__()
         self.recipe, self.plan, self.images_of = recipe, plan, images_of
         self.checkpoints, self.logs, self.devices, self.signals = checkpoints, logs, devices, signals
         self.early_stopping = early_stopping
         self.step = 0
-        self.best = {"accuracy": -1.0, "epoch": 0}
+        self.best: dict[str, float] = {"accuracy": -1.0, "epoch": 0}
         self.finished = False
         self._sums = dict.fromkeys(SUMS, 0.0)  # over the epoch's steps
         self._seconds = 0.0  # of the epoch, before this process
-        self._saved_at, self._saving_takes = time.monotonic(), 0.0
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
-    def restore(self, model):
-        """Sets a model to the newest whole checkpoint, if there is one.
+    def restore(self, model: keras.Model) -> None:
+        """Resumes from the newest intact checkpoint, if there is one.
+
+        Args:
+            model: the trainer, whose weights and optimizer are restored.
 
         Raises:
-            ValueError: if it is of another model, the model is unchanged then; or if workers do not see the same.
+            ValueError: if the checkpoint belongs to another model, which stays unchanged; or if workers read different
+                checkpoints.
         """
         self.set_model(model)
         if checkpoint := self.checkpoints.newest():
-            self._take(checkpoint)
+            self._load(checkpoint)
             self.step = checkpoint.step
             self.best, self.finished = checkpoint.notes["best"], checkpoint.notes["finished"]
             self._sums, self._seconds = checkpoint.notes["sums"], checkpoint.notes["seconds"]
             if self.early_stopping:
                 self.early_stopping.state = checkpoint.notes["early_stopping"]
-            logger.info("goes on after step %d of %d", self.step, self.plan.steps)
+            logger.info("resumes after step %d of %d", self.step, self.plan.steps)
         if not self.devices.agree(self.step):
             raise ValueError(
-                "Expected all workers to see the same checkpoints, in a shared folder. Received: this one goes on "
-                f"from step {self.step} in {self.checkpoints.folder}, another from elsewhere."
+                "Expected all workers to read the same checkpoints, in a shared folder. Received: this one resumes "
+                f"from step {self.step} in {self.checkpoints.folder}, another from a different step."
             )
-        if self.devices.chief:
+        if self.logs:
             self.logs.resume(self.step)
 
-    def take_best(self):
-        """Sets the model to the best checkpoint, where that is what the run is to keep."""
+    def restore_best(self) -> None:
+        """Restores the best checkpoint, if the recipe keeps the best weights."""
         best = self.checkpoints.best() if self.recipe.keep == "best" else None
         if best and best.step != self.step:
-            self._take(best)
-            logger.info("takes the weights of epoch %d, the best", self.best["epoch"])
+            self._load(best)
+            logger.info("restores the best weights, of epoch %d", self.best["epoch"])
 
-    def _take(self, checkpoint):
+    def _load(self, checkpoint: TrainingCheckpoint) -> None:
         arrays, variables = checkpoint.arrays(), self._variables()
         expected = {name: tuple(variable.shape) for name, variable in variables.items()}
         received = {name: array.shape for name, array in arrays.items()}
         if expected != received:
             raise ValueError(
-                f"{checkpoint.path} is of another model or optimizer; choose another folder with --output, or remove "
-                f"{self.checkpoints.folder} to start again."
+                f"Expected a checkpoint of this model and optimizer. Received: {checkpoint.path}, of others. Choose "
+                f"another folder with --output, or remove {self.checkpoints.folder} to start again."
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
 
-    def _variables(self):
-        """Returns all that changes in training, {number: variable}; Keras' own files leave out the random states."""
-        # Not by their paths: those of optimizers and random generators count what else a process has made.
+    def _variables(self) -> dict[str, keras.Variable]:
+        """Returns all variables that training changes, {number: variable}; Keras' own files omit the random states."""
+        # Not by path: the paths of optimizers and random generators depend on what else the process has built.
         groups = {"model": self.model.variables, "optimizer": self.model.optimizer.variables}
-        return {f"{group}/{i:04d}": variable for group, some in groups.items() for i, variable in enumerate(some)}
+        return {
+            f"{group}/{i:04d}": variable for group, variables in groups.items() for i, variable in enumerate(variables)
+        }
 
-    def on_train_begin(self, logs=None):
-        share = OBJECTIVES[self.recipe.objective].share
-        self._display = Display(self.plan, self.recipe.batch_size, share)
+    def on_train_begin(self, logs: Any = None) -> None:
+        metric = OBJECTIVES[self.recipe.objective].metric
+        self._display = Display(self.plan, self.recipe.batch_size, metric)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_started = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._check(logs["loss"], logs["gradient_norm"])
         self.step += 1
         self._sums["weight"] += logs["weight"]
@@ -109,21 +136,21 @@ class Run(keras.callbacks.Callback):
             self._sums[name] += logs["weight"] * logs[name]
         self._gradient_norm = logs["gradient_norm"]
         self._display.step(self.step, self._means())
-        # At an epoch's end, its row comes first.
-        if self.step % self.plan.steps_per_epoch and self.step != self.plan.steps and self._wanted():
+        # At the end of an epoch, `on_epoch_end` saves the checkpoint after the row of the log.
+        if self.step % self.plan.steps_per_epoch and self.step != self.plan.steps and self._is_due():
             self._save()
-            self._leave_if_asked()
+            self._exit_on_signal()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Any = None) -> None:
         if self.recipe.ema:
-            self._before = with_means(self.model, self._optimizer())
+            self._before = assign_ema(self.model)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Any = None) -> None:
         if self.recipe.ema:
             for weight, value in zip(self.model.trainable_weights, self._before):
                 weight.assign(value)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = self._seconds + time.monotonic() - self._epoch_started
         steps = self.step - epoch * self.plan.steps_per_epoch
         row = {
@@ -138,53 +165,53 @@ class Run(keras.callbacks.Callback):
         }
         self._sums, self._seconds = dict.fromkeys(SUMS, 0.0), 0.0
         self._display.epoch(row)
-        if self.devices.chief:
-            self.logs.row(row)
+        if self.logs:
+            self.logs.append(row)
         better = row.get("val_accuracy", -1.0) > self.best["accuracy"]
         if better:
             self.best = {"accuracy": row["val_accuracy"], "epoch": epoch + 1}
         if self.early_stopping:
-            self.early_stopping.see(row["val_accuracy"], epoch + 1, self.step)
-            if self.early_stopping.is_over(epoch + 1, self.step):
+            self.early_stopping.update(row["val_accuracy"], epoch + 1, self.step)
+            if self.early_stopping.should_stop(epoch + 1, self.step):
                 since = self.early_stopping.state["epoch"]
-                logger.info("validation accuracy no better than after epoch %d: the run ends here", since)
+                logger.info("early stopping: no better validation accuracy since epoch %d", since)
                 self.finished = self.model.stop_training = True
         self.finished = self.finished or self.step == self.plan.steps
         keeps_best = better and self.recipe.keep == "best"
-        if keeps_best or self.finished or self._wanted():
+        if keeps_best or self.finished or self._is_due():
             self._save(best=keeps_best)
-        self._leave_if_asked()
+        self._exit_on_signal()
 
-    def _check(self, loss, norm):
-        """Raises a ValueError if a step's loss or gradient went wrong; the step is not counted then."""
-        fine = loss <= self.recipe.max_loss and (math.isfinite(norm) or self.recipe.precision == "mixed_float16")
-        if fine:
+    def _check(self, loss: float, norm: float) -> None:
+        """Raises a ValueError if a step's loss is NaN, infinite or too large, or its gradient is not finite."""
+        valid = loss <= self.recipe.max_loss and (math.isfinite(norm) or self.recipe.precision == "mixed_float16")
+        if valid:
             return
         images = self.images_of(self.step)
         checkpoint = self.checkpoints.newest()
-        stands = f"{checkpoint.path} (step {checkpoint.step})" if checkpoint else "none was written yet"
+        last = f"{checkpoint.path} (step {checkpoint.step})" if checkpoint else "none yet"
         raise ValueError(
-            f"The run is stopped at step {self.step + 1} of {self.plan.steps}: loss {loss:g}, gradient norm {norm:g}. "
-            "No weight was changed by a value that is not finite.\n"
+            f"Expected a finite loss of at most max_loss={self.recipe.max_loss:g}, and finite gradients. Received at "
+            f"step {self.step + 1} of {self.plan.steps}: loss {loss:g}, gradient norm {norm:g}. "
+            "No weight was changed by NaN or infinite values.\n"
             f"  images of the step: {', '.join(images)}\n"
-            f"  last good checkpoint: {stands}\n"
-            f"  what to try: a lower learning_rate (now {self.recipe.learning_rate:g}), longer warmup_steps, "
-            "clip_norm=1; precision=float32; look at the images. A loss that is merely large: raise max_loss."
+            f"  last checkpoint: {last}\n"
+            f"  Try a lower learning_rate (now {self.recipe.learning_rate:g}), more warmup_steps, clip_norm=1 or "
+            "precision=float32; check the images. If the loss is large but sound, raise max_loss."
         )
 
-    def _means(self):
+    def _means(self) -> dict[str, float]:
         return {name: self._sums[name] / self._sums["weight"] for name in ("loss", "accuracy")}
 
-    def _wanted(self):
-        return self.signals.received or self._due()
-
-    def _due(self):
+    def _is_due(self) -> bool:
+        """Returns whether to save a checkpoint: on a signal, or when enough time has passed."""
         between = self.recipe.checkpoint_seconds and max(
-            self.recipe.checkpoint_seconds, self._saving_takes / CHECKPOINT_SHARE
+            self.recipe.checkpoint_seconds, self._save_seconds / CHECKPOINT_TIME
         )
-        return self.devices.chief and time.monotonic() - self._saved_at >= between
+        is_time = self.devices.chief and time.monotonic() - self._saved_at >= between
+        return bool(self.signals.received) or is_time
 
-    def _save(self, best=False):
+    def _save(self, best: bool = False) -> None:
         if not self.devices.chief:
             return
         self._sync()
@@ -200,16 +227,13 @@ class Run(keras.callbacks.Callback):
         arrays = {name: ops.convert_to_numpy(variable) for name, variable in self._variables().items()}
         self.checkpoints.save(self.step, arrays, notes, best=best)
         self._saved_at = time.monotonic()
-        self._saving_takes = self._saved_at - started
+        self._save_seconds = self._saved_at - started
 
-    def _leave_if_asked(self):
+    def _exit_on_signal(self) -> None:
         if self.signals.received:
-            logger.info("stopped after step %d; the same command goes on from there", self.step)
-            self.signals.leave()
+            logger.info("stopped after step %d; the same command resumes from there", self.step)
+            self.signals.exit()
 
-    def _sync(self):
-        """Brings the variables up to date on JAX, where a step leaves them behind."""
+    def _sync(self) -> None:
+        """Updates the variables on JAX, where `fit` does so only at the end of an epoch."""
         _compat.sync_weights(self.model)
-
-    def _optimizer(self):
-        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)

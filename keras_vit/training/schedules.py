@@ -1,15 +1,20 @@
-"""How the learning rate goes over a run."""
+"""Learning rate schedules: linear warm-up, then cosine, linear, constant or stepwise decay; and the length of a run."""
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_vit.training.recipe import Recipe
+
 # Where the official code's linear schedule ends.
 LINEAR_END = 1e-5
 
-DECAYS = {
+# {decay: function of the peak learning rate and the progress, 0 to 1}
+DECAYS: dict[str, Callable[[float, Any], Any]] = {
     "constant": lambda rate, progress: rate,
     "cosine": lambda rate, progress: rate * 0.5 * (1.0 + ops.cos(math.pi * progress)),
     "linear": lambda rate, progress: LINEAR_END + (rate - LINEAR_END) * (1.0 - progress),
@@ -18,24 +23,37 @@ DECAYS = {
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Lets the learning rate grow linearly, then decay: the factor of the warm-up times the decay.
+    """Learning rate schedule with linear warm-up: the warm-up's factor times the decay.
 
-    The decay's progress counts from the end of the warm-up; during it, the decay stands at its start.
+    The decay's progress counts from the end of the warm-up; during the warm-up it is 0.
 
     Args:
-        learning_rate: at the end of the warm-up.
-        total_steps: length of the run.
-        decay: "cosine" to 0, "linear" to 1e-5, "constant", or "steps": a tenth at each of `milestones`.
-        warmup_steps: length of the warm-up; the first step has a rate of 0 then.
-        milestones: steps from whose on the rate is a tenth of what it was; of "steps" alone.
+        learning_rate: peak learning rate, at the end of the warm-up.
+        total_steps: number of steps of the run.
+        decay: "cosine" to 0, "linear" to 1e-5, "constant", or "steps": a factor of 0.1 at each of `milestones`.
+        warmup_steps: number of steps of the warm-up; the first of them has a learning rate of 0.
+        milestones: steps at which "steps" decays.
 
     Raises:
         ValueError: if the decay is unknown.
 
+    Example:
+        ```python
+        schedule = keras_vit.training.WarmupSchedule(1e-3, total_steps=100, decay="cosine", warmup_steps=10)
+        np.testing.assert_allclose([schedule(0), schedule(10), schedule(100)], [0.0, 1e-3, 0.0], atol=1e-9)
+        ```
+
     Source: the official `utils.py`, create_learning_rate_schedule; "steps": `bit_hyperrule.py`.
     """
 
-    def __init__(self, learning_rate, total_steps, decay="cosine", warmup_steps=0, milestones=()):
+    def __init__(
+        self,
+        learning_rate: float,
+        total_steps: int,
+        decay: str = "cosine",
+        warmup_steps: int = 0,
+        milestones: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         if decay not in (*DECAYS, "steps"):
             raise ValueError(f"Expected decay to be one of {(*DECAYS, 'steps')}. Received: decay={decay!r}")
@@ -45,7 +63,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
         self.milestones = tuple(milestones)
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of a step, a float32 scalar."""
         step = ops.cast(step, "float32")
         if self.decay == "steps":
             rate = self.learning_rate
@@ -57,7 +76,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             rate = DECAYS[self.decay](self.learning_rate, progress)
         return rate * ops.minimum(1.0, step / self.warmup_steps) if self.warmup_steps else rate + 0.0 * step
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
         return {
             "learning_rate": self.learning_rate,
             "total_steps": self.total_steps,
@@ -69,12 +89,12 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Describes the length of a run.
+    """Length of a run: its steps, epochs and warm-up.
 
     Args:
-        steps: of the whole run.
-        steps_per_epoch: steps between two lines of the log; an epoch is not always a pass over the images.
-        warmup_steps: of the learning rate.
+        steps: number of steps of the run.
+        steps_per_epoch: number of steps between two rows of the log; an epoch need not be a pass over the images.
+        warmup_steps: number of steps of the learning rate's warm-up.
     """
 
     steps: int
@@ -82,12 +102,19 @@ class Plan:
     warmup_steps: int
 
     @property
-    def epochs(self):
-        """How many lines the log has in the end; the last may be of a shorter epoch."""
+    def epochs(self) -> int:
+        """Number of epochs; the last one may be shorter."""
         return math.ceil(self.steps / self.steps_per_epoch)
 
-    def segments(self, first_step=0):
-        """Yields (epoch, epochs, steps of each): stretches of equal epochs from a step to the end, as `fit` needs."""
+    def segments(self, first_step: int = 0) -> Iterator[tuple[int, int, int]]:
+        """Splits the rest of a run into calls of `fit`, each of epochs of equal length.
+
+        Args:
+            first_step: step to resume at, which may be within an epoch.
+
+        Yields:
+            `initial_epoch`, `epochs` and `steps_per_epoch` of each call.
+        """
         step = first_step
         while step < self.steps:
             epoch = step // self.steps_per_epoch
@@ -101,8 +128,8 @@ class Plan:
             step = end
 
 
-def plan_of(recipe, steps_per_pass):
-    """Returns the `Plan` of a recipe, on images that are passed once in so many steps."""
+def plan_of(recipe: Recipe, steps_per_pass: int) -> Plan:
+    """Returns the `Plan` of a recipe, for data of `steps_per_pass` steps a pass over the training images."""
     steps = recipe.steps or recipe.epochs * steps_per_pass
     per_epoch = recipe.steps_per_epoch or (
         max(steps_per_pass, math.ceil(steps / 20)) if recipe.steps else steps_per_pass

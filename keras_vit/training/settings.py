@@ -1,73 +1,93 @@
-"""Reads the settings of a run: "field=value" texts and the types of a recipe's fields."""
+"""Parses the settings of a recipe: "field=value" texts, by the type of each field."""
 
 import ast
 import contextlib
 import difflib
 import types
 import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from keras_vit import _arguments as checked
 
 
-def fits(value, kind):
-    """Returns whether a value is of a field's type; a whole number is a number, True is not."""
-    for one in kinds(kind):
-        if typing.get_origin(one) is tuple:
-            item, *_ = typing.get_args(one)
-            if isinstance(value, tuple) and all(fits(part, item) for part in value):
+def has_type(value: object, annotation: Any) -> bool:
+    """Returns whether a value has the type of a field; an int passes for a float, True does not pass for an int."""
+    for kind in types_of(annotation):
+        if typing.get_origin(kind) is tuple:
+            item, *_ = typing.get_args(kind)
+            if isinstance(value, tuple) and all(has_type(part, item) for part in value):
                 return True
         elif isinstance(value, bool):
-            if one is bool:
+            if kind is bool:
                 return True
-        elif isinstance(value, (int, float) if one is float else one):
+        elif isinstance(value, (int, float) if kind is float else kind):
             return True
     return False
 
 
-def kinds(kind):
-    """Returns the types that a field takes."""
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+def types_of(annotation: Any) -> tuple[Any, ...]:
+    """Returns the types that a field's annotation allows; the type of its choices, str, for a `Literal`."""
+    members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    return tuple(str if typing.get_origin(member) is typing.Literal else member for member in members)
 
 
-_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False", types.NoneType: "None"}
-LISTS = {str: "names with commas between", int: "whole numbers with commas between"}
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    """Returns the choices of a field whose annotation has a `Literal`, or ()."""
+    members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    return next((typing.get_args(member) for member in members if typing.get_origin(member) is typing.Literal), ())
 
 
-def setting_words(kind):
-    """Says what a field takes."""
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (types.UnionType, typing.Union)
+
+
+_TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "True or False", types.NoneType: "None"}
+_LIST_NAMES = {str: "names with commas between", int: "whole numbers with commas between"}
+
+
+def type_description(annotation: Any) -> str:
+    """Describes the types that a field allows, for an error message."""
     return " or ".join(
-        LISTS[typing.get_args(one)[0]] if typing.get_origin(one) else _WORDS.get(one, one.__name__)
-        for one in kinds(kind)
+        _LIST_NAMES[typing.get_args(kind)[0]] if typing.get_origin(kind) else _TYPE_NAMES.get(kind, kind.__name__)
+        for kind in types_of(annotation)
     )
 
 
-def read_settings(texts, fields):
-    """Returns {field: value} of "field=value" texts.
+def parse_settings(texts: Iterable[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Parses "field=value" texts to {field: value}.
+
+    Args:
+        texts: the settings, as on the command line.
+        fields: {field: annotation}.
+
+    Returns:
+        The values, each of its field's type.
 
     Raises:
-        ValueError: if a text is no such pair, a field does not exist (the nearest names are offered) or a value cannot
-            be read as the field's type; all faults in one message.
+        ValueError: if a text is not a "field=value" pair, a field is unknown (the nearest names are offered) or a value
+            does not have the field's type; all faults in one message.
     """
-    changes, faults = {}, []
+    values, faults = {}, []
     for setting in texts:
         name, equals, text = setting.partition("=")
-        values = [value for value in _readings(text) if name in fields and fits(value, fields[name])]
+        candidates = [value for value in _candidates(text) if name in fields and has_type(value, fields[name])]
         if not equals:
             faults.append(f"  {setting!r}: expected field=value")
         elif name not in fields:
             near = difflib.get_close_matches(name, fields, n=3, cutoff=0.4) or sorted(fields)
-            faults.append(f"  {name!r} is no field of a recipe. Nearest: {', '.join(near)}")
-        elif not values:
-            faults.append(f"  {name}={text!r}: expected {setting_words(fields[name])}")
+            faults.append(f"  unknown field {name!r}. Nearest: {', '.join(near)}")
+        elif not candidates:
+            faults.append(f"  {name}={text!r}: expected {type_description(fields[name])}")
         else:
-            changes[name] = values[0]
+            values[name] = candidates[0]
     if faults:
-        raise ValueError("The settings cannot be used:\n" + "\n".join(faults))
-    return changes
+        raise ValueError("Expected settings of a recipe, field=value. Received:\n" + "\n".join(faults))
+    return values
 
 
-def _readings(text):
-    """Yields what a text from the command line can stand for: a Python value, a list of it alone, itself, names."""
+def _candidates(text: str) -> Iterator[Any]:
+    """Yields the values that a text may stand for: a Python value, a tuple of it alone, the text, a tuple of names."""
     with contextlib.suppress(ValueError, SyntaxError):
         value = checked.plain(ast.literal_eval({"true": "True", "false": "False"}.get(text, text)))
         yield value

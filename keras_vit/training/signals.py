@@ -1,37 +1,40 @@
-"""Stops that are asked for from outside: Ctrl-C and the end of a machine's lease."""
+"""Stop signals: Ctrl-C, and SIGTERM at the end of a machine's lease."""
 
 import signal
 import threading
+from types import FrameType
+from typing import Any
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM instead of dying of them, while in a `with` block.
+    """Records SIGINT and SIGTERM within a `with` block, so that a run saves a checkpoint before it ends.
 
-    The second SIGINT works as ever. Outside the main thread, where Python has no signals, it notes nothing.
+    A second SIGINT interrupts at once. Outside the main thread, where Python has no signal handlers, it records none.
 
     Attributes:
         received: the signal, or None.
     """
 
-    def __init__(self):
-        self.received = None
-        self._before = {}
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._record) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number, frame):
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def leave(self):
-        """Ends the process's work in the way that the signal is known by: KeyboardInterrupt, or exit status 143."""
+    def exit(self) -> None:
+        """Ends the process as the received signal would: KeyboardInterrupt, or exit status 143; returns if none was."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.received)
+        if self.received:
+            raise SystemExit(128 + self.received)

@@ -1,127 +1,168 @@
-"""The model as it is trained: its loss, and one step that is the same on one device and on many."""
+"""Training step: loss, gradient clipping and accumulation, the same result on any number of devices."""
 
 import importlib
 import math
+from typing import Any, Protocol
 
 import keras
 from keras import ops
 
-_STEPS = {
+_TRAINERS = {
     "tensorflow": ("keras_vit.training.step_tensorflow", "TensorFlowTrainer"),
     "jax": ("keras_vit.training.step_jax", "JaxTrainer"),
 }
 
 
-def trainer(model, **settings):
-    """Returns a Keras model of the same layers, whose `fit` steps as the paper's code does on any number of devices.
+def make_trainer(
+    model: keras.Model,
+    *,
+    loss: str = "softmax",
+    label_smoothing: float = 0.0,
+    clip_norm: float = 0.0,
+    accumulation: int = 1,
+) -> keras.Model:
+    """Returns a Keras model of the same layers, with the training step of the paper's code on any number of devices.
 
-    It takes batches of (images, targets (batch, classes), weights (batch,)). `evaluate` gives "loss" and "accuracy",
-    both weighted; `fit` gives those of the last step, with the sum of its weights and the norm of its gradient: a mean
-    over steps has to outlive the process, and is for whoever keeps the run's books.
+    `fit` and `evaluate` read batches of (images, targets (batch, classes), weights (batch,)). `evaluate` returns "loss"
+    and "accuracy", weighted means. `fit` returns those of the last step, with the sum of its weights and the norm of
+    its gradient; `Run` computes the means over an epoch, which must survive the process.
 
-    A batch's loss is the weighted mean over the whole batch, however many devices and parts it is spread over, and
-    images of weight 0 have no part in it. The gradients are summed over all devices, then clipped. A batch whose loss
-    or gradient is not finite changes nothing: no weight, no moment, no running mean, no step count; of an optimizer
-    that scales the loss, the scale alone.
+    The loss of a batch is its weighted mean over the whole batch, on any number of devices and parts; images of weight
+    0 do not count. Gradients are summed over all devices, then clipped. A batch whose loss or gradient is NaN or
+    infinite changes nothing: no weight, no optimizer state, no step count; only the scale of a LossScaleOptimizer.
 
     Args:
-        model: ends in its head; a softmax there is left out, the loss takes logits. With kind="own" it gives loss and
-            share of right answers of each image itself, (batch, 2).
-        settings: of `Loss`, or kind="own", and clip_norm (0 for none) and accumulation (parts of a batch).
+        model: a classifier whose last layer is "head" (the loss uses the logits, before its activation), or with
+            loss="output" a model that returns the loss and the metric of each image, (batch, 2).
+        loss: "softmax" or "sigmoid" cross-entropy, or "output".
+        label_smoothing: fraction of each target that is spread over all classes.
+        clip_norm: largest global norm of the gradients; 0 does not clip.
+        accumulation: number of parts of a batch that are computed one after the other.
+
+    Returns:
+        The model to compile and fit.
 
     Raises:
-        ValueError: if there is no such step for Keras' backend.
+        ValueError: if Keras' backend has no training step.
+
+    Example:
+        ```python
+        variant = keras_vit.Variant(8, 32, 1, 2, 64)
+        model = keras_vit.build(variant, input_shape=(32, 32, 3), classes=3, weights=None)
+        trainer = keras_vit.training.make_trainer(model, label_smoothing=0.1)
+        trainer.compile(keras_vit.training.AdamW(1e-3))
+        images, targets, weights = np.zeros((4, 32, 32, 3)), np.eye(3)[[0, 1, 2, 0]], np.ones(4)
+        trainer.fit(images, targets, sample_weight=weights, batch_size=4, verbose=0)
+        ```
     """
     backend = keras.backend.backend()
-    if backend not in _STEPS:
+    if backend not in _TRAINERS:
         raise ValueError(
-            f"Expected Keras' backend to be one of {tuple(_STEPS)}, to train with. Received: {backend}. "
-            "Set KERAS_BACKEND=tensorflow, or jax."
+            f"Expected a Keras backend that can train, one of {tuple(_TRAINERS)}. Received: {backend}. "
+            "Set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax."
         )
-    outputs = model.outputs if settings.get("kind") == "own" else logits_of(model)
-    module, name = _STEPS[backend]
-    step = getattr(importlib.import_module(module), name)
-    return step(inputs=model.inputs, outputs=outputs, name=model.name, settings=settings)
+    outputs = model.outputs if loss == "output" else logits_of(model)
+    module, name = _TRAINERS[backend]
+    trainer = getattr(importlib.import_module(module), name)
+    return trainer(
+        inputs=model.inputs,
+        outputs=outputs,
+        name=model.name,
+        objective=OutputLoss() if loss == "output" else CrossEntropy(loss, label_smoothing),
+        clip_norm=clip_norm,
+        accumulation=accumulation,
+    )
 
 
-def logits_of(model):
+def logits_of(model: keras.Model) -> keras.KerasTensor:
     """Returns the output of a model's head, before its activation."""
     return model.get_layer("head").output
 
 
-class Loss:
-    """Computes cross-entropies, one number an image, in float32.
+class LossFunction(Protocol):
+    """Function of a batch's targets and a model's outputs."""
+
+    def loss_and_accuracy(self, targets: Any, outputs: Any) -> tuple[Any, Any]:
+        """Returns the loss and the accuracy (or another metric) of each image, (batch,) each."""
+
+
+class CrossEntropy:
+    """Cross-entropy of each image, in float32, from logits.
 
     Args:
-        kind: "softmax", or "sigmoid": the sum over all classes, each a question of its own.
-        smoothing: part of each target spread over all classes.
+        kind: "softmax", or "sigmoid": the sum of the binary cross-entropies of all classes.
+        label_smoothing: fraction of each target that is spread over all classes.
     """
 
-    def __init__(self, kind="softmax", smoothing=0.0):
-        self.kind, self.smoothing = kind, smoothing
+    def __init__(self, kind: str = "softmax", label_smoothing: float = 0.0) -> None:
+        self.kind, self.label_smoothing = kind, label_smoothing
 
-    def __call__(self, targets, logits):
-        """Takes (batch, classes) twice, returns (batch,)."""
+    def __call__(self, targets: Any, logits: Any) -> Any:
+        """Returns the loss of each image, (batch,), of targets and logits, (batch, classes) each."""
         logits, targets = ops.cast(logits, "float32"), ops.cast(targets, "float32")
-        if self.smoothing:
-            targets = targets * (1.0 - self.smoothing) + self.smoothing / targets.shape[-1]
+        if self.label_smoothing:
+            targets = targets * (1.0 - self.label_smoothing) + self.label_smoothing / targets.shape[-1]
         if self.kind == "sigmoid":
             return ops.sum(ops.binary_crossentropy(targets, logits, from_logits=True), axis=-1)
         return ops.categorical_crossentropy(targets, logits, from_logits=True)
 
-    def judged(self, targets, logits):
-        """Returns the loss of each image, and whether the highest logit is in the right place, (batch,) each."""
-        right = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1))
-        return self(targets, logits), ops.cast(right, "float32")
+    def loss_and_accuracy(self, targets: Any, logits: Any) -> tuple[Any, Any]:
+        """Returns the loss and the top-1 accuracy (1 or 0) of each image, (batch,) each."""
+        correct = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1))
+        return self(targets, logits), ops.cast(correct, "float32")
 
 
-class OwnLoss:
-    """Takes the loss from a model that computes it."""
+class OutputLoss:
+    """Loss of a model that computes it itself."""
 
-    def judged(self, targets, outputs):
-        """Returns the two columns of (batch, 2); the targets have no say."""
+    def loss_and_accuracy(self, targets: Any, outputs: Any) -> tuple[Any, Any]:
+        """Returns the two columns of the outputs, (batch, 2); ignores the targets."""
         return outputs[:, 0], outputs[:, 1]
 
 
-class StepParts:
-    """What the steps of both backends share; comes before `keras.Model` among a trainer's bases."""
+class TrainerBase:
+    """Base class of the trainers of all backends; precedes `keras.Model` among their bases.
 
-    def __init__(self, settings, **kwargs):
+    Args:
+        objective: the loss function.
+        clip_norm: largest global norm of the gradients; 0 does not clip.
+        accumulation: number of parts of a batch that are computed one after the other.
+        kwargs: arguments of `keras.Model`.
+    """
+
+    optimizer: Any  # of `keras.Model`
+
+    def __init__(self, objective: LossFunction, clip_norm: float = 0.0, accumulation: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        settings = dict(settings)
-        self.clip_norm = settings.pop("clip_norm", 0.0)
-        self.accumulation = settings.pop("accumulation", 1)
-        self.judge = OwnLoss() if settings.get("kind") == "own" else Loss(**settings)
+        self.objective, self.clip_norm, self.accumulation = objective, clip_norm, accumulation
         self.loss_mean = keras.metrics.Mean("loss")
         self.accuracy_mean = keras.metrics.Mean("accuracy")
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The metrics that Keras resets before each epoch and evaluation."""
         return [self.loss_mean, self.accuracy_mean]
 
     @property
-    def scales_loss(self):
-        """Whether the optimizer scales the loss, as float16 needs it."""
+    def scales_loss(self) -> bool:
+        """Whether the optimizer scales the loss, as float16 requires."""
         return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
 
-    def sums(self, images, targets, weights, training):
-        """Returns the weighted sums of the loss and of the right answers."""
-        return self.weighted(self(images, training=training), targets, weights)
+    def weighted_sums(self, outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+        """Returns the weighted sums of the loss and of the accuracy over a batch."""
+        losses, accuracies = self.objective.loss_and_accuracy(targets, outputs)
+        return ops.sum(weights * losses), ops.sum(weights * accuracies)
 
-    def weighted(self, outputs, targets, weights):
-        losses, right = self.judge.judged(targets, outputs)
-        return ops.sum(weights * losses), ops.sum(weights * right)
+    def update_means(self, loss: Any, accuracy: Any, total: Any) -> None:
+        """Adds weighted sums of a batch, of a total weight, to the metrics."""
+        divisor = ops.maximum(total, 1e-30)  # a part may hold only images of weight 0
+        self.loss_mean.update_state(loss / divisor, sample_weight=total)
+        self.accuracy_mean.update_state(accuracy / divisor, sample_weight=total)
 
-    def update_means(self, loss, right, total):
-        """Adds sums over images of so much weight to the metrics."""
-        some = ops.maximum(total, 1e-30)  # a part may hold nothing but images of weight 0
-        self.loss_mean.update_state(loss / some, sample_weight=total)
-        self.accuracy_mean.update_state(right / some, sample_weight=total)
+    def gradient_factor(self, norm: Any, finite: Any) -> Any:
+        """Returns the factor on gradients of a global norm that clips them; NaN if the batch is not finite.
 
-    def factor(self, norm, finite):
-        """Returns what gradients of such a norm are multiplied by: the clip; NaN if the batch is not finite.
-
-        By the NaN an optimizer that scales the loss sees that it is not to step.
+        The NaN makes a LossScaleOptimizer skip the step.
         """
         clip = ops.where(norm > self.clip_norm, self.clip_norm / norm, 1.0) if self.clip_norm else ops.ones_like(norm)
         return ops.where(finite, clip, math.nan)

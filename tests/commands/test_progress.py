@@ -125,7 +125,7 @@ def test_no_time_is_left_before_ten_steps(monkeypatch):
     """A step a second, after one of a minute that compiles; 16 images each."""
     clock = [0.0]
     monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(display, "_memory", lambda: "")
+    monkeypatch.setattr(display, "_peak_memory", lambda: "")
     monkeypatch.setattr(sys, "stdout", Notebook())
     with show_progress():
         shows = display.Display(Plan(30, 15, 0), 16)

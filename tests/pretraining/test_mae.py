@@ -13,7 +13,7 @@ def numpy(x):
 
 
 def targets_in_numpy(task, images, order):
-    hidden = np.take_along_axis(numpy(task.patches(images)), numpy(order)[:, : task.taken, None], axis=1)
+    hidden = np.take_along_axis(numpy(task.patches(images)), numpy(order)[:, : task.num_masked, None], axis=1)
     mean = hidden.mean(axis=-1, keepdims=True)
     return (hidden - mean) / np.sqrt(hidden.var(axis=-1, keepdims=True) + 1e-6)
 
@@ -21,32 +21,32 @@ def targets_in_numpy(task, images, order):
 def test_the_loss_is_the_squared_error_on_normalised_pixels_of_hidden_patches(make_task, images):
     task = make_task(MaskedAutoencoder)
     order = task.random_order(11)
-    guesses = numpy(task.guessed(images, order))
-    assert guesses.shape == (11, 26, 27)
+    predictions = numpy(task.predict(images, order))
+    assert predictions.shape == (11, 26, 27)
     targets = targets_in_numpy(task, images, order)
-    losses = np.square(guesses - targets).mean(axis=(1, 2))
-    found = numpy(task(images))
-    np.testing.assert_allclose(found[:, 0], losses, rtol=1e-4)
+    losses = np.square(predictions - targets).mean(axis=(1, 2))
+    result = numpy(task(images))
+    np.testing.assert_allclose(result[:, 0], losses, rtol=1e-4)
     explained = 1 - losses / np.square(targets).mean(axis=(1, 2))
-    np.testing.assert_allclose(found[:, 1], np.clip(explained, 0, 1), atol=1e-4)
+    np.testing.assert_allclose(result[:, 1], np.clip(explained, 0, 1), atol=1e-4)
 
 
-def test_a_perfect_guess_explains_all_and_paints_the_image(make_task, images):
+def test_a_perfect_prediction_explains_all_and_reconstructs_the_image(make_task, images):
     task = make_task(MaskedAutoencoder)
     order = task.random_order(11)
     targets = targets_in_numpy(task, images, order)
-    found = numpy(task.judged(task.patches(images), order, targets))
-    np.testing.assert_allclose(found, np.tile([0.0, 1.0], (11, 1)), atol=1e-5)
-    task.guessed = lambda *_, **__: keras.ops.convert_to_tensor(targets)
-    true, _, guessed = task.reconstructions(images)
-    np.testing.assert_array_equal(guessed, true)
-    half = numpy(task.judged(task.patches(images), order, 0.5 * targets))
+    result = numpy(task.evaluate(task.patches(images), order, targets))
+    np.testing.assert_allclose(result, np.tile([0.0, 1.0], (11, 1)), atol=1e-5)
+    task.predict = lambda *_, **__: keras.ops.convert_to_tensor(targets)
+    true, _, predicted = task.reconstructions(images)
+    np.testing.assert_array_equal(predicted, true)
+    half = numpy(task.evaluate(task.patches(images), order, 0.5 * targets))
     np.testing.assert_allclose(half[:, 1], 0.75, atol=1e-4)
 
 
 def test_a_flat_image_breaks_nothing(make_task):
-    found = numpy(make_task(MaskedAutoencoder)(np.full((3, 15, 21, 3), 0.25, "float32")))
-    assert np.isfinite(found).all() and (found[:, 1] == 0).all()
+    result = numpy(make_task(MaskedAutoencoder)(np.full((3, 15, 21, 3), 0.25, "float32")))
+    assert np.isfinite(result).all() and (result[:, 1] == 0).all()
 
 
 def test_the_blocks_see_the_visible_patches_alone(make_vit, make_task, images, monkeypatch):

@@ -1,4 +1,4 @@
-"""What holds for every pretext task."""
+"""Tests of all pre-training tasks."""
 
 import json
 
@@ -27,52 +27,52 @@ def changed_in(task, images, patches):
 
 def test_patches_are_chosen_anew_in_training_and_alike_outside_it(task):
     training = [numpy(task.random_order(11, training=True)) for _ in range(3)]
-    judging = [numpy(task.random_order(11, training=False)) for _ in range(2)]
-    for order in (*training, *judging):
+    evaluation = [numpy(task.random_order(11, training=False)) for _ in range(2)]
+    for order in (*training, *evaluation):
         np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(35), (11, 1)))
         assert len({tuple(row) for row in order}) == 11
     assert (training[0] != training[1]).any() and (training[1] != training[2]).any()
-    np.testing.assert_array_equal(*judging)
+    np.testing.assert_array_equal(*evaluation)
 
 
-def test_every_patch_is_taken_as_often_as_any_other(task):
+def test_every_patch_is_masked_as_often_as_any_other(task):
     order = numpy(task.random_order(4_001, training=True))
-    counts = np.bincount(order[:, : task.taken].ravel(), minlength=35)
-    expected = 4_001 * task.taken / 35
+    counts = np.bincount(order[:, : task.num_masked].ravel(), minlength=35)
+    expected = 4_001 * task.num_masked / 35
     assert np.abs(counts - expected).max() < 5 * np.sqrt(4_001 * 0.25)  # five standard deviations or more
 
 
-@pytest.mark.parametrize("share, taken", [(0.5, 18), (0.75, 26), (0.01, 1), (0.95, 33)])
-def test_the_share_is_of_the_patches(make_task, kind, images, share, taken):
-    task = make_task(kind, share=share)
-    assert task.taken == taken
-    assert task.guessed(images, task.random_order(11)).shape[:2] == (11, taken)
+@pytest.mark.parametrize("mask_ratio, masked", [(0.5, 18), (0.75, 26), (0.01, 1), (0.95, 33)])
+def test_the_mask_ratio_is_of_the_patches(make_task, kind, images, mask_ratio, masked):
+    task = make_task(kind, mask_ratio=mask_ratio)
+    assert task.num_masked == masked
+    assert task.predict(images, task.random_order(11)).shape[:2] == (11, masked)
     assert numpy(task(images)).shape == (11, 2)
 
 
 @pytest.mark.parametrize("fixture", ["task", "task_of_many_tokens"])
-def test_what_is_hidden_has_no_part_in_the_guesses_and_the_rest_has(request, kind, fixture, images):
+def test_what_is_hidden_has_no_part_in_the_predictions_and_the_rest_has(request, kind, fixture, images):
     task = request.getfixturevalue(fixture)
     order = task.random_order(11)
-    masked = task.taken if isinstance(task, MaskedAutoencoder) else task.masked
-    unseen, seen = numpy(order)[:, :masked], numpy(order)[:, task.taken :]
+    masked = task.num_masked if isinstance(task, MaskedAutoencoder) else task.num_mask_tokens
+    unseen, seen = numpy(order)[:, :masked], numpy(order)[:, task.num_masked :]
     if isinstance(task, MaskedPatches):  # of those that follow the masked ones, one is seen in place of another
-        unseen = np.delete(numpy(order), np.s_[task.masked + 1 :], axis=1)[:, :masked]
-    guesses = numpy(task.guessed(images, order))
-    np.testing.assert_array_equal(numpy(task.guessed(changed_in(task, images, unseen), order)), guesses)
-    others = numpy(task.guessed(changed_in(task, images, seen), order))
-    assert (np.abs(others - guesses).max(axis=(1, 2)) > 1e-4).all()
+        unseen = np.delete(numpy(order), np.s_[task.num_mask_tokens + 1 :], axis=1)[:, :masked]
+    predictions = numpy(task.predict(images, order))
+    np.testing.assert_array_equal(numpy(task.predict(changed_in(task, images, unseen), order)), predictions)
+    others = numpy(task.predict(changed_in(task, images, seen), order))
+    assert (np.abs(others - predictions).max(axis=(1, 2)) > 1e-4).all()
 
 
-def test_the_loss_is_of_what_is_taken_alone(task, images):
+def test_the_loss_is_of_the_masked_patches_alone(task, images):
     order = task.random_order(11)
-    guesses, patches = task.guessed(images, order), task.patches(images)
-    told = numpy(task.judged(patches, order, guesses))
-    rest, taken = numpy(order)[:, task.taken :], numpy(order)[:, : task.taken]
+    predictions, patches = task.predict(images, order), task.patches(images)
+    expected = numpy(task.evaluate(patches, order, predictions))
+    rest, masked = numpy(order)[:, task.num_masked :], numpy(order)[:, : task.num_masked]
     same = task.patches(changed_in(task, images, rest))
-    np.testing.assert_array_equal(numpy(task.judged(same, order, guesses)), told)
-    other = numpy(task.judged(task.patches(changed_in(task, images, taken)), order, guesses))
-    assert (np.abs(other - told)[:, 0] > 1e-4).all()
+    np.testing.assert_array_equal(numpy(task.evaluate(same, order, predictions)), expected)
+    other = numpy(task.evaluate(task.patches(changed_in(task, images, masked)), order, predictions))
+    assert (np.abs(other - expected)[:, 0] > 1e-4).all()
 
 
 def test_all_of_the_transformer_and_of_the_task_has_a_gradient(task, images):
@@ -86,19 +86,19 @@ def test_all_of_the_transformer_and_of_the_task_has_a_gradient(task, images):
 
 
 def test_images_show_what_is_seen_and_what_is_guessed(task, images):
-    true, seen, guessed = task.reconstructions(images)
+    true, seen, predicted = task.reconstructions(images)
     np.testing.assert_array_equal(true, np.rint((images + 1) * 127.5))
-    assert true.shape == seen.shape == guessed.shape == images.shape and seen.dtype == guessed.dtype == np.uint8
+    assert true.shape == seen.shape == predicted.shape == images.shape and seen.dtype == predicted.dtype == np.uint8
     order = numpy(task.random_order(11))
-    hidden = task.taken if isinstance(task, MaskedAutoencoder) else task.masked
+    hidden = task.num_masked if isinstance(task, MaskedAutoencoder) else task.num_mask_tokens
     for i in range(11):
         cells = [np.divmod(number, 7) for number in order[i]]
         parts = [np.s_[i, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3] for row, column in cells]
         for part in parts[:hidden]:
             assert (seen[part] == 128).all()
-        for part in parts[task.taken :]:
+        for part in parts[task.num_masked :]:
             np.testing.assert_array_equal(seen[part], true[part])
-            np.testing.assert_array_equal(guessed[part], true[part])
+            np.testing.assert_array_equal(predicted[part], true[part])
 
 
 def test_a_task_is_rebuilt_from_its_config_and_saved_in_a_model(task, images, tmp_path):
@@ -113,7 +113,7 @@ def test_a_task_is_rebuilt_from_its_config_and_saved_in_a_model(task, images, tm
     np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, rtol=1e-5)
 
 
-def test_mixed_precision_judges_in_float32(make_vit, make_task, kind, images):
+def test_mixed_precision_has_a_float32_loss(make_vit, make_task, kind, images):
     expected = numpy(make_task(kind)(images))
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -121,27 +121,27 @@ def test_mixed_precision_judges_in_float32(make_vit, make_task, kind, images):
         task = make_task(kind)
     finally:
         keras.config.set_dtype_policy(before)
-    found = task(images, training=False)
-    assert task.encoder.compute_dtype == "bfloat16" and found.dtype == "float32"
-    np.testing.assert_allclose(numpy(found)[:, 0], expected[:, 0], rtol=0.03)
+    result = task(images, training=False)
+    assert task.encoder.compute_dtype == "bfloat16" and result.dtype == "float32"
+    np.testing.assert_allclose(numpy(result)[:, 0], expected[:, 0], rtol=0.03)
 
 
 STEM = keras_vit.Variant(1, 8, 1, 2, 12, stem=keras_vit.ResNet((1,), (128,), 32), pooling="gap")
 
 
 @pytest.mark.parametrize(
-    "settings, share, words",
+    "settings, mask_ratio, words",
     [
-        ({"variant": STEM, "shape": (32, 32, 3)}, 0.5, "a stem of convolutions sees across"),
-        ({"pooling": "map"}, 0.5, "nothing to learn behind the last norm.*with pooling"),
+        ({"variant": STEM, "shape": (32, 32, 3)}, 0.5, "without a stem of convolutions"),
+        ({"pooling": "map"}, 0.5, "no weights after the last norm.*with pooling"),
         ({"shape": (3, 3, 3)}, 0.5, "Received: 1 x 1 patches"),
-        ({}, 1.0, "share=1.0"),
-        ({}, 0.0, "share=0.0"),
+        ({}, 1.0, "mask_ratio=1.0"),
+        ({}, 0.0, "mask_ratio=0.0"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(make_vit, kind, settings, share, words):
+def test_unsuitable_models_and_ratios_are_refused(make_vit, kind, settings, mask_ratio, words):
     with pytest.raises(ValueError, match=words):
-        kind(make_vit(**settings), share)
+        kind(make_vit(**settings), mask_ratio)
 
 
 def test_a_head_is_refused(kind):
@@ -157,7 +157,7 @@ from keras_vit.pretraining import MaskedAutoencoder, MaskedPatches
 import keras_vit
 
 folder = sys.argv[1]
-found = {}
+result = {}
 with np.load(f"{folder}/case.npz") as file:
     case = dict(file)
 for kind in (MaskedPatches, MaskedAutoencoder):
@@ -167,12 +167,12 @@ for kind in (MaskedPatches, MaskedAutoencoder):
     for i, weight in enumerate(task.weights):
         weight.assign(case[f"{name}/{i}"])
     task.random_order = lambda batch, training=None: keras.ops.convert_to_tensor(case[f"{name}/order"])
-    found[name] = keras.Model(task.vit.input, task(task.vit.input)).predict(case["images"], verbose=0).tolist()
-print(json.dumps(found))
+    result[name] = keras.Model(task.vit.input, task(task.vit.input)).predict(case["images"], verbose=0).tolist()
+print(json.dumps(result))
 """
 
 
-def test_jax_judges_alike(make_vit, make_task, images, run_python, tmp_path):
+def test_jax_has_the_same_losses(make_vit, make_task, images, run_python, tmp_path):
     row = keras_vit.Variant(3, 8, 1, 2, 12, register_tokens=2)
     case, expected = {"images": images}, {}
     for kind in (MaskedPatches, MaskedAutoencoder):
@@ -182,6 +182,6 @@ def test_jax_judges_alike(make_vit, make_task, images, run_python, tmp_path):
         case[f"{name}/order"] = numpy(task.random_order(11))
         expected[name] = numpy(task(images))
     np.savez(tmp_path / "case.npz", **case)
-    found = run_python("-c", ON_JAX, tmp_path, KERAS_BACKEND="jax")
+    result = run_python("-c", ON_JAX, tmp_path, KERAS_BACKEND="jax")
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(result[name], values, rtol=1e-4, atol=1e-5)

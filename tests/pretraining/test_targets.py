@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_vit.preprocessing import Pixels, preprocess_input
-from keras_vit.pretraining.targets import colours_of, mean_colours, moments, number_of_colours
+from keras_vit.pretraining.targets import colours_of, mean_and_std, mean_colours, number_of_colours
 
 CONTRACTS = {
     "official": Pixels(),
@@ -50,10 +50,10 @@ def test_more_channels_than_colours_can_be_told_of_are_refused():
         number_of_colours(5)
 
 
-def test_moments_are_of_each_patch():
+def test_mean_and_std_are_of_each_patch():
     patches = np.random.default_rng(0).normal(2, 3, (3, 5, 7)).astype("float32")
     patches[0, 0] = 0.25
-    mean, deviation = (keras.ops.convert_to_numpy(some) for some in moments(patches))
+    mean, std = (keras.ops.convert_to_numpy(some) for some in mean_and_std(patches))
     np.testing.assert_allclose(mean[..., 0], patches.mean(axis=-1), rtol=1e-5)
-    np.testing.assert_allclose(deviation[..., 0], np.sqrt(patches.var(axis=-1) + 1e-6), rtol=1e-4)
-    assert mean.shape == deviation.shape == (3, 5, 1) and deviation[0, 0] == pytest.approx(1e-3, rel=1e-3)
+    np.testing.assert_allclose(std[..., 0], np.sqrt(patches.var(axis=-1) + 1e-6), rtol=1e-4)
+    assert mean.shape == std.shape == (3, 5, 1) and std[0, 0] == pytest.approx(1e-3, rel=1e-3)

@@ -1,7 +1,6 @@
-"""Trains a run that everything random is on in, in a process that can be killed: python killed_run.py FOLDER [steps].
+"""Trains with all random settings on, in a process that a test kills: python killed_run.py FOLDER.
 
-Appends a line to FOLDER/steps.txt for each step that it takes, the step and the images in it; writes
-FOLDER/weights.npz at the end.
+Appends a line to FOLDER/steps.txt for each step, with its images and loss; writes FOLDER/weights.npz at the end.
 """
 
 import json
@@ -37,7 +36,7 @@ RECIPE = Recipe(
 )
 
 
-class Noting(run.Run):
+class Recording(run.Run):
     def on_train_batch_end(self, batch, logs=None):
         with open(FOLDER / "steps.txt", "a") as file:
             file.write(json.dumps([self.step, self.images_of(self.step), logs["loss"]]) + "\n")
@@ -48,7 +47,7 @@ if __name__ == "__main__":
     FOLDER = pathlib.Path(sys.argv[1])
     FOLDER.mkdir(parents=True, exist_ok=True)
     tf.config.experimental.enable_op_determinism()
-    sys.modules["keras_vit.training.fit"].Run = Noting
+    sys.modules["keras_vit.training.fit"].Run = Recording
     source = open_source(RECIPE.data)
     model, history = train(RECIPE, source, FOLDER)
     weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}

@@ -1,7 +1,7 @@
-"""Trains one small run whole, in a process of its own: python one_run.py FOLDER DEVICES OPTIMIZER...
+"""Trains one small run in its own process: python one_run.py FOLDER DEVICES OPTIMIZER...
 
-DEVICES is what `strategy` takes, or "mirrored" for two logical CPU devices. Writes FOLDER/OPTIMIZER.npz, the weights by
-path and the log; prints the words for its devices.
+DEVICES is a `strategy`, or "mirrored" for two logical CPU devices. Writes FOLDER/OPTIMIZER.npz, the weights by
+path and the log; prints the description of its devices.
 """
 
 import json
@@ -70,4 +70,4 @@ if __name__ == "__main__":
             name = f"{keras.backend.backend()}-{strategy}-{optimizer}.npz"
             columns = {f"log/{name}": np.array([row[name] for row in history]) for name in history[0]}
             np.savez(pathlib.Path(folder) / name, **weights, **columns)
-    print(json.dumps({"words": devices.words, "chief": devices.chief}))
+    print(json.dumps({"description": devices.description, "chief": devices.chief}))

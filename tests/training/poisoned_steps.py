@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import keras_vit
 from keras_vit.training.optimizers import SGD, AdamW
-from keras_vit.training.trainer import trainer
+from keras_vit.training.trainer import make_trainer
 
 PER_WEIGHT = {"kernel_decay": 0.1, "ema": 0.9}
 # {case: (function that makes an optimizer, parts of a batch)}
@@ -40,10 +40,10 @@ def batches(steps, poison=None):
 
 
 def changed(make, parts, strategy=None):
-    """Returns what the bad batches change, {poison: names}, and how many variables a good one does."""
+    """Returns the names of the variables that bad batches change, {poison: names}, and how many a good one changes."""
     keras.utils.set_random_seed(0)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        made = trainer(
+        made = make_trainer(
             keras_vit.build(VARIANT, input_shape=(8, 8, 3), classes=CLASSES), clip_norm=1.0, accumulation=parts
         )
         optimizer = make()
@@ -63,8 +63,8 @@ def changed(make, parts, strategy=None):
 
     states = [after(batches(2))]
     states += [after(tuple(np.repeat(part, 2, 0) for part in batches(1, poison))) for poison in ("images", "targets")]
-    found = {poison: differing(*pair) for poison, pair in zip(("images", "targets"), zip(states, states[1:]))}
-    return found | {"good": len(differing(states[-1], after(batches(2))))}
+    result = {poison: differing(*pair) for poison, pair in zip(("images", "targets"), zip(states, states[1:]))}
+    return result | {"good": len(differing(states[-1], after(batches(2))))}
 
 
 if __name__ == "__main__":

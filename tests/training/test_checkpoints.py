@@ -81,9 +81,9 @@ def test_a_checkpoint_is_a_folder_of_two_plain_files(tmp_path):
     assert names(saved.path) == [MANIFEST, STATE]
     with np.load(saved.path / STATE, allow_pickle=False) as file:  # no tool of ours is needed
         np.testing.assert_array_equal(file["kernel"], state(123, 5)["kernel"])
-    found = TrainingCheckpoints(tmp_path).newest()
-    assert found == saved  # what JSON makes of the notes, at once
-    assert found.notes == {"rate": 0.1, "names": ["a", "b"]} and found.best
+    result = TrainingCheckpoints(tmp_path).newest()
+    assert result == saved  # what JSON makes of the notes, at once
+    assert result.notes == {"rate": 0.1, "names": ["a", "b"]} and result.best
 
 
 def test_nothing_is_found_where_nothing_was_saved(tmp_path):
@@ -102,14 +102,14 @@ def test_values_that_are_not_finite_are_refused_by_name(tmp_path):
     }
     with pytest.raises(ValueError, match="at step 5, which is not saved") as error:
         checkpoints.save(5, arrays, {})
-    assert "head/kernel: 2 of 4 values are not finite" in str(error.value)
+    assert "head/kernel: 2 of 4 values are NaN or infinite" in str(error.value)
     assert "momentum: 1 of 2" in str(error.value) and "what: object" in str(error.value)
     assert "good" not in str(error.value)
     assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("notes", [{"best": float("inf")}, {"rate": np.float32(1)}, {"path": object()}])
-def test_notes_that_are_no_json_are_refused(tmp_path, notes):
+def test_notes_that_json_cannot_hold_are_refused(tmp_path, notes):
     with pytest.raises(ValueError, match="Expected notes that JSON can hold"):
         TrainingCheckpoints(tmp_path / "checkpoints").save(5, state(5, 3), notes)
     assert not (tmp_path / "checkpoints").exists()
@@ -122,7 +122,7 @@ def test_keep_and_step_are_checked(tmp_path):
         TrainingCheckpoints(tmp_path).save(-1, {}, {})
 
 
-# ---- which stay
+# ---- which are kept
 
 
 def test_the_newest_and_the_best_stay(tmp_path):
@@ -136,7 +136,7 @@ def test_the_newest_and_the_best_stay(tmp_path):
     assert_holds(checkpoints.best(), 3, 3)
 
 
-def test_another_process_goes_on_with_what_stands(tmp_path):
+def test_another_process_continues_with_the_same_checkpoints(tmp_path):
     for step in range(4):
         TrainingCheckpoints(tmp_path, keep=2).save(step, state(step, 3), {"step": step}, best=step == 0)
     assert steps(tmp_path) == [0, 2, 3]
@@ -228,17 +228,17 @@ DAMAGES = {
     "flipped": (flip(STATE), "state.npz was altered"),
     "no state": (removed(STATE), "No such file"),
     "no manifest": (removed(MANIFEST), "No such file"),
-    "no JSON": (written("{"), "manifest.json is no manifest"),
-    "no text": (lambda path: (path / MANIFEST).write_bytes(b"\xff"), "manifest.json is no manifest"),
-    "no manifest's JSON": (written("[1]"), "manifest.json is no manifest"),
-    "deep JSON": (written("[" * 100_000), "manifest.json is no manifest"),
+    "no JSON": (written("{"), "manifest.json is not the manifest"),
+    "no text": (lambda path: (path / MANIFEST).write_bytes(b"\xff"), "manifest.json is not the manifest"),
+    "no manifest's JSON": (written("[1]"), "manifest.json is not the manifest"),
+    "deep JSON": (written("[" * 100_000), "manifest.json is not the manifest"),
     "other notes": (another_step, "manifest.json was altered"),
-    "renamed": (lambda path: path.rename(path.with_name("step_00000009")), "manifest.json is of step 3"),
+    "renamed": (lambda path: path.rename(path.with_name("step_00000009")), "manifest.json is that of step 3"),
 }
 
 
 @pytest.mark.parametrize("damage, reason", DAMAGES.values(), ids=DAMAGES)
-def test_what_is_not_whole_is_passed_over_with_a_word_and_left(tmp_path, warned, damage, reason):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_left(tmp_path, warned, damage, reason):
     for step in (1, 2, 3):
         TrainingCheckpoints(tmp_path).save(step, state(step, 1000), {"step": step}, best=True)
     damage(tmp_path / "step_00000003")
@@ -272,7 +272,7 @@ def test_a_state_that_changes_later_is_seen(tmp_path, warned):
         newest.arrays()
 
 
-def test_what_is_no_checkpoint_is_named_and_left(tmp_path, warned):
+def test_other_files_are_named_and_left(tmp_path, warned):
     checkpoints = TrainingCheckpoints(tmp_path, keep=1)
     (tmp_path / "step_00000007").mkdir()
     (tmp_path / "step_00000007" / "thesis.tex").write_text("years")
@@ -282,7 +282,7 @@ def test_what_is_no_checkpoint_is_named_and_left(tmp_path, warned):
         checkpoints.save(step, state(step, 3), {"step": step})
     assert names(tmp_path) == ["notes.txt", "step_00000007", "step_00000007_2", "step_00000008"]
     assert_holds(checkpoints.newest(), 7, 3)
-    assert {re.search(r"(\w+(\.txt)?) is no whole checkpoint", warning)[1] for warning in warned()} == {
+    assert {re.search(r"(\w+(\.txt)?) is not an intact checkpoint", warning)[1] for warning in warned()} == {
         "notes.txt",
         "step_00000007",
         "step_00000008",
@@ -303,12 +303,12 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (old, hard))
 
 
-def assert_stands(folder, checkpoints, error):
+def assert_kept(folder, checkpoints, error):
     assert names(folder) == ["step_00000001", "step_00000002"]
     message = str(error.value)
     assert f"Step 3 could not be saved in {folder}" in message
-    assert f"{folder / 'step_00000002'}, of step 2, stands. Make room there (0.4 MB a checkpoint)" in message
-    assert "give the same command again" in message
+    assert f"{folder / 'step_00000002'}, of step 2. Free some space (0.4 MB a checkpoint)" in message
+    assert "run the same command again" in message
     assert_holds(TrainingCheckpoints(folder).newest(), 2, 100_000)
     checkpoints.save(3, state(3, 100_000), {"step": 3})  # there is room again
     assert_holds(checkpoints.newest(), 3, 100_000)
@@ -330,12 +330,12 @@ def test_a_disk_that_fills_up_leaves_the_old_ones(two, room):
     with pytest.raises(OSError) as error, largest_file(room % whole):
         checkpoints.save(3, state(3, 100_000), {"step": 3})
     assert error.value.errno == errno.EFBIG
-    assert_stands(folder, checkpoints, error)
+    assert_kept(folder, checkpoints, error)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("synced", [0, 1, 2])
-def test_a_disk_that_says_so_late_leaves_the_old_ones(two, monkeypatch, code, synced):
+def test_a_disk_that_fails_late_leaves_the_old_ones(two, monkeypatch, code, synced):
     folder, checkpoints = two
     calls = []
 
@@ -348,7 +348,7 @@ def test_a_disk_that_says_so_late_leaves_the_old_ones(two, monkeypatch, code, sy
         patch.setattr(os, "fsync", fail_at_last)
         checkpoints.save(3, state(3, 100_000), {"step": 3})
     assert error.value.errno == code
-    assert_stands(folder, checkpoints, error)
+    assert_kept(folder, checkpoints, error)
 
 
 def test_a_folder_that_is_read_only_is_named(two, monkeypatch):
@@ -360,12 +360,12 @@ def test_a_folder_that_is_read_only_is_named(two, monkeypatch):
     with pytest.raises(OSError, match="Read-only file system") as error, monkeypatch.context() as patch:
         patch.setattr(os, "mkdir", refuse)
         checkpoints.save(3, state(3, 100_000), {"step": 3})
-    assert_stands(folder, checkpoints, error)
+    assert_kept(folder, checkpoints, error)
 
 
 def test_the_first_checkpoint_may_fail_too(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OSError, match="No earlier checkpoint stands"):
+    with pytest.raises(OSError, match="There is no checkpoint yet"):
         TrainingCheckpoints(tmp_path / "file" / "checkpoints").save(3, state(3, 3), {})
 
 
@@ -388,14 +388,14 @@ PROGRAM = f"""
 import sys
 sys.argv[0] = "keras-vit"
 import numpy as np
-from keras_vit.training.checkpoints import Checkpoints
+from keras_vit.training.checkpoints import TrainingCheckpoints
 
 {inspect.getsource(state)}
 """
 
 WRITER = """
 folder, size = sys.argv[1], int(sys.argv[2])
-checkpoints = Checkpoints(folder, keep=2)
+checkpoints = TrainingCheckpoints(folder, keep=2)
 for step in range(checkpoints.newest().step + 1, 10**6):
     checkpoints.save(step, state(step, size), {"step": step}, best=step % 5 == 0)
     print(step, flush=True)
@@ -406,7 +406,7 @@ import json, logging
 heard = []
 logging.getLogger("keras_vit").addFilter(lambda record: heard.append(record.getMessage()))
 folder, size = sys.argv[1], int(sys.argv[2])
-checkpoints, seen = Checkpoints(folder), [0]
+checkpoints, seen = TrainingCheckpoints(folder), [0]
 while len(seen) < 10:
     newest = checkpoints.newest()
     try:
@@ -463,7 +463,7 @@ def test_kills_in_the_middle_of_a_write_lose_nothing(tmp_path, warned):
             break
     assert len(inside) == 7
     assert len({*inside}) > 3  # at different parts of it
-    assert not warned()  # no half checkpoint ever bore a name
+    assert not warned()  # no partial checkpoint ever had a name
     TrainingCheckpoints(tmp_path).save(stood + 1, state(stood + 1, 3), {"step": stood + 1})
     assert not [name for name in names(tmp_path) if name.startswith(".")]
 
@@ -476,4 +476,4 @@ def test_processes_read_while_another_writes(tmp_path):
             said = [reader.communicate(timeout=60)[0] for reader in (one, other)]
         writer.kill()
         assert int(list(writer.stdout)[-1]) >= 9
-    assert said == ["[]\n", "[]\n"]  # ten different ones each, whole, and none passed over
+    assert said == ["[]\n", "[]\n"]  # ten different ones each, intact, and none skipped

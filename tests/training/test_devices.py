@@ -1,4 +1,4 @@
-"""The same run on one device and on many, in processes of their own: TensorFlow's devices cannot be changed later."""
+"""The same run on one device and on several, each in its own process: TensorFlow's devices cannot change later."""
 
 import concurrent.futures
 import json
@@ -17,7 +17,7 @@ from keras_vit.training.devices import Devices, devices_of
 
 SCRIPT = pathlib.Path(__file__).with_name("one_run.py")
 OPTIMIZERS = ("sgd", "adamw", "muon")
-# On which backend, under which strategy, in how many processes, as what.
+# {name: (environment, strategy, number of processes, description of the devices)}
 RUNS = {
     "tensorflow-one": ({}, "one", 1, "one device"),
     "tensorflow-mirrored": ({}, "mirrored", 1, "2 replicas, MirroredStrategy"),
@@ -59,7 +59,7 @@ def runs(folder, run_python):
     """Returns {run: {optimizer: its arrays}}."""
 
     def start(name):
-        environment, strategy, processes, words = RUNS[name]
+        environment, strategy, processes, description = RUNS[name]
         addresses = [f"127.0.0.1:{port}" for port in free_ports(processes)]
 
         def process(index):
@@ -69,7 +69,7 @@ def runs(folder, run_python):
 
         with concurrent.futures.ThreadPoolExecutor(processes) as pool:
             said = list(pool.map(process, range(processes)))
-        assert [one["words"] for one in said] == [words] * processes
+        assert [one["description"] for one in said] == [description] * processes
         assert [one["chief"] for one in said] == [index == 0 for index in range(processes)]
         return {optimizer: dict(np.load(folder / f"{name}-{optimizer}.npz")) for optimizer in OPTIMIZERS}
 
@@ -78,7 +78,7 @@ def runs(folder, run_python):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "tensorflow-one"])
-def test_many_devices_give_what_one_gives(runs, name, optimizer):
+def test_many_devices_train_like_one(runs, name, optimizer):
     one, many = runs["tensorflow-one"][optimizer], runs[name][optimizer]
     assert one.keys() == many.keys()
     timed = {"log/seconds", "log/images_per_second"}
@@ -120,7 +120,7 @@ def test_without_a_tpu_the_reason_is_given(monkeypatch):
 
     monkeypatch.setenv("TPU_NAME", "far-away")
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", Resolver)
-    with pytest.raises(ValueError, match="none that answers .no TPU named 'far-away'.*tensorflow-tpu"):
+    with pytest.raises(ValueError, match="no TPU .no TPU named 'far-away'.*tensorflow-tpu"):
         devices_of("auto")
 
 

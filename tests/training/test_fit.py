@@ -16,7 +16,7 @@ from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.fit import train
 from keras_vit.training.lr_finder import search_learning_rate
 from keras_vit.training.recipe import Recipe
-from keras_vit.training.trainer import trainer
+from keras_vit.training.trainer import make_trainer
 
 RECIPE = Recipe(
     data="synthetic:3x16",
@@ -69,17 +69,17 @@ def test_a_run_learns_and_its_log_says_so(plain):
     assert expected < set(history[0])
 
 
-def test_a_search_for_the_rate_leaves_no_trace_in_what_comes_after(source, plain, tmp_path):
+def test_a_learning_rate_search_does_not_change_a_later_run(source, plain, tmp_path):
     keras.utils.set_random_seed(5)
     state = random.getstate(), np.random.get_state()[1].tolist()
-    found = search_learning_rate(RECIPE, source, steps=30)
+    result = search_learning_rate(RECIPE, source, steps=30)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == state
     assert keras.random.uniform((3,)).numpy().tolist() == _uniform_after_seed(5)
     model, history = train(RECIPE, source, tmp_path)
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
-    assert 1e-7 < found.suggestion < 1 and len(found.rates) == len(found.losses) <= 30
-    assert found.rates == tuple(sorted(found.rates))
-    assert found.text().splitlines()[-1].startswith(f"learning_rate={found.suggestion:.1e}")
+    assert 1e-7 < result.suggestion < 1 and len(result.rates) == len(result.losses) <= 30
+    assert result.rates == tuple(sorted(result.rates))
+    assert result.text().splitlines()[-1].startswith(f"learning_rate={result.suggestion:.1e}")
 
 
 def _uniform_after_seed(seed):
@@ -89,12 +89,12 @@ def _uniform_after_seed(seed):
 
 @pytest.mark.parametrize("steps", [5, 10001])
 def test_a_search_of_nonsense_is_refused(source, steps):
-    with pytest.raises(ValueError, match="10 steps or more"):
+    with pytest.raises(ValueError, match="steps of 10 or more"):
         search_learning_rate(RECIPE, source, steps=steps, lowest=1e-3 if steps == 5 else 2.0)
 
 
 class Asking(run_module.Run):
-    """Is asked to stop after a step, as a user or a machine would."""
+    """Receives a signal after a step, as from a user or a machine."""
 
     number, at = signal.SIGTERM, 5
 
@@ -108,7 +108,7 @@ class Asking(run_module.Run):
     "number, error, stops",
     [(signal.SIGTERM, SystemExit, (2, 5, 9)), (signal.SIGINT, KeyboardInterrupt, (7,))],  # once, and three times
 )
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on(source, plain, tmp_path, monkeypatch, number, error, stops):
+def test_a_run_that_receives_a_signal_saves_and_resumes(source, plain, tmp_path, monkeypatch, number, error, stops):
     before = signal.getsignal(number)
     for at in stops:
         with monkeypatch.context() as patch:
@@ -130,7 +130,7 @@ def test_a_finished_run_is_not_trained_again(source, plain, tmp_path, monkeypatc
 
 
 class Poisoned(run_module.Run):
-    """Meets a weight that is not a number."""
+    """Sets a weight to NaN after a step."""
 
     at = 7
 
@@ -142,15 +142,15 @@ class Poisoned(run_module.Run):
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1000.0])
-def test_a_loss_that_is_no_number_stops_the_run_at_once(source, tmp_path, monkeypatch, seconds):
+def test_a_loss_of_nan_stops_the_run_at_once(source, tmp_path, monkeypatch, seconds):
     monkeypatch.setattr("keras_vit.training.fit.Run", Poisoned)
     with pytest.raises(ValueError) as error:
         train(with_(checkpoint_seconds=seconds, ema=0.9), source, tmp_path)
     message = str(error.value)
-    assert "stopped at step 8 of" in message and "loss nan" in message
+    assert "at step 8 of" in message and "loss nan" in message
     newest = TrainingCheckpoints(tmp_path / "checkpoints").newest()
     if seconds:
-        assert "none was written yet" in message and newest is None
+        assert "last checkpoint: none yet" in message and newest is None
     else:
         assert f"{newest.path} (step 7)" in message
         assert all(np.isfinite(array).all() for array in newest.arrays().values())
@@ -160,7 +160,7 @@ def test_a_loss_that_is_no_number_stops_the_run_at_once(source, tmp_path, monkey
 
 
 def test_an_exploding_loss_stops_the_run_too(source, tmp_path):
-    with pytest.raises(ValueError, match=r"stopped at step 1 of .*loss 1\.\d+, (.|\n)*raise max_loss"):
+    with pytest.raises(ValueError, match=r"at step 1 of .*loss 1\.\d+, (.|\n)*raise max_loss"):
         train(with_(max_loss=0.5), source, tmp_path)
 
 
@@ -169,12 +169,12 @@ def test_an_early_end_keeps_the_best_or_the_last_weights(source, tmp_path, monke
     scores = iter([0.2, 0.9, 0.5, 0.4, 0.3])
     kept = {}
 
-    class Judged(run_module.Run):
+    class Scored(run_module.Run):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, {**logs, "val_accuracy": next(scores)})
             kept[epoch + 1] = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
 
-    monkeypatch.setattr("keras_vit.training.fit.Run", Judged)
+    monkeypatch.setattr("keras_vit.training.fit.Run", Scored)
     recipe = with_(epochs=9, early_stopping=2, early_stopping_steps=0, keep_checkpoints=1, keep=keep)
     model, history = train(recipe, source, tmp_path)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
@@ -186,30 +186,30 @@ def test_an_early_end_keeps_the_best_or_the_last_weights(source, tmp_path, monke
 def test_the_best_weights_are_kept_without_an_early_end(source, tmp_path, monkeypatch):
     scores, kept = iter([0.2, 0.9, 0.5, 0.4]), {}
 
-    class Judged(run_module.Run):
+    class Scored(run_module.Run):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, {**logs, "val_accuracy": next(scores)})
             kept[epoch + 1] = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
 
-    monkeypatch.setattr("keras_vit.training.fit.Run", Judged)
+    monkeypatch.setattr("keras_vit.training.fit.Run", Scored)
     model, history = train(with_(keep="best"), source, tmp_path)
     assert len(history) == 4
     assert all(np.array_equal(*pair) for pair in zip(values(model).values(), kept[2], strict=True))
 
 
 def test_a_run_of_few_steps_an_epoch_is_patient(source, tmp_path, monkeypatch):
-    class Judged(run_module.Run):
+    class Scored(run_module.Run):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, {**logs, "val_accuracy": 0.5})
 
-    monkeypatch.setattr("keras_vit.training.fit.Run", Judged)
+    monkeypatch.setattr("keras_vit.training.fit.Run", Scored)
     _, history = train(with_(epochs=9, early_stopping=2, early_stopping_steps=15), source, tmp_path)
     per_epoch = history[0]["step"]
     assert 2 * per_epoch < 15
     assert [row["step"] for row in history][-1] == per_epoch + per_epoch * -(-15 // per_epoch)
 
 
-def test_the_mean_of_the_weights_is_kept_and_validated(source, tmp_path):
+def test_the_ema_of_the_weights_is_kept_and_validated(source, tmp_path):
     model, history = train(with_(ema=0.7), source, tmp_path)
     arrays = TrainingCheckpoints(tmp_path / "checkpoints").newest().arrays()
     last = [arrays[name] for name in sorted(arrays) if name.startswith("model")]
@@ -218,10 +218,10 @@ def test_the_mean_of_the_weights_is_kept_and_validated(source, tmp_path):
     for value in values(model).values():
         assert any(np.array_equal(value, mean) for mean in means)
     batches = validation_batches(source.validation, (12, 12), 3, batch_size=8)
-    judged = trainer(model, smoothing=RECIPE.label_smoothing)
-    judged.compile(loss=None)
-    found = judged.evaluate(batches, verbose=0, return_dict=True)
-    assert found["loss"] == pytest.approx(history[-1]["val_loss"], rel=1e-5)
+    evaluated = make_trainer(model, label_smoothing=RECIPE.label_smoothing)
+    evaluated.compile(loss=None)
+    result = evaluated.evaluate(batches, verbose=0, return_dict=True)
+    assert result["loss"] == pytest.approx(history[-1]["val_loss"], rel=1e-5)
 
 
 def test_validation_counts_every_image_alike(source, tmp_path):
@@ -246,7 +246,7 @@ def start_of(recipe, tmp_path):
     return str(tmp_path / "start.npz"), values(model)
 
 
-def test_what_is_frozen_stands_still(source, tmp_path):
+def test_frozen_layers_do_not_change(source, tmp_path):
     path, start = start_of(RECIPE, tmp_path)
     model, _ = train(with_(weights=path, freeze_to="block_01", weight_decay=0.5), source, tmp_path / "run")
     moved = {path.split("/")[0] for path in trained_paths(model, start)}
@@ -255,7 +255,7 @@ def test_what_is_frozen_stands_still(source, tmp_path):
     assert trained_paths(probe, start) == {"head/kernel", "head/bias"}
 
 
-def test_low_ranks_are_merged_and_all_else_but_the_head_stands_still(source, tmp_path):
+def test_lora_is_merged_and_all_else_but_the_head_is_frozen(source, tmp_path):
     path, start = start_of(RECIPE, tmp_path)
     model, _ = train(with_(weights=path, lora=2, epochs=2), source, tmp_path / "run")
     moved = trained_paths(model, start)
@@ -266,7 +266,7 @@ def test_low_ranks_are_merged_and_all_else_but_the_head_stands_still(source, tmp
     assert not any("lora" in weight.path for weight in model.weights)
 
 
-def test_each_block_below_learns_slower(source, tmp_path):
+def test_layer_decay_slows_each_block_below(source, tmp_path):
     path, start = start_of(RECIPE, tmp_path)
     settings = {"weights": path, "optimizer": "sgd", "steps": 1, "clip_norm": 0.0, "warmup_steps": 0, "mixup": 0.0}
     plain, _ = train(with_(**settings, dropout=0.0), source, tmp_path / "plain")
@@ -287,7 +287,7 @@ def test_bfloat16_leaves_a_float32_model_that_has_learned(source, tmp_path):
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_inner_values_that_are_computed_again_are_the_same(source, tmp_path):
+def test_remat_does_not_change_the_result(source, tmp_path):
     # Adam would make steps of the rounding where a gradient is 0, as that of the keys' bias is.
     settings = {"dropout": 0.0, "epochs": 2, "optimizer": "sgd", "learning_rate": 0.01}
     model, history = train(with_(**settings), source, tmp_path / "kept")
@@ -326,31 +326,31 @@ def test_class_weights_make_a_rare_class_count(source, tmp_path, monkeypatch):
     "settings, words",
     [
         ({"freeze_to": "blok_01"}, "Nearest: block_01"),
-        ({"freeze_to": "head"}, "leave something to train"),
+        ({"freeze_to": "head"}, "leave trainable weights"),
         ({"variant": keras_vit.ResNet((1,), (128,), root_width=32), "lora": 2, "dropout": 0.0}, "model with attention"),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_reason(source, tmp_path, settings, words):
+def test_settings_that_do_not_fit_the_model_are_refused(source, tmp_path, settings, words):
     with pytest.raises(ValueError, match=words):
         train(with_(**settings), source, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("settings, name", [({"early_stopping": 2}, "early_stopping"), ({"keep": "best"}, "keep=best")])
-def test_what_needs_images_to_validate_on_is_refused_without(source, tmp_path, settings, name):
+def test_settings_that_need_validation_images_are_refused_without(source, tmp_path, settings, name):
     none = dataclasses.replace(source.validation, images=(), labels=np.zeros(0, np.int64), names=())
-    with pytest.raises(ValueError, match=f"{name} needs images to validate on; raise validation above 0"):
+    with pytest.raises(ValueError, match=f"{name} needs validation images; set validation above 0"):
         train(with_(**settings), dataclasses.replace(source, validation=none), tmp_path)
 
 
 def test_a_checkpoint_of_another_model_is_refused(source, tmp_path):
     train(RECIPE, source, tmp_path)
     other = Variant(patch_size=4, hidden_size=12, num_layers=3, num_heads=2, mlp_dim=12)
-    with pytest.raises(ValueError, match="of another model or optimizer"):
+    with pytest.raises(ValueError, match="checkpoint of this model and optimizer"):
         train(with_(variant=other), source, tmp_path)
 
 
-def test_a_torn_checkpoint_is_passed_over(source, plain, tmp_path, caplog):
+def test_a_torn_checkpoint_is_skipped(source, plain, tmp_path, caplog):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_vit.training.fit.Run", type("At", (Asking,), {"at": 6}))
         with pytest.raises(SystemExit):
@@ -360,7 +360,7 @@ def test_a_torn_checkpoint_is_passed_over(source, plain, tmp_path, caplog):
     state.write_bytes(state.read_bytes()[:-7])
     assert TrainingCheckpoints(tmp_path / "checkpoints").newest().step == newest.step - 1
     model, history = train(RECIPE, source, tmp_path)
-    assert "passed over" in caplog.text
+    assert "is skipped" in caplog.text
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
 
 

@@ -1,4 +1,4 @@
-"""kill -9, again and again, in the middle of writes: the run ends as if nothing had been."""
+"""A run killed (SIGKILL) repeatedly while it writes checkpoints ends with the same weights as one that was not."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def half_written(folder, process):
 
 
 def kill_in_a_write(folder):
-    """Starts the run, kills it in a write that leaves half a checkpoint, and returns the step it had reached."""
+    """Starts the run and kills it in the middle of a write; returns its step, and whether half a checkpoint is left."""
     process = start(folder)
     behind = steps_of(folder)
     while process.poll() is None:
@@ -65,7 +65,7 @@ def straight(tmp_path_factory):
     return folder, finish(start(folder))
 
 
-def test_a_run_that_is_killed_in_its_writes_ends_bit_for_bit_as_one_that_is_not(straight, tmp_path):
+def test_a_run_killed_in_its_writes_ends_with_the_same_bits(straight, tmp_path):
     expected, rows = straight
     in_writes = 0
     for _ in range(4 * KILLS):  # a write may be over before the kill arrives: such a kill does not count
@@ -83,7 +83,7 @@ def test_a_run_that_is_killed_in_its_writes_ends_bit_for_bit_as_one_that_is_not(
     assert sorted(once) == list(range(60)) and len(steps_of(expected)) == 60
     again = {}
     for step, images, loss in steps_of(tmp_path):
-        assert (images, loss) == once[step]  # also where a step was taken twice
+        assert (images, loss) == once[step]  # also where a step was repeated
         again[step] = True
     assert sorted(again) == sorted(once)
     assert [row["step"] for row in rows] == [13, 26, 39, 52, 60]

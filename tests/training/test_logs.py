@@ -43,7 +43,7 @@ def assert_logged(folder, rows):
 def test_rows_stand_in_both_files_as_soon_as_they_are_written(tmp_path):
     logs = Logs(tmp_path / "run")
     for step in (7, 14, 21):
-        logs.row(row(step))
+        logs.append(row(step))
         assert_logged(tmp_path / "run", [row(done) for done in range(7, step + 1, 7)])
     text = (tmp_path / "run" / "history.csv").read_text()
     assert text.splitlines()[:2] == ["epoch,step,loss,accuracy", "1,7,0.125,0.07"]
@@ -53,7 +53,7 @@ def test_rows_stand_in_both_files_as_soon_as_they_are_written(tmp_path):
 def test_numbers_come_back_exactly(tmp_path):
     logs = Logs(tmp_path, tensorboard=False)
     values = {"step": np.int64(3), "loss": np.float32(0.1), "rate": 1e-300, "big": 2**60, "mean": float("inf")}
-    logs.row(values)
+    logs.append(values)
     assert logs.rows() == [values]
     assert [type(value) for value in logs.rows()[0].values()] == [int, float, float, int, float]
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
@@ -63,61 +63,61 @@ def test_a_later_row_may_leave_values_out_and_not_bring_new_ones(tmp_path):
     logs = Logs(tmp_path)
     rows = [row(1, **{"top-5, validation": 0.5}), row(2), {"step": 3, "loss": 2.5}]
     for values in rows:
-        logs.row(values)
+        logs.append(values)
     assert_logged(tmp_path, rows)
     assert (tmp_path / "history.csv").read_text().splitlines()[-1] == ",3,2.5,,"
-    with pytest.raises(ValueError, match="Expected the columns .*Received also: .*'f1'"):
-        logs.row(row(4, f1=0.5))
+    with pytest.raises(ValueError, match="Expected the columns .*Received: unknown .*'f1'"):
+        logs.append(row(4, f1=0.5))
     assert_logged(tmp_path, rows)
 
 
 @pytest.mark.parametrize(
     "values", [{"loss": 1.0}, {"step": 1.5}, {"step": 4, "loss": "low"}, {"step": 4, "loss": None}]
 )
-def test_what_is_no_number_is_refused(tmp_path, values):
-    with pytest.raises(ValueError, match="Expected numbers, the step among them"):
-        Logs(tmp_path / "run").row(values)
+def test_values_that_are_not_numbers_are_refused(tmp_path, values):
+    with pytest.raises(ValueError, match="Expected numbers, and a step"):
+        Logs(tmp_path / "run").append(values)
     assert not (tmp_path / "run" / "history.csv").exists()
 
 
 def test_a_row_twice_is_refused(tmp_path):
     logs = Logs(tmp_path)
-    logs.row(row(7))
+    logs.append(row(7))
     for step in (7, 6):
         with pytest.raises(ValueError, match=f"Expected a step after 7.*Received: step={step}"):
-            logs.row(row(step))
+            logs.append(row(step))
         with pytest.raises(ValueError, match="Expected a step after 7"):
-            Logs(tmp_path).row(row(step))
+            Logs(tmp_path).append(row(step))
     assert_logged(tmp_path, [row(7)])
 
 
 @pytest.mark.parametrize("step, kept", [(0, 0), (6, 0), (7, 1), (20, 2), (21, 3), (99, 3)])
-def test_a_run_that_goes_on_drops_what_came_after_its_state(tmp_path, step, kept):
+def test_a_resumed_run_drops_the_rows_after_its_checkpoint(tmp_path, step, kept):
     for done in (7, 14, 21):
-        Logs(tmp_path).row(row(done))
+        Logs(tmp_path).append(row(done))
     logs = Logs(tmp_path)
     logs.resume(step)
     assert_logged(tmp_path, [row(done) for done in (7, 14, 21)[:kept]])
-    logs.row(row(100))
-    logs.row(row(101))
+    logs.append(row(100))
+    logs.append(row(101))
     assert_logged(tmp_path, [row(done) for done in (*(7, 14, 21)[:kept], 100, 101)])
 
 
 def test_the_same_run_may_go_back(tmp_path):
     logs = Logs(tmp_path)
     for step in (1, 2, 3):
-        logs.row(row(step))
+        logs.append(row(step))
     logs.resume(1)
-    logs.row(row(2, loss=9.0))
+    logs.append(row(2, loss=9.0))
     assert_logged(tmp_path, [row(1), row(2, loss=9.0)])
 
 
 def test_columns_are_free_again_where_no_row_stays(tmp_path):
     logs = Logs(tmp_path)
-    logs.row(row(5))
+    logs.append(row(5))
     logs.resume(0)
     assert logs.rows() == [] and drawn(tmp_path) == []
-    logs.row({"step": 1, "f1": 0.5})
+    logs.append({"step": 1, "f1": 0.5})
     assert_logged(tmp_path, [{"step": 1, "f1": 0.5}])
 
 
@@ -125,7 +125,7 @@ def test_foreign_files_beside_the_events_stay(tmp_path):
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / "notes.txt").write_text("mine")
     (tmp_path / "tensorboard" / "events.out.tfevents.1.host.2.0.v2").write_bytes(b"torn")
-    Logs(tmp_path).row(row(5))
+    Logs(tmp_path).append(row(5))
     assert_logged(tmp_path, [row(5)])
     assert (tmp_path / "tensorboard" / "notes.txt").read_text() == "mine"
 
@@ -133,7 +133,7 @@ def test_foreign_files_beside_the_events_stay(tmp_path):
 def test_a_line_torn_anywhere_is_harmless(tmp_path):
     whole = Logs(tmp_path / "whole", tensorboard=False)
     for step in (1, 2):
-        whole.row(row(step))
+        whole.append(row(step))
     text = whole.path.read_bytes()
     first_row, second_row = text.index(b"\n") + 1, text.index(b"\n0,2") + 1
     for end in range(len(text)):
@@ -142,23 +142,23 @@ def test_a_line_torn_anywhere_is_harmless(tmp_path):
         logs.path.write_bytes(text[:end])
         kept = [] if end < second_row else [row(1)]
         assert logs.rows() == kept
-        logs.row(row(2))
+        logs.append(row(2))
         assert logs.rows() == [*kept, row(2)]
         assert logs.path.read_bytes().count(b"\n") == 2 + len(kept)
     assert first_row < second_row
 
 
-def test_lines_that_are_no_rows_are_named_and_left_out(tmp_path, caplog):
+def test_lines_that_are_not_rows_are_named_and_skipped(tmp_path, caplog):
     (tmp_path / "history.csv").write_text("step,loss\n1,0.5\n\0\0\0\n2,low\n,0.5\n3,0.25,7\n4,0.125\n")
     assert Logs(tmp_path).rows() == [{"step": 1, "loss": 0.5}, {"step": 4, "loss": 0.125}]
-    assert [line for line in (3, 4, 5, 6) if f"line {line} is no row" in caplog.text] == [3, 4, 5, 6]
+    assert [line for line in (3, 4, 5, 6) if f"line {line} is not a row" in caplog.text] == [3, 4, 5, 6]
     assert len(caplog.records) == 4
 
 
 def test_another_file_of_that_name_is_refused(tmp_path):
     (tmp_path / "history.csv").write_text("name,year\nViT,2020\n")
-    for use in (Logs(tmp_path).rows, lambda: Logs(tmp_path).resume(0), lambda: Logs(tmp_path).row(row(1))):
-        with pytest.raises(ValueError, match="history.csv to be a run's history"):
+    for use in (Logs(tmp_path).rows, lambda: Logs(tmp_path).resume(0), lambda: Logs(tmp_path).append(row(1))):
+        with pytest.raises(ValueError, match="history.csv to be a training log"):
             use()
     assert (tmp_path / "history.csv").read_text() == "name,year\nViT,2020\n"
 
@@ -177,28 +177,28 @@ def largest_file(size):
 @pytest.mark.parametrize("room", [0, 1, 9])
 def test_a_full_disk_is_named_and_leaves_the_history(tmp_path, room):
     logs = Logs(tmp_path, tensorboard=False)
-    logs.row(row(1))
-    with pytest.raises(OSError, match="history.csv could not be written: File too large. Make room") as error:
+    logs.append(row(1))
+    with pytest.raises(OSError, match="history.csv could not be written: File too large. Free some space") as error:
         with largest_file(logs.path.stat().st_size + room):
-            logs.row(row(2))
+            logs.append(row(2))
     assert error.value.errno == errno.EFBIG
     assert logs.rows() == [row(1)]
     with pytest.raises(OSError, match="history.csv could not be written"), largest_file(room):
         logs.resume(1)
     assert logs.rows() == [row(1)]
-    logs.row(row(2))
+    logs.append(row(2))
     assert logs.rows() == [row(1), row(2)]
 
 
 def test_a_disk_too_full_for_the_events_is_named(tmp_path):
     logs = Logs(tmp_path)
-    logs.row(row(1))
+    logs.append(row(1))
     size = max(path.stat().st_size for path in (tmp_path / "tensorboard").iterdir())
     with pytest.raises(OSError, match="tensorboard could not be written"), largest_file(size + 5):
-        logs.row(row(2))
+        logs.append(row(2))
     again = Logs(tmp_path)
     again.resume(1)
-    again.row(row(2))
+    again.append(row(2))
     assert_logged(tmp_path, [row(1), row(2)])
 
 
@@ -208,18 +208,18 @@ def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(OSError, match="history.csv could not be written: Read-only file system"):
-        Logs(tmp_path / "run").row(row(1))
+        Logs(tmp_path / "run").append(row(1))
 
 
-def run(folder, last, say=lambda step: None):
-    """Goes on where its state stands, writing the row of a step before the state."""
+def run(folder, last, report=lambda step: None):
+    """Resumes from its state, and writes the row of a step before the state."""
     state = folder / "state.txt"
     first = int(state.read_text()) if state.exists() else 0
     logs = Logs(folder)
     logs.resume(first)
     for step in range(first + 1, last + 1):
-        logs.row({"step": step, "loss": 1 / step})
-        say(step)
+        logs.append({"step": step, "loss": 1 / step})
+        report(step)
         if step % 3 == 0:
             write_text(state, str(step))
 
@@ -237,9 +237,9 @@ for lines in (20, 31, 42, 53, 64):
         run(pathlib.Path(sys.argv[1]), 10**6, lambda step: os.write(writing, b"."))
     os.close(writing)
     while lines:
-        said = os.read(reading, lines)
-        assert said, "the run ended by itself"
-        lines -= len(said)
+        read = os.read(reading, lines)
+        assert read, "the run ended by itself"
+        lines -= len(read)
     os.close(reading)
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL

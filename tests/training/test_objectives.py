@@ -1,4 +1,4 @@
-"""Runs that learn without classes, on the one fit path and through the whole workflow."""
+"""Pre-training runs: resuming, the files of a run, and fine-tuning from its model."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from keras_vit.training.fit import train
 from keras_vit.training.objectives import OBJECTIVES, vit_of
 from keras_vit.training.recipe import Recipe
 
-# All that has to be the same after a stop: dropout, masks, parts of a batch, the mean of the weights, slower blocks.
+# All that must be the same after an interruption: dropout, masks, accumulation, EMA, layer decay.
 RECIPE = Recipe(
     data="synthetic:3x16",
     variant=Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12, pooling="gap"),
@@ -50,7 +50,7 @@ def columns(history):
 
 
 class Stopped(run_module.Run):
-    """Is asked to stop after the seventh step."""
+    """Receives SIGTERM after the seventh step."""
 
     def on_train_batch_end(self, batch, logs=None):
         if self.step + 1 == 7:
@@ -58,7 +58,7 @@ class Stopped(run_module.Run):
         super().on_train_batch_end(batch, logs)
 
 
-def test_two_halves_of_a_run_are_the_whole_bit_for_bit(source, tmp_path, monkeypatch):
+def test_a_resumed_run_has_the_same_bits_as_a_whole_one(source, tmp_path, monkeypatch):
     network, history = train(RECIPE, source, tmp_path / "whole")
     assert history[-1]["val_loss"] < history[0]["val_loss"] and 0 <= history[-1]["val_accuracy"] <= 1
     with monkeypatch.context() as patch:
@@ -81,30 +81,30 @@ def run(tmp_path_factory):
     return folder, fit(recipe, folder), recipe
 
 
-def test_a_run_leaves_a_model_a_log_and_a_page_and_says_what_it_is(run):
+def test_a_run_writes_a_model_a_log_and_a_report(run):
     folder, metrics, _ = run
     assert {path.name for path in folder.iterdir()} == {
         *("model.keras", "run.json", "history.csv", "metrics.json", "report.html", "images.csv.gz")
     }
     assert metrics == json.loads((folder / "metrics.json").read_text())
     assert "test_accuracy" not in metrics and metrics["exports"] == [] and metrics["test_images"] == 360
-    assert 0 <= metrics["test_share"] <= 1 and metrics["test_loss"] > 0
-    assert result_line(metrics).startswith(f"test loss {metrics['test_loss']:.4f}, colours right ")
+    assert 0 <= metrics["test_metric"] <= 1 and metrics["test_loss"] > 0
+    assert result_line(metrics).startswith(f"test loss {metrics['test_loss']:.4f}, colour accuracy ")
     page = (folder / "report.html").read_text()
     assert page.count("as guessed") == page.count("as seen") == 12
-    assert "Colours right over 2 epochs" in page and "What it guesses" in page
+    assert "Colour accuracy over 2 epochs" in page and "What it guesses" in page
 
 
-def test_a_finished_run_is_left_as_it_is(run):
+def test_a_finished_run_stays_as_it_is(run):
     folder, metrics, recipe = run
     assert fit(recipe, folder) == metrics
 
 
-def test_the_model_is_judged_by_its_features_and_is_no_classifier(run):
+def test_the_model_is_evaluated_by_its_features_and_is_not_a_classifier(run):
     folder, *_ = run
-    found = evaluate(folder, knn=True, linear_probe=True)
-    assert found.scores is None and "the head is not judged" in found.notes[0]
-    assert {what.partition(" of ")[0]: 0.1 < value <= 1 for what, value in found.others.items()} == {
+    result = evaluate(folder, knn=True, linear_probe=True)
+    assert result.scores is None and "the head is not judged" in result.notes[0]
+    assert {what.partition(" of ")[0]: 0.1 < value <= 1 for what, value in result.others.items()} == {
         "20 nearest neighbours": True,
         "linear probe": True,
     }
@@ -112,7 +112,7 @@ def test_the_model_is_judged_by_its_features_and_is_no_classifier(run):
         predict(folder, [])
 
 
-def test_another_run_begins_with_it(run, tmp_path):
+def test_another_run_starts_from_it(run, tmp_path):
     folder, _, recipe = run
     start = values(keras.saving.load_model(folder / "model.keras"))
     tuned = dataclasses.replace(
@@ -136,18 +136,21 @@ def test_another_run_begins_with_it(run, tmp_path):
     "settings, words",
     [
         ({"variant": ResNet((1,), (128,), 32)}, "a plain Vision Transformer"),
-        ({"variant": Variant(1, 8, 1, 2, 12, stem=ResNet((), (), 32), pooling="gap")}, "a stem of convolutions"),
-        ({"pooling": "map"}, "nothing to learn behind the last norm"),
+        (
+            {"variant": Variant(1, 8, 1, 2, 12, stem=ResNet((), (), 32), pooling="gap")},
+            "without a stem of convolutions",
+        ),
+        ({"pooling": "map"}, "no weights after the last norm"),
     ],
 )
-def test_what_cannot_learn_so_is_refused_before_anything_is_written(source, tmp_path, settings, words):
+def test_unsuitable_models_are_refused_before_anything_is_written(source, tmp_path, settings, words):
     recipe = dataclasses.replace(RECIPE, **{"dropout": 0.0, "layer_decay": 1.0, **settings})
     with pytest.raises(ValueError, match=words):
         train(recipe, source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_the_table_has_what_a_recipe_takes():
+def test_the_table_has_the_objectives_of_a_recipe():
     for objective in OBJECTIVES:
         assert dataclasses.replace(RECIPE, objective=objective).objective == objective
     with pytest.raises(ValueError, match="objective='colours', expected one of 'classes', 'masked-patches', 'mae'"):

@@ -4,7 +4,7 @@ import pytest
 
 from keras_vit.builders import build
 from keras_vit.models.config import VARIANTS, ResNet, Variant, get_variant
-from keras_vit.training.quick import STEPS, quick
+from keras_vit.training.quick import STEPS, quick_recipe
 from keras_vit.training.recipe import FIELDS, Recipe
 
 LARGE = Recipe(
@@ -77,16 +77,16 @@ def test_every_field_is_a_size_or_kept():
 
 
 @pytest.mark.parametrize("field", KEPT)
-def test_what_is_not_a_size_stays(field):
+def test_fields_that_are_not_sizes_stay(field):
     recipe = dataclasses.replace(LARGE, **{field: KEPT[field]})
     assert getattr(recipe, field) != getattr(LARGE, field)
-    assert getattr(quick(recipe), field) == KEPT[field]
+    assert getattr(quick_recipe(recipe), field) == KEPT[field]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_small_variant_is_of_the_same_family_and_builds(name):
     large = get_variant(name)
-    made = quick(dataclasses.replace(LARGE, variant=name))
+    made = quick_recipe(dataclasses.replace(LARGE, variant=name))
     small = made.variant
     assert type(small) is type(large)
     if isinstance(small, Variant):
@@ -100,12 +100,12 @@ def test_a_small_variant_is_of_the_same_family_and_builds(name):
 
 def test_the_head_reads_what_it_read():
     row = Variant(16, 96, 3, 3, 48, pooling="gap", dropout=0.1)
-    assert quick(dataclasses.replace(LARGE, variant=row)).variant.pooling == "gap"
+    assert quick_recipe(dataclasses.replace(LARGE, variant=row)).variant.pooling == "gap"
     hidden = Variant(16, 96, 3, 3, 48, pooling="token", distillation_token=True)
-    small = quick(dataclasses.replace(LARGE, variant=hidden, representation_size=96))
+    small = quick_recipe(dataclasses.replace(LARGE, variant=hidden, representation_size=96))
     assert small.variant.distillation_token
     assert small.representation_size == small.variant.hidden_size
-    assert quick(LARGE).representation_size is None
+    assert quick_recipe(LARGE).representation_size is None
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_the_head_reads_what_it_read():
         (ResNet((2,), (128,)), "stage1_unit02", "stage1_unit01"),
     ],
 )
-def test_what_is_frozen_is_there(variant, name, expected):
-    made = quick(dataclasses.replace(LARGE, variant=variant, freeze_to=name))
+def test_the_frozen_layer_exists(variant, name, expected):
+    made = quick_recipe(dataclasses.replace(LARGE, variant=variant, freeze_to=name))
     assert made.freeze_to == expected
     model = build(made.variant, input_shape=(made.image_size, made.image_size, 3), classes=2)
     assert expected is None or expected in {layer.name for layer in model.layers}
@@ -146,7 +146,7 @@ def test_what_is_frozen_is_there(variant, name, expected):
     ],
 )
 def test_the_warm_up_shrinks_with_the_run(settings, expected):
-    assert quick(dataclasses.replace(LARGE, **settings)).warmup_steps == expected
+    assert quick_recipe(dataclasses.replace(LARGE, **settings)).warmup_steps == expected
 
 
 @pytest.mark.parametrize(
@@ -160,30 +160,30 @@ def test_the_warm_up_shrinks_with_the_run(settings, expected):
 )
 def test_milestones_shrink_and_stay_within(steps, milestones, expected):
     recipe = dataclasses.replace(LARGE, steps=steps, schedule="steps", milestones=milestones)
-    assert quick(recipe).milestones == expected
+    assert quick_recipe(recipe).milestones == expected
 
 
 @pytest.mark.parametrize("accumulation, batch_size", [(1, 16), (8, 16), (3, 18), (32, 32)])
 def test_the_batch_is_small_and_can_be_cut_into_its_parts(accumulation, batch_size):
     recipe = dataclasses.replace(LARGE, accumulation=accumulation, batch_size=accumulation * 512)
-    assert quick(recipe).batch_size == batch_size
+    assert quick_recipe(recipe).batch_size == batch_size
 
 
-def test_data_from_afar_is_made_up_and_ones_own_is_taken(tmp_path):
-    made = quick(dataclasses.replace(LARGE, data_dir="/data", validation=0.0))
+def test_remote_data_is_synthetic_and_local_data_stays(tmp_path):
+    made = quick_recipe(dataclasses.replace(LARGE, data_dir="/data", validation=0.0))
     assert made.data.startswith("synthetic:")
     assert (made.data_dir, made.train_split, made.weights) == (None, None, None)
     assert made.validation == made.test == 0.2
     for own in ("digits", "synthetic", "synthetic:3x7", str(tmp_path)):
-        kept = quick(dataclasses.replace(LARGE, data=own, validation=0.3))
+        kept = quick_recipe(dataclasses.replace(LARGE, data=own, validation=0.3))
         assert (kept.data, kept.validation, kept.train_split) == (own, 0.3, LARGE.train_split)
 
 
 def test_the_decoder_is_small_too():
-    made = quick(dataclasses.replace(LARGE, objective="mae", decoder_size=512))
+    made = quick_recipe(dataclasses.replace(LARGE, objective="mae", decoder_size=512))
     assert (made.objective, made.decoder_layers, made.decoder_size) == ("mae", 1, None)
 
 
 def test_a_quick_recipe_is_as_quick_as_it_gets():
-    once = quick(LARGE)
-    assert quick(once) == once
+    once = quick_recipe(LARGE)
+    assert quick_recipe(once) == once

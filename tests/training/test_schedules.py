@@ -1,8 +1,11 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
 
-from keras_vit.training.schedules import WarmupSchedule
+from keras_vit.training.recipe import Recipe
+from keras_vit.training.schedules import Plan, WarmupSchedule, plan_of
 
 STEPS = [0, 1, 10, 49, 50, 51, 100, 250, 499, 500]
 # Values of the official create_learning_rate_schedule: total steps, base, decay, warm-up, and the rate at STEPS.
@@ -49,3 +52,39 @@ def test_it_is_rebuilt_from_its_config_and_refuses_what_it_does_not_know():
     assert again.get_config() == schedule.get_config()
     with pytest.raises(ValueError, match="Received: decay='cosin'"):
         WarmupSchedule(0.1, 50, "cosin")
+
+
+def steps_of(plan, first_step):
+    """Returns (epoch, steps) as `fit` would go through them."""
+    return [(number, steps) for epoch, epochs, steps in plan.segments(first_step) for number in range(epoch, epochs)]
+
+
+@pytest.mark.parametrize("steps, per_epoch", [(12, 4), (13, 4), (3, 4), (4, 4), (1, 1), (29, 7)])
+def test_wherever_a_run_resumes_the_rest_of_its_epochs_follow(steps, per_epoch):
+    plan = Plan(steps, min(per_epoch, steps), 0)
+    ends = [*range(plan.steps_per_epoch, steps, plan.steps_per_epoch), steps]
+    for first in range(steps):
+        rest = steps_of(plan, first)
+        reached = list(itertools.accumulate((number for _, number in rest), initial=first))[1:]
+        assert reached == [end for end in ends if end > first]
+        assert [epoch for epoch, _ in rest] == list(range(first // plan.steps_per_epoch, plan.epochs))
+    assert steps_of(plan, steps) == []
+
+
+def test_a_whole_run_is_one_stretch():
+    assert list(Plan(40, 4, 0).segments()) == [(0, 10, 4)]
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({"epochs": 5}, Plan(35, 7, 7)),
+        ({"epochs": 5, "warmup_epochs": 0}, Plan(35, 7, 0)),
+        ({"epochs": 5, "warmup_steps": 3, "steps_per_epoch": 10}, Plan(35, 10, 3)),
+        ({"steps": 500, "warmup_steps": 100}, Plan(500, 25, 100)),
+        ({"steps": 20}, Plan(20, 7, 7)),
+        ({"steps": 4}, Plan(4, 4, 3)),
+    ],
+)
+def test_the_plan_of_a_recipe(settings, expected):
+    assert plan_of(Recipe(data="digits", variant="ViT-Ti/16", image_size=32, **settings), 7) == expected

@@ -7,14 +7,14 @@ import tensorflow as tf
 
 import keras_vit
 from keras_vit.training.optimizers import SGD, AdamW, Muon
-from keras_vit.training.trainer import Loss, trainer
+from keras_vit.training.trainer import CrossEntropy, make_trainer
 
 CLASSES, BATCH = 5, 12
 OWN = keras_vit.Variant(patch_size=4, hidden_size=8, num_layers=2, num_heads=2, mlp_dim=12)
 
 
 def batches(steps=3, zeros=0):
-    """Returns batches of noise; the last rows of each have weight 0, and are NaN."""
+    """Returns batches of noise; the last images of each have weight 0, and are NaN."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(steps, BATCH, 8, 12, 3)).astype("float32")
     targets = rng.dirichlet(np.ones(CLASSES), (steps, BATCH)).astype("float32")
@@ -33,7 +33,7 @@ def model_of(seed=0, **settings):
 
 
 def stepping(optimizer=None, jit_compile=False, model=None, **settings):
-    made = trainer(model or model_of(), **settings)
+    made = make_trainer(model or model_of(), **settings)
     made.compile(optimizer or SGD(0.1, 0.9), jit_compile=jit_compile)
     made.optimizer.build(made.trainable_variables)
     return made
@@ -73,12 +73,12 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(optimizer):
     whole, weights = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1)
     assert min(row["gradient_norm"] for row in whole) > 0.1
     for parts in (2, 3, 12):
-        logs, found = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1, accumulation=parts)
+        logs, result = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1, accumulation=parts)
         np.testing.assert_allclose([row["loss"] for row in logs], [row["loss"] for row in whole], rtol=1e-5)
-        assert differ(found, weights) < 1e-5
+        assert differ(result, weights) < 1e-5
 
 
-def test_rows_of_weight_0_have_no_part_in_a_step():
+def test_images_of_weight_0_do_not_count_in_a_step():
     images, targets, weights = batches(zeros=5)
     full, of_full = fitted((images, targets, weights), clip_norm=0.1, accumulation=3)
     short, of_short = fitted((images[:, :7], targets[:, :7], weights[:, :7]), clip_norm=0.1)
@@ -88,21 +88,21 @@ def test_rows_of_weight_0_have_no_part_in_a_step():
 
 def test_a_loss_is_the_weighted_mean_and_the_clip_bounds_the_step():
     images, targets, weights = batches(1)
-    made = stepping(SGD(1.0), clip_norm=0.1, smoothing=0.2)
+    made = stepping(SGD(1.0), clip_norm=0.1, label_smoothing=0.2)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(made.predict(images[0], verbose=0)))
     smooth = targets[0] * 0.8 + 0.2 / CLASSES
     expected = np.average(-(smooth * np.log(probabilities)).sum(axis=1), weights=weights[0])
-    (row,), after = fitted((images, targets, weights), SGD(1.0), clip_norm=0.1, smoothing=0.2)
+    (row,), after = fitted((images, targets, weights), SGD(1.0), clip_norm=0.1, label_smoothing=0.2)
     assert row["loss"] == pytest.approx(expected, rel=1e-5) and row["gradient_norm"] > 0.1
     before = [keras.ops.convert_to_numpy(weight) for weight in made.weights]
     assert np.sqrt(sum(np.square(a - b).sum() for a, b in zip(after, before))) == pytest.approx(0.1, rel=1e-4)
 
 
-def test_the_sigmoid_loss_asks_each_class_its_own_question():
+def test_the_sigmoid_loss_is_the_sum_of_binary_cross_entropies():
     targets, logits = np.array([[1, 0, 0.5]], "float32"), np.array([[2, -1, 0.3]], "float32")
     chance = 1 / (1 + np.exp(-logits))
     expected = -(targets * np.log(chance) + (1 - targets) * np.log(1 - chance)).sum()
-    assert float(Loss("sigmoid")(targets, logits)[0]) == pytest.approx(expected, rel=1e-5)
+    assert float(CrossEntropy("sigmoid")(targets, logits)[0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_evaluation_is_weighted_over_batches_of_any_weight():
@@ -110,12 +110,12 @@ def test_evaluation_is_weighted_over_batches_of_any_weight():
     weights[1, 3:] = 0
     weights[2] = 0
     made = stepping()
-    found = made.evaluate(tf.data.Dataset.from_tensor_slices((images, targets, weights)), return_dict=True, verbose=0)
+    result = made.evaluate(tf.data.Dataset.from_tensor_slices((images, targets, weights)), return_dict=True, verbose=0)
     logits = made.predict(images.reshape(-1, 8, 12, 3), verbose=0)
     right = logits.argmax(axis=1) == targets.reshape(-1, CLASSES).argmax(axis=1)
-    assert found["accuracy"] == pytest.approx(np.average(right, weights=weights.ravel()), rel=1e-5)
-    losses = keras.ops.convert_to_numpy(Loss()(targets.reshape(-1, CLASSES), logits))
-    assert found["loss"] == pytest.approx(np.average(losses, weights=weights.ravel()), rel=1e-5)
+    assert result["accuracy"] == pytest.approx(np.average(right, weights=weights.ravel()), rel=1e-5)
+    losses = keras.ops.convert_to_numpy(CrossEntropy()(targets.reshape(-1, CLASSES), logits))
+    assert result["loss"] == pytest.approx(np.average(losses, weights=weights.ravel()), rel=1e-5)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -132,30 +132,30 @@ def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison, jit_c
 @pytest.mark.parametrize("backend, devices", [("tensorflow", "one"), ("tensorflow", "two"), ("jax", "one")])
 def test_a_batch_that_is_not_finite_changes_nothing_after_good_ones(run_python, backend, devices):
     script = pathlib.Path(__file__).with_name("poisoned_steps.py")
-    for case, found in run_python(script, devices, KERAS_BACKEND=backend).items():
+    for case, result in run_python(script, devices, KERAS_BACKEND=backend).items():
         for poison in ("images", "targets"):
-            names = {name.split("/")[-1] for name in found[poison]}
+            names = {name.split("/")[-1] for name in result[poison]}
             assert names <= {"step_counter", "dynamic_scale"}, (case, poison)  # of the optimizer that scales the loss
             assert ("dynamic_scale" in names) == case.startswith("scaled"), (case, poison)
-        assert found["good"] > 30, case
+        assert result["good"] > 30, case
 
 
 def test_the_step_can_be_compiled_by_xla():
     logs, weights = fitted(batches(), AdamW(1e-2, ema=0.9), clip_norm=0.1, accumulation=3)
-    compiled, found = fitted(batches(), AdamW(1e-2, ema=0.9), jit_compile=True, clip_norm=0.1, accumulation=3)
+    compiled, result = fitted(batches(), AdamW(1e-2, ema=0.9), jit_compile=True, clip_norm=0.1, accumulation=3)
     np.testing.assert_allclose([row["loss"] for row in compiled], [row["loss"] for row in logs], rtol=1e-4)
-    assert differ(found, weights) < 1e-4
+    assert differ(result, weights) < 1e-4
 
 
-def test_float16_scales_its_loss_and_clips_what_was_meant():
+def test_float16_scales_its_loss_and_clips_the_unscaled_gradient():
     model = model_of()
     plain, expected = fitted(batches(), SGD(0.1, 0.9), clip_norm=0.1)
     scaled = keras.optimizers.LossScaleOptimizer(SGD(0.1, 0.9), initial_scale=2.0**10)
-    logs, found = fitted(batches(), scaled, clip_norm=0.1, model=model)
+    logs, result = fitted(batches(), scaled, clip_norm=0.1, model=model)
     np.testing.assert_allclose(
         [row["gradient_norm"] for row in logs], [row["gradient_norm"] for row in plain], rtol=1e-4
     )
-    assert differ(found, expected) < 1e-5
+    assert differ(result, expected) < 1e-5
 
 
 def test_float16_skips_a_step_that_overflows_and_halves_its_scale():
@@ -171,5 +171,5 @@ def test_float16_skips_a_step_that_overflows_and_halves_its_scale():
 
 def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ValueError, match="Received: torch. Set KERAS_BACKEND=tensorflow, or jax"):
-        trainer(model_of())
+    with pytest.raises(ValueError, match="Received: torch. Set KERAS_BACKEND=tensorflow"):
+        make_trainer(model_of())
