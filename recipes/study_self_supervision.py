@@ -16,7 +16,7 @@ from trials import BATCH, DATA, Trial, opened, share_of
 
 from keras_vit.builders import build
 from keras_vit.data.pipeline import evaluation_batches
-from keras_vit.evaluation.feature_cache import extract
+from keras_vit.evaluation.feature_cache import extract_features
 from keras_vit.evaluation.probes import linear_probe
 from keras_vit.models.features import representation
 from keras_vit.models.interface import pixels_of
@@ -108,7 +108,7 @@ def _probed(model, source, shares, seed):
 
 def _features(model, examples):
     batches = evaluation_batches(examples, model.input_shape[1:3], batch_size=BATCH, contract=pixels_of(model))
-    return extract(representation(model), batches)
+    return extract_features(representation(model), batches)
 
 
 def _recipe(name):

@@ -11,7 +11,7 @@ import numpy as np
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Examples, open_source
 from keras_vit.evaluation.cost import cost
-from keras_vit.evaluation.feature_cache import extract
+from keras_vit.evaluation.feature_cache import extract_features
 from keras_vit.evaluation.few_shot import REGULARIZER, few_shot
 from keras_vit.models.features import representation
 from keras_vit.models.hooks import head_of
@@ -97,7 +97,7 @@ def scores(model, source, protocol="official", shots=0):
     reader, head = representation(model), head_of(model)
 
     def features_of(examples):
-        return extract(reader, batches(examples, model.input_shape[1:3], pixels_of(model), protocol))
+        return extract_features(reader, batches(examples, model.input_shape[1:3], pixels_of(model), protocol))
 
     features, labels = features_of(source.test)
     kernel, bias = (np.asarray(weight) for weight in (head.kernel, head.bias))

@@ -83,7 +83,7 @@ def test_folders_of_imagenet_may_be_named_by_wnid(imagenet):
     expected = model.predict(images, verbose=0)
     assert len(names) == 1000
     assert scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels))
-    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(scores.per_class)), CLASSES)
+    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(scores.per_class_accuracy)), CLASSES)
 
 
 def test_flips_and_real_labels(imagenet, tmp_path):

@@ -66,7 +66,7 @@ def test_rounding_above_one_is_no_fault():
         (np.zeros((0, 3)), [], 15, r"shape \(0, 3\), 0 labels"),
         (np.ones((2, 3)), [1], 15, r"shape \(2, 3\), 1 labels"),
         (np.ones((2, 1)), [0, 0], 0, "bins=0"),
-        (np.array([[3.5, -1.0]]), [0], 15, "from 3.5 to 3.5. A model that gives logits needs a softmax first"),
+        (np.array([[3.5, -1.0]]), [0], 15, "from 3.5 to 3.5"),
         (np.array([[np.nan, 0.5]]), [0], 15, "from nan to nan"),
     ],
 )

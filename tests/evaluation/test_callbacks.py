@@ -24,7 +24,7 @@ def model():
     return made()
 
 
-def found_by(callback, model):
+def logged_by(callback, model):
     """Returns what a callback finds of a model at the end of an epoch."""
     callback.set_model(model)
     logs = {}
@@ -33,13 +33,13 @@ def found_by(callback, model):
 
 
 class Kept(FeatureCallback):
-    """Keeps what it is to judge."""
+    """Records the features and labels."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.seen = []
 
-    def judge(self, *features_and_labels):
+    def compute_metrics(self, *features_and_labels):
         self.seen.append(features_and_labels)
         return {"made_up": float(len(self.seen))}
 
@@ -79,7 +79,7 @@ def test_batches_do_as_well_as_arrays(model):
     batches = [[(images[i : i + 11], labels[i : i + 11]) for i in range(0, 33, 11)] for images, labels in (TRAIN, TEST)]
     kept = Kept(*batches), Kept(TRAIN, TEST)
     for callback in kept:
-        found_by(callback, model)
+        logged_by(callback, model)
     for one, other in zip(kept[0].seen[0], kept[1].seen[0]):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
@@ -87,12 +87,12 @@ def test_batches_do_as_well_as_arrays(model):
 def test_one_object_serves_another_model_too(model):
     callback = Kept(TRAIN, TEST)
     for some in (model, made(8)):
-        found_by(callback, some)
+        logged_by(callback, some)
     assert [seen[0].shape for seen in callback.seen] == [(33, 12), (33, 8)]
 
 
 def test_settings_are_used(model):
-    found = found_by(FewShot(TRAIN, TEST, shots=2, regularizer=1.0, seed=3), model)
+    found = logged_by(FewShot(TRAIN, TEST, shots=2, regularizer=1.0, seed=3), model)
     features = (representation(model).predict_on_batch(images) for images, _ in (TRAIN, TEST))
     train, test = features
     assert found == {"few_shot_2": few_shot(train, TRAIN[1], test, TEST[1], (2,), (1.0,), 3).at(2, 1.0)}
@@ -102,6 +102,6 @@ def test_what_cannot_be_used_raises(model):
     with pytest.raises(ValueError, match="every=0"):
         KNN(TRAIN, TEST, every=0)
     with pytest.raises(ValueError, match="12 training images of each class"):
-        found_by(FewShot(TRAIN, TEST, shots=12), model)
-    with pytest.raises(ValueError, match="Received: none"):
-        found_by(KNN(iter([]), TEST), model)
+        logged_by(FewShot(TRAIN, TEST, shots=12), model)
+    with pytest.raises(ValueError, match="Received: no images"):
+        logged_by(KNN(iter([]), TEST), model)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.evaluation.corruptions import CORRUPTIONS, WINDOWS, corrupted, smeared, without_texture
+from keras_vit.evaluation.corruptions import CORRUPTIONS, MEDIAN_WINDOWS, corrupt, remove_texture, smear
 
 RANDOM = {"gaussian noise", "shot noise", "impulse noise", "glass blur", "motion blur", "snow", "fog"}
 RANDOM |= {"elastic transform"}
@@ -20,7 +20,7 @@ def scene(rows, columns):
 
 
 def at(image, name, severity, seed=0):
-    return corrupted(image, name, severity, np.random.default_rng(seed)).astype(float)
+    return corrupt(image, name, severity, np.random.default_rng(seed)).astype(float)
 
 
 def flat(value, side=224):
@@ -39,9 +39,9 @@ def test_every_corruption_on_images_of_any_shape(name):
         image = scene(*shape)
         before = image.copy()
         for severity in range(1, 6):
-            found = corrupted(image, name, severity, np.random.default_rng(5))
+            found = corrupt(image, name, severity, np.random.default_rng(5))
             assert found.dtype == np.uint8 and found.shape == image.shape
-            again = corrupted(image, name, severity, np.random.default_rng(5))
+            again = corrupt(image, name, severity, np.random.default_rng(5))
             np.testing.assert_array_equal(found, again)
         np.testing.assert_array_equal(image, before)
 
@@ -93,11 +93,11 @@ def test_a_smear_by_hand():
     line = np.zeros((9, 11))
     line[4, 5] = 1
     weights = np.exp(-0.5 * (np.arange(5) / 2) ** 2)
-    found = smeared(line, 2, 2.0, 0)
+    found = smear(line, 2, 2.0, 0)
     np.testing.assert_allclose(found[4, 1:6], (weights / weights.sum())[::-1])
     assert np.count_nonzero(found) == 5
-    np.testing.assert_allclose(smeared(line, 2, 2.0, 90)[:, 5][:5], (weights / weights.sum())[::-1])
-    np.testing.assert_allclose(smeared(np.ones((4, 3, 2)), 6, 3.0, 30), 1)
+    np.testing.assert_allclose(smear(line, 2, 2.0, 90)[:, 5][:5], (weights / weights.sum())[::-1])
+    np.testing.assert_allclose(smear(np.ones((4, 3, 2)), 6, 3.0, 30), 1)
 
 
 def test_glass_moves_pixels_and_makes_none():
@@ -167,20 +167,20 @@ def test_texture_goes_and_edges_stay():
     image[:, 100:] = 200
     even = image.copy()
     image[::2, ::2] += 30
-    for severity, window in enumerate(WINDOWS, 1):
-        found = without_texture(image, severity)
+    for severity, window in enumerate(MEDIAN_WINDOWS, 1):
+        found = remove_texture(image, severity)
         np.testing.assert_array_equal(found > 130, image > 130)
         away = [*range(100 - window // 2), *range(100 + window // 2, 224)]
         np.testing.assert_array_equal(found[:, away], even[:, away])
         wide = flat(0)
         wide[:, 50 : 50 + window // 2] = 255
         wide[:, 150 : 150 + window // 2 + 1] = 255
-        found = without_texture(wide, severity)[112, :, 0]
+        found = remove_texture(wide, severity)[112, :, 0]
         assert not found[:100].any() and found[100:].sum() == 255 * (window // 2 + 1)
 
 
 def test_the_window_goes_with_the_side():
     image = flat(0, 448)
     image[:, 100:106] = image[:, 300:307] = 255
-    found = without_texture(image, 3)[224, :, 0]  # 13 pixels where it is 7 at half the side
+    found = remove_texture(image, 3)[224, :, 0]  # 13 pixels where it is 7 at half the side
     assert not found[:200].any() and found[200:].sum() == 255 * 7

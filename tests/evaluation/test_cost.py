@@ -262,12 +262,12 @@ def test_a_product_between_layers_is_told():
 def test_the_shape_has_to_be_known(tiny):
     images = keras.Input((None, None, 3))
     open_model = keras.Model(images, layers.Conv2D(5, 3)(images))
-    with pytest.raises(ValueError, match=r"input_shape=\(rows, columns, channels\).*takes \(None, None, 3\)"):
+    with pytest.raises(ValueError, match=r"input_shape=\(height, width, channels\).*input shape \(None, None, 3\)"):
         cost(open_model)
     assert cost(open_model, (9, 7, 3)).multiply_accumulates == 7 * 5 * 5 * 27
-    with pytest.raises(ValueError, match="what it is called with"):
+    with pytest.raises(ValueError, match="input shape unknown"):
         cost(Subclassed(tiny))
-    with pytest.raises(ValueError, match=r"does not take images of shape \(13, 20, 3\)"):
+    with pytest.raises(ValueError, match=r"does not accept images of shape \(13, 20, 3\)"):
         cost(tiny, (13, 20, 3))
 
 

@@ -7,7 +7,7 @@ import pytest
 import keras_vit
 from keras_vit.evaluation import perturbations as changes
 from keras_vit.evaluation.occlusion import KeptTokens
-from keras_vit.evaluation.robustness import Robustness, RobustnessRow, Subject, robustness_curves
+from keras_vit.evaluation.robustness import ModelWithImages, Robustness, RobustnessRow, robustness_curves
 
 IMAGES = 6
 LABELS = np.array([0, 1, 0, 1, 1, 0])
@@ -45,7 +45,7 @@ def made_images(shape=(12, 20)):
 
 
 def subject(model, name="light", labels=LABELS, **changed):
-    return Subject(
+    return ModelWithImages(
         **{"name": name, "model": model, "images": made_images(), "labels": labels, "prepare": scale} | changed
     )
 
@@ -78,7 +78,7 @@ def test_brightness_and_the_rest_by_hand(light):
 
 
 def test_drops_of_a_vit_and_of_a_baseline(light, transformer, monkeypatch):
-    monkeypatch.setattr(changes, "PARTS", (0.2, 0.9))
+    monkeypatch.setattr(changes, "DROPPED_SHARES", (0.2, 0.9))
     salience = np.random.default_rng(0).random((IMAGES, 3, 5))
     subjects = [subject(transformer, "vit"), subject(light)]
     found = robustness_curves(subjects, ["drop"], salience=salience, batch_size=3)
@@ -88,14 +88,14 @@ def test_drops_of_a_vit_and_of_a_baseline(light, transformer, monkeypatch):
         assert list(by_model) == ["vit", "light"] == list(found.models)
         for curve in by_model.values():
             assert [row.level for row in curve] == ([0] if family == "clean" else [0.2, 0.9])
-            assert curve[0].consistency == 1 or family == "drop"
+            assert curve[0].agreement == 1 or family == "drop"
     # A fifth of the pixels at 128 leaves the mean on its side; 14 of 15 leave the darkest at 121, still below.
     assert accuracies(found, "drop", "random") == {0.2: 1, 0.9: 1}
     kept = np.argsort(-salience.reshape(IMAGES, -1))[:, 3:]
     said = KeptTokens(transformer, 12).predict_on_batch([scale(made_images()), kept]).argmax(axis=1)
     clean = transformer.predict_on_batch(scale(made_images())).argmax(axis=1)
     row = found.curves["drop", "salient"]["vit"][0]
-    assert row.accuracy == np.mean(said == LABELS) and row.consistency == np.mean(said == clean)
+    assert row.accuracy == np.mean(said == LABELS) and row.agreement == np.mean(said == clean)
 
 
 def test_the_patches_that_are_dropped():
@@ -110,14 +110,14 @@ def test_the_patches_that_are_dropped():
             np.put_along_axis(kept, change.kept, False, axis=1)
             np.testing.assert_array_equal(kept.reshape(-1, 3, 5), dropped)
             for i, image in enumerate(made_images()):
-                grey = (change.make(image, None, i) == 128).all(axis=2)
+                grey = (change.apply(image, None, i) == 128).all(axis=2)
                 np.testing.assert_array_equal(grey, dropped[i].repeat(4, axis=0).repeat(4, axis=1))
     assert made["random", 0.5].kept.shape == (IMAGES, 7)
 
 
 def test_only_one_grid_drops_tokens(light, transformer, monkeypatch):
     """A baseline of another grid sees the same places grey, at its own size."""
-    monkeypatch.setattr(changes, "PARTS", (0.5,))
+    monkeypatch.setattr(changes, "DROPPED_SHARES", (0.5,))
     seen = []
 
     def prepare(pixels):
@@ -186,11 +186,15 @@ def test_progress_is_logged(light, caplog):
 @pytest.mark.parametrize(
     "changed, options, words",
     [
-        ({"images": made_images()[:0], "labels": LABELS[:0]}, {}, "Expected images to evaluate on. Received: none"),
+        (
+            {"images": made_images()[:0], "labels": LABELS[:0]},
+            {},
+            "Expected images to evaluate on. Received: no images",
+        ),
         ({"labels": LABELS[:4]}, {}, r"as many images and labels for each model. Received: \[4, 6\]"),
         ({"labels": LABELS + 2}, {}, "labels from 0 to 2, the model's classes. Received: labels from 2 to 3"),
-        ({}, {"families": ["corruption"]}, r"drop, .*Received: \['corruption'\]. Nearest: corruptions"),
-        ({}, {"salience": np.zeros((5, 3, 5))}, r"shape \(6, 3, 5\).*Received: \(5, 3, 5\)"),
+        ({}, {"families": ["corruption"]}, r"drop, .*Received: families=\['corruption'\]. Nearest: corruptions"),
+        ({}, {"salience": np.zeros((5, 3, 5))}, r"shape \(6, 3, 5\).*Received: salience of shape \(5, 3, 5\)"),
     ],
 )
 def test_faults(light, changed, options, words):
@@ -199,14 +203,16 @@ def test_faults(light, changed, options, words):
 
 
 def test_images_of_another_size_or_type_raise(light, transformer):
-    with pytest.raises(ValueError, match=r"12 rows, 20 columns.* for 'vit'. Received: shape \(6, 20, 12, 3\), uint8"):
+    with pytest.raises(
+        ValueError, match=r"height 12, width 20.* for 'vit'. Received: images of shape \(6, 20, 12, 3\), uint8"
+    ):
         robustness_curves([subject(light), subject(transformer, "vit", images=made_images((20, 12)))])
-    with pytest.raises(ValueError, match="any rows, any columns.* float32"):
+    with pytest.raises(ValueError, match="height any, width any.* float32"):
         robustness_curves([subject(light, images=scale(made_images()))])
 
 
 def test_two_models_of_a_name_raise(light):
     with pytest.raises(ValueError, match="different names"):
         robustness_curves([subject(light), subject(light)])
-    with pytest.raises(ValueError, match="Received: none"):
+    with pytest.raises(ValueError, match="Received: no images"):
         robustness_curves([])

@@ -21,7 +21,7 @@ def test_a_section_a_family_and_the_figures():
     assert re.findall(r'<section id="(\w+)"', page) == ["drop", "shift", "corruptions"]
     assert "<dt>mine, clean</dt><dd>75.0\u00a0%</dd>" in page and "<dd>40</dd>" in page
     assert "R50 &lt;x1&gt;" in page and "R50 <x1>" not in page
-    assert "relative to R50 &lt;x1&gt;, whose own is 100" in page
+    assert "relative to R50 &lt;x1&gt;, whose error is 100" in page
     assert page.count("<svg") == 4  # drops; shifts, twice; the mean of the corruptions
     assert re.findall(r"(random|salient), (mine|R50)", page)
     row = re.search(r'<th scope="row">snow</th><td>mine</td>(.*?)</tr>', page)[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.report.preview import target_words, write_preview
+from keras_vit.report.preview_page import target_words, write_preview
 
 NASTY = '<script>alert("1")</script>&\'$title'
 
