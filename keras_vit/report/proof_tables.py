@@ -13,16 +13,17 @@ _SECTION = re.compile(f"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$", re.DOTALL | 
 
 # Explanations of the columns.
 NOTES = {
-    "top-1 agreement": "Share of the images, at the same pixels, with the same predicted class as the Keras model. "
+    "agreement": "Share of the images, at the same pixels, with the same predicted class as the Keras model. "
     "With ties: a class also counts whose probability in the Keras model is as high up to 0.05 with 8 and 4 bits, 0.01 "
     "with 16, 0.0001 with 32.",
     "accuracy": "Top-1 accuracy of the file on these images; in brackets that of the Keras model.",
     "logit difference": "Largest and mean difference between a logit of the file and of the Keras model, after the "
     "mean of each set of logits is subtracted; the same pixels for both.",
-    "cosine similarity": "Of the logits of the file and of the Keras model, over all images; 1 is no difference.",
-    "top-1 agreement from JPEG": "From the bytes of an image file through a client's decoder and resize, against the "
-    "Keras model with the decoder and resize of its training; in brackets the agreement that the client's resize alone "
-    "leaves, which no export can change.",
+    "cosine": "Cosine similarity of the logits of the file and of the Keras model, over all images; 1 is no "
+    "difference.",
+    "agreement from JPEG": "The same from the bytes of an image file through a client's decoder and resize, against "
+    "the Keras model with the decoder and resize of its training; in brackets the agreement that the client's resize "
+    "alone leaves, which no export can change.",
     "latency, 1 / 2 threads": "Median of 30 runs for one image on the machine that wrote the file; an indication, not "
     "the latency of a phone.",
     "peak memory": "Of a process that runs this file only, libraries included.",
@@ -46,15 +47,15 @@ def export_row(agreement: Any) -> dict[str, str]:
     return {
         "file": agreement.file,
         "size": _megabytes(agreement.bytes, 2),
-        "top-1 agreement": "–"
+        "agreement": "–"
         if agreement.numbers
         else f"{_share(agreement.top1_agreement)} of {agreement.images:,}{_with_ties(agreement)}",
         "accuracy": "unknown"
         if agreement.accuracy is None
         else f"{agreement.accuracy:.2%} ({agreement.keras_accuracy:.2%})",
         "logit difference": _numbers(agreement.numbers) if agreement.numbers else _difference(agreement.logits),
-        "cosine similarity": "–" if agreement.numbers or not agreement.logits else f"{agreement.logits['cosine']:.5f}",
-        "top-1 agreement from JPEG": f"{_share(jpeg['top1_agreement'])} ({_share(jpeg['resize_top1_agreement'])})"
+        "cosine": "–" if agreement.numbers or not agreement.logits else f"{agreement.logits['cosine']:.5f}",
+        "agreement from JPEG": f"{_share(jpeg['top1_agreement'])} ({_share(jpeg['resize_top1_agreement'])})"
         if jpeg and not agreement.numbers
         else "–",
         "latency, 1 / 2 threads": _latencies(agreement.milliseconds),

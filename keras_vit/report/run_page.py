@@ -299,11 +299,11 @@ def _notes(rows: Sequence[Mapping[str, object]], notes: Mapping[str, str]) -> st
 def _left_out(bad_images: Sequence[tuple[str, str]]) -> str:
     shown = [{"Image": name, "Reason": reason} for name, reason in bad_images[:MOST_BAD_IMAGES]]
     more = len(bad_images) - len(shown)
-    note = f"{len(bad_images):,} images could not be used and are not part of the numbers on this page."
+    note = f"Images that could not be used, and are not part of the numbers on this page: {len(bad_images):,}."
     note += f" The first {len(shown):,} are listed, {more:,} more are not." if more else ""
     return f'<p class="how">{note}</p>' + _table(shown, "Skipped images", "words") if shown else ""
 
 
 def _named(settings: Mapping[str, str]) -> str:
     rows = [{"Setting": name, "Value": value} for name, value in settings.items()]
-    return _folded(f"{len(rows):,} settings", _table(rows, "Settings", "words")) if rows else ""
+    return _folded(f"{len(rows):,} setting{'s' * (len(rows) != 1)}", _table(rows, "Settings", "words")) if rows else ""

@@ -3,7 +3,7 @@ import pytest
 
 from keras_vit.evaluation.accuracy import Scores, score
 
-# Six images of three classes. True classes, what a model says, and what follows, by hand.
+# Six images of three classes. True classes, probabilities, and the results by hand.
 LABELS = np.array([0, 1, 2, 2, 1, 0])
 PROBABILITIES = np.array(
     [
@@ -18,7 +18,7 @@ PROBABILITIES = np.array(
 
 
 class Model:
-    """Says what it was given, a batch at a time."""
+    """Returns its probabilities, a batch at a time."""
 
     def __init__(self, probabilities):
         self.rows = list(probabilities)
@@ -73,8 +73,8 @@ def test_of_equal_ones_the_earlier_class_counts_as_the_more_probable():
     assert [scores.top_k_accuracy(k) for k in (1, 2, 3)] == [1 / 3, 2 / 3, 1]
 
 
-@pytest.mark.parametrize("value", [0.25, 0.0, np.nan], ids=["all alike", "nothing", "not a number"])
-def test_a_model_that_says_nothing_is_not_always_right(value):
+@pytest.mark.parametrize("value", [0.25, 0.0, np.nan], ids=["uniform", "zero", "NaN"])
+def test_a_constant_model_is_not_always_right(value):
     """A head of zeros gives all classes the same odds, and one that has diverged gives NaN: the first class counts."""
     scores = Scores(np.array([0, 1, 2, 3]), np.full((4, 4), value))
     assert scores.accuracy == 1 / 4
@@ -85,13 +85,13 @@ def test_a_model_that_says_nothing_is_not_always_right(value):
 
 
 @pytest.mark.parametrize("size", [1, 4, 6])
-def test_evaluate_joins_the_batches_in_order(size):
+def test_score_joins_the_batches_in_order(size):
     scores = score(Model(PROBABILITIES), batches(LABELS, size))
     np.testing.assert_array_equal(scores.labels, LABELS)
     np.testing.assert_array_equal(scores.probabilities, PROBABILITIES)
 
 
-def test_evaluate_without_images_raises():
+def test_score_without_images_raises():
     with pytest.raises(ValueError, match="Received: no images"):
         score(Model([]), [])
 
@@ -107,8 +107,8 @@ def test_accuracy_of_each_class_by_hand(scores):
 
 
 def test_a_class_without_images_has_no_accuracy():
-    found = Scores(np.array([2, 2]), np.array([[0.1, 0.2, 0.7, 0], [0.1, 0.8, 0.1, 0]])).per_class_accuracy
-    np.testing.assert_array_equal(found, [np.nan, np.nan, 0.5, np.nan])
+    result = Scores(np.array([2, 2]), np.array([[0.1, 0.2, 0.7, 0], [0.1, 0.8, 0.1, 0]])).per_class_accuracy
+    np.testing.assert_array_equal(result, [np.nan, np.nan, 0.5, np.nan])
 
 
 def test_among_some_classes_the_others_are_no_choice(scores):
@@ -128,7 +128,7 @@ def test_among_classes_that_get_nothing_the_first_counts():
 
 
 @pytest.mark.parametrize("classes", [[], [0, 3], [-1], [1, 1]])
-def test_what_are_no_different_classes_raise(scores, classes):
+def test_wrong_classes_raise(scores, classes):
     with pytest.raises(ValueError, match="different classes from 0 to 2. Received: classes="):
         scores.restricted_to(classes)
 
@@ -139,7 +139,7 @@ def test_no_images_of_the_listed_classes_raise():
 
 
 class Left:
-    """Says class 0 as far as an image is bright on its left half."""
+    """Predicts class 0 as far as an image is bright on its left half."""
 
     def predict_on_batch(self, images):
         left = images[:, :, : images.shape[2] // 2].mean(axis=(1, 2, 3))

@@ -25,7 +25,7 @@ def model():
 
 
 def logged_by(callback, model):
-    """Returns what a callback finds of a model at the end of an epoch."""
+    """Returns the logs of a callback at the end of an epoch."""
     callback.set_model(model)
     logs = {}
     callback.on_epoch_end(0, logs)
@@ -46,7 +46,7 @@ class Kept(FeatureCallback):
 
 @pytest.fixture(scope="module", params=["alone", "nested"])
 def fitted(request):
-    """A model after three epochs, what was seen of it, and its history."""
+    """A model after three epochs, the recorded features, and its history."""
     model = made() if request.param == "alone" else keras.Sequential([keras.Input((12, 20, 3)), made()])
     model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy", run_eagerly=request.param == "nested")
     kept = Kept(TRAIN, TEST)
@@ -55,7 +55,7 @@ def fitted(request):
     return model, kept.seen, history.history
 
 
-def test_the_history_has_what_was_found(fitted):
+def test_the_history_has_the_metrics(fitted):
     _, _, history = fitted
     assert {name: len(values) for name, values in history.items()} == {
         **{"loss": 3, "made_up": 3, "few_shot_5": 3},
@@ -92,13 +92,13 @@ def test_one_object_serves_another_model_too(model):
 
 
 def test_settings_are_used(model):
-    found = logged_by(FewShot(TRAIN, TEST, shots=2, regularizer=1.0, seed=3), model)
+    result = logged_by(FewShot(TRAIN, TEST, shots=2, regularizer=1.0, seed=3), model)
     features = (representation(model).predict_on_batch(images) for images, _ in (TRAIN, TEST))
     train, test = features
-    assert found == {"few_shot_2": few_shot(train, TRAIN[1], test, TEST[1], (2,), (1.0,), 3).at(2, 1.0)}
+    assert result == {"few_shot_2": few_shot(train, TRAIN[1], test, TEST[1], (2,), (1.0,), 3).at(2, 1.0)}
 
 
-def test_what_cannot_be_used_raises(model):
+def test_wrong_arguments_raise(model):
     with pytest.raises(ValueError, match="every=0"):
         KNN(TRAIN, TEST, every=0)
     with pytest.raises(ValueError, match="12 training images of each class"):

@@ -109,9 +109,9 @@ def test_a_nested_model_computes_no_more_tokens_than_are_kept(model):
 
     before = outer.predict_on_batch(images)
     with changed(layers_of(model, TransformerBlock), "input", count):
-        found = KeptTokens(outer, KEPT).predict_on_batch([images, kept])
+        result = KeptTokens(outer, KEPT).predict_on_batch([images, kept])
     assert set(lengths) == {KEPT + 1}
-    np.testing.assert_allclose(found, 2 * KeptTokens(model, KEPT).predict_on_batch([images, kept]), atol=1e-5)
+    np.testing.assert_allclose(result, 2 * KeptTokens(model, KEPT).predict_on_batch([images, kept]), atol=1e-5)
     np.testing.assert_array_equal(outer.predict_on_batch(images), before)
     assert "call" not in vars(layers_of(model, PatchEncoder)[0])
 
@@ -129,10 +129,10 @@ def test_the_grid_of_a_model(model):
 
 def test_grey_patches_by_hand():
     image = made_images(1)[0]
-    found = grey_out_patches(image, [1, 14], GRID)
+    result = grey_out_patches(image, [1, 14], GRID)
     expected = image.copy()
     expected[:4, 4:8] = expected[8:, 16:] = _GREY
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_a_grid_that_does_not_divide_the_sides_leaves_no_pixel_over():
@@ -154,13 +154,13 @@ def test_orders():
 @pytest.mark.parametrize("shape, squares", [((12, 20), 4), ((13, 23), 5), ((14, 19), 14), ((5, 7), 1)])
 def test_a_shuffle_loses_no_pixel_and_cuts_no_part(shape, squares):
     image = np.arange(shape[0] * shape[1] * 3).reshape(*shape, 3)
-    found = shuffle_squares(image, squares, np.random.default_rng(0))
-    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(image, axis=None))
-    assert (found == image).all() == (squares == 1)
+    result = shuffle_squares(image, squares, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(result, axis=None), np.sort(image, axis=None))
+    assert (result == image).all() == (squares == 1)
     edges = [[i * side // squares for i in range(squares + 1)] for side in shape]
     for top, bottom in zip(edges[0], edges[0][1:]):
         for left, right in zip(edges[1], edges[1][1:]):
-            part = found[top:bottom, left:right]
+            part = result[top:bottom, left:right]
             row, column = np.argwhere(image[..., 0] == part[0, 0, 0])[0]
             np.testing.assert_array_equal(part, image[row : row + bottom - top, column : column + right - left])
             assert row in edges[0] and column in edges[1]
@@ -176,12 +176,12 @@ def test_a_shift_by_hand():
     image = made_images(1)[0]
     seen = set()
     for seed in range(30):
-        found = shift_image(image, 3, np.random.default_rng(seed))
+        result = shift_image(image, 3, np.random.default_rng(seed))
         moves = [
             (down, right)
             for down in range(-3, 4)
             for right in range(-3, 4)
-            if (found == moved(image, down, right)).all()
+            if (result == moved(image, down, right)).all()
         ]
         assert len(moves) == 1 and 2 < np.hypot(*moves[0]) < 4
         seen |= set(moves)

@@ -42,8 +42,8 @@ def test_neighbours_agree_with_scikit_learn():
     theirs = neighbors.KNeighborsClassifier(
         11, metric="cosine", algorithm="brute", weights=lambda distances: np.exp((1 - distances) / 0.07)
     ).fit(train, labels)
-    found = knn(train, labels, test, truth, k=11)
-    np.testing.assert_allclose(found.probabilities, theirs.predict_proba(test), atol=1e-9)
+    result = knn(train, labels, test, truth, k=11)
+    np.testing.assert_allclose(result.probabilities, theirs.predict_proba(test), atol=1e-9)
 
 
 @pytest.mark.parametrize("k", [0, 6])

@@ -13,7 +13,7 @@ BLOCKS, HEADS, GRID = 3, 2, (2, 5)
 DRAW = np.random.default_rng(0)
 
 
-def look(name="cat & dog.jpg", **parts):
+def analyzed(name="cat & dog.jpg", **parts):
     whole = {
         "prediction": "a <b> 93 %",
         "attention_maps": DRAW.uniform(size=(BLOCKS, HEADS, *GRID)),
@@ -49,7 +49,7 @@ def data(page):
 
 
 def test_all_sections_are_there_and_names_are_escaped():
-    page = render_analysis(analysis([look(), look("b.jpg")]))
+    page = render_analysis(analysis([analyzed(), analyzed("b.jpg")]))
     sections = ["attention", "maps", "heads", "filters", "positions", "stages", "neighbours", "model"]
     assert re.findall(r'<section id="(\w+)"', page) == sections
     assert "<it>" not in page and "a <b>" not in page and "cat & dog" not in page
@@ -59,36 +59,36 @@ def test_all_sections_are_there_and_names_are_escaped():
 
 
 def test_nothing_is_fetched():
-    page = render_analysis(analysis([look()]))
+    page = render_analysis(analysis([analyzed()]))
     addresses = re.findall(r'(?:src|href)="(.*?)"', page)
     assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
 
 
-def test_a_byte_a_value_each_map_from_its_least_to_its_most():
+def test_a_byte_a_value_each_map_from_its_minimum_to_its_maximum():
     """Head 0 is the mean of all heads."""
-    shown = look()
-    told = data(render_analysis(analysis([shown])))
-    maps = np.frombuffer(base64.b64decode(told["images"][0]["attention_maps"]), np.uint8).reshape(
+    shown = analyzed()
+    content = data(render_analysis(analysis([shown])))
+    maps = np.frombuffer(base64.b64decode(content["images"][0]["attention_maps"]), np.uint8).reshape(
         BLOCKS, HEADS + 1, *GRID
     )
     for place, values in [((1, 2), shown.attention_maps[1, 1]), ((2, 0), shown.attention_maps[2].mean(axis=0))]:
         expected = 255 * (values - values.min()) / (values.max() - values.min())
         np.testing.assert_allclose(maps[place], expected, atol=0.51)
-    between = np.frombuffer(base64.b64decode(told["images"][0]["patch_attention"]), np.uint8).reshape(BLOCKS, 10, 10)
+    between = np.frombuffer(base64.b64decode(content["images"][0]["patch_attention"]), np.uint8).reshape(BLOCKS, 10, 10)
     assert between[2, 3].argmax() == shown.patch_attention[2, 3].argmax()
-    assert told["shape"] | {"distances": 0, "entropies": 0} == {
+    assert content["shape"] | {"distances": 0, "entropies": 0} == {
         **{"blocks": BLOCKS, "heads": HEADS, "rows": 2, "columns": 5, "tokens": 11, "distances": 0, "entropies": 0}
     }
-    assert len(told["colours"]) == 256
+    assert len(content["colours"]) == 256
 
 
-def test_what_patches_look_at_is_left_out_where_it_would_be_too_much(monkeypatch):
+def test_patch_attention_is_left_out_beyond_a_size(monkeypatch):
     monkeypatch.setattr(analysis_page, "MAX_PATCH_ATTENTION", 2 * BLOCKS * 100)
-    told = data(render_analysis(analysis([look(), look(), look()])))
-    assert [each["patch_attention"] is None for each in told["images"]] == [False, False, True]
+    content = data(render_analysis(analysis([analyzed(), analyzed(), analyzed()])))
+    assert [each["patch_attention"] is None for each in content["images"]] == [False, False, True]
 
 
-def test_what_is_not_there_is_left_out():
+def test_missing_parts_are_left_out():
     bare = AnalyzedImage(np.zeros((4, 4, 3), np.uint8), "a.jpg")
     page = render_analysis(Analysis("a model without attention", images=[bare]))
     assert re.findall(r'<section id="(\w+)"', page) == []
@@ -96,7 +96,7 @@ def test_what_is_not_there_is_left_out():
 
 
 def test_the_same_analysis_gives_the_same_bytes(tmp_path):
-    one = analysis([look()])
+    one = analysis([analyzed()])
     write_analysis(tmp_path / "new" / "a.html", one)
     assert (tmp_path / "new" / "a.html").read_text("utf-8") == render_analysis(one)
 
@@ -106,6 +106,6 @@ def test_a_map_of_one_value_is_no_division_by_0(values):
     assert (
         "nan"
         not in render_analysis(
-            analysis([look(rollout=values, attention_maps=np.zeros((BLOCKS, HEADS, *GRID)))])
+            analysis([analyzed(rollout=values, attention_maps=np.zeros((BLOCKS, HEADS, *GRID)))])
         ).lower()
     )

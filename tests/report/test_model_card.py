@@ -14,8 +14,8 @@ from keras_vit.report.proof_tables import NOTES, export_details, export_row, exp
 
 # Eleven images of three classes, by hand: confusion [[3, 1, 0], [0, 2, 1], [1, 0, 3]], 8 of 11 right.
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
-SAID = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0])
-SURE = np.array([0.9, 0.9, 0.9, 0.5, 0.7, 0.7, 0.5, 0.9, 0.9, 0.7, 0.7])
+PREDICTED = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0])
+CONFIDENCE = np.array([0.9, 0.9, 0.9, 0.5, 0.7, 0.7, 0.5, 0.9, 0.9, 0.7, 0.7])
 
 
 def agreement(**other):
@@ -48,10 +48,10 @@ def agreement(**other):
     return Agreement(**(figures | other))
 
 
-def card(names=("wren", "tit", "owl"), labels=LABELS, said=SAID, sure=SURE, **other):
+def card(names=("wren", "tit", "owl"), labels=LABELS, predicted=PREDICTED, confidence=CONFIDENCE, **other):
     probabilities = np.full((len(labels), len(names)), 0.0)
-    probabilities += ((1 - sure) / (len(names) - 1))[:, None]
-    probabilities[np.arange(len(labels)), said] = sure
+    probabilities += ((1 - confidence) / (len(names) - 1))[:, None]
+    probabilities[np.arange(len(labels)), predicted] = confidence
     facts = {
         "name": "birds",
         "variant": "ViT-S/16",
@@ -80,7 +80,7 @@ def read(text):
 
 
 def rows(text, heading):
-    """Returns the cells of the table whose first heading is given."""
+    """Returns the cells of the table with this first heading."""
     lines = text.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |"))
     block = lines[at : next((i for i in range(at, len(lines)) if not lines[i].startswith("|")), len(lines))]
@@ -112,7 +112,7 @@ def test_the_header_is_what_the_hub_reads():
     }
 
 
-def test_names_of_the_hub_are_told_where_there_are_any():
+def test_names_of_the_hub_are_in_the_header():
     head, _ = read(render_model_card(card(hub_data="org/birds-525", base_model="org/vit-base", license=None)))
     assert head["datasets"] == ["org/birds-525"] and head["base_model"] == "org/vit-base"
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "org/birds-525"
@@ -158,7 +158,7 @@ def test_any_name_comes_back_out_of_the_header(name):
 
 def test_every_number_is_measured_and_in_its_place():
     _, text = read(render_model_card(card()))
-    assert "**72.73%** on 11 test images" in text and "21,666,049 parameters" in text
+    assert "**72.73%** on 11 images" in text and "21,666,049 parameters" in text
     assert rows(text, "true ↓ predicted →")[1:] == [
         ["wren", "3", "1", "0"],
         ["tit", "0", "2", "1"],
@@ -184,16 +184,16 @@ def test_every_number_is_measured_and_in_its_place():
     assert not re.search(r"\$\w", text)
 
 
-def test_an_exported_file_is_told_with_all_its_figures():
+def test_an_exported_file_is_listed_with_all_its_figures():
     row, details = export_row(agreement()), export_details(agreement())
     assert row == {
         "file": "model_int8.tflite",
         "size": "23.46 MB",
-        "top-1 agreement": "99.90% of 1,024, 100.00% with ties",
+        "agreement": "99.90% of 1,024, 100.00% with ties",
         "accuracy": "97.17% (97.27%)",
         "logit difference": "0.12, mean 0.017",
-        "cosine similarity": "0.99973",
-        "top-1 agreement from JPEG": "99.18% (99.35%)",
+        "cosine": "0.99973",
+        "agreement from JPEG": "99.18% (99.35%)",
         "latency, 1 / 2 threads": "61.7 / 34.3 ms",
         "peak memory": "91 MB",
     }
@@ -215,15 +215,15 @@ def test_an_exported_file_is_told_with_all_its_figures():
 
 
 def test_one_image_of_many_keeps_an_agreement_from_being_whole():
-    assert export_row(agreement(top1_agreement=99_999 / 100_000))["top-1 agreement"].startswith("99.99%")
-    assert export_row(agreement(top1_agreement=1.0))["top-1 agreement"].startswith("100.00%")
-    assert export_row(agreement(top1_agreement=0.57))["top-1 agreement"].startswith("57.00%")
+    assert export_row(agreement(top1_agreement=99_999 / 100_000))["agreement"].startswith("99.99%")
+    assert export_row(agreement(top1_agreement=1.0))["agreement"].startswith("100.00%")
+    assert export_row(agreement(top1_agreement=0.57))["agreement"].startswith("57.00%")
 
 
 def test_what_was_not_measured_is_a_dash():
     bare = agreement(accuracy=None, keras_accuracy=None, from_bytes={}, operators={}, gpu_refused=(), milliseconds={})
     row, details = export_row(bare), export_details(bare)
-    assert row["accuracy"] == "unknown" and row["top-1 agreement from JPEG"] == row["latency, 1 / 2 threads"] == "–"
+    assert row["accuracy"] == "unknown" and row["agreement from JPEG"] == row["latency, 1 / 2 threads"] == "–"
     assert details["not supported on GPU"] == details["operators"] == "–"
     assert export_details(agreement(gpu_refused=()))["not supported on GPU"] == "nothing"
     assert export_row(agreement(milliseconds={"2": 5.234}))["latency, 1 / 2 threads"] == "– / 5.23 ms"
@@ -262,9 +262,9 @@ def test_names_are_no_markup():
 def test_many_classes_are_pairs_and_folded():
     names = tuple(f"class {k}" for k in range(21))
     labels = np.repeat(np.arange(20), 3)  # none of the last class
-    said = labels.copy()
-    said[:2], said[5] = 7, 4
-    text = render_model_card(card(names=names, labels=labels, said=said, sure=np.full(60, 0.8)))
+    predicted = labels.copy()
+    predicted[:2], predicted[5] = 7, 4
+    text = render_model_card(card(names=names, labels=labels, predicted=predicted, confidence=np.full(60, 0.8)))
     assert rows(text, "true class")[1:] == [
         ["class 0", "class 7", "2", "66.7%"],
         ["class 1", "class 4", "1", "33.3%"],
@@ -273,7 +273,7 @@ def test_many_classes_are_pairs_and_folded():
     assert (
         "Lowest recall: 33.3% of 3 images, class class 0. Unknown recall, because of no test images: 1 classes." in text
     )
-    right = render_model_card(card(names=names, labels=labels, said=labels, sure=np.full(60, 0.8)))
+    right = render_model_card(card(names=names, labels=labels, predicted=labels, confidence=np.full(60, 0.8)))
     assert "All test images are classified correctly." in right
 
 

@@ -1,4 +1,4 @@
-"""The page is read back with a parser, its images with Pillow: what was given must be found there."""
+"""The page is read back with a parser, its images with Pillow: it must show all of the report."""
 
 import base64
 import io
@@ -140,7 +140,7 @@ def test_page_is_whole_and_needs_nothing_else():
     assert all(head["scope"] in ("row", "col") for head in page.all("th"))
 
 
-def test_every_number_given_is_shown():
+def test_every_number_is_shown():
     report = full()
     page = Page(render_report(report))
     for row in report.history:
@@ -181,7 +181,7 @@ def test_words_are_escaped_everywhere():
     assert {key for _, attributes in page.tags for key in attributes} == {
         key for _, attributes in Page(render_report(plain)).tags for key in attributes
     }
-    # title and heading, a figure, a history column, matrix and bars, mistake, attention, guess, three tables
+    # title and heading, a figure, a history column, matrix and bars, mistake, attention, reconstruction, three tables
     assert page.text.count(NASTY) == 2 + 2 + 1 + 9 + 4 + 2 + 1 + 2 + 2 + 2
     assert {NASTY, f"{NASTY}, masked"} <= {image["alt"] for image in page.all("img")}
 
@@ -240,7 +240,7 @@ def test_the_same_report_gives_the_same_bytes_over_an_old_file(tmp_path):
         ("bad_images", [], ["left_out"]),
     ],
 )
-def test_a_part_without_data_is_left_out(field, empty, sections):
+def test_a_section_without_data_is_left_out(field, empty, sections):
     everything = Page(render_report(full())).sections()
     page = Page(render_report(replace(full(), **{field: empty})))
     assert page.sections() == [name for name in everything if name not in sections]
@@ -282,7 +282,7 @@ def test_many_classes_are_the_most_confused_pairs():
     assert "All images are classified correctly." in right.text
 
 
-def test_a_class_without_images_or_answers_has_no_share():
+def test_a_class_without_images_or_predictions_has_no_share():
     confusion = np.array([[5, 0, 0], [4, 0, 0], [0, 0, 0]])
     page = Page(render_report(replace(full(), confusion_matrix=confusion)))
     at = page.words.index("Precision") + 1
@@ -337,7 +337,7 @@ def test_end_labels_do_not_cover_each_other():
     assert len(heights) == 4 and min(np.diff(heights)) >= 14
 
 
-def test_a_loss_that_is_not_a_number_breaks_the_line_and_is_told():
+def test_a_loss_that_is_not_a_number_breaks_the_line_and_is_reported():
     history = [dict(row) for row in full().history]
     history[2]["loss"], history[4]["val_loss"] = math.nan, math.inf
     source = render_report(replace(full(), history=history))
@@ -360,9 +360,9 @@ def test_tiny_images_are_exact_and_large_ones_are_shrunk():
     assert decoded(image["src"]).size == (256, 128) and "class" not in image
 
 
-def test_a_guess_is_the_image_what_was_seen_of_it_and_what_was_made_of_that():
+def test_a_reconstruction_is_the_image_the_masked_and_the_reconstructed_image():
     shown = {image["alt"]: np.asarray(decoded(image["src"])) for image in Page(render_report(full())).all("img")}
-    for seed, name in enumerate(("a/3.png", "a/3.png masked", "a/3.png, reconstructed")):
+    for seed, name in enumerate(("a/3.png", "a/3.png, masked", "a/3.png, reconstructed")):
         np.testing.assert_array_equal(shown[name], noisy(9, 5, seed))
 
 
@@ -392,7 +392,7 @@ def test_a_flat_map_of_any_grid_can_be_drawn(shape):
     assert (pixels == (0, 0, 4, 140)).all()  # the ramp's dark end, at its least alpha
 
 
-def test_a_map_that_is_not_finite_is_told():
+def test_a_map_that_is_not_finite_is_reported():
     broken = replace(full().attention[0], rollout=np.array([[0.5, np.nan, 0.1]]))
     page = Page(render_report(replace(full(), attention=[broken])))
     assert "This map contains NaN or infinite values." in page.words and len(page.all("image")) == 1
@@ -423,7 +423,7 @@ def test_all_wrong_arrays_are_named_at_once():
             render_report(replace(full(), confusion_matrix=counts))
 
 
-def test_a_long_list_of_left_out_images_is_cut_and_told():
+def test_a_long_list_of_left_out_images_is_cut_and_says_so():
     page = Page(render_report(replace(full(), bad_images=[(f"{k}.jpg", "empty") for k in range(1234)])))
     assert page.words.count("empty") == 200 and "1,034 more are not" in page.text
 
@@ -451,7 +451,7 @@ def test_numbers_as_text(written, expected):
 
 
 def calibrated():
-    """Nine answers in bins of 0.2: of 0.3 one, wrong; of 0.7 four, all right; of 0.9 four, three right."""
+    """Nine predictions in bins of 0.2: of 0.3 one, wrong; of 0.7 four, all correct; of 0.9 four, three correct."""
     sure = np.array([0.3, 0.7, 0.7, 0.7, 0.7, 0.9, 0.9, 0.9, 0.9])
     probabilities = np.stack([sure, (1 - sure) / 2, (1 - sure) / 2], axis=1)
     probabilities[0] = [0.3, 0.38, 0.32]
@@ -476,13 +476,13 @@ def test_the_reliability_diagram_shows_each_bin_at_its_place():
     places = np.array(sorted((float(x), float(t)) for x, t in re.findall(r'tick-x" x="([^"]*)"[^>]*>(\d+)', figure)))
     np.testing.assert_allclose(np.interp(right[:, 0], *places.T), [20, 60, 80], atol=0.5)
     np.testing.assert_allclose(value(right[:, 1]), [0, 0.7, 0.75], atol=0.002)
-    np.testing.assert_allclose(value(over[:, 1]), [0.38, 0.9], atol=0.002)  # up to how sure it was
-    np.testing.assert_allclose(value(over[:, 1] + over[:, 3]), [0, 0.75], atol=0.002)  # from how often it was right
+    np.testing.assert_allclose(value(over[:, 1]), [0.38, 0.9], atol=0.002)  # up to the confidence
+    np.testing.assert_allclose(value(over[:, 1] + over[:, 3]), [0, 0.75], atol=0.002)  # from the accuracy
     np.testing.assert_allclose(value(under[:, 1]), [1.0], atol=0.002)
     counts = rectangles(figure, "count")[:, 3]
     np.testing.assert_allclose(counts / counts.max(), [1 / 4, 1, 1], atol=0.01)
-    told = re.findall("<title>(.*?)</title>", figure)
-    assert told[1] == "confidence 60\u00a0% to 80\u00a0%: 4 images, accuracy 100.0\u00a0%"
+    tooltips = re.findall("<title>(.*?)</title>", figure)
+    assert tooltips[1] == "confidence 60\u00a0% to 80\u00a0%: 4 images, accuracy 100.0\u00a0%"
     assert "9 images" in figure and "error 0.2422, largest gap 0.3800" in figure  # (0.38 + 4 * 0.3 + 4 * 0.15) / 9
 
 
