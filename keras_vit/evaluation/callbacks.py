@@ -41,6 +41,10 @@ class FeatureCallback(keras.callbacks.Callback):
         class FeatureNorm(keras_vit.evaluation.callbacks.FeatureCallback):
             def compute_metrics(self, train_features, train_labels, test_features, test_labels):
                 return {"feature_norm": float(np.linalg.norm(test_features, axis=1).mean())}
+
+
+        images, labels = np.zeros((12, 32, 32, 3), "float32"), np.arange(12) % 2
+        callback = FeatureNorm((images, labels), (images, labels), every=10)
         ```
     """
 

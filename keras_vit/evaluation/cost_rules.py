@@ -22,9 +22,12 @@ class Work:
         ```python
         from keras_vit.evaluation.cost_rules import Work
 
-        # A rule for a custom layer that multiplies each input with a matrix `layer.matrix` (in, out).
-        def rule(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
-            return Work(int(np.prod(outputs[0])) * layer.matrix.shape[0])
+        def rule_of_dense(layer, inputs, outputs):
+            return Work(int(np.prod(outputs[0])) * layer.kernel.shape[0])
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        cost = keras_vit.evaluation.cost(model, rules={keras.layers.Dense: rule_of_dense})
+        assert cost.multiply_accumulates == 12
         ```
     """
 

@@ -91,11 +91,14 @@ def _check_length(images: int, labelled: int) -> None:
 
 
 def validation_order(names: Sequence[str], labelled: int) -> np.ndarray:
-    """Returns the indices that sort ImageNet's validation images by the numbers in their file names, (images,).
+    """Sorts ImageNet's validation images by the numbers in their file names, the order of the ReaL labels.
 
     Args:
         names: File names, in any folders: "n01751748/ILSVRC2012_val_00000001.JPEG".
         labelled: Number of images that have labels.
+
+    Returns:
+        The indices of the images in this order, (images,).
 
     Raises:
         ValueError: If the numbers of images and labels differ, a name has no number, or the numbers are not 1, 2, ...
