@@ -212,8 +212,8 @@ def _cell(body: str, caption: str) -> str:
 
 
 def _heads(analysis: Analysis) -> str:
-    distance = plots.distance_by_depth(analysis.distances, analysis.receptive_fields)
-    entropy = plots.entropy_by_depth(analysis.entropies, analysis.tokens)
+    distance = plots.distance_by_depth(np.asarray(analysis.distances), analysis.receptive_fields)
+    entropy = plots.entropy_by_depth(np.asarray(analysis.entropies), analysis.tokens)
     charts = _plot(distance, "Attention distance by block") + _plot(entropy, "Attention entropy by block")
     return f'<div class="charts">{charts}</div>'
 
