@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit.analysis import plots
+from keras_vit.analysis.geometry import ReceptiveField
 from keras_vit.report.charts import heat, heat_alpha, heat_uri, image_uri, map_uri, text
 from keras_vit.report.template import framed, resource, sections, write_page
 
@@ -75,7 +76,7 @@ class Analysis:
     distances: np.ndarray | None = None
     entropies: np.ndarray | None = None
     tokens: int = 0
-    receptive_fields: Sequence[Any] = ()
+    receptive_fields: Sequence[ReceptiveField] = ()
     filter_components: np.ndarray | None = None
     variance_shares: Sequence[float] | np.ndarray = ()
     position_similarity: np.ndarray | None = None
