@@ -17,8 +17,12 @@ from trials import BATCH, DATA, Trial, fraction_of, opened
 
 from keras_vit.builders import build
 from keras_vit.data.pipeline import evaluation_batches
+<<<<<<< HEAD
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.feature_cache import extract
+=======
+from keras_vit.evaluation.feature_cache import extract_features
+>>>>>>> evaluation
 from keras_vit.evaluation.probes import linear_probe
 from keras_vit.models.features import representation
 from keras_vit.models.interface import pixels_of
@@ -113,7 +117,7 @@ def _probe_accuracies(model: keras.Model, source: Source, fractions: dict[str, f
 
 def _features(model: keras.Model, examples: Examples) -> Any:
     batches = evaluation_batches(examples, model.input_shape[1:3], batch_size=BATCH, contract=pixels_of(model))
-    return extract(representation(model), batches)
+    return extract_features(representation(model), batches)
 
 
 def _recipe(name: str) -> Recipe:

@@ -14,7 +14,7 @@ import numpy as np
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.evaluation.cost import cost
-from keras_vit.evaluation.feature_cache import extract
+from keras_vit.evaluation.feature_cache import extract_features
 from keras_vit.evaluation.few_shot import REGULARIZER, few_shot
 from keras_vit.models.features import representation
 from keras_vit.models.hooks import head_of
@@ -108,8 +108,13 @@ def scores(model: keras.Model, source: Source, protocol: str = "official", shots
     """Returns the test accuracy of a model's head and, with `shots`, that of a few-shot classifier on its features."""
     reader, head = representation(model), head_of(model)
 
+<<<<<<< HEAD
     def features_of(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
         return extract(reader, batches(examples, model.input_shape[1:3], pixels_of(model), protocol))
+=======
+    def features_of(examples):
+        return extract_features(reader, batches(examples, model.input_shape[1:3], pixels_of(model), protocol))
+>>>>>>> evaluation
 
     features, labels = features_of(source.test)
     kernel, bias = (np.asarray(weight) for weight in (head.kernel, head.bias))

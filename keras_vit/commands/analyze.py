@@ -11,7 +11,7 @@ from keras_vit.commands.run_folder import MODEL
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.models.features import representation
 from keras_vit.models.hooks import head_of, layers_of
-from keras_vit.report.analysis_page import Analysis, Look, write_analysis
+from keras_vit.report.analysis_page import Analysis, AnalyzedImage, write_analysis
 
 logger = logging.getLogger("keras_vit")
 
@@ -62,15 +62,15 @@ def analysis(subject, pixels, names):
         logger.info("how far and how sharply the heads look, over %d images", len(images))
         stem = geometry.receptive_fields(model)[:-1]
         parts = {
-            "reads": _reads(encoder.has_class_token),
-            "counted": "one image" if len(images) == 1 else f"{len(images):,} images",
+            "attention_of": _reads(encoder.has_class_token),
+            "averaged_over": "one image" if len(images) == 1 else f"{len(images):,} images",
             "distances": attention.attention_distance(model, images),
             "entropies": attention.attention_entropy(model, images),
             "tokens": grid[0] * grid[1] + encoder.extra_tokens,
-            "fields": [field for field in stem if field.name != "stem"],
+            "receptive_fields": [field for field in stem if field.name != "stem"],
         }
         if embeddings.position_values(model) is not None:
-            parts["similarity"] = embeddings.position_similarity(model)
+            parts["position_similarity"] = embeddings.position_similarity(model)
     components, shares = embeddings.filter_components(model)
     facts = {"file": subject.path.name, "read as": subject.pixels.description, "classes": _classes(subject.class_names)}
     name = subject.path.parent.name if subject.path.name == MODEL else subject.path.stem
@@ -79,8 +79,8 @@ def analysis(subject, pixels, names):
         title,
         summary,
         looks,
-        components=components,
-        shares=shares,
+        filter_components=components,
+        variance_shares=shares,
         facts={k: v for k, v in facts.items() if v},
         **parts,
     )
@@ -100,21 +100,21 @@ def _looks(subject, pixels, names):
     if layers_of(model, TransformerBlock):
         has_class_token = layers_of(model, PatchEncoder)[0].has_class_token
         looked = attention.class_attention if has_class_token else attention.mean_attention
-        give("maps", looked(model, images))
-        give("between", attention.patch_attention(model, images))
+        give("attention_maps", looked(model, images))
+        give("patch_attention", attention.patch_attention(model, images))
         give("rollout", attention.attention_rollout(model, images))
-        give("colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
+        give("token_colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
         if subject.class_names:
             give("relevance", relevance.attention_relevance(model, images))
     if layers_of(model, Stem):
-        give("stages", _stages(model, images))
+        give("stage_maps", _stages(model, images))
     if subject.class_names:
-        give("said", _said(subject.served.predict(images, verbose=0), subject.class_names))
+        give("prediction", _said(subject.served.predict(images, verbose=0), subject.class_names))
     if len(every) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
         order, cosines = embeddings.nearest_neighbours(representation(model).predict(every, verbose=0), count=NEAREST)
         near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
-        give("near", near)
-    return [Look(image, name, **part) for image, name, part in zip(pixels, names, parts)]
+        give("neighbours", near)
+    return [AnalyzedImage(image, name, **part) for image, name, part in zip(pixels, names, parts)]
 
 
 def _reads(has_class_token):
@@ -129,7 +129,7 @@ def _stages(model, images):
     for name, maps in convolutions.stage_maps(model, images).items():
         mean, strongest = maps.mean(axis=-1, keepdims=True), convolutions.strongest_channels(maps)
         for i, stack in enumerate(np.concatenate([mean, strongest], axis=-1)):
-            shown[i][f"{name}, sees {fields[name]} pixels"] = stack
+            shown[i][f"{name}, receptive field {fields[name]} pixels"] = stack
     return shown
 
 

@@ -15,17 +15,17 @@ from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.accuracy import score as score
 from keras_vit.evaluation.calibration import calibration
 from keras_vit.evaluation.class_subsets import read_classes
-from keras_vit.evaluation.feature_cache import extract, kept, model_digest
+from keras_vit.evaluation.feature_cache import cached_features, extract_features, model_digest
 from keras_vit.evaluation.few_shot import REGULARIZER
 from keras_vit.evaluation.few_shot import few_shot as learn_from_few
 from keras_vit.evaluation.pixel_contracts import IMAGES, better_contract
 from keras_vit.evaluation.probes import NEIGHBOURS
 from keras_vit.evaluation.probes import knn as ask_neighbours
 from keras_vit.evaluation.probes import linear_probe as probe
-from keras_vit.evaluation.real import read_real, real_accuracy, validation_order
+from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 from keras_vit.export.proof import read_proof
 from keras_vit.models.features import representation
-from keras_vit.report.page import Report, write_report
+from keras_vit.report.run_page import Report, write_report
 from keras_vit.runtime.files import is_exported, open_exported
 from keras_vit.weights.download import cache_folder
 
@@ -63,11 +63,12 @@ class Evaluation:
         """Writes it as a page: with a head, what is taken for what, class by class, and a reliability plot."""
         summary, parts = {what: f"{accuracy:.2%}" for what, accuracy in self.others.items()}, {}
         if self.scores is not None:
-            found = {"accuracy": f"{self.scores.accuracy:.2%}", "among the first 5": f"{self.scores.top(5):.2%}"}
+            found = {"accuracy": f"{self.scores.accuracy:.2%}"}
+            found["among the first 5"] = f"{self.scores.top_k_accuracy(5):.2%}"
             if self.calibration is not None:
                 found["calibration error"] = f"{self.calibration.ece:.4f}"
             summary = found | {"images": f"{len(self.scores.labels):,}"} | summary
-            parts = {"class_names": self.class_names, "confusion": self.scores.confusion}
+            parts = {"class_names": self.class_names, "confusion_matrix": self.scores.confusion_matrix}
             parts["calibration"] = self.calibration
         notes = {f"note {i}": note for i, note in enumerate(self.notes, 1)}
         write_report(path, Report(title, summary, settings=notes, **parts))
@@ -76,12 +77,12 @@ class Evaluation:
         """Returns it as lines to read."""
         lines = []
         if self.scores is not None:
-            width, counts = max(map(len, self.class_names)), self.scores.confusion.sum(axis=1)
-            rows = zip(self.class_names, self.scores.per_class, counts)
+            width, counts = max(map(len, self.class_names)), self.scores.confusion_matrix.sum(axis=1)
+            rows = zip(self.class_names, self.scores.per_class_accuracy, counts)
             lines += [f"{name:<{width}s}  {accuracy:7.2%} of {count:,}" for name, accuracy, count in rows if count]
             lines.append(f"accuracy {self.scores.accuracy:.2%} on {len(self.scores.labels):,} images")
             if len(self.class_names) > 5:
-                lines.append(f"the true class among the first 5: {self.scores.top(5):.2%}")
+                lines.append(f"the true class among the first 5: {self.scores.top_k_accuracy(5):.2%}")
             if self.calibration is not None:
                 lines.append(f"calibration error {self.calibration.ece:.4f}")
         lines += [f"{what}: {accuracy:.2%}" for what, accuracy in self.others.items()]
@@ -189,7 +190,7 @@ def _of_head(subject, source, flips, classes, real):
         raise _NoHead(str(error)) from error
     # Whatever can be wrong is read before the model runs for an hour.
     chosen = read_classes(classes, *namings(names, numbers=True)) if classes else None
-    labels = read_real(real, len(names)) if real else None
+    labels = read_real_labels(real, len(names)) if real else None
     order = validation_order(examples.names, len(labels)) if real else None
     if isinstance(subject, Classifier):
         scores = score(subject.served, log_progress(_batches(subject, examples), "judged", len(examples.labels)), flips)
@@ -199,7 +200,7 @@ def _of_head(subject, source, flips, classes, real):
     if isinstance(subject, Classifier):
         notes += contract_warnings(subject, examples)
     if chosen:
-        whole, scores = scores, scores.among(chosen)
+        whole, scores = scores, scores.restricted_to(chosen)
         names = tuple(names[i] for i in chosen)
         notes.append(f"{len(names):,} of the model's {len(subject.class_names):,} classes to choose from")
         if left_out := len(whole.labels) - len(scores.labels):
@@ -237,7 +238,7 @@ def _of_features(subject, source, opened, few_shot, knn, linear_probe):
         examples = getattr(source, split)
         about = digest, source.digest, split, subject.image_size, subject.protocol, repr(pixels)
         compute = functools.partial(_extracted, subject, model, examples)
-        return kept(cache_folder() / "features", about, compute)
+        return cached_features(cache_folder() / "features", about, compute)
 
     arrays = *features_of("train"), *features_of(judged)
     count, found = len(arrays[3]), {}
@@ -254,7 +255,7 @@ def _of_features(subject, source, opened, few_shot, knn, linear_probe):
 
 
 def _extracted(subject, model, examples):
-    return extract(model, _batches(subject, examples), len(examples.labels))
+    return extract_features(model, _batches(subject, examples), len(examples.labels))
 
 
 def _batches(subject, examples):

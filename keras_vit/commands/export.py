@@ -18,10 +18,10 @@ from keras_vit.export.proof import Agreement, read_proof, read_refused, write_pr
 from keras_vit.export.targets import targets_named
 from keras_vit.export.writing import ExportsRefused, reason_of
 from keras_vit.models.interface import pixels_of
-from keras_vit.report.page import Report, write_report
-from keras_vit.report.page import replace_page_exports as replace_in_page
 from keras_vit.report.proof_tables import export_tables
 from keras_vit.report.proof_tables import replace_card_exports as replace_in_card
+from keras_vit.report.run_page import Report, write_report
+from keras_vit.report.run_page import replace_page_exports as replace_in_page
 
 logger = logging.getLogger("keras_vit")
 # What exported files take: the pixels as they are, the least that a client can get wrong.

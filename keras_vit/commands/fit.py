@@ -31,7 +31,7 @@ from keras_vit.export.targets import targets_named
 from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
-from keras_vit.report.page import write_report
+from keras_vit.report.run_page import write_report
 from keras_vit.training.devices import devices_of
 from keras_vit.training.fit import CHECKPOINTS
 from keras_vit.training.fit import train as train

@@ -18,10 +18,10 @@ from keras_vit.layers import TransformerBlock
 from keras_vit.models.config import ResNet
 from keras_vit.models.interface import pixels_of
 from keras_vit.preprocessing import OFFICIAL_PIXELS, preprocess_input
-from keras_vit.report.card import Card, write_card
-from keras_vit.report.page import AttentionExample, Guess, Mistake, Report
-from keras_vit.report.preview import target_words, write_preview
+from keras_vit.report.model_card import ModelCard, write_model_card
+from keras_vit.report.preview_page import target_words, write_preview
 from keras_vit.report.proof_tables import export_tables
+from keras_vit.report.run_page import AttentionExample, Mistake, Reconstruction, Report
 from keras_vit.training.fit import batches_of
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.schedules import Plan
@@ -37,7 +37,7 @@ def report(recipe, model, source, scores, history, agreements, refused=None):
     names, probabilities = source.class_names, scores.probabilities
     trust = calibration(probabilities, scores.labels)
     right = np.flatnonzero(scores.predictions == scores.labels)
-    worst, order = scores.mistakes[:SHOWN], _some_of_each(right, scores.labels)
+    worst, order = scores.most_confident_mistakes[:SHOWN], _some_of_each(right, scores.labels)
     images = {
         i: read_pixels(source.test.images[i], model.input_shape[1:3], recipe.evaluation) for i in (*worst, *order)
     }
@@ -55,7 +55,7 @@ def report(recipe, model, source, scores, history, agreements, refused=None):
         },
         history=history,
         class_names=names,
-        confusion=scores.confusion,
+        confusion_matrix=scores.confusion_matrix,
         calibration=trust,
         mistakes=[
             Mistake(
@@ -90,7 +90,7 @@ def _some_of_each(indices, labels):
 
 
 def pretext_report(recipe, network, source, history, metrics):
-    """Returns the `Report` of a run of a pretext task, with guesses at some test images of each class."""
+    """Returns the `Report` of a run of a pretext task, with reconstructions at some test images of each class."""
     examples, metric = source.test, OBJECTIVES[recipe.objective].metric
     order = _some_of_each(range(len(examples.labels)), examples.labels)
     pixels = np.stack([read_pixels(examples.images[i], network.input_shape[1:3], recipe.evaluation) for i in order])
@@ -106,8 +106,8 @@ def pretext_report(recipe, network, source, history, metrics):
             "training": f"{metrics['training_seconds']:.0f} s",
         },
         history=history,
-        share=metric.capitalize(),
-        guesses=[Guess(*images, examples.names[i]) for i, *images in zip(order, *columns)],
+        accuracy_name=metric.capitalize(),
+        reconstructions=[Reconstruction(*images, examples.names[i]) for i, *images in zip(order, *columns)],
         settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
         bad_images=source.bad,
     )
@@ -144,21 +144,21 @@ def card(path, recipe, model, source, scores, metrics, agreements, refused=None)
     """
     base, base_model, its_license = _base(recipe)
     run = json.loads((pathlib.Path(path).parent / RUN).read_text("utf-8"))
-    write_card(
+    write_model_card(
         path,
-        Card(
+        ModelCard(
             name=source.name,
             variant=_words(recipe.variant),
             parameters=metrics["parameters"],
             class_names=source.class_names,
             image_size=model.input_shape[1:3],
-            scaled=pixels_of(model).description,
+            pixel_scaling=pixels_of(model).description,
             scores=scores,
             counts={split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
             digest=source.digest,
-            bad=metrics["bad_images"],
+            bad_images=metrics["bad_images"],
             settings=_settings(recipe, source),
-            ran_on={
+            environment={
                 "machine": f"{platform.system()}, {platform.machine()}, {os.cpu_count()} processors",
                 "devices": run["devices"],
                 "training": f"{metrics['training_seconds']:,.0f} s",

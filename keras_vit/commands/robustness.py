@@ -11,7 +11,7 @@ from keras_vit.commands.examples import examples_for
 from keras_vit.commands.run_folder import MODEL
 from keras_vit.data.pipeline import read_all
 from keras_vit.evaluation import robustness as curves
-from keras_vit.evaluation.perturbations import families_named
+from keras_vit.evaluation.perturbations import check_families
 from keras_vit.layers import TransformerBlock
 from keras_vit.models.hooks import layers_of
 from keras_vit.report.robustness_page import write_robustness
@@ -56,7 +56,7 @@ def robustness(
     Raises:
         ValueError: if a model or the data cannot be used, or a family is unknown.
     """
-    families = families_named(families)
+    families = check_families(families)
     if images < 1:
         raise ValueError(f"Expected 1 image or more. Received: images={images}")
     classifiers = [load_classifier(model, pixels=pixels, outputs=outputs)]
@@ -91,7 +91,7 @@ def _levels(by_model):
 
 
 def _subjects(classifiers, data, images):
-    """Returns a `Subject` a classifier; those that read images alike share them."""
+    """Returns a `ModelWithImages` a classifier; those that read images alike share them."""
     main, names = classifiers[0], _names(classifiers)
     examples, _ = examples_for(main.path, main.class_names, data)
     some = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), images)).astype(int)
@@ -102,7 +102,7 @@ def _subjects(classifiers, data, images):
         if way not in read:
             read[way] = read_all(files, *way)
         numbers = _numbered(labels, main, classifier)
-        subjects.append(curves.Subject(name, classifier.served, read[way], numbers, classifier.prepared))
+        subjects.append(curves.ModelWithImages(name, classifier.served, read[way], numbers, classifier.prepared))
     return subjects
 
 

@@ -1,1 +1,43 @@
-"""Scores of a model on batches; knows no data set."""
+"""Evaluation of models: accuracy, calibration, few-shot, kNN and linear probes, robustness and computational cost.
+
+    scores = keras_vit.evaluation.score(model, [(images, labels)])
+    scores.accuracy, scores.confusion_matrix, scores.per_class_accuracy, scores.most_confident_mistakes
+
+The functions expect a built model and arrays or batches of images; they know no data set.
+"""
+
+from keras_vit.evaluation import callbacks
+from keras_vit.evaluation.accuracy import Scores, score
+from keras_vit.evaluation.calibration import Calibration, calibration
+from keras_vit.evaluation.corruptions import CORRUPTIONS, corrupt
+from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
+from keras_vit.evaluation.feature_cache import extract_features
+from keras_vit.evaluation.few_shot import FewShotResult, few_shot
+from keras_vit.evaluation.probes import knn, linear_probe
+from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
+from keras_vit.evaluation.robustness import ModelWithImages, Robustness, RobustnessRow, robustness_curves
+
+__all__ = [
+    "CORRUPTIONS",
+    "Calibration",
+    "Cost",
+    "FewShotResult",
+    "ModelWithImages",
+    "Robustness",
+    "RobustnessRow",
+    "Scores",
+    "calibration",
+    "callbacks",
+    "corrupt",
+    "cost",
+    "extract_features",
+    "few_shot",
+    "knn",
+    "linear_probe",
+    "pretraining_exaflops",
+    "read_real_labels",
+    "real_accuracy",
+    "robustness_curves",
+    "score",
+    "validation_order",
+]

@@ -1,103 +1,152 @@
-"""Accuracy, confusion and what the model was most wrong about."""
+"""Top-1 and top-k accuracy, per-class accuracy, the confusion matrix and the most confident mistakes."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_vit.evaluation.labels import checked_labels
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Holds what a model said of images whose classes are known.
+    """Top-1 and top-k accuracy, per-class accuracy, confusion matrix and most confident mistakes of a classifier.
 
     Args:
-        labels: (images,) the true classes.
-        probabilities: (images, classes) the model's.
+        labels: (images,) the true classes, whole numbers from 0.
+        probabilities: (images, classes) the predicted probabilities.
+
+    Example:
+        ```python
+        probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+        scores = keras_vit.evaluation.Scores(np.array([0, 1, 1]), probabilities)
+        assert scores.accuracy == 2 / 3
+        assert scores.confusion_matrix.tolist() == [[1, 0], [1, 1]]
+        ```
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
 
     @property
-    def predictions(self):
-        """The most probable class of each image, (images,)."""
+    def predictions(self) -> np.ndarray:
+        """The most probable class of each image, (images,); the first of equally probable ones."""
         return self.probabilities.argmax(axis=1)
 
     @property
-    def accuracy(self):
-        """The part of the images whose most probable class is the true one."""
-        return self.top(1)
+    def accuracy(self) -> float:
+        """Top-1 accuracy: the share of images whose most probable class is the true one, 0 to 1."""
+        return self.top_k_accuracy(1)
 
-    def top(self, k):
-        """Returns the part of the images whose true class is among the k most probable."""
+    def top_k_accuracy(self, k: int) -> float:
+        """Returns the share of images whose true class is among the k most probable ones, 0 to 1."""
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
         return float(np.mean((best == self.labels[:, None]).any(axis=1)))
 
     @property
-    def per_class(self):
-        """The part that is right of each class's images, (classes,); NaN for a class without images."""
-        confusion = self.confusion
-        counts = confusion.sum(axis=1)
-        return np.divide(confusion.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    def per_class_accuracy(self) -> np.ndarray:
+        """The accuracy on the images of each class, also called recall, (classes,); NaN for a class without images."""
+        matrix = self.confusion_matrix
+        counts = matrix.sum(axis=1)
+        return np.divide(matrix.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
     @property
-    def confusion(self):
+    def confusion_matrix(self) -> np.ndarray:
         """Numbers of images, (true class, predicted class)."""
         classes = self.probabilities.shape[1]
         return np.bincount(self.labels * classes + self.predictions, minlength=classes**2).reshape(classes, classes)
 
     @property
-    def mistakes(self):
-        """Indices of the wrongly classified images, the most confident first."""
+    def most_confident_mistakes(self) -> np.ndarray:
+        """Indices of the misclassified images, (mistakes,), the most confident prediction first."""
         wrong = np.flatnonzero(self.predictions != self.labels)
         return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")]
 
-    def among(self, classes):
-        """Returns the `Scores` on the images of some classes, where the model has no others to choose from.
+    def restricted_to(self, classes: Sequence[int]) -> "Scores":
+        """Returns the `Scores` on the images of some classes, with no other classes to choose from.
 
-        As for ImageNet-A and -R, of 200 of the model's 1,000 classes.
+        ImageNet-A and -R are evaluated so, with 200 of the model's 1,000 classes.
 
         Args:
-            classes: their numbers; the classes of what is returned are these, in this order.
+            classes: class numbers. The classes of the result are these, in this order.
 
         Raises:
-            ValueError: if one is none of the model's or stands there twice, or there are no images of them.
+            ValueError: If a number is not a class of the model or occurs twice, or no image is of these classes.
         """
-        classes, among = np.asarray(classes, "int64"), self.probabilities.shape[1]
-        if not len(classes) or len(set(classes)) < len(classes) or classes.min() < 0 or classes.max() >= among:
-            raise ValueError(f"Expected different classes from 0 to {among - 1}. Received: classes={classes.tolist()}")
-        new = np.full(among, -1)
-        new[classes] = np.arange(len(classes))
-        kept = new[self.labels] >= 0
-        if not kept.any():
-            raise ValueError("Expected images of the listed classes. Received: images of other classes alone")
-        rest = self.probabilities[kept][:, classes]
+        chosen, count = np.asarray(classes, "int64"), self.probabilities.shape[1]
+        if not len(chosen) or len(set(chosen)) < len(chosen) or chosen.min() < 0 or chosen.max() >= count:
+            raise ValueError(f"Expected different classes from 0 to {count - 1}. Received: classes={chosen.tolist()}")
+        new_numbers = np.full(count, -1)
+        new_numbers[chosen] = np.arange(len(chosen))
+        selected = new_numbers[self.labels] >= 0
+        if not selected.any():
+            raise ValueError(
+                f"Expected images of the listed classes. Received: classes={chosen.tolist()[:5]}, and only images of "
+                "other classes."
+            )
+        rest = self.probabilities[selected][:, chosen]
         total = rest.sum(axis=1, keepdims=True)
-        return Scores(new[self.labels[kept]], np.divide(rest, total, out=np.zeros_like(rest), where=total > 0))
+        probabilities = np.divide(rest, total, out=np.zeros_like(rest), where=total > 0)
+        return Scores(new_numbers[self.labels[selected]], probabilities)
 
 
-def score(model, batches, flips=False):
-    """Returns the `Scores` of a model that gives probabilities.
+def score(model: keras.Model, batches: Iterable[tuple[Any, Any]], flips: bool = False) -> Scores:
+    """Evaluates a classifier on batches: top-1 accuracy, confusion matrix, per-class accuracy and mistakes.
 
     Args:
-        model: a Keras model, (batch, rows, columns, channels) -> (batch, classes).
-        batches: (images, labels) pairs, once through.
-        flips: whether an image's probabilities are the mean of its own and its mirror image's.
+        model: Classifier that returns probabilities, (batch, height, width, channels) -> (batch, classes).
+        batches: (images, labels) pairs, read once; labels are whole numbers from 0.
+        flips: Whether to average each image's probabilities with those of its mirror image.
+
+    Returns:
+        The `Scores` of all images, in the order of the batches.
 
     Raises:
-        ValueError: if there are no images, or a label is none of the model's classes.
+        ValueError: If there are no images, or a label is not a class of the model.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        images, labels = np.zeros((4, 32, 32, 3), "float32"), np.array([0, 1, 2, 0])
+        scores = keras_vit.evaluation.score(model, [(images, labels)])
+        assert scores.confusion_matrix.sum() == 4
+        ```
     """
     outputs = [(np.asarray(labels), _probabilities(model, images, flips)) for images, labels in batches]
     if not outputs:
-        raise ValueError("Expected images to evaluate on. Received: none")
+        raise ValueError("Expected images to evaluate on. Received: no images")
     labels, probabilities = (np.concatenate(parts) for parts in zip(*outputs))
-    return Scores(checked_labels(labels, *probabilities.shape), probabilities)
+    return Scores(check_labels(labels, *probabilities.shape), probabilities)
 
 
-def _probabilities(model, images, flips):
-    images = keras.tree.map_structure(np.asarray, images)  # JAX takes none of TensorFlow's tensors
+def check_labels(labels: Any, images: int, classes: int | None = None) -> np.ndarray:
+    """Returns the true classes of images as an int64 array, (images,), or raises an error.
+
+    Args:
+        labels: (images,) whole numbers from 0.
+        images: Number of images.
+        classes: Number of classes of the model, where it is known.
+
+    Raises:
+        ValueError: If there are no images, or the labels have another shape or type, or are out of range.
+    """
+    if not images:
+        raise ValueError("Expected images to evaluate on. Received: no images")
+    array = np.asarray(labels)
+    if array.shape != (images,) or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"Expected a whole number for each of {images} images. Received: labels of shape {array.shape} and "
+            f"type {array.dtype}. Convert one-hot labels with argmax(axis=1)."
+        )
+    lowest, highest = array.min(), array.max()
+    if lowest < 0 or highest >= (classes or np.inf):
+        expected = f"from 0 to {classes - 1}, the model's classes" if classes else "of 0 or more"
+        raise ValueError(f"Expected labels {expected}. Received: labels from {lowest} to {highest}")
+    return array.astype("int64")
+
+
+def _probabilities(model: keras.Model, images: Any, flips: bool) -> np.ndarray:
+    images = keras.tree.map_structure(np.asarray, images)  # JAX does not accept TensorFlow's tensors
     probabilities = np.asarray(model.predict_on_batch(images))
     if flips:
         probabilities = (probabilities + np.asarray(model.predict_on_batch(images[:, :, ::-1]))) / 2

@@ -1,4 +1,4 @@
-"""How far a model's confidence can be believed."""
+"""Calibration: the expected calibration error (ECE), and the numbers of a reliability diagram."""
 
 import dataclasses
 
@@ -7,15 +7,22 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibration:
-    """Holds, by bins of equal width of the highest probability, how sure a model was and how often it was right.
+    """Confidence and accuracy of a classifier in bins of confidence; the data of a reliability diagram.
 
-    A bin holds what lies above its lower edge up to its upper one; the first holds 0 too.
+    The confidence of a prediction is its highest probability. The bins have equal width; a bin excludes its lower edge
+    and includes its upper one, and the first includes 0.
 
     Args:
         edges: (bins + 1,) from 0 to 1.
         counts: (bins,) numbers of images.
-        confidence: (bins,) mean of the highest probabilities; NaN in a bin without images.
-        accuracy: (bins,) part of the images that was right; NaN in a bin without images.
+        confidence: (bins,) mean confidence; NaN in a bin without images.
+        accuracy: (bins,) share of correct predictions; NaN in a bin without images.
+
+    Example:
+        ```python
+        calibration = keras_vit.evaluation.calibration([[0.9, 0.1], [0.9, 0.1]], [0, 1])
+        assert np.isclose(calibration.ece, 0.4)  # 90 % confident, 50 % correct
+        ```
     """
 
     edges: np.ndarray
@@ -24,31 +31,40 @@ class Calibration:
     accuracy: np.ndarray
 
     @property
-    def gaps(self):
-        """How much surer the model was than right, (bins,); 0 in a bin without images."""
+    def gaps(self) -> np.ndarray:
+        """Confidence minus accuracy of each bin, (bins,); 0 in a bin without images."""
         return np.where(self.counts > 0, np.nan_to_num(self.confidence - self.accuracy), 0.0)
 
     @property
-    def ece(self):
-        """The expected calibration error: mean size of the gaps, each bin counted by its images; 0 to 1."""
+    def ece(self) -> float:
+        """The expected calibration error: the mean absolute gap, weighted by the images of each bin, 0 to 1."""
         return float(np.average(np.abs(self.gaps), weights=self.counts))
 
     @property
-    def mce(self):
-        """The maximum calibration error: the largest gap of a bin, however few its images; 0 to 1."""
+    def mce(self) -> float:
+        """The maximum calibration error: the largest absolute gap of a bin, 0 to 1."""
         return float(np.abs(self.gaps).max())
 
 
-def calibration(probabilities, labels, bins=15):
-    """Returns the `Calibration` of a classifier's probabilities.
+def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
+    """Computes the expected calibration error (ECE) and the reliability diagram of a classifier.
 
     Args:
         probabilities: (images, classes), 0 to 1.
         labels: (images,) the true classes.
-        bins: how many of equal width from 0 to 1.
+        bins: Number of bins of equal width from 0 to 1.
+
+    Returns:
+        A `Calibration`: `ece`, `mce`, and the confidence and accuracy of each bin.
 
     Raises:
-        ValueError: if there are no images, no bins, or probabilities that are no number from 0 to 1.
+        ValueError: If there are no images or no bins, or a highest probability is NaN or not from 0 to 1.
+
+    Example:
+        ```python
+        calibration = keras_vit.evaluation.calibration([[0.9, 0.1], [0.3, 0.7]], [0, 1], bins=10)
+        assert np.isclose(calibration.ece, 0.2)
+        ```
 
     Source: arXiv:1706.04599, eq. 3 and 5.
     """
@@ -59,19 +75,19 @@ def calibration(probabilities, labels, bins=15):
             f"Received: probabilities of shape {probabilities.shape}, {len(labels)} labels"
         )
     if bins < 1:
-        raise ValueError(f"Expected 1 bin or more. Received: bins={bins}")
-    sure = probabilities.max(axis=1)
-    # float32 sums of a softmax leave 1 by a few rounding errors.
-    if not (sure >= 0).all() or sure.max() > 1 + 1e-5:
+        raise ValueError(f"Expected bins of 1 or more. Received: bins={bins}")
+    confidence = probabilities.max(axis=1)
+    # float32 sums of a softmax can exceed 1 by a few rounding errors.
+    if not (confidence >= 0).all() or confidence.max() > 1 + 1e-5:
         raise ValueError(
-            f"Expected probabilities from 0 to 1. Received: highest ones from {sure.min():g} to {sure.max():g}. "
-            "A model that gives logits needs a softmax first."
+            "Expected probabilities from 0 to 1. Received: highest probabilities from "
+            f"{confidence.min():g} to {confidence.max():g}. Apply a softmax to logits first."
         )
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    right = probabilities.argmax(axis=1) == labels
-    sums = (np.bincount(place, weights=values, minlength=bins) for values in (sure, right))
-    none = np.full(bins, np.nan)
-    means = (np.divide(total, counts, out=none.copy(), where=counts > 0) for total in sums)
+    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    correct = probabilities.argmax(axis=1) == labels
+    sums = (np.bincount(bin_of, weights=values, minlength=bins) for values in (confidence, correct))
+    empty = np.full(bins, np.nan)
+    means = (np.divide(total, counts, out=empty.copy(), where=counts > 0) for total in sums)
     return Calibration(edges, counts, *means)

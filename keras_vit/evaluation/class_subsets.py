@@ -1,47 +1,64 @@
-"""Finds classes by name, as folders and lists of ImageNet-V2, -A and -R have them."""
+"""Class numbers from class names, wnids or a text file of them, as ImageNet-V2, -A and -R use them."""
 
 import difflib
+import os
 import pathlib
+from collections.abc import Iterable, Sequence
 
 
-def find_classes(entries, *namings):
-    """Returns the numbers of classes that are named in one way or another, a list in the order of the entries.
+def find_classes(entries: Iterable[str], *namings: Sequence[str]) -> list[int]:
+    """Returns the numbers of classes from their names.
 
     Args:
-        entries: names.
-        namings: each a name of every class, in their order: words, wnids, numbers. What is in one is not looked for in
-            the next.
+        entries: Names of classes.
+        namings: Sequences with a name for every class, in the order of the classes: words, wnids, numbers. An entry
+            that occurs in one of them is not looked up in the next.
+
+    Returns:
+        The class numbers, in the order of the entries.
 
     Raises:
-        ValueError: if entries are unknown, or two classes share the name; all of a kind in one message.
+        ValueError: If entries are unknown, or a name belongs to two classes; all of a kind in one message.
+
+    Example:
+        ```python
+        from keras_vit.evaluation.class_subsets import find_classes
+
+        assert find_classes(["zebra", "n01440764"], ("tench", "zebra"), ("n01440764", "n02391049")) == [1, 0]
+        ```
     """
-    known = {}
+    entries = list(entries)
+    known: dict[str, list[int]] = {}
     for naming in namings:
-        fresh = {}
+        numbers_of: dict[str, list[int]] = {}
         for number, name in enumerate(naming):
-            fresh.setdefault(name, []).append(number)
-        known = fresh | known
+            numbers_of.setdefault(name, []).append(number)
+        known = numbers_of | known
     unknown = [entry for entry in dict.fromkeys(entries) if entry not in known]
     if unknown:
-        near = {entry: difflib.get_close_matches(entry, known, 1) for entry in unknown[:20]}
-        told = [f"{entry} (nearest: {found[0]})" if found else entry for entry, found in near.items()]
+        nearest = {entry: difflib.get_close_matches(entry, known, 1) for entry in unknown[:20]}
+        listed = [f"{entry} (nearest: {names[0]})" if names else entry for entry, names in nearest.items()]
         more = f" and {len(unknown) - 20:,} more" if len(unknown) > 20 else ""
         raise ValueError(
-            f"Expected the model's classes, {_few(namings[0])}. "
-            f"Received classes it does not have: {', '.join(told)}{more}"
+            f"Expected the model's classes, {_first_ten(namings[0])}. "
+            f"Received unknown classes: {', '.join(listed)}{more}"
         )
     shared = {entry: known[entry] for entry in entries if len(known[entry]) > 1}
     if shared:
-        told = ", ".join(f"{entry} for {' and '.join(map(str, numbers))}" for entry, numbers in shared.items())
-        raise ValueError(f"Expected names of one class each; name them by number or wnid. Received: {told}")
+        text = ", ".join(f"{entry} for {' and '.join(map(str, numbers))}" for entry, numbers in shared.items())
+        raise ValueError(f"Expected names of one class each. Received: {text}. Use class numbers or wnids instead.")
     return [known[entry][0] for entry in entries]
 
 
-def read_classes(path, *namings):
-    """Returns the numbers of the classes that a text file lists, one a line, in the order of the classes.
+def read_classes(path: str | os.PathLike[str], *namings: Sequence[str]) -> list[int]:
+    """Reads a text file of classes, one a line, and returns their numbers in rising order.
+
+    Args:
+        path: The file, in UTF-8.
+        namings: As of `find_classes`.
 
     Raises:
-        ValueError: if it cannot be read, lists nothing, or names classes as `find_classes` refuses them.
+        ValueError: If the file cannot be read or is empty, or for the reasons of `find_classes`.
     """
     try:
         lines = pathlib.Path(path).read_text("utf-8").splitlines()
@@ -53,5 +70,5 @@ def read_classes(path, *namings):
     return sorted(set(find_classes(entries, *namings)))
 
 
-def _few(names):
+def _first_ten(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")

@@ -1,21 +1,71 @@
-"""The common corruptions of ImageNet-C, but for frost, which needs photographs of it.
+"""Common image corruptions of ImageNet-C: noise, blur, weather and digital; all but frost, which needs photographs.
 
-Severities are the published ones. They are for images of 224 pixels: lengths are scaled with the image's shorter
-side / 224. Ratios (zoom, pixelate), the grain of noise, which is a pixel, and JPEG's blocks are not.
+The severities are the published ones, for images of 224 pixels: lengths are scaled by the image's shorter side / 224.
+Ratios (zoom, pixelate), the grain of noise, which is a pixel, and JPEG's blocks are not scaled.
+
+A function of a corruption expects a float image of 0 to 1, (height, width, 3), a random generator, the scale and its
+own settings, and returns a float image that may leave that range.
 
 Source: arXiv:1903.12261.
 """
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 # Windows of the median filter, pixels at a side of 224: our choice.
-WINDOWS = (3, 5, 7, 11, 15)
+MEDIAN_WINDOWS = (3, 5, 7, 11, 15)
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def defocus_blur(x, generator, scale, radius):
-    """Spreads each pixel over a disc; its edge is soft by a pixel, so that a radius need not be a whole number."""
+def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Generator) -> np.ndarray:
+    """Corrupts an image as in ImageNet-C: noise, blur, weather, compression.
+
+    Args:
+        image: (height, width, 3) uint8.
+        name: A key of `CORRUPTIONS`.
+        severity: 1 to 5.
+        generator: Source of randomness; the same state corrupts the same image in the same way.
+
+    Returns:
+        The corrupted image, (height, width, 3) uint8.
+
+    Example:
+        ```python
+        image = np.full((64, 64, 3), 128, "uint8")
+        corrupted = keras_vit.evaluation.corrupt(image, "gaussian noise", 3, np.random.default_rng(0))
+        assert corrupted.shape == image.shape and corrupted.std() > 10
+        ```
+
+    Source: arXiv:1903.12261.
+    """
+    function, settings = CORRUPTIONS[name]
+    x = function(image.astype(np.float32) / 255, generator, min(image.shape[:2]) / 224, *settings[severity - 1])
+    return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def remove_texture(image: np.ndarray, severity: int) -> np.ndarray:
+    """Removes the texture of an image with a median filter; edges remain.
+
+    Args:
+        image: (height, width, 3) uint8.
+        severity: 1 to 5, the size of the window, see `MEDIAN_WINDOWS`. It is odd and at least 3 pixels, so the first
+            severities are the same for small images.
+
+    Returns:
+        The filtered image, (height, width, 3) uint8.
+    """
+    from scipy import ndimage
+
+    reach = max(1, round(MEDIAN_WINDOWS[severity - 1] // 2 * min(image.shape[:2]) / 224))
+    return np.stack([ndimage.median_filter(plane, 2 * reach + 1) for plane in np.moveaxis(image, 2, 0)], axis=2)
+
+
+def defocus_blur(x: np.ndarray, generator: np.random.Generator, scale: float, radius: float) -> np.ndarray:
+    """Defocus blur: spreads each pixel over a disc with an edge one pixel soft, so the radius can be any number."""
     from scipy import ndimage
 
     radius = radius * scale
@@ -24,64 +74,52 @@ def defocus_blur(x, generator, scale, radius):
     return ndimage.convolve(x, (disc / disc.sum())[..., None].astype(x.dtype), mode="mirror")
 
 
-def glass_blur(x, generator, scale, sigma, reach, times):
-    """Lets each pixel change places with another at most `reach` pixels away, and smooths before and after.
+def glass_blur(
+    x: np.ndarray, generator: np.random.Generator, scale: float, sigma: float, reach: int, times: int
+) -> np.ndarray:
+    """Glass blur: swaps each pixel with another at most `reach` pixels away, and smooths before and after.
 
-    Pixels that lie too far apart to meet change places at once, the others one lot after the other.
+    Pixels that are too far apart to share a partner are swapped at once, the others group by group.
     """
     x = _smoothed(x, sigma * scale)
-    wide = (reach + 0.5) * scale  # rounded, each whole number up to `reach` is as probable at a side of 224
-    step = 2 * int(np.ceil(wide - 0.5)) + 1
-    lots = [(top, left) for top in range(step) for left in range(step)] * times
+    largest = (reach + 0.5) * scale  # rounded, each whole number up to `reach` is equally probable at a side of 224
+    step = 2 * int(np.ceil(largest - 0.5)) + 1
+    groups = [(top, left) for top in range(step) for left in range(step)] * times
     last = np.array(x.shape[:2])[:, None, None] - 1
-    for top, left in lots:
+    for top, left in groups:
         here = np.mgrid[top : x.shape[0] : step, left : x.shape[1] : step]
-        there = np.clip(here + np.rint(generator.uniform(-wide, wide, here.shape)).astype(int), 0, last)
-        here, there = tuple(here), tuple(there)
-        x[here], x[there] = x[there], x[here]
+        there = np.clip(here + np.rint(generator.uniform(-largest, largest, here.shape)).astype(int), 0, last)
+        one, other = tuple(here), tuple(there)
+        x[one], x[other] = x[other], x[one]
     return _smoothed(x, sigma * scale)
 
 
-def motion_blur(x, generator, scale, radius, sigma):
-    """Smears the image in a direction within 45 degrees of the horizontal."""
-    return smeared(x, radius * scale, sigma * scale, generator.uniform(-45, 45))
+def motion_blur(x: np.ndarray, generator: np.random.Generator, scale: float, radius: float, sigma: float) -> np.ndarray:
+    """Motion blur in a random direction within 45 degrees of the horizontal."""
+    return smear(x, radius * scale, sigma * scale, generator.uniform(-45, 45))
 
 
-def zoom_blur(x, generator, scale, count, step):
-    """Averages the image with `count` enlargements of it, from 1 on by `step`; these are ratios and not scaled."""
+def zoom_blur(x: np.ndarray, generator: np.random.Generator, scale: float, count: int, step: float) -> np.ndarray:
+    """Zoom blur: averages the image with `count` enlargements by 1, 1 + step, ...; ratios, which are not scaled."""
     from PIL import Image
 
     image = Image.fromarray((x * 255).astype(np.uint8))
-    return (x + sum(zoomed(image, 1 + i * step) / 255 for i in range(count))) / (count + 1)
+    return (x + sum(_enlarged_middle(image, 1 + i * step) / 255 for i in range(count))) / (count + 1)
 
 
-def without_texture(image, severity):
-    """Returns a uint8 image of which edges stay and texture goes: each pixel the median of a window around it.
-
-    Args:
-        image: (rows, columns, 3) uint8.
-        severity: 1 to 5, for the size of the window, see `WINDOWS`; it is odd and never below
-            3 pixels, so that the first severities are alike in small images.
-    """
-    from scipy import ndimage
-
-    reach = max(1, round(WINDOWS[severity - 1] // 2 * min(image.shape[:2]) / 224))
-    return np.stack([ndimage.median_filter(plane, 2 * reach + 1) for plane in np.moveaxis(image, 2, 0)], axis=2)
-
-
-def smeared(x, radius, sigma, degrees):
-    """Returns (rows, columns, ...) blurred to one side along a direction: half a Gaussian, 2 * radius + 1 pixels."""
+def smear(x: np.ndarray, radius: float, sigma: float, degrees: float) -> np.ndarray:
+    """Blurs (height, width, ...) to one side along a direction: half a Gaussian, 2 * radius + 1 pixels long."""
     away = np.arange(int(2 * radius) + 1)
     weights = np.exp(-0.5 * (away / sigma) ** 2).astype(x.dtype)
     angle = np.deg2rad(degrees)
     steps = np.rint(away[:, None] * (np.sin(angle), np.cos(angle))).astype(int) + len(away)
     padded = np.pad(x, [(len(away), len(away))] * 2 + [(0, 0)] * (x.ndim - 2), mode="edge")
-    rows, columns = x.shape[:2]
-    moved = (padded[top : top + rows, left : left + columns] for top, left in steps)
-    return sum(weight * part for weight, part in zip(weights / weights.sum(), moved))
+    height, width = x.shape[:2]
+    moved = (padded[top : top + height, left : left + width] for top, left in steps)
+    return np.asarray(sum(weight * part for weight, part in zip(weights / weights.sum(), moved)))
 
 
-def zoomed(image, factor):
+def _enlarged_middle(image: Any, factor: float) -> np.ndarray:
     """Returns the enlarged middle of a Pillow image as an array of the same size."""
     from PIL import Image
 
@@ -90,100 +128,97 @@ def zoomed(image, factor):
     return np.asarray(image.resize(image.size, Image.Resampling.BILINEAR, box))
 
 
-def _smoothed(x, sigma):
+def _smoothed(x: np.ndarray, sigma: float) -> np.ndarray:
     from scipy import ndimage
 
     return ndimage.gaussian_filter(x, sigma, axes=(0, 1))
 
 
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def corrupted(image, name, severity, generator):
-    """Returns an image, corrupted.
-
-    Args:
-        image: (rows, columns, 3) uint8.
-        name: out of `CORRUPTIONS`.
-        severity: 1 to 5.
-        generator: a `numpy.random.Generator`; the same state corrupts the same image in the same way.
-
-    Returns:
-        The same shape, uint8.
-    """
-    change, settings = CORRUPTIONS[name]
-    x = change(image.astype(np.float32) / 255, generator, min(image.shape[:2]) / 224, *settings[severity - 1])
-    return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
-
-
-def gaussian_noise(x, generator, scale, deviation):
-    """Adds noise as of low light."""
+def gaussian_noise(x: np.ndarray, generator: np.random.Generator, scale: float, deviation: float) -> np.ndarray:
+    """Gaussian noise, as in low light."""
     return x + generator.normal(0, deviation, x.shape)
 
 
-def shot_noise(x, generator, scale, photons):
-    """Counts light in photons, `photons` for white."""
+def shot_noise(x: np.ndarray, generator: np.random.Generator, scale: float, photons: float) -> np.ndarray:
+    """Shot (Poisson) noise: white is `photons` photons on average."""
     return generator.poisson(x * photons) / photons
 
 
-def impulse_noise(x, generator, scale, part):
-    """Sets a part of the numbers to black or white."""
-    return np.where(generator.random(x.shape) < part, generator.integers(0, 2, x.shape), x)
+def impulse_noise(x: np.ndarray, generator: np.random.Generator, scale: float, share: float) -> np.ndarray:
+    """Impulse (salt-and-pepper) noise: sets a share of the values to 0 or 1."""
+    return np.where(generator.random(x.shape) < share, generator.integers(0, 2, x.shape), x)
 
 
-def snow(x, generator, scale, mean, deviation, zoom, threshold, radius, sigma, kept):
-    """Whitens the image and lets smeared flakes fall, the same ones from both sides.
+def snow(
+    x: np.ndarray,
+    generator: np.random.Generator,
+    scale: float,
+    mean: float,
+    deviation: float,
+    zoom: float,
+    threshold: float,
+    radius: float,
+    sigma: float,
+    kept: float,
+) -> np.ndarray:
+    """Snow: whitens the image and adds smeared flakes, and the same ones rotated by 180 degrees.
 
-    The flakes are made for a side of 224 pixels and resized: how many lie above the threshold hangs on their grain.
+    The flakes are made for a side of 224 pixels and resized: their number above the threshold depends on their grain.
     """
     from PIL import Image
 
     shape = [round(side / scale) for side in x.shape[:2]]
-    flakes = zoomed(Image.fromarray(generator.normal(mean, deviation, shape).astype(np.float32)), zoom)
+    flakes = _enlarged_middle(Image.fromarray(generator.normal(mean, deviation, shape).astype(np.float32)), zoom)
     flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1))
-    flakes = Image.fromarray(smeared(flakes, radius, sigma, generator.uniform(-135, -45)))
-    flakes = np.asarray(flakes.resize(x.shape[1::-1], Image.Resampling.BILINEAR))[..., None]
+    smeared = Image.fromarray(smear(flakes, radius, sigma, generator.uniform(-135, -45)))
+    flakes = np.asarray(smeared.resize(x.shape[1::-1], Image.Resampling.BILINEAR))[..., None]
     white = np.maximum(x, 1.5 * (x @ _GREY)[..., None] + 0.5)
     return kept * x + (1 - kept) * white + flakes + flakes[::-1, ::-1]
 
 
-def fog(x, generator, scale, strength, decay):
-    """Adds a fractal cloud, and takes the brightness back to what it was."""
-    rows, columns = x.shape[:2]
-    side = 2 ** int(np.ceil(np.log2(max(rows, columns))))
-    cloud = strength * _cloud(side, decay, generator)[:rows, :columns, None]
+def fog(x: np.ndarray, generator: np.random.Generator, scale: float, strength: float, decay: float) -> np.ndarray:
+    """Fog: adds a fractal cloud, and scales the image to its former maximum."""
+    height, width = x.shape[:2]
+    side = 2 ** int(np.ceil(np.log2(max(height, width))))
+    cloud = strength * _cloud(side, decay, generator)[:height, :width, None]
     return (x + cloud) * x.max() / (x.max() + strength)
 
 
-def brightness(x, generator, scale, more):
-    """Raises the value of hue, saturation and value."""
+def brightness(x: np.ndarray, generator: np.random.Generator, scale: float, increase: float) -> np.ndarray:
+    """Brightness: increases the value of hue, saturation and value."""
     value = x.max(axis=2, keepdims=True)
-    raised = np.minimum(value + more, 1)
+    raised = np.minimum(value + increase, 1)
     return np.where(value > 0, x * raised / np.maximum(value, 1e-6), raised)
 
 
-def contrast(x, generator, scale, kept):
-    """Moves each colour towards its mean."""
+def contrast(x: np.ndarray, generator: np.random.Generator, scale: float, kept: float) -> np.ndarray:
+    """Lower contrast: moves each colour towards its mean."""
     mean = x.mean(axis=(0, 1))
     return mean + kept * (x - mean)
 
 
-def elastic_transform(x, generator, scale, alpha, sigma, reach):
-    """Stretches the image as a whole and place by place.
+def elastic_transform(
+    x: np.ndarray, generator: np.random.Generator, scale: float, alpha: float, sigma: float, reach: float
+) -> np.ndarray:
+    """Elastic transform: stretches the image as a whole and locally.
 
     Args:
-        alpha, sigma: of the displacements: factor of the smoothed noise, and how far they go together, pixels. Noise
-            that is smoothed half as far is twice as strong, so that alpha is scaled twice.
-        reach: how far three points around the middle move at most, pixels.
+        x: The image.
+        generator: Source of randomness.
+        scale: Shorter side / 224.
+        alpha: Factor of the smoothed noise of the displacements. Noise that is smoothed half as far is twice as strong,
+            so alpha is scaled twice.
+        sigma: Standard deviation of the smoothing of the displacements, pixels.
+        reach: Largest displacement of three points around the middle, pixels.
     """
     from scipy import ndimage
 
-    rows, columns = x.shape[:2]
-    middle, arm = np.array([rows, columns]) / 2, min(rows, columns) // 3
+    height, width = x.shape[:2]
+    middle, arm = np.array([height, width]) / 2, min(height, width) // 3
     points = np.array([[arm, arm], [-arm, arm], [-arm, -arm]])
     moved = points + generator.uniform(-reach * scale, reach * scale, (3, 2))
-    around = np.linalg.solve(np.c_[points, np.ones(3)], moved)  # (row, column, 1) -> where it was
-    place = np.stack([axis - at for axis, at in zip(np.mgrid[:rows, :columns], middle)])
+    around = np.linalg.solve(np.c_[points, np.ones(3)], moved)  # (row, column, 1) -> its place in the input
+    place = np.stack([axis - at for axis, at in zip(np.mgrid[:height, :width], middle)])
     noise = generator.uniform(-1, 1, place.shape)
     place += alpha * scale**2 * ndimage.gaussian_filter(noise, sigma * scale, truncate=3, axes=(1, 2))
     place = np.tensordot(around[:2], place, (0, 0)) + (around[2] + middle)[:, None, None]
@@ -192,17 +227,17 @@ def elastic_transform(x, generator, scale, alpha, sigma, reach):
     )
 
 
-def pixelate(x, generator, scale, part):
-    """Makes the image smaller, and its pixels larger."""
+def pixelate(x: np.ndarray, generator: np.random.Generator, scale: float, ratio: float) -> np.ndarray:
+    """Pixelate: shrinks the image by a ratio and enlarges it again, without interpolation."""
     from PIL import Image
 
     image = Image.fromarray(np.rint(x * 255).astype(np.uint8))
-    small = image.resize([max(1, int(side * part)) for side in image.size], Image.Resampling.BOX)
+    small = image.resize([max(1, int(side * ratio)) for side in image.size], Image.Resampling.BOX)
     return np.asarray(small.resize(image.size, Image.Resampling.BOX)) / 255
 
 
-def jpeg_compression(x, generator, scale, quality):
-    """Writes the image as a JPEG file and reads it."""
+def jpeg_compression(x: np.ndarray, generator: np.random.Generator, scale: float, quality: int) -> np.ndarray:
+    """JPEG compression: encodes and decodes the image."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -210,16 +245,17 @@ def jpeg_compression(x, generator, scale, quality):
     return np.asarray(Image.open(file)) / 255
 
 
-def _cloud(side, decay, generator):
-    """Returns a fractal of (side, side) numbers from 0 to 1 whose edges meet, by the diamond-square algorithm.
+def _cloud(side: int, decay: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns a fractal of (side, side) values from 0 to 1 with periodic edges, by the diamond-square algorithm.
 
     Args:
-        side: a power of 2.
-        decay: root of how much weaker the noise is at each halving; the published code squares it.
+        side: A power of 2.
+        decay: Square root of the factor by which the noise decreases at each halving; the published code squares it.
+        generator: Source of randomness.
     """
     cloud, amplitude = np.zeros((side, side)), 1.0
 
-    def mean(*neighbours):
+    def mean(*neighbours: np.ndarray) -> np.ndarray:
         return sum(neighbours) / 4 + generator.uniform(-amplitude, amplitude, neighbours[0].shape)
 
     while side > 1:
@@ -234,12 +270,12 @@ def _cloud(side, decay, generator):
     return cloud / max(cloud.max(), 1e-12)
 
 
-def _each(*values):
+def _each(*values: float) -> tuple[tuple[float], ...]:
     return tuple((value,) for value in values)
 
 
-# Name: function of (image, generator, scale, *setting), and its settings at severities 1 to 5.
-CORRUPTIONS = {
+# Name: function of (image, generator, scale, *settings), and its settings at severities 1 to 5.
+CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[tuple[float, ...], ...]]] = {
     "gaussian noise": (gaussian_noise, _each(0.08, 0.12, 0.18, 0.26, 0.38)),
     "shot noise": (shot_noise, _each(60, 25, 12, 5, 3)),
     "impulse noise": (impulse_noise, _each(0.03, 0.06, 0.09, 0.17, 0.27)),
@@ -262,7 +298,7 @@ CORRUPTIONS = {
     "contrast": (contrast, _each(0.4, 0.3, 0.2, 0.1, 0.05)),
     "elastic transform": (
         elastic_transform,
-        # The published 244 is no slip of ours. The first two bend the whole image, the others shake its lines.
+        # The published code has 244, not 224. The first two bend the whole image, the others shake its lines.
         tuple(
             tuple(244 * part for part in parts)
             for parts in ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))

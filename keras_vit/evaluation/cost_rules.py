@@ -1,7 +1,9 @@
-"""How many products each kind of layer sums up; to count another kind, add a row to `RULES`."""
+"""Rules that count the multiply-accumulates of each layer type; to count another type, add a row to `RULES`."""
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -10,87 +12,103 @@ from keras_vit import layers
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Holds what one call of a layer does, that of the layers inside it left out.
+    """Work of one call of a layer, without that of the layers inside it.
 
     Args:
-        multiply_accumulates: of the batch.
-        kept: numbers that it holds beside what it gives, as the probabilities of attention.
+        multiply_accumulates: Number for the batch.
+        kept: Number of elements that it holds besides its output, such as the attention probabilities.
+
+    Example:
+        ```python
+        from keras_vit.evaluation.cost_rules import Work
+
+        def rule_of_dense(layer, inputs, outputs):
+            return Work(int(np.prod(outputs[0])) * layer.kernel.shape[0])
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        cost = keras_vit.evaluation.cost(model, rules={keras.layers.Dense: rule_of_dense})
+        assert cost.multiply_accumulates == 12
+        ```
     """
 
     multiply_accumulates: int = 0
     kept: int = 0
 
 
-def _nothing(layer, inputs, outputs):
-    """Adds, scales or looks up, a number at a time."""
+Shapes = list[tuple[int, ...]]
+Rule = Callable[[Any, Shapes, Shapes], Work]
+
+
+def _nothing(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Adds, scales or looks up, element by element."""
     return Work()
 
 
-def _kernel(layer, inputs, outputs):
-    """Sums, for each number out, over all axes of the kernel but the last."""
+def _kernel(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Sums, for each output element, over all axes of the kernel but the last."""
     return Work(math.prod(outputs[0]) * math.prod(layer.kernel.shape[:-1]))
 
 
-def _transposed(layer, inputs, outputs):
-    """Multiplies each number in with all axes of the kernel but the last."""
+def _transposed(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Multiplies each input element with all axes of the kernel but the last."""
     return Work(math.prod(inputs[0]) * math.prod(layer.kernel.shape[:-1]))
 
 
-def _einsum(layer, inputs, outputs):
-    """Sums, for each number out, over the kernel's axes that are not in the output."""
+def _einsum(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Sums, for each output element, over the kernel's axes that are not in the output."""
     _, kernel, output = layer.equation.replace("->", ",").split(",")
     summed = [size for letter, size in zip(kernel, layer.kernel.shape) if letter not in output]
     return Work(math.prod(outputs[0]) * math.prod(summed))
 
 
-def _depthwise(layer, inputs, outputs):
+def _depthwise(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
     return Work(math.prod(outputs[0]) * math.prod(layer.kernel_size))
 
 
-def _separable(layer, inputs, outputs):
+def _separable(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
     channels = layer.pointwise_kernel.shape[-2]
     between = math.prod(outputs[0]) // layer.filters * channels
     return Work(between * math.prod(layer.kernel_size) + math.prod(outputs[0]) * channels)
 
 
-def _dot(layer, inputs, outputs):
+def _dot(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
     axis = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
     return Work(math.prod(outputs[0]) * inputs[0][axis])
 
 
-def _attention(layer, inputs, outputs):
-    """Multiplies queries with keys, and what comes of it with values."""
+def _attention(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Multiplies queries with keys, and the probabilities with values."""
     (batch, queries, hidden_size), (_, tokens, _) = inputs
     return Work(2 * batch * queries * tokens * hidden_size, batch * layer.num_heads * queries * tokens)
 
 
-def _windowed(layer, inputs, outputs):
-    """Multiplies within windows, each with the tokens in front of the patches, and these with all."""
+def _windowed(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Multiplies within windows, each with the tokens in front of the patches, and these with all tokens."""
     batch, tokens, hidden_size = inputs[0]
-    front, number, places = tokens - math.prod(layer.grid), math.prod(layer.windows), math.prod(layer.side)
-    pairs = batch * (tokens**2 if number == 1 else front * tokens + number * places * (front + places))
+    front, windows, side = tokens - math.prod(layer.grid), math.prod(layer.windows), math.prod(layer.side)
+    pairs = batch * (tokens**2 if windows == 1 else front * tokens + windows * side * (front + side))
     return Work(2 * pairs * hidden_size, pairs * layer.num_heads)
 
 
-def _relative(layer, inputs, outputs):
-    """Multiplies queries with a key for each distance, too."""
+def _relative(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Multiplies queries also with a key for each distance."""
     plain, (batch, queries, hidden_size) = _attention(layer, inputs, outputs), inputs[0]
     return Work(plain.multiply_accumulates + batch * queries * (2 * queries - 1) * hidden_size, plain.kept)
 
 
-def _one_head(layer, inputs, outputs):
-    (batch, queries, width), (_, tokens, value_width) = inputs[:2]
-    return Work(batch * queries * tokens * (width + value_width), batch * queries * tokens)
+def _one_head(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    (batch, queries, query_size), (_, tokens, value_size) = inputs[:2]
+    return Work(batch * queries * tokens * (query_size + value_size), batch * queries * tokens)
 
 
-def _grouped_query(layer, inputs, outputs):
+def _grouped_query(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
     (batch, queries, _), (_, tokens, _) = inputs[:2]
     pairs = batch * layer.num_query_heads * queries * tokens
     return Work(2 * pairs * layer.head_dim, pairs)
 
 
-def _multi_head(layer, inputs, outputs):
-    """Multiplies as `_attention` does, over the axes that the layer attends along."""
+def _multi_head(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
+    """Multiplies like `_attention`, over the axes that the layer attends along."""
     query, value = inputs[:2]
     inner = range(1, len(query) - 1)
     axes = [axis % len(query) for axis in layer.get_config()["attention_axes"] or inner]
@@ -100,9 +118,9 @@ def _multi_head(layer, inputs, outputs):
     return Work(pairs * (layer.key_dim + (layer.value_dim or layer.key_dim)), pairs)
 
 
-# A rule takes the layer and lists of the shapes that it reads and gives. A class whose base is here counts like that,
-# unless it has a `call` of its own.
-RULES = {
+# A rule is a function of the layer and lists of its input and output shapes. A subclass of a class in this table has
+# the same rule, unless it defines its own `call`.
+RULES: dict[type, Rule] = {
     keras.layers.Dense: _kernel,
     keras.layers.EinsumDense: _einsum,
     keras.layers.Conv1D: _kernel,
@@ -133,7 +151,7 @@ RULES = {
     layers.GroupNorm: _nothing,
     layers.LayerScale: _nothing,
     layers.Positions: _nothing,
-    # What these do beside the layers inside them.
+    # The work of these besides that of the layers inside them.
     layers.AttentionPooling: _nothing,
     layers.Bottleneck: _nothing,
     layers.MLP: _nothing,
@@ -145,6 +163,6 @@ RULES = {
     layers.WindowBlock: _nothing,
 }
 
-# Operations of a functional model that stand between its layers and multiply; they have no rule.
+# Operations that multiply, between the layers of a functional model; they have no rule.
 PRODUCTS = {"Conv", "ConvTranspose", "DepthwiseConv", "Dot", "DotProductAttention", "Einsum", "Inner", "Matmul"}
 PRODUCTS |= {"Outer", "SeparableConv", "Tensordot", "Vdot"}

@@ -1,9 +1,12 @@
-"""Features of images: computed once, and kept on disk under what they depend on."""
+"""Features of images: extracts them in batches, and caches them on disk by what they depend on."""
 
 import hashlib
 import logging
+import os
 import pathlib
 import zipfile
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,34 +16,47 @@ from keras_vit._progress import log_progress
 
 logger = logging.getLogger("keras_vit")
 
-_FORMAT = 1  # another number makes all kept files void
+_FORMAT = 1  # increase this to invalidate all cached files
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile)
 
 
-def extract(model, batches, count=None):
-    """Returns the features of images and their labels, (images, width) and (images,); logs how far it is.
+def extract_features(
+    model: keras.Model, batches: Iterable[tuple[Any, Any]], count: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Computes the features of images, batch by batch, and logs the progress.
 
     Args:
-        model: gives (batch, width), as `keras_vit.features.representation` makes it.
-        batches: (images, labels) pairs, once through.
-        count: how many there are, for the log.
+        model: Returns features, (batch, features), as `keras_vit.representation` makes it.
+        batches: (images, labels) pairs, read once.
+        count: Number of images, for the log.
+
+    Returns:
+        The features, (images, features), and the labels, (images,).
 
     Raises:
-        ValueError: if there are no images.
+        ValueError: If there are no images.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        batches = [(np.zeros((4, 32, 32, 3), "float32"), np.arange(4))]
+        features, labels = keras_vit.evaluation.extract_features(keras_vit.representation(model), batches)
+        assert features.shape == (4, 32)
+        ```
     """
     features, labels = [], []
-    for images, some in log_progress(batches, "have features", count):
+    for images, of_batch in log_progress(batches, "have features", count):
         features.append(np.asarray(model.predict_on_batch(images)))
-        labels.append(np.asarray(some))
+        labels.append(np.asarray(of_batch))
     if not features:
-        raise ValueError("Expected images to compute features of. Received: none")
+        raise ValueError("Expected images to compute features of. Received: no images")
     return np.concatenate(features), np.concatenate(labels)
 
 
-def model_digest(model):
-    """Returns the SHA-256 of a model's architecture and weights, and of the backend that computes it; 64 digits.
+def model_digest(model: keras.Model) -> str | None:
+    """Returns the SHA-256 of a model's architecture, weights and backend, 64 hexadecimal digits.
 
-    Returns None for a subclassed model whose architecture Keras cannot write down.
+    Returns None for a subclassed model that Keras cannot serialize.
     """
     try:
         architecture = model.to_json()
@@ -50,21 +66,29 @@ def model_digest(model):
     for weight in model.weights:
         array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
         digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.view("uint8").reshape(-1))
+        digest.update(array.view("uint8").reshape(-1).data)
     return digest.hexdigest()
 
 
-def kept(folder, parts, compute):
-    """Returns features and labels from a folder; computes and writes them where there are none, or damaged ones.
+def cached_features(
+    folder: str | os.PathLike[str],
+    key: tuple[Any, ...],
+    compute: Callable[[], tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads features and labels from a cache folder; computes and writes them if they are missing or damaged.
 
     Args:
-        folder: of the kept files.
-        parts: all that they depend on, such as the model's digest, the data's, the size; None among them keeps nothing.
-        compute: function without arguments that returns (features, labels).
+        folder: Folder of the cached files.
+        key: All that the features depend on, such as the digests of model and data and the image size. With None among
+            them nothing is cached.
+        compute: Function without arguments that returns (features, labels).
+
+    Returns:
+        The features and the labels.
     """
-    if None in parts:
+    if None in key:
         return compute()
-    path = pathlib.Path(folder) / f"{hashlib.sha256(repr((_FORMAT, *parts)).encode()).hexdigest()}.npz"
+    path = pathlib.Path(folder) / f"{hashlib.sha256(repr((_FORMAT, *key)).encode()).hexdigest()}.npz"
     if path.exists():
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -72,11 +96,11 @@ def kept(folder, parts, compute):
             logger.info("features of %d images from %s", len(features), path)
             return features, labels
         except _DAMAGE as error:
-            logger.info("%s is damaged (%s); its features are computed anew", path, error)
+            logger.info("%s is damaged (%s); its features are computed again", path, error)
     features, labels = compute()
     try:
         with written_aside(path) as aside:
             np.savez(aside, features=features, labels=labels)
-    except OSError as error:  # a full or read-only disk costs time alone
-        logger.info("features are not kept: %s", error)
+    except OSError as error:  # a full or read-only disk only costs time
+        logger.info("features are not cached: %s", error)
     return features, labels

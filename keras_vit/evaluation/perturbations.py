@@ -1,99 +1,115 @@
-"""What is done to the images of a model whose robustness is looked at: families of changes, each in levels."""
+"""The perturbations of a robustness evaluation: families of image changes, each in levels."""
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from keras_vit.evaluation.corruptions import CORRUPTIONS, WINDOWS, corrupted, without_texture
-from keras_vit.evaluation.occlusion import greyed, random_order, salient_order, shifted, shuffled
+from keras_vit.evaluation.corruptions import CORRUPTIONS, MEDIAN_WINDOWS, corrupt, remove_texture
+from keras_vit.evaluation.occlusion import grey_out_patches, random_order, salient_order, shift_image, shuffle_squares
 
-PARTS = tuple(tenth / 10 for tenth in range(1, 10))  # of the patches that are dropped
-SQUARES = range(2, 15)  # a side
+DROPPED_SHARES = tuple(tenth / 10 for tenth in range(1, 10))  # of the patches
+SQUARES = range(2, 15)  # squares a side, of a shuffle
+
+Change = Callable[[np.ndarray, np.random.Generator, int], np.ndarray]  # (image, generator, index of the image)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PerturbationPlan:
-    """Holds what the levels depend on.
+    """What the levels of a family depend on: the images' number and sizes, the grid of patches and their salience.
 
     Args:
-        count: number of images.
+        count: Number of images.
         grid: (rows, columns) of the patches that are dropped.
-        salience: (images, rows, columns) how much each patch counts, or None.
-        seed: of the patches that are dropped at random.
-        sizes: (rows, columns) in pixels of each model's images, the first model's first.
+        salience: (images, rows, columns) attention to each patch, or None.
+        seed: Seed of the patches that are dropped at random.
+        sizes: (height, width) in pixels of each model's images, the first model's first.
     """
 
     count: int
     grid: tuple[int, int]
     salience: np.ndarray | None
     seed: int
-    sizes: list
+    sizes: Sequence[tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Change:
-    """Holds one way to change images.
+class Perturbation:
+    """One way to change images: a family, a condition and a level, as of `RobustnessRow`.
 
     Args:
-        family, condition, level: see `keras_vit.evaluation.robustness.RobustnessRow`.
-        make: function of (image, generator, number of the image); gives the changed one.
+        family: Name out of `FAMILIES`, or "clean".
+        condition: Name of the curve.
+        level: Strength.
+        apply: Function of (image, generator, index of the image) that returns the changed image.
         kept: (images, kept) the patches that are not dropped; None for all.
     """
 
     family: str
     condition: str
     level: float
-    make: Callable = lambda image, generator, i: image
+    apply: Change = lambda image, generator, i: image
     kept: np.ndarray | None = None
 
 
-def _drops(plan):
+def _drop(dropped: np.ndarray, grid: tuple[int, int]) -> Change:
+    return lambda image, generator, i: grey_out_patches(image, dropped[i], grid)
+
+
+def _drops(plan: PerturbationPlan) -> Iterator[Perturbation]:
     patches = plan.grid[0] * plan.grid[1]
     orders = {"random": random_order(plan.count, patches, plan.seed)}
     if plan.salience is not None:
         order = salient_order(plan.salience)
         orders |= {"salient": order, "non-salient": order[:, ::-1]}
-    for part in PARTS:
-        gone = min(round(part * patches), patches - 1)
+    for share in DROPPED_SHARES:
+        count = min(round(share * patches), patches - 1)
         for condition, order in orders.items():
-
-            def make(image, generator, i, dropped=order[:, :gone]):
-                return greyed(image, dropped[i], plan.grid)
-
-            yield Change("drop", condition, part, make, order[:, gone:])
+            yield Perturbation("drop", condition, share, _drop(order[:, :count], plan.grid), order[:, count:])
 
 
-def _shuffles(plan):
+def _shuffle(squares: int) -> Change:
+    return lambda image, generator, i: shuffle_squares(image, squares, generator)
+
+
+def _shuffles(plan: PerturbationPlan) -> Iterator[Perturbation]:
     for squares in SQUARES:
         if squares <= min(map(min, plan.sizes)):
-            yield Change("shuffle", "squares", squares, lambda x, generator, i, n=squares: shuffled(x, n, generator))
+            yield Perturbation("shuffle", "squares", squares, _shuffle(squares))
 
 
-def _textures(plan):
-    for level in range(1, len(WINDOWS) + 1):
-        yield Change("texture", "median", level, lambda x, generator, i, level=level: without_texture(x, level))
+def _texture(severity: int) -> Change:
+    return lambda image, generator, i: remove_texture(image, severity)
 
 
-def _shifts(plan):
+def _textures(plan: PerturbationPlan) -> Iterator[Perturbation]:
+    for level in range(1, len(MEDIAN_WINDOWS) + 1):
+        yield Perturbation("texture", "median", level, _texture(level))
+
+
+def _shift(pixels: int) -> Change:
+    return lambda image, generator, i: shift_image(image, pixels, generator)
+
+
+def _shifts(plan: PerturbationPlan) -> Iterator[Perturbation]:
     patch = max(1, plan.sizes[0][0] // plan.grid[0])
     for pixels in sorted({patch, *(2**i for i in range(patch.bit_length()))}):
-        yield Change("shift", "pixels", pixels, lambda x, generator, i, n=pixels: shifted(x, n, generator))
+        yield Perturbation("shift", "pixels", pixels, _shift(pixels))
 
 
-def _corruptions(plan):
+def _corruption(name: str, severity: int) -> Change:
+    return lambda image, generator, i: corrupt(image, name, severity, generator)
+
+
+def _corruptions(plan: PerturbationPlan) -> Iterator[Perturbation]:
     for name, (_, settings) in CORRUPTIONS.items():
         for level in range(1, len(settings) + 1):
-
-            def make(image, generator, i, name=name, level=level):
-                return corrupted(image, name, level, generator)
-
-            yield Change("corruptions", name, level, make)
+            yield Perturbation("corruptions", name, level, _corruption(name, level))
 
 
-# Name: function of a plan that gives the changes of the family.
-FAMILIES = {
+# Name: function of a plan that returns the perturbations of the family.
+FAMILIES: dict[str, Callable[[PerturbationPlan], Iterator[Perturbation]]] = {
     "drop": _drops,
     "shuffle": _shuffles,
     "texture": _textures,
@@ -102,17 +118,20 @@ FAMILIES = {
 }
 
 
-def families_named(names=None):
-    """Returns names out of `FAMILIES`; all of them for None.
+def check_families(names: str | Iterable[str] | None = None) -> tuple[str, ...]:
+    """Returns names of perturbation families as a tuple; all of them for None.
+
+    Args:
+        names: One or several keys of `FAMILIES`.
 
     Raises:
-        ValueError: if one is unknown.
+        ValueError: If a name is unknown.
     """
     names = tuple(FAMILIES) if names is None else (names,) if isinstance(names, str) else tuple(names)
     if unknown := [name for name in names if name not in FAMILIES]:
-        near = difflib.get_close_matches(str(unknown[0]), FAMILIES)
+        nearest = difflib.get_close_matches(str(unknown[0]), FAMILIES)
         raise ValueError(
-            f"Expected families out of {', '.join(FAMILIES)}. Received: {unknown}"
-            + (f". Nearest: {', '.join(near)}" if near else "")
+            f"Expected families out of {', '.join(FAMILIES)}. Received: families={unknown}"
+            + (f". Nearest: {', '.join(nearest)}" if nearest else "")
         )
     return names

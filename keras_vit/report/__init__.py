@@ -1,1 +1,1 @@
-"""The HTML page that shows a run: numbers and images that other parts made."""
+"""Reports: HTML pages of runs, analyses and robustness curves, and model cards, from results of the other parts."""

@@ -1,20 +1,20 @@
 "use strict";
-// Draws the attention of the chosen block and head, or of the chosen patch, over every image.
+// Draws the attention map of the selected block and head, or of the selected patch, over every image.
 (() => {
-  const { shape, colours, looks } = JSON.parse(document.getElementById("looks").textContent);
+  const { shape, colours, images } = JSON.parse(document.getElementById("analysis-data").textContent);
   const block = document.getElementById("block"), head = document.getElementById("head");
-  const said = document.getElementById("said");
+  const statistics = document.getElementById("statistics");
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const patches = shape.rows * shape.columns;
 
-  const figures = looks.map(({ maps, between }, index) => {
-    const box = document.querySelectorAll(".look > div")[index];
+  const figures = images.map(({ attention_maps, patch_attention }, index) => {
+    const box = document.querySelectorAll(".analyzed-image > div")[index];
     const canvas = box.querySelector("canvas");
     canvas.width = shape.columns;
     canvas.height = shape.rows;
     return {
       box, mark: box.querySelector("i"), context: canvas.getContext("2d"),
-      maps: bytes(maps), between: between && bytes(between), patch: null,
+      maps: bytes(attention_maps), between: patch_attention && bytes(patch_attention), patch: null,
     };
   });
 
@@ -30,7 +30,7 @@
 
   function draw(figure) {
     const shown = values(figure), image = figure.context.createImageData(shape.columns, shape.rows);
-    shown.forEach((value, place) => image.data.set(colours[value], 4 * place));
+    shown.forEach((value, patch) => image.data.set(colours[value], 4 * patch));
     figure.context.putImageData(image, 0, 0);
     figure.mark.hidden = figure.patch === null;
     if (figure.patch === null) return;
@@ -43,11 +43,11 @@
 
   function show() {
     const b = Number(block.value), h = Number(head.value);
-    document.getElementById("block-said").value = `${b + 1} of ${shape.blocks}`;
-    document.getElementById("head-said").value = h ? `${h} of ${shape.heads}` : "mean of all";
-    const some = h ? [h - 1] : [...Array(shape.heads).keys()];
-    const mean = (table) => some.reduce((sum, i) => sum + table[b][i], 0) / some.length;
-    said.textContent = `looks ${mean(shape.distances).toFixed(0)} pixels far on average, `
+    document.getElementById("block-value").value = `${b + 1} of ${shape.blocks}`;
+    document.getElementById("head-value").value = h ? `${h} of ${shape.heads}` : "mean of all";
+    const heads = h ? [h - 1] : [...Array(shape.heads).keys()];
+    const mean = (table) => heads.reduce((sum, i) => sum + table[b][i], 0) / heads.length;
+    statistics.textContent = `mean attention distance ${mean(shape.distances).toFixed(0)} pixels, `
       + `entropy ${mean(shape.entropies).toFixed(2)} of at most ${Math.log(shape.tokens).toFixed(2)} nats`;
     figures.forEach(draw);
   }

@@ -1,41 +1,43 @@
-"""The page's parts: numbers as text, curves as SVG, tables of cells and bars, images as data URIs."""
+"""Parts of HTML pages: numbers as text, curves as SVG, the confusion matrix, bars, images and maps as data URIs."""
 
 import base64
 import html
 import io
 import math
 import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 WIDTH, HEIGHT = 440, 260  # of a chart's viewBox; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 64, 84, 14, 42  # margins: tick labels, end labels, air, epochs
+LEFT, RIGHT, TOP, BOTTOM = 64, 84, 14, 42  # margins: tick labels, end labels, space, epochs
 LABEL_GAP = 34  # between two end labels of two lines each
 
 LARGEST_SIDE = 256  # pixels; a larger image is shrunk for the page
 TINY_SIDE = 64  # pixels; up to here an image is shown as crisp squares and stored without loss
 HEAT_SIDE = 48  # pixels, about; the browser smooths from there on
 
-# Five stops of matplotlib's "inferno" (CC0): its lightness rises evenly, so it reads in grey and with any
-# colour vision. page.css draws its key from the same five.
+# Five stops of matplotlib's "inferno" (CC0): its lightness rises evenly, so it is legible in grey and with any
+# colour vision. The key in page.css has the same five.
 HEAT_RAMP = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], "float64")
-HEAT_ALPHA = (0.55, 0.70)  # at the least and the most; dark enough to dim, thin enough to see through
+HEAT_ALPHA = (0.55, 0.70)  # at the minimum and the maximum; the image stays visible
 
 
-def text(value) -> str:
-    """Escapes any value for HTML text and attributes; numbers are grouped or rounded to 4 digits."""
+def text(value: object) -> str:
+    """Returns any value escaped for HTML text and attributes; numbers are grouped or rounded to 4 digits."""
     if value is None:
         return "–"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, numbers.Real):
-        return number_text(value)
+        return number_text(float(value))
     return html.escape(str(value))
 
 
 def number_text(value: float) -> str:
-    """Writes a number with about 4 significant digits, a whole one with all of them."""
+    """Returns a number as text with about 4 significant digits, a whole one with all of them."""
     value = float(value)
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
@@ -45,12 +47,12 @@ def number_text(value: float) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Writes a share of 0 to 1 as a percentage; "–" where there is none (NaN)."""
+    """Returns a share of 0 to 1 as a percentage, or "–" for NaN."""
     return f"{100 * share:.{digits}f}\u00a0%" if math.isfinite(share) else "–"
 
 
 def probability(share: float) -> str:
-    """Writes a probability as whole per cents, without rounding what is nearly sure to sure."""
+    """Returns a probability as a whole percentage; values near 0 and 1 are not rounded to 0 % and 100 %."""
     if 0 < share < 0.001:
         return "<\u202f0.1\u00a0%"
     if 0.999 < share < 1:
@@ -58,58 +60,62 @@ def probability(share: float) -> str:
     return percent(share, 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0)
 
 
-def svg_curves(title: str, history: list[dict], columns: dict[str, str], as_percent: bool = False) -> str:
-    """Draws columns of a history over its epochs as one `<figure>` with an SVG.
+def svg_curves(
+    title: str, history: Sequence[Mapping[str, float]], columns: Mapping[str, str], as_percent: bool = False
+) -> str:
+    """Draws training curves, columns of a history over epochs, as one `<figure>` with an SVG.
 
-    A value that is not finite breaks its line and is told below the chart; a row without the column is
-    passed over.
+    A NaN or infinite value breaks its line, and a note below the chart says so; rows without the column are skipped.
 
     Args:
-        title: what the vertical axis shows, with its unit.
-        history: one dict an epoch; "epoch" counts from 1 and may be absent.
-        columns: {name of the line: column of the history}; the name is its CSS class too.
-        as_percent: whether the values are shares of 0 to 1. If not, the axis begins at 0.
+        title: Title of the vertical axis, with its unit.
+        history: One dict per epoch; "epoch" counts from 1 and may be missing.
+        columns: {name of the line: column of the history}; the name is also its CSS class.
+        as_percent: Whether the values are shares of 0 to 1. If not, the axis begins at 0.
 
     Returns:
         HTML, empty if no row has any of the columns.
     """
-    lines, notes = {}, []
+    lines: dict[str, list[tuple[float, float]]] = {}
+    notes = []
     for name, column in columns.items():
         points = [
             (float(row.get("epoch", index)), float(row[column]))
             for index, row in enumerate(history, 1)
             if row.get(column) is not None
         ]
-        lost = [epoch for epoch, value in points if not math.isfinite(value)]
-        if lost:
-            count = f"{len(lost):,} of {len(points):,} epochs"
-            notes.append(f"{column} is not a finite number in {count}, first in epoch {number_text(lost[0])}.")
-        if len(lost) < len(points):
+        not_finite = [epoch for epoch, value in points if not math.isfinite(value)]
+        if not_finite:
+            count = f"{len(not_finite):,} of {len(points):,} epochs"
+            notes.append(f"{column} is NaN or infinite in {count}, first in epoch {number_text(not_finite[0])}.")
+        if len(not_finite) < len(points):
             lines[name] = points
     svg = _draw(title, lines, as_percent) if lines else ""
     note = "".join(f'<p class="warning">{text(line)}</p>' for line in notes)
     return f'<figure class="chart"><figcaption>{text(title)}</figcaption>{svg}{note}</figure>' if svg or note else ""
 
 
-def _draw(title, lines, as_percent):
+def _draw(title: str, lines: Mapping[str, list[tuple[float, float]]], as_percent: bool) -> str:
     values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
     epochs = [epoch for points in lines.values() for epoch, _ in points]
     y_ticks = _ticks(*_value_range(min(values), max(values), as_percent))
     x_low, x_high = min(epochs), max(epochs)
-    write = (lambda value: f"{100 * value:.6g}\u00a0%") if as_percent else (lambda value: f"{value:.6g}")
 
-    def x(epoch):
+    def tick_text(value: float) -> str:
+        return f"{100 * value:.6g}\u00a0%" if as_percent else f"{value:.6g}"
+
+    def x(epoch: float) -> float:
         share = (epoch - x_low) / (x_high - x_low) if x_high > x_low else 0.5
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
-    def y(value):
+    def y(value: float) -> float:
         share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
     parts = []
     for tick in y_ticks:
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="tick-y" x="{LEFT - 8}" y="{y(tick):.1f}" dy=".35em">{write(tick)}</text>')
+        parts.append(f'<text class="tick-y" x="{LEFT - 8}" y="{y(tick):.1f}" dy=".35em">{tick_text(tick)}</text>')
     for tick in _epoch_ticks(x_low, x_high):
         parts.append(f'<text class="tick-x" x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}">{tick}</text>')
     parts.append(f'<text class="tick-x" x="{(LEFT + WIDTH - RIGHT) / 2:.1f}" y="{HEIGHT - 6}">epoch</text>')
@@ -124,36 +130,36 @@ def _draw(title, lines, as_percent):
         at = f'class="end {name}" x="{WIDTH - RIGHT + 12}"'
         parts.append(f'<text {at} y="{height - 2:.1f}">{name}</text>')
         parts.append(f'<text {at} y="{height + 13:.1f}" font-weight="700">{final[name]}</text>')
-    told = ", ".join(f"{name} ends at {value}" for name, value in final.items())
-    label = f"{title} over {len(set(epochs))} epochs: {told}"
+    ends_text = ", ".join(f"{name} ends at {value}" for name, value in final.items())
+    label = f"{title} over {len(set(epochs))} epochs: {ends_text}"
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">{"".join(parts)}</svg>'
 
 
-def _value_range(low, high, as_percent):
+def _value_range(low: float, high: float, as_percent: bool) -> tuple[float, float]:
     if not as_percent:
         low, high = min(0.0, low), max(0.0, high)
         return low, high if high - low > 1e-12 else low + 1.0
-    if high - low < 0.02:  # else a flat curve is blown up to noise
+    if high - low < 0.02:  # otherwise noise fills the height of a flat curve
         low, high = max(min(low, 0.0), low - 0.02), min(max(high, 1.0), high + 0.02)
     return low, high
 
 
-def _ticks(low, high, most=5):
-    raw = (high - low) / most
+def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+    raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
     return [k * step for k in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
 
 
-def _epoch_ticks(low, high):
+def _epoch_ticks(low: float, high: float) -> list[int]:
     step = max(1, round(_ticks(low, high)[1] - _ticks(low, high)[0])) if high > low else 1
     ticks = [tick for tick in range(math.ceil(low), math.floor(high) + 1) if tick % step == 0]
     first = math.ceil(low)
     return [first, *(tick for tick in ticks if tick - first > step / 2)]
 
 
-def _pieces(points):
-    pieces = [[]]
+def _pieces(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    pieces: list[list[tuple[float, float]]] = [[]]
     for epoch, value in points:
         if math.isfinite(value):
             pieces[-1].append((epoch, value))
@@ -162,15 +168,16 @@ def _pieces(points):
     return [piece for piece in pieces if piece]
 
 
-def _stroke(name, piece):
-    if len(piece) == 1:  # a line of one point would not be seen
+def _stroke(name: str, piece: Sequence[tuple[float, float]]) -> str:
+    if len(piece) == 1:  # a line of one point would be invisible
         return f'<circle class="{name}" cx="{piece[0][0]:.1f}" cy="{piece[0][1]:.1f}" r="2.5"/>'
     return f'<polyline class="{name}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in piece)}"/>'
 
 
-def _apart(heights):
-    """Moves the end labels (name -> y) until none covers another and all are inside."""
-    lowest, placed = HEIGHT - BOTTOM - 8, {}
+def _apart(heights: Mapping[str, float]) -> dict[str, float]:
+    """Moves the end labels (name -> y) so that they do not overlap and all are inside the chart."""
+    lowest = HEIGHT - BOTTOM - 8
+    placed: dict[str, float] = {}
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         above = max(placed.values(), default=-math.inf)
         placed[name] = max(height, above + LABEL_GAP, TOP + 4)
@@ -179,12 +186,12 @@ def _apart(heights):
 
 
 def scrolling(label: str, table: str) -> str:
-    """Puts a table into a box of its own that scrolls sideways, with the keyboard too."""
+    """Returns a table in a box that scrolls horizontally, also with the keyboard."""
     return f'<div class="scroll" role="region" aria-label="{text(label)}" tabindex="0">{table}</div>'
 
 
-def matrix(counts: np.ndarray, names: list[str]) -> str:
-    """Lays out int counts (true, predicted) as a table, coloured by each cell's share of its row."""
+def confusion_table(counts: np.ndarray, names: Sequence[str]) -> str:
+    """Returns a confusion matrix, int (true class, predicted class), as a table coloured by the share of the row."""
     head = "".join(f'<th scope="col" title="{text(name)}"><span>{text(name)}</span></th>' for name in names)
     body = []
     for true, row in enumerate(counts):
@@ -197,19 +204,19 @@ def matrix(counts: np.ndarray, names: list[str]) -> str:
     return scrolling("Confusion matrix", f'<table class="{kind}">{head}<tbody>{"".join(body)}</tbody></table>')
 
 
-def _cell(names, true, predicted, count, of_class):
+def _cell(names: Sequence[str], true: int, predicted: int, count: int, of_class: int) -> str:
     if count == 0:
         return "<td>·</td>"
     share = count / of_class
-    right = true == predicted
-    depth = share if right else 0.15 + 0.85 * share**0.5  # so that a rare confusion is seen at all
-    told = text(f"true {names[true]}, predicted {names[predicted]}: {count:,} of {of_class:,}")
-    kind = "hit" if right else "miss"
-    return f'<td class="{kind}" style="--depth:{0.6 * depth:.2f}" title="{told}">{count:,}</td>'
+    correct = true == predicted
+    depth = share if correct else 0.15 + 0.85 * share**0.5  # so that a rare confusion is visible
+    title = text(f"true {names[true]}, predicted {names[predicted]}: {count:,} of {of_class:,}")
+    kind = "hit" if correct else "miss"
+    return f'<td class="{kind}" style="--depth:{0.6 * depth:.2f}" title="{title}">{count:,}</td>'
 
 
-def bar_table(label: str, rows: list[tuple]) -> str:
-    """Lays out rows of (class name, images, recall, precision), shares of 0 to 1 or NaN, with bars."""
+def bar_table(label: str, rows: Sequence[tuple[str, int, float, float]]) -> str:
+    """Returns rows of (class name, images, recall, precision) as a table with bars; shares are 0 to 1 or NaN."""
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Class", "Images", "Recall", "Precision"))
     body = "".join(
         f'<tr><th scope="row">{text(name)}</th><td>{int(images):,}</td>{_bar(recall)}{_bar(precision)}</tr>'
@@ -218,15 +225,15 @@ def bar_table(label: str, rows: list[tuple]) -> str:
     return scrolling(label, f'<table class="bars"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
-def _bar(share):
+def _bar(share: float) -> str:
     width = 100 * share if math.isfinite(share) else 0.0
     return f'<td><span class="bar"><b>{percent(share)}</b><i><u style="width:{width:.1f}%"></u></i></span></td>'
 
 
 def image_uri(image: np.ndarray) -> tuple[str, int, int]:
-    """Encodes a uint8 (rows, columns, 3) image: its data URI, width and height, at most 256 pixels a side.
+    """Encodes a uint8 (height, width, 3) image; returns its data URI, width and height, at most 256 pixels a side.
 
-    Up to 64 pixels a side it is a PNG; a larger one is a JPEG, as a photograph's PNG is eight times its size.
+    Up to 64 pixels a side it is a PNG; a larger one is a JPEG, an eighth of the size for photographs.
     """
     thumbnail = Image.fromarray(np.ascontiguousarray(image))
     thumbnail.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
@@ -241,12 +248,12 @@ def heat(values: np.ndarray) -> np.ndarray:
 
 
 def heat_alpha(values: np.ndarray) -> np.ndarray:
-    """Returns how much values of 0 to 1 cover of what lies below them, 0 to 255."""
+    """Returns the opacity of values of 0 to 1 over an image, 0 to 255."""
     return 255 * np.interp(values, (0.0, 1.0), HEAT_ALPHA)
 
 
 def heat_uri(values: np.ndarray) -> str:
-    """Colours a map (rows, columns) from its least to its most as a translucent PNG to lay over an image."""
+    """Encodes a map (rows, columns), from its minimum to its maximum, as a translucent PNG to lay over an image."""
     values = _spread(values)
     scale = max(1, HEAT_SIDE // max(values.shape))
     size = (values.shape[1] * scale, values.shape[0] * scale)  # Pillow counts (width, height)
@@ -257,18 +264,19 @@ def heat_uri(values: np.ndarray) -> str:
 
 
 def map_uri(values: np.ndarray) -> str:
-    """Encodes a map (rows, columns) from its least to its most, or colours (rows, columns, 3) of 0 to 1, as a PNG."""
+    """Encodes a map (rows, columns), from minimum to maximum, or colours (rows, columns, 3), 0 to 1, as a PNG."""
     colours = heat(_spread(values)) if np.ndim(values) == 2 else 255 * np.clip(values, 0, 1)
     return _uri(Image.fromarray(np.rint(colours).astype("uint8")), "PNG")
 
 
-def _spread(values):
+def _spread(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, "float64")
     spread = values.max() - values.min()
     return (values - values.min()) / (spread if spread > 0 else 1.0)
 
 
-def _uri(image, form):
+def _uri(image: Image.Image, form: str) -> str:
     stream = io.BytesIO()
-    image.save(stream, form, **({"optimize": True} if form == "PNG" else {"quality": 85}))
+    options: dict[str, Any] = {"optimize": True} if form == "PNG" else {"quality": 85}
+    image.save(stream, form, **options)
     return f"data:image/{form.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

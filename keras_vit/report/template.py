@@ -1,42 +1,44 @@
-"""How a page is put together: one frame around sections, of which empty ones are cut out, in one file."""
+"""Assembles an HTML page: one frame around sections, without the empty ones, in one file."""
 
+import os
 import re
+from collections.abc import Mapping
 from importlib import resources
 from string import Template
 
 from keras_vit._atomic import written_aside
 from keras_vit.report.charts import text
 
-SECTION = re.compile(r'<section id="(\w+)".*?</section>\n', re.DOTALL)  # before anything is filled in
+SECTION = re.compile(r'<section id="(\w+)".*?</section>\n', re.DOTALL)  # applied before anything is filled in
 HEADING = re.compile(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', re.DOTALL)
 
 
-def resource(name):
-    """Returns the text of a file beside this one."""
+def resource(name: str) -> str:
+    """Returns the text of a file in this folder."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def sections(template, bodies, **parts):
+def sections(template: str, bodies: Mapping[str, str], **parts: object) -> str:
     """Returns the sections of a template, filled in.
 
     Args:
-        template: the file's name.
-        bodies: {section: HTML}; a section whose body is empty is cut out, with its heading.
-        parts: what else the template asks for.
+        template: Name of the template file.
+        bodies: {section: HTML}; a section with an empty body is left out, with its heading.
+        parts: Values of the template's other placeholders.
     """
     kept = SECTION.sub(lambda section: section[0] if bodies[section[1]] else "", resource(template))
     return Template(kept).substitute(bodies, **parts)
 
 
-def framed(main, title, summary, style="", script=""):
-    """Returns a page that needs nothing but itself.
+def framed(main: str, title: str, summary: Mapping[str, object], style: str = "", script: str = "") -> str:
+    """Returns a complete, self-contained HTML page.
 
     Args:
-        main: HTML, as `sections` gives; its headings are linked to at the top.
-        title: the page's heading.
-        summary: label -> value with its unit, shown as large figures; the most important one first.
-        style: CSS beside that of all pages.
-        script: JavaScript; without any the page forbids all.
+        main: HTML, as `sections` returns it; the top of the page links to its headings.
+        title: Heading of the page.
+        summary: Label -> value with its unit, shown as large figures; the most important one first.
+        style: CSS in addition to that of all pages.
+        script: JavaScript; without it the page forbids all scripts.
     """
     figures = (f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in summary.items())
     return Template(resource("frame.html")).substitute(
@@ -50,14 +52,14 @@ def framed(main, title, summary, style="", script=""):
     )
 
 
-def links(page):
-    """Returns the links to the sections of a page."""
-    found = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in HEADING.findall(page))
-    return f'<nav aria-label="Sections">{found}</nav>' if found else ""
+def links(page: str) -> str:
+    """Returns the links to the sections of a page, empty without sections."""
+    anchors = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in HEADING.findall(page))
+    return f'<nav aria-label="Sections">{anchors}</nav>' if anchors else ""
 
 
-def write_page(path, page):
-    """Writes a page; an older file of that name is replaced when the new one is whole. Missing folders are made."""
-    # A file's name may hold bytes that are no UTF-8; Python reads them as lone surrogates.
+def write_page(path: str | os.PathLike[str], page: str) -> None:
+    """Writes a page; replaces an older file only by the complete new one, and creates missing folders."""
+    # A file name may contain bytes that are not UTF-8; Python reads them as lone surrogates.
     with written_aside(path) as aside:
         aside.write_bytes(page.encode("utf-8", "backslashreplace"))

@@ -6,13 +6,13 @@ run(async ({ page, job }) => {
   const shown = [], wide = {};
   await page.goto(job.url);
   const look = async () => shown.push(await page.evaluate(() => {
-    const canvas = document.querySelector(".look canvas");
+    const canvas = document.querySelector(".analyzed-image canvas");
     return {
       pixels: [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data],
-      block: document.getElementById("block-said").value,
-      head: document.getElementById("head-said").value,
-      said: document.getElementById("said").textContent,
-      marked: !document.querySelector(".look i").hidden,
+      block: document.getElementById("block-value").value,
+      head: document.getElementById("head-value").value,
+      statistics: document.getElementById("statistics").textContent,
+      marked: !document.querySelector(".analyzed-image i").hidden,
     };
   }));
 
@@ -20,7 +20,7 @@ run(async ({ page, job }) => {
   await page.locator("#block").fill("0");
   await page.locator("#head").fill("2");
   await look();
-  const box = page.locator(".look > div").first();
+  const box = page.locator(".analyzed-image > div").first();
   const { width, height } = await box.boundingBox();
   const [row, column] = job.patch, [rows, columns] = job.grid;
   const position = { x: (width * (column + 0.5)) / columns, y: (height * (row + 0.5)) / rows };

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from keras_vit.report.analysis_page import Analysis, Look, write_analysis
+from keras_vit.report.analysis_page import Analysis, AnalyzedImage, write_analysis
 
 BLOCKS, HEADS, GRID = 3, 2, (3, 5)
 PATCH = (1, 3)
@@ -18,21 +18,23 @@ def shown(tmp_path_factory, in_browser, serve):
     """What the browser found, and the bytes that the page was made of."""
     folder, draw = tmp_path_factory.mktemp("page"), np.random.default_rng(0)
     looks = [
-        Look(
+        AnalyzedImage(
             draw.integers(0, 255, (30, 50, 3), dtype=np.uint8),
             f"{i}.png",
-            maps=draw.uniform(size=(BLOCKS, HEADS, *GRID)),
-            between=draw.uniform(size=(BLOCKS, 15, 15)),
+            attention_maps=draw.uniform(size=(BLOCKS, HEADS, *GRID)),
+            patch_attention=draw.uniform(size=(BLOCKS, 15, 15)),
         )
         for i in range(2)
     ]
     distances, entropies = np.arange(6.0).reshape(3, 2) * 10, np.arange(6.0).reshape(3, 2) / 4
-    analysis = Analysis("a", looks=looks, distances=distances, entropies=entropies, tokens=16, reads="The class token.")
+    analysis = Analysis(
+        "a", images=looks, distances=distances, entropies=entropies, tokens=16, attention_of="The class token."
+    )
     write_analysis(folder / "page.html", analysis)
     found = in_browser("analysis.mjs", url=f"{serve(folder)}page.html", patch=PATCH, grid=GRID)
     page = (folder / "page.html").read_text("utf-8")
-    told = json.loads(re.search(r'id="looks">(.*?)</script>', page, re.S)[1])
-    first = {name: np.frombuffer(base64.b64decode(text), np.uint8) for name, text in told["looks"][0].items()}
+    told = json.loads(re.search(r'id="analysis-data">(.*?)</script>', page, re.S)[1])
+    first = {name: np.frombuffer(base64.b64decode(text), np.uint8) for name, text in told["images"][0].items()}
     return found, first, np.array(told["colours"], float)
 
 
@@ -43,22 +45,22 @@ def assert_shown(state, values, colours):
 
 def test_it_begins_with_the_last_block_and_the_mean_of_its_heads(shown):
     found, first, colours = shown
-    maps = first["maps"].reshape(BLOCKS, HEADS + 1, 15)
+    maps = first["attention_maps"].reshape(BLOCKS, HEADS + 1, 15)
     assert_shown(found["shown"][0], maps[2, 0], colours)
     assert (found["shown"][0]["block"], found["shown"][0]["head"]) == ("3 of 3", "mean of all")
-    assert found["shown"][0]["said"] == "looks 45 pixels far on average, entropy 1.13 of at most 2.77 nats"
+    assert found["shown"][0]["statistics"] == "mean attention distance 45 pixels, entropy 1.13 of at most 2.77 nats"
 
 
 def test_the_sliders_choose_block_and_head(shown):
     found, first, colours = shown
-    assert_shown(found["shown"][1], first["maps"].reshape(BLOCKS, HEADS + 1, 15)[0, 2], colours)
+    assert_shown(found["shown"][1], first["attention_maps"].reshape(BLOCKS, HEADS + 1, 15)[0, 2], colours)
     assert (found["shown"][1]["block"], found["shown"][1]["head"]) == ("1 of 3", "2 of 2")
-    assert found["shown"][1]["said"].startswith("looks 10 pixels far on average, entropy 0.25")
+    assert found["shown"][1]["statistics"].startswith("mean attention distance 10 pixels, entropy 0.25")
 
 
 def test_a_click_shows_what_that_patch_looks_at_and_another_goes_back(shown):
     found, first, colours = shown
-    between = first["between"].reshape(BLOCKS, 15, 15)
+    between = first["patch_attention"].reshape(BLOCKS, 15, 15)
     assert_shown(found["shown"][2], between[0, PATCH[0] * GRID[1] + PATCH[1]], colours)
     assert found["shown"][2]["marked"] and not found["shown"][3]["marked"]
     assert found["shown"][3]["pixels"] == found["shown"][1]["pixels"]

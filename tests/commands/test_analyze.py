@@ -48,7 +48,7 @@ def test_a_hybrid_of_the_users_own_without_a_class_token_and_one_image(photos, t
     analyze(tmp_path / "a.keras", photos[:1], tmp_path / "a.html")
     assert sections(tmp_path / "a.html") == ["attention", "maps", "heads", "filters", "positions", "stages", "model"]
     page = (tmp_path / "a.html").read_text("utf-8")
-    assert "this model has no class token" in page and "stage1, sees 19 pixels" in page
+    assert "this model has no class token" in page and "stage1, receptive field 19 pixels" in page
     assert re.search(r"<b>(cat|dog|fish) \d+%</b>", page)
 
 

@@ -83,7 +83,7 @@ def test_folders_of_imagenet_may_be_named_by_wnid(imagenet):
     expected = model.predict(images, verbose=0)
     assert len(names) == 1000
     assert scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels))
-    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(scores.per_class)), CLASSES)
+    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(scores.per_class_accuracy)), CLASSES)
 
 
 def test_flips_and_real_labels(imagenet, tmp_path):
@@ -125,7 +125,7 @@ def test_what_the_lists_may_not_be(imagenet, tmp_path):
 
 def test_a_number_names_no_class_where_classes_are_numbers_themselves(tmp_path):
     (tmp_path / "list.txt").write_text("3\n7\n12\n")
-    with pytest.raises(ValueError, match="classes it does not have: 12"):
+    with pytest.raises(ValueError, match="unknown classes: 12"):
         evaluate(DIGITS, classes=tmp_path / "list.txt")
 
 
@@ -139,7 +139,7 @@ def test_features_are_judged_together_and_computed_once(colours, cache, monkeypa
     assert "linear probe of 14, on 10 images: 100.00%" in output
     assert "20%" not in output
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(run_evaluations, "extract", None)
+    monkeypatch.setattr(run_evaluations, "extract_features", None)
     again = command(*arguments).output
     assert again.splitlines()[-5:] == output.splitlines()[-5:]
     assert again.count(f"from {cache}") == 2
@@ -184,11 +184,11 @@ def test_a_model_without_a_head(colours, tmp_path):
 
 def test_other_classes_than_the_heads_are_learned(imagenet, colours):
     result = command(imagenet[0] / "model.keras", colours / "parts", "--knn")
-    assert "the head is not judged: " in result.output and "does not have: blue (nearest" in result.output
+    assert "the head is not judged: " in result.output and "unknown classes: blue (nearest" in result.output
     assert "14 nearest neighbours" in result.output
     result = command(imagenet[0] / "model.keras", colours / "parts")
-    assert result.exit_code == 2 and "does not have: blue (nearest" in result.output
-    with pytest.raises(ValueError, match="does not have: blue"):
+    assert result.exit_code == 2 and "unknown classes: blue (nearest" in result.output
+    with pytest.raises(ValueError, match="unknown classes: blue"):
         evaluate(imagenet[0] / "model.keras", colours / "parts", knn=True, flips=True)
 
 

@@ -75,7 +75,7 @@ def test_the_report_and_the_card_tell_it(run):
     folder, agreements = run
     for name in ("report.html", "card.md"):
         text = (folder / name).read_text()
-        assert "Nothing was exported" not in text
+        assert "No exported files" not in text
         for item in agreements:
             assert item.file in text
 

@@ -34,7 +34,7 @@ def card_of(folder, recipe=RECIPE):
 def test_a_card_holds_what_the_run_was_and_no_place_of_this_machine(tmp_path):
     head, text = card_of(tmp_path)
     assert head["license"] == "unknown" and "base_model" not in head and "datasets" not in head
-    assert "from nothing" in text and "4,321 parameters" in text and "85.71%" in text
+    assert "from scratch" in text and "4,321 parameters" in text and "85.71%" in text
     assert "| train | 11 |" in text and "| validation | 5 |" in text and "| test | 7 |" in text
     assert "| epochs | 7 |" in text and "| data | flowers |" in text and "batch_size" not in text
     assert "someone" not in text and "/data" not in text

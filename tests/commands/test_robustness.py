@@ -56,7 +56,7 @@ def home(tmp_path_factory):
 
 
 def test_a_model_next_to_a_baseline(home, monkeypatch):
-    monkeypatch.setattr(changes, "PARTS", (0.4,))
+    monkeypatch.setattr(changes, "DROPPED_SHARES", (0.4,))
     found, rows = robustness(
         home / "vit", home / "images", home / "mean", images=12, families=("drop", "shift"), seed=1, **BASELINE_SAID
     )
@@ -72,7 +72,7 @@ def test_a_model_next_to_a_baseline(home, monkeypatch):
 
 
 def test_a_model_without_blocks_drops_no_salient_patches(home, monkeypatch, caplog):
-    monkeypatch.setattr(changes, "PARTS", (0.4,))
+    monkeypatch.setattr(changes, "DROPPED_SHARES", (0.4,))
     found, rows = robustness(home / "mean", home / "images", families="drop", **SAID)
     assert [row["change"] for row in rows] == ["clean", "drop: random"]
     assert "mean has no transformer blocks of ours" in caplog.text
@@ -90,7 +90,7 @@ def test_models_of_one_name_are_told_apart(home, tmp_path):
     "options, words",
     [
         ({"baseline": "other"}, "baseline with the classes of the images. Received: .*other.*not have blue"),
-        ({"families": ("drops",)}, r"Received: \['drops'\]. Nearest: drop"),
+        ({"families": ("drops",)}, r"Received: families=\['drops'\]. Nearest: drop"),
         ({"images": 0}, "images=0"),
     ],
 )

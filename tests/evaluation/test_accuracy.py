@@ -3,7 +3,7 @@ import pytest
 
 from keras_vit.evaluation.accuracy import Scores, score
 
-# Six images of three classes. True classes, what a model says, and what follows, by hand.
+# Six images of three classes. True classes, probabilities, and the results by hand.
 LABELS = np.array([0, 1, 2, 2, 1, 0])
 PROBABILITIES = np.array(
     [
@@ -18,7 +18,7 @@ PROBABILITIES = np.array(
 
 
 class Model:
-    """Says what it was given, a batch at a time."""
+    """Returns its probabilities, a batch at a time."""
 
     def __init__(self, probabilities):
         self.rows = list(probabilities)
@@ -41,58 +41,58 @@ def scores():
 
 def test_by_hand(scores):
     np.testing.assert_array_equal(scores.predictions, [0, 0, 1, 2, 0, 0])
-    assert scores.accuracy == scores.top(1) == 3 / 6
-    assert scores.top(2) == 4 / 6
-    assert scores.top(3) == scores.top(5) == 1
-    np.testing.assert_array_equal(scores.confusion, [[2, 0, 0], [2, 0, 0], [0, 1, 1]])
-    np.testing.assert_array_equal(scores.mistakes, [2, 4, 1])  # by 0.8, 0.6 and 0.5
+    assert scores.accuracy == scores.top_k_accuracy(1) == 3 / 6
+    assert scores.top_k_accuracy(2) == 4 / 6
+    assert scores.top_k_accuracy(3) == scores.top_k_accuracy(5) == 1
+    np.testing.assert_array_equal(scores.confusion_matrix, [[2, 0, 0], [2, 0, 0], [0, 1, 1]])
+    np.testing.assert_array_equal(scores.most_confident_mistakes, [2, 4, 1])  # by 0.8, 0.6 and 0.5
 
 
 def test_confusion_has_a_row_and_a_column_for_classes_that_do_not_occur():
     scores = Scores(np.array([0]), np.array([[0.1, 0.9, 0, 0]]))
     expected = np.zeros((4, 4), int)
     expected[0, 1] = 1
-    np.testing.assert_array_equal(scores.confusion, expected)
+    np.testing.assert_array_equal(scores.confusion_matrix, expected)
 
 
 def test_top_5_of_more_classes():
     probabilities = np.array([[0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05]] * 7)
     scores = Scores(np.arange(7), probabilities)
-    assert [scores.top(k) for k in range(1, 8)] == [k / 7 for k in range(1, 8)]
+    assert [scores.top_k_accuracy(k) for k in range(1, 8)] == [k / 7 for k in range(1, 8)]
 
 
 def test_mistakes_of_the_same_confidence_stay_in_order():
     probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.9, 0.1], [0.8, 0.2]])
-    np.testing.assert_array_equal(Scores(np.array([1, 1, 1, 0]), probabilities).mistakes, [2, 0, 1])
+    np.testing.assert_array_equal(Scores(np.array([1, 1, 1, 0]), probabilities).most_confident_mistakes, [2, 0, 1])
 
 
 def test_of_equal_ones_the_earlier_class_counts_as_the_more_probable():
     probabilities = np.array([[0.4, 0.4, 0.2]] * 3)
     scores = Scores(np.array([0, 1, 2]), probabilities)
     np.testing.assert_array_equal(scores.predictions, [0, 0, 0])
-    assert [scores.top(k) for k in (1, 2, 3)] == [1 / 3, 2 / 3, 1]
+    assert [scores.top_k_accuracy(k) for k in (1, 2, 3)] == [1 / 3, 2 / 3, 1]
 
 
-@pytest.mark.parametrize("value", [0.25, 0.0, np.nan], ids=["all alike", "nothing", "not a number"])
-def test_a_model_that_says_nothing_is_not_always_right(value):
+@pytest.mark.parametrize("value", [0.25, 0.0, np.nan], ids=["uniform", "zero", "NaN"])
+def test_a_constant_model_is_not_always_right(value):
     """A head of zeros gives all classes the same odds, and one that has diverged gives NaN: the first class counts."""
     scores = Scores(np.array([0, 1, 2, 3]), np.full((4, 4), value))
     assert scores.accuracy == 1 / 4
-    assert scores.top(2) == 2 / 4
+    assert scores.top_k_accuracy(2) == 2 / 4
     assert scores.accuracy == np.mean(scores.predictions == scores.labels)
-    assert np.trace(scores.confusion) == 1
-    assert len(scores.mistakes) == 3
+    assert np.trace(scores.confusion_matrix) == 1
+    assert len(scores.most_confident_mistakes) == 3
 
 
 @pytest.mark.parametrize("size", [1, 4, 6])
-def test_evaluate_joins_the_batches_in_order(size):
+def test_score_joins_the_batches_in_order(size):
     scores = score(Model(PROBABILITIES), batches(LABELS, size))
     np.testing.assert_array_equal(scores.labels, LABELS)
     np.testing.assert_array_equal(scores.probabilities, PROBABILITIES)
 
 
-def test_evaluate_without_images_raises():
-    with pytest.raises(ValueError, match="Received: none"):
+def test_score_without_images_raises():
+    with pytest.raises(ValueError, match="Received: no images"):
         score(Model([]), [])
 
 
@@ -103,50 +103,50 @@ def test_labels_that_are_no_classes_of_the_model_raise(labels, span):
 
 
 def test_accuracy_of_each_class_by_hand(scores):
-    np.testing.assert_array_equal(scores.per_class, [1, 0, 1 / 2])
+    np.testing.assert_array_equal(scores.per_class_accuracy, [1, 0, 1 / 2])
 
 
 def test_a_class_without_images_has_no_accuracy():
-    found = Scores(np.array([2, 2]), np.array([[0.1, 0.2, 0.7, 0], [0.1, 0.8, 0.1, 0]])).per_class
-    np.testing.assert_array_equal(found, [np.nan, np.nan, 0.5, np.nan])
+    result = Scores(np.array([2, 2]), np.array([[0.1, 0.2, 0.7, 0], [0.1, 0.8, 0.1, 0]])).per_class_accuracy
+    np.testing.assert_array_equal(result, [np.nan, np.nan, 0.5, np.nan])
 
 
 def test_among_some_classes_the_others_are_no_choice(scores):
     """Of classes 2 and 0, in this order: images 1 and 4 are of class 1."""
-    some = scores.among([2, 0])
+    some = scores.restricted_to([2, 0])
     np.testing.assert_array_equal(some.labels, [1, 0, 0, 1])
     expected = [[0.1 / 0.8, 0.7 / 0.8], [0.05 / 0.2, 0.15 / 0.2], [1, 0], [0, 1]]
     np.testing.assert_allclose(some.probabilities, expected)
     assert some.accuracy == 3 / 4
-    np.testing.assert_allclose(scores.among([0, 1, 2]).probabilities, PROBABILITIES)
+    np.testing.assert_allclose(scores.restricted_to([0, 1, 2]).probabilities, PROBABILITIES)
 
 
 def test_among_classes_that_get_nothing_the_first_counts():
-    some = Scores(np.array([1, 2]), np.array([[1.0, 0.0, 0.0]] * 2)).among([1, 2])
+    some = Scores(np.array([1, 2]), np.array([[1.0, 0.0, 0.0]] * 2)).restricted_to([1, 2])
     assert some.accuracy == 1 / 2
     np.testing.assert_array_equal(some.probabilities, np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("classes", [[], [0, 3], [-1], [1, 1]])
-def test_what_are_no_different_classes_raise(scores, classes):
+def test_wrong_classes_raise(scores, classes):
     with pytest.raises(ValueError, match="different classes from 0 to 2. Received: classes="):
-        scores.among(classes)
+        scores.restricted_to(classes)
 
 
 def test_no_images_of_the_listed_classes_raise():
-    with pytest.raises(ValueError, match="images of other classes alone"):
-        Scores(np.array([0, 0]), PROBABILITIES[:2]).among([1, 2])
+    with pytest.raises(ValueError, match=r"classes=\[1, 2\]"):
+        Scores(np.array([0, 0]), PROBABILITIES[:2]).restricted_to([1, 2])
 
 
 class Left:
-    """Says class 0 as far as an image is bright on its left half."""
+    """Predicts class 0 as far as an image is bright on its left half."""
 
     def predict_on_batch(self, images):
         left = images[:, :, : images.shape[2] // 2].mean(axis=(1, 2, 3))
         return np.stack([left, 1 - left], axis=1)
 
 
-def test_flips_average_a_image_and_its_mirror_image():
+def test_flips_average_an_image_and_its_mirror_image():
     images = np.zeros((3, 5, 8, 2))
     images[0, :, :4] = 1  # wholly on the left
     images[1, :, 4:] = 0.6
@@ -167,5 +167,5 @@ def test_batches_without_rows_raise():
         def predict_on_batch(self, images):
             return np.zeros((0, 3))
 
-    with pytest.raises(ValueError, match="Received: none"):
+    with pytest.raises(ValueError, match="Received: no images"):
         score(Empty(), [(np.zeros((0, 2, 2, 3)), np.zeros(0, int))])

@@ -24,8 +24,8 @@ def model():
     return made()
 
 
-def found_by(callback, model):
-    """Returns what a callback finds of a model at the end of an epoch."""
+def logged_by(callback, model):
+    """Returns the logs of a callback at the end of an epoch."""
     callback.set_model(model)
     logs = {}
     callback.on_epoch_end(0, logs)
@@ -33,20 +33,20 @@ def found_by(callback, model):
 
 
 class Kept(FeatureCallback):
-    """Keeps what it is to judge."""
+    """Records the features and labels."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.seen = []
 
-    def judge(self, *features_and_labels):
+    def compute_metrics(self, *features_and_labels):
         self.seen.append(features_and_labels)
         return {"made_up": float(len(self.seen))}
 
 
 @pytest.fixture(scope="module", params=["alone", "nested"])
 def fitted(request):
-    """A model after three epochs, what was seen of it, and its history."""
+    """A model after three epochs, the recorded features, and its history."""
     model = made() if request.param == "alone" else keras.Sequential([keras.Input((12, 20, 3)), made()])
     model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy", run_eagerly=request.param == "nested")
     kept = Kept(TRAIN, TEST)
@@ -55,7 +55,7 @@ def fitted(request):
     return model, kept.seen, history.history
 
 
-def test_the_history_has_what_was_found(fitted):
+def test_the_history_has_the_metrics(fitted):
     _, _, history = fitted
     assert {name: len(values) for name, values in history.items()} == {
         **{"loss": 3, "made_up": 3, "few_shot_5": 3},
@@ -79,7 +79,7 @@ def test_batches_do_as_well_as_arrays(model):
     batches = [[(images[i : i + 11], labels[i : i + 11]) for i in range(0, 33, 11)] for images, labels in (TRAIN, TEST)]
     kept = Kept(*batches), Kept(TRAIN, TEST)
     for callback in kept:
-        found_by(callback, model)
+        logged_by(callback, model)
     for one, other in zip(kept[0].seen[0], kept[1].seen[0]):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
@@ -87,21 +87,21 @@ def test_batches_do_as_well_as_arrays(model):
 def test_one_object_serves_another_model_too(model):
     callback = Kept(TRAIN, TEST)
     for some in (model, made(8)):
-        found_by(callback, some)
+        logged_by(callback, some)
     assert [seen[0].shape for seen in callback.seen] == [(33, 12), (33, 8)]
 
 
 def test_settings_are_used(model):
-    found = found_by(FewShot(TRAIN, TEST, shots=2, regularizer=1.0, seed=3), model)
+    result = logged_by(FewShot(TRAIN, TEST, shots=2, regularizer=1.0, seed=3), model)
     features = (representation(model).predict_on_batch(images) for images, _ in (TRAIN, TEST))
     train, test = features
-    assert found == {"few_shot_2": few_shot(train, TRAIN[1], test, TEST[1], (2,), (1.0,), 3).at(2, 1.0)}
+    assert result == {"few_shot_2": few_shot(train, TRAIN[1], test, TEST[1], (2,), (1.0,), 3).at(2, 1.0)}
 
 
-def test_what_cannot_be_used_raises(model):
+def test_wrong_arguments_raise(model):
     with pytest.raises(ValueError, match="every=0"):
         KNN(TRAIN, TEST, every=0)
     with pytest.raises(ValueError, match="12 training images of each class"):
-        found_by(FewShot(TRAIN, TEST, shots=12), model)
-    with pytest.raises(ValueError, match="Received: none"):
-        found_by(KNN(iter([]), TEST), model)
+        logged_by(FewShot(TRAIN, TEST, shots=12), model)
+    with pytest.raises(ValueError, match="Received: no images"):
+        logged_by(KNN(iter([]), TEST), model)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.evaluation.corruptions import CORRUPTIONS, WINDOWS, corrupted, smeared, without_texture
+from keras_vit.evaluation.corruptions import CORRUPTIONS, MEDIAN_WINDOWS, corrupt, remove_texture, smear
 
 RANDOM = {"gaussian noise", "shot noise", "impulse noise", "glass blur", "motion blur", "snow", "fog"}
 RANDOM |= {"elastic transform"}
@@ -20,7 +20,7 @@ def scene(rows, columns):
 
 
 def at(image, name, severity, seed=0):
-    return corrupted(image, name, severity, np.random.default_rng(seed)).astype(float)
+    return corrupt(image, name, severity, np.random.default_rng(seed)).astype(float)
 
 
 def flat(value, side=224):
@@ -39,10 +39,10 @@ def test_every_corruption_on_images_of_any_shape(name):
         image = scene(*shape)
         before = image.copy()
         for severity in range(1, 6):
-            found = corrupted(image, name, severity, np.random.default_rng(5))
-            assert found.dtype == np.uint8 and found.shape == image.shape
-            again = corrupted(image, name, severity, np.random.default_rng(5))
-            np.testing.assert_array_equal(found, again)
+            result = corrupt(image, name, severity, np.random.default_rng(5))
+            assert result.dtype == np.uint8 and result.shape == image.shape
+            again = corrupt(image, name, severity, np.random.default_rng(5))
+            np.testing.assert_array_equal(result, again)
         np.testing.assert_array_equal(image, before)
 
 
@@ -65,9 +65,9 @@ def test_noise_has_the_published_strength():
     grey = flat(128)
     assert at(grey, "gaussian noise", 1).std() == pytest.approx(0.08 * 255, rel=0.01)
     assert at(grey, "shot noise", 1).std() == pytest.approx(np.sqrt(128 / 255 / 60) * 255, rel=0.01)
-    found = at(grey, "impulse noise", 4)
-    assert [np.mean(found == value) for value in (0, 255)] == pytest.approx([0.17 / 2] * 2, abs=0.002)
-    assert np.mean(found == 128) == pytest.approx(1 - 0.17, abs=0.003)
+    result = at(grey, "impulse noise", 4)
+    assert [np.mean(result == value) for value in (0, 255)] == pytest.approx([0.17 / 2] * 2, abs=0.002)
+    assert np.mean(result == 128) == pytest.approx(1 - 0.17, abs=0.003)
     assert at(flat(0), "shot noise", 5).max() == 0
 
 
@@ -93,35 +93,35 @@ def test_a_smear_by_hand():
     line = np.zeros((9, 11))
     line[4, 5] = 1
     weights = np.exp(-0.5 * (np.arange(5) / 2) ** 2)
-    found = smeared(line, 2, 2.0, 0)
-    np.testing.assert_allclose(found[4, 1:6], (weights / weights.sum())[::-1])
-    assert np.count_nonzero(found) == 5
-    np.testing.assert_allclose(smeared(line, 2, 2.0, 90)[:, 5][:5], (weights / weights.sum())[::-1])
-    np.testing.assert_allclose(smeared(np.ones((4, 3, 2)), 6, 3.0, 30), 1)
+    result = smear(line, 2, 2.0, 0)
+    np.testing.assert_allclose(result[4, 1:6], (weights / weights.sum())[::-1])
+    assert np.count_nonzero(result) == 5
+    np.testing.assert_allclose(smear(line, 2, 2.0, 90)[:, 5][:5], (weights / weights.sum())[::-1])
+    np.testing.assert_allclose(smear(np.ones((4, 3, 2)), 6, 3.0, 30), 1)
 
 
 def test_glass_moves_pixels_and_makes_none():
     """Without the smoothing it is a permutation."""
     change, _ = CORRUPTIONS["glass blur"]
     image = np.arange(41 * 53, dtype=np.float64).reshape(41, 53, 1)
-    found = change(image.copy(), np.random.default_rng(0), 1, 1e-9, 2, 1)
-    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(image, axis=None))
-    from_row, from_column = np.divmod(found[..., 0], 53)
+    result = change(image.copy(), np.random.default_rng(0), 1, 1e-9, 2, 1)
+    np.testing.assert_array_equal(np.sort(result, axis=None), np.sort(image, axis=None))
+    from_row, from_column = np.divmod(result[..., 0], 53)
     down, right = np.abs(from_row - np.arange(41)[:, None]), np.abs(from_column - np.arange(53))
     assert np.median(np.maximum(down, right)) in (1, 2, 3)
-    assert np.mean(found == image) < 0.1
+    assert np.mean(result == image) < 0.1
 
 
 def test_zoom_leaves_the_middle_and_what_is_even():
     np.testing.assert_allclose(at(flat(77), "zoom blur", 5), 77, atol=1)
-    found = at(dot(225), "zoom blur", 3)[..., 0]
-    assert found.argmax() == 112 * 225 + 112
+    result = at(dot(225), "zoom blur", 3)[..., 0]
+    assert result.argmax() == 112 * 225 + 112
 
 
 def test_brightness_keeps_hue_and_saturation():
     image = np.array([[[100, 50, 20], [0, 0, 0], [250, 125, 0]]], np.uint8)
-    found = at(image, "brightness", 2)
-    np.testing.assert_allclose(found, [[[151, 75.5, 30.2], [51, 51, 51], [255, 127.5, 0]]], atol=0.6)
+    result = at(image, "brightness", 2)
+    np.testing.assert_allclose(result, [[[151, 75.5, 30.2], [51, 51, 51], [255, 127.5, 0]]], atol=0.6)
 
 
 def test_contrast_by_hand():
@@ -142,16 +142,16 @@ def test_elastic_displacements_go_with_the_side():
     for side in (224, 112):
         place = np.mgrid[:side, :side].astype(np.float64)
         change, settings = CORRUPTIONS["elastic transform"]
-        found = change(np.stack([*place, place[0]], 2), np.random.default_rng(0), side / 224, *settings[4])[..., :2]
-        inside = (found - place.transpose(1, 2, 0))[side // 4 : -side // 4, side // 4 : -side // 4]
+        result = change(np.stack([*place, place[0]], 2), np.random.default_rng(0), side / 224, *settings[4])[..., :2]
+        inside = (result - place.transpose(1, 2, 0))[side // 4 : -side // 4, side // 4 : -side // 4]
         bent.append((inside - inside.mean(axis=(0, 1))).std() / side)
     assert bent[0] * 224 == pytest.approx(2.6, rel=0.2)
     assert bent[1] == pytest.approx(bent[0], rel=0.3)
 
 
 def test_pixelate_makes_blocks():
-    found = at(scene(224, 224), "pixelate", 5)
-    blocks = found.reshape(56, 4, 56, 4, 3)
+    result = at(scene(224, 224), "pixelate", 5)
+    blocks = result.reshape(56, 4, 56, 4, 3)
     assert np.ptp(blocks, axis=(1, 3)).max() == 0
     np.testing.assert_allclose(blocks[:, 0, :, 0], scene(224, 224).reshape(56, 4, 56, 4, 3).mean(axis=(1, 3)), atol=1)
 
@@ -167,20 +167,20 @@ def test_texture_goes_and_edges_stay():
     image[:, 100:] = 200
     even = image.copy()
     image[::2, ::2] += 30
-    for severity, window in enumerate(WINDOWS, 1):
-        found = without_texture(image, severity)
-        np.testing.assert_array_equal(found > 130, image > 130)
+    for severity, window in enumerate(MEDIAN_WINDOWS, 1):
+        result = remove_texture(image, severity)
+        np.testing.assert_array_equal(result > 130, image > 130)
         away = [*range(100 - window // 2), *range(100 + window // 2, 224)]
-        np.testing.assert_array_equal(found[:, away], even[:, away])
+        np.testing.assert_array_equal(result[:, away], even[:, away])
         wide = flat(0)
         wide[:, 50 : 50 + window // 2] = 255
         wide[:, 150 : 150 + window // 2 + 1] = 255
-        found = without_texture(wide, severity)[112, :, 0]
-        assert not found[:100].any() and found[100:].sum() == 255 * (window // 2 + 1)
+        result = remove_texture(wide, severity)[112, :, 0]
+        assert not result[:100].any() and result[100:].sum() == 255 * (window // 2 + 1)
 
 
 def test_the_window_goes_with_the_side():
     image = flat(0, 448)
     image[:, 100:106] = image[:, 300:307] = 255
-    found = without_texture(image, 3)[224, :, 0]  # 13 pixels where it is 7 at half the side
-    assert not found[:200].any() and found[200:].sum() == 255 * 7
+    result = remove_texture(image, 3)[224, :, 0]  # 13 pixels where it is 7 at half the side
+    assert not result[:200].any() and result[200:].sum() == 255 * 7

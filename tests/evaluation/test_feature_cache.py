@@ -6,7 +6,7 @@ import pytest
 
 import keras_vit
 from keras_vit import _progress as progress
-from keras_vit.evaluation.feature_cache import extract, kept, model_digest
+from keras_vit.evaluation.feature_cache import cached_features, extract_features, model_digest
 from keras_vit.models.features import representation
 
 ROW = keras_vit.Variant(4, 12, 2, 2, 16)
@@ -25,7 +25,7 @@ def batches(size=3):
 
 
 def test_features_come_in_order(model):
-    features, labels = extract(representation(model), batches())
+    features, labels = extract_features(representation(model), batches())
     np.testing.assert_array_equal(labels, LABELS)
     inside = keras.Model(model.input, model.get_layer("head").input)
     np.testing.assert_allclose(features, inside.predict(IMAGES, verbose=0), atol=1e-5)
@@ -39,8 +39,8 @@ def test_long_work_is_told_of(monkeypatch, caplog):
 
 
 def test_no_images_raise(model):
-    with pytest.raises(ValueError, match="Received: none"):
-        extract(representation(model), [])
+    with pytest.raises(ValueError, match="Received: no images"):
+        extract_features(representation(model), [])
 
 
 class Counted:
@@ -57,7 +57,7 @@ class Counted:
 def test_features_are_computed_once_for_what_they_depend_on(tmp_path):
     compute = Counted()
     for parts in (("model", "data", (12, 20)), ("model", "data", (12, 20)), ("model", "data", (20, 12))):
-        features, labels = kept(tmp_path / "new", parts, compute)
+        features, labels = cached_features(tmp_path / "new", parts, compute)
         np.testing.assert_array_equal(features, IMAGES[:, 0, 0])
         np.testing.assert_array_equal(labels, LABELS)
     assert compute.times == 2
@@ -67,7 +67,7 @@ def test_features_are_computed_once_for_what_they_depend_on(tmp_path):
 def test_what_has_no_digest_is_not_kept(tmp_path):
     compute = Counted()
     for _ in range(2):
-        kept(tmp_path, (None, "data"), compute)
+        cached_features(tmp_path, (None, "data"), compute)
     assert compute.times == 2 and not list(tmp_path.iterdir())
 
 
@@ -87,26 +87,26 @@ def flip(content, place):
 )
 def test_a_damaged_file_is_computed_anew(tmp_path, damage):
     compute = Counted()
-    kept(tmp_path, ("a",), compute)
+    cached_features(tmp_path, ("a",), compute)
     (path,) = tmp_path.iterdir()
     path.write_bytes(damage(path.read_bytes()))
     for _ in range(2):
-        np.testing.assert_array_equal(kept(tmp_path, ("a",), compute)[0], IMAGES[:, 0, 0])
+        np.testing.assert_array_equal(cached_features(tmp_path, ("a",), compute)[0], IMAGES[:, 0, 0])
     assert compute.times == 2
 
 
 def test_a_file_with_pickles_is_not_opened(tmp_path):
     compute = Counted()
-    kept(tmp_path, ("a",), compute)
+    cached_features(tmp_path, ("a",), compute)
     (path,) = tmp_path.iterdir()
     np.savez(path, features=np.array([{}], object), labels=LABELS)
-    np.testing.assert_array_equal(kept(tmp_path, ("a",), compute)[0], IMAGES[:, 0, 0])
+    np.testing.assert_array_equal(cached_features(tmp_path, ("a",), compute)[0], IMAGES[:, 0, 0])
     assert compute.times == 2
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path):
     (tmp_path / "file").write_text("")
-    assert len(kept(tmp_path / "file", ("a",), Counted())[0]) == 7
+    assert len(cached_features(tmp_path / "file", ("a",), Counted())[0]) == 7
 
 
 def test_the_digest_of_a_model_is_of_weights_and_architecture(model, tmp_path):

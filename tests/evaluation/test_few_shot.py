@@ -48,17 +48,17 @@ def test_scores_are_those_of_scikit_learn(images, width):
 def test_accuracy_of_every_regulariser_and_number_of_shots():
     train, labels = clouds(90, 11, spread=2.0)
     test, truth = clouds(47, 11, seed=1, spread=2.0)
-    found = few_shot(train, labels, test, truth, shots=(2, 30))
-    assert found.accuracy.shape == (2, len(REGULARIZERS))
+    result = few_shot(train, labels, test, truth, shots=(2, 30))
+    assert result.accuracy.shape == (2, len(REGULARIZERS))
     assert REGULARIZER in REGULARIZERS
     # All of each class: no chance is left, and the order does not matter.
     for column in (0, 10, 20, 30):
         weights = solved(train, labels, REGULARIZERS[column])
         x = (test - train.mean(axis=0)) / (train.std(axis=0) + 1e-5)
         predicted = (x @ weights[:-1] + 100 * weights[-1]).argmax(axis=1)
-        assert found.accuracy[1, column] == np.mean(predicted == truth)
-    assert found.at(30) == found.accuracy[1, 20]
-    assert found.accuracy[1].mean() > found.accuracy[0].mean()
+        assert result.accuracy[1, column] == np.mean(predicted == truth)
+    assert result.at(30) == result.accuracy[1, 20]
+    assert result.accuracy[1].mean() > result.accuracy[0].mean()
 
 
 def test_shots_are_drawn_by_seed_and_evenly():
@@ -75,9 +75,9 @@ def test_classes_may_have_any_numbers():
     train, labels = clouds(30, 7, spread=0.2)
     test, truth = clouds(21, 7, seed=1, spread=0.2)
     numbers = np.array([4, 900, 77])
-    found = few_shot(train, numbers[labels], test, numbers[truth], (5,))
+    result = few_shot(train, numbers[labels], test, numbers[truth], (5,))
     # Other images are drawn, for the order of the classes is another; but these are far apart.
-    assert found.at(5) == few_shot(train, labels, test, truth, (5,)).at(5) == 1
+    assert result.at(5) == few_shot(train, labels, test, truth, (5,)).at(5) == 1
 
 
 def test_a_feature_that_never_changes_is_no_fault():
@@ -104,26 +104,26 @@ def test_classes_with_too_few_images_are_all_named():
         ({"shots": (0,)}, r"shots=0"),
         ({"regularizers": (1.0, 0.0)}, "regularizers above 0"),
         ({"test_labels": np.array([0, 1, 5])}, "Received those of: 5"),
-        ({"test_features": np.zeros((0, 7)), "test_labels": np.zeros(0, int)}, "Received: none"),
+        ({"test_features": np.zeros((0, 7)), "test_labels": np.zeros(0, int)}, "Received: no images"),
         ({"train_labels": np.array([0.5] * 9)}, "a whole number for each of 9 images"),
-        ({"train_labels": np.array([-1] * 9)}, "labels from 0 on. Received: labels from -1 to -1"),
+        ({"train_labels": np.array([-1] * 9)}, "labels of 0 or more. Received: labels from -1 to -1"),
     ],
 )
-def test_what_cannot_be_used_raises(change, words):
+def test_wrong_arguments_raise(change, words):
     features, labels = clouds(9, 7)
-    given = {
+    arguments = {
         "train_features": features,
         "train_labels": labels,
         "test_features": features[:3],
         "test_labels": labels[:3],
     }
     with pytest.raises(ValueError, match=words):
-        few_shot(**{"shots": (2,), **given, **change})
+        few_shot(**{"shots": (2,), **arguments, **change})
 
 
-def test_what_was_not_computed_raises():
+def test_values_that_were_not_computed_raise():
     features, labels = clouds(9, 7)
-    found = few_shot(features, labels, features, labels, (2,), (1.0,))
+    result = few_shot(features, labels, features, labels, (2,), (1.0,))
     for shots, regularizer in ((3, 1.0), (2, 2.0)):
         with pytest.raises(ValueError, match="Expected shots out of"):
-            found.at(shots, regularizer)
+            result.at(shots, regularizer)

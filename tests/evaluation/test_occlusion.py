@@ -7,12 +7,12 @@ import keras_vit
 from keras_vit.evaluation.occlusion import (
     _GREY,
     KeptTokens,
-    greyed,
+    grey_out_patches,
     occlusion_grid,
     random_order,
     salient_order,
-    shifted,
-    shuffled,
+    shift_image,
+    shuffle_squares,
 )
 from keras_vit.layers import PatchEncoder, TokenMap, TransformerBlock
 from keras_vit.layers.attention import Attention
@@ -77,7 +77,7 @@ def test_what_the_dropped_patches_show_does_not_matter(model):
     kept = random_order(IMAGES, PATCHES)[:, :KEPT]
     dropped = [np.setdiff1d(np.arange(PATCHES), some) for some in kept]
     some = KeptTokens(model, KEPT)
-    grey = np.stack([greyed(image, gone, GRID) for image, gone in zip(made_images(), dropped)])
+    grey = np.stack([grey_out_patches(image, gone, GRID) for image, gone in zip(made_images(), dropped)])
     results = [some.predict_on_batch([images / 127.5 - 1, kept]) for images in (made_images(), grey)]
     np.testing.assert_allclose(*results, atol=1e-6)
 
@@ -109,16 +109,16 @@ def test_a_nested_model_computes_no_more_tokens_than_are_kept(model):
 
     before = outer.predict_on_batch(images)
     with changed(layers_of(model, TransformerBlock), "input", count):
-        found = KeptTokens(outer, KEPT).predict_on_batch([images, kept])
+        result = KeptTokens(outer, KEPT).predict_on_batch([images, kept])
     assert set(lengths) == {KEPT + 1}
-    np.testing.assert_allclose(found, 2 * KeptTokens(model, KEPT).predict_on_batch([images, kept]), atol=1e-5)
+    np.testing.assert_allclose(result, 2 * KeptTokens(model, KEPT).predict_on_batch([images, kept]), atol=1e-5)
     np.testing.assert_array_equal(outer.predict_on_batch(images), before)
     assert "call" not in vars(layers_of(model, PatchEncoder)[0])
 
 
 def test_tokens_that_are_laid_out_again_raise(model):
     maps = keras.Model(model.input, TokenMap(GRID)(model.get_layer("norm").output))
-    with pytest.raises(ValueError, match="Expected a model that takes any number of its tokens.*TokenMap"):
+    with pytest.raises(ValueError, match="Expected a model that accepts any number of its tokens.*TokenMap"):
         KeptTokens(maps, KEPT)
 
 
@@ -129,15 +129,15 @@ def test_the_grid_of_a_model(model):
 
 def test_grey_patches_by_hand():
     image = made_images(1)[0]
-    found = greyed(image, [1, 14], GRID)
+    result = grey_out_patches(image, [1, 14], GRID)
     expected = image.copy()
     expected[:4, 4:8] = expected[8:, 16:] = _GREY
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_a_grid_that_does_not_divide_the_sides_leaves_no_pixel_over():
     image = np.zeros((11, 7, 3), np.uint8)
-    parts = [greyed(image, [i], (3, 2)) == _GREY for i in range(6)]
+    parts = [grey_out_patches(image, [i], (3, 2)) == _GREY for i in range(6)]
     np.testing.assert_array_equal(sum(part.astype(int) for part in parts), 1)
     assert sorted(part[..., 0].sum() for part in parts) == [9, 12, 12, 12, 16, 16]
 
@@ -154,13 +154,13 @@ def test_orders():
 @pytest.mark.parametrize("shape, squares", [((12, 20), 4), ((13, 23), 5), ((14, 19), 14), ((5, 7), 1)])
 def test_a_shuffle_loses_no_pixel_and_cuts_no_part(shape, squares):
     image = np.arange(shape[0] * shape[1] * 3).reshape(*shape, 3)
-    found = shuffled(image, squares, np.random.default_rng(0))
-    np.testing.assert_array_equal(np.sort(found, axis=None), np.sort(image, axis=None))
-    assert (found == image).all() == (squares == 1)
+    result = shuffle_squares(image, squares, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(result, axis=None), np.sort(image, axis=None))
+    assert (result == image).all() == (squares == 1)
     edges = [[i * side // squares for i in range(squares + 1)] for side in shape]
     for top, bottom in zip(edges[0], edges[0][1:]):
         for left, right in zip(edges[1], edges[1][1:]):
-            part = found[top:bottom, left:right]
+            part = result[top:bottom, left:right]
             row, column = np.argwhere(image[..., 0] == part[0, 0, 0])[0]
             np.testing.assert_array_equal(part, image[row : row + bottom - top, column : column + right - left])
             assert row in edges[0] and column in edges[1]
@@ -176,12 +176,12 @@ def test_a_shift_by_hand():
     image = made_images(1)[0]
     seen = set()
     for seed in range(30):
-        found = shifted(image, 3, np.random.default_rng(seed))
+        result = shift_image(image, 3, np.random.default_rng(seed))
         moves = [
             (down, right)
             for down in range(-3, 4)
             for right in range(-3, 4)
-            if (found == moved(image, down, right)).all()
+            if (result == moved(image, down, right)).all()
         ]
         assert len(moves) == 1 and 2 < np.hypot(*moves[0]) < 4
         seen |= set(moves)

@@ -1,4 +1,4 @@
-"""The witness of a pixel contract, against models that know classes by their brightness alone."""
+"""The check of a pixel contract, on models that classify by brightness alone."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ LEVELS = (60, 120, 180)
 
 
 class ByBrightness:
-    """Tells three brightnesses apart, on pixels of one contract alone."""
+    """Classifies three brightnesses, on pixels of one contract alone."""
 
     def __init__(self, contract):
         self.edges = [np.mean(level * np.float32(contract.scale) + np.float32(contract.offset)) for level in (90, 150)]
@@ -36,17 +36,17 @@ def test_the_numbers_are_those_of_the_usual_contracts():
 @pytest.mark.parametrize("trained", CONTRACTS)
 @pytest.mark.parametrize("used", CONTRACTS)
 def test_a_wrong_contract_is_found_and_the_right_one_is_not_doubted(trained, used):
-    found = better_contract(ByBrightness(CONTRACTS[trained]), *images(30), CONTRACTS[used])
+    result = better_contract(ByBrightness(CONTRACTS[trained]), *images(30), CONTRACTS[used])
     if trained == used:
-        assert found is None
+        assert result is None
     else:
         own = ByBrightness(CONTRACTS[trained])
         pixels, labels = images(30)
         scaled = pixels * np.float32(CONTRACTS[used].scale) + np.float32(CONTRACTS[used].offset)
         accuracy = (own.predict_on_batch(scaled).argmax(1) == labels).mean()
         if 1 - accuracy >= 0.2:
-            assert (found.accuracy, found.images) == (1.0, 30) and found.own == pytest.approx(accuracy)
-            assert found.name == trained and f"--pixels {trained}" in found.text
+            assert (result.accuracy, result.images) == (1.0, 30) and result.own == pytest.approx(accuracy)
+            assert result.name == trained and f"--pixels {trained}" in result.text
 
 
 def test_few_images_and_guesses_prove_nothing():
@@ -55,7 +55,7 @@ def test_few_images_and_guesses_prove_nothing():
     always = keras.Sequential([keras.Input((6, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     always.set_weights([np.zeros((72, 2)) + [[0.01, -0.01]], np.array([-1.0, 1.0])])
     pixels, labels = images(40)
-    # Wrong on all at -1 to 1, right on the 30 of the commonest class for raw pixels: it answers the same to all.
+    # Wrong on all at -1 to 1, right on the 30 of the commonest class for raw pixels: it predicts one class for all.
     assert better_contract(always, pixels, np.where(np.arange(40) < 10, 1, 0), CONTRACTS["0..1"]) is None
 
 

@@ -7,7 +7,7 @@ import pytest
 import keras_vit
 from keras_vit.evaluation import perturbations as changes
 from keras_vit.evaluation.occlusion import KeptTokens
-from keras_vit.evaluation.robustness import Robustness, RobustnessRow, Subject, robustness_curves
+from keras_vit.evaluation.robustness import ModelWithImages, Robustness, RobustnessRow, robustness_curves
 
 IMAGES = 6
 LABELS = np.array([0, 1, 0, 1, 1, 0])
@@ -44,58 +44,58 @@ def made_images(shape=(12, 20)):
     return (values[:, None, None, None] + noise).astype(np.uint8).repeat(3, axis=3)
 
 
-def subject(model, name="light", labels=LABELS, **changed):
-    return Subject(
+def with_images(model, name="light", labels=LABELS, **changed):
+    return ModelWithImages(
         **{"name": name, "model": model, "images": made_images(), "labels": labels, "prepare": scale} | changed
     )
 
 
-def accuracies(found, family, condition, name="light"):
-    return {row.level: row.accuracy for row in found.curves[family, condition][name]}
+def accuracies(result, family, condition, name="light"):
+    return {row.level: row.accuracy for row in result.curves[family, condition][name]}
 
 
 def test_what_keeps_the_light_keeps_the_class(light):
-    found = robustness_curves([subject(light)], ("shuffle", "shift", "texture"))
-    assert accuracies(found, "clean", "clean") == {0: 1}
-    assert accuracies(found, "shuffle", "squares") == dict.fromkeys(range(2, 13), 1)  # a side of 12 has no 13 parts
-    assert accuracies(found, "shift", "pixels") == {1: 1}  # 14 patches a side, or as many as there are pixels
-    assert accuracies(found, "texture", "median") == dict.fromkeys(range(1, 6), 1)
-    assert {row.images for row in found.rows} == {IMAGES}
-    assert found.corruption_error == {}
+    result = robustness_curves([with_images(light)], ("shuffle", "shift", "texture"))
+    assert accuracies(result, "clean", "clean") == {0: 1}
+    assert accuracies(result, "shuffle", "squares") == dict.fromkeys(range(2, 13), 1)  # a side of 12 has no 13 parts
+    assert accuracies(result, "shift", "pixels") == {1: 1}  # 14 patches a side, or as many as there are pixels
+    assert accuracies(result, "texture", "median") == dict.fromkeys(range(1, 6), 1)
+    assert {row.images for row in result.rows} == {IMAGES}
+    assert result.corruption_error == {}
 
 
 def test_brightness_and_the_rest_by_hand(light):
     """Dark ones, 79.5, 49.5 and 29.5 of 255 on average, pass 127.5 by 0.188, 0.306 and 0.384 of 1 more light."""
-    found = robustness_curves([subject(light)], "corruptions")
-    assert accuracies(found, "corruptions", "brightness") == pytest.approx(
+    result = robustness_curves([with_images(light)], "corruptions")
+    assert accuracies(result, "corruptions", "brightness") == pytest.approx(
         {1: 1, 2: 5 / 6, 3: 5 / 6, 4: 3 / 6, 5: 3 / 6}
     )
     for name in ("gaussian noise", "contrast", "defocus blur", "motion blur", "pixelate", "glass blur"):
-        assert set(accuracies(found, "corruptions", name).values()) == {1}
-    by_name = {name: accuracies(found, "corruptions", name) for name in changes.CORRUPTIONS}
+        assert set(accuracies(result, "corruptions", name).values()) == {1}
+    by_name = {name: accuracies(result, "corruptions", name) for name in changes.CORRUPTIONS}
     errors = [np.mean([1 - value for value in levels.values()]) for levels in by_name.values()]
-    assert found.corruption_error == {"light": pytest.approx(np.mean(errors))}
+    assert result.corruption_error == {"light": pytest.approx(np.mean(errors))}
 
 
 def test_drops_of_a_vit_and_of_a_baseline(light, transformer, monkeypatch):
-    monkeypatch.setattr(changes, "PARTS", (0.2, 0.9))
+    monkeypatch.setattr(changes, "DROPPED_SHARES", (0.2, 0.9))
     salience = np.random.default_rng(0).random((IMAGES, 3, 5))
-    subjects = [subject(transformer, "vit"), subject(light)]
-    found = robustness_curves(subjects, ["drop"], salience=salience, batch_size=3)
+    subjects = [with_images(transformer, "vit"), with_images(light)]
+    result = robustness_curves(subjects, ["drop"], salience=salience, batch_size=3)
     conditions = [("drop", condition) for condition in ("random", "salient", "non-salient")]
-    assert list(found.curves) == [("clean", "clean"), *conditions]
-    for (family, _), by_model in found.curves.items():
-        assert list(by_model) == ["vit", "light"] == list(found.models)
+    assert list(result.curves) == [("clean", "clean"), *conditions]
+    for (family, _), by_model in result.curves.items():
+        assert list(by_model) == ["vit", "light"] == list(result.models)
         for curve in by_model.values():
             assert [row.level for row in curve] == ([0] if family == "clean" else [0.2, 0.9])
-            assert curve[0].consistency == 1 or family == "drop"
+            assert curve[0].agreement == 1 or family == "drop"
     # A fifth of the pixels at 128 leaves the mean on its side; 14 of 15 leave the darkest at 121, still below.
-    assert accuracies(found, "drop", "random") == {0.2: 1, 0.9: 1}
+    assert accuracies(result, "drop", "random") == {0.2: 1, 0.9: 1}
     kept = np.argsort(-salience.reshape(IMAGES, -1))[:, 3:]
     said = KeptTokens(transformer, 12).predict_on_batch([scale(made_images()), kept]).argmax(axis=1)
     clean = transformer.predict_on_batch(scale(made_images())).argmax(axis=1)
-    row = found.curves["drop", "salient"]["vit"][0]
-    assert row.accuracy == np.mean(said == LABELS) and row.consistency == np.mean(said == clean)
+    row = result.curves["drop", "salient"]["vit"][0]
+    assert row.accuracy == np.mean(said == LABELS) and row.agreement == np.mean(said == clean)
 
 
 def test_the_patches_that_are_dropped():
@@ -110,22 +110,22 @@ def test_the_patches_that_are_dropped():
             np.put_along_axis(kept, change.kept, False, axis=1)
             np.testing.assert_array_equal(kept.reshape(-1, 3, 5), dropped)
             for i, image in enumerate(made_images()):
-                grey = (change.make(image, None, i) == 128).all(axis=2)
+                grey = (change.apply(image, None, i) == 128).all(axis=2)
                 np.testing.assert_array_equal(grey, dropped[i].repeat(4, axis=0).repeat(4, axis=1))
     assert made["random", 0.5].kept.shape == (IMAGES, 7)
 
 
 def test_only_one_grid_drops_tokens(light, transformer, monkeypatch):
     """A baseline of another grid sees the same places grey, at its own size."""
-    monkeypatch.setattr(changes, "PARTS", (0.5,))
+    monkeypatch.setattr(changes, "DROPPED_SHARES", (0.5,))
     seen = []
 
     def prepare(pixels):
         seen.append((pixels == 128).all(axis=-1))
         return scale(pixels)
 
-    big = subject(light, images=made_images((24, 40)), prepare=prepare)
-    robustness_curves([subject(transformer, "vit"), big], ["drop"])
+    big = with_images(light, images=made_images((24, 40)), prepare=prepare)
+    robustness_curves([with_images(transformer, "vit"), big], ["drop"])
     assert seen[1].shape == (IMAGES, 24, 40)
     np.testing.assert_array_equal(seen[1].sum(axis=(1, 2)), 8 * 8 * 8)
 
@@ -138,7 +138,7 @@ def test_subjects_of_one_array_see_the_same_pixels(light):
 
     shared = made_images()
     robustness_curves(
-        [subject(light, name, images=shared, prepare=keeping(name)) for name in seen], "corruptions", seed=3
+        [with_images(light, name, images=shared, prepare=keeping(name)) for name in seen], "corruptions", seed=3
     )
     np.testing.assert_array_equal(seen["a"], seen["b"])
     np.testing.assert_array_equal(seen["a"][0], made_images())
@@ -148,7 +148,7 @@ def test_subjects_of_one_array_see_the_same_pixels(light):
 def test_batches_are_alike_where_they_can_be(light, count, sizes):
     seen = []
     some = {"images": made_images()[:count], "labels": LABELS[:count]}
-    robustness_curves([subject(light, prepare=lambda x: seen.append(len(x)) or scale(x), **some)], [], batch_size=4)
+    robustness_curves([with_images(light, prepare=lambda x: seen.append(len(x)) or scale(x), **some)], [], batch_size=4)
     assert seen == sizes
 
 
@@ -178,7 +178,7 @@ def test_corruption_error_by_hand():
 
 def test_progress_is_logged(light, caplog):
     with caplog.at_level(logging.INFO, "keras_vit"):
-        robustness_curves([subject(light)], "shift")
+        robustness_curves([with_images(light)], "shift")
     assert "clean, clean, 0: light 100.0% (1 of 2," in caplog.text
     assert "shift, pixels, 1: light 100.0% (2 of 2, 0 s left)" in caplog.text
 
@@ -186,27 +186,33 @@ def test_progress_is_logged(light, caplog):
 @pytest.mark.parametrize(
     "changed, options, words",
     [
-        ({"images": made_images()[:0], "labels": LABELS[:0]}, {}, "Expected images to evaluate on. Received: none"),
+        (
+            {"images": made_images()[:0], "labels": LABELS[:0]},
+            {},
+            "Expected images to evaluate on. Received: no images",
+        ),
         ({"labels": LABELS[:4]}, {}, r"as many images and labels for each model. Received: \[4, 6\]"),
         ({"labels": LABELS + 2}, {}, "labels from 0 to 2, the model's classes. Received: labels from 2 to 3"),
-        ({}, {"families": ["corruption"]}, r"drop, .*Received: \['corruption'\]. Nearest: corruptions"),
-        ({}, {"salience": np.zeros((5, 3, 5))}, r"shape \(6, 3, 5\).*Received: \(5, 3, 5\)"),
+        ({}, {"families": ["corruption"]}, r"drop, .*Received: families=\['corruption'\]. Nearest: corruptions"),
+        ({}, {"salience": np.zeros((5, 3, 5))}, r"shape \(6, 3, 5\).*Received: salience of shape \(5, 3, 5\)"),
     ],
 )
 def test_faults(light, changed, options, words):
     with pytest.raises(ValueError, match=words):
-        robustness_curves([subject(light, **changed)], **options)
+        robustness_curves([with_images(light, **changed)], **options)
 
 
 def test_images_of_another_size_or_type_raise(light, transformer):
-    with pytest.raises(ValueError, match=r"12 rows, 20 columns.* for 'vit'. Received: shape \(6, 20, 12, 3\), uint8"):
-        robustness_curves([subject(light), subject(transformer, "vit", images=made_images((20, 12)))])
-    with pytest.raises(ValueError, match="any rows, any columns.* float32"):
-        robustness_curves([subject(light, images=scale(made_images()))])
+    with pytest.raises(
+        ValueError, match=r"height 12, width 20.* for 'vit'. Received: images of shape \(6, 20, 12, 3\), uint8"
+    ):
+        robustness_curves([with_images(light), with_images(transformer, "vit", images=made_images((20, 12)))])
+    with pytest.raises(ValueError, match="height any, width any.* float32"):
+        robustness_curves([with_images(light, images=scale(made_images()))])
 
 
 def test_two_models_of_a_name_raise(light):
     with pytest.raises(ValueError, match="different names"):
-        robustness_curves([subject(light), subject(light)])
-    with pytest.raises(ValueError, match="Received: none"):
+        robustness_curves([with_images(light), with_images(light)])
+    with pytest.raises(ValueError, match="Received: no images"):
         robustness_curves([])

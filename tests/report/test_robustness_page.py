@@ -4,7 +4,7 @@ from keras_vit.evaluation.robustness import Robustness, RobustnessRow
 from keras_vit.report.robustness_page import render_robustness, write_robustness
 
 
-def found(models=("mine", "R50 <x1>"), families=("drop", "shift", "corruptions")):
+def robustness(models=("mine", "R50 <x1>"), families=("drop", "shift", "corruptions")):
     rows = [RobustnessRow("clean", "clean", 0, model, 0.75, 1.0, 40) for model in models]
     curves = [("drop", "random", (0.1, 0.9)), ("drop", "salient", (0.1, 0.9)), ("shift", "pixels", (1, 2, 4))]
     curves += [("corruptions", name, (1, 2, 3, 4, 5)) for name in ("fog", "snow")]
@@ -17,11 +17,11 @@ def found(models=("mine", "R50 <x1>"), families=("drop", "shift", "corruptions")
 
 
 def test_a_section_a_family_and_the_figures():
-    page = render_robustness(found(), "how robust")
+    page = render_robustness(robustness(), "how robust")
     assert re.findall(r'<section id="(\w+)"', page) == ["drop", "shift", "corruptions"]
     assert "<dt>mine, clean</dt><dd>75.0\u00a0%</dd>" in page and "<dd>40</dd>" in page
     assert "R50 &lt;x1&gt;" in page and "R50 <x1>" not in page
-    assert "relative to R50 &lt;x1&gt;, whose own is 100" in page
+    assert "relative to R50 &lt;x1&gt;, whose error is 100" in page
     assert page.count("<svg") == 4  # drops; shifts, twice; the mean of the corruptions
     assert re.findall(r"(random|salient), (mine|R50)", page)
     row = re.search(r'<th scope="row">snow</th><td>mine</td>(.*?)</tr>', page)[1]
@@ -29,8 +29,8 @@ def test_a_section_a_family_and_the_figures():
 
 
 def test_one_model_and_one_family(tmp_path):
-    write_robustness(tmp_path / "page.html", found(("mine",), ("shift",)), "how robust")
+    write_robustness(tmp_path / "page.html", robustness(("mine",), ("shift",)), "how robust")
     page = (tmp_path / "page.html").read_text("utf-8")
     assert re.findall(r'<section id="(\w+)"', page) == ["shift"]
     assert "mean corruption error" not in page
-    assert page == render_robustness(found(("mine",), ("shift",)), "how robust")
+    assert page == render_robustness(robustness(("mine",), ("shift",)), "how robust")

@@ -8,14 +8,14 @@ import yaml
 
 from keras_vit.evaluation.accuracy import Scores
 from keras_vit.export.proof import Agreement
-from keras_vit.report.card import Card, header, render_card, write_card
 from keras_vit.report.markdown import escaped
+from keras_vit.report.model_card import ModelCard, card_header, render_model_card, write_model_card
 from keras_vit.report.proof_tables import NOTES, export_details, export_row, exports_section, replace_card_exports
 
 # Eleven images of three classes, by hand: confusion [[3, 1, 0], [0, 2, 1], [1, 0, 3]], 8 of 11 right.
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
-SAID = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0])
-SURE = np.array([0.9, 0.9, 0.9, 0.5, 0.7, 0.7, 0.5, 0.9, 0.9, 0.7, 0.7])
+PREDICTED = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0])
+CONFIDENCE = np.array([0.9, 0.9, 0.9, 0.5, 0.7, 0.7, 0.5, 0.9, 0.9, 0.7, 0.7])
 
 
 def agreement(**other):
@@ -48,29 +48,29 @@ def agreement(**other):
     return Agreement(**(figures | other))
 
 
-def card(names=("wren", "tit", "owl"), labels=LABELS, said=SAID, sure=SURE, **other):
+def card(names=("wren", "tit", "owl"), labels=LABELS, predicted=PREDICTED, confidence=CONFIDENCE, **other):
     probabilities = np.full((len(labels), len(names)), 0.0)
-    probabilities += ((1 - sure) / (len(names) - 1))[:, None]
-    probabilities[np.arange(len(labels)), said] = sure
+    probabilities += ((1 - confidence) / (len(names) - 1))[:, None]
+    probabilities[np.arange(len(labels)), predicted] = confidence
     facts = {
         "name": "birds",
         "variant": "ViT-S/16",
         "parameters": 21_666_049,
         "class_names": names,
         "image_size": (192, 224),
-        "scaled": "(pixel / 255 - 0.5) / 0.5",
+        "pixel_scaling": "(pixel / 255 - 0.5) / 0.5",
         "scores": Scores(labels, probabilities),
         "counts": {"train": 1237, "validation": 139, "test": len(labels)},
         "digest": "c0ffee" * 10 + "abcd",
-        "bad": 5,
+        "bad_images": 5,
         "settings": {"epochs": 7, "randaugment": (2, 15)},
-        "ran_on": {"devices": "one device", "keras": "3.15.1"},
+        "environment": {"devices": "one device", "keras": "3.15.1"},
         "version": "0.4.0",
         "agreements": [agreement()],
         "base": "vit_s16_augreg_in21k (gs://vit_models/augreg/S_16.npz)",
         "license": "Apache-2.0",
     }
-    return Card(**(facts | other))
+    return ModelCard(**(facts | other))
 
 
 def read(text):
@@ -80,7 +80,7 @@ def read(text):
 
 
 def rows(text, heading):
-    """Returns the cells of the table whose first heading is given."""
+    """Returns the cells of the table with this first heading."""
     lines = text.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |"))
     block = lines[at : next((i for i in range(at, len(lines)) if not lines[i].startswith("|")), len(lines))]
@@ -90,7 +90,7 @@ def rows(text, heading):
 
 
 def test_the_header_is_what_the_hub_reads():
-    head, _ = read(render_card(card()))
+    head, _ = read(render_model_card(card()))
     assert head["license"] == "apache-2.0" and "license_name" not in head
     assert (head["library_name"], head["pipeline_tag"], head["metrics"]) == (
         "keras",
@@ -112,8 +112,8 @@ def test_the_header_is_what_the_hub_reads():
     }
 
 
-def test_names_of_the_hub_are_told_where_there_are_any():
-    head, _ = read(render_card(card(hub_data="org/birds-525", base_model="org/vit-base", license=None)))
+def test_names_of_the_hub_are_in_the_header():
+    head, _ = read(render_model_card(card(hub_data="org/birds-525", base_model="org/vit-base", license=None)))
     assert head["datasets"] == ["org/birds-525"] and head["base_model"] == "org/vit-base"
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "org/birds-525"
     assert head["license"] == "unknown"
@@ -129,7 +129,7 @@ def test_names_of_the_hub_are_told_where_there_are_any():
     ],
 )
 def test_a_license_is_one_that_the_hub_takes(license, fields):
-    head = yaml.safe_load(header(name="a", data="b", accuracy=1.0, ece=0.0, license=license).strip("-"))
+    head = yaml.safe_load(card_header(name="a", data="b", accuracy=1.0, ece=0.0, license=license).strip("-"))
     assert {key: head[key] for key in head if "license" in key} == fields
 
 
@@ -151,13 +151,13 @@ def test_a_license_is_one_that_the_hub_takes(license, fields):
     ],
 )
 def test_any_name_comes_back_out_of_the_header(name):
-    head, _ = read(header(name=name, data=name, accuracy=0.5, ece=0.1) + "\n")
+    head, _ = read(card_header(name=name, data=name, accuracy=0.5, ece=0.1) + "\n")
     assert head["model-index"][0]["name"] == name
     assert head["model-index"][0]["results"][0]["dataset"]["name"] == name
 
 
 def test_every_number_is_measured_and_in_its_place():
-    _, text = read(render_card(card()))
+    _, text = read(render_model_card(card()))
     assert "**72.73%** on 11 images" in text and "21,666,049 parameters" in text
     assert rows(text, "true ↓ predicted →")[1:] == [
         ["wren", "3", "1", "0"],
@@ -170,7 +170,7 @@ def test_every_number_is_measured_and_in_its_place():
         ["tit", "3", "66.7%", "66.7%", "66.7%"],
         ["owl", "4", "75.0%", "75.0%", "75.0%"],
     ]
-    assert rows(text, "highest probability")[1:] == [
+    assert rows(text, "confidence")[1:] == [
         ["0.47 to 0.53", "2", "0.500", "0.000"],
         ["0.67 to 0.73", "4", "0.700", "0.750"],
         ["0.87 to 0.93", "5", "0.900", "1.000"],
@@ -180,34 +180,34 @@ def test_every_number_is_measured_and_in_its_place():
     assert "c0ffee" in text and "5 images could not be read" in text
     assert rows(text, "setting")[1:] == [["epochs", "7"], ["randaugment", "(2, 15)"]]
     assert "- devices: one device" in text and "vit\\_s16" not in text and "vit_s16_augreg_in21k" in text
-    assert "Weakest class: tit, of which it finds 66.7% of 3." in text
+    assert "Lowest recall: 66.7% of 3 images, class tit." in text
     assert not re.search(r"\$\w", text)
 
 
-def test_an_exported_file_is_told_with_all_its_figures():
+def test_an_exported_file_is_listed_with_all_its_figures():
     row, details = export_row(agreement()), export_details(agreement())
     assert row == {
         "file": "model_int8.tflite",
         "size": "23.46 MB",
-        "same first class": "99.90% of 1,024, 100.00% but for ties",
+        "agreement": "99.90% of 1,024, 100.00% with ties",
         "accuracy": "97.17% (97.27%)",
-        "logits differ by": "0.12, mean 0.017",
+        "logit difference": "0.12, mean 0.017",
         "cosine": "0.99973",
-        "from JPEG": "99.18% (99.35%)",
-        "time, 1 / 2 threads": "61.7 / 34.3 ms",
-        "memory": "91 MB",
+        "agreement from JPEG": "99.18% (99.35%)",
+        "latency, 1 / 2 threads": "61.7 / 34.3 ms",
+        "peak memory": "91 MB",
     }
     assert details == {
         "file": "model_int8.tflite",
-        "input_type": "RGB pixels, whole numbers from 0 to 255",
-        "reads": "–",
-        "probabilities differ by": "0.031, mean 0.00047",
-        "from JPEG, at most": "0.19 (resize 0.17, file 0.021), 613 images",
-        "a GPU refuses": "GATHER: not among the operators; CAST: a tensor of int64",
+        "input": "RGB pixels, whole numbers from 0 to 255",
+        "pixel scaling": "–",
+        "probability difference": "0.031, mean 0.00047",
+        "largest difference from JPEG": "0.19 (resize 0.17, file 0.021), 613 images",
+        "not supported on GPU": "GATHER: not among the operators; CAST: a tensor of int64",
         "operators": "73 FULLY_CONNECTED, 12 GELU",
     }
-    assert set(NOTES) == {*row, *details} - {"file", "size", "input_type"}
-    _, text = read(render_card(card()))
+    assert set(NOTES) == {*row, *details} - {"file", "size", "input"}
+    _, text = read(render_model_card(card()))
     assert rows(text, "file")[1][0] == "model.keras"
     section = exports_section([agreement()])
     assert section in text and "whole numbers from 0 to 255" in section
@@ -215,23 +215,23 @@ def test_an_exported_file_is_told_with_all_its_figures():
 
 
 def test_one_image_of_many_keeps_an_agreement_from_being_whole():
-    assert export_row(agreement(top1_agreement=99_999 / 100_000))["same first class"].startswith("99.99%")
-    assert export_row(agreement(top1_agreement=1.0))["same first class"].startswith("100.00%")
-    assert export_row(agreement(top1_agreement=0.57))["same first class"].startswith("57.00%")
+    assert export_row(agreement(top1_agreement=99_999 / 100_000))["agreement"].startswith("99.99%")
+    assert export_row(agreement(top1_agreement=1.0))["agreement"].startswith("100.00%")
+    assert export_row(agreement(top1_agreement=0.57))["agreement"].startswith("57.00%")
 
 
 def test_what_was_not_measured_is_a_dash():
     bare = agreement(accuracy=None, keras_accuracy=None, from_bytes={}, operators={}, gpu_refused=(), milliseconds={})
     row, details = export_row(bare), export_details(bare)
-    assert row["accuracy"] == "unknown" and row["from JPEG"] == row["time, 1 / 2 threads"] == "–"
-    assert details["a GPU refuses"] == details["operators"] == "–"
-    assert export_details(agreement(gpu_refused=()))["a GPU refuses"] == "nothing"
-    assert export_row(agreement(milliseconds={"2": 5.234}))["time, 1 / 2 threads"] == "– / 5.23 ms"
-    assert export_row(agreement(peak_memory=None))["memory"] == "–"
+    assert row["accuracy"] == "unknown" and row["agreement from JPEG"] == row["latency, 1 / 2 threads"] == "–"
+    assert details["not supported on GPU"] == details["operators"] == "–"
+    assert export_details(agreement(gpu_refused=()))["not supported on GPU"] == "nothing"
+    assert export_row(agreement(milliseconds={"2": 5.234}))["latency, 1 / 2 threads"] == "– / 5.23 ms"
+    assert export_row(agreement(peak_memory=None))["peak memory"] == "–"
 
 
 def test_the_exports_of_a_card_are_replaced_alone():
-    text = render_card(card())
+    text = render_model_card(card())
     other = [agreement(file="a.tflite", input_type="scaled"), agreement(file="b|c\n.tflite")]
     changed = replace_card_exports(text, other)
     assert [row[0] for row in rows(changed.partition("Exported files")[2], "file")[1:3]] == [
@@ -240,20 +240,20 @@ def test_the_exports_of_a_card_are_replaced_alone():
     ]
     assert "scaled by the client" in changed and "model_int8" not in changed
     assert replace_card_exports(changed, [agreement()]) == text
-    assert "Nothing was exported." in replace_card_exports(text, [])
+    assert "No exported files." in replace_card_exports(text, [])
     with pytest.raises(ValueError, match="<!-- exports -->"):
         replace_card_exports("# A card of another kind", other)
 
 
 def test_a_class_named_like_a_mark_moves_no_mark():
     names = ("<!-- exports -->", "<!-- /exports -->", "## Exported files")
-    text = render_card(card(names=names, name="<!-- exports -->"))
+    text = render_model_card(card(names=names, name="<!-- exports -->"))
     assert replace_card_exports(replace_card_exports(text, []), [agreement()]) == text
 
 
 def test_names_are_no_markup():
     names = ("a|b", "x\ny", "*bold* [l](u) <b>")
-    text = render_card(card(names=names))
+    text = render_model_card(card(names=names))
     table = rows(text, "class")
     assert [row[0] for row in table[1:]] == ["a\\|b", "x y", "\\*bold\\* \\[l\\](u) \\<b>"]
     assert escaped("white_stork _x_") == "white_stork \\_x\\_"
@@ -262,22 +262,24 @@ def test_names_are_no_markup():
 def test_many_classes_are_pairs_and_folded():
     names = tuple(f"class {k}" for k in range(21))
     labels = np.repeat(np.arange(20), 3)  # none of the last class
-    said = labels.copy()
-    said[:2], said[5] = 7, 4
-    text = render_card(card(names=names, labels=labels, said=said, sure=np.full(60, 0.8)))
+    predicted = labels.copy()
+    predicted[:2], predicted[5] = 7, 4
+    text = render_model_card(card(names=names, labels=labels, predicted=predicted, confidence=np.full(60, 0.8)))
     assert rows(text, "true class")[1:] == [
         ["class 0", "class 7", "2", "66.7%"],
         ["class 1", "class 4", "1", "33.3%"],
     ]
     assert "<summary>All 21 classes</summary>" in text and rows(text, "class")[-1] == ["class 20", "0", "–", "–", "–"]
-    assert "class 0, of which it finds 33.3% of 3. Without a test image, so not known at all: 1 classes." in text
-    right = render_card(card(names=names, labels=labels, said=labels, sure=np.full(60, 0.8)))
-    assert "No image was taken for one of another class." in right
+    assert (
+        "Lowest recall: 33.3% of 3 images, class class 0. Unknown recall, because of no test images: 1 classes." in text
+    )
+    right = render_model_card(card(names=names, labels=labels, predicted=labels, confidence=np.full(60, 0.8)))
+    assert "All test images are classified correctly." in right
 
 
 def test_a_name_of_broken_bytes_can_be_written(tmp_path):
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
-    write_card(tmp_path / "card.md", card(names=(name, "tit", "owl"), name=name))
+    write_model_card(tmp_path / "card.md", card(names=(name, "tit", "owl"), name=name))
     text = (tmp_path / "card.md").read_text("utf-8")
     assert "caf\\udce9" in text and read(text)[0]["model-index"][0]["name"] == "caf?"
     assert [path.name for path in tmp_path.iterdir()] == ["card.md"]

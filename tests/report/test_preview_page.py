@@ -1,4 +1,4 @@
-"""The page is read back with a parser, its images with Pillow: what was given must be found there."""
+"""The page is read back with a parser, its images with Pillow: it must show all arguments."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.report.preview import target_words, write_preview
+from keras_vit.report.preview_page import target_words, write_preview
 
 NASTY = '<script>alert("1")</script>&\'$title'
 
@@ -48,7 +48,7 @@ def pixels(attributes):
 ROWS = [("Step 0", [(tiny(0), "cat"), (tiny(1), "dog 0.7, cat 0.3")]), ("Step 1", [(tiny(2), NASTY)])]
 
 
-def test_all_that_is_given_is_on_the_page(tmp_path):
+def test_all_arguments_are_on_the_page(tmp_path):
     path = tmp_path / "new" / "preview.html"
     write_preview(path, ROWS, NASTY, {"RandAugment": "(2, 15)", "mixup": 0.2, NASTY: True})
     source = path.read_text("utf-8")

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_vit.evaluation.real import read_real, real_accuracy, validation_order
+from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 
 
 def written(path, value):
@@ -12,7 +12,7 @@ def written(path, value):
 
 
 def test_a_prediction_is_right_if_it_is_one_of_the_labels(tmp_path):
-    real = read_real(written(tmp_path / "real.json", [[3], [], [1, 7], [0, 2, 999], []]))
+    real = read_real_labels(written(tmp_path / "real.json", [[3], [], [1, 7], [0, 2, 999], []]))
     assert real == ((3,), (), (1, 7), (0, 2, 999), ())
     assert real_accuracy(np.array([3, 3, 7, 998, 0]), real) == 2 / 3  # two have no label
     assert real_accuracy(np.array([4, 0, 0, 2, 0]), real) == 1 / 3
@@ -32,12 +32,12 @@ def test_a_prediction_is_right_if_it_is_one_of_the_labels(tmp_path):
 )
 def test_what_is_no_list_of_labels_raises(tmp_path, value, words):
     with pytest.raises(ValueError, match=words):
-        read_real(written(tmp_path / "real.json", value), classes=5)
+        read_real_labels(written(tmp_path / "real.json", value), classes=5)
 
 
 def test_a_missing_file_raises(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
-        read_real(tmp_path / "none.json")
+        read_real_labels(tmp_path / "none.json")
 
 
 def test_another_length_raises():
@@ -64,7 +64,7 @@ def test_images_are_ordered_by_their_numbers():
     "names, words",
     [
         (["val_1.JPEG", "cat.JPEG", "2.JPEG"], "Received 2 without: cat.JPEG, 2.JPEG"),
-        (["val_1.JPEG", "val_1.PNG", "val_2.JPEG"], "for as many images. Received: 2 numbers from 1 to 2"),
+        (["val_1.JPEG", "val_1.PNG", "val_2.JPEG"], "numbers 1 to 3. Received: 2 numbers from 1 to 2"),
         (["val_1.JPEG", "val_5.JPEG", "val_2.JPEG"], "Received: 3 numbers from 1 to 5"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The page is read back with a parser, its images with Pillow: what was given must be found there."""
+"""The page is read back with a parser, its images with Pillow: it must show all of the report."""
 
 import base64
 import io
@@ -15,8 +15,16 @@ import pytest
 from PIL import Image
 
 from keras_vit.evaluation.calibration import calibration
-from keras_vit.report import charts, reliability
-from keras_vit.report.page import AttentionExample, Guess, Mistake, Report, render, replace_page_exports, write_report
+from keras_vit.report import charts, reliability_diagram
+from keras_vit.report.run_page import (
+    AttentionExample,
+    Mistake,
+    Reconstruction,
+    Report,
+    render_report,
+    replace_page_exports,
+    write_report,
+)
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 NASTY = '<script>alert("1")</script>&\'$title'
@@ -79,10 +87,10 @@ def full():
         summary={"Test accuracy": "91.7 %", "Parameters": "5,717,416"},
         history=history,
         class_names=["wren", "tit", "owl"],
-        confusion=np.array([[17, 2, 0], [3, 23, 5], [0, 0, 0]]),
+        confusion_matrix=np.array([[17, 2, 0], [3, 23, 5], [0, 0, 0]]),
         mistakes=[Mistake(noisy(7, 11), "a/1.png", "wren", "tit", 0.97, 0.013)],
         attention=[AttentionExample(noisy(13, 19), np.arange(15.0).reshape(5, 3), "owl, 88 %", "a/2.png")],
-        guesses=[Guess(noisy(9, 5), noisy(9, 5, 1), noisy(9, 5, 2), "a/3.png")],
+        reconstructions=[Reconstruction(noisy(9, 5), noisy(9, 5, 1), noisy(9, 5, 2), "a/3.png")],
         exports=[{"File": "birds.tflite", "Latency": 8.41}, {"File": "saved_model", "Size": "23.4 MB"}],
         settings={"batch_size": "128 images"},
         bad_images=[("a/broken.jpg", "ends early")],
@@ -92,7 +100,7 @@ def full():
 def many(classes):
     counts = np.diag(np.arange(20, 20 + classes))
     counts[0, 1] = 13
-    return replace(full(), class_names=[f"class {k}" for k in range(classes)], confusion=counts)
+    return replace(full(), class_names=[f"class {k}" for k in range(classes)], confusion_matrix=counts)
 
 
 def decoded(uri):
@@ -112,9 +120,12 @@ def coordinates(source):
 
 
 def test_page_is_whole_and_needs_nothing_else():
-    source = render(full())
+    source = render_report(full())
     page = Page(source)
-    assert page.sections() == "guesses training matrix classes mistakes attention exports left_out settings".split()
+    assert (
+        page.sections()
+        == "reconstructions training matrix classes mistakes attention exports left_out settings".split()
+    )
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert max(Counter(ids).values()) == 1
     for tag, attributes in page.tags:
@@ -129,9 +140,9 @@ def test_page_is_whole_and_needs_nothing_else():
     assert all(head["scope"] in ("row", "col") for head in page.all("th"))
 
 
-def test_every_number_given_is_shown():
+def test_every_number_is_shown():
     report = full()
-    page = Page(render(report))
+    page = Page(render_report(report))
     for row in report.history:
         assert all(charts.number_text(value) in page.cells for value in row.values())
     shown = ["91.7 %", "5,717,416", "17", "2", "3", "23", "5", "8.41", "23.4 MB", "128 images", "ends early"]
@@ -157,22 +168,22 @@ def test_words_are_escaped_everywhere():
         summary={n: n},
         history=[row | {n: 1.0} for row in plain.history],
         class_names=[n, n, n],
-        confusion=plain.confusion,
+        confusion_matrix=plain.confusion_matrix,
         mistakes=[replace(plain.mistakes[0], name=n, true=n, predicted=n)],
         attention=[replace(plain.attention[0], label=n, name=n)],
-        guesses=[replace(plain.guesses[0], name=n)],
+        reconstructions=[replace(plain.reconstructions[0], name=n)],
         exports=[{n: n}],
         settings={n: n},
         bad_images=[(n, n)],
     )
-    page = Page(render(nasty))
+    page = Page(render_report(nasty))
     assert page.all("script") == []
     assert {key for _, attributes in page.tags for key in attributes} == {
-        key for _, attributes in Page(render(plain)).tags for key in attributes
+        key for _, attributes in Page(render_report(plain)).tags for key in attributes
     }
-    # title and heading, a figure, a history column, matrix and bars, mistake, attention, guess, three tables
+    # title and heading, a figure, a history column, matrix and bars, mistake, attention, reconstruction, three tables
     assert page.text.count(NASTY) == 2 + 2 + 1 + 9 + 4 + 2 + 1 + 2 + 2 + 2
-    assert {NASTY, f"{NASTY} as seen"} <= {image["alt"] for image in page.all("img")}
+    assert {NASTY, f"{NASTY}, masked"} <= {image["alt"] for image in page.all("img")}
 
 
 def test_a_name_of_broken_bytes_can_be_written(tmp_path):
@@ -200,7 +211,7 @@ def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch, part):
     elif part == "replace":
         monkeypatch.setattr(os, "replace", fail)
     else:
-        report = replace(report, confusion=np.zeros((2, 3), int))
+        report = replace(report, confusion_matrix=np.zeros((2, 3), int))
     with pytest.raises((OSError, ValueError)):
         write_report(path, report)
     assert path.read_text() == "old"
@@ -219,32 +230,32 @@ def test_the_same_report_gives_the_same_bytes_over_an_old_file(tmp_path):
     "field, empty, sections",
     [
         ("history", [], ["training"]),
-        ("confusion", None, ["matrix", "classes"]),
-        ("confusion", np.zeros((3, 3), int), ["matrix", "classes"]),
+        ("confusion_matrix", None, ["matrix", "classes"]),
+        ("confusion_matrix", np.zeros((3, 3), int), ["matrix", "classes"]),
         ("mistakes", [], ["mistakes"]),
         ("attention", [], ["attention"]),
-        ("guesses", [], ["guesses"]),
+        ("reconstructions", [], ["reconstructions"]),
         ("exports", [], ["exports"]),
         ("settings", {}, ["settings"]),
         ("bad_images", [], ["left_out"]),
     ],
 )
-def test_a_part_without_data_is_left_out(field, empty, sections):
-    everything = Page(render(full())).sections()
-    page = Page(render(replace(full(), **{field: empty})))
+def test_a_section_without_data_is_left_out(field, empty, sections):
+    everything = Page(render_report(full())).sections()
+    page = Page(render_report(replace(full(), **{field: empty})))
     assert page.sections() == [name for name in everything if name not in sections]
     assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in page.sections()]
 
 
 def test_a_report_of_a_title_alone():
-    page = Page(render(Report(title="Nothing yet")))
+    page = Page(render_report(Report(title="Nothing yet")))
     assert page.sections() == [] and page.all("nav") == [] and page.all("dl") == []
     assert page.words == ["Nothing yet", "Nothing yet"]
 
 
 @pytest.mark.parametrize("classes", [2, 10, 30])
 def test_few_classes_are_a_matrix(classes):
-    source = render(many(classes))
+    source = render_report(many(classes))
     table = Page(re.search(r'<table class="matrix.*?</table>', source)[0])
     assert len(table.all("td")) == classes**2 + 1  # and the corner
     assert [head["scope"] for head in table.all("th")].count("row") == classes
@@ -256,10 +267,10 @@ def test_few_classes_are_a_matrix(classes):
 
 def test_many_classes_are_the_most_confused_pairs():
     report = many(100)
-    report.confusion[41, 42] = 19
-    page = Page(render(report))
+    report.confusion_matrix[41, 42] = 19
+    page = Page(render_report(report))
     assert page.sections()[2:4] == ["pairs", "classes"]
-    at = page.words.index("Of its class") + 1
+    at = page.words.index("Share") + 1
     assert page.words[at : at + 8] == [
         *("class 41", "class 42", "19", "23.8\u00a0%"),  # 19 of 61 + 19
         *("class 0", "class 1", "13", "39.4\u00a0%"),
@@ -267,13 +278,13 @@ def test_many_classes_are_the_most_confused_pairs():
     weakest = page.words.index("Precision") + 1
     assert page.words[weakest] == "class 0"
     assert all(f"class {k}" in page.words[weakest:] for k in range(100))
-    right = Page(render(replace(report, confusion=np.eye(100, dtype=int))))
-    assert "No image was taken for one of another class." in right.text
+    right = Page(render_report(replace(report, confusion_matrix=np.eye(100, dtype=int))))
+    assert "All images are classified correctly." in right.text
 
 
-def test_a_class_without_images_or_answers_has_no_share():
+def test_a_class_without_images_or_predictions_has_no_share():
     confusion = np.array([[5, 0, 0], [4, 0, 0], [0, 0, 0]])
-    page = Page(render(replace(full(), confusion=confusion)))
+    page = Page(render_report(replace(full(), confusion_matrix=confusion)))
     at = page.words.index("Precision") + 1
     assert page.words[at : at + 12] == [
         *("wren", "5", "100.0\u00a0%", "55.6\u00a0%"),
@@ -300,7 +311,7 @@ def constant(value, epochs):
     ],
 )
 def test_charts_stay_inside(history):
-    source = render(replace(full(), history=history))
+    source = render_report(replace(full(), history=history))
     points = coordinates(source)
     assert len(points) > 8
     assert np.isfinite(points).all()
@@ -326,32 +337,32 @@ def test_end_labels_do_not_cover_each_other():
     assert len(heights) == 4 and min(np.diff(heights)) >= 14
 
 
-def test_a_loss_that_is_not_a_number_breaks_the_line_and_is_told():
+def test_a_loss_that_is_not_a_number_breaks_the_line_and_is_reported():
     history = [dict(row) for row in full().history]
     history[2]["loss"], history[4]["val_loss"] = math.nan, math.inf
-    source = render(replace(full(), history=history))
+    source = render_report(replace(full(), history=history))
     page = Page(source)
     loss = re.search(r"<figcaption>Loss.*?</figure>", source)[0]
     assert len(re.findall(r'<polyline class="train"', loss)) == 2
-    assert "loss is not a finite number in 1 of 5 epochs, first in epoch 3." in page.words
-    assert "val_loss is not a finite number in 1 of 5 epochs, first in epoch 5." in page.words
+    assert "loss is NaN or infinite in 1 of 5 epochs, first in epoch 3." in page.words
+    assert "val_loss is NaN or infinite in 1 of 5 epochs, first in epoch 5." in page.words
     assert "NaN" in page.cells and "infinite" in page.cells
-    lost = Page(render(replace(full(), history=[{"loss": math.nan}] * 3)))
-    assert "loss is not a finite number in 3 of 3 epochs, first in epoch 1." in lost.words
+    lost = Page(render_report(replace(full(), history=[{"loss": math.nan}] * 3)))
+    assert "loss is NaN or infinite in 3 of 3 epochs, first in epoch 1." in lost.words
 
 
 def test_tiny_images_are_exact_and_large_ones_are_shrunk():
-    image = Page(render(replace(full(), guesses=[]))).all("img")[0]
+    image = Page(render_report(replace(full(), reconstructions=[]))).all("img")[0]
     np.testing.assert_array_equal(np.asarray(decoded(image["src"])), noisy(7, 11))
     assert image["class"] == "crisp" and (image["width"], image["height"]) == ("11", "7")
-    large = replace(full(), guesses=[], mistakes=[replace(full().mistakes[0], image=noisy(300, 601))])
-    image = Page(render(large)).all("img")[0]
+    large = replace(full(), reconstructions=[], mistakes=[replace(full().mistakes[0], image=noisy(300, 601))])
+    image = Page(render_report(large)).all("img")[0]
     assert decoded(image["src"]).size == (256, 128) and "class" not in image
 
 
-def test_a_guess_is_the_image_what_was_seen_of_it_and_what_was_made_of_that():
-    shown = {image["alt"]: np.asarray(decoded(image["src"])) for image in Page(render(full())).all("img")}
-    for seed, name in enumerate(("a/3.png", "a/3.png as seen", "a/3.png as guessed")):
+def test_a_reconstruction_is_the_image_the_masked_and_the_reconstructed_image():
+    shown = {image["alt"]: np.asarray(decoded(image["src"])) for image in Page(render_report(full())).all("img")}
+    for seed, name in enumerate(("a/3.png", "a/3.png, masked", "a/3.png, reconstructed")):
         np.testing.assert_array_equal(shown[name], noisy(9, 5, seed))
 
 
@@ -360,11 +371,11 @@ def test_a_page_of_photographs_stays_small():
     attention = [
         replace(full().attention[0], image=noisy(224, 224, k), rollout=noisy(14, 14)[..., 0]) for k in range(10)
     ]
-    assert len(render(replace(full(), mistakes=mistakes, attention=attention)).encode()) < 1_000_000
+    assert len(render_report(replace(full(), mistakes=mistakes, attention=attention)).encode()) < 1_000_000
 
 
 def test_the_heat_is_brightest_where_the_map_is_largest():
-    page = Page(render(full()))
+    page = Page(render_report(full()))
     image, heat = page.all("image")
     assert (heat["width"], heat["height"]) == (image["width"], image["height"]) == ("19", "13")
     pixels = np.asarray(decoded(heat["href"])).astype(float)
@@ -381,39 +392,39 @@ def test_a_flat_map_of_any_grid_can_be_drawn(shape):
     assert (pixels == (0, 0, 4, 140)).all()  # the ramp's dark end, at its least alpha
 
 
-def test_a_map_that_is_not_finite_is_told():
+def test_a_map_that_is_not_finite_is_reported():
     broken = replace(full().attention[0], rollout=np.array([[0.5, np.nan, 0.1]]))
-    page = Page(render(replace(full(), attention=[broken])))
-    assert "This map holds values that are not finite numbers." in page.words and len(page.all("image")) == 1
+    page = Page(render_report(replace(full(), attention=[broken])))
+    assert "This map contains NaN or infinite values." in page.words and len(page.all("image")) == 1
 
 
 def test_the_key_has_the_colours_of_the_heat():
-    colours = re.search(r"linear-gradient\(90deg, (.*)\);", render(full()))[1]
+    colours = re.search(r"linear-gradient\(90deg, (.*)\);", render_report(full()))[1]
     np.testing.assert_array_equal(np.array(re.findall(r"\d+", colours), float).reshape(-1, 3), charts.HEAT_RAMP)
 
 
 def test_all_wrong_arrays_are_named_at_once():
     report = replace(
         full(),
-        confusion=np.zeros((2, 3), int),
+        confusion_matrix=np.zeros((2, 3), int),
         mistakes=[replace(full().mistakes[0], image=np.zeros((8, 8, 3)))],
         attention=[replace(full().attention[0], image=np.zeros((8, 8), "uint8"), rollout=np.zeros(4))],
-        guesses=[replace(full().guesses[0], seen=np.zeros((8, 8, 4), "uint8"))],
+        reconstructions=[replace(full().reconstructions[0], masked=np.zeros((8, 8, 4), "uint8"))],
     )
     with pytest.raises(ValueError) as error:
-        render(report)
-    for name in ("confusion=int64 (2, 3), expected (3, 3)", "mistakes[0].image=float64 (8, 8, 3)"):
+        render_report(report)
+    for name in ("confusion_matrix=int64 (2, 3), expected (3, 3)", "mistakes[0].image=float64 (8, 8, 3)"):
         assert name in str(error.value)
     assert "attention[0].image=uint8 (8, 8)" in str(error.value)
     assert "attention[0].rollout=(4,)" in str(error.value)
-    assert "guesses[0].seen=uint8 (8, 8, 4)" in str(error.value)
+    assert "reconstructions[0].masked=uint8 (8, 8, 4)" in str(error.value)
     for counts in (np.eye(3) / 2, -np.eye(3, dtype=int)):
-        with pytest.raises(ValueError, match="confusion="):
-            render(replace(full(), confusion=counts))
+        with pytest.raises(ValueError, match="confusion_matrix="):
+            render_report(replace(full(), confusion_matrix=counts))
 
 
-def test_a_long_list_of_left_out_images_is_cut_and_told():
-    page = Page(render(replace(full(), bad_images=[(f"{k}.jpg", "empty") for k in range(1234)])))
+def test_a_long_list_of_left_out_images_is_cut_and_says_so():
+    page = Page(render_report(replace(full(), bad_images=[(f"{k}.jpg", "empty") for k in range(1234)])))
     assert page.words.count("empty") == 200 and "1,034 more are not" in page.text
 
 
@@ -440,7 +451,7 @@ def test_numbers_as_text(written, expected):
 
 
 def calibrated():
-    """Nine answers in bins of 0.2: of 0.3 one, wrong; of 0.7 four, all right; of 0.9 four, three right."""
+    """Nine predictions in bins of 0.2: of 0.3 one, wrong; of 0.7 four, all correct; of 0.9 four, three correct."""
     sure = np.array([0.3, 0.7, 0.7, 0.7, 0.7, 0.9, 0.9, 0.9, 0.9])
     probabilities = np.stack([sure, (1 - sure) / 2, (1 - sure) / 2], axis=1)
     probabilities[0] = [0.3, 0.38, 0.32]
@@ -453,7 +464,7 @@ def rectangles(figure, kind):
 
 
 def test_the_reliability_diagram_shows_each_bin_at_its_place():
-    figure = reliability.reliability(calibrated())
+    figure = reliability_diagram.reliability_diagram(calibrated())
     ticks = [(float(y), float(text) / 100) for y, text in re.findall(r'tick-y"[^>]* y="([^"]*)"[^>]*>(\d+)', figure)]
     heights = np.array(sorted(ticks))
 
@@ -465,30 +476,30 @@ def test_the_reliability_diagram_shows_each_bin_at_its_place():
     places = np.array(sorted((float(x), float(t)) for x, t in re.findall(r'tick-x" x="([^"]*)"[^>]*>(\d+)', figure)))
     np.testing.assert_allclose(np.interp(right[:, 0], *places.T), [20, 60, 80], atol=0.5)
     np.testing.assert_allclose(value(right[:, 1]), [0, 0.7, 0.75], atol=0.002)
-    np.testing.assert_allclose(value(over[:, 1]), [0.38, 0.9], atol=0.002)  # up to how sure it was
-    np.testing.assert_allclose(value(over[:, 1] + over[:, 3]), [0, 0.75], atol=0.002)  # from how often it was right
+    np.testing.assert_allclose(value(over[:, 1]), [0.38, 0.9], atol=0.002)  # up to the confidence
+    np.testing.assert_allclose(value(over[:, 1] + over[:, 3]), [0, 0.75], atol=0.002)  # from the accuracy
     np.testing.assert_allclose(value(under[:, 1]), [1.0], atol=0.002)
     counts = rectangles(figure, "count")[:, 3]
     np.testing.assert_allclose(counts / counts.max(), [1 / 4, 1, 1], atol=0.01)
-    told = re.findall("<title>(.*?)</title>", figure)
-    assert told[1] == "60\u00a0% to 80\u00a0% sure: 4 answers, 100.0\u00a0% of them right"
-    assert "9 answers" in figure and "error 0.2422, largest gap 0.3800" in figure  # (0.38 + 4 * 0.3 + 4 * 0.15) / 9
+    tooltips = re.findall("<title>(.*?)</title>", figure)
+    assert tooltips[1] == "confidence 60\u00a0% to 80\u00a0%: 4 images, accuracy 100.0\u00a0%"
+    assert "9 images" in figure and "error 0.2422, largest gap 0.3800" in figure  # (0.38 + 4 * 0.3 + 4 * 0.15) / 9
 
 
 @pytest.mark.parametrize("bins", [1, 15, 100])
 def test_the_reliability_diagram_stays_inside(bins):
     sure = np.linspace(0.5, 1, 97)
     found = calibration(np.stack([sure, 1 - sure], axis=1), np.arange(97) % 2, bins)
-    figure = reliability.reliability(found)
+    figure = reliability_diagram.reliability_diagram(found)
     drawn = np.concatenate([rectangles(figure, kind) for kind in ("right", "over", "under", "count") if kind in figure])
     drawn = drawn[np.isfinite(drawn).all(axis=1)]
     assert len(drawn) >= 3 * np.count_nonzero(found.counts) and (drawn >= 0).all()
-    assert (drawn[:, 0] + drawn[:, 2] <= reliability.WIDTH).all()
-    assert (drawn[:, 1] + drawn[:, 3] <= reliability.HEIGHT).all()
+    assert (drawn[:, 0] + drawn[:, 2] <= reliability_diagram.WIDTH).all()
+    assert (drawn[:, 1] + drawn[:, 3] <= reliability_diagram.HEIGHT).all()
 
 
 def test_a_page_with_calibration_has_it_before_the_mistakes():
-    page = Page(render(replace(full(), calibration=calibrated())))
+    page = Page(render_report(replace(full(), calibration=calibrated())))
     assert page.sections()[3:6] == ["classes", "calibration", "mistakes"]
     assert any("Accuracy over confidence" in svg["aria-label"] for svg in page.all("svg"))
 
@@ -501,7 +512,7 @@ EXPORTS = {
 
 
 def test_columns_are_explained_where_they_stand():
-    page = Page(render(replace(full(), **EXPORTS)))
+    page = Page(render_report(replace(full(), **EXPORTS)))
     assert page.text.index("What it weighs") < page.text.index("3 ADD") < page.text.index("What it is made of")
     assert "no such column" not in page.text and page.all("script") == []
 
@@ -510,9 +521,9 @@ def test_columns_are_explained_where_they_stand():
     "others", [{}, {"settings": {}, "history": [], "bad_images": []}, {"title": "<!-- exports -->\n"}]
 )
 def test_the_exports_of_a_page_are_replaced_alone(others):
-    before = render(replace(full(), **others))
-    without = render(replace(full(), exports=[], **others))
-    after = render(replace(full(), **EXPORTS, **others))
+    before = render_report(replace(full(), **others))
+    without = render_report(replace(full(), exports=[], **others))
+    after = render_report(replace(full(), **EXPORTS, **others))
     assert replace_page_exports(before, **EXPORTS) == after
     assert replace_page_exports(without, **EXPORTS) == after
     assert replace_page_exports(after, []) == without
@@ -520,9 +531,9 @@ def test_the_exports_of_a_page_are_replaced_alone(others):
 
 
 def test_the_exports_of_an_empty_page_bring_their_link():
-    page = Page(replace_page_exports(render(Report(title="Nothing yet")), **EXPORTS))
+    page = Page(replace_page_exports(render_report(Report(title="Nothing yet")), **EXPORTS))
     assert [link["href"] for link in page.all("a")] == ["#exports"]
-    assert Page(replace_page_exports(render(Report(title="Nothing yet")), [])).all("nav") == []
+    assert Page(replace_page_exports(render_report(Report(title="Nothing yet")), [])).all("nav") == []
 
 
 def test_a_page_of_something_else_is_refused():

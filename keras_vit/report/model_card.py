@@ -1,0 +1,303 @@
+"""The model card: Markdown in Hugging Face's format with data, recipe, accuracy, calibration, exports and limits."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from keras_vit._atomic import write_text
+from keras_vit.evaluation.accuracy import Scores
+from keras_vit.evaluation.calibration import Calibration, calibration
+from keras_vit.report.markdown import escaped, folded, grid, table
+from keras_vit.report.proof_tables import exports_section
+
+# The identifiers that the Hub accepts for `license`, as its error for any other lists them (May 2026).
+LICENSES = frozenset(
+    """apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0
+    bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0
+    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0
+    cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0
+    cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl
+    gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr
+    mpl-2.0 odc-by odbl openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr
+    deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4
+    grok2-community gemma unknown""".split()
+)
+_PLAIN = re.compile(r"[A-Za-z][\w./+-]*", re.ASCII)
+_NOT_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # words that YAML does not read as text
+
+
+def card_header(
+    *,
+    name: str,
+    data: str,
+    accuracy: float,
+    ece: float,
+    license: str | None = None,
+    hub_data: str | None = None,
+    base_model: str | None = None,
+) -> str:
+    """Returns the YAML header of a model card, with its two lines of dashes.
+
+    Args:
+        name: Name of the model.
+        data: Name of the data set for readers.
+        accuracy: Accuracy on the test split, 0 to 1.
+        ece: Expected calibration error on the test split, 0 to 1.
+        license: Name of the licence, such as "Apache-2.0"; None if unknown.
+        hub_data: Name of the data set on the Hugging Face Hub, "owner/name", or None.
+        base_model: Name of the base checkpoint on the Hub, or None.
+    """
+    metrics = [
+        {"type": "accuracy", "name": "Test accuracy", "value": round(accuracy, 6)},
+        {"type": "expected_calibration_error", "name": "Expected calibration error", "value": round(ece, 6)},
+    ]
+    result = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        # The Hub requires a type; its own tools write "imagefolder" for data that is not on the Hub.
+        "dataset": {"type": hub_data or "imagefolder", "name": data, "split": "test"},
+        "metrics": metrics,
+    }
+    fields = {
+        **_license(license),
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "vision-transformer", "keras-vit"],
+        "datasets": [hub_data] if hub_data else None,
+        "metrics": ["accuracy"],
+        "base_model": base_model,
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    return "\n".join(["---", *_block({key: value for key, value in fields.items() if value}), "---"])
+
+
+def _license(license: str | None) -> dict[str, str]:
+    name = re.sub(r"[^a-z0-9.+-]+", "-", (license or "unknown").lower()).strip("-")
+    return {"license": name} if name in LICENSES else {"license": "other", "license_name": name or "unnamed"}
+
+
+def _block(value: list[Any] | dict[str, Any], indent: str = "") -> list[str]:
+    """Returns lists, dicts and scalars as lines of YAML."""
+    lines = []
+    marked = [("-", item) for item in value] if isinstance(value, list) else [(f"{k}:", v) for k, v in value.items()]
+    for mark, item in marked:
+        if not isinstance(item, list | dict):
+            lines.append(f"{indent}{mark} {_scalar(item)}")
+        elif mark == "-":
+            first, *others = _block(item, indent + "  ")
+            lines += [f"{indent}- {first.strip()}", *others]
+        else:
+            lines += [f"{indent}{mark}", *_block(item, indent + "  ")]
+    return lines
+
+
+def _scalar(value: object) -> str:
+    if not isinstance(value, str):
+        return repr(value)
+    return value if _PLAIN.fullmatch(value) and value.lower() not in _NOT_TEXT else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    """Returns a double-quoted scalar; characters that are not printable are written as their numbers."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate is not a character
+    escaped = (f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(escaped)}"'
+
+
+_MATRIX_CLASSES = 20  # a larger confusion matrix is too wide for a page; its largest cells are listed instead
+_MOST_PAIRS = 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelCard:
+    """The contents of a model card.
+
+    Args:
+        name: Name of the model and its data.
+        variant: Description of the architecture.
+        parameters: Number of parameters.
+        class_names: In the order of the outputs.
+        image_size: (height, width) in pixels.
+        pixel_scaling: Description of the scaling of pixels.
+        scores: Scores on the test split.
+        counts: Split -> number of images.
+        digest: SHA-256 of the data, as of `keras_vit.data.sources.Source`.
+        bad_images: Number of images that could not be read and were left out.
+        settings: Name -> value of the recipe's settings that differ from the defaults.
+        environment: Name -> value of the machine and the software.
+        version: Version of keras_vit.
+        agreements: Proofs of the exported files, `keras_vit.export.proof.Agreement`.
+        refused: {file: reason} of the exports that are not kept.
+        base: Description of the checkpoint that training started from, or None.
+        base_model: Name of that checkpoint on the Hugging Face Hub, or None.
+        hub_data: Name of the data set on the Hub, or None.
+        license: Name of the licence; None if unknown.
+    """
+
+    name: str
+    variant: str
+    parameters: int
+    class_names: Sequence[str]
+    image_size: tuple[int, int]
+    pixel_scaling: str
+    scores: Scores
+    counts: Mapping[str, int]
+    digest: str
+    bad_images: int
+    settings: Mapping[str, object]
+    environment: Mapping[str, object]
+    version: str
+    agreements: Sequence[Any] = ()
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    base: str | None = None
+    base_model: str | None = None
+    hub_data: str | None = None
+    license: str | None = None
+
+
+def write_model_card(path: str | os.PathLike[str], card: ModelCard) -> None:
+    """Writes a model card, a Markdown file in Hugging Face's format; an older file is replaced by the complete new one.
+
+    Args:
+        path: The file.
+        card: The contents.
+    """
+    # A file name may contain bytes that are not UTF-8; Python reads them as lone surrogates.
+    write_text(path, render_model_card(card).encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def render_model_card(card: ModelCard) -> str:
+    """Returns the text that `write_model_card` writes: the template model_card.md, filled in."""
+    scores, classes = card.scores, len(card.class_names)
+    calibrated = calibration(scores.probabilities, scores.labels)
+    height, width = card.image_size
+    template = Template(resources.files("keras_vit").joinpath("report/model_card.md").read_text("utf-8"))
+    return template.substitute(
+        header=card_header(
+            name=card.name,
+            data=card.name,
+            accuracy=scores.accuracy,
+            ece=calibrated.ece,
+            license=card.license,
+            hub_data=card.hub_data,
+            base_model=card.base_model,
+        ),
+        title=escaped(card.name),
+        variant=escaped(card.variant),
+        parameters=f"{card.parameters:,}",
+        num_classes=f"{classes:,}",
+        class_names=f": {', '.join(escaped(name) for name in card.class_names)}" if classes <= _MATRIX_CLASSES else "",
+        version=escaped(card.version),
+        origin=f"from the checkpoint {escaped(card.base)}" if card.base else "from scratch",
+        height=height,
+        width=width,
+        files=_files(card),
+        data=_data(card),
+        recipe=folded(
+            f"{len(card.settings)} settings that differ from the defaults",
+            table([{"setting": name, "value": value} for name, value in card.settings.items()]),
+        ),
+        environment="\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in card.environment.items()),
+        accuracy=f"{scores.accuracy:.2%}",
+        test=f"{len(scores.labels):,}",
+        confusion_matrix=_confusion_matrix(scores.confusion_matrix, card.class_names),
+        classes=_classes(scores.confusion_matrix, card.class_names),
+        ece=f"{calibrated.ece:.4f}",
+        mce=f"{calibrated.mce:.4f}",
+        bins=len(calibrated.counts),
+        calibration=_bins(calibrated),
+        exports=exports_section(card.agreements, card.refused),
+        weakest=_weakest(scores.confusion_matrix, card.class_names),
+    )
+
+
+def _files(card: ModelCard) -> str:
+    height, width = card.image_size
+    return table(
+        [
+            {
+                "file": "model.keras",
+                "input": f"RGB, {height} x {width} pixels, {card.pixel_scaling}; float32 (batch, {height}, {width}, 3)",
+                "output": f"probabilities (batch, {len(card.class_names)})",
+            },
+            {
+                "file": "labels.txt",
+                "input": "",
+                "output": "names of the classes, one per line, in the order of the outputs",
+            },
+        ]
+    )
+
+
+def _data(card: ModelCard) -> str:
+    paragraph = f"{escaped(card.name)}, SHA-256 of images, labels, order and splits `{card.digest}`."
+    if card.bad_images:
+        paragraph += f" {card.bad_images:,} images could not be read and were left out."
+    return f"{paragraph}\n\n{table([{'split': split, 'images': f'{n:,}'} for split, n in card.counts.items()])}"
+
+
+def _confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> str:
+    if len(names) <= _MATRIX_CLASSES:
+        matrix = grid(["true ↓ predicted →", *names], [[name, *row] for name, row in zip(names, counts)])
+        return "Numbers of images; rows are true classes, columns are predicted classes:\n\n" + matrix
+    pairs = _pairs(counts, names)
+    if not pairs:
+        return "All test images are classified correctly."
+    return "The largest cells of the confusion matrix without its diagonal:\n\n" + table(pairs)
+
+
+def _pairs(counts: np.ndarray, names: Sequence[str]) -> list[dict[str, str]]:
+    wrong = np.where(np.eye(len(names), dtype=bool), 0, counts)
+    order = [cell for cell in np.argsort(-wrong, axis=None, kind="stable")[:_MOST_PAIRS] if wrong.flat[cell] > 0]
+    return [
+        {"true class": names[true], "predicted class": names[predicted], "images": f"{counts[true, predicted]:,}"}
+        | {"share": f"{counts[true, predicted] / counts[true].sum():.1%}"}
+        for true, predicted in (divmod(int(cell), len(names)) for cell in order)
+    ]
+
+
+def _classes(counts: np.ndarray, names: Sequence[str]) -> str:
+    correct, images, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    rows = [
+        {
+            "class": name,
+            "images": f"{images[k]:,}",
+            "recall": _share(correct[k], images[k]),
+            "precision": _share(correct[k], predicted[k]),
+            "F1": _share(2 * correct[k], images[k] + predicted[k]),
+        }
+        for k, name in enumerate(names)
+    ]
+    return table(rows) if len(rows) <= _MATRIX_CLASSES else folded(f"All {len(rows):,} classes", table(rows))
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count / of:.1%}" if of else "–"
+
+
+def _bins(calibrated: Calibration) -> str:
+    return table(
+        [
+            {
+                "confidence": f"{calibrated.edges[k]:.2f} to {calibrated.edges[k + 1]:.2f}",
+                "images": f"{calibrated.counts[k]:,}",
+                "mean confidence": f"{calibrated.confidence[k]:.3f}",
+                "accuracy": f"{calibrated.accuracy[k]:.3f}",
+            }
+            for k in np.flatnonzero(calibrated.counts)
+        ]
+    )
+
+
+def _weakest(counts: np.ndarray, names: Sequence[str]) -> str:
+    images = counts.sum(axis=1)
+    recall = np.divide(np.diag(counts), images, out=np.full(len(names), np.inf), where=images > 0)
+    worst = int(recall.argmin())
+    sentence = f"Lowest recall: {recall[worst]:.1%} of {images[worst]:,} images, class {escaped(names[worst])}."
+    missing = int((images == 0).sum())
+    return sentence + (f" Unknown recall, because of no test images: {missing:,} classes." if missing else "")
