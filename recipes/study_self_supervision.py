@@ -17,12 +17,8 @@ from trials import BATCH, DATA, Trial, fraction_of, opened
 
 from keras_vit.builders import build
 from keras_vit.data.pipeline import evaluation_batches
-<<<<<<< HEAD
 from keras_vit.data.sources import Examples, Source
-from keras_vit.evaluation.feature_cache import extract
-=======
 from keras_vit.evaluation.feature_cache import extract_features
->>>>>>> evaluation
 from keras_vit.evaluation.probes import linear_probe
 from keras_vit.models.features import representation
 from keras_vit.models.interface import pixels_of

@@ -108,13 +108,8 @@ def scores(model: keras.Model, source: Source, protocol: str = "official", shots
     """Returns the test accuracy of a model's head and, with `shots`, that of a few-shot classifier on its features."""
     reader, head = representation(model), head_of(model)
 
-<<<<<<< HEAD
     def features_of(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-        return extract(reader, batches(examples, model.input_shape[1:3], pixels_of(model), protocol))
-=======
-    def features_of(examples):
         return extract_features(reader, batches(examples, model.input_shape[1:3], pixels_of(model), protocol))
->>>>>>> evaluation
 
     features, labels = features_of(source.test)
     kernel, bias = (np.asarray(weight) for weight in (head.kernel, head.bias))

@@ -91,13 +91,8 @@ def test_a_run_writes_a_model_a_log_and_a_report(run):
     assert 0 <= metrics["test_metric"] <= 1 and metrics["test_loss"] > 0
     assert result_line(metrics).startswith(f"test loss {metrics['test_loss']:.4f}, colour accuracy ")
     page = (folder / "report.html").read_text()
-<<<<<<< HEAD
-    assert page.count("as guessed") == page.count("as seen") == 12
-    assert "Colour accuracy over 2 epochs" in page and "What it guesses" in page
-=======
     assert page.count(', reconstructed"') == page.count(', masked"') == 12
-    assert "Colours right over 2 epochs" in page and ">Reconstructions<" in page
->>>>>>> evaluation
+    assert "Colour accuracy over 2 epochs" in page and ">Reconstructions<" in page
 
 
 def test_a_finished_run_stays_as_it_is(run):
