@@ -140,9 +140,8 @@ def cost(
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
     if input_shape is not None:
-        input_shape = checked.plain(input_shape)
-        if not isinstance(input_shape, tuple):
-            input_shape = checked.shape("input_shape", input_shape)
+        plain = checked.plain(input_shape)
+        input_shape = plain if isinstance(plain, tuple) else checked.shape("input_shape", plain)
     images = _images(model, input_shape)
     if not all(layer.built for layer in (model, *layers_of(model, keras.layers.Layer))):
         _run(_Runner(model), images)  # some models create their layers while they are built

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from keras_vit.builders import build
 from keras_vit.layers import Bottleneck, TransformerBlock
 from keras_vit.layers.initializers import weights_to_come
-from keras_vit.models.config import get_variant
+from keras_vit.models.config import Pooling, get_variant
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.optimizers import optimizer_of
 from keras_vit.training.recipe import Recipe
@@ -33,13 +33,14 @@ def new_model(recipe: Recipe, num_classes: int) -> keras.Model:
         ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
     """
     has_classes, row = OBJECTIVES[recipe.objective].has_classes, get_variant(recipe.variant)
+    pooling = recipe.pooling or (None if has_classes else getattr(row, "pooling", "gap"))
     model = build(
         row,
         include_top=has_classes,
         weights=recipe.weights,
         new_head=recipe.weights is not None,
         input_shape=(recipe.image_size, recipe.image_size, 3),
-        pooling=recipe.pooling if has_classes else recipe.pooling or getattr(row, "pooling", "gap"),
+        pooling=cast("Pooling | None", pooling),
         classes=num_classes if has_classes else None,
         representation_size=recipe.representation_size,
         dropout=recipe.dropout,

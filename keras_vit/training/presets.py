@@ -8,7 +8,7 @@ input_pipeline.py. AugReg: arXiv:2106.10270; big_vision configs/vit_i1k.py and c
 
 from typing import Any
 
-from keras_vit.models.config import get_variant
+from keras_vit.models.config import Variant, get_variant
 from keras_vit.training.recipe import Recipe
 
 # Fields of `Recipe` for fine-tuning as in the Vision Transformer paper: Recipe(**FINE_TUNING, data=...).
@@ -110,11 +110,12 @@ def augreg_recipe(setting: str | None = None, variant: str = "ViT-B/16", data: s
             f"Received: setting={setting!r}, variant={variant!r}"
         )
     randaugment, mixup = SETTINGS[setting]
+    row = get_variant(variant)
     return Recipe(
         data=data,
         variant=variant,
         image_size=224,
-        representation_size=get_variant(variant).hidden_size if small else None,
+        representation_size=row.hidden_size if small and isinstance(row, Variant) else None,
         loss="sigmoid",
         label_smoothing=0.0,
         crop="inception",
