@@ -1,5 +1,6 @@
 # make demo   trains, evaluates, exports and reports on real images, from nothing
-# make test   passes the tests
+# make test   passes the tests that a change needs, in minutes
+# make test-all  passes all tests that CI runs: the sweeps and soaks, too
 # make test-nightly  passes the tests on keras-nightly and tf-nightly
 # make check  formatting, lint and the import fence
 # make clients  gets the browser that some tests run in (Debian, npm)
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-nightly check clients savedmodels bench clean
+.PHONY: demo test test-all test-nightly check clients savedmodels bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -18,11 +19,14 @@ demo: $(VENV)/.installed
 
 # Two files at a time: a worker with TensorFlow and JAX takes up to 4 GB.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not arm"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak and not slow and not gpu and not arm"
+
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm"
 
 # The nightly packages have other names than the released ones, in whose place they are put.
 test-nightly: .venv-nightly/.installed
-	.venv-nightly/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not arm"
+	.venv-nightly/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm"
 
 .venv-nightly/.installed: setup.py
 	$(PYTHON) -m venv .venv-nightly

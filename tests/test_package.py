@@ -35,7 +35,9 @@ def saved(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", ["keras-vit-demo.py", "keras-vit", "program.py"])
+@pytest.mark.parametrize(
+    "name", ["keras-vit", *(pytest.param(n, marks=pytest.mark.soak) for n in ("keras-vit-demo.py", "program.py"))]
+)
 def test_a_program_of_any_name_loads_a_model(saved, tmp_path, run_python, name):
     program = tmp_path / name
     program.write_text(SAVED)

@@ -57,6 +57,7 @@ def test_the_card_has_the_models_own_accuracy():
     assert f"{scores.accuracy:.2%}" == said
 
 
+@pytest.mark.soak
 def test_exporting_again_gives_the_same_answers(tmp_path, test_images):
     run_exports.export(DIGITS, FILES.values(), tmp_path, input_size=(8, 8))
     for name in FILES:

@@ -34,9 +34,19 @@ def refused(*arguments):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def one_block(tmp_path_factory):
+    """The recipe for the digits, with one block in place of six."""
+    path = tmp_path_factory.mktemp("recipes") / "digits.py"
+    text = RECIPE.read_text("utf-8").replace("num_layers=6", "num_layers=1")
+    assert text != RECIPE.read_text("utf-8")
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(one_block, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    result = keras_vit_command("fit", RECIPE, *SMALL, "--output", folder)
+    result = keras_vit_command("fit", one_block, *SMALL, "--output", folder)
     assert result.exit_code == 0, result.output
     return folder, result.output
 
@@ -84,11 +94,11 @@ def test_fit_says_how_it_went_and_where_everything_lies(run):
     assert "epoch 1/1: loss" in output and "model_int8.tflite" in output and str(folder) in output
 
 
-def test_fit_again_reports_the_finished_run(run):
+def test_fit_again_reports_the_finished_run(run, one_block):
     folder, _ = run
-    result = keras_vit_command("fit", RECIPE, *SMALL, "--output", folder)
+    result = keras_vit_command("fit", one_block, *SMALL, "--output", folder)
     assert result.exit_code == 0 and "finished" in result.output and "test accuracy" in result.output
-    assert "epochs: 1 there, 2 here" in refused("fit", RECIPE, *SMALL, "epochs=2", "--output", folder)
+    assert "epochs: 1 there, 2 here" in refused("fit", one_block, *SMALL, "epochs=2", "--output", folder)
 
 
 def test_predict_names_the_classes_of_each_image(run, tmp_path):

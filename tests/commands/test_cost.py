@@ -109,8 +109,8 @@ print(json.dumps({"shape": small.input_shape, "parameters": small.parameters, "e
 """
 
 
-def test_a_variant_and_the_papers_recipe(run_python):
-    found = run_python("-c", VARIANTS, RECIPES / "pretrain_jft.py", KERAS_BACKEND="jax")
+def test_a_variant_and_the_papers_recipe(run_warm):
+    found = run_warm("-c", VARIANTS, RECIPES / "pretrain_jft.py", KERAS_BACKEND="jax")
     assert found["shape"] == [32, 48, 3]
     assert found["parameters"] == 5_717_416 - (196 - 6) * 192  # 6 patches have a position, and not 196
     assert found["exaflops"] == pytest.approx(224, rel=0.03)

@@ -21,6 +21,7 @@ from keras_vit.runtime.files import open_exported
 from keras_vit.training.recipe import Recipe
 
 TINY = Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=24)
+MEASURED = True  # each exported file by itself
 BESIDE = ("labels.txt", "proof.json", "report.html")
 DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=3, batch_size=128, learning_rate=5e-3, exports=())
 
@@ -39,7 +40,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def made_images(tmp_path):
+def images(tmp_path):
     """A folder of 60 digits as PNGs of twice their size, in class folders."""
     digits = load_digits()
     for i in range(60):

@@ -122,7 +122,7 @@ def test_parts_are_the_whole_batch_bit_for_bit(noise, augmentation, full_batches
     exact = whole(stream(noise, **settings))
     assert [array.shape for array in exact] == [(4, 12, ROWS, COLUMNS, 3), (4, 12, 3), (4, 12)]
     assert all(array.dtype == np.float32 for array in exact)
-    for cuts in ([0, 1, 2], [0, 2, 3], [0, 3, 4]):  # where each process begins, and the end
+    for cuts in ([0, 1, 2], [0, 3, 4]):  # where each process begins, and the end
         of = cuts[-1]
         given = [whole(stream(noise, parts=(a, b, of), **settings)) for a, b in zip(cuts, cuts[1:])]
         for number, array in enumerate(exact):
@@ -144,8 +144,15 @@ def test_everything_changes_with_the_seed(noise):
     assert (one != other).any(axis=(2, 3, 4)).all()
 
 
-@pytest.mark.parametrize("name", ["inception", "random", "randaugment"])
-def test_what_enters_the_scaling_is_in_whole_levels(noise, name, memory):
+@pytest.mark.parametrize(
+    "memory, name",
+    [
+        *(("in memory", name) for name in ("inception", "random", "randaugment")),
+        *(("decoded each time", name) for name in ("inception", "random")),
+    ],
+    indirect=["memory"],
+)
+def test_what_enters_the_scaling_is_in_whole_levels(noise, memory, name):
     wish = {"randaugment": (2, 10)} if name == "randaugment" else {"crop": name}
     images = whole(stream(noise, augmentation=Augmentation(**wish, flip=True)))[0]
     levels = (images + 1) * 127.5
@@ -153,8 +160,8 @@ def test_what_enters_the_scaling_is_in_whole_levels(noise, name, memory):
     assert len(np.unique(images.reshape(44, -1), axis=0)) > 22  # 11 images, seen 4 times
 
 
-def test_a_image_is_mixed_with_that_of_the_next_row(noise):
-    wish = {"flip": True, "crop": "inception", "randaugment": (1, 10)}
+def test_an_image_is_mixed_with_that_of_the_next_row(noise):
+    wish = {"flip": True, "crop": "inception"}
     images, targets, _ = whole(stream(noise, augmentation=Augmentation(**wish)))
     mixed, mixed_targets, _ = whole(stream(noise, augmentation=Augmentation(**wish, mixup=0.8)))
     next_images, next_targets = np.roll(images, -1, axis=1), np.roll(targets, -1, axis=1)
@@ -203,7 +210,7 @@ def test_keras_cvs_layers_come_last_before_the_scaling(examples, monkeypatch):
 
 
 @pytest.mark.parametrize("crop", ["resize", "inception", "random"])
-def test_a_image_that_cannot_be_read_while_training_is_named(examples, monkeypatch, crop):
+def test_an_image_that_cannot_be_read_while_training_is_named(examples, monkeypatch, crop):
     monkeypatch.setattr(pipeline, "MEMORY", 0)
     broken = Examples((*examples.images[:-1], b"not an image"), examples.labels, examples.names)
     with pytest.raises(tf.errors.OpError, match="image 10: not an image"):
@@ -251,7 +258,7 @@ def test_resizing_is_tensorflows_half_pixel_bilinear_in_whole_levels():
     assert np.abs(got - exact).max() <= 0.5 + 1e-3  # rounding alone
 
 
-def test_a_image_of_the_right_size_is_left_alone():
+def test_an_image_of_the_right_size_is_left_alone():
     image = np.random.default_rng(0).integers(0, 256, (ROWS, COLUMNS, 3), np.uint8)
     np.testing.assert_array_equal(pipeline.read_pixels(encoded(image), (ROWS, COLUMNS)), image)
 

@@ -339,9 +339,9 @@ PAPER = {
 
 
 @pytest.fixture(scope="module")
-def counted(run_python):
+def counted(run_warm):
     table6 = ROOT / "benchmarks" / "table6.py"
-    return run_python("-c", COUNT, table6, json.dumps(list(TIMM)), KERAS_BACKEND="jax")
+    return run_warm("-c", COUNT, table6, json.dumps(list(TIMM)), KERAS_BACKEND="jax")
 
 
 @pytest.mark.parametrize("number", range(len(TIMM)), ids=[f"{name} {side}" for name, side in TIMM])

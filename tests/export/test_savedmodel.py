@@ -262,8 +262,8 @@ print(json.dumps({name: np.asarray(value).tolist() for name, value in expected.i
 """
 
 
-def test_a_model_on_the_jax_backend(run_python, tmp_path):
-    expected = run_python("-c", ON_JAX, __file__, tmp_path / "model", KERAS_BACKEND="jax")
+def test_a_model_on_the_jax_backend(run_warm, tmp_path):
+    expected = run_warm("-c", ON_JAX, __file__, tmp_path / "model", KERAS_BACKEND="jax")
     loaded = load(tmp_path / "model")
     assert_alike(loaded.signatures["serving_default"](images=PIXELS.astype("float32")), expected)
     assert_alike(loaded.signatures["serve_uint8"](images=PIXELS), expected)

@@ -62,8 +62,8 @@ print(json.dumps({"counts": counts, "growth": peak() / before}))
 
 
 @pytest.fixture(scope="module")
-def counted(run_python):
-    return run_python("-c", COUNT, KERAS_BACKEND="jax")
+def counted(run_warm):
+    return run_warm("-c", COUNT, KERAS_BACKEND="jax")
 
 
 def test_no_variant_lacks_a_golden_count():

@@ -172,7 +172,7 @@ print(json.dumps(result))
 """
 
 
-def test_jax_has_the_same_losses(make_vit, make_task, images, run_python, tmp_path):
+def test_jax_has_the_same_losses(make_vit, make_task, images, run_warm, tmp_path):
     row = keras_vit.Variant(3, 8, 1, 2, 12, register_tokens=2)
     case, expected = {"images": images}, {}
     for kind in (MaskedPatches, MaskedAutoencoder):
@@ -182,6 +182,6 @@ def test_jax_has_the_same_losses(make_vit, make_task, images, run_python, tmp_pa
         case[f"{name}/order"] = numpy(task.random_order(11))
         expected[name] = numpy(task(images))
     np.savez(tmp_path / "case.npz", **case)
-    result = run_python("-c", ON_JAX, tmp_path, KERAS_BACKEND="jax")
+    result = run_warm("-c", ON_JAX, tmp_path, KERAS_BACKEND="jax")
     for name, values in expected.items():
         np.testing.assert_allclose(result[name], values, rtol=1e-4, atol=1e-5)

@@ -50,7 +50,7 @@ def test_the_notebook_has_the_recipe_of_the_file():
 
 
 @pytest.fixture
-def made_images(tmp_path):
+def images(tmp_path):
     """A folder of two classes, bright above and bright below."""
     random = np.random.default_rng(0)
     for name, order in (("above", 1), ("below", -1)):
@@ -73,6 +73,7 @@ print(json.dumps([learning_rate, metrics["test_accuracy"], sorted(path.name for 
 """
 
 
+@pytest.mark.soak
 def test_the_notebook_runs(images, tmp_path, run_python):
     codes = [text for kind, text in cells_of_notebook() if kind == "code"]
     small = SMALL.format(run=str(tmp_path / "run"), images=str(images))

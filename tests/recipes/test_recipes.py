@@ -235,7 +235,17 @@ def test_the_recipe_for_a_folder_names_what_small_data_asks_for():
 JFT_FAMILIES = {"a hybrid": "R50+ViT-B/16", "a BiT": "BiT-R50x1"}
 
 
-@pytest.mark.parametrize("name", [*(path.stem for path in FILES), *JFT_FAMILIES])
+# One of each kind: a transformer from nothing, fine-tuning that exports, sigmoid with every augmentation, no classes.
+RUN_ALWAYS = ("digits", "finetune_cifar10", "augreg_medium1", "mae", "a BiT")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in RUN_ALWAYS else pytest.mark.soak)
+        for name in (*(path.stem for path in FILES), *JFT_FAMILIES)
+    ],
+)
 def test_every_recipe_runs(name, tmp_path):
     result = module("pretrain_jft")["RECIPES"][JFT_FAMILIES[name]] if name in JFT_FAMILIES else module(name)["RECIPE"]
     recipe = dataclasses.replace(

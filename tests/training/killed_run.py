@@ -19,7 +19,7 @@ from keras_vit.training.recipe import Recipe
 
 RECIPE = Recipe(
     data="digits",
-    variant=Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=24),
+    variant=Variant(patch_size=4, hidden_size=16, num_layers=1, num_heads=2, mlp_dim=24),
     image_size=8,
     steps=60,
     steps_per_epoch=13,

@@ -22,7 +22,7 @@ from keras_vit.training.recipe import Recipe
 # the mean of the weights is kept, and the last batch of each pass is short (3 x 11 - 7 images in batches of 12).
 EQUAL = {
     "data": "synthetic:3x11",
-    "variant": Variant(patch_size=4, hidden_size=8, num_layers=2, num_heads=2, mlp_dim=12),
+    "variant": Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12),
     "image_size": 12,
     "epochs": 3,
     "batch_size": 12,

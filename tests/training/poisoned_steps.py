@@ -1,4 +1,4 @@
-"""Trains on good batches, then on one that is not finite: python poisoned_steps.py one|two
+"""Trains on good batches, then on one that is not finite: python poisoned_steps.py one|two CASE,CASE...
 
 "two" is MirroredStrategy on two logical CPU devices. Prints, as JSON, {case: names of the variables that the bad batch
 changed}, and under "good" how many a good batch changes afterwards.
@@ -73,4 +73,4 @@ if __name__ == "__main__":
         two = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
         strategy = tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices("CPU")])
-    print(json.dumps({case: changed(*settings, strategy) for case, settings in CASES.items()}))
+    print(json.dumps({case: changed(*CASES[case], strategy) for case in sys.argv[2].split(",")}))

@@ -1,6 +1,7 @@
 """The same run on one device and on several, each in its own process: TensorFlow's devices cannot change later."""
 
 import concurrent.futures
+import functools
 import json
 import pathlib
 import socket
@@ -45,7 +46,7 @@ def free_ports(number):
 def folder(tmp_path_factory):
     """Makes a checkpoint that all runs start from: backends draw other first weights from one seed."""
     folder = tmp_path_factory.mktemp("devices")
-    variant = Variant(patch_size=4, hidden_size=8, num_layers=2, num_heads=2, mlp_dim=12)
+    variant = Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12)
     model = keras_vit.build(variant, input_shape=(12, 12, 3), classes=3)
     rng = np.random.default_rng(0)
     for weight in model.weights:
@@ -55,37 +56,47 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(folder, run_python):
-    """Returns {run: {optimizer: its arrays}}."""
+def run(folder, run_warm):
+    """Returns a function that makes a run with each of the optimizers, once, and returns {optimizer: its arrays}."""
 
-    def start(name):
+    @functools.cache
+    def run(name, optimizers):
         environment, strategy, processes, description = RUNS[name]
         addresses = [f"127.0.0.1:{port}" for port in free_ports(processes)]
 
         def process(index):
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             more = {"TF_CONFIG": json.dumps(task)} if processes > 1 else {}
-            return run_python(SCRIPT, folder, strategy, *OPTIMIZERS, **environment, **more)
+            return run_warm(SCRIPT, folder, strategy, *optimizers, **environment, **more)
 
         with concurrent.futures.ThreadPoolExecutor(processes) as pool:
             said = list(pool.map(process, range(processes)))
         assert [one["description"] for one in said] == [description] * processes
         assert [one["chief"] for one in said] == [index == 0 for index in range(processes)]
-        return {optimizer: dict(np.load(folder / f"{name}-{optimizer}.npz")) for optimizer in OPTIMIZERS}
+        return {optimizer: dict(np.load(folder / f"{name}-{optimizer}.npz")) for optimizer in optimizers}
 
-    return {name: start(name) for name in RUNS}
+    return run
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", [name for name in RUNS if name != "tensorflow-one"])
-def test_many_devices_train_like_one(runs, name, optimizer):
-    one, many = runs["tensorflow-one"][optimizer], runs[name][optimizer]
+def assert_same(one, many):
     assert one.keys() == many.keys()
     timed = {"log/seconds", "log/images_per_second"}
     for key in one.keys() - timed:
         np.testing.assert_allclose(many[key], one[key], rtol=0, atol=1e-5, err_msg=key)
     assert one["log/gradient_norm"].min() > 0.01  # the clip is active
     assert len(one["log/loss"]) == 3 and len(set(one["log/loss"])) == 3
+
+
+def test_two_devices_train_like_one(run):
+    one, two = (run(name, ("adamw",))["adamw"] for name in ("tensorflow-one", "tensorflow-mirrored"))
+    assert_same(one, two)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "tensorflow-one"])
+def test_many_devices_train_like_one(run, name, optimizer):
+    assert_same(run("tensorflow-one", OPTIMIZERS)[optimizer], run(name, OPTIMIZERS)[optimizer])
 
 
 def test_no_strategy_is_one_device(monkeypatch):

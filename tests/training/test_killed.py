@@ -65,6 +65,7 @@ def straight(tmp_path_factory):
     return folder, finish(start(folder))
 
 
+@pytest.mark.soak  # `make test` has a run that receives a signal, and kills in writes of checkpoints and of logs
 def test_a_run_killed_in_its_writes_ends_with_the_same_bits(straight, tmp_path):
     expected, rows = straight
     in_writes = 0

@@ -10,7 +10,7 @@ from keras_vit.training.optimizers import SGD, AdamW, Muon
 from keras_vit.training.trainer import CrossEntropy, make_trainer
 
 CLASSES, BATCH = 5, 12
-OWN = keras_vit.Variant(patch_size=4, hidden_size=8, num_layers=2, num_heads=2, mlp_dim=12)
+OWN = keras_vit.Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12)
 
 
 def batches(steps=3, zeros=0):
@@ -72,7 +72,7 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(optimizer):
     config = optimizer.get_config()
     whole, weights = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1)
     assert min(row["gradient_norm"] for row in whole) > 0.1
-    for parts in (2, 3, 12):
+    for parts in (3, 12):
         logs, result = fitted(batches(), type(optimizer).from_config(config), clip_norm=0.1, accumulation=parts)
         np.testing.assert_allclose([row["loss"] for row in logs], [row["loss"] for row in whole], rtol=1e-5)
         assert differ(result, weights) < 1e-5
@@ -129,10 +129,21 @@ def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison, jit_c
     assert differ(before, after) == 0
 
 
-@pytest.mark.parametrize("backend, devices", [("tensorflow", "one"), ("tensorflow", "two"), ("jax", "one")])
-def test_a_batch_that_is_not_finite_changes_nothing_after_good_ones(run_python, backend, devices):
+@pytest.mark.parametrize(
+    "backend, devices, cases",
+    [
+        ("tensorflow", "one", "sgd,adamw,scaled"),
+        ("tensorflow", "two", "scaled"),
+        ("jax", "one", "scaled"),
+        pytest.param("tensorflow", "two", "sgd,adamw", marks=pytest.mark.soak),
+        pytest.param("jax", "one", "sgd,adamw", marks=pytest.mark.soak),
+    ],
+)
+def test_a_batch_that_is_not_finite_changes_nothing_after_good_ones(run_warm, backend, devices, cases):
     script = pathlib.Path(__file__).with_name("poisoned_steps.py")
-    for case, result in run_python(script, devices, KERAS_BACKEND=backend).items():
+    results = run_warm(script, devices, cases, KERAS_BACKEND=backend)
+    assert list(results) == cases.split(",")
+    for case, result in results.items():
         for poison in ("images", "targets"):
             names = {name.split("/")[-1] for name in result[poison]}
             assert names <= {"step_counter", "dynamic_scale"}, (case, poison)  # of the optimizer that scales the loss

@@ -42,10 +42,10 @@ def checkpoint(oracle, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def on_jax(oracle, run_python):
+def on_jax(oracle, run_warm):
     """What the script prints in a process of its own, which runs beside the other tests."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        yield pool.submit(run_python, oracle.__file__, KERAS_BACKEND="jax", XLA_FLAGS=XLA_FLAGS)
+        yield pool.submit(run_warm, oracle.__file__, KERAS_BACKEND="jax", XLA_FLAGS=XLA_FLAGS)
 
 
 def test_every_case_is_tested(oracle):
