@@ -112,7 +112,7 @@ class Cost:
 
 def cost(
     model: keras.Model,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int | None] | None = None,
     rules: Mapping[type, Rule] | None = None,
 ) -> Cost:
     """Counts multiply-accumulates (MACs, half the FLOPs), parameters and activation memory of a Keras model.
@@ -282,7 +282,7 @@ def _item_bytes(tensor: Any) -> int:
     return int(bits[0]) // 8 if bits else 1
 
 
-def _images(model: keras.Model, input_shape: Sequence[int] | None) -> Any:
+def _images(model: keras.Model, input_shape: Sequence[int | None] | None) -> Any:
     """Returns the symbolic input of the model, a batch of one image where the batch size is open."""
     own = getattr(model, "inputs", None)
     if input_shape is None and own:
