@@ -1,7 +1,10 @@
 """Points inside the layers of this package where a function can read or change a value while a model runs.
 
-A layer passes a value through `through_hooks` where it offers a point. `hooked` sets the functions of a point, for the
-thread and context that runs it alone: what other threads compute with the same layer stays as it is.
+A layer passes a value through `through_hooks` where it offers a point. `hooked` sets the functions of a point, only for
+the thread (context) that calls it: what other threads compute with the same layer stays as it is.
+
+A function that is traced, such as a `tf.function`, keeps the hooks it was traced with. So whoever sets hooks traces a
+function of its own, as `keras_vit.models.hooks.Watch` does, and never runs the model's `predict` within them.
 """
 
 from __future__ import annotations

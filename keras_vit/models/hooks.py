@@ -1,7 +1,7 @@
 """Looks into a model while it runs: finds its layers, and reads or changes what they compute.
 
-The model has no output and no flag for it, and may hold our layers at any depth. All of it applies to the thread that
-asks alone: two threads can look into the same model at once.
+The model needs no extra output and no flag, and may hold our layers at any depth. Hooks apply only to the thread that
+sets them: two threads can look into the same model at once.
 """
 
 from __future__ import annotations
@@ -93,9 +93,10 @@ _AROUND: ContextVar[Mapping[int, tuple[Callable[..., Any], ...]]] = ContextVar(
 
 
 class _Dispatched:
-    """Lets the `call` of layers that are not of this package ask which functions the running thread has around it.
+    """Gives ordinary Keras layers a `call` that runs the functions which the running thread has set around it.
 
-    Keras has no hook of its own. The `call` is the same for all threads, and stays as long as any of them needs it.
+    Keras has no hook of its own. The `call` is the same for all threads, which run the layer alone unless they have set
+    a function, and stays until the last thread that needs it is done.
     """
 
     lock = threading.Lock()
