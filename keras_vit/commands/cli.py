@@ -284,7 +284,13 @@ def _facts(command):
     return command
 
 
-@main.command("export")
+def _target_list():
+    """Returns the kinds of exported files with their descriptions, a line each, as click prints them unwrapped."""
+    lines = [f"{name:<21s}{target.description}" for name, target in TARGETS.items()]
+    return "\n".join(["\b", "Kinds of files (--to):", *lines])
+
+
+@main.command("export", epilog=_target_list())
 @click.argument("model")
 @click.option(
     "--to",
