@@ -655,7 +655,7 @@ def test_a_fault_in_the_pixel_contract(trained, says, tmp_path, caplog):
         )
 
     if trained == says:
-        assert (found := export()).keras_accuracy == 1.0 and found.top1_agreement == 1.0
+        assert (result := export()).keras_accuracy == 1.0 and result.top1_agreement == 1.0
         return
     with pytest.raises(ValueError, match=f"with pixels={trained} the model is right on 100.0% of 30 images"):
         export()

@@ -85,16 +85,16 @@ EXPECTED = [(0.5, 0.25, 0.25), (0.2, 0.3, 0.5)]
 
 
 def test_the_figures_by_hand():
-    found = agreement(File((0.5, 0.25, 0.25), (0.3, 0.3, 0.4)), EXPECTED, labels=np.array([0, 1]))
-    assert (found.file, found.target, found.images) == ("a.tflite", "t", 2)
-    assert found.bytes == pathlib.Path(__file__).stat().st_size
-    assert found.probabilities == pytest.approx({"max_difference": 0.1, "mean_difference": 0.2 / 6}, rel=1e-5)
+    result = agreement(File((0.5, 0.25, 0.25), (0.3, 0.3, 0.4)), EXPECTED, labels=np.array([0, 1]))
+    assert (result.file, result.target, result.images) == ("a.tflite", "t", 2)
+    assert result.bytes == pathlib.Path(__file__).stat().st_size
+    assert result.probabilities == pytest.approx({"max_difference": 0.1, "mean_difference": 0.2 / 6}, rel=1e-5)
     # ln(3/2), 0 and ln(4/5) less their mean, 0.060774.
-    assert found.logits["max_difference"] == pytest.approx(0.344692, abs=1e-5)
-    assert found.logits["mean_difference"] == pytest.approx((0.344692 + 0.060774 + 0.283918) / 6, abs=1e-5)
-    assert found.logits["cosine"] == pytest.approx((1 + 0.897243) / 2, abs=1e-5)
-    assert (found.top1_agreement, found.accuracy, found.keras_accuracy) == (1.0, 0.5, 0.5)
-    assert found.from_encoded == {} and found.extra_outputs == {}
+    assert result.logits["max_difference"] == pytest.approx(0.344692, abs=1e-5)
+    assert result.logits["mean_difference"] == pytest.approx((0.344692 + 0.060774 + 0.283918) / 6, abs=1e-5)
+    assert result.logits["cosine"] == pytest.approx((1 + 0.897243) / 2, abs=1e-5)
+    assert (result.top1_agreement, result.accuracy, result.keras_accuracy) == (1.0, 0.5, 0.5)
+    assert result.from_encoded == {} and result.extra_outputs == {}
 
 
 def test_a_constant_in_all_logits_is_no_difference():
@@ -104,36 +104,36 @@ def test_a_constant_in_all_logits_is_no_difference():
 
 
 def test_there_is_no_accuracy_without_labels():
-    found = agreement(File(*EXPECTED), EXPECTED)
-    assert found.accuracy is None and found.keras_accuracy is None
+    result = agreement(File(*EXPECTED), EXPECTED)
+    assert result.accuracy is None and result.keras_accuracy is None
 
 
 @pytest.mark.parametrize("tie, counts", [(0.0, 0.5), (0.01, 0.5), (0.03, 1.0)])
 def test_a_tie_counts_up_to_its_bound(tie, counts):
     """The model scores the file's first class 0.02 less than its own."""
-    found = agreement(File((0.35, 0.45, 0.2), (0.1, 0.1, 0.8)), [(0.4, 0.38, 0.22), (0.1, 0.1, 0.8)], tie=tie)
-    assert (found.top1_agreement, found.top1_agreement_or_tie) == (0.5, counts)
+    result = agreement(File((0.35, 0.45, 0.2), (0.1, 0.1, 0.8)), [(0.4, 0.38, 0.22), (0.1, 0.1, 0.8)], tie=tie)
+    assert (result.top1_agreement, result.top1_agreement_or_tie) == (0.5, counts)
 
 
 def test_a_nan_is_outside_of_every_bound():
-    found = agreement(File((0.5, 0.25, 0.25), (math.nan, 0.3, 0.4)), EXPECTED)
-    assert math.isnan(found.logits["max_difference"]) and math.isnan(found.probabilities["max_difference"])
-    assert violations(found, {"logits.max_difference": (0, math.inf)}) == [
+    result = agreement(File((0.5, 0.25, 0.25), (math.nan, 0.3, 0.4)), EXPECTED)
+    assert math.isnan(result.logits["max_difference"]) and math.isnan(result.probabilities["max_difference"])
+    assert violations(result, {"logits.max_difference": (0, math.inf)}) == [
         "logits.max_difference is nan, expected 0 to inf"
     ]
 
 
 def test_a_probability_of_nothing_is_no_infinity():
-    found = agreement(File((1, 0, 0), (0.2, 0.3, 0.5)), [(1, 0, 0), (0.2, 0.3, 0.5)])
-    assert found.logits["max_difference"] == 0.0 and found.logits["cosine"] == pytest.approx(1)
+    result = agreement(File((1, 0, 0), (0.2, 0.3, 0.5)), [(1, 0, 0), (0.2, 0.3, 0.5)])
+    assert result.logits["max_difference"] == 0.0 and result.logits["cosine"] == pytest.approx(1)
 
 
 def test_other_outputs_in_parts_of_the_largest_number():
     file = File(*EXPECTED, features=[(1.0, -4.0), (9.0, 9.0)])
-    found = agreement(file, EXPECTED, extra_outputs={"features": np.float32([[1.2, -4.0]])})
-    assert found.extra_outputs == pytest.approx({"features": 0.05}, rel=1e-5)
-    assert violations(found, {"extra_outputs.features": (0, 1e-3)}) and not violations(
-        found, {"extra_outputs.rollout": (0, 1e-3)}
+    result = agreement(file, EXPECTED, extra_outputs={"features": np.float32([[1.2, -4.0]])})
+    assert result.extra_outputs == pytest.approx({"features": 0.05}, rel=1e-5)
+    assert violations(result, {"extra_outputs.features": (0, 1e-3)}) and not violations(
+        result, {"extra_outputs.rollout": (0, 1e-3)}
     )
 
 
@@ -154,9 +154,9 @@ def test_other_classes_are_refused(names, words):
 
 
 def test_bounds_hold_at_their_ends_and_only_for_what_was_measured():
-    found = agreement(File(*EXPECTED), EXPECTED)
-    assert violations(found, {"top1_agreement": (1.0, 1.0), "from_encoded.max_difference": (0.0, 0.0)}) == []
-    assert violations(found, {"top1_agreement": (0.0, 0.99)}) == ["top1_agreement is 1, expected 0 to 0.99"]
+    result = agreement(File(*EXPECTED), EXPECTED)
+    assert violations(result, {"top1_agreement": (1.0, 1.0), "from_encoded.max_difference": (0.0, 0.0)}) == []
+    assert violations(result, {"top1_agreement": (0.0, 0.99)}) == ["top1_agreement is 1, expected 0 to 0.99"]
 
 
 # From encoded images
@@ -170,18 +170,18 @@ def test_the_part_of_the_client_and_that_of_the_file():
             return super().read(image) * np.uint8(0)
 
     file = Dark((0.4, 0.35, 0.25), (0.2, 0.3, 0.5))
-    found = agreement(file, EXPECTED, images=[plain(0), plain(1)]).from_encoded
-    assert found["images"] == 2
-    assert (found["top1_agreement"], found["resize_top1_agreement"], found["file_top1_agreement_or_tie"]) == (
+    result = agreement(file, EXPECTED, images=[plain(0), plain(1)]).from_encoded
+    assert result["images"] == 2
+    assert (result["top1_agreement"], result["resize_top1_agreement"], result["file_top1_agreement_or_tie"]) == (
         0.5,
         0.5,
         1.0,
     )
-    assert found["resize_max_difference"] == pytest.approx(0.3)  # the model on the client's pixels: 0.5 for 0.2
-    assert found["file_max_difference"] == pytest.approx(0.1)
-    assert found["max_difference"] == pytest.approx(0.25)  # the file's 0.25 of the third class, for 0.5
+    assert result["resize_max_difference"] == pytest.approx(0.3)  # the model on the client's pixels: 0.5 for 0.2
+    assert result["file_max_difference"] == pytest.approx(0.1)
+    assert result["max_difference"] == pytest.approx(0.25)  # the file's 0.25 of the third class, for 0.5
     assert (
-        found["preprocessing_agreement"] == 0.5
+        result["preprocessing_agreement"] == 0.5
     )  # a grey level all over the image is more than two decoders differ by
 
 
@@ -193,11 +193,11 @@ def test_a_client_with_other_pixels_is_refused_whatever_the_target(off, alike):
             pixels[1, 3, 2] += off * (pixels[1, 3, 2] == 1)  # one number of one image
             return pixels
 
-    found = agreement(Off(*EXPECTED * 3), EXPECTED * 3, images=[plain(0), plain(1)])
-    assert found.from_encoded["preprocessing_agreement"] == alike
-    refused = violations(found, {})
+    result = agreement(Off(*EXPECTED * 3), EXPECTED * 3, images=[plain(0), plain(1)])
+    assert result.from_encoded["preprocessing_agreement"] == alike
+    refused = violations(result, {})
     assert refused == ([] if alike == 1 else ["from_encoded.preprocessing_agreement is 0.5, expected 0.99 to 1"])
-    assert violations(found, {"from_encoded.preprocessing_agreement": (0.0, 1.0)}) == []
+    assert violations(result, {"from_encoded.preprocessing_agreement": (0.0, 1.0)}) == []
 
 
 @pytest.mark.parametrize("client_resize, origin", [("corner", CORNER), ("center", CENTER)])
@@ -209,8 +209,8 @@ def test_each_kind_of_file_has_a_resize_of_its_own(client_resize, origin):
     slope = png(np.broadcast_to(np.arange(0, 220, 20)[None, :, None], (7, 11, 3)))
     alike = {}
     for Resized.origin in (CORNER, CENTER):
-        found = agreement(Resized(*EXPECTED * 128), EXPECTED * 128, images=[slope], client_resize=client_resize)
-        alike[Resized.origin] = found.from_encoded["preprocessing_agreement"]
+        result = agreement(Resized(*EXPECTED * 128), EXPECTED * 128, images=[slope], client_resize=client_resize)
+        alike[Resized.origin] = result.from_encoded["preprocessing_agreement"]
     assert alike == {CORNER: float(origin == CORNER), CENTER: float(origin == CENTER)}
 
 
@@ -218,8 +218,8 @@ def test_each_kind_of_file_has_a_resize_of_its_own(client_resize, origin):
 def test_expected_levels_by_hand(from_center, levels):
     """Positions that the client represents exactly: each pixel has one grey level."""
     image = np.broadcast_to(np.uint8([0, 100])[None, :, None], (1, 2, 3))
-    for found in expected_levels(image, (1, 4), from_center):
-        np.testing.assert_array_equal(found, np.broadcast_to(np.uint8(levels)[None, :, None], (1, 4, 3)))
+    for result in expected_levels(image, (1, 4), from_center):
+        np.testing.assert_array_equal(result, np.broadcast_to(np.uint8(levels)[None, :, None], (1, 4, 3)))
 
 
 def test_expected_levels_by_hand_at_a_position_known_to_half_a_step():
@@ -262,10 +262,10 @@ def test_the_proof_of_files_that_are_there_stays(tmp_path):
     (tmp_path / "gone").unlink()
     newer = dataclasses.replace(figures("b"), bytes=20)
     write_proof(tmp_path, [newer])
-    found = {item["file"]: item for item in read_proof(tmp_path)}
-    assert set(found) == {"a", "b"}
-    assert (found["a"]["bytes"], found["b"]["bytes"]) == (10, 20)
-    assert found["b"] == json.loads(json.dumps(dataclasses.asdict(newer)))
+    result = {item["file"]: item for item in read_proof(tmp_path)}
+    assert set(result) == {"a", "b"}
+    assert (result["a"]["bytes"], result["b"]["bytes"]) == (10, 20)
+    assert result["b"] == json.loads(json.dumps(dataclasses.asdict(newer)))
     assert set(json.loads((tmp_path / "proof.json").read_text("utf-8"))) == {"files"}
 
 
@@ -289,10 +289,10 @@ def test_latency_and_memory_of_a_file(tmp_path):
     model = keras.Model(images, {"probabilities": keras.layers.Softmax()(keras.layers.Flatten()(images))})
     path = tmp_path / "model.tflite"
     path.write_bytes(converted(model))
-    found = latency_and_memory(path)
-    assert set(found) == {"latency_ms", "peak_memory"} and set(found["latency_ms"]) == {"1", "2"}
-    assert all(0 < value < 1000 for value in found["latency_ms"].values())
-    assert found["peak_memory"] is None or found["peak_memory"] > 1e6  # a Python and LiteRT, in bytes
+    result = latency_and_memory(path)
+    assert set(result) == {"latency_ms", "peak_memory"} and set(result["latency_ms"]) == {"1", "2"}
+    assert all(0 < value < 1000 for value in result["latency_ms"].values())
+    assert result["peak_memory"] is None or result["peak_memory"] > 1e6  # a Python and LiteRT, in bytes
 
 
 def test_what_cannot_be_run_is_named(tmp_path):

@@ -45,10 +45,10 @@ IMAGES = (noise, checkerboard, lines, text, smooth)
 SHARP = (noise, checkerboard, lines)
 
 
-def outside(found, image, size, from_center=False):
+def outside(result, image, size, from_center=False):
     """Returns by how many grey levels a resized image leaves its bounds, at most."""
     lowest, highest = expected_levels(image, size, from_center)
-    return max(0, (np.int16(lowest) - found).max(), (np.int16(found) - highest).max())
+    return max(0, (np.int16(lowest) - result).max(), (np.int16(result) - highest).max())
 
 
 SIDES = (8, 12, 20, 24, 28, 48, 56, 63, 64, 97, 128, 200, 224, 300, 512)

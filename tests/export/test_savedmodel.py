@@ -244,16 +244,16 @@ def test_orientation_of_a_file(file, expected):
 
 def test_damaged_blocks_are_read_as_python_reads_them():
     random = np.random.default_rng(3)
-    found = []
+    pairs = []
     for _ in range(400):
         block = bytearray(exif("<>"[random.integers(2)], int(random.integers(1, 9))))
         for at in random.integers(6, len(block), random.integers(3)):
             block[at] = random.integers(256)
         kept = len(block) if random.random() < 0.8 else random.integers(len(block) // 2, len(block))
         block = bytes(block[:kept])
-        found.append((int(in_graph(jpeg(segment(0xE1, block)))), orientation_in_python(block)))
-    assert [pair for pair in found if pair[0] != pair[1]] == []
-    assert {first for first, _ in found} == set(range(1, 9))
+        pairs.append((int(in_graph(jpeg(segment(0xE1, block)))), orientation_in_python(block)))
+    assert [pair for pair in pairs if pair[0] != pair[1]] == []
+    assert {first for first, _ in pairs} == set(range(1, 9))
 
 
 ON_JAX = """

@@ -68,10 +68,10 @@ def labels_start(file):
 @pytest.fixture(scope="module")
 def mediapipe_schema():
     """MediaPipe's own reader of metadata; the package around it is not imported, which takes seconds."""
-    found = importlib.util.find_spec("mediapipe")
-    if found is None:
+    spec = importlib.util.find_spec("mediapipe")
+    if spec is None:
         pytest.skip("mediapipe is not installed")
-    path = pathlib.Path(found.submodule_search_locations[0], "tasks/metadata/metadata_schema_py_generated.py")
+    path = pathlib.Path(spec.submodule_search_locations[0], "tasks/metadata/metadata_schema_py_generated.py")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -79,12 +79,12 @@ def mediapipe_schema():
 
 
 def test_what_was_written_is_read(described):
-    found = read_description(described)
-    assert found.facts == FACTS
-    assert found.class_names == CLASSES
-    assert (found.outputs, found.scores_index) == (OUTPUTS, 0)
-    np.testing.assert_array_equal(np.float32(found.mean), GREY_MEAN)
-    np.testing.assert_array_equal(np.float32(found.std), GREY_STD)
+    description = read_description(described)
+    assert description.facts == FACTS
+    assert description.class_names == CLASSES
+    assert (description.outputs, description.scores_index) == (OUTPUTS, 0)
+    np.testing.assert_array_equal(np.float32(description.mean), GREY_MEAN)
+    np.testing.assert_array_equal(np.float32(description.std), GREY_STD)
 
 
 def test_mediapipes_reader_finds_the_same(described, mediapipe_schema):
@@ -122,8 +122,8 @@ def test_mediapipes_reader_finds_the_same(described, mediapipe_schema):
 
 @pytest.mark.parametrize("input_type, mean, std", [("uint8", None, None), ("float32", (0, 0, 0), (1, 1, 1))])
 def test_a_file_of_pixels_is_not_scaled(plain, input_type, mean, std):
-    found = read_description(with_metadata(plain, input_type=input_type))
-    assert (found.mean, found.std) == (mean, std)
+    description = read_description(with_metadata(plain, input_type=input_type))
+    assert (description.mean, description.std) == (mean, std)
 
 
 def test_labels_lie_behind_the_model_as_they_are(described, tmp_path):
@@ -138,9 +138,9 @@ def test_labels_lie_behind_the_model_as_they_are(described, tmp_path):
 def test_outputs_come_in_the_order_that_is_told(described, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(described)
-    found = TFLiteFile(path).predict(np.zeros((1, *SIZE, 3), np.uint8))
-    assert {name: values.shape for name, values in found.items()} == {"probabilities": (1, 5), "features": (1, 7)}
-    assert found["probabilities"].sum() == pytest.approx(1)
+    outputs = TFLiteFile(path).predict(np.zeros((1, *SIZE, 3), np.uint8))
+    assert {name: values.shape for name, values in outputs.items()} == {"probabilities": (1, 5), "features": (1, 7)}
+    assert outputs["probabilities"].sum() == pytest.approx(1)
 
 
 def test_every_buffer_begins_at_a_multiple_of_16_bytes(described):
@@ -152,8 +152,8 @@ def test_every_buffer_begins_at_a_multiple_of_16_bytes(described):
 
 
 def test_metadata_are_replaced_not_added_to(described):
-    found = read_description(with_metadata(described, class_names=CLASSES[::-1]))
-    assert found.class_names == CLASSES[::-1]
+    description = read_description(with_metadata(described, class_names=CLASSES[::-1]))
+    assert description.class_names == CLASSES[::-1]
     block(with_metadata(described))  # there is one
 
 
