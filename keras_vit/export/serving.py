@@ -245,7 +245,7 @@ def features_tensor(model: keras.Model) -> keras.KerasTensor:
         ValueError: if it has no head, or one inside another model.
     """
     head = head_of(model)
-    if not any(layer is head for layer in model.layers):
+    if head is None or not any(layer is head for layer in model.layers):
         names = [layer.name for layer in model.layers]
         raise ValueError(f"Expected a model with a Dense layer last, which reads the features. Received: {names}")
     return head.input

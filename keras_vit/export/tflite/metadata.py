@@ -13,7 +13,7 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit.export.tflite.batch_axis import keep_batch_axis
 
-_schema = _compat.tflite_schema()
+_schema: Any = _compat.tflite_schema()
 
 LABELS = "labels.txt"
 INPUT = "images"
