@@ -174,8 +174,8 @@ def _numbers(figures: Mapping[str, float]) -> str:
     return f"numbers: {figures['max_difference']:.2g}, {figures['relative_difference']:.2g} of the largest"
 
 
-def _latencies(milliseconds: Mapping[str, float]) -> str:
-    if not milliseconds:
+def _latencies(latency_ms: Mapping[str, float]) -> str:
+    if not latency_ms:
         return "–"
     times = (latency_ms.get(threads) for threads in ("1", "2"))
     digits = ("–" if t is None else f"{t:.{0 if t >= 100 else 1 if t >= 10 else 2}f}" for t in times)
