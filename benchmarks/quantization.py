@@ -1,4 +1,4 @@
-"""Measures how a rounded TFLite file answers, cure by cure: python benchmarks/quantization.py CHECKPOINT IMAGES
+"""Measures how a rounded TFLite file run_tflite, cure by cure: python benchmarks/quantization.py CHECKPOINT IMAGES
 
 The first images of the folder, in a fixed random order, calibrate; others, as many as `--evaluate`, are judged. A
 row is the cosine between the features of the float32 file and of the rounded one, the least and the mean over these
@@ -17,7 +17,7 @@ import numpy as np
 import keras_vit
 from keras_vit.data.pipeline import read_all
 from keras_vit.export.tflite import quantization
-from keras_vit.export.tflite.quantization import QUANTIZATION_MODES, Calibrated, QuantizationMode, answers
+from keras_vit.export.tflite.quantization import QUANTIZATION_MODES, Calibrated, QuantizationMode, run_tflite
 from keras_vit.export.tflite.rounding import rounded
 from keras_vit.export.tflite.smoothing import smoothed
 from keras_vit.models.interface import pixels_of
@@ -94,12 +94,12 @@ def main():
 def print_table(model, calibration, evaluation):
     tflites = {False: as_tflite(model), True: as_tflite(smoothed(model, calibration))}
     seen = {moved: Calibrated(tflite, calibration) for moved, tflite in tflites.items()}
-    expected = answers(tflites[False], evaluation[:, None])
+    expected = run_tflite(tflites[False], evaluation[:, None])
     print("| step | cosine, least | mean | MB | time / float32 |\n|---|---|---|---|---|", flush=True)
     for name, moved, mode, rounding in STEPS:
         quantization.rounded, seen[moved].rounded = rounding, {}
         file = seen[moved].file(mode)
-        given = answers(file, evaluation[:, None])
+        given = run_tflite(file, evaluation[:, None])
         cosine = (given * expected).sum(1) / np.linalg.norm(given, axis=1) / np.linalg.norm(expected, axis=1)
         share = time_share(file, tflites[False], evaluation[:1])
         print(

@@ -153,7 +153,7 @@ def test_a_regression_is_numbers_everywhere(images, shades, tmp_path):
     targets = ["tflite-float32", "tflite-int8", "savedmodel", "onnx"]
     found = export_model(model, tmp_path / "out", targets, class_names=["metres"])
     for item, bound in zip(found, (1e-3, 0.1, 1e-3, 1e-3)):
-        assert item.numbers["relative"] <= bound and item.top1_agreement is None and item.accuracy is None
+        assert item.numbers["relative_difference"] <= bound and item.top1_agreement is None and item.accuracy is None
         file = open_exported(tmp_path / "out" / item.file)
         assert file.class_names == () and file.outputs == ("numbers",)
         np.testing.assert_allclose(file.predict(pixels)["numbers"][:, 0], expected, rtol=max(bound, 1e-4))
@@ -170,7 +170,7 @@ def test_a_file_of_numbers_is_proven_by_its_numbers(tmp_path, monkeypatch):
         "keras_vit.runtime.tflite.TFLiteFile.predict",
         lambda self, pixels: {name: values * 1.002 for name, values in run(self, pixels).items()},
     )
-    with pytest.raises(ValueError, match=r"numbers.relative is 0.002"):
+    with pytest.raises(ValueError, match=r"numbers.relative_difference is 0.002"):
         keras_vit.export.tflite(model, tmp_path / "a.tflite", mode="float32")
     assert not list(tmp_path.iterdir())
 
@@ -232,7 +232,7 @@ def test_mixed_precision_is_exported_in_float32(policy, images, tmp_path):
     finally:
         keras.config.set_dtype_policy(before)
     (found,) = export_model(model, tmp_path, ["tflite-float32"])
-    assert found.top1_or_tie == 1.0
+    assert found.top1_agreement_or_tie == 1.0
     _, pixels, _ = images
     expected = model.predict(keras_vit.preprocess_input(pixels), verbose=0)
     given = open_exported(tmp_path / "model_float32.tflite").predict(pixels)["probabilities"]

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from keras_vit.commands import cli
-from keras_vit.export.targets import TARGETS
+from keras_vit.export.targets import ALIASES, TARGETS
 from keras_vit.training.recipe import FIELDS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -41,6 +41,7 @@ def test_every_command_exists_with_its_options_and_fields(words):
 def test_each_export_stands_with_the_file_that_it_makes():
     rows = [row.split("|")[1:3] for row in README.splitlines() if row.startswith("| `") and row.count("|") == 4]
     files = {name: files for names, files in rows for name in re.findall("`(.+?)`", names)}
+    assert files.keys() >= {*TARGETS, *ALIASES}
     for name in ("tflite-int8", "savedmodel", "onnx", "web", "web-float32"):
         assert TARGETS[name].file in re.split("[, /]+", files[name].strip()), name
 

@@ -12,7 +12,7 @@ import click
 
 import keras_vit
 from keras_vit._quiet import quiet
-from keras_vit.export.targets import ALIASES, ALSO, INPUTS, TARGETS
+from keras_vit.export.targets import ALIASES, DEFAULT_TARGET, EXTRA_OUTPUTS, INPUTS, TARGETS
 from keras_vit.models.config import OUTPUT_KINDS
 
 # A table of the package, written out: to read it would import Keras. A test holds them together.
@@ -284,14 +284,20 @@ def _facts(command):
     return command
 
 
-@main.command("export")
+def _target_list():
+    """Returns the kinds of exported files with their descriptions, a line each, as click prints them unwrapped."""
+    lines = [f"{name:<21s}{target.description}" for name, target in TARGETS.items()]
+    return "\n".join(["\b", "Kinds of files (--to):", *lines])
+
+
+@main.command("export", epilog=_target_list())
 @click.argument("model")
 @click.option(
     "--to",
     "targets",
     multiple=True,
     type=click.Choice([*ALIASES, *TARGETS]),
-    help="What to make, more than once too; tflite by default.",
+    help=f"Kind of file, more than once too; {DEFAULT_TARGET} by default.",
 )
 @click.option("--output", metavar="DIR", help="Folder for the files; the model's own by default.")
 @click.option("--data", metavar="DATA", help="Images to compare on; those of the model's run by default.")
@@ -318,7 +324,13 @@ def _facts(command):
     metavar="ROWS COLUMNS",
     help="Images of this size, resized inside.",
 )
-@click.option("--also", multiple=True, type=click.Choice(ALSO), help="Outputs beside the probabilities.")
+@click.option(
+    "--extra-output",
+    "extra_outputs",
+    multiple=True,
+    type=click.Choice(EXTRA_OUTPUTS),
+    help="An output in addition to the probabilities.",
+)
 @click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
 @click.option("--in-float", multiple=True, metavar="LAYER", help="A layer that keeps its bits, as block_00/mlp/out.")
 @click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
@@ -332,7 +344,7 @@ def export_command(
     input_type,
     output_type,
     input_size,
-    also,
+    extra_outputs,
     bundle,
     in_float,
     runtime,
@@ -350,13 +362,13 @@ def export_command(
     try:
         folder, agreements = work.export(
             model,
-            targets or ("tflite",),
+            targets or (DEFAULT_TARGET,),
             output,
             data,
             input_type=input_type,
             output_type=output_type,
             input_size=input_size or None,
-            also=tuple(dict.fromkeys(also)),
+            extra_outputs=tuple(dict.fromkeys(extra_outputs)),
             pixels=pixels,
             outputs=outputs,
             bundle=bundle,
@@ -378,17 +390,17 @@ def _say(agreements):
             click.echo(f"    {note}")
 
 
-def agreement_words(file, bytes, images, logits, top1_agreement, accuracy, milliseconds, numbers=None, **_):
+def agreement_words(file, bytes, images, logits, top1_agreement, accuracy, latency_ms, numbers=None, **_):
     """Returns a line on an exported file, from the fields of its `Agreement`."""
     if numbers:
-        alike = f"numbers differ by at most {numbers['largest']:.1e} on {images:,} images"
+        alike = f"numbers differ by at most {numbers['max_difference']:.1e} on {images:,} images"
     else:
         alike = (
             f"same class as Keras on {top1_agreement:.2%} of {images:,} images, logits differ by at most "
-            f"{logits['largest']:.1e}"
+            f"{logits['max_difference']:.1e}"
         )
     correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    return f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}{alike}, {max(milliseconds.items())[1]:.1f} ms"
+    return f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}{alike}, {max(latency_ms.items())[1]:.1f} ms"
 
 
 def refused_words(file, reason):

@@ -73,7 +73,7 @@ def fit(recipe, output):
         refuse_other_data(folder, source)
         return _with_exports(folder, recipe, source, metrics)
     for target in targets.values():
-        target.require()
+        target.check_requirements()
     devices = devices_of(recipe.strategy, recipe.jit_compile)  # before anything is computed: workers have to be first
     source = open_data(recipe)
     refuse_other_data(folder, source)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_vit.commands.classifier import open_model, predictor, read_batches
-from keras_vit.export.targets import ALSO
+from keras_vit.export.targets import EXTRA_OUTPUTS
 from keras_vit.runtime.files import is_exported, open_exported
 
 
@@ -65,7 +65,7 @@ def _classes(subject, found, top):
 
 
 def _numbers(subject, found):
-    arrays = {name: values.reshape(len(values), -1) for name, values in found.items() if name not in ALSO}
+    arrays = {name: values.reshape(len(values), -1) for name, values in found.items() if name not in EXTRA_OUTPUTS}
     for i in range(len(next(iter(arrays.values())))):
         yield [
             (name if len(row) == 1 else f"{name} {k}", float(value))

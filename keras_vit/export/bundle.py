@@ -1,6 +1,9 @@
-"""A .zip to test a device with: the file, images, and what is expected of them."""
+"""A .zip to test a device with: the file, images, and the expected outputs for them."""
+
+from __future__ import annotations
 
 import json
+import os
 import pathlib
 import zipfile
 
@@ -8,57 +11,65 @@ import numpy as np
 
 from keras_vit._atomic import written_aside
 from keras_vit.data.decoding import recognize
-from keras_vit.export.targets import ALSO
+from keras_vit.export.proof import Reference
+from keras_vit.export.targets import EXTRA_OUTPUTS
 from keras_vit.runtime.tflite import TFLiteFile
 
 _IMAGES = 8
-ENDINGS = {"JPEG": "jpg", "WebP": "webp"}
+FILE_SUFFIXES = {"JPEG": "jpg", "WebP": "webp"}
 README = """Self-test of {name}
 
-model/{name}    the file, labels and preprocessing inside
-labels.txt      its classes, in the order of its outputs, where it has classes
-images/       {count} images
+model/{name}    the file, with labels and preprocessing inside
+labels.txt      its classes, in the order of its outputs, if it has classes
+images/         {count} images
 expected.json   for each image the probability of each class, or the numbers that the model returns
 
-On the device: run the model on each image (upright by EXIF, both sides resized to {rows} rows of {columns} pixels by
-bilinear interpolation; MediaPipe's ImageClassifier does that by itself) and compare with what is expected. The
-expected ones are LiteRT's on a desktop CPU, with MediaPipe's resize. An emulated ARM core gave the same to 1e-5 for
-float32 and float16, and lay as far off as the file is from float32 for fewer bits, some hundredths: each processor
-rounds in its own way. Other resizes differ: see "from JPEG" in the card's table of exports.
+On the device: run the model on each image (upright by EXIF, both sides resized to a height of {height} and a width of
+{width} pixels by bilinear interpolation; MediaPipe's ImageClassifier does that by itself) and compare with
+expected.json, which LiteRT computed on a desktop CPU, with MediaPipe's resize. An emulated ARM core returned the same
+to 1e-5 for float32 and float16. With weights of fewer bits each processor rounds in its own way, so that the difference
+is as large as that between the file and float32, some hundredths. Other resizes differ: see "from JPEG" in the card's
+table of exports.
 
 On a desktop: keras-vit predict model/{name} images/*
 """
 
 
-def write_bundle(path, file, name, witness):
-    """Writes the .zip of a .tflite file.
+def write_bundle(path: str | os.PathLike[str], file: str | os.PathLike[str], name: str, reference: Reference) -> None:
+    """Writes a .zip that tests a .tflite file on a device.
 
     Args:
         path: the .zip.
-        file: where the .tflite file lies.
-        name: what it is called.
-        witness: the `Witness` it was compared with; of its encoded images eight are taken, evenly spread.
+        file: where the .tflite file is.
+        name: its name in the .zip.
+        reference: what the file was compared with. Eight of its encoded images are used, evenly spread.
 
     Raises:
-        ValueError: if the witness has no encoded images.
+        ValueError: if the reference has no encoded images.
     """
-    if not witness.encoded:
-        raise ValueError("Expected images for the self-test's bundle. Received: none; give some with --data")
+    if not reference.encoded:
+        raise ValueError("Expected images for the self-test. Received: none. Pass encoded images (--data)")
     client = TFLiteFile(file)
-    chosen = np.linspace(0, len(witness.encoded) - 1, min(_IMAGES, len(witness.encoded))).astype(int)
-    images = {_name(i, witness.encoded[k]): witness.encoded[k] for i, k in enumerate(chosen)}
-    rows, columns = client.image_size
-    found = client.predict_encoded(images.values())
+    chosen = np.linspace(0, len(reference.encoded) - 1, min(_IMAGES, len(reference.encoded))).astype(int)
+    images = {_file_name(i, reference.encoded[k]): reference.encoded[k] for i, k in enumerate(chosen)}
+    height, width = client.image_size
+    outputs = client.predict_encoded(images.values())
+    expected: dict[str, dict]
     if client.class_names:
         expected = {
-            image: dict(zip(client.class_names, map(float, row))) for image, row in zip(images, found["probabilities"])
+            image: dict(zip(client.class_names, map(float, row)))
+            for image, row in zip(images, outputs["probabilities"])
         }
     else:
         expected = {
-            image: {name: np.asarray(values[i]).tolist() for name, values in found.items() if name not in ALSO}
+            image: {
+                output: np.asarray(values[i]).tolist()
+                for output, values in outputs.items()
+                if output not in EXTRA_OUTPUTS
+            }
             for i, image in enumerate(images)
         }
-    readme = README.format(name=name, count=len(images), rows=rows, columns=columns)
+    readme = README.format(name=name, count=len(images), height=height, width=width)
     with written_aside(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.write(pathlib.Path(file), f"model/{name}")
         if client.class_names:
@@ -69,6 +80,6 @@ def write_bundle(path, file, name, witness):
         bundle.writestr("README.txt", readme)
 
 
-def _name(i, data):
+def _file_name(i: int, data: bytes) -> str:
     kind = recognize(data)
-    return f"{i + 1}.{ENDINGS.get(kind, kind.lower())}"
+    return f"{i + 1}.{FILE_SUFFIXES.get(kind, kind.lower())}"

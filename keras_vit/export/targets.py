@@ -1,146 +1,241 @@
-"""The one table of what a model can be exported to: how each file is made, and the bounds it must keep."""
+"""Export targets: one row for each kind of file that a model can be exported to.
 
-import functools
+A new format is a module with its writer, a row here, and a reader in `keras_vit.runtime`. The command line, `fit`, the
+proof and the tables in reports read this table. It imports neither Keras nor TensorFlow: functions are written as
+"module.function", below `keras_vit`, and imported when they are called.
+"""
+
+from __future__ import annotations
+
 import importlib
-from collections.abc import Iterable
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+if TYPE_CHECKING:
+    from keras_vit.export.proof import Reference
+    from keras_vit.export.serving import Serving
+
+# Types of a file's input, and what the client passes.
 INPUTS = {
     "uint8": "RGB pixels, whole numbers from 0 to 255",
     "float32": "RGB pixels, numbers from 0 to 255",
     "scaled": "RGB pixels scaled by the client",
 }
-ALSO = ("features", "rollout")  # outputs beside those of the model's head
+# Outputs that a file can have in addition to those of the model's head.
+EXTRA_OUTPUTS = ("features", "rollout")
+
+Bounds = Mapping[str, tuple[float, float]]
 
 
 class Target(NamedTuple):
-    """Describes one kind of exported file.
+    """One kind of exported file: how it is written, and what is checked before it is kept.
 
     Args:
-        file: its name.
-        write: module under `keras_vit.export` and function, "module.function", imported when it is needed; called
-            with a `Serving`, a path and `settings`.
-        settings: the rest of its arguments.
+        file: name of the file or folder.
+        description: what it is for, in a few words.
+        writer: function of a `Serving`, a path and `settings` that writes the file.
+        settings: keyword arguments of the writer, with their defaults.
         bounds: {figure of `Agreement`: (least, most)} that the file must keep.
-        tie: difference between two probabilities of the model up to which it does not matter which comes first.
-        otherwise: the target to try where this one does not keep its bounds.
-        serves: what it changes of the `Serving`, whatever was asked for.
-        needs: module and function, as of `write`, that raises what is not installed; called with `settings`.
+        tie: difference between two probabilities of the model up to which either class may come first.
+        client_resize: where clients of this file sample an image that they resize: from the "corner" of the image
+            (MediaPipe), or from the "center" of its first pixel (all others).
+        fallback: the target to try where this one does not keep its bounds.
+        overrides: arguments of `keras_vit.export.serving.make_serving` that this file fixes.
+        requirements: function of `settings` that raises an error if something is not installed.
+        operators: function of the file's bytes that returns its operators and those that a GPU does not support.
+        bundle: function that writes a .zip to test the file on a device.
     """
 
     file: str
-    write: str
-    settings: dict
-    bounds: dict
+    description: str
+    writer: str
+    settings: Mapping[str, Any]
+    bounds: Bounds
     tie: float
-    otherwise: str | None = None
-    serves: dict | None = None
-    needs: str | None = None
+    client_resize: Literal["corner", "center"] = "center"
+    fallback: str | None = None
+    overrides: Mapping[str, Any] = {}
+    requirements: str | None = None
+    operators: str | None = None
+    bundle: str | None = None
 
-    def told(self, **settings):
-        """Returns the target with those of the settings changed that it has."""
+    @property
+    def output_types(self) -> tuple[str, ...]:
+        """Types that the probabilities may have. Steps of 1/255 are too coarse where logits are compared.
+
+        A target that overrides the type accepts each, and ignores it.
+        """
+        is_free = "output_type" in self.overrides or "logits.max_difference" not in self.bounds
+        return ("float32", "uint8") if is_free else ("float32",)
+
+    def with_settings(self, **settings: Any) -> Target:
+        """Returns the target with other settings; those that its writer does not have are ignored."""
         return self._replace(settings={name: settings.get(name, value) for name, value in self.settings.items()})
 
-    def writer(self):
-        """Returns a function of a `Serving` and a path."""
-        return self._bound(self.write)
+    def write(self, serving: Serving, path: str | os.PathLike[str]) -> None:
+        """Writes the file of a `Serving`."""
+        _imported(self.writer)(serving, path, **self.settings)
 
-    def require(self):
+    def check_requirements(self) -> None:
         """Raises an ImportError or a ValueError that says how to install what is missing for this target."""
-        if self.needs:
-            self._bound(self.needs)()
+        if self.requirements:
+            _imported(self.requirements)(**self.settings)
 
-    def _bound(self, name):
-        module, _, function = name.rpartition(".")
-        return functools.partial(
-            getattr(importlib.import_module(f"keras_vit.export.{module}"), function), **self.settings
-        )
+    def operators_of(self, path: str | os.PathLike[str]) -> tuple[dict[str, int], list[str]]:
+        """Returns {operator: count} of a file, and the operators that a GPU does not support; empty if unknown."""
+        if not self.operators:
+            return {}, []
+        with open(path, "rb") as file:
+            return _imported(self.operators)(file.read())
+
+    def write_bundle(self, path: os.PathLike[str], file: os.PathLike[str], name: str, reference: Reference) -> bool:
+        """Writes the .zip that tests the file on a device; returns False for targets without one."""
+        if self.bundle:
+            _imported(self.bundle)(path, file, name, reference)
+        return bool(self.bundle)
 
 
-def _bounds(largest_logit=None, from_bytes=0.05):
-    """Returns what a file must keep: on the same pixels, and from encoded images what is not the client's resize.
+def _imported(name: str) -> Callable[..., Any]:
+    module, _, function = name.rpartition(".")
+    return getattr(importlib.import_module(f"keras_vit.{module}"), function)
 
-    Numbers, which have no classes, are held to parts of the largest of them.
+
+def _bounds(max_logit: float | None = None, file_max: float = 0.05) -> dict[str, tuple[float, float]]:
+    """Returns the bounds of a target.
+
+    Args:
+        max_logit: largest difference of a logit, and of other numbers in parts of the largest of them.
+        file_max: largest difference of a probability from encoded images, without that of the client's resize.
     """
-    bounds = {"top1_or_tie": (0.99, 1.0), "from_bytes.file_top1_or_tie": (0.99, 1.0)}
-    bounds |= {"from_bytes.file_largest": (0.0, from_bytes), "numbers.relative": (0.0, largest_logit or 0.1)}
-    if largest_logit:
-        bounds |= {"logits.largest": (0.0, largest_logit)}
-        # Features and rollout, in parts of the largest number.
-        bounds |= {f"outputs.{name}": (0.0, largest_logit) for name in ALSO}
+    bounds = {"top1_agreement_or_tie": (0.99, 1.0), "from_encoded.file_top1_agreement_or_tie": (0.99, 1.0)}
+    bounds |= {"from_encoded.file_max_difference": (0.0, file_max)}
+    bounds |= {"numbers.relative_difference": (0.0, max_logit or 0.1)}
+    if max_logit:
+        bounds |= {"logits.max_difference": (0.0, max_logit)}
+        bounds |= {f"extra_outputs.{name}": (0.0, max_logit) for name in EXTRA_OUTPUTS}
     return bounds
 
 
-def _by_images(mode):
-    return {"mode": mode, "in_float": ()}
+_FLOAT32, _FLOAT16, _ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(file_max=0.25)
+# Weights of 8 bits move a probability by some hundredths, where the model itself is undecided.
+_TIES = {"float32": 1e-4, "float16": 1e-2, "rounded": 0.05}
+_OPERATORS = "runtime.operators.count_operators"
 
 
-EXACT, HALF, ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(from_bytes=0.25)
-# A browser hands pixels over as float32; the page shows where the model looks.
-WEB = {"input_type": "float32", "also": ("rollout",), "output_type": "float32"}
-QUANTIZER, RUNTIME = "tflite.quantization.import_quantizer", "web.site.require_runtime"
-TARGETS = {
-    "savedmodel": Target("saved_model", "to_savedmodel.write_savedmodel", {}, EXACT, 1e-4),
-    "onnx": Target("model.onnx", "to_onnx.write_onnx", {}, EXACT, 1e-4, needs="to_onnx.import_onnx"),
-    "tflite-float32": Target(
-        "model_float32.tflite", "tflite.conversion.write_tflite", {"mode": "float32"}, EXACT, 1e-4
+def _tflite(
+    mode: str,
+    description: str,
+    bounds: Bounds,
+    tie: float,
+    fallback: str | None = None,
+    by_images: bool = False,
+) -> Target:
+    """Returns the row of a .tflite file; `by_images` for modes that calibration images quantize."""
+    return Target(
+        f"model_{mode.replace('-', '_')}.tflite",
+        description,
+        "export.tflite.conversion.write_tflite",
+        {"mode": mode, "in_float": ()} if by_images else {"mode": mode},
+        bounds,
+        tie,
+        client_resize="corner",
+        fallback=fallback,
+        requirements="export.tflite.quantization.check_quantizer" if by_images else None,
+        operators=_OPERATORS,
+        bundle="export.bundle.write_bundle",
+    )
+
+
+def _web(file: str, mode: str, bounds: Bounds, tie: float, fallback: str | None = None) -> Target:
+    """Returns the row of a web page."""
+    return Target(
+        file,
+        f"web page that classifies images and the camera in the browser, {mode} weights",
+        "export.web.site.write_site",
+        {"mode": mode, "runtime": None},
+        bounds,
+        tie,
+        fallback=fallback,
+        # A browser passes pixels as float32; the page shows the attention rollout.
+        overrides={"input_type": "float32", "extra_outputs": ("rollout",), "output_type": "float32"},
+        requirements="export.web.site.require_runtime",
+        operators=_OPERATORS,
+    )
+
+
+TARGETS: dict[str, Target] = {
+    "savedmodel": Target(
+        "saved_model",
+        "SavedModel for TensorFlow Serving",
+        "export.to_savedmodel.write_savedmodel",
+        {},
+        _FLOAT32,
+        _TIES["float32"],
     ),
-    "tflite-float16": Target(
-        "model_float16.tflite", "tflite.conversion.write_tflite", {"mode": "float16"}, HALF, 1e-2, "tflite-float32"
+    "onnx": Target(
+        "model.onnx",
+        "ONNX file for onnxruntime",
+        "export.to_onnx.write_onnx",
+        {},
+        _FLOAT32,
+        _TIES["float32"],
+        requirements="export.to_onnx.import_onnx",
     ),
-    # Weights of 8 bits move a probability by some hundredths, where the model itself is undecided.
-    "tflite-int8": Target(
-        "model_int8.tflite", "tflite.conversion.write_tflite", {"mode": "int8"}, ROUNDED, 0.05, "tflite-float16"
+    "tflite-float32": _tflite("float32", "TFLite, weights of 32 bits", _FLOAT32, _TIES["float32"]),
+    "tflite-float16": _tflite(
+        "float16", "TFLite, weights of 16 bits, for GPUs", _FLOAT16, _TIES["float16"], "tflite-float32"
     ),
-    "tflite-rounded-int8": Target(
-        "model_rounded_int8.tflite",
-        "tflite.conversion.write_tflite",
-        _by_images("rounded-int8"),
-        ROUNDED,
-        0.05,
+    "tflite-int8": _tflite(
+        "int8", "TFLite, weights of 8 bits, for phones", _ROUNDED, _TIES["rounded"], "tflite-float16"
+    ),
+    "tflite-rounded-int8": _tflite(
+        "rounded-int8",
+        "TFLite, weights of 8 bits that calibration images round",
+        _ROUNDED,
+        _TIES["rounded"],
         "tflite-float16",
-        needs=QUANTIZER,
+        by_images=True,
     ),
-    "tflite-static-int8": Target(
-        "model_static_int8.tflite",
-        "tflite.conversion.write_tflite",
-        _by_images("static-int8"),
-        ROUNDED,
-        0.05,
+    "tflite-static-int8": _tflite(
+        "static-int8",
+        "TFLite, weights and activations of 8 bits",
+        _ROUNDED,
+        _TIES["rounded"],
         "tflite-int8",
-        needs=QUANTIZER,
+        by_images=True,
     ),
-    "tflite-int4": Target(
-        "model_int4.tflite",
-        "tflite.conversion.write_tflite",
-        _by_images("int4"),
-        ROUNDED,
-        0.05,
-        "tflite-int8",
-        needs=QUANTIZER,
+    "tflite-int4": _tflite(
+        "int4", "TFLite, weights of 4 bits", _ROUNDED, _TIES["rounded"], "tflite-int8", by_images=True
     ),
-    "web": Target("web", "web.site.write_site", {"runtime": None}, ROUNDED, 0.05, "web-float32", WEB, RUNTIME),
-    "web-float32": Target(
-        "web_float32", "web.site.write_site", {"mode": "float32", "runtime": None}, EXACT, 1e-4, None, WEB, RUNTIME
-    ),
+    "web": _web("web", "int8", _ROUNDED, _TIES["rounded"], "web-float32"),
+    "web-float32": _web("web_float32", "float32", _FLOAT32, _TIES["float32"]),
 }
-# Other names for them: the best file for a phone, and the ones that a run makes.
+# Other names of targets: `keras-vit export` without --to writes this file.
 ALIASES = {"tflite": "tflite-int8"}
+DEFAULT_TARGET = "tflite"
 
 
-def targets_named(names):
-    """Returns {name: `Target`} for names out of `TARGETS` and `ALIASES`, each once.
+def targets_named(names: str | Iterable[str]) -> dict[str, Target]:
+    """Returns {name: `Target`} for names in `TARGETS` and `ALIASES`, each once.
 
     Raises:
         ValueError: if a name is unknown.
+
+    Example:
+        ```python
+        from keras_vit.export.targets import targets_named
+
+        assert list(targets_named(["tflite", "tflite-int8", "onnx"])) == ["tflite-int8", "onnx"]
+        ```
     """
+    known = ", ".join([*ALIASES, *TARGETS])
     if isinstance(names, str):
         names = [names]
     if not isinstance(names, Iterable):
-        raise ValueError(f"Expected exports as a list out of {', '.join([*ALIASES, *TARGETS])}. Received: {names!r}")
+        raise ValueError(f"Expected exports to be a list of names out of {known}. Received: {names!r}")
+    names = list(names)
     unknown = [name for name in names if name not in TARGETS and name not in ALIASES]
     if unknown:
-        raise ValueError(
-            f"Expected exports out of {', '.join([*ALIASES, *TARGETS])}. Received: {', '.join(map(str, unknown))}"
-        )
+        raise ValueError(f"Expected exports out of {known}. Received: {', '.join(map(str, unknown))}")
     return {name: TARGETS[name] for name in dict.fromkeys(ALIASES.get(name, name) for name in names)}

@@ -1,8 +1,13 @@
-"""A SavedModel in TensorFlow Serving's layout: three ways in, labels beside it, nothing for the client to get wrong."""
+"""Writes a SavedModel in TensorFlow Serving's layout, with signatures for pixels and for encoded images."""
+
+from __future__ import annotations
 
 import json
+import os
 import pathlib
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,30 +15,31 @@ import tensorflow as tf
 from keras_vit import _compat
 from keras_vit.data.crop import resize_pixels
 from keras_vit.export.exif import turn_upright
+from keras_vit.export.serving import Serving
 from keras_vit.layers import StdConv
 
 _VERSION = "1"  # folder of the only version; a server takes the highest number
 
 
-def write_savedmodel(serving, path):
-    """Writes a folder that TensorFlow Serving takes as it is, with the model in its version folder, `1`.
+def write_savedmodel(serving: Serving, path: str | os.PathLike[str]) -> None:
+    """Writes a folder for TensorFlow Serving, with the model in its version folder, `1`.
 
     Signatures, each with the outputs of the model by name:
 
-    - serving_default: images, (batch, rows, columns, 3) float32, pixels of 0 to 255, or scaled by the client where
+    - serving_default: images, (batch, height, width, 3) float32, pixels of 0 to 255, or scaled by the client where
       `serving.input_type` says so.
-    - serve_uint8: images, (batch, any, any, 3) uint8, resized as `keras_vit.data.pipeline.read_pixels` does and scaled.
+    - serve_uint8: images, (batch, any, any, 3) uint8, which are resized as in `keras_vit.data.pipeline.read_pixels`.
     - serve_jpeg: encoded, (batch,) strings: JPEG, turned upright by EXIF, PNG (transparent pixels show white), GIF
-      (the first image) or WebP. EXIF is read in a JPEG alone, and a GIF's transparent pixels show the colour they
-      hide.
+      (the first image) or WebP. EXIF is read in JPEG files alone, and transparent pixels of a GIF keep their colour.
 
-    Assets, attributes of what is loaded: `labels` (labels.txt, one a line) and `facts` (facts.json, see `described`).
+    Assets, attributes of the loaded object: `labels` (labels.txt, one a line) and `facts` (facts.json, see
+    `savedmodel_metadata`).
 
     Args:
-        serving: the `Serving`.
-        path: folder; must not exist.
+        serving: the model.
+        path: of the folder, which must not exist.
     """
-    model = _taking_floats(_folded(serving).model)
+    model = _with_float_input(_with_folded_kernels(serving).model)
     module = tf.Module()
     module.run, module.weights = _in_tensorflow(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -49,41 +55,41 @@ def write_savedmodel(serving, path):
         )
 
 
-def savedmodel_metadata(serving):
-    """Returns what a file says of itself beside the labels: how it is scaled, what it returns, and the facts.
+def savedmodel_metadata(serving: Serving) -> dict[str, Any]:
+    """Returns the metadata of a SavedModel or ONNX file: its scaling, its outputs, and the facts.
 
-    `input_type` is out of `INPUTS`, `mean` and `std` are parts of 255;
-    `returns` is "probabilities", "scores" or "numbers"; `outputs` are the names, in order.
+    `input_type` is one of `keras_vit.export.targets.INPUTS`; `mean` and `std` are parts of 255; `returns` is
+    "probabilities", "scores" or "numbers"; `outputs` are the names, in order.
     """
     return {
         "input_type": serving.input_type,
-        "mean": serving.scaling.mean,
-        "std": serving.scaling.std,
+        "mean": serving.client_scaling.mean,
+        "std": serving.client_scaling.std,
         "returns": serving.kind,
         "outputs": serving.outputs,
         **serving.facts,
     }
 
 
-def _asset(folder, name, text):
+def _asset(folder: str, name: str, text: str) -> Any:
     path = pathlib.Path(folder, name)
     path.write_text(text, "utf-8")
     return tf.saved_model.Asset(str(path))
 
 
-def _signatures(run, serving):
+def _signatures(run: Callable[..., Any], serving: Serving) -> dict[str, Any]:
     size = serving.image_size
     shape = (*size, 3)
 
-    def from_levels(images):
+    def from_levels(images: Any) -> Any:
         if serving.input_type == "scaled":
-            images = images * tf.constant(serving.scaling.scale) + tf.constant(serving.scaling.offset)
+            images = images * tf.constant(serving.client_scaling.scale) + tf.constant(serving.client_scaling.offset)
         return run(images)
 
-    def from_pixels(images):
+    def from_pixels(images: Any) -> Any:
         return from_levels(tf.cast(resize_pixels(images, size), tf.float32))
 
-    def from_files(encoded):
+    def from_files(encoded: Any) -> Any:
         pixels = tf.map_fn(
             lambda one: resize_pixels(_decode(one), size), encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
         )
@@ -96,13 +102,13 @@ def _signatures(run, serving):
     }
 
 
-def _function(function, shape, dtype, name):
+def _function(function: Callable[..., Any], shape: tuple, dtype: Any, name: str) -> Any:
     return tf.function(function, input_signature=[tf.TensorSpec(shape, dtype, name)], autograph=False)
 
 
-def _decode(encoded):
-    """Returns an image as `keras_vit.data.decoding` does, (rows, columns, 3) uint8."""
-    # The decoder's default cuts corners: up to 3 levels from what Pillow gives.
+def _decode(encoded: Any) -> Any:
+    """Decodes an image as `keras_vit.data.decoding` does, (height, width, 3) uint8."""
+    # The decoder's faster default is up to 3 levels off Pillow's pixels.
     exact = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
     return tf.cond(
         tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff",
@@ -111,16 +117,16 @@ def _decode(encoded):
     )
 
 
-def _decode_other(encoded):
-    # TensorFlow gives a BMP's palette for colours without a word.
+def _decode_other(encoded: Any) -> Any:
+    # TensorFlow returns the palette numbers of a BMP as colours, without an error.
     is_bmp = tf.strings.substr(encoded, 0, 2) == b"BM"
     with tf.control_dependencies([tf.debugging.Assert(~is_bmp, ["Expected a JPEG, PNG, GIF or WebP, not a BMP."])]):
         pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)
     return tf.ensure_shape(pixels, (None, None, None))
 
 
-def _on_white(pixels):
-    """Returns RGB of an image with 1 (grey), 2 (grey, alpha), 3 or 4 channels."""
+def _on_white(pixels: Any) -> Any:
+    """Returns an image of 1 (grey), 2 (grey, alpha), 3 or 4 channels as RGB on white."""
     channels = tf.shape(pixels)[2]
     has_alpha = channels % 2 == 0
     colours = tf.cast(pixels[..., : channels - tf.cast(has_alpha, tf.int32)], tf.int32)
@@ -129,16 +135,16 @@ def _on_white(pixels):
     return tf.cast(tf.broadcast_to(shown, [*tf.unstack(tf.shape(pixels)[:2]), 3]), tf.uint8)
 
 
-def _taking_floats(model):
-    """Returns the model, on the same weights, with a float32 input: a server's batch may hold fractions of a level."""
+def _with_float_input(model: keras.Model) -> keras.Model:
+    """Returns the model with a float32 input, sharing its weights: a client may send fractions of a level."""
     if model.inputs[0].dtype == "float32":
         return model
     images = keras.Input(model.input_shape[1:], dtype="float32", name="images")
     return keras.models.clone_model(model, input_tensors=images, clone_function=lambda layer: layer)
 
 
-def _folded(serving):
-    """Returns the same with kernels standardized; else it would be done anew for every batch."""
+def _with_folded_kernels(serving: Serving) -> Serving:
+    """Returns the same with standardized kernels, which are otherwise standardized again for every batch."""
     if not any(isinstance(layer, StdConv) for layer in _compat.layers_inside(serving.inner)):
         return serving
     folded = keras.models.clone_model(serving.inner)
@@ -146,22 +152,22 @@ def _folded(serving):
     for layer in _compat.layers_inside(folded):
         if isinstance(layer, StdConv):
             layer.fold()
-    return serving.but(model=folded)
+    return serving.with_changes(model=folded)
 
 
-def _in_tensorflow(model):
-    """Returns a model as a tf.function of a float32 batch, and its weights as TensorFlow's variables."""
+def _in_tensorflow(model: keras.Model) -> tuple[Any, list[Any]]:
+    """Returns a model as a tf.function of a float32 batch, and its weights as TensorFlow variables."""
     signature = ((None, *model.input_shape[1:]), tf.float32, "images")
     if keras.backend.backend() == "tensorflow":
         run = _function(lambda images: model(images, training=False), *signature)
         return run, [variable.value for variable in model.variables]
 
-    def answer(values, images):
+    def run_stateless(values: Any, images: Any) -> Any:
         trained, others = values[: len(model.trainable_variables)], values[len(model.trainable_variables) :]
         return model.stateless_call(trained, others, images, training=False)[0]
 
     of_both = [*model.trainable_variables, *model.non_trainable_variables]
     weights = [tf.Variable(variable.numpy()) for variable in of_both]
     shapes = [None, f"(batch, {', '.join(map(str, model.input_shape[1:]))})"]
-    converted = _compat.jax_in_tensorflow(answer, shapes)
+    converted = _compat.jax_in_tensorflow(run_stateless, shapes)
     return _function(lambda images: converted(weights, images), *signature), weights

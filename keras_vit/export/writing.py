@@ -1,4 +1,6 @@
-"""Writes exported files, and keeps only those that are proven to answer like the model."""
+"""Writes exported files, and keeps only those that agree with the model."""
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
@@ -6,6 +8,8 @@ import logging
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,152 +17,190 @@ import numpy as np
 from keras_vit._atomic import written_aside
 from keras_vit._progress import show_progress
 from keras_vit.analysis.attention import attention_rollout
-from keras_vit.export.bundle import write_bundle
-from keras_vit.export.proof import BOUNDS, compare, faults, measured, read_proof, write_proof
-from keras_vit.export.serving import features_tensor, has_blocks
-from keras_vit.export.targets import TARGETS
+from keras_vit.export.proof import (
+    BOUNDS,
+    Agreement,
+    Reference,
+    compare,
+    latency_and_memory,
+    read_proof,
+    violations,
+    write_proof,
+)
+from keras_vit.export.serving import Serving, features_tensor, has_attention
+from keras_vit.export.targets import TARGETS, Bounds, Target
 from keras_vit.export.tflite.metadata import LABELS
 from keras_vit.models.class_names import write_names
 from keras_vit.preprocessing import preprocess_input
 from keras_vit.runtime.files import open_exported
-from keras_vit.runtime.operators import operators
 
 logger = logging.getLogger("keras_vit")
 
-REFERENCES = 16  # images on which the outputs beside the probabilities are compared
+EXTRA_OUTPUT_IMAGES = 16  # images on which features and rollout are compared
 
 
 class ExportsRefused(ValueError):
-    """Says which files of an export are not kept and why; the others are made.
+    """Raised if files of an export are not kept, with the reasons; the other files are written.
 
     Args:
-        agreements: an `Agreement` a file that is kept.
+        agreements: an `Agreement` for each file that is kept.
         refused: {file: reason} of the others.
     """
 
     exit_status = 3  # of a command that ends in it
 
-    def __init__(self, agreements: list, refused: dict[str, str]):
+    def __init__(self, agreements: list[Agreement], refused: dict[str, str]):
         super().__init__("\n".join(f"{file} is not kept: {reason}" for file, reason in refused.items()))
         self.agreements, self.refused = agreements, refused
 
 
 def reason_of(error: Exception) -> str:
-    """Returns what an error says; an unexpected one is named by its type."""
+    """Returns an error's message, with the type of an unexpected one in front."""
     expected = isinstance(error, (ValueError, ImportError, OSError))
     return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
 @show_progress()
-def write_exports(serving, folder, targets, witness, *, bounds=None, bundle=False):
-    """Exports a classifier, and proves each file before it gets its name.
+def write_exports(
+    serving: Serving,
+    folder: str | os.PathLike[str],
+    targets: Mapping[str, Target],
+    reference: Reference,
+    *,
+    bounds: Bounds | None = None,
+    bundle: bool = False,
+) -> list[Agreement]:
+    """Writes a file for each target, compares it with the model, and keeps it if it agrees.
 
-    Writes labels.txt and proof.json beside the files, too.
+    Writes labels.txt and proof.json to the same folder.
 
     Args:
-        serving: the `Serving`.
-        folder: where the files go; files of the same name are replaced.
+        serving: the model.
+        folder: for the files; files of the same name are replaced.
         targets: {name: `Target`}.
-        witness: the `Witness` of the classifier.
-        bounds: {figure of `Agreement`: (least, most)} in place of the targets' own, or to add to them.
-        bundle: whether a .zip to test a device with is written for each .tflite file.
+        reference: the model's outputs on the proof images.
+        bounds: {figure of `Agreement`: (least, most)} that replace those of the targets, or add to them.
+        bundle: whether to write a .zip to test a device with for each target that has one.
 
     Returns:
-        An `Agreement` a target.
+        An `Agreement` for each target.
 
     Raises:
-        ExportsRefused: if files cannot be made or do not answer like the model. No such file is left, the others are,
-            and the message says which target would do.
-        ImportError, ValueError: if something is not installed that a target needs; before anything is written.
+        ExportsRefused: if files cannot be written or do not agree with the model. They are removed, the others stay,
+            and the message names a target that agrees, if one does.
+        ImportError, ValueError: if a requirement of a target is not installed; before anything is written.
         OSError: if the folder cannot be written to.
     """
     for target in targets.values():
-        target.require()
+        target.check_requirements()
     folder = pathlib.Path(folder)
-    read_proof(folder)  # before anything is written: whether there is one that cannot be read
-    refuse_unwritable(folder)
+    read_proof(folder)  # raises if an older one cannot be read, before anything is written
+    check_writable(folder)
     labels = folder / LABELS
     if labels.exists() and labels.read_bytes() != "".join(f"{name}\n" for name in serving.class_names).encode():
-        logger.warning("%s names the classes of another model, whose files in the folder it no longer fits", labels)
-    agreements, refused, first = [], {}, None
+        logger.warning("%s names the classes of another model; it no longer fits that model's files there", labels)
+    agreements, refused, first_error = [], {}, None
     for name, target in targets.items():
         logger.info("exports %s", folder / target.file)
         try:
-            agreements.append(_kept(serving, folder, name, target, witness, bounds, bundle))
-        except Exception as error:  # whatever one file meets, the others are still made
-            refused[target.file], first = reason_of(error), first or error
+            agreements.append(_write_and_keep(serving, folder, name, target, reference, bounds, bundle))
+        except Exception as error:  # the other files are still written
+            refused[target.file], first_error = reason_of(error), first_error or error
     if refused:
-        raise ExportsRefused(agreements, refused) from first
+        raise ExportsRefused(agreements, refused) from first_error
     return agreements
 
 
-def _kept(serving, folder, name, target, witness, bounds, bundle):
-    """Writes a file and proves it, and returns its `Agreement`; raises what is against it, and no file is left."""
+def _write_and_keep(
+    serving: Serving,
+    folder: pathlib.Path,
+    name: str,
+    target: Target,
+    reference: Reference,
+    bounds: Bounds | None,
+    bundle: bool,
+) -> Agreement:
+    """Writes a file and returns its `Agreement`; if it does not agree, raises an error and leaves no file."""
     with written_aside(folder / target.file) as aside:
-        agreement, runs, wrong = _written(serving, name, target, aside, witness, bounds)
-        if wrong:
+        agreement, model_path, violated = _write_and_compare(serving, name, target, aside, reference, bounds)
+        if violated:
             raise ValueError(
-                f"it does not answer like the model on {agreement.images} images:\n"
-                + "\n".join(f"  {words}" for words in wrong)
-                + _advice(serving, target, witness, bounds, agreement)
+                f"it does not agree with the model on {agreement.images} images:\n"
+                + "\n".join(f"  {violation}" for violation in violated)
+                + _advice(serving, target, reference, bounds, agreement)
             )
-        agreement = dataclasses.replace(agreement, **measured(runs))
-        if bundle and aside.suffix == ".tflite":
-            write_bundle(folder / f"{pathlib.Path(target.file).stem}.zip", aside, target.file, witness)
-        # At once: should a later target fail, this file stays, and so does its proof.
+        agreement = dataclasses.replace(agreement, **latency_and_memory(model_path))
+        if bundle:
+            target.write_bundle(folder / f"{pathlib.Path(target.file).stem}.zip", aside, target.file, reference)
+        # At once: if a later target fails, this file stays, and so does its entry in proof.json.
         if serving.class_names:
             write_names(folder / LABELS, serving.class_names)
         write_proof(folder, [agreement])
     return agreement
 
 
-def refuse_unwritable(folder):
-    """Raises an OSError if files cannot be written to a folder, or to where it would be made."""
-    place = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        what = "is no folder" if not place.is_dir() else "cannot be written to"
-        raise PermissionError(f"Expected a folder to export to. Received: {folder}; {place} {what}. Choose another")
+def check_writable(folder: pathlib.Path) -> None:
+    """Raises an OSError if files cannot be written to a folder, or if the folder cannot be created."""
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = "is no folder" if not existing.is_dir() else "cannot be written to"
+        raise PermissionError(
+            f"Expected a folder to export to. Received: {folder}; {existing} {problem}. Choose another folder"
+        )
 
 
-def _written(serving, name, target, path, witness, bounds):
-    """Writes a file; returns its `Agreement`, what is run of it, and which bounds it does not keep."""
-    changes = dict(target.serves or {})
-    if not has_blocks(serving.inner) and "rollout" in changes.get("also", ()):
-        changes["also"] = ()  # a BiT has no attention, and that of a nested model is out of reach
-    serving = serving.but(**changes) if changes else serving
-    target.writer()(serving, path)
+def _write_and_compare(
+    serving: Serving, name: str, target: Target, path: pathlib.Path, reference: Reference, bounds: Bounds | None
+) -> tuple[Agreement, pathlib.Path, list[str]]:
+    """Writes a file; returns its `Agreement`, the path of the model in it, and the bounds that it violates."""
+    overrides = dict(target.overrides)
+    if not has_attention(serving.inner) and "rollout" in overrides.get("extra_outputs", ()):
+        overrides["extra_outputs"] = ()  # a BiT has no attention, and that of a nested model is out of reach
+    serving = serving.with_changes(**overrides) if overrides else serving
+    target.write(serving, path)
     file = open_exported(path)
-    logger.info("runs it on %d images as a client does, and compares it with the model", len(witness.pixels))
-    references = _references(serving, witness)
-    agreement = compare(file, witness, name=target.file, target=name, tie=target.tie, references=references)
-    found = {"input_type": serving.input_type, "pixels": serving.pixels.description}
-    if file.runs.suffix == ".tflite":
-        kinds, refused = operators(file.runs.read_bytes())
-        found |= {"operators": kinds, "gpu_refused": refused}
-    agreement = dataclasses.replace(agreement, **found)
-    return agreement, file.runs, faults(agreement, {**target.bounds, **(bounds or {})})
+    logger.info("runs it on %d images as a client does, and compares it with the model", len(reference.pixels))
+    agreement = compare(
+        file,
+        reference,
+        name=target.file,
+        target=name,
+        tie=target.tie,
+        client_resize=target.client_resize,
+        extra_outputs=_expected_extra_outputs(serving, reference),
+    )
+    operators, unsupported = target.operators_of(file.model_path)
+    agreement = dataclasses.replace(
+        agreement,
+        input_type=serving.input_type,
+        pixels=serving.pixels.description,
+        operators=operators,
+        gpu_unsupported=unsupported,
+    )
+    return agreement, file.model_path, violations(agreement, {**target.bounds, **(bounds or {})})
 
 
-def _references(serving, witness):
-    """Returns what the outputs beside the probabilities should be for the first images, {output: array}."""
-    images = preprocess_input(witness.at_model_size(witness.pixels[:REFERENCES]), serving.pixels)
-    made = {
+def _expected_extra_outputs(serving: Serving, reference: Reference) -> dict[str, Any]:
+    """Returns the model's features and rollout for the first images, {output: array}."""
+    images = preprocess_input(reference.at_model_size(reference.pixels[:EXTRA_OUTPUT_IMAGES]), serving.pixels)
+    functions = {
         "features": lambda: keras.Model(serving.inner.inputs, features_tensor(serving.inner)).predict_on_batch(images),
         "rollout": lambda: attention_rollout(serving.inner, images),
     }
-    return {name: np.asarray(made[name]()) for name in serving.also}
+    return {name: np.asarray(functions[name]()) for name in serving.extra_outputs}
 
 
-def _advice(serving, target, witness, bounds, agreement):
-    """Returns which other target would keep its bounds, by trying; "" where none would."""
-    if faults(agreement, {name: limits for name, limits in (bounds or {}).items() if name in BOUNDS}):
-        return ""  # a client reads the images otherwise than it should, whatever the file is made of
-    while target.otherwise:
-        name, runtime = target.otherwise, target.settings.get("runtime")
-        target = TARGETS[name].told(runtime=runtime)
+def _advice(serving: Serving, target: Target, reference: Reference, bounds: Bounds | None, agreement: Agreement) -> str:
+    """Tries the fallbacks of a target, and returns a sentence that names the first that agrees; "" if none does."""
+    if violations(agreement, {name: limits for name, limits in (bounds or {}).items() if name in BOUNDS}):
+        return ""  # the client reads the images in another way, whatever the file
+    while target.fallback:
+        name, runtime = target.fallback, target.settings.get("runtime")
+        target = TARGETS[name].with_settings(runtime=runtime)
         logger.info("tries whether %s keeps its bounds", name)
-        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):  # advice may fail, not the export
-            _, _, wrong = _written(serving, name, target, pathlib.Path(folder) / target.file, witness, bounds)
-            if not wrong:
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):  # the advice may fail
+            path = pathlib.Path(folder) / target.file
+            _, _, violated = _write_and_compare(serving, name, target, path, reference, bounds)
+            if not violated:
                 return f"\nOn the same images {name} keeps its bounds: export that."
     return ""

@@ -5,17 +5,25 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_vit.export.targets import INPUTS
+from keras_vit.export.targets import INPUTS, TARGETS
 from keras_vit.report.markdown import escaped, folded, table
 
 BEGIN, END = "<!-- exports -->", "<!-- /exports -->"
 _SECTION = re.compile(f"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$", re.DOTALL | re.MULTILINE)
 
+
+def _ties_by_target() -> str:
+    """Returns the differences of probabilities that count as ties, with the names of their targets."""
+    names: dict[float, list[str]] = {}
+    for name, target in TARGETS.items():
+        names.setdefault(target.tie, []).append(name)
+    return "; ".join(f"{tie:g} ({', '.join(some)})" for tie, some in sorted(names.items()))
+
+
 # Explanations of the columns.
 NOTES = {
     "agreement": "Share of the images, at the same pixels, with the same predicted class as the Keras model. "
-    "With ties: a class also counts whose probability in the Keras model is as high up to 0.05 with 8 and 4 bits, 0.01 "
-    "with 16, 0.0001 with 32.",
+    f"With ties: a class also counts whose probability in the Keras model is as high to within {_ties_by_target()}.",
     "accuracy": "Top-1 accuracy of the file on these images; in brackets that of the Keras model.",
     "logit difference": "Largest and mean difference between a logit of the file and of the Keras model, after the "
     "mean of each set of logits is subtracted; the same pixels for both.",
@@ -43,7 +51,7 @@ def export_row(agreement: Any) -> dict[str, str]:
     Args:
         agreement: Proof of the file, a `keras_vit.export.proof.Agreement`.
     """
-    jpeg = agreement.from_bytes
+    jpeg = agreement.from_encoded
     return {
         "file": agreement.file,
         "size": _megabytes(agreement.bytes, 2),
@@ -58,7 +66,7 @@ def export_row(agreement: Any) -> dict[str, str]:
         "agreement from JPEG": f"{_share(jpeg['top1_agreement'])} ({_share(jpeg['resize_top1_agreement'])})"
         if jpeg and not agreement.numbers
         else "–",
-        "latency, 1 / 2 threads": _latencies(agreement.milliseconds),
+        "latency, 1 / 2 threads": _latencies(agreement.latency_ms),
         "peak memory": _megabytes(agreement.peak_memory, 0) if agreement.peak_memory else "–",
     }
 
@@ -69,17 +77,17 @@ def export_details(agreement: Any) -> dict[str, str]:
     Args:
         agreement: Proof of the file, a `keras_vit.export.proof.Agreement`.
     """
-    jpeg, operators = agreement.from_bytes, agreement.operators
+    jpeg, operators = agreement.from_encoded, agreement.operators
     return {
         "file": agreement.file,
         "input": INPUTS.get(agreement.input_type, "–"),
         "pixel scaling": agreement.pixels or "–",
         "probability difference": "–" if agreement.numbers else _difference(agreement.probabilities),
-        "largest difference from JPEG": f"{jpeg['largest']:.2g} (resize {jpeg['resize_largest']:.2g}, file "
-        f"{jpeg['file_largest']:.2g}), {jpeg['images']:,} images"
+        "largest difference from JPEG": f"{jpeg['max_difference']:.2g} (resize {jpeg['resize_max_difference']:.2g}, file "
+        f"{jpeg['file_max_difference']:.2g}), {jpeg['images']:,} images"
         if jpeg
         else "–",
-        "not supported on GPU": "; ".join(agreement.gpu_refused) or ("nothing" if operators else "–"),
+        "not supported on GPU": "; ".join(agreement.gpu_unsupported) or ("nothing" if operators else "–"),
         "operators": ", ".join(f"{count} {kind}" for kind, count in operators.items()) or "–",
     }
 
@@ -149,8 +157,8 @@ def replace_card_exports(card_text: str, agreements: Sequence[Any], refused: Map
 
 def _with_ties(agreement: Any) -> str:
     """Returns the agreement where near ties count, if it is higher, as text."""
-    higher = agreement.top1_or_tie > agreement.top1_agreement
-    return f", {_share(agreement.top1_or_tie)} with ties" if higher else ""
+    higher = agreement.top1_agreement_or_tie > agreement.top1_agreement
+    return f", {_share(agreement.top1_agreement_or_tie)} with ties" if higher else ""
 
 
 def _share(share: float) -> str:
@@ -159,17 +167,17 @@ def _share(share: float) -> str:
 
 
 def _difference(figures: Mapping[str, float]) -> str:
-    return f"{figures['largest']:.2g}, mean {figures['mean']:.2g}" if figures else "–"
+    return f"{figures['max_difference']:.2g}, mean {figures['mean_difference']:.2g}" if figures else "–"
 
 
 def _numbers(figures: Mapping[str, float]) -> str:
-    return f"numbers: {figures['largest']:.2g}, {figures['relative']:.2g} of the largest"
+    return f"numbers: {figures['max_difference']:.2g}, {figures['relative_difference']:.2g} of the largest"
 
 
-def _latencies(milliseconds: Mapping[str, float]) -> str:
-    if not milliseconds:
+def _latencies(latency_ms: Mapping[str, float]) -> str:
+    if not latency_ms:
         return "–"
-    times = (milliseconds.get(threads) for threads in ("1", "2"))
+    times = (latency_ms.get(threads) for threads in ("1", "2"))
     digits = ("–" if t is None else f"{t:.{0 if t >= 100 else 1 if t >= 10 else 2}f}" for t in times)
     return f"{' / '.join(digits)} ms"
 

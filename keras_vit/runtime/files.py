@@ -1,46 +1,110 @@
-"""Opens any exported file."""
+"""Opens any exported file as an image classifier."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
 
-from keras_vit.runtime.images import MIDDLE
-from keras_vit.runtime.tflite import TFLiteFile
+if TYPE_CHECKING:
+    import numpy as np
 
 _KINDS = "a .tflite or .onnx file, the folder of a SavedModel, or that of a page"
 
 
-def is_exported(path):
-    """Returns whether a path looks like an exported file, and not like a Keras model or the folder of a run."""
-    path = pathlib.Path(path)
-    folder = any((path / name).exists() for name in ("1/saved_model.pb", "saved_model.pb", "index.html"))
-    return path.suffix in (".tflite", ".onnx") or folder
-
-
-def open_exported(path, threads=2):
-    """Opens an exported file as an image classifier.
-
-    What it returns has `path`, what is run of it as `runs`, `class_names`, `image_size` (rows, columns) in pixels,
-    `read(image)` -> the pixels that it is given of an encoded image, `predict(pixels)` and
-    `predict_encoded(images)` -> {output: array}, "probabilities" first.
+class ExportedFile(Protocol):
+    """An exported file, opened as an image classifier.
 
     Args:
-        path: a .tflite or .onnx file, a SavedModel's folder (or its version folder), or a page's folder.
-        threads: to compute with, where the runtime can be told.
+        path: of the file or folder.
+        model_path: of the model in it: the .tflite file of a page, the version folder of a SavedModel.
+        class_names: in the order of the probabilities; () where the outputs are numbers.
+        outputs: names of the outputs, "probabilities" first.
+        image_size: (height, width) of the input, pixels.
+    """
+
+    path: pathlib.Path
+    model_path: pathlib.Path
+    class_names: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+
+    def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
+        """Decodes an image, turns it upright and resizes it, (height, width, 3) uint8."""
+
+    def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the outputs for images, {output: (images, ...) float32}.
+
+        Args:
+            pixels: (images, height, width, 3) uint8 of the file's input size.
+        """
+
+    def predict_encoded(self, images: Iterable[str | os.PathLike[str] | bytes]) -> dict[str, np.ndarray]:
+        """Returns the outputs for encoded images, paths or bytes, as `predict` does."""
+
+
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a path looks like an exported file, in contrast to a Keras model or the folder of a run.
+
+    Args:
+        path: of a file or folder, which need not exist.
+
+    Returns:
+        True for names of .tflite and .onnx files, and for folders with a SavedModel or a page.
+
+    Example:
+        ```python
+        assert keras_vit.runtime.is_exported("model_int8.tflite")
+        assert not keras_vit.runtime.is_exported("model.keras")
+        ```
+    """
+    path = pathlib.Path(path)
+    is_folder = any((path / name).exists() for name in ("1/saved_model.pb", "saved_model.pb", "index.html"))
+    return path.suffix in (".tflite", ".onnx") or is_folder
+
+
+def open_exported(path: str | os.PathLike[str], threads: int = 2) -> ExportedFile:
+    """Opens an exported file as an image classifier.
+
+    Args:
+        path: of a .tflite or .onnx file, a SavedModel's folder (or its version folder), or a page's folder.
+        threads: number of CPU threads, where the runtime has such an option.
+
+    Returns:
+        An `ExportedFile`.
 
     Raises:
-        ValueError: if it is nothing of the kind, or does not say what it takes and what its classes are.
+        ValueError: if the file is of another kind, or lacks the metadata of its input and classes.
         ImportError: if its runtime is not installed; names the extra.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        keras_vit.export.tflite(model, "model.tflite", class_names=["ash", "elm", "fir"])
+        file = keras_vit.runtime.open_exported("model.tflite")
+        outputs = file.predict(np.zeros((2, *file.image_size, 3), "uint8"))
+        assert file.class_names == ("ash", "elm", "fir") and outputs["probabilities"].shape == (2, 3)
+        ```
     """
     path = pathlib.Path(path)
     if not path.exists():
         raise ValueError(f"Expected {_KINDS}. Received: {path}, which does not exist")
     if path.suffix == ".tflite":
+        from keras_vit.runtime.tflite import TFLiteFile
+
         return TFLiteFile(path, threads)
     if path.suffix == ".onnx":
         from keras_vit.runtime.onnx import OnnxFile
 
         return OnnxFile(path, threads)
     if (path / "index.html").exists() and (path / "model.tflite").exists():
-        return TFLiteFile(path, threads, file=path / "model.tflite", origin=MIDDLE)
+        from keras_vit.runtime.images import CENTER
+        from keras_vit.runtime.tflite import TFLiteFile
+
+        return TFLiteFile(path, threads, model_path=path / "model.tflite", resize_origin=CENTER)
     version = path / "1" if (path / "1").is_dir() else path
     if (version / "saved_model.pb").exists():
         from keras_vit.runtime.savedmodel import SavedModelFile

@@ -1,16 +1,21 @@
-"""Measures the latency and the memory of exported files; run as a script, in a process of its own a file.
+"""Measures the latency and the peak memory of an exported file; run as a script, in a process for each file.
 
     python measure.py FILE [REPEATS]
 
-Prints {"milliseconds": {threads: median of the repeats}, "peak_memory": bytes} as JSON. The inputs are zeros: no layer
-of ours takes longer for other numbers. Imports nothing of ours, so that the memory is the file's and its runtime's.
+Prints {"latency_ms": {threads: median of the repeats}, "peak_memory": bytes} as JSON. The inputs are zeros: the layers
+of keras_vit take the same time for all values. Imports nothing of keras_vit, so that the memory is that of the file and
+of its runtime.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +23,7 @@ _THREADS = (1, 2)
 REPEATS = 30
 
 
-def measure_tflite(path, threads):
+def measure_tflite(path: str, threads: int) -> Callable[[], Any]:
     """Returns a function that runs a .tflite file once."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -29,7 +34,7 @@ def measure_tflite(path, threads):
     return interpreter.invoke
 
 
-def measure_onnx(path, threads):
+def measure_onnx(path: str, threads: int) -> Callable[[], Any]:
     """Returns a function that runs an .onnx file once."""
     import onnxruntime
 
@@ -42,8 +47,8 @@ def measure_onnx(path, threads):
     return lambda: session.run(None, inputs)
 
 
-def measure_savedmodel(path, threads):
-    """Returns a function that runs a SavedModel's version folder once."""
+def measure_savedmodel(path: str, threads: int) -> Callable[[], Any]:
+    """Returns a function that runs the version folder of a SavedModel once."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
@@ -56,11 +61,11 @@ def measure_savedmodel(path, threads):
     return lambda: (model, run(images))
 
 
-def measure(path, repeats=REPEATS):
-    """Returns what is printed."""
+def measure(path: str, repeats: int = REPEATS) -> dict[str, Any]:
+    """Returns {"latency_ms": {threads: median milliseconds for one image}, "peak_memory": bytes}."""
     kind = {".tflite": measure_tflite, ".onnx": measure_onnx}.get(os.path.splitext(path)[1], measure_savedmodel)
-    milliseconds = {}
-    # TensorFlow's threads cannot be changed once it runs: a SavedModel is measured with as many as the first.
+    latency = {}
+    # TensorFlow's number of threads cannot change once it runs: a SavedModel is measured with one.
     for threads in _THREADS if kind is not measure_savedmodel else (max(_THREADS),):
         run = kind(path, threads)
         run()
@@ -69,14 +74,14 @@ def measure(path, repeats=REPEATS):
             started = time.perf_counter()
             run()
             times.append(time.perf_counter() - started)
-        milliseconds[str(threads)] = 1000 * statistics.median(times)
-    return {"milliseconds": milliseconds, "peak_memory": peak_memory()}
+        latency[str(threads)] = 1000 * statistics.median(times)
+    return {"latency_ms": latency, "peak_memory": peak_memory()}
 
 
-def peak_memory():
-    """Returns the most memory that this process has held, bytes; None where the system does not tell."""
+def peak_memory() -> int | None:
+    """Returns the peak memory of this process, bytes; None where the operating system does not report it."""
     try:
-        # Not getrusage on Linux: what it tells begins with the memory of the process that started this one.
+        # Not getrusage on Linux: its figure includes the memory of the process that started this one.
         with open("/proc/self/status") as status:
             return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     except OSError:

@@ -1,66 +1,75 @@
-"""Runs an ONNX file, with the file's own metadata and nothing else."""
+"""Runs an ONNX file by onnxruntime, with the metadata inside the file."""
+
+from __future__ import annotations
 
 import json
+import os
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
-from keras_vit.runtime.images import MIDDLE, resized, upright
+from keras_vit.runtime.images import CENTER, resized, upright
 
 _BATCH = 64
 
 
 class OnnxFile:
-    """An .onnx file as an image classifier; see `keras_vit.runtime.files.open_exported`.
+    """An .onnx file, opened as an image classifier; see `keras_vit.runtime.files.ExportedFile`.
 
     Args:
-        path: the file.
-        threads: onnxruntime computes with.
+        path: of the file.
+        threads: number of CPU threads.
 
     Raises:
-        ValueError: if it is no such file, or does not say what it takes and what its classes are.
+        ValueError: if it is no ONNX file, or lacks the metadata of its input and classes.
         ImportError: if onnxruntime is not installed.
     """
 
-    def __init__(self, path, threads=2):
+    def __init__(self, path: str | os.PathLike[str], threads: int = 2):
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError('To run an ONNX file needs the extra "onnx": pip install onnxruntime') from error
-        self.path = self.runs = pathlib.Path(path)
+            raise ImportError('Running an ONNX file needs the extra "onnx": pip install onnxruntime') from error
+        self.path = self.model_path = pathlib.Path(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             facts = self._session.get_modelmeta().custom_metadata_map
             self.class_names = tuple(json.loads(facts["labels"]))
-            scaled = facts["input_type"] == "scaled"
-            self._mean, self._std = (
-                np.float32(json.loads(facts[name])) * 255 if scaled else None for name in ("mean", "std")
-            )
-            (self._entry,) = self._session.get_inputs()
+            self._scaling: tuple[np.ndarray, np.ndarray] | None = None  # mean and std, in grey levels
+            if facts["input_type"] == "scaled":
+                mean, std = (np.array(json.loads(facts[name]), np.float32) * 255 for name in ("mean", "std"))
+                self._scaling = mean, std
+            (self._input,) = self._session.get_inputs()
             self.outputs = tuple(end.name for end in self._session.get_outputs())
-        except Exception as error:  # onnxruntime's own kinds have no common one
+        except Exception as error:  # onnxruntime's errors have no class in common
             raise ValueError(
                 f"Expected an ONNX file made by `keras-vit export`. Received: {path}, which cannot be used: {error}"
             ) from error
-        self.image_size = tuple(self._entry.shape[1:3])
+        height, width = self._input.shape[1:3]
+        self.image_size: tuple[int, int] = height, width
 
-    def read(self, image):
-        """Returns an encoded image as the pixels that a client gives the file, (rows, columns, 3) uint8."""
-        return resized(upright(image), self.image_size, MIDDLE)
+    def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
+        """Decodes an image, turns it upright and resizes it, (height, width, 3) uint8."""
+        return resized(upright(image), self.image_size, CENTER)
 
-    def predict(self, pixels):
-        """Returns what it says of uint8 images of its size, {output: (images, ...)}, the probabilities first."""
-        pixels = pixels if "uint8" in self._entry.type else np.float32(pixels)
-        if self._mean is not None:
-            pixels = (pixels - self._mean) / self._std
+    def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the outputs for images, {output: (images, ...) float32}, the probabilities first.
+
+        Args:
+            pixels: (images, height, width, 3) uint8 of the file's input size.
+        """
+        pixels = pixels if "uint8" in self._input.type else np.asarray(pixels, np.float32)
+        if self._scaling:
+            pixels = (pixels - self._scaling[0]) / self._scaling[1]
         rows = [
-            self._session.run(self.outputs, {self._entry.name: pixels[i : i + _BATCH]})
+            self._session.run(self.outputs, {self._input.name: pixels[i : i + _BATCH]})
             for i in range(0, len(pixels), _BATCH)
         ]
         return {name: np.concatenate(parts) for name, parts in zip(self.outputs, zip(*rows))}
 
-    def predict_encoded(self, images):
-        """Returns the same of encoded images: paths, or bytes."""
+    def predict_encoded(self, images: Iterable[str | os.PathLike[str] | bytes]) -> dict[str, np.ndarray]:
+        """Returns the outputs for encoded images, paths or bytes, as `predict` does."""
         return self.predict(np.stack([self.read(image) for image in images]))

@@ -1,31 +1,36 @@
 """Runs a SavedModel as a server does: by its signatures."""
 
+from __future__ import annotations
+
 import json
+import os
 import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.runtime.images import MIDDLE, resized, upright
+from keras_vit.runtime.images import CENTER, resized, upright
 
 _BATCH = 64
 
 
 class SavedModelFile:
-    """A SavedModel as an image classifier; see `keras_vit.runtime.files.open_exported`.
+    """A SavedModel, opened as an image classifier; see `keras_vit.runtime.files.ExportedFile`.
 
     Args:
-        path: its folder, in TensorFlow Serving's layout or the version folder itself.
-        version: the version folder.
+        path: of its folder, in TensorFlow Serving's layout, or of the version folder.
+        version: path of the version folder.
 
     Raises:
-        ValueError: if it has not the signatures and assets that `keras-vit export` gives.
+        ValueError: if it lacks signatures and assets that `keras-vit export` writes.
     """
 
-    def __init__(self, path, version):
-        self.path, self.runs = pathlib.Path(path), pathlib.Path(version)
+    def __init__(self, path: str | os.PathLike[str], version: str | os.PathLike[str]):
+        self.path, self.model_path = pathlib.Path(path), pathlib.Path(version)
         try:
-            self._loaded = tf.saved_model.load(str(version))  # held in a name: its variables die with it
+            self._loaded = tf.saved_model.load(str(version))  # kept: its variables are deleted with it
             self._from_levels = self._loaded.signatures["serving_default"]
             self._from_files = self._loaded.signatures["serve_jpeg"]
             self.class_names = tuple(self._asset("labels").split("\n")[:-1])
@@ -36,30 +41,36 @@ class SavedModelFile:
                 f"Expected a SavedModel made by `keras-vit export`. Received: {path}, which lacks {reason}"
             ) from error
         self.outputs = tuple(facts["outputs"]) if "outputs" in facts else tuple(self._from_levels.structured_outputs)
-        scaled = facts["input_type"] == "scaled"
-        self._mean, self._std = (np.float32(facts[name]) * 255 if scaled else None for name in ("mean", "std"))
+        self._scaling: tuple[np.ndarray, np.ndarray] | None = None  # mean and std, in grey levels
+        if facts["input_type"] == "scaled":
+            self._scaling = np.array(facts["mean"], np.float32) * 255, np.array(facts["std"], np.float32) * 255
         (entry,) = self._from_levels.structured_input_signature[1].values()
-        self.image_size = tuple(entry.shape[1:3])
+        height, width = entry.shape[1:3]
+        self.image_size: tuple[int, int] = height, width
 
-    def _asset(self, name):
+    def _asset(self, name: str) -> str:
         return pathlib.Path(getattr(self._loaded, name).asset_path.numpy().decode()).read_text("utf-8")
 
-    def read(self, image):
-        """Returns an encoded image as the pixels that a client gives the file, (rows, columns, 3) uint8."""
-        return resized(upright(image), self.image_size, MIDDLE)
+    def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
+        """Decodes an image, turns it upright and resizes it, (height, width, 3) uint8."""
+        return resized(upright(image), self.image_size, CENTER)
 
-    def predict(self, pixels):
-        """Returns what it says of uint8 images of its size, {output: (images, ...)}, the probabilities first."""
-        pixels = np.float32(pixels)
-        if self._mean is not None:
-            pixels = (pixels - self._mean) / self._std
-        return self._all(self._from_levels, "images", pixels)
+    def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the outputs for images, {output: (images, ...) float32}, the probabilities first.
 
-    def predict_encoded(self, images):
-        """Returns the same of encoded images, paths or bytes, which it decodes and resizes itself."""
+        Args:
+            pixels: (images, height, width, 3) uint8 of the file's input size.
+        """
+        pixels = np.asarray(pixels, np.float32)
+        if self._scaling:
+            pixels = (pixels - self._scaling[0]) / self._scaling[1]
+        return self._in_batches(self._from_levels, "images", pixels)
+
+    def predict_encoded(self, images: Iterable[str | os.PathLike[str] | bytes]) -> dict[str, np.ndarray]:
+        """Returns the outputs for encoded images, paths or bytes, which the SavedModel decodes and resizes."""
         read = [image if isinstance(image, bytes) else pathlib.Path(image).read_bytes() for image in images]
-        return self._all(self._from_files, "encoded", np.array(read, object))
+        return self._in_batches(self._from_files, "encoded", np.array(read, object))
 
-    def _all(self, run, entry, values):
+    def _in_batches(self, run: Callable[..., Any], entry: str, values: np.ndarray) -> dict[str, np.ndarray]:
         rows = [run(**{entry: tf.constant(values[i : i + _BATCH])}) for i in range(0, len(values), _BATCH)]
         return {name: np.concatenate([row[name].numpy() for row in rows]) for name in self.outputs}

@@ -1,6 +1,11 @@
-"""Runs a TFLite file as a phone does: LiteRT, with the file's own metadata and nothing else."""
+"""Runs a TFLite file as a phone does: by LiteRT, with the metadata inside the file."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -11,74 +16,92 @@ from keras_vit.runtime.metadata import read_description
 
 
 class TFLiteFile:
-    """A .tflite file as an image classifier.
+    """A .tflite file, opened as an image classifier; see `keras_vit.runtime.files.ExportedFile`.
 
     Args:
-        path: the file.
-        threads: LiteRT computes with.
-        file: where the model lies, if `path` is the folder of a page.
-        origin: the client's resize, see `resized`.
+        path: of the file.
+        threads: number of CPU threads.
+        model_path: of the model, if `path` is the folder of a page.
+        resize_origin: of the client's resize, see `resized`.
 
     Raises:
-        ValueError: if it is no TFLite file, or does not say what it takes and what its classes are; names the file.
+        ValueError: if it is no TFLite file, or lacks the metadata of its input and classes; names the file.
     """
 
-    def __init__(self, path, threads=2, *, file=None, origin=CORNER):
-        self.path, self.runs, self.origin = pathlib.Path(path), pathlib.Path(file or path), origin
-        file = self.runs.read_bytes()
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        threads: int = 2,
+        *,
+        model_path: str | os.PathLike[str] | None = None,
+        resize_origin: float = CORNER,
+    ):
+        self.path, self.model_path = pathlib.Path(path), pathlib.Path(model_path or path)
+        self.resize_origin = resize_origin
+        content = self.model_path.read_bytes()
         try:
-            self.description = read_description(file)
+            self.description = read_description(content)
             with quiet():
-                self.interpreter = Interpreter(model_content=file, num_threads=threads)
+                self.interpreter = Interpreter(model_content=content, num_threads=threads)
                 self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 f"Expected an image classifier made by `keras-vit export`. Received: {path}, which {error}"
             ) from error
-        (self._entry,), self._ends = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        (self._input,), self._outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         self.class_names = self.description.class_names
-        first = self.description.outputs[self.description.scores]
+        first = self.description.outputs[self.description.scores_index]
         self.outputs = (first, *(name for name in self.description.outputs if name != first))
-        classes = self._ends[self.description.scores]["shape"][-1]
+        classes = self._outputs[self.description.scores_index]["shape"][-1]
         if self.class_names and len(self.class_names) != classes:
-            raise ValueError(f"{path} names {len(self.class_names)} classes and gives {classes} probabilities")
+            raise ValueError(
+                f"Expected a class name for each probability. Received: {path}, of {len(self.class_names)} class names "
+                f"and {classes} probabilities"
+            )
 
     @property
-    def image_size(self):
-        """(rows, columns) of the images it takes, pixels."""
-        return tuple(int(side) for side in self._entry["shape"][1:3])
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the input, pixels."""
+        height, width = self._input["shape"][1:3]
+        return int(height), int(width)
 
-    def read(self, image):
-        """Returns an encoded image as the pixels that a client gives the file, (rows, columns, 3) uint8."""
-        return resized(upright(image), self.image_size, self.origin)
+    def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
+        """Decodes an image, turns it upright and resizes it, (height, width, 3) uint8."""
+        return resized(upright(image), self.image_size, self.resize_origin)
 
-    def predict(self, pixels):
-        """Returns what the file says of images, {output: (images, ...) float32}, the probabilities first.
+    def predict(self, pixels: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the outputs for images, {output: (images, ...) float32}, the probabilities first.
 
         Args:
-            pixels: (images, rows, columns, 3) uint8, of the file's size.
+            pixels: (images, height, width, 3) uint8 of the file's input size.
         """
         rows = [self._run(self._scaled(image)) for image in pixels]
         named = {name: np.stack(values) for name, values in zip(self.description.outputs, zip(*rows))}
         return {name: named[name] for name in self.outputs}
 
-    def predict_encoded(self, images):
-        """Returns the same of encoded images: paths, or bytes."""
+    def predict_encoded(self, images: Iterable[str | os.PathLike[str] | bytes]) -> dict[str, np.ndarray]:
+        """Returns the outputs for encoded images, paths or bytes, as `predict` does."""
         return self.predict(map(self.read, images))
 
-    def _scaled(self, image):
-        if self._entry["dtype"] == np.uint8:
+    def _scaled(self, image: np.ndarray) -> np.ndarray:
+        if self._input["dtype"] == np.uint8:
             return image
-        if self.description.mean is None:
-            raise ValueError(f"{self.path} takes {self._entry['dtype'].__name__} and does not say how it is scaled")
-        return (image.astype(np.float32) - np.float32(self.description.mean)) / np.float32(self.description.std)
+        if self.description.mean is None or self.description.std is None:
+            raise ValueError(
+                f"Expected metadata with the mean and std of a {self._input['dtype'].__name__} input. "
+                f"Received: {self.path}, of mean={self.description.mean}"
+            )
+        mean, std = (np.array(values, np.float32) for values in (self.description.mean, self.description.std))
+        return (image.astype(np.float32) - mean) / std
 
-    def _run(self, image):
-        self.interpreter.set_tensor(self._entry["index"], image[None])
+    def _run(self, image: np.ndarray) -> list[np.ndarray]:
+        self.interpreter.set_tensor(self._input["index"], image[None])
         self.interpreter.invoke()
-        return [_plain(self.interpreter.get_tensor(end["index"])[0], end["quantization"]) for end in self._ends]
+        return [
+            _dequantized(self.interpreter.get_tensor(end["index"])[0], end["quantization"]) for end in self._outputs
+        ]
 
 
-def _plain(values, quantization):
+def _dequantized(values: Any, quantization: tuple[float, int]) -> np.ndarray:
     scale, zero = quantization
     return values.astype(np.float32) if not scale else (values.astype(np.float32) - zero) * np.float32(scale)

@@ -1,14 +1,14 @@
-/* Drops images into the exported page; returns what the page found of each. */
+/* Drops images into the exported page; returns the page's predictions. */
 
 import { run } from "./browser.mjs";
 
-/** Drops a file as a person does, and waits for the answer. */
+/** Drops a file as a person does, and waits for the prediction. */
 function dropped(page, base64, imageSize) {
   return page.evaluate(async ([base64, imageSize]) => {
     const file = new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], "image");
     const dataTransfer = new DataTransfer();
     dataTransfer.items.add(file);
-    const answered = new Promise((resolve) => document.addEventListener("answer", resolve, { once: true }));
+    const answered = new Promise((resolve) => document.addEventListener("prediction", resolve, { once: true }));
     document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
     const { probabilities, rollout, grid } = (await answered).detail;
     const { decode, resized } = await import(new URL("image.js", document.baseURI).href);
@@ -27,7 +27,7 @@ function dropped(page, base64, imageSize) {
       rollout: Array.from(rollout),
       grid,
       status: document.querySelector("#status").innerText,
-      answers: Array.from(document.querySelectorAll("#answers li"), (item) => item.innerText.split(/\n+/)),
+      answers: Array.from(document.querySelectorAll("#predictions li"), (item) => item.innerText.split(/\n+/)),
       image: [document.querySelector("#image").height, document.querySelector("#image").width],
       heat: cells,
     };

@@ -1,4 +1,4 @@
-/* Drops an image into the page of a model of numbers; returns what the page shows of it. */
+/* Drops an image into the page of a model of numbers; returns the numbers that the page shows. */
 
 import { run } from "./browser.mjs";
 
@@ -6,12 +6,12 @@ run(async ({ page, job }) => {
   await page.goto(job.url);
   await page.waitForSelector("#choose:enabled");
   await page.setInputFiles("#file", job.image);
-  await page.waitForSelector("#answers li");
+  await page.waitForSelector("#predictions li");
   if (job.screenshot) await page.screenshot({ path: job.screenshot });
   return page.evaluate(() => ({
     status: document.querySelector("#status strong").textContent,
-    answers: Array.from(document.querySelectorAll("#answers li"), (item) => item.innerText.split(/\n+/)),
-    bars: Array.from(document.querySelectorAll("#answers li i"), (bar) => bar.checkVisibility()),
+    answers: Array.from(document.querySelectorAll("#predictions li"), (item) => item.innerText.split(/\n+/)),
+    bars: Array.from(document.querySelectorAll("#predictions li i"), (bar) => bar.checkVisibility()),
     about: document.querySelector("#about").textContent,
   }));
 });

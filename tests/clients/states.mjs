@@ -1,4 +1,4 @@
-/* Does with the exported page what a person might, and returns what the page says each time. */
+/* Uses the exported page as a person might, and returns the texts that it shows. */
 
 import { run } from "./browser.mjs";
 
@@ -18,7 +18,7 @@ run(async ({ page, job }) => {
   seen.noImage = await page.innerText("#alert");
 
   await page.setInputFiles("#file", job.image);
-  await page.waitForSelector("#answers li");
+  await page.waitForSelector("#predictions li");
   seen.alertAfterwards = await visible("alert");
   seen.heatBefore = await visible("heat");
   await page.locator("#attention").press("Space"); // by keyboard
@@ -29,7 +29,7 @@ run(async ({ page, job }) => {
 
   await page.click("#camera");
   await page.waitForSelector("#video:visible");
-  await page.evaluate(() => new Promise((resolve) => document.addEventListener("answer", resolve, { once: true })));
+  await page.evaluate(() => new Promise((resolve) => document.addEventListener("prediction", resolve, { once: true })));
   seen.cameraButton = await page.innerText("#camera");
   seen.tracks = await page.evaluate(() => {
     window.tracks = document.querySelector("#video").srcObject.getTracks();

@@ -11,7 +11,7 @@ import pytest
 
 import keras_vit
 from keras_vit.export import export_model
-from keras_vit.export.images import made_up
+from keras_vit.export.proof_images import synthetic_images
 from keras_vit.runtime.tflite import TFLiteFile
 
 pytestmark = pytest.mark.arm
@@ -50,7 +50,7 @@ def test_arm_answers_as_x86(run_on_arm, tmp_path):
     model = keras_vit.build(variant, input_shape=(*IMAGE_SIZE, 3), classes=5)
     model.get_layer("head").kernel.assign(np.random.default_rng(1).normal(size=(64, 5), scale=0.15))
     files = [item.file for item in export_model(model, tmp_path, [f"tflite-{mode}" for mode in MODES])]
-    pixels = made_up(IMAGE_SIZE, images=11)
+    pixels = synthetic_images(IMAGE_SIZE, images=11)
     np.save(tmp_path / "pixels.npy", pixels)
     paths = [tmp_path / file for file in files]
     run_on_arm(HERE / "emulated.py", tmp_path / "pixels.npy", tmp_path / "arm.npz", *paths)

@@ -14,7 +14,7 @@ from PIL import Image
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
 from keras_vit.export import export_model
-from keras_vit.export.serving import Serving, serving
+from keras_vit.export.serving import Serving, make_serving
 from keras_vit.export.tflite.conversion import converted, with_metadata
 from keras_vit.runtime.images import CORNER, resized, upright
 from keras_vit.runtime.tflite import TFLiteFile
@@ -28,7 +28,7 @@ IMAGE_SIZE = (35, 49)
 NAMES = ("Bär", "Kühe & Öchsle", "dog", "élan", "狐")
 BY_COLOUR = keras_vit.Pixels(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 ALIKE = keras_vit.Pixels(mean=(0.45, 0.45, 0.45), std=(0.22, 0.22, 0.22))
-# What files take: how the model's images are scaled, the files' other outputs, and their modes.
+# By the type of a file's input: how the model's images are scaled, the files' other outputs, and their modes.
 FILES = {
     "uint8": (BY_COLOUR, (), ("float32", "float16", "int8")),
     "float32": (BY_COLOUR, ("features", "rollout"), ("float32",)),
@@ -57,13 +57,15 @@ def classifier(pixels):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """{what it takes: (model, {mode: path})}."""
+    """{input type: (model, {mode: path})}."""
     made = {}
-    for input_type, (pixels, also, modes) in FILES.items():
+    for input_type, (pixels, extra_outputs, modes) in FILES.items():
         model, folder = classifier(pixels), tmp_path_factory.mktemp(input_type)
         targets = [f"tflite-{mode}" for mode in modes]
         # Images are made up: what is tested is other clients, not the proof.
-        found = export_model(model, folder, targets, class_names=NAMES, input_type=input_type, also=also)
+        found = export_model(
+            model, folder, targets, class_names=NAMES, input_type=input_type, extra_outputs=extra_outputs
+        )
         made[input_type] = model, {mode: folder / item.file for mode, item in zip(modes, found)}
     return made
 
@@ -73,11 +75,11 @@ def made_images():
     """Photographs and parts of them, uint8 pixels, of the model's size, larger and smaller."""
     folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
     flower, china = (np.asarray(Image.open(folder / f"{name}.jpg")) for name in ("flower", "china"))
-    (rows, columns), random = IMAGE_SIZE, np.random.default_rng(2)
+    (height, width), random = IMAGE_SIZE, np.random.default_rng(2)
     exact = [
-        image[y : y + rows, x : x + columns]
+        image[y : y + height, x : x + width]
         for image in (flower, china)
-        for y, x in random.integers(0, (427 - rows, 640 - columns), (4, 2))
+        for y, x in random.integers(0, (427 - height, 640 - width), (4, 2))
     ]
     return {"exact": exact, "others": [flower, china[:301, 100:290], china[60:79, 300:323], flower[::3, ::7]]}
 
@@ -102,11 +104,11 @@ def by_index(head):
 
 
 @pytest.mark.parametrize(("input_type", "mode"), CASES)
-def test_mediapipe_gives_labels_and_scores_as_keras_does(input_type, mode, exported, images):
+def test_mediapipe_gives_labels_and_scores_as_keras_does(input_type, mode, exported, made_images):
     model, paths = exported[input_type]
     client = TFLiteFile(paths[mode])
     with opened(paths[mode].read_bytes()) as classify:
-        for kind, given in images.items():
+        for kind, given in made_images.items():
             pixels = np.stack([resized(image, IMAGE_SIZE, CORNER) for image in given])
             expected = model.predict(keras_vit.preprocess_input(pixels, model.pixels), verbose=0)
             litert = client.predict(pixels)["probabilities"]
@@ -122,13 +124,13 @@ def test_mediapipe_gives_labels_and_scores_as_keras_does(input_type, mode, expor
                     np.testing.assert_allclose(by_index(head), expected[i], atol=FROM_KERAS[mode], rtol=0)
 
 
-def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, images):
+def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, made_images):
     model, paths = exported["float32"]
     with opened(paths["float32"].read_bytes()) as classify:
-        heads = classify(images["exact"][0])
+        heads = classify(made_images["exact"][0])
     assert [head.head_name for head in heads] == ["probabilities", "features", "rollout"]
     assert {item.category_name for head in heads[1:] for item in head.categories} == {None}
-    scaled = keras_vit.preprocess_input(images["exact"][0][None], model.pixels)
+    scaled = keras_vit.preprocess_input(made_images["exact"][0][None], model.pixels)
     features = keras.Model(model.inputs, model.get_layer("head").input).predict(scaled, verbose=0)[0]
     np.testing.assert_allclose(by_index(heads[1]), features, atol=1e-4)
     np.testing.assert_allclose(by_index(heads[2]), attention_rollout(model, scaled)[0].ravel(), atol=1e-5)
@@ -137,11 +139,11 @@ def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, ima
 def test_colours_that_are_scaled_differently_are_so_inside_the_file(exported):
     """MediaPipe refuses a mean or std that is not the same for all colours."""
     model, _ = exported["scaled"]
-    what = serving(model, NAMES, input_type="scaled", pixels=BY_COLOUR)
-    assert len({*what.scaling.mean}) == len({*what.scaling.std}) == 1
-    pixels = np.random.default_rng(0).integers(0, 256, (3, *what.image_size, 3), np.uint8)
+    serving = make_serving(model, NAMES, input_type="scaled", pixels=BY_COLOUR)
+    assert len({*serving.client_scaling.mean}) == len({*serving.client_scaling.std}) == 1
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *serving.image_size, 3), np.uint8)
     expected = model.predict(keras_vit.preprocess_input(pixels, BY_COLOUR), verbose=0)
-    with opened(with_metadata(converted(what.model), what)) as classify:
+    with opened(with_metadata(converted(serving.model), serving)) as classify:
         for image, answer in zip(pixels, expected):
             np.testing.assert_allclose(by_index(classify(image)[0]), answer, atol=1e-5)
 
@@ -154,8 +156,8 @@ def see():
     model = keras.Model(images, {"probabilities": pixels})
     names = tuple(f"pixel {i}" for i in range(np.prod(GRID) * 3))
     facts = dict.fromkeys(("name", "description", "version", "author", "license"), "")
-    what = Serving(model, model, "uint8", keras_vit.Pixels(), names, facts)
-    with opened(with_metadata(converted(model), what)) as classify:
+    serving = Serving(model, model, "uint8", keras_vit.Pixels(), names, facts)
+    with opened(with_metadata(converted(model), serving)) as classify:
         yield lambda pixels, degrees=0: by_index(classify(pixels, degrees)[0]).reshape(*GRID, 3)
 
 
@@ -192,10 +194,10 @@ def test_mediapipe_turns_images_when_told_and_then_is_a_pixel_off(size, orientat
 
 
 @pytest.mark.parametrize("mode", FILES["uint8"][-1])
-def test_litert_answers_alike_with_one_thread_and_with_two(mode, exported, images):
+def test_litert_answers_alike_with_one_thread_and_with_two(mode, exported, made_images):
     path = exported["uint8"][1][mode]
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
     assert "DELEGATE" in {operator["op_name"] for operator in interpreter._get_ops_details()}  # XNNPACK has taken it
-    one, two = (TFLiteFile(path, threads).predict(images["exact"])["probabilities"] for threads in (1, 2))
+    one, two = (TFLiteFile(path, threads).predict(made_images["exact"])["probabilities"] for threads in (1, 2))
     np.testing.assert_allclose(one, two, atol=1e-6, rtol=0)

@@ -17,7 +17,7 @@ from PIL import Image
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
 from keras_vit.data.pipeline import read_pixels
-from keras_vit.export.serving import serving
+from keras_vit.export.serving import make_serving
 from keras_vit.export.tflite.conversion import converted, with_metadata
 from keras_vit.export.web.site import _VERSION, RUNTIME, write_web
 
@@ -47,14 +47,15 @@ def model():
 
 @pytest.fixture(scope="module")
 def files(model):
-    """{(mode, takes, outputs)} -> the exported file with its metadata; each made once."""
+    """{(mode, input type, outputs)} -> the exported file with its metadata; each made once."""
     made = {}
 
-    def file(mode="float32", input_type="float32", also=("rollout",)):
-        if (mode, input_type, also) not in made:
-            exported = serving(model, NAMES, input_type=input_type, also=also)
-            made[mode, input_type, also] = with_metadata(converted(exported.model, mode), exported)
-        return made[mode, input_type, also]
+    def file(mode="float32", input_type="float32", extra_outputs=("rollout",)):
+        key = mode, input_type, extra_outputs
+        if key not in made:
+            exported = make_serving(model, NAMES, input_type=input_type, extra_outputs=extra_outputs)
+            made[key] = with_metadata(converted(exported.model, mode), exported)
+        return made[key]
 
     return file
 
@@ -97,7 +98,7 @@ def page(folder, tflite, node_modules, title="Beasts"):
 
 
 def run_tflite(tflite, pixels):
-    """Returns what TensorFlow's own interpreter makes of an exported file, {output: (images, ...)}."""
+    """Runs an exported file in TensorFlow's own interpreter, {output: (images, ...)}."""
     with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
         runner = tf.lite.Interpreter(model_content=tflite).get_signature_runner()
     dtype = runner.get_input_details()["images"]["dtype"]
@@ -123,21 +124,21 @@ def red_of(rollout):
     return np.interp(share, np.linspace(0, 1, 5), [0, 87, 188, 249, 252])
 
 
-def answers(model, pixels):
+def keras_outputs(model, pixels):
     scaled = keras_vit.preprocess_input(pixels, PIXELS)
     return model.predict(scaled, verbose=0), attention_rollout(model, scaled)
 
 
 @pytest.mark.parametrize("mode", ["float32", "int8"])
-def test_dropped_images_are_answered_as_by_keras(mode, model, files, tmp_path, node_modules, serve, in_browser):
+def test_predictions_of_dropped_images_agree_with_keras(mode, model, files, tmp_path, node_modules, serve, in_browser):
     url = serve(page(tmp_path / "page", files(mode), node_modules))
     given = made_images()
     dropped = [base64.b64encode(data).decode() for data in given.values()]
     seen = in_browser("drops.mjs", url=url, image_size=IMAGE_SIZE, images=dropped)
     pixels = np.stack([read_pixels(data, IMAGE_SIZE) for data in given.values()])
-    expected, maps = answers(model, pixels)
+    expected, maps = keras_outputs(model, pixels)
     ran = run_tflite(files(mode), pixels)
-    assert len(set(expected.argmax(axis=1))) > 2 and expected.std(axis=0).min() > 0.02  # images are told apart
+    assert len(set(expected.argmax(axis=1))) > 2 and expected.std(axis=0).min() > 0.02  # predictions differ
     for i, (name, found) in enumerate(zip(given, seen["answers"], strict=True)):
         probabilities, rollout = np.array(found["probabilities"]), np.reshape(found["rollout"], found["grid"])
         np.testing.assert_array_equal(np.reshape(found["pixels"], pixels[i].shape), pixels[i], err_msg=name)
@@ -162,7 +163,7 @@ def test_dropped_images_are_answered_as_by_keras(mode, model, files, tmp_path, n
     assert not [line for line in seen["console"] if "uncaught" in line or "Content Security" in line]
 
 
-def test_the_page_says_what_goes_on_and_what_went_wrong(files, tmp_path, node_modules, serve, in_browser):
+def test_the_page_shows_its_state_and_errors(files, tmp_path, node_modules, serve, in_browser):
     whole = page(tmp_path / "page", files(), node_modules, title="Beasts & <birds>")
     broken = page(tmp_path / "broken", files(), node_modules)
     (broken / "model.tflite").write_bytes(b"not found")
@@ -173,7 +174,7 @@ def test_the_page_says_what_goes_on_and_what_went_wrong(files, tmp_path, node_mo
     assert not seen["unserved"]
     assert "notes.txt is not an image" in seen["noImage"] and not seen["alertAfterwards"]
     assert (seen["heatBefore"], seen["heatAfter"], seen["opacity"]) == (False, True, "0.25")
-    assert seen["cameraButton"] == "Take image"
+    assert seen["cameraButton"] == "Take photo"
     assert seen["tracks"] == ["ended"] and not seen["videoAfterwards"] and seen["imageAfterwards"]
     assert seen["noCamera"] == "No camera was found."
     assert "The model does not load" in seen["broken"]
@@ -224,7 +225,7 @@ def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, 
     for (mode, input_type), found in zip(kinds, seen.values(), strict=True):
         assert found["accelerated"], (mode, input_type)
         if mode == "int8":
-            expected = dict(zip(("probabilities", "rollout"), answers(rounded(model), pixels[None])))
+            expected = dict(zip(("probabilities", "rollout"), keras_outputs(rounded(model), pixels[None])))
         else:
             expected = run_tflite(files(mode, input_type), pixels[None])
         for name, values in expected.items():
@@ -242,15 +243,15 @@ def test_mediapipe_on_the_web_reads_labels_and_scaling_from_the_file(
     # Of the model's size and opaque: the client's own resize is another one.
     pixels = read_pixels(photograph("china.jpg"), IMAGE_SIZE)
     rgba = base64.b64encode(np.dstack([pixels, np.full(IMAGE_SIZE, 255, np.uint8)]).tobytes()).decode()
-    rows, columns = IMAGE_SIZE
+    height, width = IMAGE_SIZE
     url = serve(tmp_path)
     models = [f"{mode}.tflite" for mode, _ in kinds]
-    seen = in_browser("mediapipe.mjs", url=url, rgba=rgba, rows=rows, columns=columns, models=models)
+    seen = in_browser("mediapipe.mjs", url=url, rgba=rgba, height=height, width=width, models=models)
     for mode, input_type in kinds:
         scores = dict(seen["answers"][f"{mode}.tflite"])["probabilities"]
         expected = run_tflite(files(mode, input_type), pixels[None])["probabilities"][0]
         np.testing.assert_allclose([scores[name] for name in NAMES], expected, atol=TOLERANCE[mode], err_msg=mode)
-    expected, _ = answers(model, pixels[None])
+    expected, _ = keras_outputs(model, pixels[None])
     scores = dict(seen["answers"]["float32.tflite"])["probabilities"]
     np.testing.assert_allclose([scores[name] for name in NAMES], expected[0], atol=1e-5)
     assert not [address for address in seen["requests"] if not address.startswith((url, "blob:", "data:"))]

@@ -1,4 +1,4 @@
-/* Runs .tflite files by LiteRT.js on WebGPU; returns the outputs of each and what the console says of its operators. */
+/* Runs .tflite files by LiteRT.js on WebGPU; returns their outputs, and the console's lines on their operators. */
 
 import { run } from "./browser.mjs";
 
@@ -6,7 +6,7 @@ run(async ({ page, job, console: lines }) => {
   await page.goto(job.url); // an exported page: it brings the runtime
   await page.waitForSelector("#choose:enabled");
   await page.setInputFiles("#file", job.image);
-  await page.waitForSelector("#answers li");
+  await page.waitForSelector("#predictions li");
   const statuses = [await page.innerText("#status")];
   await page.check("[value=webgpu]");
   await page.waitForFunction(() => document.querySelector("#status").innerText.includes("on the GPU"));

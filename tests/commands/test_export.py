@@ -62,12 +62,12 @@ def test_an_export_says_what_was_measured(run):
     proof = json.loads((folder / "proof.json").read_text())["files"]
     assert set(proof) == {"model_int8.tflite", "model_float16.tflite", "saved_model"}
     for item in agreements:
-        assert item.images == 360 and item.from_bytes["images"] == 360
+        assert item.images == 360 and item.from_encoded["images"] == 360
         assert item.accuracy == pytest.approx(item.keras_accuracy, abs=0.02)
-        assert item.milliseconds["2"] > 0 and 10 * 2**20 < item.peak_memory < 2 * 2**30
+        assert item.latency_ms["2"] > 0 and 10 * 2**20 < item.peak_memory < 2 * 2**30
         assert proof[item.file] == json.loads(json.dumps(dataclasses.asdict(item)))
     assert agreements[0].operators["FULLY_CONNECTED"] == 1 + 2 * 6 + 1
-    assert not agreements[0].gpu_refused and not agreements[2].operators
+    assert not agreements[0].gpu_unsupported and not agreements[2].operators
     sizes = [(folder / item.file).stat().st_size for item in agreements[:2]]
     assert [item.bytes for item in agreements[:2]] == sizes
 
@@ -169,7 +169,7 @@ def test_without_a_run_made_up_images_serve(run, tmp_path):
     (tmp_path / "lone" / "m.keras").write_bytes((run[0] / "model.keras").read_bytes())
     folder, (agreement,) = run_exports.export(tmp_path / "lone" / "m.keras", ["tflite-float32"])
     assert folder == tmp_path / "lone" and agreement.accuracy is None and agreement.images == 64
-    assert not agreement.from_bytes
+    assert not agreement.from_encoded
     assert {path.name for path in folder.iterdir()} == {
         "m.keras",
         "model_float32.tflite",
@@ -191,9 +191,9 @@ def test_from_python_with_outputs_beside_the_probabilities(model, tmp_path, inpu
         "float32",
         class_names=names,
         input_type=input_type,
-        also=("rollout", "features"),
+        extra_outputs=("rollout", "features"),
     )
-    assert agreement.outputs["features"] < 1e-4 and agreement.outputs["rollout"] < 1e-4
+    assert agreement.extra_outputs["features"] < 1e-4 and agreement.extra_outputs["rollout"] < 1e-4
     file = open_exported(tmp_path / "a.tflite")
     assert file.class_names == tuple(names) and file.description.outputs == ("probabilities", "rollout", "features")
     answer = file.predict(np.zeros((2, 8, 8, 3), np.uint8))
@@ -209,7 +209,7 @@ def test_a_file_may_take_images_of_another_size(run, tmp_path, images):
     file = open_exported(tmp_path / "a" / "model_float32.tflite")
     assert file.image_size == (16, 16)
     # The images have that size: a client does not resize them, and the file rounds no level where evaluation does.
-    assert agreement.from_bytes["file_largest"] < 1e-5 and agreement.from_bytes["largest"] < 0.02
+    assert agreement.from_encoded["file_max_difference"] < 1e-5 and agreement.from_encoded["max_difference"] < 0.02
 
 
 def test_one_file_with_two_accuracies_says_so(tmp_path):
@@ -218,7 +218,7 @@ def test_one_file_with_two_accuracies_says_so(tmp_path):
     recipe = dataclasses.replace(DIGITS, image_size=20, epochs=2, exports=("tflite-float32",))
     (export,) = fit(recipe, folder)["exports"]
     path = folder / "model_float32.tflite"
-    through_client, as_evaluated = export["from_bytes"]["accuracy"], export["accuracy"]
+    through_client, as_evaluated = export["from_encoded"]["accuracy"], export["accuracy"]
     assert through_client != as_evaluated
     found = run_evaluations.evaluate(path)
     assert found.scores.accuracy == pytest.approx(through_client)
@@ -230,7 +230,7 @@ def test_one_file_with_two_accuracies_says_so(tmp_path):
     (note,) = run_evaluations.evaluate(path, "digits").notes  # the proof's images need not be these
     assert f"accuracy {through_client:.2%} through the client's own resize;" in note
     _, (fitting,) = run_exports.export(folder, ["tflite-float32"], tmp_path / "fitting", input_size=(8, 8))
-    assert fitting.from_bytes["accuracy"] == fitting.accuracy == pytest.approx(as_evaluated, abs=0.01)
+    assert fitting.from_encoded["accuracy"] == fitting.accuracy == pytest.approx(as_evaluated, abs=0.01)
     assert run_evaluations.evaluate(tmp_path / "fitting" / "model_float32.tflite", "digits").notes == ()
 
 
@@ -249,9 +249,9 @@ def test_a_file_that_answers_otherwise_is_not_kept_and_the_mode_that_would_do_is
     model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(48, 5)))
     (tmp_path / "a.tflite").write_bytes(b"older and good")
     with pytest.raises(
-        ValueError, match="(?s)a.tflite .* does not answer like.*logits.largest is .*tflite-float16 keeps"
+        ValueError, match="(?s)a.tflite .* does not agree.*logits.max_difference is .*tflite-float16 keeps"
     ):
-        keras_vit.export.tflite(model, tmp_path / "a.tflite", bounds={"logits.largest": (0.0, 0.02)})
+        keras_vit.export.tflite(model, tmp_path / "a.tflite", bounds={"logits.max_difference": (0.0, 0.02)})
     assert files(tmp_path) == {"a.tflite"} and (tmp_path / "a.tflite").read_bytes() == b"older and good"
 
 
@@ -292,9 +292,9 @@ FAULTS = {
     "scaled pixels": (lambda o: o.update(images=np.zeros((3, 8, 8, 3), "float32")), "uint8.*Received: float32"),
     "images of another size": (lambda o: o.update(images=np.zeros((3, 9, 8, 3), np.uint8)), r"\(3, 9, 8, 3\)"),
     "an unknown input": (lambda o: o.update(input_type="bytes"), "uint8.*Received: 'bytes'"),
-    "an unknown output": (lambda o: o.update(also=("rollout", "map")), "rollout.*map"),
+    "an unknown output": (lambda o: o.update(extra_outputs=("rollout", "map")), "rollout.*map"),
     "an unknown mode": (lambda o: o.update(mode="int3"), "tflite-int4.*Received: tflite-int3"),
-    "no attention to look at": (lambda o: o.update(also=("rollout",)), "transformer blocks"),
+    "no attention to look at": (lambda o: o.update(extra_outputs=("rollout",)), "transformer blocks"),
     "no calibration": (lambda o: o.update(mode="static-int8"), "--data"),
     "no encoded images": (lambda o: o.update(bundle=True), "self-test"),
 }
@@ -331,10 +331,10 @@ def test_a_tflite_file_of_something_else_is_refused(tmp_path, content, words):
 
 
 def test_a_tflite_file_without_metadata_is_refused(model, tmp_path):
-    from keras_vit.export.serving import serving
+    from keras_vit.export.serving import make_serving
     from keras_vit.export.tflite.conversion import converted
 
-    (tmp_path / "bare.tflite").write_bytes(converted(serving(model, list("0123456789")).model))
+    (tmp_path / "bare.tflite").write_bytes(converted(make_serving(model, list("0123456789")).model))
     with pytest.raises(ValueError, match="bare.tflite.*carries no TFLite metadata"):
         predict(tmp_path / "bare.tflite", [])
 
@@ -349,20 +349,20 @@ def test_fewer_bits_by_images_and_a_layer_that_keeps_its_own(run, tmp_path, mode
     losses = keras_vit.export.sensitivity(model, mode, pixels)
     assert {name for name, _ in losses} >= {"block_00/mlp/out", "encoder/projection", "head"}
     assert all(loss < 0.1 for _, loss in losses) and losses == sorted(losses, key=lambda row: -row[1])
-    loose = {"top1_or_tie": (0.0, 1.0)}
+    loose = {"top1_agreement_or_tie": (0.0, 1.0)}
     rest = {"images": pixels[16:], "calibration": pixels[:16], "bounds": loose}
     whole, less = (
         keras_vit.export.tflite(model, tmp_path / f"{i}.tflite", mode, in_float=names, **rest)
         for i, names in enumerate([(), [name for name, _ in losses]])
     )
     assert whole.bytes < less.bytes
-    assert 1e-3 < whole.logits["largest"] < 3 and less.logits["largest"] < 1e-3
+    assert 1e-3 < whole.logits["max_difference"] < 3 and less.logits["max_difference"] < 1e-3
 
 
 def test_probabilities_of_whole_numbers(model, tmp_path):
     names = list("0123456789")
     agreement = keras_vit.export.tflite(model, tmp_path / "a.tflite", class_names=names, output_type="uint8")
-    assert agreement.probabilities["largest"] < 0.05
+    assert agreement.probabilities["max_difference"] < 0.05
     file = open_exported(tmp_path / "a.tflite")
     (end,) = file.interpreter.get_output_details()
     assert end["dtype"] == np.uint8 and end["quantization"] == (pytest.approx(1 / 255), 0)

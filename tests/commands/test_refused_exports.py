@@ -58,7 +58,7 @@ def copy_of(trained, tmp_path):
 
 def int8_too_strict(patch):
     """Asks of 8-bit weights what they cannot keep, and 16 bits can."""
-    strict = TARGETS["tflite-int8"]._replace(bounds={"logits.largest": (0.0, 1e-5)})
+    strict = TARGETS["tflite-int8"]._replace(bounds={"logits.max_difference": (0.0, 1e-5)})
     half = TARGETS["tflite-float16"]._replace(bounds={})
     patch.setitem(TARGETS, "tflite-int8", strict)
     patch.setitem(TARGETS, "tflite-float16", half)
@@ -80,7 +80,7 @@ def disk_full(patch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    patch.setattr(files, "measured", full)
+    patch.setattr(files, "latency_and_memory", full)
 
 
 def export_broken(patch):
@@ -91,8 +91,12 @@ def export_broken(patch):
 
 
 FAULTS = {
-    "8 bits are too few": (int8_too_strict, "logits.largest is ", "tflite-float16 keeps its bounds"),
-    "a client reads otherwise": (client_off_by_a_pixel, "from_bytes.read_alike is 0, expected 0.99 to 1", ""),
+    "8 bits are too few": (int8_too_strict, "logits.max_difference is ", "tflite-float16 keeps its bounds"),
+    "a client reads otherwise": (
+        client_off_by_a_pixel,
+        ".preprocessing_agreement is 0, expected 0.99 to 1",
+        "",
+    ),
     "the converter breaks": (converter_broken, "RuntimeError: no such operation", ""),
     "the disk is full": (disk_full, "No space left on device", ""),
     "nothing can be exported": (export_broken, "TypeError: an error of the package itself", ""),
@@ -135,7 +139,7 @@ def test_the_other_exports_are_made_and_a_later_one_takes_the_refusal_back(tmp_p
     assert {item["file"] for item in read_proof(folder)} == {"model_float32.tflite", "model_int8.tflite"}
     assert read_refused(folder) == {}
     for name in PAGES:
-        assert "logits.largest" not in (folder / name).read_text()
+        assert "logits.max_difference" not in (folder / name).read_text()
 
 
 def test_export_keeps_what_passes_and_names_what_does_not(tmp_path, trained, monkeypatch):
@@ -147,7 +151,7 @@ def test_export_keeps_what_passes_and_names_what_does_not(tmp_path, trained, mon
     kept = {path.name for path in (tmp_path / "out").iterdir()}
     assert kept == {"model_float32.tflite", "labels.txt", "proof.json", *PAGES}
     for name in PAGES:
-        assert "logits.largest" in (tmp_path / "out" / name).read_text()
+        assert "logits.max_difference" in (tmp_path / "out" / name).read_text()
     assert "model_int8.tflite" not in (folder / "card.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""The checker itself is proven: each of these faults in a file, its metadata or its client is caught, its twin passes.
+"""Tests of the proof itself: each of these faults in a file, its metadata or its client is caught, its twin passes.
 
 A twin goes the same way through the same code, without the fault: the row `NONE` of each table.
 """
@@ -19,14 +19,14 @@ from PIL import Image, ImageOps
 import keras_vit
 from keras_vit.data.pipeline import read_all
 from keras_vit.export import proof
-from keras_vit.export.proof import Reference, compare, faults
-from keras_vit.export.serving import serving
+from keras_vit.export.proof import Reference, compare, violations
+from keras_vit.export.serving import make_serving
 from keras_vit.export.targets import TARGETS
 from keras_vit.export.tflite import conversion as to_tflite
 from keras_vit.export.tflite import metadata
 from keras_vit.preprocessing import CONTRACTS
 from keras_vit.runtime import images as client_images
-from keras_vit.runtime.images import CORNER, MIDDLE
+from keras_vit.runtime.images import CENTER, CORNER
 from keras_vit.runtime.tflite import TFLiteFile
 
 SIZE, GRID, TRAINED_GRID, WIDTH, HEADS = (12, 20), (3, 5), (4, 7), 16, 4
@@ -42,11 +42,11 @@ NONE = "no fault"
 def image(number):
     """Returns an encoded image: smooth colours of its own, stored in one of eight orientations."""
     random = np.random.default_rng(number)
-    rows, columns = [(31, 83), (67, 67), (97, 41), (12, 20), (7, 11), (53, 89), (20, 12), (61, 101)][number % 8]
+    height, width = [(31, 83), (67, 67), (97, 41), (12, 20), (7, 11), (53, 89), (20, 12), (61, 101)][number % 8]
     waves = random.normal(size=(4, 6, 6)) / (1 + np.add.outer(np.arange(6), np.arange(6)) / 2)
-    down, across = (np.cos(np.pi * np.outer(np.arange(6), np.arange(side) + 0.5) / side) for side in (rows, columns))
+    down, across = (np.cos(np.pi * np.outer(np.arange(6), np.arange(side) + 0.5) / side) for side in (height, width))
     smooth = np.einsum("ckl,kr,lq->rqc", waves, down, across)
-    levels = np.clip(127.5 + 60 * smooth, 0, 255).astype(np.uint8)  # (rows, columns, red green blue and alpha)
+    levels = np.clip(127.5 + 60 * smooth, 0, 255).astype(np.uint8)  # (height, width, red green blue and alpha)
     kind = ["RGB", "RGBA", "RGB", "RGB", "L"][number % 5]
     whole = Image.fromarray(levels[..., 3] if kind == "L" else levels[..., : len(kind)])
     exif = whole.getexif()
@@ -62,7 +62,7 @@ def image(number):
 IMAGES = [image(number) for number in range(40)]
 
 
-# The model: small, with weights large enough that its answers differ from image to image.
+# The model: small, with weights large enough that its predictions differ from image to image.
 
 
 def laid_out(table, method="bilinear"):
@@ -103,21 +103,21 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def witness(model):
-    witness = Reference(model, CLASSES, IMAGES)
-    assert len(set(witness.expected.argmax(axis=1))) >= 5
-    return witness
+def reference(model):
+    reference = Reference(model, CLASSES, IMAGES)
+    assert len(set(reference.expected.argmax(axis=1))) >= 5
+    return reference
 
 
 @pytest.fixture(scope="module")
 def served(model):
-    return serving(model, CLASSES)
+    return make_serving(model, CLASSES)
 
 
 @pytest.fixture(scope="module")
 def scaled(model):
-    """What leaves the scaling to the client, and has a second output."""
-    return serving(model, CLASSES, input_type="scaled", also=("features",))
+    """A model whose client scales the pixels, with a second output."""
+    return make_serving(model, CLASSES, input_type="scaled", extra_outputs=("features",))
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,8 @@ def scaled_path(scaled, scaled_file, tmp_path_factory):
 
 
 @pytest.fixture
-def words_of(witness, tmp_path):
-    """Returns what the checker has against a file, in words: bytes, or a client that opens it; "" if nothing."""
+def violations_of(reference, tmp_path):
+    """Returns a function of a file, its bytes or its path, that returns the violated bounds; "" if there are none."""
 
     def judge(file, client=TFLiteFile):
         if isinstance(file, bytes):
@@ -148,25 +148,32 @@ def words_of(witness, tmp_path):
             path.write_bytes(file)
             file = path
         try:
-            agreement = compare(client(file), witness, name=file.name, target="tflite-float32", tie=TARGET.tie)
+            agreement = compare(
+                client(file),
+                reference,
+                name=file.name,
+                target="tflite-float32",
+                tie=TARGET.tie,
+                client_resize=TARGET.client_resize,
+            )
         except ValueError as error:
             return str(error)
-        return "; ".join(faults(agreement, TARGET.bounds))
+        return "; ".join(violations(agreement, TARGET.bounds))
 
     return judge
 
 
-def rows(table):
-    """Parametrizes a test with a table's names and faults; what is expected of the words goes with each."""
+def cases(table):
+    """Parametrizes a test with a table's names and faults; with each, the words that the error must have."""
     return pytest.mark.parametrize("fault, words", table.values(), ids=table)
 
 
-def judged(found, words):
-    """Says whether the checker has found what it should, and nothing where there is nothing."""
-    return (words in found) if words else not found
+def is_caught(message, words):
+    """Returns whether the error names the fault, and whether there is none without a fault."""
+    return (words in message) if words else not message
 
 
-LOGITS = "logits.largest is"
+LOGITS = "logits.max_difference is"
 
 
 # Faults in the computation, converted anew.
@@ -182,14 +189,14 @@ def around(before=lambda x: x, after=lambda x: x):
 
 
 def built_with(**numerics):
-    return lambda served: served.but(model=built(served.inner.get_weights(), **numerics))
+    return lambda served: served.with_changes(model=built(served.inner.get_weights(), **numerics))
 
 
 def mean_pooled(served):
     inner = served.inner
     tokens = inner.get_layer("norm").output
     answers = inner.get_layer("predictions")(inner.get_layer("head")(ops.mean(tokens, axis=1)))
-    return served.but(model=keras.Model(inner.inputs, answers))
+    return served.with_changes(model=keras.Model(inner.inputs, answers))
 
 
 def sides_swapped(images):
@@ -208,13 +215,13 @@ CONVERTED = {
     "softmax twice": (around(after=ops.softmax), LOGITS),
     "softmax missing": (around(after=lambda x: ops.log(x) + 3), LOGITS),
     "mean of the tokens for the class token": (mean_pooled, LOGITS),
-    "rows and columns of the image swapped": (around(before=sides_swapped), LOGITS),
+    "height and width of the image swapped": (around(before=sides_swapped), LOGITS),
 }
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_a_fault_in_what_is_converted(served, converted_with, words_of, name):
-    assert judged(words_of(to_tflite.with_metadata(converted_with(name), served)), CONVERTED[name][1])
+def test_a_fault_in_what_is_converted(served, converted_with, violations_of, name):
+    assert is_caught(violations_of(to_tflite.with_metadata(converted_with(name), served)), CONVERTED[name][1])
 
 
 # Faults in the numbers that a file holds, written over them.
@@ -348,23 +355,23 @@ OVERWRITTEN = {
     "scaling twice": (scaled_by(PIXELS.mean, PIXELS.std, times=2), LOGITS),
     "weights of 3 bits": (of_all("kernel", rounded), LOGITS),
     "one matrix of 8 bits": (only("block_01/mlp/hidden/kernel", lambda kernel: rounded(kernel, 8)), LOGITS),
-    "a NaN": (only("block_01/mlp/out/kernel", with_nan), "logits.largest is nan"),
+    "a NaN": (only("block_01/mlp/out/kernel", with_nan), "logits.max_difference is nan"),
     "another checkpoint": (another_seed, LOGITS),
 }
 
 
-@rows(OVERWRITTEN)
-def test_a_fault_in_the_numbers(model, served, converted_with, words_of, fault, words):
+@cases(OVERWRITTEN)
+def test_a_fault_in_the_numbers(model, served, converted_with, violations_of, fault, words):
     weights = {weight.path: np.asarray(weight) for weight in model.weights} | {"scale": SCALE, "offset": OFFSET}
     file = overwritten(converted_with(NONE), weights, fault(weights))
-    assert judged(words_of(to_tflite.with_metadata(file, served)), words)
+    assert is_caught(violations_of(to_tflite.with_metadata(file, served)), words)
 
 
-# Faults in what a file says of itself; it takes images that the client scales.
+# Faults in the metadata of a file whose images the client scales.
 
 
-def told(**changes):
-    """Returns a file that says something else."""
+def described(**changes):
+    """Returns a file with other metadata."""
     return lambda file, scaled: to_tflite.with_metadata(file, dataclasses.replace(scaled, **changes))
 
 
@@ -400,30 +407,30 @@ def outputs_swapped(file, scaled):
 
 
 HALF = (0.5, 0.5, 0.5)
-OTHER = "names other classes than the model"
+OTHER = "other classes; the first that differs"
 DESCRIBED = {
-    NONE: (told(), ""),
-    "labels shifted by one": (told(class_names=(*CLASSES[1:], CLASSES[0])), OTHER),
-    "labels sorted": (told(class_names=tuple(sorted(CLASSES))), OTHER),
-    "two labels swapped": (told(class_names=(*CLASSES[:5], CLASSES[6], CLASSES[5])), OTHER),
-    "one label missing": (told(class_names=CLASSES[:-1]), "names 6 classes and gives 7"),
-    "a label too many": (told(class_names=("background", *CLASSES)), "names 8 classes and gives 7"),
-    "a label cut at its comma": (told(class_names=(*CLASSES[:4], "fox", *CLASSES[5:])), OTHER),
-    "wrong mean told": (contract((0.4, 0.4, 0.4), HALF), LOGITS),
-    "wrong std told": (contract(HALF, (0.4, 0.4, 0.4)), LOGITS),
-    "mean and std told that are inside": (contract(PIXELS.mean, PIXELS.std), LOGITS),
+    NONE: (described(), ""),
+    "labels shifted by one": (described(class_names=(*CLASSES[1:], CLASSES[0])), OTHER),
+    "labels sorted": (described(class_names=tuple(sorted(CLASSES))), OTHER),
+    "two labels swapped": (described(class_names=(*CLASSES[:5], CLASSES[6], CLASSES[5])), OTHER),
+    "one label missing": (described(class_names=CLASSES[:-1]), "6 class names and 7 probabilities"),
+    "a label too many": (described(class_names=("background", *CLASSES)), "8 class names and 7 probabilities"),
+    "a label cut at its comma": (described(class_names=(*CLASSES[:4], "fox", *CLASSES[5:])), OTHER),
+    "wrong mean in the metadata": (contract((0.4, 0.4, 0.4), HALF), LOGITS),
+    "wrong std in the metadata": (contract(HALF, (0.4, 0.4, 0.4)), LOGITS),
+    "mean and std in the metadata that are applied inside": (contract(PIXELS.mean, PIXELS.std), LOGITS),
     "mean and std in parts of 255": (contract(*[(0.5 / 255,) * 3] * 2), LOGITS),
-    "pixels said to be taken as they are": (told(input_type="float32"), LOGITS),
-    "no normalization": (contract(None, None, input_type="uint8"), "does not say how it is scaled"),
+    "pixels said to be taken as they are": (described(input_type="float32"), LOGITS),
+    "no normalization": (contract(None, None, input_type="uint8"), "metadata with the mean and std"),
     "labels file missing": (without_labels_file, "cannot be read"),
     "metadata missing": (lambda file, scaled: file, "carries no TFLite metadata"),
-    "outputs named the other way round": (outputs_swapped, "names 7 classes and gives 16"),
+    "outputs named the other way round": (outputs_swapped, "7 class names and 16 probabilities"),
 }
 
 
-@rows(DESCRIBED)
-def test_a_fault_in_the_metadata(scaled, scaled_file, words_of, fault, words):
-    assert judged(words_of(fault(scaled_file, scaled)), words)
+@cases(DESCRIBED)
+def test_a_fault_in_the_metadata(scaled, scaled_file, violations_of, fault, words):
+    assert is_caught(violations_of(fault(scaled_file, scaled)), words)
 
 
 # Faults of a client, on a file without any. Each stage of the way from an encoded image can be another.
@@ -528,7 +535,7 @@ def sides_mistaken(pixels, size):
     return client_images.resized(pixels, size[::-1]).reshape(*size, 3)
 
 
-READ = "from_bytes.read_alike is"
+READ = "from_encoded.preprocessing_agreement is"
 CLIENTS = {
     NONE: (client(), ""),
     "EXIF ignored": (client(decode=exif_ignored), READ),
@@ -542,13 +549,13 @@ CLIENTS = {
     "resized by the nearest": (client(resize=by_pillow(Image.Resampling.NEAREST)), READ),
     "resized by areas": (client(resize=by_pillow(Image.Resampling.BILINEAR)), READ),
     "resized from the middle of a pixel": (
-        client(resize=lambda pixels, size: client_images.resized(pixels, size, MIDDLE)),
+        client(resize=lambda pixels, size: client_images.resized(pixels, size, CENTER)),
         READ,
     ),
     "crop off by one": (client(resize=off_by_one), READ),
     "middle cut out": (client(resize=middle_cut_out), READ),
     "borders added": (client(resize=with_borders), READ),
-    "rows taken for columns": (client(resize=sides_mistaken), READ),
+    "height and width swapped by the client": (client(resize=sides_mistaken), READ),
     "BGR": (client(read=lambda pixels: pixels[..., ::-1]), READ),
     "mirrored": (client(read=lambda pixels: pixels[:, ::-1]), READ),
     "upside down": (client(read=lambda pixels: pixels[::-1]), READ),
@@ -561,15 +568,15 @@ CLIENTS = {
 }
 
 
-@rows(CLIENTS)
-def test_a_fault_in_the_client(scaled_path, words_of, fault, words):
-    assert judged(words_of(scaled_path, fault), words)
+@cases(CLIENTS)
+def test_a_fault_in_the_client(scaled_path, violations_of, fault, words):
+    assert is_caught(violations_of(scaled_path, fault), words)
 
 
-def test_the_client_of_these_faults_is_the_client(scaled_path, witness):
+def test_the_client_of_these_faults_is_the_client(scaled_path, reference):
     real, ours = TFLiteFile(scaled_path), client()(scaled_path)
-    assert real.origin == CORNER
-    for encoded in witness.encoded:
+    assert real.resize_origin == CORNER
+    for encoded in reference.encoded:
         np.testing.assert_array_equal(ours.read(encoded), real.read(encoded))
 
 
@@ -600,8 +607,8 @@ PACKAGE = pathlib.Path(keras_vit.__file__).parent
 
 
 def test_the_client_shares_no_code_with_the_rest():
-    allowed = ("keras_vit.runtime.", "keras_vit._quiet.", "keras_vit._atomic.")
-    for path in (PACKAGE / "client").rglob("*.py"):
+    allowed = ("keras_vit.runtime.", "keras_vit._quiet.", "keras_vit._compat")  # other libraries' names
+    for path in (PACKAGE / "runtime").rglob("*.py"):
         assert [name for name in ours(path) if not name.startswith(allowed)] == [], path.name
 
 
@@ -619,8 +626,8 @@ NOISE = np.random.default_rng(3).normal(0, 12, (30, 8, 8, 3))
 SHADES = np.clip(np.array(LEVELS)[np.arange(30) % 3][:, None, None, None] + NOISE, 0, 255).astype(np.uint8)
 
 
-def told_by_brightness(trained, says):
-    """Returns a model that tells three brightnesses apart on pixels of one contract, and says that it reads another."""
+def brightness_classifier(trained, says):
+    """Returns a classifier of three brightnesses for pixels of one contract, which declares another."""
     images = keras.Input((8, 8, 3))
     x = keras_vit.layers.Patches(4, pixels=CONTRACTS[says])(images)
     head = keras.layers.Dense(3, activation="softmax")
@@ -640,7 +647,7 @@ WRONG_CONTRACTS = [pair for pair in WRONG_CONTRACTS if set(pair) != {"-1..1", "i
 
 @pytest.mark.parametrize("trained, says", [*((name, name) for name in CONTRACTS), *WRONG_CONTRACTS])
 def test_a_fault_in_the_pixel_contract(trained, says, tmp_path, caplog):
-    model, labels = told_by_brightness(trained, says), np.arange(30) % 3
+    model, labels = brightness_classifier(trained, says), np.arange(30) % 3
 
     def export(**said):
         return keras_vit.export.tflite(
@@ -648,12 +655,12 @@ def test_a_fault_in_the_pixel_contract(trained, says, tmp_path, caplog):
         )
 
     if trained == says:
-        assert (found := export()).keras_accuracy == 1.0 and found.top1_agreement == 1.0
+        assert (result := export()).keras_accuracy == 1.0 and result.top1_agreement == 1.0
         return
     with pytest.raises(ValueError, match=f"with pixels={trained} the model is right on 100.0% of 30 images"):
         export()
     assert not list(tmp_path.iterdir())
     with caplog.at_level("WARNING", "keras_vit"):
-        assert export(pixels=says).keras_accuracy <= 0.8  # said outright: exported, and said loudly
+        assert export(pixels=says).keras_accuracy <= 0.8  # passed explicitly: exported with a warning
     assert f"--pixels {trained}" in caplog.text
     assert export(pixels=trained).keras_accuracy == 1.0

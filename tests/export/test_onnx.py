@@ -8,7 +8,7 @@ import pytest
 
 import keras_vit
 from keras_vit.export import to_onnx
-from keras_vit.export.serving import serving
+from keras_vit.export.serving import make_serving
 from keras_vit.export.to_onnx import write_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -34,42 +34,44 @@ def model():
 @pytest.fixture(scope="module", params=["uint8", "scaled"])
 def exported(request, model, tmp_path_factory):
     """The `Serving`, and a session of its file."""
-    what = serving(model, NAMES, input_type=request.param, also=OUTPUTS[1:], pixels=PIXEL_CONTRACT, facts=FACTS)
+    serving = make_serving(
+        model, NAMES, input_type=request.param, extra_outputs=OUTPUTS[1:], pixels=PIXEL_CONTRACT, facts=FACTS
+    )
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    write_onnx(what, path)
-    return what, onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    write_onnx(serving, path)
+    return serving, onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def test_a_file_answers_like_the_model_for_any_batch(exported):
-    what, session = exported
+def test_a_file_agrees_with_the_model_for_any_batch(exported):
+    serving, session = exported
     (entry,) = session.get_inputs()
-    kind = {"uint8": "tensor(uint8)", "scaled": "tensor(float)"}[what.input_type]
+    kind = {"uint8": "tensor(uint8)", "scaled": "tensor(float)"}[serving.input_type]
     assert (entry.name, entry.type, entry.shape) == ("images", kind, ["batch", *SIZE, 3])
     assert tuple(end.name for end in session.get_outputs()) == OUTPUTS
     for count in (1, 7):
-        images = what.entries(PIXELS[:count])
+        images = serving.client_inputs(PIXELS[:count])
         for name, value in zip(OUTPUTS, session.run(None, {"images": images})):
-            np.testing.assert_allclose(value, what.model(images)[name], atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(value, serving.model(images)[name], atol=1e-5, err_msg=name)
 
 
-def test_the_metadata_say_what_the_file_takes_and_gives(exported):
-    what, session = exported
-    told = session.get_modelmeta().custom_metadata_map
-    assert tuple(json.loads(told.pop("labels"))) == NAMES
+def test_the_metadata_describe_input_and_outputs(exported):
+    serving, session = exported
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert tuple(json.loads(metadata.pop("labels"))) == NAMES
     # What a client of a "scaled" file does: the same to all colours; the rest is inside.
-    assert (json.loads(told.pop("mean")), json.loads(told.pop("std"))) == ([0.5] * 3, [0.5] * 3)
-    assert json.loads(told.pop("outputs")) == list(OUTPUTS)
-    assert told == {"input_type": what.input_type, "returns": "probabilities", **FACTS}
+    assert (json.loads(metadata.pop("mean")), json.loads(metadata.pop("std"))) == ([0.5] * 3, [0.5] * 3)
+    assert json.loads(metadata.pop("outputs")) == list(OUTPUTS)
+    assert metadata == {"input_type": serving.input_type, "returns": "probabilities", **FACTS}
 
 
 def of_layers(*layers):
     x = images = keras.Input((*SIZE, 3))
     for layer in (keras.layers.Flatten(), *layers, keras.layers.Dense(len(NAMES))):
         x = layer(x)
-    return serving(keras.Model(images, x), NAMES, pixels="-1..1", outputs="logits")
+    return make_serving(keras.Model(images, x), NAMES, pixels="-1..1", outputs="logits")
 
 
-def test_nothing_is_said_on_the_screen(tmp_path, capfd, caplog):
+def test_nothing_is_printed(tmp_path, capfd, caplog):
     with caplog.at_level(logging.INFO, "tf2onnx"):
         write_onnx(of_layers(), tmp_path / "model.onnx")
     said = [line for line in capfd.readouterr().err.splitlines() if "tf2onnx" in line or "Unsupported" in line]
@@ -91,34 +93,34 @@ def test_an_operator_that_onnx_does_not_have_is_named(tmp_path, layer, operator,
 
 
 @pytest.mark.parametrize("change", [lambda y: y + 2e-3, lambda y: np.where(y == y.max(), np.nan, y)])
-def test_a_file_that_answers_otherwise_is_refused(tmp_path, monkeypatch, change):
+def test_a_file_that_does_not_agree_is_refused(tmp_path, monkeypatch, change):
     run = onnxruntime.InferenceSession.run
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", lambda *words: [change(y) for y in run(*words)])
-    with pytest.raises(ValueError, match=r"otherwise than the model on 3 images: probabilities by"):
+    with pytest.raises(ValueError, match=r"differ from the model's .*on 3 images, probabilities by"):
         write_onnx(of_layers(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_onnxruntime_does_not_take_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_onnxruntime_cannot_run_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(to_onnx, "_refuse_unknown", lambda onnx, file: None)
-    with pytest.raises(ValueError, match="onnxruntime does not take the file .*Erfc"):
+    with pytest.raises(ValueError, match="Expected a file that onnxruntime runs.*Erfc"):
         write_onnx(of_layers(keras.layers.Activation("gelu")), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_more_weights_than_a_file_holds_are_refused(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(to_onnx, "LARGEST", 4 * model.count_params() - 1)
+    monkeypatch.setattr(to_onnx, "MAX_WEIGHT_BYTES", 4 * model.count_params() - 1)
     with pytest.raises(ValueError, match=f"Received: {4 * model.count_params():,}"):
-        write_onnx(serving(model, NAMES), tmp_path / "model.onnx")
+        write_onnx(make_serving(model, NAMES), tmp_path / "model.onnx")
 
 
 def test_without_the_extra_the_error_names_it(tmp_path, model, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(ImportError, match='extra "onnx": pip install tf2onnx'):
-        write_onnx(serving(model, NAMES), tmp_path / "model.onnx")
+        write_onnx(make_serving(model, NAMES), tmp_path / "model.onnx")
 
 
 def test_another_backend_is_refused(tmp_path, model, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="backend='jax'. Start again with KERAS_BACKEND=tensorflow"):
-        write_onnx(serving(model, NAMES), tmp_path / "model.onnx")
+        write_onnx(make_serving(model, NAMES), tmp_path / "model.onnx")

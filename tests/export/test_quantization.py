@@ -6,7 +6,7 @@ import pytest
 
 import keras_vit
 from keras_vit.export.tflite import quantization
-from keras_vit.export.tflite.quantization import Calibrated, answers, layer_sensitivity, quantized
+from keras_vit.export.tflite.quantization import Calibrated, layer_sensitivity, quantized, run_tflite
 from keras_vit.export.tflite.rounding import rounded
 from keras_vit.export.tflite.smoothing import smoothed
 from keras_vit.models.config import ResNet
@@ -78,8 +78,8 @@ def smooth(model, tmp_path_factory):
 def loss(tflite, model):
     """Mean angle between the file's answers and the model's, in radians, on images that no calibration saw."""
     unseen = made_images(12, seed=1)
-    given, expected = answers(tflite, unseen[:, None]), np.asarray(model.predict(unseen, verbose=0), "float64")
-    cosine = (given * expected).sum(1) / np.linalg.norm(given, axis=1) / np.linalg.norm(expected, axis=1)
+    actual, expected = run_tflite(tflite, unseen[:, None]), np.asarray(model.predict(unseen, verbose=0), "float64")
+    cosine = (actual * expected).sum(1) / np.linalg.norm(actual, axis=1) / np.linalg.norm(expected, axis=1)
     return np.arccos(np.clip(cosine, -1, 1)).mean()
 
 
@@ -170,9 +170,9 @@ def test_a_hybrid_of_pixels(tmp_path):
     pixels = np.clip(127.5 + 127.5 * made_images(16), 0, 255).astype("uint8")
     tflite = as_tflite(model, tmp_path)
     file = quantized(tflite, "static-int8", [{"images": one[None]} for one in pixels])
-    given, expected = answers(file, pixels[:, None]), answers(tflite, pixels[:, None])
+    actual, expected = run_tflite(file, pixels[:, None]), run_tflite(tflite, pixels[:, None])
     assert len(file) < 0.6 * len(tflite)
-    assert np.linalg.norm(given - expected) < 0.05 * np.linalg.norm(expected)
+    assert np.linalg.norm(actual - expected) < 0.05 * np.linalg.norm(expected)
 
 
 def test_a_map_whose_pixels_are_the_tokens_is_laid_out(tmp_path):
@@ -181,10 +181,10 @@ def test_a_map_whose_pixels_are_the_tokens_is_laid_out(tmp_path):
     model = keras_vit.build(variant, input_shape=SHAPE, classes=5)
     model.get_layer("head").kernel.assign(RANDOM.normal(0, 0.3, (32, 5)))
     agreement = keras_vit.export.tflite(model, tmp_path / "model.tflite", mode="int8")
-    assert 0 < agreement.probabilities["largest"] < 0.05
+    assert 0 < agreement.probabilities["max_difference"] < 0.05
 
 
-def test_sensitivity_says_who_loses_what(smooth):
+def test_sensitivity_of_each_layer(smooth):
     losses = layer_sensitivity(smooth, "int4", made_images(16))
     assert {layer for layer, _ in losses} == {
         "encoder/projection",
@@ -196,10 +196,10 @@ def test_sensitivity_says_who_loses_what(smooth):
     assert [value for _, value in losses] == sorted((value for _, value in losses), reverse=True)
     worst = losses[0][0]
     spared = quantized(smooth, "int4", made_images(16), in_float=[worst])
-    expected, whole = answers(smooth, made_images(16)[:, None]), quantized(smooth, "int4", made_images(16))
+    expected, whole = run_tflite(smooth, made_images(16)[:, None]), quantized(smooth, "int4", made_images(16))
 
     def lost(file):
-        return np.linalg.norm(answers(file, made_images(16)[:, None]) - expected)
+        return np.linalg.norm(run_tflite(file, made_images(16)[:, None]) - expected)
 
     assert lost(spared) < lost(whole)
 
@@ -219,12 +219,12 @@ def test_sensitivity_says_who_loses_what(smooth):
             "uint8 pixels from 0 to 255. Received: float32 from 0",
         ),
         ({"input_type": "uint8", "calibration": abs(made_images(16)).astype("uint8")}, "Received: uint8 from 0 to 0"),
-        ({"input_type": "bytes"}, "takes to be one of uint8, float32, scaled. Received: input_type='bytes'"),
+        ({"input_type": "bytes"}, "input_type to be one of uint8, float32, scaled. Received: input_type='bytes'"),
         ({"calibration": made_images(16)[:, :5]}, r"shape \(8, 12, 3\). Received: \(5, 12, 3\)"),
         ({"in_float": ["neck"], "finer": ["tail"]}, "layers out of encoder/projection, .* Received: neck, tail"),
     ],
 )
-def test_what_cannot_be_quantized_is_said(smooth, change, words):
+def test_bad_arguments_are_refused(smooth, change, words):
     arguments = {"mode": "int4", "calibration": made_images(16), **change}
     with pytest.raises(ValueError, match=words):
         quantized(smooth, **arguments)

@@ -6,34 +6,34 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from keras_vit.export.proof import LEVELS, expected_levels
-from keras_vit.runtime.images import CORNER, MIDDLE, resized
+from keras_vit.export.proof import MAX_LEVEL_DIFFERENCE, expected_levels
+from keras_vit.runtime.images import CENTER, CORNER, resized
 
 
-def noise(rows, columns):
-    return np.random.default_rng(rows).integers(0, 256, (rows, columns, 3), np.uint8)
+def noise(height, width):
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def checkerboard(rows, columns):
-    return colours(np.add.outer(np.arange(rows), np.arange(columns)) % 2 * 255)
+def checkerboard(height, width):
+    return colours(np.add.outer(np.arange(height), np.arange(width)) % 2 * 255)
 
 
-def lines(rows, columns):
+def lines(height, width):
     """One black row and one black column on white."""
-    grey = np.full((rows, columns), 255)
-    grey[rows // 2], grey[:, columns // 3] = 0, 0
+    grey = np.full((height, width), 255)
+    grey[height // 2], grey[:, width // 3] = 0, 0
     return colours(grey)
 
 
-def text(rows, columns):
-    image = Image.new("RGB", (columns, rows), "white")
-    ImageDraw.Draw(image).text((columns // 8, rows // 8), "Ag7", fill="black")
+def text(height, width):
+    image = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(image).text((width // 8, height // 8), "Ag7", fill="black")
     return np.asarray(image)
 
 
-def smooth(rows, columns):
-    waves = np.random.default_rng(columns).normal(size=(3, 4, 4))
-    down, across = (np.cos(np.pi * np.outer(np.arange(4), np.arange(n) + 0.5) / n) for n in (rows, columns))
+def smooth(height, width):
+    waves = np.random.default_rng(width).normal(size=(3, 4, 4))
+    down, across = (np.cos(np.pi * np.outer(np.arange(4), np.arange(n) + 0.5) / n) for n in (height, width))
     return np.clip(127.5 + 40 * np.einsum("ckl,kr,lq->rqc", waves, down, across), 0, 255).astype(np.uint8)
 
 
@@ -45,10 +45,10 @@ IMAGES = (noise, checkerboard, lines, text, smooth)
 SHARP = (noise, checkerboard, lines)
 
 
-def outside(found, image, size, from_middle=False):
+def outside(result, image, size, from_center=False):
     """Returns by how many grey levels a resized image leaves its bounds, at most."""
-    lowest, highest = expected_levels(image, size, from_middle)
-    return max(0, (np.int16(lowest) - found).max(), (np.int16(found) - highest).max())
+    lowest, highest = expected_levels(image, size, from_center)
+    return max(0, (np.int16(lowest) - result).max(), (np.int16(result) - highest).max())
 
 
 SIDES = (8, 12, 20, 24, 28, 48, 56, 63, 64, 97, 128, 200, 224, 300, 512)
@@ -58,10 +58,10 @@ SIZES = [*((side, side) for side in (8, 12, 20, 24, 48, 56, 64, 97, 224)), (12, 
 @pytest.mark.parametrize("make", IMAGES)
 def test_a_right_resize_passes_at_every_scale(make):
     """Small to large and large to small, sides that differ, sides that 64 divides."""
-    for number, (rows, size) in enumerate(itertools.product(SIDES, SIZES)):
-        image = make(rows, SIDES[(7 * number + 3) % len(SIDES)])
-        for origin in (CORNER, MIDDLE):
-            assert outside(resized(image, size, origin), image, size, origin == MIDDLE) == 0, (image.shape, size)
+    for number, (height, size) in enumerate(itertools.product(SIDES, SIZES)):
+        image = make(height, SIDES[(7 * number + 3) % len(SIDES)])
+        for origin in (CORNER, CENTER):
+            assert outside(resized(image, size, origin), image, size, origin == CENTER) == 0, (image.shape, size)
 
 
 def sampled(image, size, places):
@@ -126,7 +126,7 @@ def test_a_fault_is_seen_on_sharp_images_at_every_scale(fault, make):
         if (sides, size) in UNSEEN.get(fault, ()):
             np.testing.assert_array_equal(wrong, sampled(image, size, right))
         elif (sides, size) not in MISSED.get((fault, make), ()):
-            assert outside(wrong, image, size) > LEVELS, (sides, size)
+            assert outside(wrong, image, size) > MAX_LEVEL_DIFFERENCE, (sides, size)
 
 
 def test_the_resize_of_these_faults_is_right_without_any():
@@ -139,7 +139,7 @@ def test_the_resize_of_these_faults_is_right_without_any():
 def test_half_a_pixel_is_seen_on_smooth_images_too(fault):
     for sides, size in SCALES:
         image = smooth(*sides)
-        assert outside(sampled(image, size, FAULTS[fault]), image, size) > LEVELS, (sides, size)
+        assert outside(sampled(image, size, FAULTS[fault]), image, size) > MAX_LEVEL_DIFFERENCE, (sides, size)
 
 
 def by_pillow(image, size, kernel):
@@ -151,20 +151,20 @@ def test_other_ways_to_resize_are_seen(make):
     for sides, size in SCALES:
         image = make(*sides)
         for kernel in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.BOX):
-            assert outside(by_pillow(image, size, kernel), image, size) > LEVELS, (kernel, sides, size)
+            assert outside(by_pillow(image, size, kernel), image, size) > MAX_LEVEL_DIFFERENCE, (kernel, sides, size)
         swapped = resized(image, size[::-1]).reshape(*size, 3)
-        assert size[0] == size[1] or outside(swapped, image, size) > LEVELS
+        assert size[0] == size[1] or outside(swapped, image, size) > MAX_LEVEL_DIFFERENCE
 
 
 def test_turned_and_in_other_colours_is_seen():
     for sides, size in SCALES:
         image = noise(*sides)  # a checkerboard turned is itself, and its colours are all the same
-        assert outside(resized(image.swapaxes(0, 1), size), image, size) > LEVELS
-        assert outside(resized(image, size)[..., ::-1], image, size) > LEVELS
+        assert outside(resized(image.swapaxes(0, 1), size), image, size) > MAX_LEVEL_DIFFERENCE
+        assert outside(resized(image, size)[..., ::-1], image, size) > MAX_LEVEL_DIFFERENCE
 
 
 def test_a_resize_that_should_not_be_is_seen_unless_the_size_is_the_images():
     """No resize at all is right where the image has the size; one pixel's shift of such an image is not."""
     image = noise(24, 20)
     assert outside(image, image, (24, 20)) == 0
-    assert outside(np.roll(image, 1, axis=1), image, (24, 20)) > LEVELS
+    assert outside(np.roll(image, 1, axis=1), image, (24, 20)) > MAX_LEVEL_DIFFERENCE

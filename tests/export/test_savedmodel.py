@@ -14,7 +14,7 @@ from keras_vit.data.decoding import decode
 from keras_vit.data.decoding import orientation_of as orientation_in_python
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.export.exif import jpeg_orientation, turn_upright
-from keras_vit.export.serving import serving
+from keras_vit.export.serving import make_serving
 from keras_vit.export.to_savedmodel import write_savedmodel
 
 SIZE = (14, 10)
@@ -24,8 +24,8 @@ RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (7, *SIZE, 3), np.uint8)
 LARGE = RANDOM.integers(0, 256, (3, 31, 53, 3), np.uint8)
 # A gradient whose corners differ, so that every flip shows.
-ROWS, COLUMNS = np.mgrid[0:61, 0:43]
-SHADED = np.stack([ROWS * 4, COLUMNS * 5, 255 - ROWS * 2 - COLUMNS * 2], -1).clip(0, 255).astype(np.uint8)
+Y, X = np.mgrid[0:61, 0:43]
+SHADED = np.stack([Y * 4, X * 5, 255 - Y * 2 - X * 2], -1).clip(0, 255).astype(np.uint8)
 
 
 A_FILE = tf.TensorSpec((), tf.string)
@@ -51,18 +51,20 @@ def exported(tmp_path_factory):
     def get(input_type="uint8"):
         if input_type not in made:
             also = OUTPUTS[1:] if input_type == "float32" else ()
-            what = serving(classifier(), NAMES, input_type=input_type, also=also, facts={"author": "Zoë"})
+            serving = make_serving(
+                classifier(), NAMES, input_type=input_type, extra_outputs=also, facts={"author": "Zoë"}
+            )
             path = tmp_path_factory.mktemp("exported") / input_type
-            write_savedmodel(what, path)
-            made[input_type] = what, load(path), path
+            write_savedmodel(serving, path)
+            made[input_type] = serving, load(path), path
         return made[input_type]
 
     return get
 
 
-def entries(what, pixels):
-    # Scaled by the rule of training: `what.entries` rounds otherwise, by what 1e-6 does not allow.
-    return keras_vit.preprocess_input(pixels) if what.input_type == "scaled" else what.entries(pixels)
+def client_inputs(serving, pixels):
+    # Scaled by the rule of training: `serving.entries` rounds otherwise, by what 1e-6 does not allow.
+    return keras_vit.preprocess_input(pixels) if serving.input_type == "scaled" else serving.client_inputs(pixels)
 
 
 def assert_alike(answer, expected):
@@ -72,29 +74,29 @@ def assert_alike(answer, expected):
 
 
 @pytest.mark.parametrize("input_type", ["uint8", "float32", "scaled"])
-def test_every_signature_answers_like_the_model(exported, input_type):
-    what, loaded, _ = exported(input_type)
-    answer = loaded.signatures["serving_default"](images=entries(what, PIXELS).astype("float32"))
-    assert_alike(answer, what.model(entries(what, PIXELS)))
+def test_every_signature_agrees_with_the_model(exported, input_type):
+    serving, loaded, _ = exported(input_type)
+    answer = loaded.signatures["serving_default"](images=client_inputs(serving, PIXELS).astype("float32"))
+    assert_alike(answer, serving.model(client_inputs(serving, PIXELS)))
     resized = np.stack([read_pixels(png(image), SIZE) for image in LARGE])
-    expected = what.model(entries(what, resized))
+    expected = serving.model(client_inputs(serving, resized))
     assert_alike(loaded.signatures["serve_uint8"](images=LARGE), expected)
     assert_alike(loaded.signatures["serve_jpeg"](encoded=tf.constant([*map(png, LARGE)])), expected)
 
 
 def test_fractions_of_a_level_are_not_cut_off(exported):
-    what, loaded, _ = exported("uint8")
+    serving, loaded, _ = exported("uint8")
     images = PIXELS + np.float32(0.9)
-    expected = what.inner(keras_vit.preprocess_input(images))
+    expected = serving.inner(keras_vit.preprocess_input(images))
     answer = loaded.signatures["serving_default"](images=images)["probabilities"]
     np.testing.assert_allclose(answer, expected, atol=1e-6)
 
 
 def test_the_folder_is_what_a_server_takes_with_each_weight_once(exported):
-    what, loaded, path = exported()
+    serving, loaded, path = exported()
     files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
     assert files >= {"1/saved_model.pb", "1/variables/variables.index", "1/assets/labels.txt", "1/assets/facts.json"}
-    weights = sum(array.nbytes for array in what.model.get_weights())
+    weights = sum(array.nbytes for array in serving.model.get_weights())
     assert weights <= (path / "1/variables/variables.data-00000-of-00001").stat().st_size < 1.5 * weights
     names = {name: set(function.structured_input_signature[1]) for name, function in loaded.signatures.items()}
     assert names == {"serving_default": {"images"}, "serve_uint8": {"images"}, "serve_jpeg": {"encoded"}}
@@ -105,8 +107,13 @@ def test_labels_and_facts_are_assets_of_what_is_loaded(exported):
     labels, facts = (pathlib.Path(asset.asset_path.numpy().decode()) for asset in (loaded.labels, loaded.facts))
     assert labels.parent == path / "1/assets"
     assert tuple(labels.read_text("utf-8").splitlines()) == NAMES
-    told = json.loads(facts.read_text("utf-8"))
-    assert (told["input_type"], told["mean"], told["std"], told["author"]) == ("scaled", [0.5] * 3, [0.5] * 3, "Zoë")
+    metadata = json.loads(facts.read_text("utf-8"))
+    assert (metadata["input_type"], metadata["mean"], metadata["std"], metadata["author"]) == (
+        "scaled",
+        [0.5] * 3,
+        [0.5] * 3,
+        "Zoë",
+    )
 
 
 def encoded(image, format, **options):
@@ -128,7 +135,7 @@ def exif(order, orientation, *, kind=3, count=1, start=8, entries=2):
     return b"Exif\0\0" + mark + struct.pack(f"{order}I", start) + gap + struct.pack(f"{order}H", entries) + tags
 
 
-RGBA = np.dstack([SHADED, (ROWS * 4).astype(np.uint8)])
+RGBA = np.dstack([SHADED, (Y * 4).astype(np.uint8)])
 SHADED_IMAGE = Image.fromarray(SHADED)
 IMAGES = {
     **{
@@ -153,9 +160,9 @@ IMAGES = {
 
 
 def test_images_are_seen_as_a_person_sees_them(exported):
-    what, loaded, _ = exported()
+    serving, loaded, _ = exported()
     seen = np.stack([read_pixels(image, SIZE) for image in IMAGES.values()])
-    expected = what.model(seen)["probabilities"]
+    expected = serving.model(seen)["probabilities"]
     answer = loaded.signatures["serve_jpeg"](encoded=tf.constant([*IMAGES.values()]))["probabilities"].numpy()
     off = {name: part for name, part in zip(IMAGES, np.abs(answer - expected.numpy()).max(axis=1)) if part > 1e-6}
     assert off == {}
@@ -237,16 +244,16 @@ def test_orientation_of_a_file(file, expected):
 
 def test_damaged_blocks_are_read_as_python_reads_them():
     random = np.random.default_rng(3)
-    found = []
+    pairs = []
     for _ in range(400):
         block = bytearray(exif("<>"[random.integers(2)], int(random.integers(1, 9))))
         for at in random.integers(6, len(block), random.integers(3)):
             block[at] = random.integers(256)
         kept = len(block) if random.random() < 0.8 else random.integers(len(block) // 2, len(block))
         block = bytes(block[:kept])
-        found.append((int(in_graph(jpeg(segment(0xE1, block)))), orientation_in_python(block)))
-    assert [pair for pair in found if pair[0] != pair[1]] == []
-    assert {first for first, _ in found} == set(range(1, 9))
+        pairs.append((int(in_graph(jpeg(segment(0xE1, block)))), orientation_in_python(block)))
+    assert [pair for pair in pairs if pair[0] != pair[1]] == []
+    assert {first for first, _ in pairs} == set(range(1, 9))
 
 
 ON_JAX = """
@@ -255,9 +262,9 @@ import numpy as np
 spec = importlib.util.spec_from_file_location("case", sys.argv[1])
 case = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(case)
-what = case.serving(case.classifier(), case.NAMES, also=case.OUTPUTS[1:])
-case.write_savedmodel(what, pathlib.Path(sys.argv[2]))
-expected = what.model.predict(case.PIXELS, verbose=0)
+serving = case.make_serving(case.classifier(), case.NAMES, extra_outputs=case.OUTPUTS[1:])
+case.write_savedmodel(serving, pathlib.Path(sys.argv[2]))
+expected = serving.model.predict(case.PIXELS, verbose=0)
 print(json.dumps({name: np.asarray(value).tolist() for name, value in expected.items()}))
 """
 
@@ -278,10 +285,10 @@ def test_kernels_are_standardized_once_and_not_for_every_batch(tmp_path):
     model.get_layer("head").kernel.assign(np.random.default_rng(1).normal(size=(12, len(NAMES))))
     before = [weight.numpy() for weight in model.weights]
     pixels = np.random.default_rng(2).integers(0, 256, (3, 12, 20, 3), np.uint8)
-    what = serving(model, NAMES)
-    write_savedmodel(what, tmp_path / "model")
+    serving = make_serving(model, NAMES)
+    write_savedmodel(serving, tmp_path / "model")
     loaded = load(tmp_path / "model")
-    assert_alike(loaded.signatures["serving_default"](images=pixels.astype("float32")), what.model(pixels))
+    assert_alike(loaded.signatures["serving_default"](images=pixels.astype("float32")), serving.model(pixels))
     for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(weight, value)
     kernels = [weight.numpy() for weight in loaded.weights if len(weight.shape) == 4]

@@ -24,25 +24,25 @@ def agreement(**other):
         "target": "tflite-int8",
         "bytes": 23_456_789,
         "images": 1024,
-        "logits": {"largest": 0.1234, "mean": 0.0171, "cosine": 0.999731},
-        "probabilities": {"largest": 0.0312, "mean": 0.00047},
-        "outputs": {},
+        "logits": {"max_difference": 0.1234, "mean_difference": 0.0171, "cosine": 0.999731},
+        "probabilities": {"max_difference": 0.0312, "mean_difference": 0.00047},
+        "extra_outputs": {},
         "top1_agreement": 1023 / 1024,
-        "top1_or_tie": 1.0,
+        "top1_agreement_or_tie": 1.0,
         "accuracy": 0.9717,
         "keras_accuracy": 0.9727,
-        "from_bytes": {
+        "from_encoded": {
             "images": 613,
             "top1_agreement": 0.9918,
-            "largest": 0.19,
+            "max_difference": 0.19,
             "resize_top1_agreement": 0.9935,
-            "resize_largest": 0.17,
-            "file_largest": 0.0213,
+            "resize_max_difference": 0.17,
+            "file_max_difference": 0.0213,
         },
         "operators": {"FULLY_CONNECTED": 73, "GELU": 12},
-        "gpu_refused": ("GATHER: not among the operators", "CAST: a tensor of int64"),
+        "gpu_unsupported": ("GATHER: not among the operators", "CAST: a tensor of int64"),
         "input_type": "uint8",
-        "milliseconds": {"1": 61.73, "2": 34.28},
+        "latency_ms": {"1": 61.73, "2": 34.28},
         "peak_memory": 91_300_000,
     }
     return Agreement(**(figures | other))
@@ -221,12 +221,14 @@ def test_one_image_of_many_keeps_an_agreement_from_being_whole():
 
 
 def test_what_was_not_measured_is_a_dash():
-    bare = agreement(accuracy=None, keras_accuracy=None, from_bytes={}, operators={}, gpu_refused=(), milliseconds={})
+    bare = agreement(
+        accuracy=None, keras_accuracy=None, from_encoded={}, operators={}, gpu_unsupported=(), latency_ms={}
+    )
     row, details = export_row(bare), export_details(bare)
     assert row["accuracy"] == "unknown" and row["agreement from JPEG"] == row["latency, 1 / 2 threads"] == "–"
     assert details["not supported on GPU"] == details["operators"] == "–"
-    assert export_details(agreement(gpu_refused=()))["not supported on GPU"] == "nothing"
-    assert export_row(agreement(milliseconds={"2": 5.234}))["latency, 1 / 2 threads"] == "– / 5.23 ms"
+    assert export_details(agreement(gpu_unsupported=()))["not supported on GPU"] == "nothing"
+    assert export_row(agreement(latency_ms={"2": 5.234}))["latency, 1 / 2 threads"] == "– / 5.23 ms"
     assert export_row(agreement(peak_memory=None))["peak memory"] == "–"
 
 

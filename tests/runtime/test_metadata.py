@@ -37,10 +37,10 @@ def plain():
 
 @pytest.fixture(scope="module")
 def described(plain):
-    return told(plain)
+    return with_metadata(plain)
 
 
-def told(file, class_names=CLASSES, input_type="scaled"):
+def with_metadata(file, class_names=CLASSES, input_type="scaled"):
     options = {
         "image_size": SIZE,
         "facts": FACTS,
@@ -68,10 +68,10 @@ def labels_start(file):
 @pytest.fixture(scope="module")
 def mediapipe_schema():
     """MediaPipe's own reader of metadata; the package around it is not imported, which takes seconds."""
-    found = importlib.util.find_spec("mediapipe")
-    if found is None:
+    spec = importlib.util.find_spec("mediapipe")
+    if spec is None:
         pytest.skip("mediapipe is not installed")
-    path = pathlib.Path(found.submodule_search_locations[0], "tasks/metadata/metadata_schema_py_generated.py")
+    path = pathlib.Path(spec.submodule_search_locations[0], "tasks/metadata/metadata_schema_py_generated.py")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -79,20 +79,20 @@ def mediapipe_schema():
 
 
 def test_what_was_written_is_read(described):
-    found = read_description(described)
-    assert found.facts == FACTS
-    assert found.class_names == CLASSES
-    assert (found.outputs, found.scores) == (OUTPUTS, 0)
-    np.testing.assert_array_equal(np.float32(found.mean), GREY_MEAN)
-    np.testing.assert_array_equal(np.float32(found.std), GREY_STD)
+    description = read_description(described)
+    assert description.facts == FACTS
+    assert description.class_names == CLASSES
+    assert (description.outputs, description.scores_index) == (OUTPUTS, 0)
+    np.testing.assert_array_equal(np.float32(description.mean), GREY_MEAN)
+    np.testing.assert_array_equal(np.float32(description.std), GREY_STD)
 
 
 def test_mediapipes_reader_finds_the_same(described, mediapipe_schema):
     _, data = block(described)
     assert mediapipe_schema.ModelMetadata.ModelMetadataBufferHasIdentifier(data, 0)
     root = mediapipe_schema.ModelMetadata.GetRootAs(data, 0)
-    told = (root.Name(), root.Description(), root.Version(), root.Author(), root.License())
-    assert dict(zip(FACTS, (words.decode() for words in told))) == FACTS == read_description(described).facts
+    texts = (root.Name(), root.Description(), root.Version(), root.Author(), root.License())
+    assert dict(zip(FACTS, (words.decode() for words in texts))) == FACTS == read_description(described).facts
     assert root.MinParserVersion() == b"1.0.0" and root.SubgraphMetadataLength() == 1
     graph = root.SubgraphMetadata(0)
 
@@ -122,8 +122,8 @@ def test_mediapipes_reader_finds_the_same(described, mediapipe_schema):
 
 @pytest.mark.parametrize("input_type, mean, std", [("uint8", None, None), ("float32", (0, 0, 0), (1, 1, 1))])
 def test_a_file_of_pixels_is_not_scaled(plain, input_type, mean, std):
-    found = read_description(told(plain, input_type=input_type))
-    assert (found.mean, found.std) == (mean, std)
+    description = read_description(with_metadata(plain, input_type=input_type))
+    assert (description.mean, description.std) == (mean, std)
 
 
 def test_labels_lie_behind_the_model_as_they_are(described, tmp_path):
@@ -138,9 +138,9 @@ def test_labels_lie_behind_the_model_as_they_are(described, tmp_path):
 def test_outputs_come_in_the_order_that_is_told(described, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(described)
-    found = TFLiteFile(path).predict(np.zeros((1, *SIZE, 3), np.uint8))
-    assert {name: values.shape for name, values in found.items()} == {"probabilities": (1, 5), "features": (1, 7)}
-    assert found["probabilities"].sum() == pytest.approx(1)
+    outputs = TFLiteFile(path).predict(np.zeros((1, *SIZE, 3), np.uint8))
+    assert {name: values.shape for name, values in outputs.items()} == {"probabilities": (1, 5), "features": (1, 7)}
+    assert outputs["probabilities"].sum() == pytest.approx(1)
 
 
 def test_every_buffer_begins_at_a_multiple_of_16_bytes(described):
@@ -152,9 +152,9 @@ def test_every_buffer_begins_at_a_multiple_of_16_bytes(described):
 
 
 def test_metadata_are_replaced_not_added_to(described):
-    found = read_description(told(described, class_names=CLASSES[::-1]))
-    assert found.class_names == CLASSES[::-1]
-    block(told(described))  # there is one
+    description = read_description(with_metadata(described, class_names=CLASSES[::-1]))
+    assert description.class_names == CLASSES[::-1]
+    block(with_metadata(described))  # there is one
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\x03\x04" + bytes(30), bytes(100)])
@@ -179,7 +179,7 @@ def test_labels_that_are_missing_are_said(plain, described, monkeypatch):
         read_description(described[: labels_start(described)])
     monkeypatch.setattr(metadata, "TENSOR_AXIS_LABELS", 1)  # a description, of which no client reads classes
     with pytest.raises(ValueError, match="names no classes"):
-        read_description(told(plain))
+        read_description(with_metadata(plain))
 
 
 def test_no_damage_goes_unsaid_or_breaks_the_reader(described):

@@ -1,1 +1,1 @@
-"""Writes TFLite files: conversion, quantization, ranks of tensors, metadata."""
+"""Writes TFLite files: conversion, quantization, metadata."""

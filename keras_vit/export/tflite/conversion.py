@@ -1,40 +1,45 @@
-"""Writes TFLite files."""
+"""Converts models to TFLite files, in every mode."""
 
+from __future__ import annotations
+
+import os
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_vit.data.crop import PROTOCOLS
+from keras_vit.export.serving import Serving
 from keras_vit.export.tflite.metadata import add_metadata
 from keras_vit.export.tflite.quantization import quantized
 from keras_vit.export.tflite.smoothing import smoothed
 from keras_vit.preprocessing import preprocess_input
 
-# What TensorFlow's converter may do to weights, and what types it may store them in, by mode.
+# By mode, TensorFlow's converter options: its optimizations, and the types in which it may store weights.
 CONVERTER = {
     "float32": ([], []),
     "float16": ([tf.lite.Optimize.DEFAULT], [tf.float16]),
     "int8": ([tf.lite.Optimize.DEFAULT], []),
 }
 
-# Modes that are quantized from a float32 file on calibration images, and what `quantization` calls
-# them. "int8" is not among them: it needs no extra and a tenth of the time, and does without images.
+# By mode, the mode of `quantization` for files that calibration images quantize from a float32 file. "int8" is not
+# among them: TensorFlow's converter needs no extra package, a tenth of the time, and no images.
 QUANTIZED = {"rounded-int8": "int8", "static-int8": "static-int8", "int4": "int4"}
 
 
-def converted(model, mode="float32"):
-    """Returns a serving model as the bytes of a TFLite file, without metadata.
+def converted(model: keras.Model, mode: str = "float32") -> bytes:
+    """Converts a model to the bytes of a TFLite file, without metadata.
 
     Args:
         model: the `model` of a `Serving`.
-        mode: out of `CONVERTER`.
+        mode: one of `CONVERTER`.
 
     Raises:
-        ValueError: if the model has an operator that TFLite's own do not cover, which is named, or if Keras' backend is
-            not TensorFlow.
+        ValueError: if the model has an operator that TFLite does not have, which the message names, or if Keras'
+            backend is not TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -42,9 +47,9 @@ def converted(model, mode="float32"):
             f"backend={keras.backend.backend()!r}. Start again with KERAS_BACKEND=tensorflow"
         )
     (images,) = model.inputs
-    # A fixed batch of 1: phones' delegates refuse open shapes.
+    # A fixed batch of 1: the delegates of phones refuse unknown dimensions.
     signature = tf.TensorSpec((1, *images.shape[1:]), images.dtype, "images")
-    module = tf.Module()  # by way of Keras' own export a ViT-S/16 takes twice as long
+    module = tf.Module()  # Keras' own export takes twice as long for a ViT-S/16
     module.run = tf.function(lambda images: model(images, training=False), [signature], autograph=False)
     module.weights = [variable.value for variable in model.variables]
     with tempfile.TemporaryDirectory() as folder:
@@ -55,31 +60,31 @@ def converted(model, mode="float32"):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             return converter.convert()
-        except Exception as error:  # the converter's own kinds have no common one
+        except Exception as error:  # the converter's errors have no class in common
             raise ValueError(f"{model.name} does not convert to TFLite: {_reason(error)}") from error
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Ops:" in line or "custom op" in line or line.startswith("tf.")]
-    return "; ".join(telling[:3]) or (lines or [type(error).__name__])[0]
+    operators = [line for line in lines if "Ops:" in line or "custom op" in line or line.startswith("tf.")]
+    return "; ".join(operators[:3]) or (lines or [type(error).__name__])[0]
 
 
-def calibrated(serving, mode):
-    """Returns a float32 file ready to be quantized, and the calibration images as it takes them.
+def calibrated(serving: Serving, mode: str) -> tuple[bytes, np.ndarray]:
+    """Returns a float32 file that is ready for quantization, and the calibration images as its inputs.
 
-    Scale is moved from activations into weights, by which no answer changes. Raises as `write_tflite`.
+    Scale is moved from activations into weights, which changes no output. Raises as `write_tflite`.
     """
     if serving.calibration is None or not len(serving.calibration):
-        raise ValueError(f"Expected images to set the ranges of {mode} by. Received: none; give some with --data")
+        raise ValueError(f"Expected calibration images for {mode}. Received: none. Pass some (--data)")
     size = serving.inner.input_shape[1:3]
     pixels = np.stack([PROTOCOLS["official"](image, size) for image in serving.calibration])
-    smooth = serving.but(model=smoothed(serving.inner, preprocess_input(pixels, serving.pixels)))
-    return converted(smooth.model), serving.entries(serving.calibration)
+    smooth = serving.with_changes(model=smoothed(serving.inner, preprocess_input(pixels, serving.pixels)))
+    return converted(smooth.model), serving.client_inputs(serving.calibration)
 
 
-def exported(serving, mode, in_float=()):
-    """Returns the bytes of a whole .tflite file; for arguments and errors see `write_tflite`."""
+def exported(serving: Serving, mode: str, in_float: Sequence[str] = ()) -> bytes:
+    """Returns the bytes of a .tflite file with metadata; for arguments and errors see `write_tflite`."""
     if mode in QUANTIZED:
         file, images = calibrated(serving, mode)
         file = quantized(file, QUANTIZED[mode], images, input_type=serving.input_type, in_float=in_float)
@@ -88,31 +93,33 @@ def exported(serving, mode, in_float=()):
     return with_metadata(file, serving)
 
 
-def with_metadata(model, serving):
-    """Returns a TFLite file with its metadata and labels inside, from its bytes and what was exported."""
+def with_metadata(model: bytes, serving: Serving) -> bytes:
+    """Returns the bytes of a TFLite file with the metadata and labels of a `Serving` inside."""
     return add_metadata(
         model,
         serving.class_names,
         image_size=serving.image_size,
         facts=serving.facts,
         input_type=serving.input_type,
-        mean=serving.scaling.mean,
-        std=serving.scaling.std,
+        mean=serving.client_scaling.mean,
+        std=serving.client_scaling.std,
         outputs=serving.outputs,
     )
 
 
-def write_tflite(serving, path, mode="float32", in_float=()):
+def write_tflite(
+    serving: Serving, path: str | os.PathLike[str], mode: str = "float32", in_float: Sequence[str] = ()
+) -> None:
     """Writes a `Serving` as a .tflite file.
 
     Args:
-        serving: the `Serving`; its `calibration` images are needed for the modes of `QUANTIZED`.
-        path: the file.
-        mode: out of `CONVERTER` and `QUANTIZED`.
-        in_float: layers that stay in float32 in a mode of `QUANTIZED`, as `keras_vit.export.sensitivity` names them.
+        serving: the model; the modes in `QUANTIZED` need its `calibration` images.
+        path: of the file.
+        mode: one of `CONVERTER` or `QUANTIZED`.
+        in_float: layers that stay in float32 in a mode of `QUANTIZED`, see `keras_vit.export.sensitivity`.
 
     Raises:
-        ValueError: if the model does not convert, or the calibration images do not do.
-        ImportError: if a mode of `QUANTIZED` is asked for without the extra that it needs.
+        ValueError: if the model does not convert, or the calibration images do not suit it.
+        ImportError: if a mode in `QUANTIZED` needs an extra that is not installed.
     """
     pathlib.Path(path).write_bytes(exported(serving, mode, in_float))

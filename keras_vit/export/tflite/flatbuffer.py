@@ -1,9 +1,13 @@
-"""Reads and changes the products with weights of a TFLite file."""
+"""Reads and changes the fully connected layers of a TFLite file."""
+
+from __future__ import annotations
 
 import collections
 import copy
 import dataclasses
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +15,16 @@ from keras_vit import _compat
 
 
 @dataclasses.dataclass(frozen=True)
-class Product:
-    """Holds a FULLY_CONNECTED operator with constant weights: its layer's path, and its tensors' numbers and names."""
+class FullyConnected:
+    """A FULLY_CONNECTED operator with constant weights.
+
+    Args:
+        layer: path of the Keras layer.
+        position: of the operator in the graph.
+        input, output: numbers of its tensors.
+        name: of the output tensor.
+        before_gelu: whether a GELU alone reads the output.
+    """
 
     layer: str
     position: int
@@ -22,51 +34,51 @@ class Product:
     before_gelu: bool
 
 
-def products_of(model):
-    """Returns the `Product`s of a flatbuffer's model, in its order."""
-    kinds_of_operators = _compat.tflite_schema().BuiltinOperator
+def fully_connected_layers(model: Any) -> list[FullyConnected]:
+    """Returns the fully connected layers of a flatbuffer's model, in its order."""
+    operators = _compat.tflite_schema().BuiltinOperator
     graph = model.subgraphs[0]
     kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
-    gelus = {graph.operators[i].inputs[0] for i, kind in enumerate(kinds) if kind == kinds_of_operators.GELU}
+    gelus = {graph.operators[i].inputs[0] for i, kind in enumerate(kinds) if kind == operators.GELU}
     readers = collections.Counter(index for operator in graph.operators for index in operator.inputs)
-    found = []
+    layers = []
     for position, (kind, operator) in enumerate(zip(kinds, graph.operators)):
-        if kind == kinds_of_operators.FULLY_CONNECTED and _has_constant(model, graph.tensors[operator.inputs[1]]):
-            read, (given,) = operator.inputs[0], operator.outputs
-            names = [graph.tensors[index].name.decode() for index in (given, *operator.inputs[1:]) if index >= 0]
-            before_gelu = given in gelus and readers[given] == 1
-            found.append(Product(_layer(names), position, read, given, names[0], before_gelu))
-    return found
+        if kind == operators.FULLY_CONNECTED and _has_constant(model, graph.tensors[operator.inputs[1]]):
+            source, (output,) = operator.inputs[0], operator.outputs
+            names = [graph.tensors[index].name.decode() for index in (output, *operator.inputs[1:]) if index >= 0]
+            before_gelu = output in gelus and readers[output] == 1
+            layers.append(FullyConnected(_layer(names), position, source, output, names[0], before_gelu))
+    return layers
 
 
-def _layer(names):
-    """Returns the path of the layer that an operator comes from: the converter's names without operators and counts."""
+def _layer(names: Sequence[str]) -> str:
+    """Returns the path of an operator's Keras layer: the converter's names without operators and counts."""
     for name in names:
         parts = [re.sub(r"_\d$", "", part) for part in name.split(";")[0].split("/")]
         path = "/".join(part for part in parts if part[:1].islower())
-        if found := re.search(r"(^|/)((block_\d|encoder|pre_logits|head|pooling).*)", path):
-            return found[2]
+        if match := re.search(r"(^|/)((block_\d|encoder|pre_logits|head|pooling).*)", path):
+            return match[2]
     return names[0].split(";")[0]
 
 
-def _has_constant(model, tensor):
+def _has_constant(model: Any, tensor: Any) -> bool:
     return model.buffers[tensor.buffer].data is not None
 
 
-def constant(model, tensor):
+def constant(model: Any, tensor: Any) -> np.ndarray:
     """Returns the float32 values of a constant tensor."""
     return np.frombuffer(bytes(model.buffers[tensor.buffer].data), "float32").reshape(tensor.shape)
 
 
-def uses_of(model):
-    """Returns how many operator inputs read each buffer: the converter keeps one copy of equal constants."""
+def uses_of(model: Any) -> collections.Counter[int]:
+    """Counts the operator inputs that read each buffer: the converter keeps one copy of equal constants."""
     graph = model.subgraphs[0]
     indices = (index for operator in graph.operators for index in operator.inputs if index >= 0)
     return collections.Counter(graph.tensors[index].buffer for index in indices)
 
 
-def own_constant(model, uses, operator, place):
-    """Returns the constant that an operator reads as one that no other reads."""
+def own_constant(model: Any, uses: collections.Counter[int], operator: Any, place: int) -> Any:
+    """Returns the constant tensor at an operator's input, copied first if other operators read it too."""
     graph = model.subgraphs[0]
     tensor = graph.tensors[operator.inputs[place]]
     if uses[tensor.buffer] > 1:
@@ -80,6 +92,6 @@ def own_constant(model, uses, operator, place):
     return tensor
 
 
-def put(model, tensor, values):
-    """Gives a constant tensor other float32 values."""
+def set_constant(model: Any, tensor: Any, values: np.ndarray) -> None:
+    """Replaces the float32 values of a constant tensor."""
     model.buffers[tensor.buffer].data = np.frombuffer(values.astype("float32").tobytes(), "uint8")

@@ -1,44 +1,55 @@
-"""Rounds a TFLite file's products to 8 or 4 bits, with what real weights need for it to hold.
+"""Quantizes the fully connected layers of a TFLite file to 8 or 4 bits, by calibration images.
 
-What a static range or 4-bit weights break is known by operator: the attention's own products, the norms and the
-softmax stay in float32; only products with weights are rounded. Their weights are rounded with regard to what they
-multiply (`rounding.py`), their biases take up the mean of what is lost, and the layers that lose most keep finer
-numbers. `smoothing.py` is what a model should go through before it becomes the file.
+Static ranges and 4-bit weights break the attention's own products, the norms and the softmax, which stay in float32.
+Only fully connected layers are quantized: their weights are rounded for their inputs (`rounding.py`), their biases
+compensate for the mean error, and the most sensitive layers keep more bits. The model should be smoothed first, see
+`smoothing.py`.
 """
+
+from __future__ import annotations
 
 import contextlib
 import copy
 import dataclasses
 import io
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_vit import _compat
 from keras_vit._quiet import quiet
-from keras_vit.export.tflite.flatbuffer import constant, own_constant, products_of, put, uses_of
+from keras_vit.export.tflite.flatbuffer import (
+    FullyConnected,
+    constant,
+    fully_connected_layers,
+    own_constant,
+    set_constant,
+    uses_of,
+)
 from keras_vit.export.tflite.rounding import rounded
 
-LEAST_IMAGES = 16
-# What a file takes: how it is called, the least and the most pixel, and what the brightest pixel of all is at least:
-# pixels that were scaled already reach 1, or 3.
+MIN_IMAGES = 16
+# By input type: its description, the least and the largest value, and the least that the brightest pixel must reach:
+# the largest value of pixels that are already scaled is 1, or 3.
 PIXELS = {
     "uint8": ("uint8 pixels from 0 to 255", 0, 255, 4),
     "float32": ("pixels from 0 to 255", 0, 255, 4),
     "scaled": ("scaled pixels, about -3 to 3", -16, 16, -16),
 }
-GELU_FLOOR = -4.0  # below it a GELU gives 0 to 1e-4, so that a range need not reach there
+GELU_FLOOR = -4.0  # below it a GELU returns 0 to 1e-4, so that a range may end here
 
 
 @dataclasses.dataclass(frozen=True)
 class QuantizationMode:
-    """Describes how products with weights are rounded.
+    """How the fully connected layers are quantized.
 
     Args:
         bits: of the weights.
-        block: inputs of a product that share a scale; 0 for one scale an output.
-        static: whether activations are rounded in ranges that the calibration set, not in those of the moment.
-        finer: layers, as a regular expression, with weights of 8 bits and activations in the ranges of the moment.
+        block: number of inputs that share a scale; 0 for one scale per output.
+        static: whether activations are quantized in ranges set by the calibration, not in those of each image.
+        finer: regular expression of layers with weights of 8 bits and activations in the ranges of each image.
     """
 
     bits: int
@@ -49,55 +60,70 @@ class QuantizationMode:
 
 QUANTIZATION_MODES = {
     "int8": QuantizationMode(8, 0, False, r"^$"),
-    # What writes into the residual stream gives a few channels that dwarf the rest: a fixed step would drown that rest.
+    # Layers that write into the residual stream have a few channels that dwarf the others, which one fixed step for all
+    # would round to zero.
     "static-int8": QuantizationMode(8, 0, True, r"^block_\d+/.*/out$|^(encoder/projection|pre_logits|head|pooling.*)$"),
     "int4": QuantizationMode(4, 64, False, r"^(encoder/projection|pre_logits|head|pooling.*)$"),
 }
 
 
-def quantized(float_tflite, mode, calibration, *, input_type=None, in_float=(), finer=()):
-    """Returns the file with its weights, and the products with them, in fewer bits.
+def quantized(
+    float_tflite: bytes,
+    mode: str | QuantizationMode,
+    calibration: Iterable[Any],
+    *,
+    input_type: str | None = None,
+    in_float: Sequence[str] = (),
+    finer: Sequence[str] = (),
+) -> bytes:
+    """Returns the file with the weights of its fully connected layers in fewer bits.
 
     Args:
         float_tflite: a float32 file of a batch of 1 and one input.
-        mode: name out of `MODES`, or a `Mode`.
-        calibration: images as the file takes them, each (rows, columns, channels) or with a batch of 1 in front, or
-            {the input's name: such an array}; at least 16, like those that the file will see.
-        input_type: "uint8", "float32" (pixels from 0 to 255) or "scaled". None: from the
-            file's type and, for the last two, from the pixels, whose range is then not checked.
-        in_float: layers that stay in float32, and
-        finer: layers that have the bits and ranges of mode "int8", next to those of the mode; names that
-            `sensitivity` gives.
+        mode: name in `QUANTIZATION_MODES`, or a `QuantizationMode`.
+        calibration: images as inputs of the file, each (height, width, channels) or with a batch of 1 in front, or
+            {the input's name: such an array}; at least 16, similar to those that the file will classify.
+        input_type: "uint8", "float32" (pixels from 0 to 255) or "scaled". None: derived from the file's type and, for
+            the last two, from the pixels, whose range is then not checked.
+        in_float: names of layers that stay in float32, see `layer_sensitivity`.
+        finer: names of layers that have the bits and ranges of mode "int8", in addition to those of the mode.
 
     Raises:
-        ImportError: without the package ai-edge-quantizer.
-        ValueError: if the mode or a layer is unknown, there are too few images, or their pixels have another range.
+        ImportError: if ai-edge-quantizer is not installed.
+        ValueError: if the mode or a layer is unknown, there are too few images, or their pixels are out of range.
     """
     mode = _mode(mode)
     return Calibrated(float_tflite, calibration, input_type=input_type).file(mode, in_float=in_float, finer=finer)
 
 
-def layer_sensitivity(float_tflite, mode, calibration, *, input_type=None, images=4):
-    """Returns who loses what: [(layer, loss)], the worst first, where that layer alone is rounded.
+def layer_sensitivity(
+    float_tflite: bytes,
+    mode: str | QuantizationMode,
+    calibration: Iterable[Any],
+    *,
+    input_type: str | None = None,
+    images: int = 4,
+) -> list[tuple[str, float]]:
+    """Returns the loss of each layer if it alone is quantized: [(layer, loss)], the most sensitive first.
 
-    The loss is 1 minus the cosine between the outputs of the float file and of the rounded one, a mean over the first
+    The loss is 1 minus the cosine between the outputs of the float file and of the quantized one, a mean over the first
     `images` of the calibration. Other arguments and errors: see `quantized`.
     """
     mode = _mode(mode)
     calibrated = Calibrated(float_tflite, calibration, input_type=input_type)
     some = calibrated.images[:images]
-    expected = answers(float_tflite, some)
-    layers = [product.layer for product in calibrated.products]
+    expected = run_tflite(float_tflite, some)
+    layers = [layer.layer for layer in calibrated.layers]
     losses = []
     for layer in layers:
-        given = answers(calibrated.file(mode, in_float=[other for other in layers if other != layer]), some)
-        cosine = (given * expected).sum(1) / np.linalg.norm(given, axis=1) / np.linalg.norm(expected, axis=1)
+        actual = run_tflite(calibrated.file(mode, in_float=[other for other in layers if other != layer]), some)
+        cosine = (actual * expected).sum(1) / np.linalg.norm(actual, axis=1) / np.linalg.norm(expected, axis=1)
         losses.append((layer, float(1 - cosine.mean())))
     return sorted(losses, key=lambda row: -row[1])
 
 
-def answers(tflite, images):
-    """Returns the file's outputs on images with a batch of 1 in front: (images, numbers), all outputs in a row."""
+def run_tflite(tflite: bytes, images: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns the file's outputs for images with a batch of 1 in front: (images, numbers), all outputs in a row."""
     interpreter = _interpreter(tflite)
     outputs = [detail["index"] for detail in interpreter.get_output_details()]
     rows = []
@@ -108,42 +134,41 @@ def answers(tflite, images):
 
 
 class Calibrated:
-    """Holds what the calibration showed of a float file, from which files of any mode are made.
+    """A float file with its activation statistics on calibration images, which quantizes to any mode.
 
     Args and errors: see `quantized`.
     """
 
-    def __init__(self, float_tflite, calibration, *, input_type=None):
-        import_quantizer()
-
+    def __init__(self, float_tflite: bytes, calibration: Iterable[Any], *, input_type: str | None = None):
+        check_quantizer()
         self.images = _checked(calibration, _interpreter(float_tflite), input_type)
         self.model = _compat.read_flatbuffer(float_tflite)
         self.graph = self.model.subgraphs[0]
-        self.products = products_of(self.model)
-        self.seen = _observe(float_tflite, self.products, self.images)
-        self.rounded = {}  # {(product, bits, block): (weights, scales)}
+        self.layers = fully_connected_layers(self.model)
+        self.statistics = _observe(float_tflite, self.layers, self.images)
+        self.rounded: dict[Any, tuple[np.ndarray, np.ndarray]] = {}  # {(layer, bits, block): (weights, scales)}
 
-    def file(self, mode, *, in_float=(), finer=()):
+    def file(self, mode: str | QuantizationMode, *, in_float: Sequence[str] = (), finer: Sequence[str] = ()) -> bytes:
         """Returns the bytes of the file in a mode; arguments and errors: see `quantized`."""
         quantizer, recipe_manager, qtyping = _compat.quantizer_modules()
         mode = _mode(mode)
         self._check([*in_float, *finer])
         model = copy.deepcopy(self.model)
-        recipe, ranges = recipe_manager.RecipeManager(), {}
+        recipe, ranges = recipe_manager.RecipeManager(), dict[str, Any]()
         kinds = qtyping.TFLOperationName
         uses = uses_of(model)
         recipe.add_dynamic_config(".*", kinds.CONV_2D, 8)
-        for product in self.products:
-            if product.layer in in_float:
+        for layer in self.layers:
+            if layer.layer in in_float:
                 continue
-            eight = product.layer in finer or bool(re.search(mode.finer, product.layer))
-            bits, block = self._bits(product, mode, eight)
-            weights, scales = self._weights(product, bits, block)
-            ranges |= self._write(model, uses, product, weights, scales * (2 ** (bits - 1) - 1))
-            rule = f"^{re.escape(product.name)};"
+            eight = layer.layer in finer or bool(re.search(mode.finer, layer.layer))
+            bits, block = self._bits(layer, mode, eight)
+            weights, scales = self._weights(layer, bits, block)
+            ranges |= self._write(model, uses, layer, weights, scales * (2 ** (bits - 1) - 1))
+            rule = f"^{re.escape(layer.name)};"
             if mode.static and not eight:
                 recipe.add_static_config(rule, kinds.FULLY_CONNECTED, 8, bits)
-                ranges |= self._activations(product)
+                ranges |= self._activation_ranges(layer)
             else:
                 granularity = qtyping.QuantGranularity(f"BLOCKWISE_{block}" if block else "CHANNELWISE")
                 recipe.add_dynamic_config(rule, kinds.FULLY_CONNECTED, bits, granularity)
@@ -152,109 +177,110 @@ class Calibrated:
             work.load_quantization_recipe(recipe.get_quantization_recipe())
             return bytes(work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
 
-    def _check(self, layers):
-        known = [product.layer for product in self.products]
-        if unknown := sorted(set(layers) - set(known)):
+    def _check(self, names: Sequence[str]) -> None:
+        known = [layer.layer for layer in self.layers]
+        if unknown := sorted(set(names) - set(known)):
             raise ValueError(f"Expected layers out of {', '.join(known)}. Received: {', '.join(unknown)}")
 
-    def _bits(self, product, mode, eight):
-        """Returns the bits and the block of a product's weights; 8 and none where the blocks do not fit."""
-        inputs = self._tensor(product, 1).shape[1]
+    def _bits(self, layer: FullyConnected, mode: QuantizationMode, eight: bool) -> tuple[int, int]:
+        """Returns the bits and the block of a layer's weights; (8, 0) where the block does not divide the inputs."""
+        inputs = self._tensor(layer, 1).shape[1]
         return (8, 0) if eight or (mode.block and inputs % mode.block) else (mode.bits, mode.block)
 
-    def _weights(self, product, bits, block):
-        key = product, bits, block
+    def _weights(self, layer: FullyConnected, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+        key = layer, bits, block
         if key not in self.rounded:
-            kernel = constant(self.model, self._tensor(product, 1))
-            self.rounded[key] = rounded(kernel, self.seen[product.input].covariance(), bits, block)
+            kernel = constant(self.model, self._tensor(layer, 1))
+            self.rounded[key] = rounded(kernel, self.statistics[layer.input].covariance(), bits, block)
         return self.rounded[key]
 
-    def _tensor(self, product, place):
-        return self.graph.tensors[self.graph.operators[product.position].inputs[place]]
+    def _tensor(self, layer: FullyConnected, place: int) -> Any:
+        return self.graph.tensors[self.graph.operators[layer.position].inputs[place]]
 
-    def _write(self, model, uses, product, weights, most):
-        """Puts rounded weights and a corrected bias into the model; returns the weights' range, by name."""
-        operator = model.subgraphs[0].operators[product.position]
-        shift = (constant(self.model, self._tensor(product, 1)) - weights) @ self.seen[product.input].mean()
+    def _write(self, model: Any, uses: Any, layer: FullyConnected, weights: np.ndarray, most: np.ndarray) -> dict:
+        """Writes rounded weights and a corrected bias into the model; returns the weights' range, by name."""
+        operator = model.subgraphs[0].operators[layer.position]
+        shift = (constant(self.model, self._tensor(layer, 1)) - weights) @ self.statistics[layer.input].mean()
         tensor = own_constant(model, uses, operator, 1)
-        put(model, tensor, weights)
+        set_constant(model, tensor, weights)
         if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
             bias = own_constant(model, uses, operator, 2)
-            put(model, bias, constant(model, bias) + shift)
+            set_constant(model, bias, constant(model, bias) + shift)
         return {tensor.name.decode(): {"min": -most, "max": most}}
 
-    def _activations(self, product):
-        ends = {"input": self.seen[product.input], "output": self.seen[product.output]}
+    def _activation_ranges(self, layer: FullyConnected) -> dict[str, dict[str, np.ndarray]]:
         ranges = {}
-        for end, seen in ends.items():
-            floor = GELU_FLOOR if end == "output" and product.before_gelu else -np.inf
-            name = self.graph.tensors[getattr(product, end)].name.decode()
-            ranges[name] = {"min": np.float32([[max(seen.least, floor)]]), "max": np.float32([[seen.most]])}
+        for index, floor in ((layer.input, -np.inf), (layer.output, GELU_FLOOR if layer.before_gelu else -np.inf)):
+            values = self.statistics[index]
+            ends = {"min": max(values.least, floor), "max": values.most}
+            name = self.graph.tensors[index].name.decode()
+            ranges[name] = {end: np.array([[value]], "float32") for end, value in ends.items()}
         return ranges
 
 
-class _Seen:
-    """Sums up the values of a tensor: their ends and, of what a product reads, mean and covariance by channel."""
+class _Statistics:
+    """Least and largest value of a tensor; of a layer's input also the mean and covariance of its channels."""
 
-    def __init__(self, is_read):
-        self.least, self.most, self.rows, self.is_read = np.inf, -np.inf, 0, is_read
-        self.sum = self.products = 0.0
+    def __init__(self, is_input: bool):
+        self.least, self.most, self.rows, self.is_input = np.inf, -np.inf, 0, is_input
+        self.sum: Any = 0.0
+        self.products: Any = 0.0
 
-    def add(self, values):
+    def add(self, values: np.ndarray) -> None:
         values = values.reshape(-1, values.shape[-1])
         self.least, self.most = min(self.least, values.min()), max(self.most, values.max())
-        if self.is_read:
+        if self.is_input:
             self.rows += len(values)
             self.sum = self.sum + values.sum(0, dtype="float64")
             self.products = self.products + values.T @ values
 
-    def mean(self):
+    def mean(self) -> np.ndarray:
         return self.sum / self.rows
 
-    def covariance(self):
+    def covariance(self) -> np.ndarray:
         return self.products / self.rows - np.outer(self.mean(), self.mean())
 
 
-def _observe(tflite, products, images):
-    read = {product.input for product in products}
-    seen = {index: _Seen(index in read) for index in read | {product.output for product in products}}
+def _observe(tflite: bytes, layers: Sequence[FullyConnected], images: Iterable[np.ndarray]) -> dict[int, _Statistics]:
+    inputs = {layer.input for layer in layers}
+    statistics = {index: _Statistics(index in inputs) for index in inputs | {layer.output for layer in layers}}
     with _compat.all_tensors_kept() as options:
         interpreter = _interpreter(tflite, **options)
     for image in images:
         _run(interpreter, image)
-        for index, values in seen.items():
+        for index, values in statistics.items():
             values.add(interpreter.get_tensor(index))
-    return seen
+    return statistics
 
 
-def _mode(mode):
+def _mode(mode: Any) -> QuantizationMode:
     if not isinstance(mode, QuantizationMode) and mode not in QUANTIZATION_MODES:
         raise ValueError(f"Expected a mode out of {', '.join(QUANTIZATION_MODES)}. Received: {mode!r}")
     return mode if isinstance(mode, QuantizationMode) else QUANTIZATION_MODES[mode]
 
 
-def _checked(calibration, interpreter, input_type):
-    """Returns the calibration's images with a batch of 1 in front."""
+def _checked(calibration: Iterable[Any], interpreter: Any, input_type: str | None) -> list[np.ndarray]:
+    """Returns the calibration images with a batch of 1 in front."""
     (entry,) = interpreter.get_input_details()
     shape, dtype = tuple(map(int, entry["shape"])), np.dtype(entry["dtype"])
     if input_type not in (None, *PIXELS):
         raise ValueError(f"Expected input_type to be one of {', '.join(PIXELS)}. Received: input_type={input_type!r}")
     images = [np.asarray(next(iter(one.values())) if isinstance(one, dict) else one) for one in calibration]
-    if len(images) < LEAST_IMAGES:
-        raise ValueError(f"Expected at least {LEAST_IMAGES} images to calibrate on. Received: {len(images)}")
+    if len(images) < MIN_IMAGES:
+        raise ValueError(f"Expected at least {MIN_IMAGES} images to calibrate on. Received: {len(images)}")
     if others := {image.shape for image in images} - {shape, shape[1:]}:
         raise ValueError(f"Expected images of shape {shape[1:]}. Received: {', '.join(map(str, sorted(others)))}")
     least, most = min(image.min() for image in images), max(image.max() for image in images)
-    words, low, high, bright = PIXELS[
+    description, low, high, bright = PIXELS[
         input_type or ("uint8" if dtype == np.uint8 else "float32" if most > 16 else "scaled")
     ]
     kinds = {image.dtype.name for image in images}
-    if not (low <= least and bright <= most <= high) or (words.startswith("uint8") and kinds != {"uint8"}):
-        raise ValueError(f"Expected {words}. Received: {', '.join(sorted(kinds))} from {least:.4g} to {most:.4g}")
+    if not (low <= least and bright <= most <= high) or (description.startswith("uint8") and kinds != {"uint8"}):
+        raise ValueError(f"Expected {description}. Received: {', '.join(sorted(kinds))} from {least:.4g} to {most:.4g}")
     return [image.reshape(shape).astype(dtype) for image in images]
 
 
-def _interpreter(tflite, **options):
+def _interpreter(tflite: bytes, **options: Any) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     with _quietly(), quiet():
@@ -264,22 +290,22 @@ def _interpreter(tflite, **options):
 
 
 @contextlib.contextmanager
-def _quietly():
-    """Holds back the quantizer's progress bars, and the warning that it keeps all tensors."""
+def _quietly() -> Iterator[None]:
+    """Hides the quantizer's progress bars, and the warning that all tensors are kept, which calibration needs."""
     with contextlib.redirect_stderr(io.StringIO()), _compat.all_tensors_kept():
         yield
 
 
-def _run(interpreter, image):
+def _run(interpreter: Any, image: np.ndarray) -> None:
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()
 
 
-def import_quantizer(**_):
+def check_quantizer(**_: Any) -> None:
     """Raises an ImportError that names the extra if the quantizer is not installed."""
     try:
         import ai_edge_quantizer  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            'Static int8 and int4 files need the extra "mobile": pip install ai-edge-quantizer ai-edge-litert'
+            'Quantization by calibration images needs the extra "mobile": pip install ai-edge-quantizer ai-edge-litert'
         ) from error

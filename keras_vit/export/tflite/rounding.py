@@ -1,22 +1,24 @@
-"""Rounds the weights of a matrix product to few bits so that the product, not each weight, stays close."""
+"""Rounds the weights of a fully connected layer to few bits so that its output, not each weight, stays close."""
+
+from __future__ import annotations
 
 import numpy as np
 
-DAMPING = 0.01  # of the mean variance: what keeps inputs that hardly vary from giving huge corrections
+DAMPING = 0.01  # of the mean variance; without it, inputs that hardly vary cause huge corrections
 COLUMNS = 32  # corrected one by one before the rest of the matrix is corrected at once
 
 
-def rounded(kernel, covariance, bits, block=0):
-    """Returns the rounded weights in float32, and the scales, of which each weight is a whole multiple.
+def rounded(kernel: np.ndarray, covariance: np.ndarray, bits: int, block: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds weights by GPTQ; returns them in float32, and the scales, of which each weight is a whole multiple.
 
-    The columns are rounded from the most to the least varying input; what rounding one adds to the outputs is taken
-    off by the columns still to come, as far as their inputs vary with it.
+    The columns are rounded from the most to the least varying input. The columns that are still to be rounded
+    compensate for the error that rounding a column adds to the outputs, as far as their inputs vary with it.
 
     Args:
         kernel: (outputs, inputs) float32.
-        covariance: (inputs, inputs) of the inputs.
-        bits: of a weight; the range is symmetric, -7 to 7 for 4.
-        block: inputs that share a scale; 0 for one scale an output.
+        covariance: (inputs, inputs) of the layer's inputs.
+        bits: of a weight; the range is symmetric, -7 to 7 for 4 bits.
+        block: number of inputs that share a scale; 0 for one scale per output.
 
     Returns:
         (outputs, inputs) and (outputs, inputs / block or 1), both float32.
@@ -30,27 +32,27 @@ def rounded(kernel, covariance, bits, block=0):
     order = np.argsort(-variances)
     damped = covariance[np.ix_(order, order)].astype("float64")
     damped[np.diag_indices(inputs)] += DAMPING * variances.mean() + 1e-12
-    # Row i holds how much each later column takes over of what column i loses, the earlier ones being settled.
+    # Row i: the share of column i's error that each later column compensates, with the earlier columns fixed.
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T.astype("float32")
     steps = np.repeat(scales, inputs // scales.shape[1], axis=1)[:, order]
-    left, found = kernel[:, order].astype("float32"), np.empty((outputs, inputs), "float32")
+    left, result = kernel[:, order].astype("float32"), np.empty((outputs, inputs), "float32")
     for start in range(0, inputs, COLUMNS):
         stop = min(start + COLUMNS, inputs)
         losses = np.empty((outputs, stop - start), "float32")
         for i in range(start, stop):
-            found[:, i] = np.clip(np.rint(left[:, i] / steps[:, i]), -most, most) * steps[:, i]
-            loss = losses[:, i - start] = (left[:, i] - found[:, i]) / shares[i, i]
+            result[:, i] = np.clip(np.rint(left[:, i] / steps[:, i]), -most, most) * steps[:, i]
+            loss = losses[:, i - start] = (left[:, i] - result[:, i]) / shares[i, i]
             left[:, i + 1 : stop] -= np.outer(loss, shares[i, i + 1 : stop])
         left[:, stop:] -= losses @ shares[start:stop, stop:]
-    weights = np.empty_like(found)
-    weights[:, order] = found
+    weights = np.empty_like(result)
+    weights[:, order] = result
     return weights, scales
 
 
-def find_scales(kernel, variances, bits, block=0):
-    """Returns the scales that lose least on inputs of these variances, clipping the largest weights where that pays.
+def find_scales(kernel: np.ndarray, variances: np.ndarray, bits: int, block: int = 0) -> np.ndarray:
+    """Returns the scales with the least error for inputs of these variances; they may clip the largest weights.
 
-    Those of blocks have 8 bits of precision: the file's float16 and XNNPACK's bfloat16 both hold them exactly.
+    Scales of blocks have 8 bits of precision: the file's float16 and XNNPACK's bfloat16 both hold them exactly.
     """
     most = 2 ** (bits - 1) - 1
     outputs, inputs = kernel.shape
@@ -68,6 +70,6 @@ def find_scales(kernel, variances, bits, block=0):
     return scales.astype("float32")
 
 
-def _eight_bits(x):
+def _eight_bits(x: np.ndarray) -> np.ndarray:
     mantissa, exponent = np.frexp(x)
     return np.ldexp(np.rint(mantissa * 256) / 256, exponent).astype("float32")

@@ -1,1 +1,1 @@
-"""Writes a page that runs a model in the browser."""
+"""Writes a web page that runs an exported model in the browser."""

@@ -1,26 +1,31 @@
-"""Writes a web page that classifies in the browser: static files, and no network beyond them."""
+"""Writes a web page that runs a model in the browser: static files that load nothing from elsewhere."""
+
+from __future__ import annotations
 
 import base64
 import hashlib
 import html
 import json
+import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
+from typing import Any
 
 from keras_vit import _compat
 from keras_vit._atomic import written_aside
-from keras_vit.export.targets import ALSO
+from keras_vit.export.serving import Serving
 from keras_vit.export.tflite.conversion import exported
 
 _schema = _compat.tflite_schema()
 
 _VERSION = "2.5.3"
 INSTALL = f"npm install --save-exact @litertjs/core@{_VERSION}"
-# What the page loads of the runtime. A browser takes one of the two: "compat" where it has no relaxed SIMD (Safari).
-# A third, with threads, needs headers that plain servers do not send; a fourth, "jspi", shares a file out between GPU
-# and CPU, which our files do not need.
+# Files of the runtime that the page loads. A browser loads one of two .wasm files: "compat" if it has no relaxed SIMD
+# (Safari). A third, with threads, needs headers that plain servers do not send; a fourth, "jspi", divides a model
+# between GPU and CPU, which our files do not need.
 RUNTIME = {
     "@litertjs/core": (
         "package.json",
@@ -37,28 +42,38 @@ Licensed under the Apache License, Version 2.0; see LICENSE. Source: https://git
 """
 
 
-def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtime=None, numbers=()):
-    """Writes a folder to be served as it is: the page, the model and the runtime.
+def write_web(
+    path: str | os.PathLike[str],
+    tflite: bytes,
+    class_names: Sequence[str],
+    *,
+    title: str,
+    image_size: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    runtime: str | os.PathLike[str] | None = None,
+    numbers: Sequence[str] = (),
+) -> None:
+    """Writes a folder for any web server: the page, the model and the runtime.
 
-    The runtime has 19 MB, of which a browser loads 9.7.
+    The runtime has 19 MB, of which a browser loads 9.7 MB.
 
     Args:
-        path: the folder; one of that name is replaced.
-        tflite: bytes of a TFLite file: float32 pixels of 0 to 255 (1, rows, columns, 3) -> "probabilities"
-            (1, classes) and, if it can, "rollout" (1, grid rows, grid columns).
+        path: of the folder; an older one is replaced.
+        tflite: bytes of a TFLite file: float32 pixels of 0 to 255 (1, height, width, 3) -> "probabilities"
+            (1, classes) and, where the model has attention, "rollout" (1, grid rows, grid columns).
         class_names: in the order of the probabilities.
         title: the page's heading.
-        image_size: (rows, columns) of the images the file takes, pixels.
-        mean, std: (3,) parts of 255 each, by which the file scales; shown on the page.
+        image_size: (height, width) of the file's input, pixels.
+        mean, std: (3,) parts of 255, by which the file scales; shown on the page.
         runtime: folder with `RUNTIME`, as npm installs it; node_modules of the working directory by default.
         numbers: names of the outputs to show, where they are numbers without classes.
 
     Raises:
-        ValueError: if the file is another one than that, or the runtime is not there or of another version.
+        ValueError: if the file has another input or output, or the runtime is missing or of another version.
     """
-    faults = _faults(tflite, len(class_names), tuple(image_size), tuple(numbers))
-    if faults:
-        raise ValueError("A web page needs a TFLite file of float32 pixels. Received: " + "; ".join(faults))
+    if faults := _faults(tflite, len(class_names), tuple(image_size), tuple(numbers)):
+        raise ValueError("Expected a TFLite file of float32 pixels for a web page. Received: " + "; ".join(faults))
     modules = require_runtime(runtime)
     facts = {
         "classes": list(class_names),
@@ -78,10 +93,10 @@ def write_web(path, tflite, class_names, *, title, image_size, mean, std, runtim
         _copy_runtime(modules, aside / "runtime")
 
 
-def _faults(tflite, classes, image_size, numbers):
-    """Returns what of a TFLite file is not as the page needs it, in words."""
+def _faults(tflite: bytes, classes: int, image_size: tuple[int, ...], numbers: Sequence[str]) -> list[str]:
+    """Returns the inputs and outputs of a TFLite file that the page cannot use, a phrase each."""
     if tflite[4:8] != b"TFL3":
-        return ["bytes of no TFLite file"]
+        return ["bytes that are no TFLite file"]
     model = _schema.Model.GetRootAs(tflite)
     if model.SignatureDefsLength() != 1:
         return [f"{model.SignatureDefsLength()} signatures, expected 1"]
@@ -101,27 +116,28 @@ def _faults(tflite, classes, image_size, numbers):
     ]
     if missing := [name for name in numbers or ("probabilities",) if name not in outputs]:
         faults.append(f"outputs {', '.join(outputs)}, expected {', '.join(map(repr, missing))} among them")
-    elif not numbers and (found := _kind(outputs["probabilities"])) != ((1, classes), True):
-        faults.append(f"'probabilities' {found[0]}, expected float32 {(1, classes)}, one a class name")
+    elif not numbers and (kind := _kind(outputs["probabilities"])) != ((1, classes), True):
+        faults.append(f"'probabilities' {kind[0]}, expected float32 {(1, classes)}, one for each class name")
     if "rollout" in outputs and len(_kind(outputs["rollout"])[0]) != 3:
         faults.append(f"'rollout' {_kind(outputs['rollout'])[0]}, expected (1, grid rows, grid columns)")
     return faults
 
 
-def _kind(tensor):
+def _kind(tensor: Any) -> tuple[tuple[int, ...], bool]:
+    """Returns a tensor's shape, and whether it is float32."""
     return tuple(map(int, tensor.ShapeAsNumpy())), tensor.Type() == _schema.TensorType.FLOAT32
 
 
-def require_runtime(runtime=None, **_):
-    """Returns the folder that npm has put LiteRT.js into; raises a ValueError that says how to install it."""
+def require_runtime(runtime: str | os.PathLike[str] | None = None, **_: Any) -> pathlib.Path:
+    """Returns the folder in which npm installed LiteRT.js, or raises a ValueError that says how to install it."""
     modules, faults = pathlib.Path("node_modules" if runtime is None else runtime), []
     for package, files in RUNTIME.items():
         folder = modules / package
         missing = [name for name in files if not (folder / name).is_file()]
         if missing:
             faults.append(f"{folder} without {', '.join(missing)}" if folder.is_dir() else f"no folder {folder}")
-        elif (found := json.loads((folder / "package.json").read_text("utf-8")).get("version")) != _VERSION:
-            faults.append(f"{folder} of version {found}")
+        elif (version := json.loads((folder / "package.json").read_text("utf-8")).get("version")) != _VERSION:
+            faults.append(f"{folder} of version {version}")
     if faults:
         raise ValueError(
             f"Expected LiteRT.js {_VERSION}, which runs the model in the browser. Received: {'; '.join(faults)}. "
@@ -130,10 +146,10 @@ def require_runtime(runtime=None, **_):
     return modules
 
 
-def _write_page(folder, title):
+def _write_page(folder: pathlib.Path, title: str) -> None:
     imports = {package: f"./runtime/{_short(package)}/dist/index.js" for package in RUNTIME}
     inline = json.dumps({"imports": imports})
-    # The one script within the page: its policy lets this one through by its hash.
+    # The only script inside the page: the page's policy allows it by its hash.
     digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
     values = {"title": html.escape(title), "imports": inline, "hash": f"sha256-{digest}"}
     for source in resources.files("keras_vit").joinpath("export/web/static").iterdir():
@@ -143,7 +159,7 @@ def _write_page(folder, title):
             (folder / source.name).write_bytes(source.read_bytes())
 
 
-def _copy_runtime(modules, folder):
+def _copy_runtime(modules: pathlib.Path, folder: pathlib.Path) -> None:
     for package, files in RUNTIME.items():
         for name in files:
             copy = folder / _short(package) / name
@@ -154,12 +170,17 @@ def _copy_runtime(modules, folder):
     (folder / "LICENSE").write_bytes(licence.read_bytes())
 
 
-def _short(package):
+def _short(package: str) -> str:
     return package.removeprefix("@litertjs/")
 
 
-def write_site(serving, path, mode="int8", runtime=None):
-    """Writes a `Serving` of float32 pixels as a page; for the modes see `write_tflite`. Raises as `write_web`."""
+def write_site(
+    serving: Serving,
+    path: str | os.PathLike[str],
+    mode: str = "int8",
+    runtime: str | os.PathLike[str] | None = None,
+) -> None:
+    """Writes a `Serving` of float32 pixels as a web page; for the modes see `write_tflite`, for errors `write_web`."""
     write_web(
         path,
         exported(serving, mode),
@@ -169,5 +190,5 @@ def write_site(serving, path, mode="int8", runtime=None):
         mean=serving.pixels.mean,
         std=serving.pixels.std,
         runtime=runtime,
-        numbers=[name for name in serving.outputs if name not in ALSO] if serving.kind == "numbers" else (),
+        numbers=serving.head_outputs if serving.kind == "numbers" else (),
     )

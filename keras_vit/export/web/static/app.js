@@ -1,16 +1,16 @@
-/* Joins the page's parts: an image comes in by one of four ways, and its answer is shown. */
+/* Joins the page's parts: reads an image by file dialog, drop, paste or camera, and shows its prediction. */
 
 import { Camera } from "./camera.js";
 import { load } from "./classifier.js";
 import { decode, resized } from "./image.js";
-import { figure, likeliest, numbers, percent, SHOWN, showAnswers, showAttention, showImage } from "./view.js";
+import { mostProbable, number, numbersOf, percent, SHOWN, showAttention, showImage, showPredictions } from "./view.js";
 
-const PAUSE = 200; // milliseconds between two frames of the camera: the page stays quick, the phone cool
+const PAUSE = 200; // milliseconds between two frames of the camera: keeps the page responsive and the phone cool
 
 const part = Object.fromEntries(Array.from(document.querySelectorAll("[id]"), (element) => [element.id, element]));
 const camera = new Camera(part.video);
 let facts, classifier, image;
-let turn = Promise.resolve(); // what runs now; the model takes one image at a time
+let queue = Promise.resolve(); // the last task; the model runs on one image at a time
 
 part.unserved.remove();
 start();
@@ -21,35 +21,35 @@ async function start() {
     describe();
     listen();
     part.accelerators.hidden = !(await navigator.gpu?.requestAdapter());
-    await use("wasm");
+    await loadModel("wasm");
   } catch (error) {
-    fail(`The model does not load (${reason(error)}). Serve the folder whole, as python -m http.server does.`);
-    say("Not ready");
+    showError(`The model does not load (${reason(error)}). Serve the whole folder, as python -m http.server does.`);
+    showStatus("Not ready");
     return;
   }
-  say("Ready for an image");
+  showStatus("Ready for an image");
 }
 
 function describe() {
-  const [rows, columns] = facts.image_size;
-  const told = [
+  const [height, width] = facts.image_size;
+  const entries = [
     facts.returns === "numbers"
       ? ["Outputs", `${facts.outputs.join(", ")}: numbers, no classes`]
       : ["Classes", facts.classes.length.toLocaleString("en")],
-    ["Image", `${rows} rows of ${columns} pixels, the whole of it, bilinear`],
+    ["Image", `the whole image, resized to height ${height} and width ${width} pixels, bilinear`],
     ["Scaling", `(pixel / 255 − mean) / std, inside the file; mean ${facts.mean.join(", ")}, std ${facts.std.join(", ")}`],
     ["File", `model.tflite, ${(facts.bytes / 1e6).toFixed(1)} MB`],
     ["Runtime", facts.runtime],
   ];
-  for (const [name, value] of told) {
+  for (const [name, value] of entries) {
     const row = part.about.appendChild(document.createElement("div"));
     row.append(document.createElement("dt"), document.createElement("dd"));
     [row.firstChild.textContent, row.lastChild.textContent] = [name, value];
   }
 }
 
-async function use(accelerator) {
-  say(`Loading the model, ${(facts.bytes / 1e6).toFixed(1)} MB`);
+async function loadModel(accelerator) {
+  showStatus(`Loading the model, ${(facts.bytes / 1e6).toFixed(1)} MB`);
   const loaded = await load(facts, accelerator);
   classifier?.delete();
   classifier = loaded;
@@ -58,7 +58,7 @@ async function use(accelerator) {
 
 function listen() {
   part.choose.onclick = () => part.file.click();
-  part.file.onchange = () => take(part.file.files[0]);
+  part.file.onchange = () => classifyFile(part.file.files[0]);
   part.stage.onclick = () => camera.running || part.choose.click();
   document.ondragover = (event) => {
     event.preventDefault();
@@ -68,106 +68,108 @@ function listen() {
   document.ondrop = (event) => {
     event.preventDefault();
     document.body.classList.remove("over");
-    take(event.dataTransfer.files[0]);
+    classifyFile(event.dataTransfer.files[0]);
   };
-  document.onpaste = (event) => take(event.clipboardData.files[0]);
-  part.camera.onclick = () => (camera.running ? shoot() : film());
+  document.onpaste = (event) => classifyFile(event.clipboardData.files[0]);
+  part.camera.onclick = () => (camera.running ? takePhoto() : runCamera());
   part.turn.onclick = () => {
     camera.turn();
-    film();
+    runCamera();
   };
-  document.onvisibilitychange = () => document.hidden && camera.running && hold();
-  part.attention.onchange = part.strength.oninput = showHeat;
-  part.accelerators.onchange = ({ target }) => one(() => change(target.value));
+  document.onvisibilitychange = () => document.hidden && camera.running && stopCamera();
+  part.attention.onchange = part.strength.oninput = updateHeat;
+  part.accelerators.onchange = ({ target }) => enqueue(() => switchTo(target.value));
 }
 
-/** Runs one thing after the other: what is asked for while the model is busy waits. */
-function one(work) {
-  turn = turn.then(work).catch((error) => fail(reason(error)));
-  return turn;
+/** Runs tasks one after the other: a task that comes while the model is busy waits. */
+function enqueue(task) {
+  queue = queue.then(task).catch((error) => showError(reason(error)));
+  return queue;
 }
 
-function take(file) {
+function classifyFile(file) {
   if (!file || !classifier) return;
-  if (camera.running) hold();
+  if (camera.running) stopCamera();
   part.file.value = ""; // the same file can be chosen again
-  one(async () => {
+  enqueue(async () => {
     const decoded = await decode(file).catch(() => {
-      throw new Error(`${file.name || "This"} is not an image that this browser reads. Try a JPEG or PNG file.`);
+      throw new Error(`${file.name || "This"} is not an image that this browser can read. Try a JPEG or PNG file.`);
     });
-    await answer(decoded);
+    await classify(decoded);
   });
 }
 
-async function answer(decoded) {
+async function classify(decoded) {
   part.alert.hidden = true;
   image?.close();
   image = decoded;
-  const found = await classifier.run(resized(image, facts.image_size));
-  const { rollout, grid, milliseconds } = found;
+  const outputs = await classifier.run(resized(image, facts.image_size));
+  const { rollout, grid, milliseconds } = outputs;
   showImage(part.image, part.heat, image);
   part.empty.hidden = true;
   part.image.hidden = camera.running;
   part.stage.style.aspectRatio = Math.min(2, Math.max(0.9, image.width / image.height));
   if (rollout) showAttention(part.heat, rollout, grid);
-  part.looks.hidden = !rollout;
-  showHeat();
+  part.attentionControls.hidden = !rollout;
+  updateHeat();
   const isNumbers = facts.returns === "numbers";
-  const answers = isNumbers ? numbers(found, facts.outputs) : likeliest(found.probabilities, facts.classes);
-  const write = isNumbers ? figure : percent;
-  showAnswers(part.answers, answers.slice(0, SHOWN), write);
-  const [[name, share]] = answers;
-  const first = answers.length > 1 ? `${name} ${write(share)}` : write(share);
+  const predictions = isNumbers
+    ? numbersOf(outputs, facts.outputs)
+    : mostProbable(outputs.probabilities, facts.classes);
+  const format = isNumbers ? number : percent;
+  showPredictions(part.predictions, predictions.slice(0, SHOWN), format);
+  const [[name, value]] = predictions;
+  const first = predictions.length > 1 ? `${name} ${format(value)}` : format(value);
   part.image.ariaLabel = `The image: ${isNumbers ? first : name}`;
-  const took = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the ${device()}`;
-  if (isNumbers) say(first, took);
-  else say(name, `${write(share)} · ${took}`);
-  document.dispatchEvent(new CustomEvent("answer", { detail: found })); // for whoever builds on this page
+  const latency = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the ${device()}`;
+  if (isNumbers) showStatus(first, latency);
+  else showStatus(name, `${format(value)} · ${latency}`);
+  document.dispatchEvent(new CustomEvent("prediction", { detail: outputs })); // for code that is added to this page
 }
 
 const device = () => (classifier.model.options.accelerator === "webgpu" ? "GPU" : "CPU");
 
-function showHeat() {
+function updateHeat() {
   part.heat.hidden = !part.attention.checked || !image;
   part.heat.style.opacity = part.strength.value / 100;
   part.strength.hidden = part.key.hidden = !part.attention.checked;
 }
 
-/** Answers frame after frame, until the camera is stopped or turned. */
-async function film() {
+/** Classifies frame after frame, until the camera is stopped or turned. */
+async function runCamera() {
   part.camera.disabled = true;
   try {
     await camera.start();
   } catch (error) {
-    hold();
-    fail(error.message);
+    stopCamera();
+    showError(error.message);
     return;
   } finally {
     part.camera.disabled = false;
   }
   const { stream } = camera;
-  part.status.ariaLive = "off"; // nobody wants every frame read out
-  part.camera.textContent = "Take image";
+  part.status.ariaLive = "off"; // a screen reader does not read out every frame
+  part.camera.textContent = "Take photo";
   part.video.hidden = false;
   part.empty.hidden = part.image.hidden = true;
   part.turn.hidden = !(await camera.several());
   while (camera.stream === stream) {
-    await one(async () => {
-      const frame = await camera.frame().catch(() => null); // none where it was stopped meanwhile
-      if (frame) await answer(frame);
+    await enqueue(async () => {
+      const frame = await camera.frame().catch(() => null); // null if it was stopped meanwhile
+      if (frame) await classify(frame);
     });
     await new Promise((resume) => setTimeout(resume, PAUSE));
   }
 }
 
-async function shoot() {
+async function takePhoto() {
   const frame = await camera.frame();
-  hold();
-  one(() => answer(frame));
+  stopCamera();
+  enqueue(() => classify(frame));
 }
 
-/** Stops the camera; the last frame that was answered stays as the image. */
-function hold() {
+/** Stops the camera; the last classified frame stays as the image. */
+function stopCamera() {
   camera.stop();
   part.status.ariaLive = "polite";
   part.camera.textContent = "Camera";
@@ -176,29 +178,29 @@ function hold() {
   part.empty.hidden = Boolean(image);
 }
 
-async function change(accelerator) {
+async function switchTo(accelerator) {
   const before = classifier.model.options.accelerator;
   try {
-    await use(accelerator);
-    if (image) await answer(await createImageBitmap(image));
-    else say("Ready for an image");
+    await loadModel(accelerator);
+    if (image) await classify(await createImageBitmap(image));
+    else showStatus("Ready for an image");
   } catch (error) {
     part.accelerators.querySelector(`[value=${before}]`).checked = true;
-    say("Ready for an image");
-    console.error(error); // long, and in the runtime's own words
-    throw new Error("The model does not run there in this browser. It goes on as before.");
+    showStatus("Ready for an image");
+    console.error(error); // the runtime's own long message
+    throw new Error("This browser cannot run the model on that device. It runs on the device as before.");
   }
 }
 
-/** Says something in the status line: a screen reader reads what is new of it. */
-function say(words, more = "") {
+/** Shows a text in the status line, of which a screen reader reads out the changes. */
+function showStatus(text, details = "") {
   const [strong, small] = [document.createElement("strong"), document.createElement("span")];
-  [strong.textContent, small.textContent] = [words, more];
+  [strong.textContent, small.textContent] = [text, details];
   part.status.replaceChildren(strong, " ", small);
 }
 
-function fail(words) {
-  part.alert.textContent = words;
+function showError(text) {
+  part.alert.textContent = text;
   part.alert.hidden = false;
 }
 

@@ -1,4 +1,4 @@
-/* The camera, from the press of a button to its light going out. */
+/* Starts, turns and stops the camera. */
 
 const REASONS = {
   NotAllowedError: "The camera was not allowed. Allow it for this page in the browser's settings.",
@@ -18,10 +18,10 @@ export class Camera {
     return this.stream !== null;
   }
 
-  /** Starts and resolves when there are frames; throws an Error whose message can be shown. */
+  /** Starts, and resolves when there are frames; throws an Error with a message for the user. */
   async start() {
     if (!navigator.mediaDevices) {
-      throw new Error("The browser gives the camera only to pages from https:// or from this machine (localhost).");
+      throw new Error("The browser allows the camera only for pages from https:// or from this computer (localhost).");
     }
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
@@ -34,7 +34,7 @@ export class Camera {
     await this.video.play();
   }
 
-  /** Stops; the next start is of the camera that looks the other way. */
+  /** Stops, and selects the camera that faces the other way for the next start. */
   turn() {
     this.#facing = this.#facing === "environment" ? "user" : "environment";
     this.stop();

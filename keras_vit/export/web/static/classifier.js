@@ -12,15 +12,15 @@ export async function load({ image_size, classes, returns, outputs }, accelerato
   const classifier = new Classifier(model, image_size);
   try {
     if (accelerator === "webgpu" && !model.isFullyAccelerated) {
-      throw new Error("The GPU does not run every part of it.");
+      throw new Error("The GPU does not support all operators.");
     }
-    // The first run is slower than any other: it makes room, and on a GPU it makes the programs.
+    // The first run is the slowest: it allocates memory, and on a GPU it compiles the programs.
     const { probabilities, ...others } = await classifier.run(new Float32Array(image_size[0] * image_size[1] * 3));
     if (returns === "numbers") {
       const missing = outputs.filter((name) => !(name in others));
       if (missing.length) throw new Error(`The file lacks the outputs ${missing.join(", ")} that model.json names.`);
     } else if (probabilities.length !== classes.length) {
-      throw new Error(`The file tells ${probabilities.length} classes apart, model.json names ${classes.length}.`);
+      throw new Error(`The file has ${probabilities.length} classes, model.json names ${classes.length}.`);
     }
   } catch (error) {
     classifier.delete();
@@ -37,10 +37,10 @@ class Classifier {
   }
 
   /**
-   * Returns {probabilities, rollout, grid, milliseconds}, or the outputs by name where they are numbers; rollout and
-   * grid, [rows, columns], only where the file has it.
+   * Returns {probabilities, rollout, grid, milliseconds}, or the outputs by name where they are numbers. Rollout and
+   * grid, [rows, columns] of patches, are there if the file has the output.
    *
-   * `pixels` is a Float32Array (rows * columns * 3), from 0 to 255. The time is the model's alone.
+   * `pixels` is a Float32Array (height * width * 3), from 0 to 255. The time is that of the model alone.
    */
   async run(pixels) {
     const started = performance.now();

@@ -1,8 +1,8 @@
-/* Makes an image into what the model takes, to the same numbers as keras_vit's evaluation. */
+/* Decodes and resizes an image to the model's input, with the same pixels as keras_vit's evaluation. */
 
-const f = Math.fround; // TensorFlow counts in float32: rounded after each step, halves fall to the same side
+const f = Math.fround; // TensorFlow computes in float32: rounding after each step rounds halves to the same side
 
-/** Decodes a file: upright by EXIF, its first image, colour profile not applied. */
+/** Decodes the first image of a file, upright by EXIF, without applying its colour profile. */
 export function decode(file) {
   return createImageBitmap(file, {
     imageOrientation: "from-image",
@@ -12,39 +12,39 @@ export function decode(file) {
 }
 
 /**
- * Returns the whole image at another size, Float32Array (rows * columns * 3) of whole levels from 0 to 255.
+ * Resizes the whole image, to a Float32Array (height * width * 3) of whole levels from 0 to 255.
  *
- * Bilinear between pixel centres, both sides on their own, not antialiased; on white where it is transparent. Two rows
- * of the image at a time go through a canvas: a phone's photograph is larger than some canvases may be.
+ * Bilinear between pixel centers, both sides on their own, without antialiasing; transparent pixels become white. Two
+ * lines of the image at a time go through a canvas: a phone's photo can be larger than the largest canvas.
  */
-export function resized(image, [rows, columns]) {
+export function resized(image, [newHeight, newWidth]) {
   const { width, height } = image;
   const canvas = new OffscreenCanvas(width, 2);
   const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
   context.imageSmoothingEnabled = false;
   context.fillStyle = "white";
-  const across = places(width, columns);
-  const out = new Float32Array(rows * columns * 3);
+  const horizontal = positions(width, newWidth);
+  const out = new Float32Array(newHeight * newWidth * 3);
   let next = 0;
-  for (const { low, high, part } of places(height, rows)) {
+  for (const { low, high, part } of positions(height, newHeight)) {
     context.fillRect(0, 0, width, 2);
     context.drawImage(image, 0, low, width, high - low + 1, 0, 0, width, high - low + 1);
     const { data } = context.getImageData(0, 0, width, 2);
     const below = (high - low) * width;
-    for (const column of across) {
+    for (const { low: left, high: right, part: partRight } of horizontal) {
       for (let channel = 0; channel < 3; channel++) {
-        const level = (row, x) => data[4 * (row + x) + channel];
-        const top = between(level(0, column.low), level(0, column.high), column.part);
-        const bottom = between(level(below, column.low), level(below, column.high), column.part);
-        out[next++] = rounded(between(top, bottom, part));
+        const level = (line, x) => data[4 * (line + x) + channel];
+        const top = interpolate(level(0, left), level(0, right), partRight);
+        const bottom = interpolate(level(below, left), level(below, right), partRight);
+        out[next++] = rounded(interpolate(top, bottom, part));
       }
     }
   }
   return out;
 }
 
-/** Returns for each of `to` places between which two of `from` it lies, and how far along. */
-function places(from, to) {
+/** Returns for each of `to` pixels the two of `from` pixels that it lies between, and the part from low to high. */
+function positions(from, to) {
   const scale = f(from / to);
   return Array.from({ length: to }, (_, index) => {
     const at = f(f(f(index + 0.5) * scale) - 0.5);
@@ -53,7 +53,7 @@ function places(from, to) {
   });
 }
 
-function between(low, high, part) {
+function interpolate(low, high, part) {
   return f(low + f(f(high - low) * part));
 }
 

@@ -1,4 +1,9 @@
-"""Gives the tokens of an image their batch axis back where the TFLite converter took it away."""
+"""Restores the batch axis of token tensors that the TFLite converter removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -8,51 +13,55 @@ _schema = _compat.tflite_schema()
 
 OPERATORS = _schema.BuiltinOperator
 _WEIGHTS = (_schema.TensorType.INT8, _schema.TensorType.INT4)
-# What works on each number by itself, and so gives what it takes.
-PASSES_ON = (OPERATORS.GELU, OPERATORS.ADD, OPERATORS.MUL)
+# Elementwise operators: their output has the shape of their inputs.
+ELEMENTWISE = (OPERATORS.GELU, OPERATORS.ADD, OPERATORS.MUL)
 
 
-def keep_batch_axis(model):
-    """Makes the (tokens, width) tensors around products with weights of 8 or 4 bits (1, tokens, width), in place.
+def keep_batch_axis(model: Any) -> None:
+    """Restores the batch axis of (tokens, hidden_size) tensors at layers with weights of 8 or 4 bits, in place.
 
-    The converter folds the reshape in front of a product into it: (1, tokens, width) goes in and (tokens, width) comes
-    out. On a GPU tokens are taken for images of a batch then, and LiteRT.js 2.5.3 fails ("Unable to parse bc coord
-    for BATCH axis"). Weights of more bits do without, and those of 16 have to: XNNPACK takes none of them otherwise.
+    The converter folds the reshape in front of a fully connected layer into it, which reads (1, tokens, hidden_size)
+    and returns (tokens, hidden_size). A GPU then reads tokens as images of a batch, and LiteRT.js 2.5.3 fails ("Unable
+    to parse bc coord for BATCH axis"). Weights of 32 bits do not need this, and those of 16 must not have it: XNNPACK
+    would not run their layers.
 
     Args:
         model: a `_schema.ModelT` of one graph and batch 1.
     """
     (graph,) = model.subgraphs
-    made = {index for operator in graph.operators for index in operator.outputs}
+    computed = {index for operator in graph.operators for index in operator.outputs}
     kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
 
-    def flat(indices):
-        return {i for i in indices if i in made and len(graph.tensors[i].shape) == 2 and graph.tensors[i].shape[0] > 1}
+    def without_batch_axis(indices: Iterable[int]) -> set[int]:
+        return {
+            i for i in indices if i in computed and len(graph.tensors[i].shape) == 2 and graph.tensors[i].shape[0] > 1
+        }
 
-    found, before = set(), None
-    while found != before:
-        before = set(found)
+    flat: set[int] = set()
+    before: set[int] | None = None
+    while flat != before:
+        before = set(flat)
         for kind, operator in zip(kinds, graph.operators):
-            ends = flat((*operator.inputs, *operator.outputs))
+            ends = without_batch_axis((*operator.inputs, *operator.outputs))
             rounded = kind == OPERATORS.FULLY_CONNECTED and graph.tensors[operator.inputs[1]].type in _WEIGHTS
-            if rounded or kind in PASSES_ON and ends & found:
-                found |= ends
-    for index in found:
+            if rounded or kind in ELEMENTWISE and ends & flat:
+                flat |= ends
+    for index in flat:
         tensor = graph.tensors[index]
         tensor.shape, tensor.shapeSignature = np.array([1, *tensor.shape], np.int32), None
     for kind, operator in zip(kinds, list(graph.operators)):
         shape = graph.tensors[operator.outputs[0]].shape
         if kind == OPERATORS.FULLY_CONNECTED and len(shape) == 3:
             operator.builtinOptions.keepNumDims = True
-            if len(graph.tensors[operator.inputs[0]].shape) == 4:  # a map, of which each pixel is a patch
-                _lay_out_as_tokens(model, graph, operator)
-        if kind == OPERATORS.RESHAPE and operator.outputs[0] in found:
+            if len(graph.tensors[operator.inputs[0]].shape) == 4:  # a feature map, whose pixels are the tokens
+                _reshape_to_tokens(model, graph, operator)
+        if kind == OPERATORS.RESHAPE and operator.outputs[0] in flat:
             operator.inputs = np.array([operator.inputs[0], _constant(model, graph, shape)], np.int32)
             operator.builtinOptions = None
 
 
-def _lay_out_as_tokens(model, graph, operator):
-    """Puts a reshape of (1, rows, columns, width) to (1, tokens, width) in front of a product."""
+def _reshape_to_tokens(model: Any, graph: Any, operator: Any) -> None:
+    """Inserts a reshape of (1, rows, columns, channels) to (1, tokens, channels) in front of an operator."""
     image = graph.tensors[operator.inputs[0]]
     tokens, reshape = _schema.TensorT(), _schema.OperatorT()
     tokens.shape = np.array([1, image.shape[1] * image.shape[2], image.shape[3]], np.int32)
@@ -68,7 +77,8 @@ def _lay_out_as_tokens(model, graph, operator):
     graph.operators.insert(next(i for i, one in enumerate(graph.operators) if one is operator), reshape)
 
 
-def _constant(model, graph, shape):
+def _constant(model: Any, graph: Any, shape: Any) -> int:
+    """Adds a constant shape to the graph, and returns its tensor's number."""
     buffer, tensor = _schema.BufferT(), _schema.TensorT()
     buffer.data = np.frombuffer(np.array(shape, np.int32).tobytes(), np.uint8)
     tensor.shape, tensor.type, tensor.buffer = (
