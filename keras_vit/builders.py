@@ -43,7 +43,7 @@ from keras_vit.preprocessing import OFFICIAL_PIXELS
 from keras_vit.weights.architecture import Architecture
 from keras_vit.weights.channels import CHANNELS
 from keras_vit.weights.checkpoints import Checkpoint, checkpoints
-from keras_vit.weights.formats import SourceFile
+from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.load import read_weights
 from keras_vit.weights.open import OFFICIAL_FORMATS, OpenedCheckpoint, open_checkpoint
 
@@ -434,7 +434,7 @@ def _with_tokens_of(row: Variant | ResNet, architecture: Architecture | None, po
     return dataclasses.replace(row, pooling=theirs, **fields)
 
 
-def _numerics(row: Variant | ResNet, file: SourceFile | None, settings: _Settings) -> Numerics:
+def _numerics(row: Variant | ResNet, file: CheckpointFile | None, settings: _Settings) -> Numerics:
     """Returns the numerical details of a checkpoint, or the official code's, with those that the caller sets."""
     numerics = file.numerics if file else (OFFICIAL_VIT if isinstance(row, Variant) else OFFICIAL_BIT)
     chosen: dict[str, Any] = {"gelu": settings.gelu, "norm_epsilon": settings.norm_epsilon}
@@ -548,8 +548,6 @@ def load_weights(
         keras_vit.load_weights(model, "tiny.npz", new_head=True)  # 3 classes in the file, 5 in the model
         ```
     """
-    if weights is None:
-        raise ValueError("Expected weights to be a path, an address or a checkpoint's name. Received: weights=None")
     settings = _Settings(position_resize=position_resize, channels=channels, new_head=new_head)
     inner, description = our_model(model), describe_model(model)
     has_head = description.classes is not None
@@ -559,10 +557,14 @@ def load_weights(
         weights, description.name, description.input_shape, settings.uses_head_of_file, heads
     ) as opened:
         file, pixels = opened.file, opened.pixels
+        if file is None:
+            raise ValueError("Expected weights to be a path, an address or a checkpoint's name. Received: weights=None")
         if file.numerics != description.numerics:
             logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, description.numerics)
         mode = settings.position_resize or file.position_resize
-        variables, iterator = _variables_and_arrays(inner, file, description.variant, opened.architecture, mode, settings)
+        variables, iterator = _variables_and_arrays(
+            inner, file, description.variant, opened.architecture, mode, settings
+        )
         arrays = dict(iterator)
         pixels = pixels or (OFFICIAL_PIXELS if file.format in OFFICIAL_FORMATS else description.pixels)
     for name in list(arrays):
@@ -574,7 +576,7 @@ def load_weights(
 
 def _variables_and_arrays(
     model: keras.Model,
-    file: SourceFile,
+    file: CheckpointFile,
     row: Variant | ResNet,
     architecture: Architecture | None,
     mode: str,

@@ -5,7 +5,7 @@ import logging
 import math
 
 from keras_vit.layers.positions import square_grid
-from keras_vit.models.config import VARIANTS, ResNet, Variant, name_of
+from keras_vit.models.config import VARIANTS, Pooling, ResNet, Variant, name_of
 from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.names import FORMATS, find_layers, format_column
 from keras_vit.weights.reshaping import Shape
@@ -91,7 +91,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
 
     patch_size, _, _, hidden_size = kernel("encoder/projection/kernel")
     table, tokens = cells["encoder/position_embedding"], shape("encoder/position_embedding")[1]
-    pooling = "token" if has("encoder/class_token") else "map" if has("pooling/probe") else "gap"
+    pooling: Pooling = "token" if has("encoder/class_token") else "map" if has("pooling/probe") else "gap"
     if has("head/distillation/kernel"):
         pooling = "token+distillation"
     elif pooling == "token" and has("head/kernel") and not has("pre_logits/kernel"):

@@ -84,7 +84,7 @@ def read_weights(
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
         for ours, cell in needed.items():
             array = _read(file, cell, expected[ours])
-            if file_grid and ours == _POSITIONS:
+            if file_grid and grid and ours == _POSITIONS:
                 array = resize_positions(array, file_grid, grid, mode)
             elif channels and ours == first:
                 array = _adapted(array, variant, channels).reshape(shapes[first])

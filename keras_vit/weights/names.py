@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from keras_vit.weights.reshaping import KINDS, Cell, Family
+from keras_vit.weights.reshaping import KINDS, Cell, NameFamily
 
 Table = dict[str, tuple[str, dict[str, str]]]
 
@@ -213,7 +213,7 @@ class Format(NamedTuple):
         backbone: the text that replaces "{backbone}".
     """
 
-    family: Family
+    family: NameFamily
     tables: tuple[Table, ...]
     column: str
     backbone: str = ""

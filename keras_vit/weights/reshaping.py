@@ -7,7 +7,7 @@ import numpy as np
 
 Shape = tuple[int, ...]
 # Which words end the names of a layer's weights: Flax' (kernel, scale), Keras' (kernel, gamma) or PyTorch's (weight).
-Family = Literal["flax", "keras", "torch"]
+NameFamily = Literal["flax", "keras", "torch"]
 
 
 class Reshaper(NamedTuple):
@@ -127,7 +127,7 @@ ANY_CLASS_ROW = Reshaper(
 )
 
 # {kind of layer: {our weight: {family: (end of the name, reshaper)}}}
-KINDS: dict[str, dict[str, dict[Family, tuple[str, Reshaper | None]]]] = {
+KINDS: dict[str, dict[str, dict[NameFamily, tuple[str, Reshaper | None]]]] = {
     "array": {"": {"flax": ("", None), "torch": ("", None)}},
     "positions": {"": {"flax": ("", NO_CLASS_ROW), "torch": ("", ANY_CLASS_ROW)}},
     "dense": {

@@ -229,7 +229,7 @@ def test_what_is_written_is_read_and_the_numbers_are_float32_in_one_piece(tmp_pa
 ODD = {
     "bit, official": ("npz", keras_vit.ResNet((1,), (128,)), {}, "the official code has no BiT"),
     "vit, bit": ("bit", VIT, {}, "BiT's project has no transformer"),
-    "none": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="none"), {}, "files do not tell it from 'gap'"),
+    "none": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="none"), {}, "a file looks the same with 'gap'"),
     "gap, hf": ("hf", keras_vit.Variant(3, 10, 1, 2, 7, pooling="gap"), {}, "pooling='gap': transformers' classifiers"),
     "map, npz": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="map"), {}, "only big_vision's files"),
     "distilled, timm": ("timm", DEIT, {}, "a distillation token: only transformers"),
@@ -300,7 +300,7 @@ def test_all_faults_are_found_at_once_and_weights_without_a_name_are_among_them(
     assert [fault.split(":")[0] for fault in faults] == [
         "a distillation token",
         "a layer pre_logits",
-        "weights that have no name there",
+        "weights without a name in it",
     ]
     assert faults[-1].endswith(
         "adapter_0/kernel, adapter_1/kernel, adapter_2/kernel, adapter_3/kernel, adapter_4/kernel, ..."
@@ -376,7 +376,7 @@ def test_a_checkpoint_replaces_an_older_one_whole_or_not_at_all(tmp_path, arrays
 def test_files_of_others_are_never_overwritten(tmp_path, arrays):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "config.json").write_text("another's")
-    for name, received in ((".", "with notes.txt"), ("new.safetensors", "config.json beside it")):
+    for name, received in ((".", "with notes.txt"), ("new.safetensors", "next to a config.json")):
         with pytest.raises(ValueError, match=received):
             write_checkpoint(tmp_path / name, "timm", arrays, model(), OFFICIAL_VIT, PIXELS)
     assert contents(tmp_path) == {"notes.txt": b"mine", "config.json": b"another's"}
