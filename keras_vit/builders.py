@@ -43,9 +43,9 @@ from keras_vit.preprocessing import OFFICIAL_PIXELS
 from keras_vit.weights.architecture import Architecture
 from keras_vit.weights.channels import CHANNELS
 from keras_vit.weights.checkpoints import Checkpoint, checkpoints
-from keras_vit.weights.formats import SourceFile
+from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.load import read_weights
-from keras_vit.weights.open import BY_THE_OFFICIAL_CODE, OpenedCheckpoint, open_checkpoint
+from keras_vit.weights.open import OFFICIAL_FORMATS, OpenedCheckpoint, open_checkpoint
 
 logger = logging.getLogger("keras_vit")
 
@@ -246,8 +246,8 @@ def load(
         position_resize=position_resize,
         channels=channels,
     )
-    with open_checkpoint(weights, shape=shape, num_heads=num_heads, must_tell=True) as opened:
-        if opened.found is None:
+    with open_checkpoint(weights, shape=shape, num_heads=num_heads, require_architecture=True) as opened:
+        if opened.architecture is None:
             raise ValueError(
                 f"Expected a checkpoint from which the architecture can be detected. Received: weights={weights!r}. "
                 "Name the architecture: keras_vit.build(variant, weights=...)."
@@ -255,13 +255,13 @@ def load(
         changes = (num_heads, shape, pooling, name, representation_size, gelu, norm_epsilon, channels)
         if opened.model and classifier_activation == "softmax" and not any(changes):
             return opened.model
-        row, headless = opened.found.variant, opened.found.classes is None
+        row, headless = opened.architecture.variant, opened.architecture.classes is None
         if isinstance(row, ResNet) and representation_size:
             raise ValueError(
                 "Expected a BiT without representation_size, as it has no such layer. "
                 f"Received: representation_size={representation_size!r}"
             )
-        if shape is None and opened.found.image_size is None and isinstance(row, Variant):
+        if shape is None and opened.architecture.image_size is None and isinstance(row, Variant):
             raise ValueError(
                 f"Expected a checkpoint with positions of a square grid of patches. Received: weights={weights!r}. "
                 "Pass input_shape=(height, width, channels)."
@@ -342,7 +342,7 @@ def _assemble(
     settings: _Settings,
 ) -> VisionModel:
     """Returns the model of an architecture with the weights of an opened checkpoint, or with random ones."""
-    file, architecture = opened.file, opened.found
+    file, architecture = opened.file, opened.architecture
     published = name_of(row)
     if file and isinstance(row, Variant) and file.num_heads not in (None, row.num_heads):
         raise ValueError(
@@ -379,7 +379,7 @@ def _assemble(
             "dropout": row.dropout if settings.dropout is None else settings.dropout,
             "attention_dropout": settings.attention_dropout,
             "stochastic_depth": settings.stochastic_depth,
-            "position_resize": mode if is_resized else file and file.resized,
+            "position_resize": mode if is_resized else file and file.resized_with,
         }
     with weights_to_come() if file else contextlib.nullcontext():
         if isinstance(row, Variant):
@@ -434,7 +434,7 @@ def _with_tokens_of(row: Variant | ResNet, architecture: Architecture | None, po
     return dataclasses.replace(row, pooling=theirs, **fields)
 
 
-def _numerics(row: Variant | ResNet, file: SourceFile | None, settings: _Settings) -> Numerics:
+def _numerics(row: Variant | ResNet, file: CheckpointFile | None, settings: _Settings) -> Numerics:
     """Returns the numerical details of a checkpoint, or the official code's, with those that the caller sets."""
     numerics = file.numerics if file else (OFFICIAL_VIT if isinstance(row, Variant) else OFFICIAL_BIT)
     chosen: dict[str, Any] = {"gelu": settings.gelu, "norm_epsilon": settings.norm_epsilon}
@@ -548,8 +548,6 @@ def load_weights(
         keras_vit.load_weights(model, "tiny.npz", new_head=True)  # 3 classes in the file, 5 in the model
         ```
     """
-    if weights is None:
-        raise ValueError("Expected weights to be a path, an address or a checkpoint's name. Received: weights=None")
     settings = _Settings(position_resize=position_resize, channels=channels, new_head=new_head)
     inner, description = our_model(model), describe_model(model)
     has_head = description.classes is not None
@@ -559,12 +557,16 @@ def load_weights(
         weights, description.name, description.input_shape, settings.uses_head_of_file, heads
     ) as opened:
         file, pixels = opened.file, opened.pixels
+        if file is None:
+            raise ValueError("Expected weights to be a path, an address or a checkpoint's name. Received: weights=None")
         if file.numerics != description.numerics:
             logger.info("%s was trained with %s, the model has %s", file.path, file.numerics, description.numerics)
         mode = settings.position_resize or file.position_resize
-        variables, iterator = _variables_and_arrays(inner, file, description.variant, opened.found, mode, settings)
+        variables, iterator = _variables_and_arrays(
+            inner, file, description.variant, opened.architecture, mode, settings
+        )
         arrays = dict(iterator)
-        pixels = pixels or (OFFICIAL_PIXELS if file.source in BY_THE_OFFICIAL_CODE else description.pixels)
+        pixels = pixels or (OFFICIAL_PIXELS if file.format in OFFICIAL_FORMATS else description.pixels)
     for name in list(arrays):
         variables[name].assign(arrays.pop(name))
     if pixels != description.pixels:
@@ -574,7 +576,7 @@ def load_weights(
 
 def _variables_and_arrays(
     model: keras.Model,
-    file: SourceFile,
+    file: CheckpointFile,
     row: Variant | ResNet,
     architecture: Architecture | None,
     mode: str,

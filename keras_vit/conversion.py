@@ -18,7 +18,7 @@ from keras_vit.models.description import ModelDescription, describe_model, our_m
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.weights.architecture import Architecture
 from keras_vit.weights.checkpoints import Checkpoint
-from keras_vit.weights.save import WRITTEN_FORMATS, find_faults, write_checkpoint
+from keras_vit.weights.save import WRITTEN_FORMATS, find_unsupported, write_checkpoint
 
 CheckpointFormat = Literal["npz", "bit", "hf", "timm"]
 
@@ -74,7 +74,7 @@ def save_checkpoint(
         description.representation_size,
         None if None in size else (size[0], size[1]),
     )
-    faults = [*_faults(model, description), *find_faults(written, description.weights, architecture)]
+    faults = [*_faults(model, description), *find_unsupported(written, description.weights, architecture)]
     if faults:
         lines = "".join(f"\n  {fault}" for fault in faults)
         raise ValueError(f"The format={written!r} cannot hold {model.name!r}:{lines}")

@@ -48,9 +48,9 @@ if IMAGES is None:
 
     IMAGES = next(iter(files.upload()))
 
-from keras_vit.data.check import check
+from keras_vit.data.check import check_folder
 
-print(check(IMAGES).text())
+print(check_folder(IMAGES).text())
 
 # %% [markdown]
 # ## The settings

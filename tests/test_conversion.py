@@ -140,7 +140,7 @@ def test_all_that_a_source_cannot_hold_is_said_before_anything_is_written(tmp_pa
     ]
     with pytest.raises(ValueError, match="pooling='gap': transformers"):
         save_checkpoint(model("gap"), tmp_path / "folder", "hf")
-    with pytest.raises(ValueError, match="source='bit' is its project's layout"):
+    with pytest.raises(ValueError, match="format='bit' is the format of"):
         save_checkpoint(model("bit"), tmp_path / "file.npz", "npz")
     assert list(tmp_path.iterdir()) == []
 
@@ -154,7 +154,7 @@ def test_a_head_on_the_map_of_a_bit_is_refused(tmp_path):
 def test_layers_of_the_caller(tmp_path, model):
     inner = model("headless")
     beside = keras.Model(inner.input, keras.layers.Dense(3, name="mine")(inner.output))
-    with pytest.raises(ValueError, match="weights that have no name there: mine/kernel, mine/bias"):
+    with pytest.raises(ValueError, match="weights without a name in it: mine/kernel, mine/bias"):
         save_checkpoint(beside, tmp_path / "file.npz")
     around = keras.Sequential([keras.Input((35, 35, 3)), inner, keras.layers.Dense(3, name="mine")])
     with pytest.raises(ValueError, match="weights outside of the layers of keras_vit.*mine/kernel"):

@@ -19,9 +19,6 @@ MAX_COLUMNS = 120
 # Public names whose docstring is not complete yet. Complete it, then remove its line; add none.
 INCOMPLETE = {
     # keras_vit
-    "keras_vit.Checkpoint",
-    "keras_vit.augreg",
-    "keras_vit.checkpoints",
 }
 
 

@@ -115,9 +115,9 @@ def check_command(context, folder, class_depth):
     fit would take the folder; ends with the command to type next, or with status 2. Nothing is written.
     """
     from keras_vit.commands.recipes import FOLDER_RECIPE
-    from keras_vit.data.check import check
+    from keras_vit.data.check import check_folder
 
-    found = check(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])
+    found = check_folder(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])
     click.echo(found.text())
     if found.problems:
         context.exit(2)

@@ -5,7 +5,7 @@ import gzip
 import pathlib
 
 from keras_vit._atomic import written_aside
-from keras_vit.data.names import few
+from keras_vit.data.messages import few
 
 _IMAGES = "images.csv.gz"
 _COLUMNS = ("name", "class", "split", "weight", "sha256")

@@ -13,7 +13,7 @@ from keras_vit.commands.image_list import image_changes
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
 from keras_vit.training.fit import CHECKPOINTS
 from keras_vit.training.recipe import MAY_CHANGE_ON_RESUME, Recipe
-from keras_vit.weights.open import digest
+from keras_vit.weights.open import checkpoint_digest
 
 RUN, METRICS, MODEL, LABELS = "run.json", "metrics.json", "model.keras", "labels.txt"
 logger = logging.getLogger("keras_vit")
@@ -98,7 +98,7 @@ def weights_digest(folder, recipe):
     folder = pathlib.Path(folder)
     begun = (folder / RUN).exists() and _has_begun(folder)
     try:
-        ours = digest(recipe.weights, name_of(get_variant(recipe.variant)), (recipe.image_size,) * 2 + (3,))
+        ours = checkpoint_digest(recipe.weights, name_of(get_variant(recipe.variant)), (recipe.image_size,) * 2 + (3,))
     except ValueError as error:
         if begun:
             raise ValueError(f"{error}\n{folder} began with it; put it back to go on.") from error

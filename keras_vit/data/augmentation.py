@@ -1,9 +1,14 @@
-"""Random changes to training images: what is wished for, and the affine ones, on whole batches."""
+"""Data augmentation: its settings, random rotation, shift, zoom, shear and flip of a batch, and keras-cv's layers.
+
+The crop is in `crop`, RandAugment in `randaugment`, mixup and CutMix are in `mixing`.
+"""
 
 import ast
 import dataclasses
 import difflib
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,25 +18,30 @@ from keras_vit.data.crop import CROPS
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Describes how far an image may be changed; each image of a batch draws its own.
+    """Settings of the data augmentation. Each image of a batch is changed by random amounts of its own.
 
     Args:
-        rotate: largest angle to either side, degrees.
-        shift: largest shift to either side, part of the image's side.
-        zoom: largest change of size either way, part of the size.
-        shear: largest shear to either side, part of the image's side.
+        rotate: largest rotation to either side, degrees.
+        shift: largest shift to either side, a fraction of the image's side.
+        zoom: largest change of size either way, a fraction of the size.
+        shear: largest shear to either side, a fraction of the image's side.
         flip: whether half of the images are mirrored left to right.
-        crop: "resize", the whole image; "inception", a window of 5 to 100 % of its area and a ratio of sides of
-            0.75 to 1.33; "random", a window of the model's size out of the image made a little larger.
-        crop_from: side that the image is brought to for "random", pixels; None is an eighth or so more than the
-            model's.
-        randaugment: (layers, magnitude), or None for none.
-        mixup: parameter of the Beta distribution that the ratio of two blended images comes from; 0 for none.
-        cutmix: the same for the share of an image that is replaced by a part of another; 0 for none.
+        crop: "resize", the whole image; "inception", a random window of 5 to 100 % of the area and a ratio of sides of
+            0.75 to 1.33; "random", a random window of the model's size in a slightly larger image.
+        crop_from: side to which the image is resized for "random", pixels; None is about 8/7 of the model's side.
+        randaugment: (layers, magnitude) of RandAugment, or None for none.
+        mixup: parameter of mixup's Beta distribution, from which the ratio of two images is drawn; 0 for none.
+        cutmix: parameter of CutMix's Beta distribution, from which the area of the pasted box is drawn; 0 for none.
         keras_cv: keras-cv's layers, by name ("GridMask") or with arguments ("RandomHue(factor=0.2)").
 
     Raises:
-        ValueError: if there is no such crop, `randaugment` is no pair of numbers, or mixup or cutmix is negative.
+        ValueError: if the crop is unknown, `randaugment` is not a pair of numbers, or mixup or cutmix is negative.
+
+    Example:
+        ```python
+        augmentation = keras_vit.data.Augmentation(crop="inception", flip=True, randaugment=(2, 15), mixup=0.5)
+        assert augmentation.mixes and not augmentation.moves
+        ```
     """
 
     rotate: float = 0.0
@@ -46,7 +56,7 @@ class Augmentation:
     cutmix: float = 0.0
     keras_cv: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.randaugment is not None:
             object.__setattr__(self, "randaugment", tuple(self.randaugment))  # lists come from JSON
         names = (self.keras_cv,) if isinstance(self.keras_cv, str) else tuple(self.keras_cv)
@@ -59,26 +69,28 @@ class Augmentation:
             )
 
     @property
-    def moves(self):
-        """Whether images are resampled after the crop: turned, moved, scaled or sheared."""
+    def moves(self) -> bool:
+        """Whether images are resampled after the crop: rotated, shifted, zoomed or sheared."""
         return bool(self.rotate or self.shift or self.zoom or self.shear)
 
     @property
-    def mixes(self):
-        """Whether images are mixed with one another."""
+    def mixes(self) -> bool:
+        """Whether images are mixed by mixup or CutMix."""
         return bool(self.mixup or self.cutmix)
 
 
-def augment(images, augmentation, seed, rows=None, batch_size=None):
-    """Returns the images turned, moved, scaled, sheared and mirrored by chance, in one bilinear resampling.
+def random_affine(
+    images: Any, augmentation: Augmentation, seed: Any, rows: Any = None, batch_size: int | None = None
+) -> Any:
+    """Returns the images randomly rotated, shifted, zoomed, sheared and mirrored, in one bilinear resampling.
 
-    What comes in from outside the image repeats its edge.
+    Pixels from outside the image repeat its edge.
 
     Args:
-        images: (batch, rows, columns, channels) float.
-        augmentation: an `Augmentation`.
-        seed: two whole numbers; the same seed gives the same images.
-        rows, batch_size: which rows of a batch of that many these images are; they are changed as in the whole one.
+        images: (batch, height, width, channels) float.
+        augmentation: the largest changes.
+        seed: two integers; the same seed returns the same images.
+        rows, batch_size: indices of these images in a batch of `batch_size`; they change as in the whole batch.
     """
     batch, (height, width) = batch_size or tf.shape(images)[0], images.shape[1:3]
     draws = _draws(batch, seed)
@@ -89,7 +101,7 @@ def augment(images, augmentation, seed, rows=None, batch_size=None):
     shift_x, shift_y = draws[4] * augmentation.shift * width, draws[5] * augmentation.shift * height
     mirror = tf.where(draws[6] < 0, -1.0, 1.0) if augmentation.flip else tf.ones(batch)
 
-    # Each pixel of the result asks where it comes from: (x, y) -> (a x + b y + c, d x + e y + f), about the middle.
+    # (x, y) of the result -> (a x + b y + c, d x + e y + f) of the image, relative to the middle.
     cos, sin = tf.cos(angle), tf.sin(angle)
     a, b = mirror * scale_x * (cos + shear * sin), scale_x * (shear * cos - sin)
     d, e = mirror * scale_y * sin, scale_y * cos
@@ -103,31 +115,47 @@ def augment(images, augmentation, seed, rows=None, batch_size=None):
     )
 
 
-def coins(batch_size, seed):
-    """Returns which rows of a batch `augment` mirrors, (batch_size,) bool."""
+def random_flips(batch_size: int, seed: Any) -> Any:
+    """Returns whether `random_affine` mirrors each image of a batch, (batch_size,) bool."""
     return _draws(batch_size, seed)[6] < 0
 
 
-def _draws(batch_size, seed):
+def _draws(batch_size: Any, seed: Any) -> Any:
     return tf.random.stateless_uniform((7, batch_size), seed, -1.0, 1.0)
 
 
-_OURS = {"MixUp": "mixup=", "CutMix": "cutmix="}  # need labels, which the layers here are not given
+_OURS = {"MixUp": "mixup=", "CutMix": "cutmix="}  # these need labels, which keras-cv's layers do not receive here
+_EXPECTED = (
+    'Expected the name of a keras-cv layer, alone or with named arguments that are plain values, such as "GridMask" or '
+    '"RandomHue(factor=0.2, value_range=(0, 255))". Received: keras_cv={!r}'
+)
 
 
-def keras_cv_layers(names):
-    """Returns a function that passes images, (batch, rows, columns, 3) of 0 to 255, through keras-cv's layers.
+def keras_cv_layers(names: Iterable[str]) -> Callable[[Any], Any]:
+    """Returns a function that applies keras-cv's augmentation layers to a batch of images.
 
-    It gives float32 in whole grey levels. The layers draw their own random numbers from a state of their own: unlike
-    all other augmentation, theirs differs from run to run, and from part to part of a batch.
+    The layers have their own random state: unlike all other augmentation, theirs differs between runs, and between
+    parts of a batch.
 
     Args:
         names: a layer each, by name ("GridMask") or with arguments that are plain values
             ("RandAugment(value_range=(0, 255), magnitude=0.4)").
 
+    Returns:
+        A function from (batch, height, width, 3) of 0 to 255 to float32 of the same shape, in whole grey levels.
+
     Raises:
         ImportError: if keras-cv is not installed.
-        ValueError: if there is no such layer, it is not read as described, or its arguments do not fit.
+        ValueError: if a layer is unknown, a name has another form, or the arguments do not fit.
+
+    Example:
+        ```python
+        import importlib.util
+
+        if importlib.util.find_spec("keras_cv"):  # pip install keras-cv
+            change = keras_vit.data.keras_cv_layers(["GridMask"])
+            assert change(np.zeros((2, 8, 8, 3), "uint8")).shape == (2, 8, 8, 3)
+        ```
     """
     calls = [_call(name) for name in names]
     try:
@@ -136,7 +164,7 @@ def keras_cv_layers(names):
         raise ImportError('keras_cv= needs the extra "keras-cv": pip install keras-cv') from error
     layers = [_layer(available, *call) for call in calls]
 
-    def change(images):
+    def change(images: Any) -> Any:
         images = tf.cast(images, tf.float32)
         for layer in layers:
             images = tf.ensure_shape(layer(images, training=True), images.shape)
@@ -145,28 +173,24 @@ def keras_cv_layers(names):
     return change
 
 
-def _call(text):
-    """Reads "Name" or "Name(argument=value, ...)" into (name, arguments) without running it."""
+def _call(text: str) -> tuple[str, dict[str, Any]]:
+    """Parses "Name" or "Name(argument=value, ...)" into (name, arguments) without running it."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        arguments = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise ValueError(_EXPECTED.format(text)) from error
-    if not isinstance(call.func, ast.Name) or call.args or None in arguments:
+    if not isinstance(call.func, ast.Name) or call.args or "" in arguments:
         raise ValueError(_EXPECTED.format(text))
     if call.func.id in _OURS:
-        raise ValueError(f"{call.func.id} is our own: set {_OURS[call.func.id]} instead. Received: keras_cv={text!r}")
+        raise ValueError(
+            f"Expected a layer of keras-cv. Received: keras_cv={text!r}, which is built in: set {_OURS[call.func.id]}"
+        )
     return call.func.id, arguments
 
 
-_EXPECTED = (
-    'Expected the name of a keras-cv layer, alone or with named arguments that are plain values, such as "GridMask" or '
-    '"RandomHue(factor=0.2, value_range=(0, 255))". Received: keras_cv={!r}'
-)
-
-
-def _layer(available, name, arguments):
+def _layer(available: Any, name: str, arguments: dict[str, Any]) -> Any:
     layer = getattr(available, name, None)
     if not isinstance(layer, type) or not any("ImageAugmentationLayer" in base.__name__ for base in layer.__mro__):
         close = difflib.get_close_matches(name, dir(available), n=3)
@@ -175,4 +199,4 @@ def _layer(available, name, arguments):
     try:
         return layer(**arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} of keras-cv does not take these arguments: {error}. Received: {arguments}") from error
+        raise ValueError(f"{name} of keras-cv does not accept its arguments: {error}. Received: {arguments}") from error

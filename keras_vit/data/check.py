@@ -1,66 +1,107 @@
-"""Reports what is in a folder of images, what would be done with it, and all that is wrong with it."""
+"""Checks a folder of images before training: classes, splits, sizes, unreadable images, duplicates, leaks."""
 
 import itertools
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from keras_vit.data.folder import named_format
 from keras_vit.data.listing import SPLITS, ListedImage
-from keras_vit.data.names import one_line, quoted
+from keras_vit.data.messages import one_line, quoted
 from keras_vit.data.problems import find_problems
 from keras_vit.data.sources import is_other_source, list_own, names_data_set
 from keras_vit.data.splits import check_shares
 
-_LISTED = 10  # names under a heading of the text; the fields hold all
+_LISTED = 10  # names below a heading of the text; the fields have all
 
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What `check` found. Images go by their path in the folder; sizes are (rows, columns) in pixels."""
+    """The result of `check_folder`. Images are named by their path in the folder.
+
+    Args:
+        folder: its path.
+        class_names: in the order of the model's outputs.
+        counts: {split: readable images of each class}, as fit would use them.
+        drawn: splits that have no folder and that fit would draw from train.
+        bad: (name, reason) of images that cannot be read.
+        formats: {format: images}.
+        modes: {colour mode: images}.
+        misnamed: (name, real format) of images whose name has another format.
+        rotated: images with another EXIF orientation than upright.
+        sizes: (height, width) of the smallest, the median and the largest image by area, in pixels; () without images.
+        not_images: other files.
+        stray: images and folders outside the class folders, which are not used.
+        empty: class folders without an image.
+        copies: images with the same bytes in one split and class.
+        leaks: images with the same bytes in two splits.
+        conflicts: images with the same bytes in two classes.
+        problems: reasons why fit would refuse the folder, also without the unreadable images.
+        notes: on unusual things that are no problem.
+        smaller: number of images with a side below `image_size`.
+        image_size: side of the model's images, pixels; None if not set.
+        command: the command to train on the folder.
+
+    Example:
+        ```python
+        import pathlib
+
+        from PIL import Image
+
+        for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+            path = pathlib.Path("photos", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((64, 48), 50).save(path)
+        report = keras_vit.data.check_folder("photos", test=0.5)
+        assert report.class_names == ("cat", "dog") and not report.bad
+        print(report.text())
+        ```
+    """
 
     folder: str
     class_names: tuple[str, ...]
-    counts: dict[str, tuple[int, ...]]  # split -> readable images of each class, as fit would use them
-    drawn: tuple[str, ...]  # the splits that fit would draw from train, having no folder of their own
-    bad: tuple[tuple[str, str], ...]  # (name, reason)
+    counts: dict[str, tuple[int, ...]]
+    drawn: tuple[str, ...]
+    bad: tuple[tuple[str, str], ...]
     formats: dict[str, int]
     modes: dict[str, int]
-    misnamed: tuple[tuple[str, str], ...]  # (name, the format that it really has)
-    rotated: tuple[str, ...]  # stored with an EXIF orientation other than upright
-    sizes: tuple[tuple[int, int], ...]  # smallest, median and largest by area; () if no image can be read
+    misnamed: tuple[tuple[str, str], ...]
+    rotated: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
     not_images: tuple[str, ...]
-    stray: tuple[str, ...]  # images and folders that lie where nothing is looked for
-    empty: tuple[str, ...]  # class folders
-    copies: tuple[tuple[str, ...], ...]  # the same bytes again in one split and class
-    leaks: tuple[tuple[str, ...], ...]  # in two splits
-    conflicts: tuple[tuple[str, ...], ...]  # in two classes
-    problems: tuple[str, ...]  # why fit would refuse the folder, with or without its unreadable images
-    notes: tuple[str, ...]  # what is odd about it
-    smaller: int  # images with a side below image_size
-    image_size: int | None  # side of the images that would enter the model, pixels
-    command: str  # what to type next
+    stray: tuple[str, ...]
+    empty: tuple[str, ...]
+    copies: tuple[tuple[str, ...], ...]
+    leaks: tuple[tuple[str, ...], ...]
+    conflicts: tuple[tuple[str, ...], ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    smaller: int
+    image_size: int | None
+    command: str
 
     @property
     def imbalance(self) -> float:
-        """Images to train on in the largest class for each one in the smallest; 0.0 if a class has none."""
+        """Training images of the largest class over those of the smallest; 0.0 if a class has none."""
         train = self.counts["train"]
-        return max(train) / min(train) if train and min(train) else 0.0
+        smallest = min(train, default=0)
+        return max(train) / smallest if smallest else 0.0
 
     @property
     def verdict(self) -> str:
-        """One line: whether fit would take the folder."""
+        """Whether fit would accept the folder, in one line."""
         if self.problems:
-            return f"fit would not take this folder: {'; '.join(self.problems)}"
+            return f"fit would not accept this folder: {'; '.join(self.problems)}"
         if self.bad:
-            left_out = f"leaving out {len(self.bad)} that cannot be read"
-            return f"fit would take this folder with on_bad_image=skip, {left_out}"
-        return "fit would take this folder as it is"
+            left_out = f"without {len(self.bad)} images that cannot be read"
+            return f"fit would accept this folder with on_bad_image=skip, {left_out}"
+        return "fit would accept this folder as it is"
 
     def text(self) -> str:
-        """Lays the findings out for a terminal; they end with the verdict, and the command to type if it is good."""
+        """Returns the report as text for a terminal, with the verdict and, without problems, the command at the end."""
         lines = [self.folder, "", *_table(self)]
-        lines.append("the model's outputs are the classes in this order, that of their text")
+        lines.append("the model's outputs are the classes in this order, sorted by name")
         if self.drawn:
             lines.append(f"drawn from train, by content: {', '.join(self.drawn)}")
         if self.imbalance > 1:
@@ -69,30 +110,30 @@ class FolderReport:
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         if self.sizes:
-            small, median, large = (f"{columns} x {rows}" for rows, columns in self.sizes)
+            small, median, large = (f"{width} x {height}" for height, width in self.sizes)
             lines.append(f"width x height: smallest {small}, median {median}, largest {large}")
         total = sum(map(sum, self.counts.values()))
         if self.image_size and 2 * self.smaller > total:
             lines.append(
                 f"image_size={self.image_size} is larger than {self.smaller:,} of {total:,} images, which are enlarged "
-                "to it; a smaller image_size, a multiple of the patch size, learns from fewer pixels and is quicker"
+                "to it; a smaller image_size, a multiple of the patch size, is faster"
             )
         lines += _listed("cannot be read", [f"{name}: {reason}" for name, reason in self.bad])
-        lines += _listed("the same image in two classes, one label is wrong", map(" = ".join, self.conflicts))
-        lines += _listed("the same image in two splits, scores will flatter", map(" = ".join, self.leaks))
-        lines += _listed("the same image again", map(" = ".join, self.copies))
-        lines += _listed("named otherwise than what they are", [f"{n} is {kind}" for n, kind in self.misnamed])
-        lines += _listed("turned upright by their EXIF orientation", self.rotated)
+        lines += _listed("the same image in two classes: one label is wrong", map(" = ".join, self.conflicts))
+        lines += _listed("the same image in two splits: the accuracy will be too high", map(" = ".join, self.leaks))
+        lines += _listed("copies of one image", map(" = ".join, self.copies))
+        lines += _listed("named for another format", [f"{name} is {kind}" for name, kind in self.misnamed])
+        lines += _listed("rotated upright by their EXIF orientation", self.rotated)
         lines += _listed("class folders without an image", self.empty)
         lines += _listed("outside the class folders, not used", self.stray)
         lines += _listed("not images, not used", self.not_images)
-        lines += _listed("to look at", self.notes)
+        lines += _listed("notes", self.notes)
         lines += ["", self.verdict, *([] if self.problems else [self.command])]
         return "\n".join(map(one_line, lines))
 
 
-def check(
-    folder: str | os.PathLike,
+def check_folder(
+    folder: str | os.PathLike[str],
     *,
     validation: float = 0.1,
     test: float = 0.2,
@@ -100,62 +141,80 @@ def check(
     class_depth: int | None = None,
     image_size: int | None = None,
 ) -> FolderReport:
-    """Reads every image of a folder, a .zip or a .csv once and reports all there is to know before training on it.
+    """Checks a folder, a .zip or a .csv of images before training. Reads every image once.
 
-    What is wrong inside is reported, not raised.
+    Problems of the contents are in the report. They raise no error.
 
     Args:
-        folder, validation, test, seed, class_depth: as for `open_source`.
-        image_size: side of the images that would enter the model, pixels; None to leave out how theirs compare.
+        folder: its path.
+        validation, test, seed, class_depth: as in `open_source`.
+        image_size: side of the model's images, pixels, to count the images that are smaller; None for no count.
+
+    Returns:
+        A `FolderReport`; `print(report.text())` shows it.
 
     Raises:
-        ValueError: if it is none of these, or as `open_source` does before it looks at a single image.
+        ValueError: if `folder` is none of these, or an argument is out of range.
+
+    Example:
+        ```python
+        import pathlib
+
+        from PIL import Image
+
+        for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+            path = pathlib.Path("photos", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((64, 48), 50).save(path)
+        print(keras_vit.data.check_folder("photos", test=0.5).text())
+        ```
     """
     check_shares(validation, test)
     if names_data_set(folder) or is_other_source(folder):
         raise ValueError(
-            "check reads a folder, a .zip or a .csv of one's own images. "
-            f"Received: {os.fspath(folder)!r}, a prepared data set; fit takes it and names what is wrong with it"
+            "Expected a folder, a .zip or a .csv of images. "
+            f"Received: {os.fspath(folder)!r}, a prepared data set, which fit checks itself"
         )
-    listing = list_own(folder, class_depth)
-    found, used = find_problems(listing, validation=validation, test=test, seed=seed, require_test=True)
+    listing, used = find_problems(
+        list_own(folder, class_depth), validation=validation, test=test, seed=seed, require_test=True
+    )
     count = Counter((image.split, image.class_name) for image in used)
-    facts = [image.facts for image in used]
-    areas = sorted((fact.rows * fact.columns, fact.rows, fact.columns) for fact in facts)
-    copies, leaks, conflicts = _same(used)
+    infos = [(image.name, image.info) for image in used if image.info]
+    areas = sorted((info.height * info.width, info.height, info.width) for _, info in infos)
+    copies, leaks, conflicts = _duplicates(used)
     return FolderReport(
-        folder=found.path,
-        class_names=found.class_names,
-        counts={split: tuple(count[split, name] for name in found.class_names) for split in SPLITS},
-        drawn=tuple(split for split in SPLITS[1:] if split not in found.given),
-        bad=tuple((image.name, image.reason) for image in found.images if image.reason),
-        formats=dict(Counter(fact.format for fact in facts).most_common()),
-        modes=dict(Counter(fact.mode for fact in facts).most_common()),
-        misnamed=tuple((p.name, p.facts.format) for p in used if named_format(p.name) != p.facts.format),
-        rotated=tuple(p.name for p in used if p.facts.orientation != 1),
+        folder=listing.path,
+        class_names=listing.class_names,
+        counts={split: tuple(count[split, name] for name in listing.class_names) for split in SPLITS},
+        drawn=tuple(split for split in SPLITS[1:] if split not in listing.own_splits),
+        bad=tuple((image.name, image.reason) for image in listing.images if image.reason),
+        formats=dict(Counter(info.format for _, info in infos).most_common()),
+        modes=dict(Counter(info.mode for _, info in infos).most_common()),
+        misnamed=tuple((name, info.format) for name, info in infos if named_format(name) != info.format),
+        rotated=tuple(name for name, info in infos if info.orientation != 1),
         sizes=tuple(areas[index][1:] for index in (0, len(areas) // 2, -1)) if areas else (),
-        not_images=found.other,
-        stray=found.stray,
-        empty=found.empty,
+        not_images=listing.other,
+        stray=listing.stray,
+        empty=listing.empty,
         copies=copies,
         leaks=leaks,
         conflicts=conflicts,
-        problems=found.problems,
-        notes=found.notes,
-        smaller=sum(min(fact.rows, fact.columns) < (image_size or 0) for fact in facts),
+        problems=listing.problems,
+        notes=listing.notes,
+        smaller=sum(min(info.height, info.width) < (image_size or 0) for _, info in infos),
         image_size=image_size,
         command=" ".join(
             [
                 f"keras-vit fit {quoted(folder)}",
                 *([f"class_depth={class_depth}"] if class_depth else []),
-                *(["on_bad_image=skip"] if any(image.reason for image in found.images) else []),
+                *(["on_bad_image=skip"] if any(image.reason for image in listing.images) else []),
             ]
         ),
     )
 
 
-def _same(images: tuple[ListedImage, ...]) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """Returns (copies, leaks, conflicts): names with the same bytes; a group may be a leak and a conflict."""
+def _duplicates(images: tuple[ListedImage, ...]) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Returns (copies, leaks, conflicts), groups of names with the same bytes; a leak can be a conflict, too."""
     groups = defaultdict(list)
     for image in images:
         groups[image.digest].append(image)
@@ -173,12 +232,12 @@ def _same(images: tuple[ListedImage, ...]) -> tuple[tuple[tuple[str, ...], ...],
     return tuple(copies), tuple(leaks), tuple(conflicts)
 
 
-def _table(findings: FolderReport) -> list[str]:
-    """Lays out a row per class and their sum, a column per split."""
-    rows = [("class", *SPLITS)]
-    counts = zip(*(findings.counts[split] for split in SPLITS), strict=True)
-    rows += [(name, *map(str, row)) for name, row in zip(findings.class_names, counts, strict=True)]
-    rows.append(("all", *(str(sum(findings.counts[split])) for split in SPLITS)))
+def _table(report: FolderReport) -> list[str]:
+    """Returns the lines of a table with a row for each class and their sum, and a column for each split."""
+    rows: list[tuple[str, ...]] = [("class", *SPLITS)]
+    counts = zip(*(report.counts[split] for split in SPLITS), strict=True)
+    rows += [(name, *map(str, row)) for name, row in zip(report.class_names, counts, strict=True)]
+    rows.append(("all", *(str(sum(report.counts[split])) for split in SPLITS)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *itertools.starmap(str.rjust, zip(row[1:], widths[1:], strict=True))])
@@ -186,7 +245,7 @@ def _table(findings: FolderReport) -> list[str]:
     ]
 
 
-def _listed(title: str, items) -> list[str]:
+def _listed(title: str, items: Iterable[str]) -> list[str]:
     items = list(items)
     more = [f"  and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
     return [f"{title}: {len(items)}", *(f"  {item}" for item in items[:_LISTED]), *more] if items else []

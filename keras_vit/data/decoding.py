@@ -1,4 +1,4 @@
-"""Turns an encoded image into the upright RGB that a person sees; every route comes through here."""
+"""Decodes JPEG, PNG, GIF, BMP and WebP files into upright RGB images."""
 
 import contextlib
 import io
@@ -7,17 +7,19 @@ import re
 import struct
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-# Pillow's own bound for an error (twice its MAX_IMAGE_PIXELS): more than cameras take, while the RGB array
-# is still half a gigabyte. A file of a few kilobytes can claim far more, so the header is asked first.
+# Pillow's limit for an error (twice its MAX_IMAGE_PIXELS): more than cameras have, while the RGB array is still half a
+# gigabyte. A file of a few kilobytes can claim far more, so the header is checked first.
 MAX_PIXELS = 178_956_970
 
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {  # EXIF orientation -> what turns the stored image upright; 1 needs nothing
+_UPRIGHT = {  # EXIF orientation -> the operation that makes the image upright; 1 needs none
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,7 +29,7 @@ _UPRIGHT = {  # EXIF orientation -> what turns the stored image upright; 1 needs
     8: Image.Transpose.ROTATE_90,
 }
 _MODES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette", "CMYK": "CMYK"}
-_NOT_READ = (  # how files start that people take for images we read
+_NOT_READ = (  # (first bytes, format) of other files that may be expected to work
     (rb"II\*\0|MM\0\*", "TIFF (or a camera's raw file)"),
     (rb"....ftypavi[fs]", "AVIF"),
     (rb"....ftyp(?:hei|hev|mif1|msf1)", "HEIC"),
@@ -43,19 +45,28 @@ _quiet_lock = threading.Lock()
 
 
 class ImageError(ValueError):
-    """Says why an image cannot be used."""
+    """An image that cannot be read or decoded; the message is the reason.
+
+    Example:
+        ```python
+        try:
+            keras_vit.data.decode(b"no image")
+        except keras_vit.data.ImageError as error:
+            print(error)
+        ```
+    """
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """Leaves EXIF unread: Pillow looks for a resolution no one needs, and warns if the block is damaged."""
+    """Ignores EXIF: Pillow reads a resolution that is not needed here, and warns if the block is damaged."""
 
-    def getexif(self):
+    def getexif(self) -> Image.Exif:
         return Image.Exif()
 
 
-# Pillow's readers themselves, not Image.open: that one warns from 89 million pixels on, and a warning cannot
-# be silenced in one thread alone. It would also look for more images in an MPO; a JPEG's reader takes one.
-_READERS = {
+# Pillow's readers in place of Image.open, which warns from 89 million pixels on (a warning cannot be silenced in one
+# thread alone) and reads all images of an MPO, where a JPEG's reader reads one.
+_READERS: dict[str, tuple[re.Pattern[bytes], Any]] = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), _Jpeg),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
     "GIF": (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
@@ -65,62 +76,99 @@ _READERS = {
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a file turned out to be: format and mode in words, upright size in pixels, EXIF orientation."""
+class ImageInfo:
+    """Format and size of an image file.
+
+    Args:
+        format: such as "JPEG".
+        mode: in words, such as "colour" or "16-bit grey".
+        height, width: of the upright image, pixels.
+        orientation: EXIF orientation, 1 for upright.
+    """
 
     format: str
     mode: str
-    rows: int
-    columns: int
+    height: int
+    width: int
     orientation: int
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """An image that lies inside a larger file: `length` bytes from `offset` on, as they are."""
+class FileRange:
+    """An image file inside a larger file.
+
+    Args:
+        path: of the larger file.
+        offset: of the first byte.
+        length: number of bytes.
+
+    Example:
+        ```python
+        import pathlib
+
+        from PIL import Image
+
+        Image.new("RGB", (6, 4)).save("image.png")
+        data = pathlib.Path("image.png").read_bytes()
+        pathlib.Path("many.bin").write_bytes(b"header" + data)
+        image = keras_vit.data.decode(keras_vit.data.FileRange("many.bin", 6, len(data)))
+        assert image.shape == (4, 6, 3)
+        ```
+    """
 
     path: str
     offset: int
     length: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.path}, {self.length:,} bytes from {self.offset:,} on"
 
 
-def decode(image: str | os.PathLike | bytes | Record) -> np.ndarray:
-    """Decodes an image as a person sees it: uint8 RGB of shape (rows, columns, 3), upright.
+EncodedImage = str | os.PathLike[str] | bytes | FileRange
 
-    Reads JPEG (also MPO), PNG, BMP, GIF and WebP, told apart by content and not by the file's name.
-    Transparent pixels show white behind them, an animation shows its first image, all eight EXIF
-    orientations are applied. 16-bit grey is scaled and rounded; 16-bit colour keeps its high byte, which is
-    all that Pillow holds. Colour profiles are not applied.
+
+def decode(image: EncodedImage) -> np.ndarray:
+    """Decodes an image file into upright RGB.
+
+    The format is recognized by content, not by the file's name: JPEG (also MPO), PNG, BMP, GIF or WebP. Transparent
+    pixels become white, an animation its first image, and the EXIF orientation is applied. 16-bit grey is scaled and
+    rounded; 16-bit colour keeps its high byte, as in Pillow. Colour profiles are not applied.
 
     Args:
-        image: a path, the bytes of an encoded file, or a `Record`.
+        image: a path, the bytes of an encoded file, or a `FileRange`.
+
+    Returns:
+        (height, width, 3) uint8.
 
     Raises:
-        TypeError: if it is none of these.
-        ValueError: if there is no such file, it is no image of these formats, it is damaged or cut short,
-            or its header claims more than `MAX_PIXELS`. The message names the file and the reason.
+        TypeError: if `image` is none of these.
+        ValueError: if the file is missing, has another format, is damaged or truncated, or its header claims more than
+            178,956,970 pixels. The message has the file and the reason.
+
+    Example:
+        ```python
+        from PIL import Image
+
+        Image.new("RGB", (64, 48), "red").save("red.png")
+        assert keras_vit.data.decode("red.png").shape == (48, 64, 3)
+        ```
     """
     try:
-        return examine(read_file(image))[0]
+        return decode_with_info(read_file(image))[0]
     except ImageError as error:
         name = "bytes" if isinstance(image, bytes) else str(image)
         raise ImageError(f"{name}: {error}") from error
 
 
-def read_file(image: str | os.PathLike | bytes | Record) -> bytes:
-    """Reads the encoded bytes of an image; an ImageError says why it could not."""
+def read_file(image: EncodedImage) -> bytes:
+    """Returns the encoded bytes of an image, or raises an `ImageError` with the reason."""
     if isinstance(image, bytes):
         return image
-    if not isinstance(image, str | os.PathLike | Record):
-        raise TypeError(f"Expected a path, a Record or the bytes of an image. Received: {type(image).__name__}")
-    path, offset, length = image, 0, -1
-    if isinstance(image, Record):
-        path, offset, length = image.path, image.offset, image.length
+    if not isinstance(image, str | os.PathLike | FileRange):
+        raise TypeError(f"Expected a path, a FileRange or the bytes of an image. Received: {type(image).__name__}")
+    path, offset, length = (image.path, image.offset, image.length) if isinstance(image, FileRange) else (image, 0, -1)
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait for ever
+        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait forever
             raise ImageError("not a file" + (" but a folder" if os.path.isdir(path) else ""))
         with open(path, "rb") as file:
             file.seek(offset)
@@ -134,15 +182,14 @@ def read_file(image: str | os.PathLike | bytes | Record) -> bytes:
     return data
 
 
-def examine(data: bytes) -> tuple[np.ndarray, Facts]:
-    """Decodes bytes as `decode` does and tells what they were; an ImageError gives the reason alone."""
+def decode_with_info(data: bytes) -> tuple[np.ndarray, ImageInfo]:
+    """Decodes bytes as `decode` does, with their format and size; an `ImageError` has the reason alone."""
     name = recognize(data)
-    # Pillow warns of damaged animations and of large GIF frames; of these two formats only, so that the lock
-    # holds no one else up.
+    # Pillow warns of damaged animations and of large GIF frames. Only these two formats need the lock.
     warns = name == "GIF" or (name == "PNG" and b"acTL" in data)
     try:
         if name == "WebP":
-            _check_size(*_webp_size(data))  # its reader allocates when it is made
+            _check_size(*_webp_size(data))  # its reader allocates memory when it is created
         with _no_warnings() if warns else contextlib.nullcontext():
             image = _READERS[name][1](io.BytesIO(data))
             _check_size(image.width, image.height)
@@ -152,43 +199,43 @@ def examine(data: bytes) -> tuple[np.ndarray, Facts]:
         image = _flat(image, data)
         if orientation != 1:
             image = image.transpose(_UPRIGHT[orientation])
-        pixels = np.array(image)  # (rows, columns, 3)
+        pixels = np.array(image)  # (height, width, 3)
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError("not enough memory to decode it") from error
-    except Exception as error:  # a damaged file can make Pillow raise nearly anything
+    except Exception as error:  # Pillow raises nearly any exception on a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImageError(f"a {name} that is damaged or cut short ({reason})") from error
-    return pixels, Facts(name, mode, pixels.shape[0], pixels.shape[1], orientation)
+    return pixels, ImageInfo(name, mode, pixels.shape[0], pixels.shape[1], orientation)
 
 
 def recognize(data: bytes) -> str:
-    """Names the format of encoded bytes by how they start; an ImageError says why they are not read."""
+    """Returns the format of encoded bytes by how they start, or raises an `ImageError` with the reason."""
     name = next((name for name, (signature, _) in _READERS.items() if signature.match(data)), None)
     if name is None:
-        raise ImageError(_what_instead(data))
+        raise ImageError(_other_content(data))
     return name
 
 
-def _what_instead(data: bytes) -> str:
+def _other_content(data: bytes) -> str:
     if not data:
         return "an empty file"
     if re.match(rb"\s*(?:<!--.{,200}?-->\s*)?<(?:!doctype html|html|head|body)\b", data, re.IGNORECASE | re.DOTALL):
         return "a web page (HTML), not an image; the download has probably failed"
-    for start, what in _NOT_READ:
+    for start, kind in _NOT_READ:
         if re.match(start, data, re.DOTALL):
-            return f"{what} is not read; convert it to JPEG or PNG"
+            return f"{kind} is not read; convert it to JPEG or PNG"
     return f"not an image in a format that is read ({', '.join(_READERS)}); convert it to JPEG or PNG"
 
 
-def _check_size(columns: int, rows: int) -> None:
-    if columns * rows > MAX_PIXELS:
-        raise ImageError(f"claims {columns:,} x {rows:,} pixels; at most {MAX_PIXELS:,} in all are decoded")
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"claims {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} in all are decoded")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Reads (columns, rows) from a WebP's first chunk: lossy, lossless or extended (RFC 9649, 2.5 to 2.7)."""
+    """Reads (width, height) from a WebP's first chunk: lossy, lossless or extended (RFC 9649, 2.5 to 2.7)."""
     kind, body = data[12:16], data[20:30]
     if kind == b"VP8X":
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
@@ -199,8 +246,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _no_warnings():
-    with _quiet_lock, warnings.catch_warnings():  # swaps a list of the whole process: one thread at a time
+def _no_warnings() -> Iterator[None]:
+    with _quiet_lock, warnings.catch_warnings():  # replaces a list of the whole process: one thread at a time
         warnings.simplefilter("ignore")
         yield
 
@@ -219,7 +266,7 @@ def orientation_of(exif: bytes) -> int:
             if tag == _ORIENTATION_TAG:
                 return value if (kind, count) == (3, 1) and 1 <= value <= 8 else 1  # kind 3: a 16-bit number
     except struct.error:
-        pass  # the block ends before what it promises
+        pass  # the block ends too early
     return 1
 
 
@@ -234,7 +281,7 @@ def _mode(image: Image.Image, data: bytes) -> str:
 
 
 def _flat(image: Image.Image, data: bytes) -> Image.Image:
-    """Brings any mode to RGB of 8 bits, on white where the image is transparent."""
+    """Converts any mode to RGB of 8 bits, on white where the image is transparent."""
     key = image.info.get("transparency")  # an index, a list of alphas, or a PNG's one transparent colour
     depth = _depth(image, data)
     if image.mode.startswith("I"):
@@ -253,7 +300,7 @@ def _flat(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def _flat_deep(image: Image.Image, key: int | None) -> Image.Image:
-    deep = np.asarray(image).clip(0, 65535).astype(np.uint32)  # (rows, columns)
+    deep = np.asarray(image).clip(0, 65535).astype(np.uint32)  # (height, width)
     grey = ((deep + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257, so this is the nearest of 256 greys
     if key is not None:
         grey[deep == key] = 255

@@ -1,68 +1,95 @@
-"""Lists images with their classes and splits, wherever they come from, and reads each of them once."""
+"""Lists of images with their classes and splits, from any source, and the one reading of each image."""
 
 import hashlib
 import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from keras_vit.data.decoding import Facts, ImageError, Record, examine, read_file
-from keras_vit.data.names import one_line
+from keras_vit.data.decoding import FileRange, ImageError, ImageInfo, decode_with_info, read_file
+from keras_vit.data.messages import listed
 
 SPLITS = ("train", "validation", "test")
 SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_OF_NAME |= dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
 THREADS = min(8, os.cpu_count() or 1)  # each may hold a whole image of MAX_PIXELS
 _SECONDS_BETWEEN_NEWS = 5.0
-_AT_ONCE = 64  # images handed to the threads between two looks at the clock
-_LISTED = 20  # faults of one kind in an error
+_AT_ONCE = 64  # images that the threads read between two progress messages at most
 _log = logging.getLogger("keras_vit")
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image of a class. Once read, it has a digest of its bytes, and facts or the reason for none.
+    """An image of a class. Once it is read, it has a digest of its bytes, and either `info` or a `reason`.
 
-    A source that vouches for its images hands them out with a digest: they are not read again, and have no facts.
+    A prepared data set lists its images with a digest: they are not read again and have no `info`.
+
+    Args:
+        file: a path, encoded bytes or a range of a file.
+        name: for messages.
+        class_name: the class.
+        split: one of `SPLITS`.
+        weight: of the image in training.
+        digest: SHA-256 of the encoded bytes; "" before it is read.
+        info: format and size; None before it is read.
+        reason: why it cannot be read; "" if it can.
     """
 
-    file: str | bytes | Record
+    file: str | bytes | FileRange
     name: str
     class_name: str
     split: str
     weight: float = 1.0
     digest: str = ""
-    facts: Facts | None = None
+    info: ImageInfo | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds; `problems` are those that no skipping of images cures."""
+    """The images of a source.
 
-    path: str  # as it was given, for messages
+    Args:
+        path: of the source, for messages.
+        name: of the source.
+        own_splits: the splits that the source has; () if all images are in one set.
+        class_names: in the order of the labels.
+        images: all of them, in all splits.
+        other: files that are not images.
+        stray: images outside the class folders, and folders next to train/ and test/.
+        empty: class folders without an image.
+        problems: those that remain when unreadable images are skipped.
+        notes: on unusual things that are no problem.
+    """
+
+    path: str
     name: str
-    given: tuple[str, ...]  # the splits that the source has of its own; () where there is but one heap
+    own_splits: tuple[str, ...]
     class_names: tuple[str, ...]
     images: tuple[ListedImage, ...]
-    other: tuple[str, ...] = ()  # files that are not images
-    stray: tuple[str, ...] = ()  # images outside every class folder, and folders beside train/ and test/
-    empty: tuple[str, ...] = ()  # class folders without an image
+    other: tuple[str, ...] = ()
+    stray: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what is odd and no reason to refuse
+    notes: tuple[str, ...] = ()
 
 
 class Progress:
-    """Logs how many images of `total` are read, every few seconds."""
+    """Logs the number of images read, every few seconds.
 
-    def __init__(self, total: int):
+    Args:
+        total: number of images to read.
+    """
+
+    def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
         self._next = time.monotonic() + _SECONDS_BETWEEN_NEWS
 
     def add(self, count: int = 1) -> None:
+        """Adds `count` images."""
         self.done += count
         if time.monotonic() >= self._next:
             _log.info("%d of %d images read", self.done, self.total)
@@ -70,7 +97,7 @@ class Progress:
 
 
 def read_listing(listing: Listing) -> Listing:
-    """Reads, hashes and decodes every image once, in threads; keeps what was found, not the pixels."""
+    """Reads, hashes and decodes every image once, in threads. Keeps the size and format, not the pixels."""
     read = list(listing.images)
     unread = [index for index, image in enumerate(read) if not image.digest and not image.reason]
     progress = Progress(len(unread))
@@ -80,10 +107,10 @@ def read_listing(listing: Listing) -> Listing:
             for index, image in zip(some, pool.map(_read_image, [read[index] for index in some]), strict=True):
                 read[index] = image
             progress.add(len(some))
-    alive = defaultdict(bool)  # (split, class) -> whether one of its images can be read
+    readable: dict[tuple[str, str], bool] = defaultdict(bool)  # {(split, class): whether an image can be read}
     for image in read:
-        alive[image.split, image.class_name] |= not image.reason
-    lost = [f"{split}/{name}" if listing.given else name for (split, name), good in alive.items() if not good]
+        readable[image.split, image.class_name] |= not image.reason
+    lost = [f"{split}/{name}" if listing.own_splits else name for (split, name), good in readable.items() if not good]
     problems = listing.problems
     if lost:
         problems += (f"no image can be read in: {', '.join(lost)}; replace the images or remove the class",)
@@ -95,25 +122,18 @@ def _read_image(image: ListedImage) -> ListedImage:
     try:
         data = read_file(image.file)
         digest = digest_of(data)
-        return replace(image, digest=digest, facts=examine(data)[1])
+        return replace(image, digest=digest, info=decode_with_info(data)[1])
     except ImageError as error:
         return replace(image, digest=digest, reason=str(error))
 
 
 def digest_of(data: bytes) -> str:
-    """Returns the sha256 of an image's bytes, in hexadecimal."""
+    """Returns the SHA-256 of an image's bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def listed(lines: Iterable[str]) -> list[str]:
-    """Indents the lines of an error, and cuts a long list."""
-    lines = list(map(one_line, lines))
-    more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    return [f"  {line}" for line in lines[:_LISTED]] + more
-
-
 def refuse_unlabelled(data: str, class_names: Sequence[str], faults: Sequence[str]) -> None:
-    """Raises a ValueError if there are `faults`: "example: number" of examples whose number is no class."""
+    """Raises a ValueError if there are `faults`: "example: label" of examples whose label is no class."""
     if faults:
         what = f"{len(faults):,} examples of {data} have a label that is none of its {len(class_names)} classes:"
         raise ValueError("\n".join([what, *listed(faults), "Name splits that have labels."]))

@@ -1,37 +1,52 @@
-"""mixup and CutMix: each image of a batch takes something from a partner, and its target as much."""
+"""mixup and CutMix: each image of a batch is mixed with a partner, and so is its target."""
 
 import math
 import numbers
+from typing import Any
 
 import tensorflow as tf
 
 
-def mix(images, targets, partners, partner_targets, *, mixup, cutmix, seed):
-    """Returns the images and targets mixed with their partners', by mixup or by CutMix.
+def mix(
+    images: Any, targets: Any, partners: Any, partner_targets: Any, *, mixup: float, cutmix: float, seed: Any
+) -> tuple[Any, Any]:
+    """Mixes images and targets with those of partners, by mixup or CutMix.
 
-    A batch has one ratio, the larger of b and 1 - b with b from Beta(p, p): so each image keeps at least half of its
-    own. mixup blends all pixels at that ratio. CutMix pastes a box of the partner, of the image's proportions,
-    about a pixel anywhere; what reaches over the edge is cut off, and targets go by the area that was really pasted.
-    If both are asked for, a fair coin decides for the batch. A row's result depends on the row, its partner and the
-    seed alone.
+    A batch has one ratio, the larger of b and 1 - b with b from Beta(p, p): each image keeps at least half of its own.
+    mixup blends all pixels at that ratio. CutMix pastes a box of the partner, with the image's proportions, around a
+    random pixel. The box is cut off at the edge, and the targets are mixed by the area that was pasted. With both, a
+    fair coin decides for the batch. The result of a row depends on the row, its partner and the seed alone.
 
     Args:
-        images, partners: (batch, rows, columns, 3) float.
+        images, partners: (batch, height, width, 3) float.
         targets, partner_targets: (batch, classes) float.
-        mixup: p of the Beta distribution for mixup; 0 to leave it out.
-        cutmix: p for CutMix; 0 to leave it out.
-        seed: two whole numbers, int32 or int64; the same seed gives the same ratio, coin and box.
+        mixup: p of the Beta distribution for mixup; 0 for no mixup.
+        cutmix: p of the Beta distribution for CutMix; 0 for no CutMix.
+        seed: two integers, int32 or int64; the same seed has the same ratio, coin and box.
+
+    Returns:
+        (images, targets), mixed.
 
     Raises:
-        ValueError: if `mixup` or `cutmix` is no finite number from 0.
+        ValueError: if `mixup` or `cutmix` is not a finite number of 0 or more.
 
-    Source: mixup, arXiv:1710.09412, with the larger share of big_vision's utils.py; CutMix, arXiv:1905.04899, whose
-    box may take more than half, as its ratio is b.
+    Example:
+        ```python
+        from keras_vit.data.mixing import mix
+
+        black, white = np.zeros((2, 8, 8, 3), "float32"), np.ones((2, 8, 8, 3), "float32")
+        cat, dog = np.float32([[1, 0]] * 2), np.float32([[0, 1]] * 2)
+        images, targets = mix(black, cat, white, dog, mixup=0.5, cutmix=0, seed=(1, 2))
+        np.testing.assert_allclose(images[:, 0, 0, 0], targets[:, 1], rtol=1e-6)
+        ```
+
+    Source: mixup, arXiv:1710.09412, with the larger ratio of big_vision's utils.py; CutMix, arXiv:1905.04899, where the
+    box can have more than half of the image, as the ratio there is b.
     """
     settings = {"mixup": mixup, "cutmix": cutmix}
     wrong = [f"{name}={p!r}" for name, p in settings.items() if not _is_parameter(p)]
     if wrong:
-        raise ValueError(f"mixup and CutMix need a finite number from 0. Received: {', '.join(wrong)}")
+        raise ValueError(f"Expected mixup and cutmix to be finite numbers of 0 or more. Received: {', '.join(wrong)}")
     if not mixup and not cutmix:
         return images, targets
     coin_seed, ratio_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
@@ -46,14 +61,14 @@ def mix(images, targets, partners, partner_targets, *, mixup, cutmix, seed):
     return mixed, _share(targets, partner_targets, own)
 
 
-def _is_parameter(p):
-    return isinstance(p, numbers.Real) and not isinstance(p, bool) and math.isfinite(p) and p >= 0
+def _is_parameter(p: Any) -> bool:
+    return isinstance(p, numbers.Real) and not isinstance(p, bool) and math.isfinite(p) and float(p) >= 0
 
 
-def _larger_share(p, seed):
+def _larger_share(p: Any, seed: Any) -> Any:
     """Draws b from Beta(p, p) and returns the larger of b and 1 - b, float64."""
     # Two gamma draws, each over their sum, are b and 1 - b. A small p makes both too small for a float, and the ratio
-    # 1/2 where it should be 1: so they are taken as logarithms, of Gamma(1 + p) times uniform ** (1 / p).
+    # 1/2 where it should be 1. So they are computed as logarithms, of Gamma(1 + p) times uniform ** (1 / p).
     gamma_seed, uniform_seed = tf.unstack(tf.random.split(seed))
     gamma = tf.random.stateless_gamma((2,), gamma_seed, alpha=1 + p, dtype=tf.float64)
     uniform = 1 - tf.random.stateless_uniform((2,), uniform_seed, dtype=tf.float64)  # never 0
@@ -61,13 +76,13 @@ def _larger_share(p, seed):
     return tf.sigmoid(tf.abs(one - other))
 
 
-def _share(own, other, ratio):
+def _share(own: Any, other: Any, ratio: Any) -> Any:
     ratio = tf.cast(ratio, own.dtype)
     return own * ratio + other * (1 - ratio)
 
 
-def _pasted(images, partners, ratio, seed):
-    """Returns the images with a box of their partners', and the share of an image that is its own, float64."""
+def _pasted(images: Any, partners: Any, ratio: Any, seed: Any) -> tuple[Any, Any]:
+    """Returns the images with a box of their partners, and the fraction of each image that is its own, float64."""
     sides = tf.shape(images)[1:3]
     box = tf.cast(tf.cast(sides, tf.float64) * tf.sqrt(1 - ratio), tf.int32)
     middle = tf.cast(tf.random.stateless_uniform((2,), seed, dtype=tf.float64) * tf.cast(sides, tf.float64), tf.int32)

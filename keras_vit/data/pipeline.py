@@ -1,54 +1,73 @@
-"""From encoded images to batches: one way for training, evaluation, prediction and the exports' proof.
+"""Input pipelines with tf.data: batches of scaled images for training, validation and evaluation.
 
-What enters a model is an image of the model's size in whole grey levels, then scaled (only the affine augmentation
-leaves fractions). A phone sees the same. Every random choice is a function of (seed, step, row in the batch), so that
-a run does not depend on how many threads decode or how many processes train, and can be taken up at any step.
+Training, evaluation, prediction and the proof of exports use the same functions. An image is resized to the model's
+size, rounded to uint8, and then scaled, as on a phone; only the affine augmentation leaves fractions. Every random
+choice is a function of (seed, step, row in the batch), so that a run does not depend on the number of threads or
+processes, and can be resumed at any step.
 """
 
 import concurrent.futures
 import functools
 import math
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_vit import _compat
-from keras_vit.data.augmentation import Augmentation, augment, coins, keras_cv_layers
-from keras_vit.data.crop import PROTOCOLS
-from keras_vit.data.decoding import decode, examine, read_file
+from keras_vit.data.augmentation import Augmentation, keras_cv_layers, random_affine, random_flips
+from keras_vit.data.crop import PROTOCOLS, Size, cropped, with_name
+from keras_vit.data.decoding import EncodedImage, decode, decode_with_info, read_file
 from keras_vit.data.mixing import mix
 from keras_vit.data.order import Order, key
 from keras_vit.data.randaugment import randaugment
-from keras_vit.data.reading import cropped, naming
-from keras_vit.preprocessing import OFFICIAL_PIXELS, preprocess_input
+from keras_vit.data.sources import Examples
+from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
 
 # Images that fit into this much memory are decoded once and kept.
 _MEMORY = 2**30
 
-# Most of them wait where files come from a slow disk: with a thread a core, eight times as long (20 ms a file).
+# On a slow disk (20 ms a file) most threads wait: one thread a core takes eight times as long.
 _THREADS = 16
 
-# What is added to the seed, so that no two random choices of a row go together.
+# Added to the seed, so that the random choices of a row are independent of each other.
 _AFFINE, _CROP, _RANDAUGMENT, _MIX = (n * 2**31 for n in (1, 2, 3, 4))
 
 
-def read_pixels(image, image_size, protocol="official"):
-    """Returns one image as (rows, columns, 3) uint8 of `image_size`, (rows, columns).
+def read_pixels(image: EncodedImage, image_size: Size, protocol: str = "official") -> np.ndarray:
+    """Reads an image file and resizes it as in evaluation.
 
-    By default resized in one step, bilinear, without keeping the aspect ratio and without antialiasing: the official
-    code's evaluation, and what phone clients do.
+    By default both sides are resized in one step, bilinear, without antialiasing and without keeping the aspect ratio,
+    as in the official code and on phones.
 
     Args:
-        image: anything that `decode` takes.
-        image_size: (rows, columns), pixels.
-        protocol: name out of `keras_vit.data.crop.PROTOCOLS`.
+        image: a path, the bytes of an encoded file, or a `FileRange`, as for `decode`.
+        image_size: (height, width), pixels.
+        protocol: "official"; "big_vision", resized by area means to 8/7 of the size, then a center crop; or "timm",
+            bicubic, then a center crop of 90 %.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        ValueError: if the image cannot be read; the message has the file and the reason.
+
+    Example:
+        ```python
+        from PIL import Image
+
+        Image.new("RGB", (64, 48), "red").save("red.png")
+        pixels = keras_vit.data.read_pixels("red.png", (32, 32))
+        assert pixels.shape == (32, 32, 3) and pixels[0, 0].tolist() == [255, 0, 0]
+        ```
     """
     return PROTOCOLS[protocol](decode(image), image_size)
 
 
-def read_all(images, image_size, protocol="official"):
-    """Returns many images as (images, rows, columns, 3) uint8, decoded side by side."""
+def read_all(images: Sequence[EncodedImage], image_size: Size, protocol: str = "official") -> np.ndarray:
+    """Reads images in threads, as `read_pixels` does, into one array: (images, height, width, 3) uint8."""
     read = functools.partial(read_pixels, image_size=image_size, protocol=protocol)
     out = np.empty((len(images), *image_size, 3), np.uint8)
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -58,48 +77,60 @@ def read_all(images, image_size, protocol="official"):
 
 
 def training_batches(
-    examples,
-    image_size,
-    num_classes,
+    examples: Examples,
+    image_size: Size,
+    num_classes: int,
     *,
-    batch_size,
-    steps,
-    first_step=0,
-    seed=0,
-    augmentation=None,
-    contract=OFFICIAL_PIXELS,
-    full_batches=True,
-    parts=(0, 1, 1),
-):
-    """Returns a dataset of training batches: (images, targets, weights), all float32.
+    batch_size: int,
+    steps: int,
+    first_step: int = 0,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    contract: Pixels = OFFICIAL_PIXELS,
+    full_batches: bool = True,
+    parts: tuple[int, int, int] = (0, 1, 1),
+) -> Any:
+    """Returns a tf.data dataset of shuffled and augmented training batches.
 
-    Images are (rows, image rows, image columns, 3), scaled; targets (rows, classes), one-hot unless mixed; weights
-    (rows,), how much a row counts. The stream has no epochs of its own: it goes through the examples again and again,
-    each time in another order, as `Order` describes.
-
-    Images go through the crop, the flip, RandAugment, the affine augmentation, keras-cv's layers, the scaling and
-    the mixing, in this order; where the affine is on, it mirrors, too.
+    The stream has no epochs: it passes through the examples again and again, each time in another order (see `Order`).
+    Images go through the crop, the flip, RandAugment, the affine augmentation, keras-cv's layers, the scaling and the
+    mixing, in this order. With an affine augmentation, the flip is part of it.
 
     Args:
-        examples: the `Examples`.
-        image_size: (rows, columns), pixels.
-        num_classes: width of the targets.
-        batch_size: images a step, over all parts.
-        steps: batches from the start of the run to its end.
-        first_step: batch to begin with, for a run that is taken up again.
+        examples: the encoded images and labels.
+        image_size: (height, width), pixels.
+        num_classes: number of classes of the targets.
+        batch_size: images of a step, over all parts.
+        steps: number of batches from the start of the run to its end.
+        first_step: the first batch, for a run that is resumed.
         seed: of the order and the augmentation, below 2**31.
-        augmentation: an `Augmentation`, or None.
-        contract: the `Pixels` that images are scaled by.
-        full_batches: see `Order`; rows that only fill up a batch have the weight 0.
-        parts: (start, stop, of): each batch is cut into `of` parts of consecutive rows, of which the dataset gives
-            those from `start` to before `stop`, an element each. Together the parts are the whole batch, bit for bit;
-            an image is mixed with that of the next row, which may lie in the next part.
+        augmentation: the data augmentation; None for none.
+        contract: how images are scaled.
+        full_batches: see `Order`. Rows that only fill a batch have the weight 0.
+        parts: (start, stop, of): each batch is divided into `of` parts of consecutive rows, and the dataset has the
+            parts from `start` to before `stop`, an element each. Together the parts are the whole batch, bit for bit.
+            An image is mixed with that of the next row, which may be in the next part.
+
+    Returns:
+        A dataset of (images, targets, weights), all float32: images (rows, height, width, 3), targets (rows, classes),
+        one-hot unless mixed, and weights (rows,), the weight of each row in the loss.
 
     Raises:
-        ValueError: if the batch cannot be cut so.
-        tensorflow.errors.OpError: while it is read, if an image cannot be; the message names it.
+        ValueError: if a batch cannot be divided into these parts.
+        tensorflow.errors.OpError: during iteration, if an image cannot be read; the message has its name.
+
+    Example:
+        ```python
+        data = keras_vit.data.open_source("synthetic:3x8")
+        augmentation = keras_vit.data.Augmentation(flip=True)
+        batches = keras_vit.data.training_batches(
+            data.train, (32, 32), 3, batch_size=4, steps=2, augmentation=augmentation
+        )
+        for images, targets, weights in batches:
+            assert images.shape == (4, 32, 32, 3) and targets.shape == (4, 3)
+        ```
     """
-    start, pieces, here = _cut_up(parts, batch_size)
+    start, pieces, here = _divided(parts, batch_size)
     augmentation = augmentation or Augmentation()
     order = Order(len(examples.labels), batch_size, seed, full_batches)
     labels, weights = tf.constant(examples.labels), _weights(examples)
@@ -111,10 +142,10 @@ def training_batches(
     # The last row of a part is mixed with the first of the next one.
     rows_read = here + 1 if augmentation.mixes and parts[2] > 1 else here
 
-    def rows(element):
+    def rows(element: Any) -> dict[str, Any]:
         step = first_step + element // pieces
         row = ((start + element % pieces) * here + tf.range(rows_read, dtype=tf.int64)) % batch_size
-        flips = coins(batch_size, key(seed + _AFFINE, step)) & (augmentation.flip and not augmentation.moves)
+        flips = random_flips(batch_size, key(seed + _AFFINE, step)) & (augmentation.flip and not augmentation.moves)
         index = tf.gather(order.indices(step), row)
         return {
             "step": tf.fill([rows_read], step),
@@ -125,18 +156,21 @@ def training_batches(
             "weight": tf.gather(order.mask(step), row) * tf.gather(weights, index),
         }
 
-    def augmented(row):
+    def augmented(row: dict[str, Any]) -> Any:
         image = read(row)
         image = _compat.select_whole(row["flip"], tf.reverse(image, [-2]), image)
         if augmentation.randaugment:
-            image = randaugment(image, *augmentation.randaugment, seed=key(seed + _RANDAUGMENT, row["number"]))
+            layers, magnitude = augmentation.randaugment
+            image = randaugment(image, layers, magnitude, key(seed + _RANDAUGMENT, row["number"]))
         return image
 
-    def batch(row, images):
+    def batch(row: dict[str, Any], images: Any) -> tuple[Any, Any, Any]:
         step = row["step"][0]
         if augmentation.moves:
             images = tf.cast(images, tf.float32)
-            images = augment(images, augmentation, key(seed + _AFFINE, step), rows=row["row"], batch_size=batch_size)
+            images = random_affine(
+                images, augmentation, key(seed + _AFFINE, step), rows=row["row"], batch_size=batch_size
+            )
         images = preprocess_input(change(images), contract)
         targets = tf.one_hot(tf.gather(labels, row["index"]), num_classes)
         if augmentation.mixes:
@@ -150,23 +184,51 @@ def training_batches(
 
 
 def validation_batches(
-    examples, image_size, num_classes, *, batch_size, contract=OFFICIAL_PIXELS, protocol="official", parts=(0, 1, 1)
-):
-    """Returns a dataset of the same triples as `training_batches`, every example once and in order.
+    examples: Examples,
+    image_size: Size,
+    num_classes: int,
+    *,
+    batch_size: int,
+    contract: Pixels = OFFICIAL_PIXELS,
+    protocol: str = "official",
+    parts: tuple[int, int, int] = (0, 1, 1),
+) -> Any:
+    """Returns a tf.data dataset of validation batches: every example once, in order, without augmentation.
 
-    Every example counts the same, whatever it counts in training; the last batch is filled up with rows of weight 0.
-    `parts` is as there, `protocol` as in `read_pixels`.
+    Every example has the weight 1, whatever its weight in training. The last batch is filled with rows of weight 0.
+
+    Args:
+        examples: the encoded images and labels.
+        image_size: (height, width), pixels.
+        num_classes: number of classes of the targets.
+        batch_size: images of a step, over all parts.
+        contract: how images are scaled.
+        protocol: how images are resized and cropped, as in `read_pixels`.
+        parts: as in `training_batches`.
+
+    Returns:
+        A dataset of (images, targets, weights), as from `training_batches`.
+
+    Raises:
+        ValueError: if a batch cannot be divided into these parts.
+
+    Example:
+        ```python
+        data = keras_vit.data.open_source("synthetic:3x8")
+        batches = keras_vit.data.validation_batches(data.validation, (32, 32), 3, batch_size=4)
+        assert sum(weights.numpy().sum() for _, _, weights in batches) == len(data.validation.labels)
+        ```
     """
-    start, pieces, here = _cut_up(parts, batch_size)
+    start, pieces, here = _divided(parts, batch_size)
     count = len(examples.labels)
     labels = tf.constant(examples.labels)
 
-    def rows(element):
+    def rows(element: Any) -> dict[str, Any]:
         place = element // pieces * batch_size + (start + element % pieces) * here + tf.range(here, dtype=tf.int64)
         index = place % count
         return {"index": index, "weight": tf.cast(place < count, tf.float32)}
 
-    def batch(row, images):
+    def batch(row: dict[str, Any], images: Any) -> tuple[Any, Any, Any]:
         targets = tf.one_hot(tf.gather(labels, row["index"]), num_classes)
         return preprocess_input(images, contract), targets, row["weight"]
 
@@ -175,11 +237,35 @@ def validation_batches(
     return _batches(data, read, batch, here, together=together)
 
 
-def evaluation_batches(examples, image_size, batch_size=64, contract=OFFICIAL_PIXELS, protocol="official"):
-    """Returns a dataset of (images scaled by a `Pixels` contract, labels), every example once and in order."""
+def evaluation_batches(
+    examples: Examples,
+    image_size: Size,
+    batch_size: int = 64,
+    contract: Pixels = OFFICIAL_PIXELS,
+    protocol: str = "official",
+) -> Any:
+    """Returns a tf.data dataset of evaluation batches: every example once, in order, with its label.
+
+    Args:
+        examples: the encoded images and labels.
+        image_size: (height, width), pixels.
+        batch_size: images of a batch; the last batch may have fewer.
+        contract: how images are scaled.
+        protocol: how images are resized and cropped, as in `read_pixels`.
+
+    Returns:
+        A dataset of (images, labels): (rows, height, width, 3) float32 and (rows,) int64.
+
+    Example:
+        ```python
+        data = keras_vit.data.open_source("synthetic:3x8")
+        images, labels = next(iter(keras_vit.data.evaluation_batches(data.train, (32, 32), batch_size=4)))
+        assert images.shape == (4, 32, 32, 3) and labels.shape == (4,)
+        ```
+    """
     labels = tf.constant(examples.labels)
 
-    def batch(row, images):
+    def batch(row: dict[str, Any], images: Any) -> tuple[Any, Any]:
         return preprocess_input(images, contract), tf.gather(labels, row["index"])
 
     read, together = _reader(examples, image_size, protocol)
@@ -187,12 +273,24 @@ def evaluation_batches(examples, image_size, batch_size=64, contract=OFFICIAL_PI
     return _batches(data, read, batch, batch_size, together=together, drop_remainder=False)
 
 
-def _batches(rows, image, batch, size, *, together, drop_remainder=True):
-    """Returns a dataset of `batch(rows, images)`, read ahead.
+def _batches(
+    rows: Any,
+    image: Callable[[Any], Any],
+    batch: Callable[[Any, Any], Any],
+    size: int,
+    *,
+    together: bool,
+    drop_remainder: bool = True,
+) -> Any:
+    """Returns a dataset of `batch(rows, images)` with prefetching.
 
     Args:
-        rows: dataset of {name: (size, ...)}, what is known of the rows of a batch.
-        image: makes a row's image of that; or the images of all rows at once, where they go `together`.
+        rows: dataset of {name: (size, ...)}, the rows of a batch.
+        image: returns the image of a row, or with `together` the images of all rows.
+        batch: returns an element of the dataset.
+        size: rows of a batch.
+        together: whether `image` accepts all rows of a batch.
+        drop_remainder: whether a last batch with fewer rows is dropped.
     """
     if together:
         data = rows.map(lambda row: batch(row, image(row)), tf.data.AUTOTUNE)
@@ -200,37 +298,37 @@ def _batches(rows, image, batch, size, *, together, drop_remainder=True):
         data = rows.unbatch().map(lambda row: (row, image(row)), tf.data.AUTOTUNE)
         data = data.batch(size, drop_remainder, tf.data.AUTOTUNE).map(batch, tf.data.AUTOTUNE)
     options = tf.data.Options()
-    options.threading.private_threadpool_size = max(_THREADS, os.cpu_count())
+    options.threading.private_threadpool_size = max(_THREADS, os.cpu_count() or 1)
     return data.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _reader(examples, image_size, protocol):
-    """Returns a function from rows to their images, uint8, and whether it takes many rows at once."""
+def _reader(examples: Examples, image_size: Size, protocol: str) -> tuple[Callable[[Any], Any], bool]:
+    """Returns a function from rows to their images, uint8, and whether it accepts many rows at once."""
     if len(examples.images) * image_size[0] * image_size[1] * 3 <= _MEMORY:
         table = tf.constant(read_all(examples.images, image_size, protocol))
         return lambda row: tf.gather(table, row["index"]), True
-    show = PROTOCOLS[protocol]
+    resized = PROTOCOLS[protocol]
 
-    def read(index):
-        with naming(examples, index):
-            return show(examine(read_file(examples.images[index]))[0], image_size)
+    def read(index: int) -> np.ndarray:
+        with with_name(examples, index):
+            return resized(decode_with_info(read_file(examples.images[index]))[0], image_size)
 
-    def one(row):
+    def one(row: dict[str, Any]) -> Any:
         return tf.ensure_shape(tf.numpy_function(read, [row["index"]], tf.uint8), (*image_size, 3))
 
     return one, False
 
 
-def _weights(examples):
+def _weights(examples: Examples) -> Any:
     return tf.ones(len(examples.labels)) if examples.weights is None else tf.constant(examples.weights, tf.float32)
 
 
-def _cut_up(parts, batch_size):
-    """Returns the first part, how many parts, and the rows of each."""
+def _divided(parts: tuple[int, int, int], batch_size: int) -> tuple[int, int, int]:
+    """Returns the first part, the number of parts, and the rows of each."""
     start, stop, of = parts
     if not 0 <= start < stop <= of or batch_size % of:
         raise ValueError(
-            "Expected parts=(start, stop, of) with 0 <= start < stop <= of, and a batch that `of` parts share evenly. "
+            "Expected parts=(start, stop, of) with 0 <= start < stop <= of, and a batch_size divisible by `of`. "
             f"Received: parts={parts}, batch_size={batch_size}"
         )
     return start, stop - start, batch_size // of

@@ -1,4 +1,4 @@
-"""Opens the images to learn from, wherever they lie."""
+"""Data sources: opens images to train on from a folder, a zip file, a CSV file or a data set."""
 
 import hashlib
 import logging
@@ -6,40 +6,51 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from keras_vit.data.archive import list_zip
-from keras_vit.data.decoding import Record
-from keras_vit.data.embedded import (
+from keras_vit.data.built_in import (
     find_fashion_mnist,
     list_digits,
     list_fashion_mnist,
     list_synthetic,
     parse_synthetic,
 )
-from keras_vit.data.folder import list_folder, what_instead
-from keras_vit.data.hub import is_saved, list_hub
-from keras_vit.data.listing import SPLITS, ListedImage, Listing, listed
-from keras_vit.data.names import one_line, printable
-from keras_vit.data.prepared import is_prepared_name, list_prepared, names_like
+from keras_vit.data.csv_table import list_csv
+from keras_vit.data.decoding import FileRange
+from keras_vit.data.folder import describe_other_path, list_folder
+from keras_vit.data.huggingface import is_saved, list_hub
+from keras_vit.data.listing import SPLITS, ListedImage, Listing
+from keras_vit.data.messages import listed, one_line, printable
 from keras_vit.data.problems import find_problems
 from keras_vit.data.splits import check_shares
-from keras_vit.data.tabular import list_csv
+from keras_vit.data.tfds import is_prepared_name, list_prepared, names_like
 
 _log = logging.getLogger("keras_vit")
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Images and what is on them.
+    """Encoded images with their labels.
 
-    `images` are paths, encoded bytes or places in a larger file (`decode` takes all three), `labels` (examples,)
-    int64 indices into the source's class_names, `names` what a person calls each image, `weights` (examples,)
-    float32 what each counts in training, None if all count 1. `digests` are the sha256 of each image's bytes.
+    Args:
+        images: paths, encoded bytes or ranges of files, as for `decode`.
+        labels: (examples,) int64, indices into the source's class names.
+        names: of the images, for messages.
+        weights: (examples,) float32, the weight of each image in training; None for 1.
+        digests: SHA-256 of each image's bytes.
+
+    Example:
+        ```python
+        examples = keras_vit.data.open_source("synthetic:3x8").train
+        image = keras_vit.data.decode(examples.images[0])
+        print(examples.names[0], examples.labels[0], image.shape)
+        ```
     """
 
-    images: tuple[str | bytes | Record, ...]
+    images: tuple[str | bytes | FileRange, ...]
     labels: np.ndarray
     names: tuple[str, ...]
     weights: np.ndarray | None = None
@@ -48,10 +59,20 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Images in three splits.
+    """A data source: images in a training, a validation and a test split.
 
-    `bad` are (name, reason) of images that were left out; `digest` is the sha256 of the rest: their bytes,
-    labels, weights and order in each split, and the names of the classes.
+    Args:
+        name: of the source.
+        class_names: in the order of the labels.
+        train, validation, test: the splits.
+        bad: (name, reason) of images that cannot be read and are left out.
+        digest: SHA-256 of the other images (their bytes, labels, weights and order in each split) and the class names.
+
+    Example:
+        ```python
+        data = keras_vit.data.open_source("synthetic:3x8")
+        print(data.class_names, len(data.train.labels), len(data.test.labels))
+        ```
     """
 
     name: str
@@ -64,72 +85,79 @@ class Source:
 
 
 def open_source(
-    data: str | os.PathLike,
+    data: str | os.PathLike[str],
     *,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     train_split: str | None = None,
     validation_split: str | None = None,
     test_split: str | None = None,
     validation: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
-    on_bad_image: str = "error",
+    on_bad_image: Literal["error", "skip"] = "error",
     class_depth: int | None = None,
     require_test: bool = False,
 ) -> Source:
-    """Opens a source of images, reads every image once, and draws the splits that the source lacks.
+    """Opens a data source, reads every image once, and splits it into training, validation and test images.
 
-    What `data` is, is told in this order:
+    `data` is one of these, in this order:
 
-    - "digits": scikit-learn's 1,797 scans of 8 x 8, with fixed splits; `seed` changes nothing there.
-    - "synthetic" or "synthetic:10x64" (classes x images of each): synthetic images, drawn from `seed`.
-    - "fashion_mnist": its four IDX files in `data_dir`, or where Debian's package dataset-fashion-mnist has
-      them; TFDS' data set of that name if they are in neither.
-    - "hf:OWNER/NAME" or "hf:OWNER/NAME/CONFIG", a Hugging Face data set; "tfds:NAME", one of TFDS.
-    - a path that exists: a .zip of what a folder may hold, a .csv (columns path and label, perhaps split and
-      weight), a folder that Hugging Face's save_to_disk wrote, or any other folder: a folder for each class; or
-      train/ and any of test/ and validation/ (val/, valid/, dev/), with a folder for each class in them.
-    - a name that TFDS knows, such as "cifar10" or "oxford_iiit_pet:4.0.0".
+    - "digits": scikit-learn's 1,797 scans of 8 x 8 pixels, with fixed splits, whatever the `seed`.
+    - "synthetic" or "synthetic:10x64" (classes x images of each): synthetic images, generated from `seed`.
+    - "fashion_mnist": its four IDX files in `data_dir`, or in the folder of Debian's package dataset-fashion-mnist, or
+      else TFDS' data set of this name.
+    - "hf:OWNER/NAME" or "hf:OWNER/NAME/CONFIG", a Hugging Face data set; "tfds:NAME", a data set of TFDS.
+    - a path that exists: a .zip of such a folder, a .csv (columns path and label, optionally split and weight), a
+      folder that Hugging Face's save_to_disk wrote, or another folder: a folder for each class; or train/ with test/
+      or validation/ (val/, valid/, dev/) or both, with a folder for each class in each.
+    - a name of TFDS, such as "cifar10" or "oxford_iiit_pet:4.0.0".
 
-    A name that is a folder or file here, too, is refused: "./cifar10" is the folder, "tfds:cifar10" the data set.
+    A name that is also a folder or file here is an error: "./cifar10" is the folder, "tfds:cifar10" the data set.
 
-    Missing splits are drawn from train by the images' content, class by class; copies of one image stay
-    together, and an image that lies in two classes stays in train. Nothing is ever written into the source.
+    Missing splits are drawn from train by the content of the images, class by class. Copies of one image stay in one
+    split, and an image in two classes stays in train. The source is never written to.
 
-    Files of one's own are decoded while they are read. Of a data set that was prepared or is built in, images
-    are hashed and told by how they start, but not decoded: that was done when it was made, and would take an hour
-    for ImageNet.
+    Images in a folder, a .zip or a .csv are decoded once. Those of a prepared or a built-in data set are hashed but not
+    decoded: that was done when the data set was prepared, and takes an hour for ImageNet.
 
     Args:
         data: see above.
-        data_dir: where the data sets of TFDS or Hugging Face, or Fashion-MNIST's files, are; None for the default.
-        train_split: the part of a TFDS or Hugging Face data set to train on, in its own words, such as
-            "train[:98%]" or "train+validation"; by default "train".
-        validation_split: the same to validate on; by default "validation" if there is one, it has labels, and no
-            example of it is trained or tested on, or else drawn from train.
-        test_split: the same to test on; by default "test", or "validation" where there is no test split with labels.
-        validation: share of the images that are drawn from, 0 to below 1, to validate on (0.02, 0.01 and 0.1 are
-            the paper's); for "digits" of those outside the test split. Has no effect on a source with a validation
-            split of its own.
-        test: the same for testing.
+        data_dir: folder of the data sets of TFDS or Hugging Face, or of Fashion-MNIST's files; None for the default.
+        train_split: the part of a TFDS or Hugging Face data set to train on, in their notation, such as "train[:98%]"
+            or "train+validation"; by default "train".
+        validation_split: the part to validate on; by default "validation", if it has labels and shares no example with
+            the other splits, or else a part that is drawn from train.
+        test_split: the part to test on; by default "test", or "validation" without a test split with labels.
+        validation: fraction of the training images that is drawn for validation, 0 or more and less than 1 (the papers
+            have 0.01, 0.02 and 0.1), if the source has no validation split.
+        test: fraction that is drawn for testing, if the source has no test split.
         seed: another seed draws other splits.
-        on_bad_image: "error" or "skip"; what to do about images that cannot be read.
-        class_depth: how many folders down the class folders of a folder or .zip lie: 1 for data/class, 2 for
-            data/region/class. None is 1, but refused where 2 or more are as likely.
-        require_test: whether a source is refused that leaves no image to test on, as training needs it.
+        on_bad_image: "error" or "skip" for images that cannot be read.
+        class_depth: depth of the class folders in a folder or .zip: 1 for data/class, 2 for data/region/class. None is
+            1, but an error if another depth is as likely.
+        require_test: whether an empty test split is an error.
+
+    Returns:
+        A `Source`.
 
     Raises:
         ImportError: if the package that a source needs is not installed.
-        ValueError: if a setting is out of range or not for this source, there is no such source, it is not as
-            described, or, with on_bad_image="error", images cannot be read (one error names them all).
+        ValueError: if an argument is out of range or not for this source, the source is missing or has another form,
+            or, with on_bad_image="error", images cannot be read (one error lists them all).
+
+    Example:
+        ```python
+        data = keras_vit.data.open_source("synthetic:3x8", validation=0.25, test=0.25)
+        assert len(data.train.labels) == 3 * 4 and len(data.class_names) == 3
+        ```
     """
     check_shares(validation, test)
     if on_bad_image not in ("error", "skip"):
-        raise ValueError(f'on_bad_image must be "error" or "skip". Received: on_bad_image={on_bad_image!r}')
+        raise ValueError(f'Expected on_bad_image to be "error" or "skip". Received: on_bad_image={on_bad_image!r}')
     if data == "digits":
         seed = 0
         if test != 0.2:
-            raise ValueError(f'"digits" has a fixed test split of 0.2; leave test at 0.2. Received: test={test!r}')
+            raise ValueError(f'Expected test=0.2, the fixed test split of "digits". Received: test={test!r}')
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
     listing, images = find_problems(
         _list(data, data_dir, wanted, seed, class_depth),
@@ -148,11 +176,18 @@ def open_source(
         _log.warning("%d images cannot be read and are left out", len(bad))
     numbers = {name: number for number, name in enumerate(listing.class_names)}
     chosen = {split: [image for image in images if image.split == split] for split in SPLITS}
-    splits = {split: _examples(some, numbers) for split, some in chosen.items()}
-    return Source(listing.name, listing.class_names, **splits, bad=bad, digest=_digest(listing.class_names, chosen))
+    train, validated, tested = (_examples(chosen[split], numbers) for split in SPLITS)
+    digest = _digest(listing.class_names, chosen)
+    return Source(listing.name, listing.class_names, train, validated, tested, bad=bad, digest=digest)
 
 
-def _list(data, data_dir, wanted: dict[str, str | None], seed: int, class_depth: int | None) -> Listing:
+def _list(
+    data: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None,
+    wanted: dict[str, str | None],
+    seed: int,
+    class_depth: int | None,
+) -> Listing:
     name, path = (data if isinstance(data, str) else ""), Path(data)
     named = names_data_set(data, data_dir)
     if class_depth not in (None, 1) and (named or is_other_source(data)):
@@ -167,21 +202,25 @@ def _list(data, data_dir, wanted: dict[str, str | None], seed: int, class_depth:
             return list_prepared(name, data_dir, wanted)
         _refuse_options(name, None, wanted)
         return list_fashion_mnist(folder)
-    made_up = parse_synthetic(name)
-    if named and name != "digits" and not made_up:
+    synthetic = parse_synthetic(name)
+    if named and name != "digits" and not synthetic:
         return list_prepared(name, data_dir, wanted)
     if not named and is_saved(path):
         return list_hub(path, data_dir, wanted)
     _refuse_options(data, data_dir, wanted)
     if name == "digits":
         return list_digits()
-    if made_up:
-        return list_synthetic(*made_up, seed)
+    if synthetic:
+        return list_synthetic(*synthetic, seed)
     return list_own(data, class_depth)
 
 
-def names_data_set(data: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> bool:
-    """Returns whether a text is the name of a data set: one that is built in, or one of TFDS.
+def names_data_set(data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> bool:
+    """Returns whether a text is the name of a built-in data set or of one of TFDS.
+
+    Args:
+        data: the text.
+        data_dir: TFDS' data folder; None for its default.
 
     Raises:
         ValueError: if it is also the path of a file or folder, other than that of a run.
@@ -191,41 +230,46 @@ def names_data_set(data: str | os.PathLike, data_dir: str | os.PathLike | None =
     if not built_in and not is_prepared_name(name, data_dir):
         return False
     if os.path.exists(name) and not os.path.exists(os.path.join(name, "run.json")):
-        what = "folder" if os.path.isdir(name) else "file"
-        kind, instead = ("built-in", f"work in another folder, or rename this {what}, for the built-in one")
+        entry = "folder" if os.path.isdir(name) else "file"
+        kind, instead = ("built-in", f"work in another folder, or rename this {entry}, for the built-in one")
         if not built_in:
             kind, instead = ("TFDS", f"tfds:{name} for the data set of TFDS")
         raise ValueError(
-            f"{name!r} is the name of a {kind} data set and of a {what} here. Write ./{name} for the {what}; {instead}."
+            f"{name!r} is the name of a {kind} data set and of a {entry} here. Write ./{name} for the {entry}; "
+            f"{instead}."
         )
     return True
 
 
-def is_other_source(data: str | os.PathLike) -> bool:
-    """Returns whether images are to come from elsewhere than a folder, a .zip or a .csv, told by how `data` looks."""
+def is_other_source(data: str | os.PathLike[str]) -> bool:
+    """Returns whether `data` has the form of a data set of Hugging Face or TFDS, not of a folder, a .zip or a .csv."""
     return (isinstance(data, str) and data.startswith(("hf:", "tfds:"))) or is_saved(Path(data))
 
 
 def is_file_of_images(path: Path) -> bool:
-    """Returns whether a path is of a file that holds or lists images, by its ending."""
+    """Returns whether a path is that of a .zip or a .csv file."""
     return path.is_file() and path.suffix.lower() in (".zip", ".csv")
 
 
-def list_own(data: str | os.PathLike, class_depth: int | None = None) -> Listing:
-    """Finds classes, splits and images in a folder, a .zip or a .csv.
+def list_own(data: str | os.PathLike[str], class_depth: int | None = None) -> Listing:
+    """Lists the classes, splits and images of a folder, a .zip or a .csv.
+
+    Args:
+        data: the path.
+        class_depth: as in `open_source`.
 
     Raises:
-        ValueError: if it is none of these, or cannot be used whatever is in it.
+        ValueError: if it is none of these, or cannot be used whatever its contents.
     """
     path = Path(data)
     if not path.is_dir() and not is_file_of_images(path):
         raise ValueError(_no_source(data))
     if class_depth is not None and (type(class_depth) is not int or class_depth < 1):
-        raise ValueError(f"class_depth must be a whole number from 1 on. Received: {class_depth=}")
-    place = os.path.abspath(path)
-    if place != printable(place):
+        raise ValueError(f"Expected class_depth to be an integer, 1 or more. Received: {class_depth=}")
+    absolute = os.path.abspath(path)
+    if absolute != printable(absolute):
         raise ValueError(
-            f"Expected a path in UTF-8. Received: {printable(place)}. Rename what has an escape, such as \\xe9, in it."
+            f"Expected a path in UTF-8. Received: {printable(absolute)}. Rename parts with an escape, such as \\xe9."
         )
     if path.is_dir():
         return list_folder(path, class_depth)
@@ -236,37 +280,40 @@ def list_own(data: str | os.PathLike, class_depth: int | None = None) -> Listing
     return list_csv(path)
 
 
-def _refuse_options(data, data_dir, wanted: dict[str, str | None]) -> None:
+def _refuse_options(
+    data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, wanted: dict[str, str | None]
+) -> None:
     options = {"data_dir": data_dir} | {f"{split}_split": expression for split, expression in wanted.items()}
-    given = [f"{name}={value!r}" for name, value in options.items() if value is not None]
-    if given:
+    received = [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    if received:
         raise ValueError(
             "data_dir and the splits' expressions are for data sets of TFDS and Hugging Face (for Fashion-MNIST as "
-            "IDX files data_dir alone); elsewhere validation and test say what is drawn. "
-            f"Received: data={str(data)!r}, {', '.join(given)}"
+            "IDX files data_dir alone); elsewhere, set validation and test. "
+            f"Received: data={str(data)!r}, {', '.join(received)}"
         )
 
 
-def _no_source(data) -> str:
+def _no_source(data: str | os.PathLike[str]) -> str:
     names = {"digits", "fashion_mnist", "synthetic"} | names_like(str(data), None)
     return (
-        'data must be "digits", "fashion_mnist", "synthetic" or "synthetic:CLASSESxIMAGES"; a folder with a folder '
-        "of images for each class, or a .zip of one; a .csv with the columns path and label; a folder saved by "
+        'Expected data to be "digits", "fashion_mnist", "synthetic" or "synthetic:CLASSESxIMAGES"; a folder with a '
+        "folder of images for each class, or a .zip of one; a .csv with the columns path and label; a folder saved by "
         'Hugging Face\'s datasets, or "hf:OWNER/NAME"; or the name of a TFDS data set, such as "cifar10". '
-        f"Received: data={printable(str(data))!r}, {what_instead(Path(data), names)}"
+        f"Received: data={printable(str(data))!r}, {describe_other_path(Path(data), names)}"
     )
 
 
 def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
-    """Raises a ValueError with all that is wrong, if there is anything."""
+    """Raises a ValueError with all problems, if there are any."""
     lines = []
     if listing.problems:
-        lines += [f"{listing.path} cannot be learned from:", *(f"  - {one_line(it)}" for it in listing.problems)]
+        lines.append(f"{listing.path} cannot be trained on:")
+        lines += [f"  - {one_line(problem)}" for problem in listing.problems]
     if bad:
         lines += [
             f"{len(bad)} images in {listing.path} cannot be read:",
             *listed(f"{name}: {reason}" for name, reason in bad),
-            "Repair or remove them, or go on without them with on_bad_image=skip.",
+            "Repair or remove them, or set on_bad_image=skip to leave them out.",
         ]
     if lines:
         raise ValueError("\n".join(lines))
@@ -275,8 +322,13 @@ def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
 def _examples(images: Sequence[ListedImage], numbers: dict[str, int]) -> Examples:
     labels = np.array([numbers[image.class_name] for image in images], np.int64)
     weights = np.array([image.weight for image in images], np.float32)
-    files, names, digests = (tuple(getattr(it, what) for it in images) for what in ("file", "name", "digest"))
-    return Examples(files, labels, names, None if (weights == 1).all() else weights, digests)
+    return Examples(
+        tuple(image.file for image in images),
+        labels,
+        tuple(image.name for image in images),
+        None if (weights == 1).all() else weights,
+        tuple(image.digest for image in images),
+    )
 
 
 def _digest(class_names: Sequence[str], chosen: dict[str, list[ListedImage]]) -> str:

@@ -1,4 +1,4 @@
-"""Decides which images are trained, validated and tested on."""
+"""Training, validation and test splits: drawn by content, or those of a data set."""
 
 import hashlib
 import itertools
@@ -16,35 +16,37 @@ _log = logging.getLogger("keras_vit")
 
 
 def check_shares(validation: float, test: float) -> None:
-    """Raises a ValueError unless both are shares that leave something to train on."""
+    """Raises a ValueError unless `validation` and `test` are fractions that leave images to train on."""
     shares = {"validation": validation, "test": test}
     for name, share in shares.items():
         number = isinstance(share, int | float | np.number) and not isinstance(share, bool)
         if not number or not 0 <= share < 1:
-            raise ValueError(f"{name} must be a share from 0 to below 1, such as 0.1. Received: {name}={share!r}")
+            raise ValueError(
+                f"Expected {name} to be a fraction, 0 or more and less than 1, such as 0.1. Received: {name}={share!r}"
+            )
     if validation + test >= 1:
         raise ValueError(
-            "validation and test together must stay below 1, so that something is left to train on. "
+            "Expected validation + test to be less than 1, so that images are left to train on. "
             f"Received: validation={validation!r}, test={test!r}"
         )
 
 
 def assign_splits(listing: Listing, *, validation: float, test: float, seed: int) -> tuple[ListedImage, ...]:
-    """Returns the readable images, those of missing splits moved there from train."""
+    """Returns the readable images, with the missing splits drawn from the training images."""
     good = [image for image in listing.images if not image.reason]
     pool = [image for image in good if image.split == "train"]
     wanted = {"test": test, "validation": validation}
-    shares = {split: share for split, share in wanted.items() if split not in listing.given}
+    shares = {split: share for split, share in wanted.items() if split not in listing.own_splits}
     drawn = iter(_draw([p.class_name for p in pool], [p.digest for p in pool], shares, seed))
     return tuple(replace(p, split=next(drawn)) if p.split == "train" else p for p in good)
 
 
 def _draw(labels: Sequence, digests: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
-    """Draws a split for each example by content alone: file names, order and number of threads have no say.
+    """Draws a split for each example by its content alone, whatever the file names, the order and the threads.
 
-    Within a class, examples are ordered by sha256 of seed and digest; the first go to the first of `shares`,
-    the next to the next, the rest to train. Copies of one image go where the first of them goes. Train gets
-    the last image of a class in any case, and images with two labels: these are not fit to be scored on.
+    Within a class, examples are ordered by the SHA-256 of seed and digest. The first go to the first of `shares`, the
+    next to the next, the rest to train. Copies of one image go to one split. The last image of a class always goes to
+    train, and so do images with two labels, as scores on them mean nothing.
     """
     labels_of, members = defaultdict(set), defaultdict(list)
     for index, (label, digest) in enumerate(zip(labels, digests, strict=True)):
@@ -53,7 +55,7 @@ def _draw(labels: Sequence, digests: Sequence[str], shares: dict[str, float], se
     splits = ["train"] * len(digests)
     for drawn in map(sorted, members.values()):
         ends = [int(share * len(drawn) + 0.5) for share in itertools.accumulate(shares.values())]
-        split, previous, last = "train", None, drawn[-1][1]
+        split, previous, last = "train", "", drawn[-1][1]
         for position, (_, digest, index) in enumerate(drawn):
             if digest != previous:
                 split = next((name for name, end in zip(shares, ends, strict=True) if position < end), "train")
@@ -70,29 +72,32 @@ def choose_splits(
     spans: Callable[[str], list[Span]],
     labelled: Callable[[str], bool],
 ) -> dict[str, list[Span]]:
-    """Tells where the examples of train, validation and test lie in a data set that has splits of its own.
+    """Returns the positions of the training, validation and test examples in a data set that has splits.
 
-    A split that is wanted is what its expression says. The others are those of that name, if they have labels
-    and share no example with the splits already chosen; where there is no test split, the validation split is
-    tested on, as is usual for ImageNet. What is not in the result is left to be drawn from train.
+    An expression in `wanted` chooses its split. Every other split is the data set's split of that name, if it has
+    labels and shares no example with the chosen splits. Without a test split, the validation split is the test split,
+    as is usual for ImageNet. A split that is absent from the result is to be drawn from train.
 
     Args:
-        data: the data set, for messages.
+        data: name of the data set, for messages.
         available: its splits.
         wanted: {split: expression such as "train[:98%]+validation", or None}.
-        spans: tells where the examples of an expression lie; a ValueError says that it is none.
-        labelled: whether a split of the data set has labels.
+        spans: returns the positions of an expression's examples, or raises a ValueError.
+        labelled: returns whether a split of the data set has labels.
+
+    Returns:
+        {split: [(file or split of the data set, index of the first example, index after the last)]}
 
     Raises:
-        ValueError: if there is nothing to train on, or wanted splits share examples.
+        ValueError: if there is no example to train on, or wanted splits share examples.
     """
     of_name = {SPLIT_OF_NAME[name.casefold()]: name for name in available if name.casefold() in SPLIT_OF_NAME}
     expressions = {split: expression for split, expression in wanted.items() if expression is not None}
     if "train" not in expressions and "train" not in of_name:
         raise ValueError(
-            f"{data} has no split named train. Say what to train on in train_split. It has: {', '.join(available)}"
+            f"{data} has no split named train. Set train_split to a split to train on. It has: {', '.join(available)}"
         )
-    expressions.setdefault("train", of_name.get("train"))
+    expressions.setdefault("train", of_name.get("train", ""))
     chosen = {split: spans(expression) for split, expression in expressions.items()}
     if not any(start < stop for _, start, stop in chosen["train"]):
         raise ValueError(f"No example of {data} to train on. Received: train_split={expressions['train']!r}")

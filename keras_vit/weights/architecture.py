@@ -1,28 +1,30 @@
-"""Tells the architecture of a weight file from its shapes."""
+"""Detects the architecture of a weight file from the shapes of its arrays."""
 
 import dataclasses
 import logging
 import math
 
 from keras_vit.layers.positions import square_grid
-from keras_vit.models.config import VARIANTS, ResNet, Variant, name_of
-from keras_vit.weights.names import NAME_FAMILIES, found_places, source_cells
+from keras_vit.models.config import VARIANTS, Pooling, ResNet, Variant, name_of
+from keras_vit.weights.formats import CheckpointFile
+from keras_vit.weights.names import FORMATS, find_layers, format_column
+from keras_vit.weights.reshaping import Shape
 
 logger = logging.getLogger("keras_vit")
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What a weight file is of.
+    """The architecture of a weight file.
 
     Args:
-        variant: the row, a `Variant` or a `ResNet`; a published one where there is one of these sizes.
+        variant: its sizes; equal to a published row where one has these sizes.
         name: of the published row, or None.
         channels: of the images.
-        classes: of the head; None without one.
-        representation_size: width of the layer before the head; None without one.
-        image_size: (rows, columns) in pixels, or None where the file does not tell: BiT has no positions, and a grid
-            that is no square has many shapes.
+        classes: of the head; None without a head.
+        representation_size: units of the layer `pre_logits` before the head; None without this layer.
+        image_size: (height, width) in pixels, or None where the file does not show it: a BiT has no positions, and a
+            number of patches that is not a square belongs to several grids.
     """
 
     variant: Variant | ResNet
@@ -33,45 +35,46 @@ class Architecture:
     image_size: tuple[int, int] | None
 
 
-def detect_architecture(file, num_heads=None):
-    """Returns the `Architecture` of a `SourceFile`.
+def detect_architecture(file: CheckpointFile, num_heads: int | None = None) -> Architecture:
+    """Returns the architecture of a weight file.
 
     Args:
-        file: the file.
-        num_heads: attention heads, where neither shapes nor a configuration tell; a width of 64 a head without it.
+        file: the opened file.
+        num_heads: attention heads, where neither shapes nor a configuration show them; by default, heads of width 64.
 
     Raises:
-        ValueError: if the shapes are of no Vision Transformer or BiT, or the number of heads is needed.
+        ValueError: if the shapes are not those of a Vision Transformer or a BiT, or `num_heads` is needed.
     """
     try:
-        return _describe(file, num_heads)
+        return _detect(file, num_heads)
     except (KeyError, IndexError, TypeError, ZeroDivisionError) as error:
-        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else "an array has an odd number of axes"
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else "an array has too few or many axes"
         raise ValueError(
-            f"{file.path}: the architecture cannot be told from its shapes, {what}. Name it: "
-            "keras_vit.build(variant, weights=...) lists all that is wrong."
+            f"{file.path}: the architecture cannot be detected from the shapes: {reason}. Name the architecture: "
+            "keras_vit.build(variant, weights=...) lists each array that does not fit."
         ) from error
 
 
-def _describe(file, num_heads):
-    source, names = file.source, file.shapes
-    num_layers = 1 + max((place["i"] for place in found_places(source, "block_{i:02d}/mlp/hidden", names)), default=-1)
-    units = {}
-    for place in found_places(source, "stage{s}_unit{u:02d}/conv2", names):
-        units[place["s"]] = max(units.get(place["s"], 0), place["u"] + 1)
-    units = tuple(units[stage] for stage in range(len(units)))
-    cells = source_cells(source, num_layers, units)
+def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
+    format, names = file.format or "", file.shapes
+    is_torch = FORMATS[format].family == "torch"
+    num_layers = 1 + max((layer["i"] for layer in find_layers(format, "block_{i:02d}/mlp/hidden", names)), default=-1)
+    count: dict[int, int] = {}  # stage -> units
+    for layer in find_layers(format, "stage{s}_unit{u:02d}/conv2", names):
+        count[layer["s"]] = max(count.get(layer["s"], 0), layer["u"] + 1)
+    units = tuple(count[stage] for stage in range(len(count)))
+    cells = format_column(format, num_layers, units)
 
-    def shape(ours):
+    def shape(ours: str) -> Shape:
         return names[cells[ours].name]
 
-    def has(ours):
+    def has(ours: str) -> bool:
         return ours in cells and cells[ours].name in names
 
-    def kernel(ours):
-        """Returns (rows, columns, channels in, channels out)."""
-        found = shape(ours)
-        return (*found[2:], found[1], found[0]) if NAME_FAMILIES[source] == "torch" else found
+    def kernel(ours: str) -> Shape:
+        """Returns (height, width, channels in, channels out)."""
+        sizes = shape(ours)
+        return (*sizes[2:], sizes[1], sizes[0]) if is_torch else sizes
 
     resnet = None
     if has("stem/conv/kernel"):
@@ -79,24 +82,24 @@ def _describe(file, num_heads):
         resnet = ResNet(units, widths, kernel("stem/conv/kernel")[3])
     classes = shape("head/bias")[0] if has("head/bias") else None
     channels = kernel("stem/conv/kernel" if resnet else "encoder/projection/kernel")[2]
-    if not num_layers:
+    if resnet and not num_layers:
         return _published(resnet, channels, classes, None, None)
 
-    def width(ours):
-        """Returns the width of what a kernel reads."""
-        return shape(ours)[1 if NAME_FAMILIES[source] == "torch" else 0]
+    def input_size(ours: str) -> int:
+        """Returns the number of inputs of a dense kernel."""
+        return shape(ours)[1 if is_torch else 0]
 
     patch_size, _, _, hidden_size = kernel("encoder/projection/kernel")
     table, tokens = cells["encoder/position_embedding"], shape("encoder/position_embedding")[1]
-    pooling = "token" if has("encoder/class_token") else "map" if has("pooling/probe") else "gap"
+    pooling: Pooling = "token" if has("encoder/class_token") else "map" if has("pooling/probe") else "gap"
     if has("head/distillation/kernel"):
         pooling = "token+distillation"
     elif pooling == "token" and has("head/kernel") and not has("pre_logits/kernel"):
-        pooling = "token+gap" if width("head/kernel") == 2 * hidden_size else pooling
+        pooling = "token+gap" if input_size("head/kernel") == 2 * hidden_size else pooling
     elif pooling == "gap" and not square_grid(tokens) and square_grid(tokens - 1):
-        pooling = "token"  # its class token is missing, which is said when it is loaded
-    query, mlp_dim = shape("block_00/attention/query/kernel"), width("block_00/mlp/out/kernel")
-    own_heads = query[1] if NAME_FAMILIES[source] == "flax" else file.num_heads
+        pooling = "token"  # the class token is missing, which is an error when the file is loaded
+    query, mlp_dim = shape("block_00/attention/query/kernel"), input_size("block_00/mlp/out/kernel")
+    own_heads = query[1] if FORMATS[format].family == "flax" else file.num_heads
     variant = Variant(
         patch_size,
         hidden_size,
@@ -110,34 +113,38 @@ def _describe(file, num_heads):
         layer_scale=1e-5 if has("block_00/attention_scale/gamma") else None,
         swiglu=shape("block_00/mlp/hidden/bias")[0] == 2 * mlp_dim,
     )
-    known = math.prod(variant.grid(*file.image_size)) if file.image_size else 0
+    known = math.prod(variant.grid(*file.image_size)) if file.image_size else 0  # patches
     own = 1, variant.has_class_token + variant.distillation_token, hidden_size
     counts = [tokens - rows for _, rows, _ in table.shapes(own, variant)]
     patches = next((count for count in counts if count == known or square_grid(count)), counts[0])
     grid = square_grid(patches)
-    side = grid and grid[0] * variant.stride
-    size = side and (side, side)
+    size = (grid[0] * variant.stride, grid[1] * variant.stride) if grid else None
     if known == patches:
         size = file.image_size
     representation = shape("pre_logits/bias")[0] if has("pre_logits/bias") else None
     return _published(variant, channels, classes, representation, size)
 
 
-def _heads(file, hidden_size):
+def _heads(file: CheckpointFile, hidden_size: int) -> int:
     if hidden_size % 64:
         raise ValueError(
-            f"{file.path}: the number of attention heads is not in its shapes, and a width of {hidden_size} does not "
-            "divide into heads of 64. Pass num_heads=."
+            f"{file.path}: the number of attention heads is not in its shapes, and hidden_size={hidden_size} is not a "
+            "multiple of 64. Pass num_heads=."
         )
-    logger.info(
-        "%s: taken to have %d attention heads, of width 64; pass num_heads= otherwise", file.path, hidden_size // 64
-    )
+    logger.info("%s: %d attention heads of width 64 assumed; else pass num_heads=", file.path, hidden_size // 64)
     return hidden_size // 64
 
 
-def _published(row, *facts):
-    """Returns the architecture, with the dropout of the published row of these sizes, where there is one."""
-    name = name_of(row)
-    if name and isinstance(row, Variant):
-        row = dataclasses.replace(row, dropout=VARIANTS[name].dropout)
-    return Architecture(row, name, *facts)
+def _published(
+    variant: Variant | ResNet,
+    channels: int,
+    classes: int | None,
+    representation_size: int | None,
+    image_size: tuple[int, int] | None,
+) -> Architecture:
+    """Returns the architecture, with the name and the dropout of the published row of these sizes, if there is one."""
+    name = name_of(variant)
+    published = VARIANTS[name] if name else None
+    if isinstance(variant, Variant) and isinstance(published, Variant):
+        variant = dataclasses.replace(variant, dropout=published.dropout)
+    return Architecture(variant, name, channels, classes, representation_size, image_size)

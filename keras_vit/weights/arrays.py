@@ -1,52 +1,62 @@
-"""Gives a file's arrays as float32, whole or by rows; what the readers of all layouts share."""
+"""The base of all readers of weight files: arrays as float32, whole or some rows of them."""
 
 import dataclasses
 import math
+import os
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
 CHUNK = 1 << 16  # numbers; their 256 KB stay in the processor's cache from the checksum to the cast
-BFLOAT16 = np.dtype("V2")  # NumPy has no bfloat16: np.savez and h5py write the numbers as two bytes of unknown kind
+BFLOAT16 = np.dtype("V2")  # NumPy has no bfloat16: np.savez and h5py write the numbers as two untyped bytes
 
+# What the readers of damaged files raise.
 DAMAGE = (ValueError, OSError, EOFError, RuntimeError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-def plain_array(dtype):
-    """Returns the dtype, if its values are real numbers that float32 can stand for."""
+def plain_array(dtype: np.dtype) -> np.dtype:
+    """Returns the dtype if float32 can represent its values; else raises a ValueError."""
     if dtype != BFLOAT16 and (dtype.kind not in "fiu" or dtype.itemsize > 8):
         raise ValueError(f"holds {dtype}, not numbers; nothing is unpickled")
     return dtype
 
 
-def float32(numbers):
-    """Returns plain numbers as float32; integers beyond 2**24 are rounded."""
+def float32(numbers: np.ndarray) -> np.ndarray:
+    """Returns numbers as float32; integers beyond 2**24 are rounded."""
     if numbers.dtype == BFLOAT16:  # the upper half of a float32
         return (numbers.view("<u2").astype(np.uint32) << 16).view(np.float32)
     return numbers.astype(np.float32, copy=False)
 
 
 class WeightFile:
-    """Names and shapes of a file's arrays, and the arrays one by one.
+    """A weight file: names and shapes of its arrays, and each array on request.
 
-    Nothing is allocated before `read`, and no more than the result then, whatever the file claims.
+    Nothing is allocated before `read`, and then only the result, whatever the file claims.
+
+    Args:
+        path: the file.
     """
 
-    def __init__(self, path):
-        self.path, self.shapes = path, {}
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._file: Any = None
 
-    def read(self, name, rows=None):
+    def read(self, name: str, rows: tuple[int, int] | None = None) -> np.ndarray:
         """Returns an array, or some of its rows, as float32.
 
         Args:
             name: one of `shapes`.
-            rows: (start, stop) along the first axis; all by default. In rising order they stream through a
-                compressed file once. A checksum that covers an array is checked when its last row is read.
+            rows: (start, stop) along the first axis; all by default. Rows in rising order read a compressed file
+                once. A checksum that covers an array is checked when its last row is read.
 
         Raises:
-            ValueError: if there is no such array or row; if its data is damaged, shorter than its header says, or
-                holds NaN, infinity or what float32 has no number for.
+            ValueError: if there is no such array or row, or its data is damaged, shorter than its header says, holds
+                NaN or infinity, or does not fit into float32.
         """
         if name not in self.shapes:
             raise ValueError(f"Expected the name of an array in {self.path}, see `shapes`. Received: name={name!r}")
@@ -57,7 +67,7 @@ class WeightFile:
             shape = (rows[1] - rows[0], *shape[1:])
         array = np.empty(shape, np.float32)
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below, with its name
+            with np.errstate(over="ignore", invalid="ignore"):  # an overflow raises the error below, with the name
                 if array.size:
                     self._fill(array, name, rows[0] if rows else 0)
         except DAMAGE as error:
@@ -67,35 +77,38 @@ class WeightFile:
             raise ValueError(f"{self.path}: {name} holds NaN or infinity")
         return array
 
-    def _fill(self, array, name, start):
+    def _fill(self, array: np.ndarray, name: str, start: int) -> None:
         """Fills the array with the rows of `name` from `start` on."""
         raise NotImplementedError
 
-    def _admit(self, entries, look):
-        """Calls `look(entry)` for each (label, entry), which notes its shape or raises; refuses all faults at once."""
+    def _register_all(self, entries: Iterable[tuple[str, Any]], register: Callable[[Any], None]) -> None:
+        """Calls `register(entry)` for each (label, entry), and raises one error with all entries that it refuses."""
         faults = []
         for label, entry in entries:
             try:
-                look(entry)
-            except Exception as error:  # zipfile's, NumPy's and h5py's parsers raise of every kind on a damaged header
+                register(entry)
+            except Exception as error:  # the parsers of zipfile, NumPy and h5py raise any kind on a damaged header
                 faults.append(f"  {label}: {error}")
         if faults:
             self.close()
             raise ValueError(f"{self.path} has members that are no plain arrays:\n" + "\n".join(faults))
 
-    def close(self):
+    def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How an array lies in a stream of bytes: from `offset` on, by rows or, as in Fortran, by columns."""
+class Placement:
+    """The position of an array in a stream of bytes: from `offset` on, by rows or, as in Fortran, by columns."""
 
     dtype: np.dtype
     offset: int
@@ -103,35 +116,44 @@ class Layout:
 
 
 class ByteFile(WeightFile):
-    """A file whose arrays lie in streams; `_stream(name, position)` gives one, at that byte of it."""
+    """A weight file whose arrays are bytes in streams.
 
-    def __init__(self, path):
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
-        self._layouts = {}
+        self._placements: dict[str, Placement] = {}
 
-    def _fill(self, array, name, start):
-        layout, shape = self._layouts[name], self.shapes[name]
-        if layout.by_columns:
-            return self._fill_by_columns(array, name, start)
+    def _stream(self, name: str, position: int) -> Any:
+        """Returns the stream of an array, positioned at a byte of it."""
+        raise NotImplementedError
+
+    def _fill(self, array: np.ndarray, name: str, start: int) -> None:
+        placement, shape = self._placements[name], self.shapes[name]
+        if placement.by_columns:
+            self._fill_by_columns(array, name, start)
+            return
         flat = array.reshape(-1)
-        stream = self._stream(name, layout.offset + start * math.prod(shape[1:]) * layout.dtype.itemsize)
-        for at, numbers in _numbers(stream, layout.dtype, flat.size):
+        stream = self._stream(name, placement.offset + start * math.prod(shape[1:]) * placement.dtype.itemsize)
+        for at, numbers in _numbers(stream, placement.dtype, flat.size):
             flat[at : at + len(numbers)] = numbers
 
-    def _fill_by_columns(self, array, name, start):
-        """Reads the whole of an array whose rows lie scattered over it, and keeps those that are wanted."""
-        layout, (rows, *rest) = self._layouts[name], self.shapes[name]
+    def _fill_by_columns(self, array: np.ndarray, name: str, start: int) -> None:
+        """Reads a whole array whose rows are not contiguous, and keeps the rows from `start` on."""
+        placement, (rows, *rest) = self._placements[name], self.shapes[name]
         columns = math.prod(rest)
-        ours = np.arange(columns).reshape(rest).ravel(order="F")  # the file's first axes run fastest
+        order = np.arange(columns).reshape(rest).ravel(order="F")  # the file's first axes run fastest
         target, step = array.reshape(len(array), columns), max(1, CHUNK // rows)
-        stream = self._stream(name, layout.offset)
-        for at, numbers in _numbers(stream, layout.dtype, rows * columns, step * rows):
+        stream = self._stream(name, placement.offset)
+        for at, numbers in _numbers(stream, placement.dtype, rows * columns, step * rows):
             block = numbers.reshape(-1, rows)[:, start : start + len(array)]
-            target[:, ours[at // rows : at // rows + step]] = block.T
+            target[:, order[at // rows : at // rows + step]] = block.T
 
 
-def _numbers(stream, dtype, count, step=CHUNK):
-    """Yields (index of the first, float32 numbers) of a stream, some at a time."""
+def _numbers(stream: Any, dtype: np.dtype, count: int, step: int = CHUNK) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index of the first, float32 numbers) of a stream, `step` at a time."""
     for at in range(0, count, step):
         expected = min(step, count - at) * dtype.itemsize
         data = stream.read(expected)

@@ -1,8 +1,8 @@
-"""The published checkpoints: a row each in checkpoints.csv, and the 52,268 AugReg files by name or by query.
+"""Published checkpoints: a row for each in checkpoints.csv, and the 52,268 AugReg files by name or by query.
 
 To add a checkpoint, add a row. Sources: the file lists and READMEs of google-research/vision_transformer (vit_jax) and
-google-research/big_transfer; timm's default_cfgs, which pick one AugReg file per model and size, and its
-results-imagenet.csv, which measured them.
+google-research/big_transfer; timm's default_cfgs, which choose one AugReg file for each model and size, and its
+results-imagenet.csv, which has their accuracy.
 """
 
 import csv
@@ -11,8 +11,11 @@ import difflib
 import functools
 import logging
 import math
+import os
 import pathlib
 import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from keras_vit import _arguments as checked
 from keras_vit.models.config import VARIANTS, get_variant
@@ -22,7 +25,7 @@ logger = logging.getLogger("keras_vit")
 
 AUGREG = "gs://vit_models/augreg/"
 
-# Data sets by the name that the AugReg files have for them: what they are called here, and their classes.
+# {name of a data set in the AugReg files: (our name, classes)}
 _PRE_TRAINED_ON = {"i1k": ("imagenet2012", 1000), "i21k": ("imagenet21k", 21843), "i21k_30": ("imagenet21k", 21843)}
 _CLASSES = {"imagenet2012": 1000, "cifar100": 100, "oxford_iiit_pet": 37, "resisc45": 45, "kitti": 4}
 _STEM = re.compile(
@@ -32,31 +35,38 @@ _STEM = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Describes a published weight file: all it takes to use it.
+    """A published checkpoint: a weight file's address and everything that is needed to use it.
 
     Args:
-        name: its name here.
-        variant: the architecture, a key of `keras_vit.models.config.VARIANTS`.
-        address: where it is, as `keras_vit.weights.download.fetch` takes it.
-        source: the naming dialect of its arrays, "npz" (vit_jax) or "bit" (big_transfer).
-        image_size: side of the images it was trained on last, in pixels.
-        classes: width of its head.
-        trained_on: the data sets, "imagenet21k+imagenet2012" for pre-trained and fine-tuned.
-        head: "real", or "zero" where the publisher overwrote the head with zeros.
-        representation: whether it has the `pre_logits` layer before the head.
-        interpolation: how an image is resized, as timm's configuration of the file says.
-        crop: part of the resized image's side that is kept, from the middle; from the same place.
-        top1: published ImageNet-1k accuracy, in percent, or None.
-        published: where that accuracy was published, or None. Numbers from other places than timm's were measured
-            with other resizing, which is worth some tenths of a point.
-        mean, std: of pixels from 0 to 1, by channel.
-        license: that of the publisher's project.
+        name: used as `weights=name`.
+        variant: the architecture, such as "ViT-B/16".
+        address: gs:// or https:// address of the file.
+        format: naming scheme of its arrays, "npz" (vit_jax) or "bit" (big_transfer).
+        image_size: side of the images of the last training, in pixels.
+        classes: number of classes of its head.
+        trained_on: the data sets; "imagenet21k+imagenet2012" is pre-trained on the first, fine-tuned on the second.
+        head: "real", or "zero" where the publisher replaced the head with zeros.
+        representation: whether it has the layer `pre_logits` before the head.
+        interpolation: how an image is resized, from timm's configuration of the file.
+        crop: fraction of the resized image's side that is kept, from the middle; from the same configuration.
+        top1: published top-1 accuracy on ImageNet-1k in percent, or None.
+        published: where that accuracy was published, or None. Sources other than timm resize images differently, which
+            changes the accuracy by some tenths of a point.
+        mean, std: of pixels from 0 to 1, for each channel.
+        license: of the publisher's project.
+
+    Example:
+        ```python
+        checkpoint = keras_vit.checkpoints("ViT-B/16")[0]
+        assert isinstance(checkpoint, keras_vit.Checkpoint)
+        print(checkpoint.name, checkpoint.image_size, checkpoint.top1)
+        ```
     """
 
     name: str
     variant: str
     address: str
-    source: str
+    format: str
     image_size: int
     classes: int
     trained_on: str
@@ -66,95 +76,117 @@ class Checkpoint:
     crop: float = 0.9
     top1: float | None = None
     published: str | None = None
-    mean: tuple = (0.5, 0.5, 0.5)
-    std: tuple = (0.5, 0.5, 0.5)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
     license: str = "Apache-2.0"
 
     @property
-    def parameters(self):
-        """Number of weights of the architecture at 224 x 224 pixels with 1,000 classes."""
+    def parameters(self) -> int | None:
+        """Number of parameters of the architecture at 224 x 224 pixels with 1,000 classes."""
         return VARIANTS[self.variant].parameters
 
 
-_READ = {"image_size": int, "classes": int, "representation": "yes".__eq__, "crop": float, "top1": float}
+_READ: dict[str, Callable[[str], Any]] = {
+    "image_size": int,
+    "classes": int,
+    "representation": "yes".__eq__,
+    "crop": float,
+    "top1": float,
+}
 
 
 @functools.cache
-def _table():
+def _table() -> tuple[Checkpoint, ...]:
     text = pathlib.Path(__file__).with_name("checkpoints.csv").read_text("utf-8")
     rows = csv.DictReader(text.splitlines())
     return tuple(Checkpoint(**{name: _READ.get(name, str)(cell) for name, cell in row.items() if cell}) for row in rows)
 
 
-def checkpoints(variant=None):
-    """Returns the rows of the table of published checkpoints: all, or those of a variant such as "ViT-B/16".
+def checkpoints(variant: str | None = None) -> tuple[Checkpoint, ...]:
+    """Returns the published checkpoints: all of them, or those of a variant.
+
+    Args:
+        variant: name of an architecture, such as "ViT-B/16"; None for all.
+
+    Returns:
+        `keras_vit.Checkpoint` rows, each of which can be passed as `weights=`.
 
     Raises:
-        ValueError: if there is no variant of that name; the nearest names are offered.
+        ValueError: if the variant is unknown; the message has the nearest names.
+
+    Example:
+        ```python
+        rows = keras_vit.checkpoints("ViT-B/16")
+        print([(row.name, row.image_size, row.top1) for row in rows])
+        ```
     """
     if variant is not None and variant not in VARIANTS:
         get_variant(str(variant))
     return tuple(row for row in _table() if variant in (None, row.variant))
 
 
-def find_checkpoint(weights, variant=None, image_size=224, include_top=True):
-    """Returns the checkpoint that a name stands for.
+def find_checkpoint(
+    weights: str, variant: str | None = None, image_size: int = 224, include_top: bool = True
+) -> Checkpoint:
+    """Returns the published checkpoint with a name.
 
     Args:
-        weights: "imagenet" (the ImageNet-1k file of the variant with the best published accuracy at `image_size`; at
-            another size where there is none), "imagenet21k" (the best ImageNet-21k file; with `include_top` one whose
-            head is real), the name of a row, or that of an AugReg file, with or without ".npz".
-        variant: the architecture's name; None takes a row's or a file's own.
+        weights: "imagenet" (the variant's ImageNet-1k file with the best published accuracy at `image_size`, or at
+            another size if there is none), "imagenet21k" (the best ImageNet-21k file; with `include_top`, one with a
+            trained head), the name of a row, or the name of an AugReg file, with or without ".npz".
+        variant: name of the architecture; None for that of the row or the file.
         image_size: side of the images, in pixels.
         include_top: whether the head will be used.
 
     Raises:
-        ValueError: if there is none; the nearest is named.
+        ValueError: if there is no such checkpoint; the message has the nearest names.
     """
     if weights in ("imagenet", "imagenet21k"):
         return _best(weights, variant, image_size, include_top)
-    found = next((row for row in _table() if row.name == weights), None) or _augreg_file(str(weights))
-    if found is None:
+    checkpoint = next((row for row in _table() if row.name == weights), None) or _augreg_file(str(weights))
+    if checkpoint is None:
         names = ["imagenet", "imagenet21k", *(row.name for row in _table())]
         near = difflib.get_close_matches(str(weights), names, n=3, cutoff=0.4) or names[:3]
         raise ValueError(
             "Expected the name of a checkpoint, the path of a file, or an address that starts with https://, gs:// or "
             f"hf://. Received: weights={weights!r}. Nearest names: {', '.join(near)}; `keras-vit list` shows all."
         )
-    if variant not in (None, found.variant):
-        ours = ", ".join(row.name for row in checkpoints(variant)) or "none"
+    if variant not in (None, checkpoint.variant):
+        names = [row.name for row in checkpoints(variant)] or ["none"]
         raise ValueError(
-            f"Expected a checkpoint of {variant} ({ours}). Received: weights={weights!r}, which is of {found.variant}."
+            f"Expected a checkpoint of {variant} ({', '.join(names)}). Received: weights={weights!r}, a checkpoint of "
+            f"{checkpoint.variant}."
         )
-    return found
+    return checkpoint
 
 
-def _best(weights, variant, image_size, include_top):
-    def fits(row):
+def _best(weights: str, variant: str | None, image_size: int, include_top: bool) -> Checkpoint:
+    def fits(row: Checkpoint) -> bool:
         if weights == "imagenet":
             return row.classes == 1000
         return row.classes == 21843 and (row.head == "real" or not include_top)
 
     rows = [row for row in checkpoints(variant) if fits(row)]
     if variant is None or not rows:
-        raise ValueError(_none_of(weights, variant, fits))
-    rows = [row for row in rows if row.top1] or rows  # one whose accuracy nobody published is not the best
+        raise ValueError(_no_checkpoint(weights, variant, fits))
+    rows = [row for row in rows if row.top1] or rows  # a file without a published accuracy is not the best
     at_size = [row for row in rows if row.image_size == image_size]
-    # Of equals max takes the first: the table has the AugReg files, which transfer better, before the original ones.
+    # max returns the first of equals: the table has the AugReg files, which transfer better, before the original ones.
     best = max(at_size or rows, key=lambda row: row.top1 or 0)
     if not at_size:
-        remark = "its positions are resized" if best.source == "npz" else "a BiT takes any size"
+        remark = "its positions are resized" if best.format == "npz" else "a BiT has no image size"
         logger.info(
             "%s: %s was trained at %d pixels, not %s; %s", weights, best.name, best.image_size, image_size, remark
         )
     return best
 
 
-def _none_of(weights, variant, fits):
+def _no_checkpoint(weights: str, variant: str | None, fits: Callable[[Checkpoint], bool]) -> str:
+    """Returns the error for a variant without such a file, with the nearest variant that has one."""
     if variant not in VARIANTS:
         return (
-            f"Expected a variant's name beside weights={weights!r}. Received: variant={variant!r}. An architecture of "
-            "one's own takes the path or the address of a file."
+            f"Expected the name of a variant with weights={weights!r}. Received: variant={variant!r}. For another "
+            "architecture, pass the path or the address of a file."
         )
     others = checkpoints(variant)
     nearest = min({row.variant for row in _table() if fits(row)}, key=functools.partial(_distance, variant))
@@ -164,43 +196,43 @@ def _none_of(weights, variant, fits):
         f"that has one is {nearest}."
     ]
     if zero:
-        lines.append("Its own was published with a head of zeros: pass include_top=False for its features.")
+        lines.append("Its file was published with a head of zeros: pass include_top=False for its features.")
     if others:
         lines.append(f"Public files of {variant}: {', '.join(row.name for row in others)}.")
     return "\n".join(lines)
 
 
-def _distance(variant, other):
-    """Returns what `min` compares: the same kind and width first, then as many parameters, then the patch."""
+def _distance(variant: str, other: str) -> tuple:
+    """Returns a sort key of the distance of two variants: kind and width first, then parameters, then patch size."""
 
-    def describe(name):
+    def describe(name: str) -> tuple[object, str, float, float]:
         width, _, patch = name.partition("/")
         kind = "BiT" if name.startswith("BiT") else "+" in name
-        return kind, width, math.log(VARIANTS[name].parameters), math.log(int(patch or 1))
+        return kind, width, math.log(VARIANTS[name].parameters or 1), math.log(int(patch or 1))
 
     (kind, width, size, patch), (other_kind, other_width, other_size, other_patch) = describe(variant), describe(other)
-    # A tenth: patches of 14, 16 and 32 pixels change the number of parameters by less.
+    # Rounded to a tenth: patches of 14, 16 and 32 pixels change the number of parameters by less.
     return kind != other_kind, width != other_width, round(abs(size - other_size), 1), abs(patch - other_patch), other
 
 
-def _augreg_file(stem, **published):
-    """Returns the checkpoint that the name of an AugReg file describes, or None if it is no such name."""
+def _augreg_file(stem: str, **published: Any) -> Checkpoint | None:
+    """Returns the checkpoint that the name of an AugReg file describes, or None for another name."""
     stem = stem.removesuffix(".npz")
     match = _STEM.fullmatch(stem)
     if match is None or match["ds"] not in _PRE_TRAINED_ON or match["model"] not in _augreg_models():
         return None
     trained_on, classes = _PRE_TRAINED_ON[match["ds"]]
     if match["data"]:
-        classes = _CLASSES.get(match["data"])
+        if match["data"] not in _CLASSES:
+            return None
+        classes = _CLASSES[match["data"]]
         trained_on = match["data"] if trained_on == match["data"] else f"{trained_on}+{match['data']}"
-    if classes is None:
-        return None
     image_size = int(match["resolution"] or 224)
     return Checkpoint(
         name=stem,
         variant=_augreg_models()[match["model"]],
         address=f"{AUGREG}{stem}.npz",
-        source="npz",
+        format="npz",
         image_size=image_size,
         classes=classes,
         trained_on=trained_on,
@@ -210,43 +242,63 @@ def _augreg_file(stem, **published):
 
 
 @functools.cache
-def _augreg_models():
-    """Returns {how an AugReg file's name begins: our variant}."""
+def _augreg_models() -> dict[str, str]:
+    """Returns {start of an AugReg file's name: our variant}."""
     variants = {row.variant for row in _table() if row.address.startswith(AUGREG)}
     return {_augreg_name(variant).replace("+", "_").replace("/", "_"): variant for variant in variants}
 
 
-def _augreg_name(variant):
+def _augreg_name(variant: str) -> str:
     return variant.replace("ViT-", "")
 
 
 def augreg(
-    variant=None,
-    data="imagenet2012",
-    resolution=None,
-    most_parameters=None,
-    best=None,
-    pretrained_on="i21k",
-    index=None,
-):
-    """Returns the best of the AugReg files that fit, by their published index.
+    variant: str | None = None,
+    data: str | None = "imagenet2012",
+    resolution: int | None = None,
+    most_parameters: float | None = None,
+    best: str | None = None,
+    pretrained_on: str = "i21k",
+    index: str | os.PathLike[str] | None = None,
+) -> Checkpoint:
+    """Returns the AugReg checkpoint with the best accuracy among those that fit.
 
-    The files are those of "How to train your ViT?" (arXiv:2106.10270): 759 models pre-trained with different data,
-    augmentation and regularization, and 51,509 fine-tuned ones.
+    The files are those of "How to train your ViT?": 759 models pre-trained with different data, augmentation and
+    regularization, and 51,509 fine-tuned models.
 
     Args:
         variant: "S/16" or "ViT-S/16"; None for any.
-        data: what it was fine-tuned on: "imagenet2012", "cifar100", "oxford_iiit_pet", "resisc45" or "kitti"; None for
-            the pre-trained file.
-        resolution: side of the images of fine-tuning, in pixels, 224 or 384; None for any.
-        most_parameters: the greatest number of parameters allowed.
-        best: the accuracy that decides, "final_val" or "final_test", of fine-tuning where there is one. By default the
-            test's, and for pre-trained files the validation's, by which the official code picks.
+        data: the data set of fine-tuning: "imagenet2012", "cifar100", "oxford_iiit_pet", "resisc45" or "kitti"; None
+            for a file that is pre-trained only.
+        resolution: side of the images of fine-tuning, 224 or 384 pixels; None for any.
+        most_parameters: the largest number of parameters; None for any.
+        best: the accuracy that is compared, "final_val" or "final_test". By default the test accuracy of fine-tuning;
+            for a file that is pre-trained only, the validation accuracy, as in the official code.
         pretrained_on: "i21k" (ImageNet-21k, 300 epochs), "i21k_30" (30 epochs) or "i1k" (ImageNet-1k, 300 epochs).
-        index: path of index.csv; None downloads it.
+        index: path of the published index.csv; None downloads it.
+
+    Returns:
+        A `keras_vit.Checkpoint`, which can be passed as `weights=`.
 
     Raises:
-        ValueError: if no file fits; the message lists what there is.
+        ValueError: if no file fits; the message lists the values that there are.
+        OSError: if the index cannot be downloaded.
+
+    Example:
+        ```python
+        import pathlib
+
+        # Two lines of the published index; without `index=`, it is downloaded.
+        file = "Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0"
+        pathlib.Path("index.csv").write_text(
+            "name,ds,adapt_ds,adapt_resolution,params,final_test,adapt_final_test,filename,adapt_filename\\n"
+            f"Ti/16,i21k,imagenet2012,224,5.7e6,,0.754,{file},{file}--imagenet2012-steps_20k-lr_0.03-res_224\\n"
+        )
+        checkpoint = keras_vit.augreg("Ti/16", resolution=224, index="index.csv")
+        assert (checkpoint.variant, checkpoint.top1) == ("ViT-Ti/16", 75.4)
+        ```
+
+    Source: arXiv:2106.10270; the index is gs://vit_models/augreg/index.csv.
     """
     if most_parameters is not None:
         most_parameters = checked.number("most_parameters", most_parameters)
@@ -260,7 +312,9 @@ def augreg(
         reader = csv.DictReader(lines)
         missing = sorted(set(columns) - set(reader.fieldnames or ()))
         if missing:
-            raise ValueError(f"Expected the index of the AugReg files, with columns {missing}. Received: index={path}")
+            raise ValueError(
+                f"Expected index to be the index of the AugReg files, with columns {missing}. Received: index={path}"
+            )
         rows = [{column: row[column] for column in columns} for row in reader]
     rows = _where(rows, "variant", variant and _augreg_name(variant), "name")
     rows = _where(rows, "pretrained_on", pretrained_on, "ds")
@@ -270,32 +324,38 @@ def augreg(
         smallest = min(_number(row["params"]) for row in rows)
         rows = [row for row in rows if _number(row["params"]) <= most_parameters]
         if not rows:
-            raise ValueError(f"The smallest has {smallest:,.0f}. Received: most_parameters={most_parameters}")
+            raise ValueError(
+                f"Expected most_parameters of {smallest:,.0f} or more, the smallest model's. "
+                f"Received: most_parameters={most_parameters}"
+            )
     rows = [row for row in rows if not math.isnan(_number(row[measure]))]
     if not rows:
-        raise ValueError(f"The index has no {measure} for these files. Received: best={best!r}")
+        raise ValueError(
+            f"Expected best to be an accuracy in the index, which has no {measure} for these files. "
+            f"Received: best={best!r}"
+        )
     row = max(rows, key=lambda row: _number(row[measure]))
-    measured = {}
+    measured: dict[str, Any] = {}
     if data == "imagenet2012":
         measured = {"top1": round(100 * _number(row[measure]), 3), "published": f"augreg/index.csv, {measure}"}
-    found = _augreg_file(row[file], **measured)
-    if found is None:
-        raise ValueError(f"{path} names an AugReg file that is not understood: {row[file]}")
-    return found
+    checkpoint = _augreg_file(row[file], **measured)
+    if checkpoint is None:
+        raise ValueError(f"Expected index to name AugReg files. Received: index={path}, which names {row[file]}")
+    return checkpoint
 
 
-def _where(rows, argument, value, column):
-    """Returns the rows that have a value in a column; all if the value is None."""
+def _where(rows: Sequence[dict[str, str]], argument: str, value: object, column: str) -> list[dict[str, str]]:
+    """Returns the rows with a value in a column; all rows if the value is None."""
     if value is None:
-        return rows
-    found = [row for row in rows if row[column] == str(value)]
-    if not found:
-        there = ", ".join(sorted({row[column] for row in rows}))
-        raise ValueError(f"Expected {argument} to be one of: {there}. Received: {argument}={value!r}")
-    return found
+        return list(rows)
+    matches = [row for row in rows if row[column] == str(value)]
+    if not matches:
+        known = ", ".join(sorted({row[column] for row in rows}))
+        raise ValueError(f"Expected {argument} to be one of: {known}. Received: {argument}={value!r}")
+    return matches
 
 
-def _number(cell):
+def _number(cell: str) -> float:
     try:
         return float(cell)
     except ValueError:

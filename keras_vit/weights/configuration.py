@@ -1,22 +1,24 @@
-"""Says of a model what its weights do not: the configurations that transformers and timm read beside them."""
+"""Writes the configuration files that transformers and timm read next to the weights."""
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from keras_vit.models.config import VARIANTS, ResNet
-from keras_vit.weights.formats import RESAMPLE, stand_ins
+from keras_vit.models.config import VARIANTS, Numerics, ResNet, Variant
+from keras_vit.weights.architecture import Architecture
+from keras_vit.weights.formats import RESAMPLE, default_class_names
 
-UNKNOWN_SIZE = (224, 224)  # of a BiT that takes images of any size
+UNKNOWN_SIZE = (224, 224)  # pixels; for a BiT with images of any size
 
 
 class Family(NamedTuple):
-    """Names a family of transformers' models.
+    """A family of models in transformers.
 
     Args:
         model_type: in the configuration.
-        classes: what the names of its classes begin with.
-        prefix: what stands in front of every name but the head's in a classifier's file.
+        classes: prefix of the names of its Python classes.
+        prefix: prefix of every name but the head's in a classifier's file.
     """
 
     model_type: str
@@ -24,8 +26,8 @@ class Family(NamedTuple):
     prefix: str
 
 
-def hf_family(variant):
-    """Returns transformers' family of a `Variant` or a `ResNet`."""
+def hf_family(variant: Variant | ResNet) -> Family:
+    """Returns the family of models in transformers that an architecture belongs to."""
     if isinstance(variant, ResNet):
         return Family("bit", "Bit", "bit.")
     if variant.stem:
@@ -37,12 +39,14 @@ def hf_family(variant):
     return Family("deit", "DeiT", "deit.") if variant.distillation_token else Family("vit", "ViT", "vit.")
 
 
-def hf_files(model, numerics, pixels, class_names=None):
-    """Returns {file: content} of what transformers reads beside the weights.
+def hf_files(
+    model: Architecture, numerics: Numerics, pixels: Mapping[str, Any], class_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Returns {file name: content} of the JSON files that transformers reads next to the weights.
 
     Args:
-        model: an `Architecture`.
-        numerics: a `Numerics`.
+        model: the architecture.
+        numerics: the form of the GELU and the epsilons.
         pixels: the fields of a `Pixels`.
         class_names: in the order of the head's outputs; None where they are not known.
     """
@@ -52,14 +56,13 @@ def hf_files(model, numerics, pixels, class_names=None):
     }
 
 
-def _hf_config(model, numerics, class_names):
+def _hf_config(model: Architecture, numerics: Numerics, class_names: Sequence[str] | None) -> dict[str, Any]:
     family, variant = hf_family(model.variant), model.variant
-    config = {"model_type": family.model_type, "num_channels": model.channels}
+    config: dict[str, Any] = {"model_type": family.model_type, "num_channels": model.channels}
     if model.classes is None:
         config["architectures"] = [f"{family.classes}Model"]
     else:
-        # transformers' own where there are no names
-        labels = class_names or stand_ins(model.classes)
+        labels = class_names or default_class_names(model.classes)
         teacher = "WithTeacher" if getattr(variant, "pooling", None) == "token+distillation" else ""
         config |= {
             "architectures": [f"{family.classes}ForImageClassification{teacher}"],
@@ -68,7 +71,7 @@ def _hf_config(model, numerics, class_names):
         }
     if isinstance(variant, ResNet):
         return config | _hf_resnet(variant, "preactivation", None, False)
-    rows, columns = model.image_size
+    height, width = model.image_size or UNKNOWN_SIZE
     config |= {
         "hidden_size": variant.hidden_size,
         "num_hidden_layers": variant.num_layers,
@@ -77,7 +80,7 @@ def _hf_config(model, numerics, class_names):
         "hidden_dropout_prob": variant.dropout,
         "attention_probs_dropout_prob": 0.0,
         "layer_norm_eps": numerics.norm_epsilon,
-        "image_size": rows if rows == columns else [rows, columns],
+        "image_size": height if height == width else [height, width],
         "patch_size": variant.patch_size,
         "qkv_bias": True,
     }
@@ -88,9 +91,9 @@ def _hf_config(model, numerics, class_names):
     if model.representation_size:
         config |= {"pooler_output_size": model.representation_size, "pooler_act": "tanh"}
     if variant.stem:
-        width = variant.stem.widths[-1] if variant.stem.units else variant.stem.root_width
+        channels = variant.stem.widths[-1] if variant.stem.units else variant.stem.root_width
         config |= {
-            "backbone_featmap_shape": [1, width, *dataclasses.replace(variant, patch_size=1).grid(rows, columns)],
+            "backbone_featmap_shape": [1, channels, *dataclasses.replace(variant, patch_size=1).grid(height, width)],
             "backbone_config": {
                 "model_type": "bit",
                 "num_channels": model.channels,
@@ -101,7 +104,7 @@ def _hf_config(model, numerics, class_names):
     return config
 
 
-def _hf_dinov2(variant):
+def _hf_dinov2(variant: Variant) -> dict[str, Any]:
     config = {
         "mlp_ratio": hf_ratio(variant),
         "use_swiglu_ffn": variant.swiglu,
@@ -110,25 +113,25 @@ def _hf_dinov2(variant):
     return config | ({"num_register_tokens": variant.register_tokens} if variant.register_tokens else {})
 
 
-def hf_ratio(variant):
-    """Returns DINOv2's `mlp_ratio` of a `Variant`: that of a plain MLP, of whose width a gated one has two thirds."""
+def hf_ratio(variant: Variant) -> int | float:
+    """Returns DINOv2's `mlp_ratio`: the units of a plain MLP over hidden_size; a gated MLP has two thirds of them."""
     ratio = _ratio(variant.mlp_dim * 3 // 2 if variant.swiglu else variant.mlp_dim, variant.hidden_size)
     return int(ratio) if ratio == int(ratio) else ratio
 
 
-def _ratio(width, hidden_size):
-    """Returns the ratio whose product with `hidden_size`, rounded down as both projects do, is the width."""
-    ratio = width / hidden_size
-    return math.nextafter(ratio, math.inf) if int(hidden_size * ratio) < width else ratio
+def _ratio(units: int, hidden_size: int) -> float:
+    """Returns the ratio whose product with `hidden_size`, rounded down as both projects do, is the number of units."""
+    ratio = units / hidden_size
+    return math.nextafter(ratio, math.inf) if int(hidden_size * ratio) < units else ratio
 
 
-def _hf_resnet(row, layer_type, padding, dynamic):
+def _hf_resnet(row: ResNet, layer_type: str, padding: str | None, dynamic: bool) -> dict[str, Any]:
     return {
         "embedding_size": row.root_width,
         "hidden_sizes": list(row.widths),
         "depths": list(row.units),
-        "width_factor": 1,  # the widths have it in them
-        "output_stride": max(row.stride, 32),  # from here on transformers would dilate
+        "width_factor": 1,  # `hidden_sizes` includes it
+        "output_stride": max(row.stride, 32),  # transformers dilates the convolutions beyond this stride
         "num_groups": 32,
         "hidden_act": "relu",
         "layer_type": layer_type,
@@ -137,10 +140,9 @@ def _hf_resnet(row, layer_type, padding, dynamic):
     }
 
 
-def _hf_processor(pixels, image_size):
-    rows, columns = image_size
-    size = {"height": rows, "width": columns}
-    processor = {
+def _hf_processor(pixels: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    size = dict(zip(("height", "width"), image_size))
+    processor: dict[str, Any] = {
         "do_resize": True,
         "resample": next(number for number, name in RESAMPLE.items() if name == pixels["interpolation"]),
         "do_rescale": True,
@@ -149,7 +151,7 @@ def _hf_processor(pixels, image_size):
         "image_mean": list(pixels["mean"]),
         "image_std": list(pixels["std"]),
     }
-    # Of transformers' processors any may go with any model: these three differ in what they resize and crop.
+    # In transformers any processor works with any model; these three differ in how they resize and crop.
     if pixels["crop"] is None:
         return {"image_processor_type": "ViTImageProcessor", "size": size, **processor}
     processor |= {"do_center_crop": True, "crop_size": size}
@@ -163,7 +165,7 @@ def _hf_processor(pixels, image_size):
     }
 
 
-# Our name: timm's; of 1.0.31's `vision_transformer.py`, `vision_transformer_hybrid.py` and `resnetv2.py`.
+# {our name: timm's name}, from timm 1.0.31's `vision_transformer.py`, `vision_transformer_hybrid.py` and `resnetv2.py`.
 TIMM = {
     "ViT-Ti/16": "vit_tiny_patch16_224",
     "ViT-S/8": "vit_small_patch8_224",
@@ -192,11 +194,11 @@ TIMM = {
 }
 
 
-def timm_architecture(model):
-    """Returns timm's name for an `Architecture`, or None where it has no function that builds it.
+def timm_architecture(model: Architecture) -> str | None:
+    """Returns timm's name of an architecture, or None where timm has no function that builds it.
 
-    Arguments make every Vision Transformer of any other; a ResNet, the gated MLP and the second head are fixed in the
-    function.
+    Arguments of timm's functions change the sizes of any Vision Transformer. A ResNet, a gated MLP and a distillation
+    head are fixed by the function.
     """
     if getattr(model.variant, "swiglu", False):
         return "vit_giant_patch14_dinov2"
@@ -206,29 +208,34 @@ def timm_architecture(model):
         return TIMM[model.name]
     if isinstance(model.variant, ResNet):
         return None
-    rows = ((VARIANTS[ours], theirs) for ours, theirs in TIMM.items())
+    rows = ((VARIANTS[ours], name) for ours, name in TIMM.items())
     return next((name for row, name in rows if getattr(row, "stem", row) == model.variant.stem), None)
 
 
-def timm_files(model, numerics, pixels, names, class_names=None):
-    """Returns {file: content} of what timm reads beside the weights, as its files on the Hugging Face hub have it.
+def timm_files(
+    model: Architecture,
+    numerics: Numerics,
+    pixels: Mapping[str, Any],
+    names: Mapping[str, str],
+    class_names: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Returns {file name: content} of the JSON file that timm reads next to the weights on the Hugging Face hub.
 
     Args:
-        model, numerics, pixels: as for `hf_files`.
+        model, numerics, pixels, class_names: as for `hf_files`.
         names: {our path: name in the file}.
-        class_names: as for `hf_files`.
     """
     variant, classes = model.variant, model.classes or 0
     first = names.get("stem/conv/kernel") or names["encoder/projection/kernel"]
-    is_vit, distilled = not isinstance(variant, ResNet), getattr(variant, "distillation_token", False)
+    is_vit, distilled = isinstance(variant, Variant), getattr(variant, "distillation_token", False)
     squashed = pixels["crop"] is None or not pixels["keep_aspect"]
     config = {
         "architecture": timm_architecture(model),
         "num_classes": classes,
         "label_names": list(class_names) if class_names and classes else None,
-        "num_features": variant.hidden_size if is_vit else variant.widths[-1],
-        "global_pool": "token" if is_vit and variant.has_class_token else "avg",
-        "model_args": {"in_chans": model.channels} | (_timm_arguments(variant, numerics) if is_vit else {}),
+        "num_features": variant.hidden_size if isinstance(variant, Variant) else variant.widths[-1],
+        "global_pool": "token" if getattr(variant, "has_class_token", False) else "avg",
+        "model_args": {"in_chans": model.channels} | _timm_arguments(variant, numerics),
         "pretrained_cfg": {
             "input_size": [model.channels, *(model.image_size or UNKNOWN_SIZE)],
             "fixed_input_size": is_vit,
@@ -245,8 +252,10 @@ def timm_files(model, numerics, pixels, names, class_names=None):
     return {"config.json": {name: value for name, value in config.items() if value is not None}}
 
 
-def _timm_arguments(variant, numerics):
-    arguments = {
+def _timm_arguments(variant: Variant | ResNet, numerics: Numerics) -> dict[str, Any]:
+    if isinstance(variant, ResNet):
+        return {}
+    arguments: dict[str, Any] = {
         "patch_size": variant.patch_size,
         "embed_dim": variant.hidden_size,
         "depth": variant.num_layers,
@@ -260,6 +269,6 @@ def _timm_arguments(variant, numerics):
     if variant.register_tokens:
         arguments |= {"reg_tokens": variant.register_tokens, "no_embed_class": True}
     if variant.pooling == "gap":
-        # timm's own way is to pool before the last norm.
+        # By default, timm pools before the last norm.
         arguments |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
     return arguments

@@ -1,11 +1,11 @@
-"""Fetches published files into a cache: whole, verified, resumed after a break, once for all processes.
+"""Downloads published files into a cache: verified, resumed after an interruption, once for all processes.
 
-A file gets its name only after its length, the server's hash where it sends one, and its SHA-256 where that is known
-were compared. The SHA-256 is noted beside it and compared ever after. Environment variables:
+A file has its final name only after its length, the server's hash (if it sends one) and its SHA-256 (if it is known)
+are verified. The SHA-256 is recorded next to the file and compared at each later use. Environment variables:
 
-    KERAS_VIT_CACHE    the cache's folder; else keras_vit in KERAS_HOME or in ~/.keras
-    KERAS_VIT_MIRROR   an address that stands in for https://HOST of every file: MIRROR/vit_models/sam/ViT-B_16.npz
-    KERAS_VIT_OFFLINE  1 for no network: only what is in the cache
+    KERAS_VIT_CACHE    folder of the cache; by default keras_vit in KERAS_HOME, or in ~/.keras
+    KERAS_VIT_MIRROR   an address that replaces https://HOST of every file: MIRROR/vit_models/sam/ViT-B_16.npz
+    KERAS_VIT_OFFLINE  1 for no network: files in the cache only
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import logging
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_vit._atomic import write_text
@@ -27,92 +28,99 @@ _HUB_WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.i
 _HUB_FILES = [*_HUB_WEIGHTS, "config.json", "preprocessor_config.json"]
 
 
-def fetch(address, sha256=None, cache=None):
-    """Returns the path of a published file in the cache, after downloading it if it is not there.
+def fetch(address: str, sha256: str | None = None, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Returns the path of a published file in the cache, and downloads the file if it is not there.
 
     Args:
         address: "https://host/path", "gs://bucket/path", "hf://org/name" or "hf://org/name@revision" (see `fetch_hub`).
-            "http://" is taken for this machine alone.
-        sha256: what the file's SHA-256 must be, 64 hexadecimal digits, where it is known.
-        cache: the cache's folder, instead of the environment's.
+            "http://" is allowed on this machine only.
+        sha256: the expected SHA-256, 64 hexadecimal digits, if it is known.
+        cache: folder of the cache, in place of the environment's.
 
     Raises:
-        ValueError: if the address is none of these, or the file is not the one expected: its hash is not the server's,
-            not `sha256`, or not the one noted at its first use.
-        OSError: if it cannot be downloaded; the message says what to fetch by hand and where to put it.
+        ValueError: if the address is none of these, or the file's hash is not the server's, not `sha256`, or not the
+            one recorded at its first use.
+        OSError: if it cannot be downloaded; the message has the address and the path for a download by hand.
     """
     if sha256 and not SHA256.fullmatch(sha256.lower()):
-        raise ValueError(f"Expected 64 hexadecimal digits. Received: sha256={sha256!r}")
+        raise ValueError(f"Expected sha256 to be 64 hexadecimal digits. Received: sha256={sha256!r}")
     if address.startswith("hf://"):
         return fetch_hub(address, cache)
     url = _public(address)
-    path = _place(url, cache)
-    note = _beside(path, ".sha256")
+    path = _path_in_cache(url, cache)
+    record = _side_path(path, ".sha256")
     if not path.exists():  # first without a lock: the cache may be read-only
         source = _mirrored(url)
         if _offline():
             raise FileNotFoundError(f"{url} is not in the cache, and KERAS_VIT_OFFLINE is set.{_by_hand(source, path)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with _locked(path):
             if not path.exists():
-                _download(source, path, note, sha256)
-    _verify(path, note, sha256)
+                _download(source, path, record, sha256)
+    _verify(path, record, sha256)
     return path
 
 
-def fetch_hub(address, cache=None):
-    """Returns the folder with the weights of a repository of the Hugging Face Hub, and its configuration.
+def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Returns the folder with the weights and the configuration of a repository of the Hugging Face Hub.
 
-    Takes "hf://org/name" or "hf://org/name@revision". The files are in the hub's own cache; `HF_ENDPOINT`, `HF_HOME`,
-    `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured.
+    The files are in the hub's own cache. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` have their effect.
+
+    Args:
+        address: "hf://org/name" or "hf://org/name@revision".
+        cache: folder for the SHA-256 of the files, in place of the environment's.
 
     Raises:
         ImportError: if huggingface_hub is not installed.
-        ValueError: if the address is no such address, the repository has no model.safetensors, whole or in parts, or a
-            file is not the one that the hub names.
+        ValueError: if the address has another form, the repository has no model.safetensors, in one file or several,
+            or a file's hash is not the hub's.
         OSError: if it cannot be downloaded.
     """
     match = _HUB.fullmatch(address)
     if match is None:
-        raise ValueError(f"Expected hf://org/name or hf://org/name@revision. Received: address={address!r}")
+        raise ValueError(
+            f"Expected address to be hf://org/name or hf://org/name@revision. Received: address={address!r}"
+        )
     try:
         import huggingface_hub as hub
     except ImportError as error:
         raise ImportError(
             'Reading from the Hugging Face Hub needs the extra "hub": pip install huggingface_hub'
         ) from error
-    repository = {"repo_id": match["name"], "revision": match["revision"]}
-    folder = pathlib.Path(hub.snapshot_download(**repository, allow_patterns=_HUB_FILES, local_files_only=_offline()))
-    if not any((folder / name).exists() for name in _HUB_WEIGHTS):
-        files = [] if _offline() else hub.list_repo_files(**repository)
-        others = [name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".safetensors"))]
+    name, revision, offline = match["name"], match["revision"], _offline()
+    folder = pathlib.Path(
+        hub.snapshot_download(repo_id=name, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline)
+    )
+    if not any((folder / file).exists() for file in _HUB_WEIGHTS):
+        files = [] if offline else hub.list_repo_files(repo_id=name, revision=revision)
+        others = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".safetensors"))]
         raise ValueError(
-            f"Expected a repository with model.safetensors, whole or in parts. Received: {address}, which has "
+            f"Expected a repository with model.safetensors, in one file or several. Received: {address}, which has "
             f"{', '.join(others) or 'no weights'}. Pickles (.bin, .pt, .pth, .ckpt) are not read: convert them."
         )
-    # The hub compares sizes alone, but keeps a large file under the name of its SHA-256.
+    # The hub's library compares sizes only, but the name of a large file in its cache is the SHA-256.
     for file in (file.resolve() for file in sorted(folder.glob("*.safetensors"))):
         if SHA256.fullmatch(file.name):
-            _verify(file, cache_folder(cache) / "huggingface" / match["name"] / f"{file.name}.sha256", file.name)
+            _verify(file, cache_folder(cache) / "huggingface" / name / f"{file.name}.sha256", file.name)
     return folder
 
 
-def cache_folder(cache=None):
-    """Returns the folder of the cache: the one given, the environment's, or the default."""
+def cache_folder(cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Returns the folder of the cache: `cache`, or the environment's, or the default."""
     keras = os.environ.get("KERAS_HOME") or "~/.keras"
     return pathlib.Path(cache or os.environ.get("KERAS_VIT_CACHE") or pathlib.Path(keras, "keras_vit")).expanduser()
 
 
-def _offline():
+def _offline() -> bool:
     return os.environ.get("KERAS_VIT_OFFLINE", "0") not in ("", "0")
 
 
-def _by_hand(source, path):
-    return f"\nTo put it there by hand, fetch\n  {source}\nand save it as\n  {path}"
+def _by_hand(source: str, path: pathlib.Path) -> str:
+    return f"\nTo put it there by hand, download\n  {source}\nand save it as\n  {path}"
 
 
-def _public(address):
-    """Returns the https:// form of an address; refuses what is none, or has no safe place in the cache."""
+def _public(address: str) -> str:
+    """Returns the https:// form of an address. Refuses one without a safe path in the cache."""
     url = quote(address, safe="%/?#[]@:=&+,;!$'()*~")
     if address.startswith("gs://"):
         url = "https://storage.googleapis.com/" + quote(address.removeprefix("gs://"))  # "+" in a name must be %2B
@@ -121,25 +129,27 @@ def _public(address):
     odd = [name for name in names if name in ("", ".", "..") or set(name) & set("/\\:\0") or name.endswith(_SIDE_FILES)]
     if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc or odd or not names:
         raise ValueError(
-            "Expected the address of a file: https://host/path, gs://bucket/path or hf://org/name, without a password "
-            f"and without empty or relative parts. Received: address={address!r}"
+            "Expected address to be that of a file: https://host/path, gs://bucket/path or hf://org/name, without a "
+            f"password and without empty or relative parts. Received: address={address!r}"
         )
     refuse_plain(url, os.environ.get("KERAS_VIT_MIRROR", ""))
     return url.partition("#")[0]
 
 
-def _mirrored(url):
+def _mirrored(url: str) -> str:
     mirror = os.environ.get("KERAS_VIT_MIRROR")
     if not mirror:
         return url
     if not mirror.startswith(("https://", "http://")):
-        raise ValueError(f"Expected an https:// or http:// address. Received: KERAS_VIT_MIRROR={mirror!r}")
+        raise ValueError(
+            f"Expected KERAS_VIT_MIRROR to be an https:// or http:// address. Received: KERAS_VIT_MIRROR={mirror!r}"
+        )
     parts = urlsplit(url)
     return mirror.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
 
 
-def _place(url, cache):
-    """Returns the path of a file in the cache: host, path and name, the same whichever mirror it comes from."""
+def _path_in_cache(url: str, cache: str | os.PathLike[str] | None) -> pathlib.Path:
+    """Returns the path of a file in the cache: host, path and name, the same for every mirror."""
     parts = urlsplit(url)
     host = ("" if parts.scheme == "https" else "http_") + parts.netloc.lower().replace(":", "_")
     *folders, name = (unquote(part) for part in parts.path.split("/")[1:])
@@ -148,50 +158,50 @@ def _place(url, cache):
     return cache_folder(cache).joinpath(host, *folders, name)
 
 
-def _beside(path, ending):
+def _side_path(path: pathlib.Path, ending: str) -> pathlib.Path:
     return path.with_name(path.name + ending)
 
 
-def _verify(path, note, sha256=None):
-    """Compares a file with the SHA-256 asked for and the one noted at its first use; notes it if there is none yet."""
+def _verify(path: pathlib.Path, record: pathlib.Path, sha256: str | None = None) -> None:
+    """Compares a file with `sha256` and with the SHA-256 recorded at its first use; records it if there is none yet."""
     stat = path.stat()
     now = f"size={stat.st_size} mtime_ns={stat.st_mtime_ns}"
-    noted, stamp = _read_note(note)
-    # Hashing 2.5 GB takes seconds at every start. A file of the noted size and time is taken to be the one that was
-    # hashed then: this finds what a disk or a copy did, not who sets times to deceive.
-    digest = noted if stamp == now else _digest(path, "sha256")
-    for expected, by in ((sha256, "the one asked for"), (noted, f"the one noted at its first use in {note}")):
+    recorded, stamp = _read_record(record)
+    # Hashing 2.5 GB takes seconds at each start. A file of the recorded size and time is assumed to be unchanged: this
+    # detects damage by a disk or a copy, not somebody who sets the time of a file to deceive.
+    digest = recorded if recorded and stamp == now else _digest(path, "sha256")
+    for expected, origin in ((sha256, "the one asked for"), (recorded, f"the one noted at its first use in {record}")):
         if expected and digest != expected.lower():
             raise ValueError(
-                f"Expected the SHA-256 {expected}, {by}. Received: {digest}, of {path}. It is not used. To download it "
-                f"anew delete {note.with_suffix('')}; if a new content is right, delete {note} too."
+                f"Expected the SHA-256 {expected}, {origin}. Received: {digest}, of {path}. The file is not used. To "
+                f"download it again, delete {record.with_suffix('')}; if a new content is right, delete {record} too."
             )
     if stamp != now:
-        with contextlib.suppress(OSError):  # a read-only cache is hashed at every start
-            write_text(note, f"# {now}\n{digest}  {note.stem}\n")
+        with contextlib.suppress(OSError):  # a read-only cache is hashed at each start
+            write_text(record, f"# {now}\n{digest}  {record.stem}\n")
 
 
-def _read_note(note):
-    """Returns the SHA-256 and the "size=… mtime_ns=…" of a note, (None, None) without one; `sha256sum -c` reads it."""
-    text = note.read_text("utf-8") if note.exists() else ""
+def _read_record(record: pathlib.Path) -> tuple[str | None, str | None]:
+    """Returns the SHA-256 and the "size=… mtime_ns=…" of a record that `sha256sum -c` can read; Nones without one."""
+    text = record.read_text("utf-8") if record.exists() else ""
     match = re.fullmatch(r"(# (?P<stamp>.+)\n)?(?P<digest>[0-9a-fA-F]{64})  .+\n?", text)
     if text and not match:
-        raise ValueError(f"Expected a line as sha256sum writes it. Received: {note}. Delete it if the file is right.")
+        raise ValueError(f"Expected a line of sha256sum. Received: {record}. Delete it if the file is right.")
     return (match["digest"].lower(), match["stamp"]) if match else (None, None)
 
 
-def _digest(path, algorithm):
+def _digest(path: pathlib.Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        # Not against forgery where it is MD5: that is what Google's storage sends.
+        # Google's storage sends an MD5, which protects from damage but not from forgery.
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 @contextlib.contextmanager
-def _alone(path):
-    """Holds the lock of a file of the cache, which the system releases when the process ends, however it ends."""
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    """Holds the lock of a file of the cache, which the system releases whenever the process ends."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(_beside(path, ".lock"))
+    lock = FileLock(_side_path(path, ".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -203,9 +213,9 @@ def _alone(path):
         lock.release()
 
 
-def _download(source, path, note, sha256):
-    """Downloads a file, verifies it, and only then gives it its name."""
-    part = _beside(path, ".part")
+def _download(source: str, path: pathlib.Path, record: pathlib.Path, sha256: str | None) -> None:
+    """Downloads a file under another name, verifies it and renames it."""
+    part = _side_path(path, ".part")
     try:
         hashes = transfer(source, part, os.environ.get("KERAS_VIT_MIRROR", ""))
     except FAILURES as error:
@@ -214,10 +224,10 @@ def _download(source, path, note, sha256):
         for algorithm, expected in hashes.items():
             if (digest := _digest(part, algorithm)) != expected:
                 raise ValueError(
-                    f"Expected the {algorithm} {expected}, which the server names. Received: {digest}, of what it sent "
-                    f"for {source}. It is not kept: try again, or another network.{_by_hand(source, path)}"
+                    f"Expected the {algorithm} {expected}, which the server names. Received: {digest}, from {source}. "
+                    f"The file is deleted: try again, or try another network.{_by_hand(source, path)}"
                 )
-        _verify(part, note, sha256)
+        _verify(part, record, sha256)
     except ValueError:
         drop(part)
         raise

@@ -1,19 +1,25 @@
-"""Recognizes whose dialect a weight file speaks, and what it says about the model beside its numbers."""
+"""Recognizes the format of a weight file, and reads the configuration next to it."""
 
 import contextlib
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
-from keras_vit.weights.names import SOURCES, found_places
+from keras_vit.weights.names import FORMATS, find_layers
 from keras_vit.weights.readers import open_arrays
+from keras_vit.weights.reshaping import Shape
 
 logger = logging.getLogger("keras_vit")
 
-# The ports compute with the exact GELU and with epsilons of their own; transformers' are its configurations' defaults.
+# The ports use the exact GELU and other epsilons; those of transformers are the defaults of its configurations.
 _TRANSFORMERS = Numerics("erf", 1e-12, 1e-5, 1e-8, True)
 _DINOV2 = dataclasses.replace(_TRANSFORMERS, norm_epsilon=1e-6)
 _TIMM = Numerics("erf", 1e-6, 1e-5, 1e-8, True)
@@ -29,21 +35,21 @@ NUMERICS = {
     "timm": _TIMM,
     "timm_bit": _TIMM,
 }
-# How each project resizes positions when it reads a file of its own (see `position.MODES`).
+# How each project resizes positions when it reads its own files (see `keras_vit.layers.positions.INTERPOLATIONS`).
 POSITION_RESIZE = {"npz": "corner", "big_vision": "corner", "hf": "torch", "timm": "antialias"}
-# transformers smooths those of DINOv2 with registers, and of no other model.
-SMOOTHED = "embeddings.register_tokens"
+# A file of transformers with this array has its positions resized with antialiasing: DINOv2 with registers alone.
+ANTIALIASED = "embeddings.register_tokens"
 
-# What stands in front of every name: of a training state with more in it, and of the model inside a classifier.
+# Prefixes of every name: in a training state that holds more than the model, and in a classifier around the model.
 STATES = ("opt/target/", "params/img/", "params/")
 WRAPPERS = ("vit.", "deit.", "bit.", "dinov2.", "dinov2_with_registers.")
-# Read by training alone.
-NEVER_READ = ("mask_token",)
+# Used in training alone.
+UNUSED = ("mask_token",)
 
-# transformers' names, and timm's.
+# The names that transformers and timm have for the two forms of the GELU.
 ACTIVATIONS = {"gelu": "erf"} | dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_tanh"), "tanh")
-# What our layers compute; another value in a configuration is another architecture.
-CONFIGURED = {
+# The values of a configuration that our layers compute; another value is another architecture.
+SUPPORTED_CONFIG: dict[str, dict[str, tuple]] = {
     **dict.fromkeys(("hf", "hf_distilled", "hf_dinov2"), {"hidden_act": tuple(ACTIVATIONS)}),
     "hf_bit": {
         "layer_type": ("preactivation",),
@@ -54,140 +60,151 @@ CONFIGURED = {
         "hidden_act": ("relu",),
     },
 }
-BACKBONE_CONFIGURED = {
+SUPPORTED_BACKBONE: dict[str, tuple] = {
     "layer_type": ("bottleneck",),
     "global_padding": ("SAME",),
     "num_groups": (32,),
-    "output_stride": (32,),  # below, it would dilate
+    "output_stride": (32,),  # a smaller one dilates the convolutions
 }
-ARGUMENTS = {"timm": {"act_layer": (None, *ACTIVATIONS)}}
+SUPPORTED_ARGUMENTS: dict[str, dict[str, tuple]] = {"timm": {"act_layer": (None, *ACTIVATIONS)}}
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
 @dataclasses.dataclass(eq=False)
-class SourceFile:
-    """A weight file under the names that its source's column of the name table has.
+class CheckpointFile:
+    """An opened weight file whose names are those of its format's column in the name table.
 
     Args:
         path: the file.
-        source: a key of `names.SOURCES`, or None for a file with our own weight paths.
+        format: a key of `names.FORMATS`, or None for a file with our own weight paths.
         shapes: {name: shape}.
-        left_out: what the file holds beside the model, for the log.
-        numerics: how the source computes what shapes do not tell.
-        num_heads: attention heads, where a configuration says so.
-        image_size: (rows, columns) of its images, where a configuration says so.
-        pixels: fields of a `Pixels`, None where they are not known.
-        grid: (rows, columns) of its positions, where it is known; else they are taken to be a square.
-        resized: how its positions were resized before, where that is known.
+        numerics: the form of the GELU and the epsilons that the format's project uses.
+        left_out: names of arrays that the file holds besides the model's, for the log.
+        num_heads: attention heads, where a configuration has them.
+        image_size: (height, width) of its images in pixels, where a configuration has it.
+        pixels: fields of a `Pixels`; None where one is unknown.
+        grid: (rows, columns) of its positions, where it is known; else they are assumed to be a square.
+        resized_with: how its positions were resized before, where that is known.
         class_names: in the order of the head's outputs, where a configuration names them.
     """
 
-    path: pathlib.Path
-    source: str | None
-    shapes: dict
+    path: str | pathlib.Path
+    format: str | None
+    shapes: dict[str, Shape]
     numerics: Numerics
-    left_out: tuple = ()
+    left_out: tuple[str, ...] = ()
     num_heads: int | None = None
     image_size: tuple[int, int] | None = None
-    pixels: dict = dataclasses.field(default_factory=dict)
+    pixels: dict[str, Any] = dataclasses.field(default_factory=dict)
     grid: tuple[int, int] | None = None
-    resized: str | None = None
+    resized_with: str | None = None
     class_names: tuple[str, ...] | None = None
-    _file: object = None
-    _rows: dict = dataclasses.field(default_factory=dict)  # {name: (name in the file, block in a stacked array)}
+    _file: Any = None  # a `WeightFile`, or the weights of a model
+    # {name: (name in the file, index of the block in a stacked array)}
+    _rows: dict[str, tuple[str, int | None]] = dataclasses.field(default_factory=dict)
 
-    def read(self, name, rows=None):
-        """Returns an array, or its rows from the first to before the second, as float32."""
-        theirs, block = self._rows.get(name, (name, None))
-        return self._file.read(theirs, rows) if block is None else self._file.read(theirs, (block, block + 1))[0]
-
-    @property
-    def is_keras_weights(self):
-        """Whether the names are Keras' own, of a .weights.h5 file."""
-        return self.source is None and any(name.startswith("layers/") for name in self.shapes)
+    def read(self, name: str, rows: tuple[int, int] | None = None) -> np.ndarray:
+        """Returns an array, or the rows from the first to before the second, as float32."""
+        in_file, block = self._rows.get(name, (name, None))
+        return self._file.read(in_file, rows) if block is None else self._file.read(in_file, (block, block + 1))[0]
 
     @property
-    def position_resize(self):
-        """How the file's project resizes positions, a key of `position.MODES`."""
-        return "antialias" if SMOOTHED in self.shapes else POSITION_RESIZE.get(self.project, "corner")
+    def is_keras_weights(self) -> bool:
+        """Whether this is a .weights.h5 file with the names that Keras has."""
+        return self.format is None and any(name.startswith("layers/") for name in self.shapes)
 
     @property
-    def project(self):
-        """Whose files these are, a column of the name table; None for our own."""
-        return SOURCES[self.source][1] if self.source else None
+    def position_resize(self) -> str:
+        """How the format's project resizes positions, a key of `keras_vit.layers.positions.INTERPOLATIONS`."""
+        return "antialias" if ANTIALIASED in self.shapes else POSITION_RESIZE.get(self.project or "", "corner")
+
+    @property
+    def project(self) -> str | None:
+        """The project whose format it is, a column of the name table; None for our own."""
+        return FORMATS[self.format].column if self.format else None
 
 
 @contextlib.contextmanager
-def open_weights(path):
-    """Opens a weight file of any source, or a folder with one, whole or in parts, as the Hugging Face hub has them.
+def open_checkpoint_file(path: str | os.PathLike[str]) -> Iterator[CheckpointFile]:
+    """Opens a weight file of any format, or a folder of the Hugging Face hub with one, in one file or several.
+
+    Args:
+        path: the file, the index of a file in parts, or the folder.
 
     Yields:
-        A `SourceFile`.
+        A `CheckpointFile`.
 
     Raises:
-        ValueError: if the file is unreadable, of no known source, or its configuration is of another architecture.
+        ValueError: if the file is unreadable, its format is unknown, or its configuration is of another architecture.
     """
     path = _weight_file(pathlib.Path(path))
-    with open_arrays(path) as file:
-        rows, left_out = _canonical(file.shapes)
-        shapes = {name: file.shapes[theirs][0 if block is None else 1 :] for name, (theirs, block) in rows.items()}
-        source = _recognize(path, shapes)
-        beside = source and path.suffix in (".safetensors", ".json")
-        config = _read_json(path.with_name("config.json")) if beside else {}
-        found = SourceFile(path, source, shapes, NUMERICS.get(source, OFFICIAL_VIT), left_out, _file=file, _rows=rows)
-        _configure(found, config)
-        yield found
+    with open_arrays(path) as reader:
+        rows, left_out = _without_prefixes(reader.shapes)
+        shapes = {name: reader.shapes[key][0 if block is None else 1 :] for name, (key, block) in rows.items()}
+        format = _recognize(path, shapes)
+        has_config = format and path.suffix in (".safetensors", ".json")
+        config = _read_json(path.with_name("config.json")) if has_config else {}
+        numerics = NUMERICS[format] if format else OFFICIAL_VIT
+        file = CheckpointFile(path, format, shapes, numerics, left_out, _file=reader, _rows=rows)
+        _configure(file, path, config)
+        yield file
 
 
-def _weight_file(path):
+def _weight_file(path: pathlib.Path) -> pathlib.Path:
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         raise ValueError(
             f"Expected a weight file, or a folder with one .safetensors file, or one in parts and its index. "
-            f"Received: {path}, with {[file.name for file in files]}"
+            f"Received: path={path}, a folder with {[file.name for file in files]}. Name the file."
         )
     return files[0]
 
 
-def _canonical(shapes):
+def _without_prefixes(shapes: Mapping[str, Shape]) -> tuple[dict[str, tuple[str, int | None]], tuple[str, ...]]:
     """Returns {name: (name in the file, block or None)} without prefixes, and the names that are not the model's."""
-    state = next((prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes)), _tower(shapes))
-    left_out = tuple(name for name in shapes if not name.startswith(state) or name.endswith(NEVER_READ))
-    rows = {}
-    for theirs in shapes:
-        if theirs in left_out:
+    known = (prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes))
+    state = next(known, None) or _nested_prefix(shapes)
+    left_out = tuple(name for name in shapes if not name.startswith(state) or name.endswith(UNUSED))
+    rows: dict[str, tuple[str, int | None]] = {}
+    for in_file in shapes:
+        if in_file in left_out:
             continue
-        name = theirs.removeprefix(state)
+        name = in_file.removeprefix(state)
         wrapper = next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), "")
-        # Some of BiT's files number their convolutions throughout.
+        # Some of BiT's files number all convolutions in one sequence.
         name = re.sub(r"(standardized_conv2d|group_norm)_\d+/", r"\1/", name.removeprefix(wrapper))
-        stacked = name.startswith("Transformer/encoderblock/") and shapes[theirs]
-        for block in range(shapes[theirs][0]) if stacked else (None,):
-            one = name if block is None else name.replace("encoderblock", f"encoderblock_{block}")
-            if one in rows:
-                raise ValueError(f"Expected one array a weight. Received: {rows[one][0]} and {theirs}, both {one}")
-            rows[one] = theirs, block
+        stacked = name.startswith("Transformer/encoderblock/") and shapes[in_file]
+        blocks: Iterable[int | None] = range(shapes[in_file][0]) if stacked else (None,)
+        for block in blocks:
+            key = name if block is None else name.replace("encoderblock", f"encoderblock_{block}")
+            if key in rows:
+                raise ValueError(f"Expected one array a weight. Received: {rows[key][0]} and {in_file}, both {key}")
+            rows[key] = in_file, block
     return rows, left_out
 
 
-def _tower(names):
-    """Returns what Keras puts in front of every name where a model is all that another holds; "" elsewhere."""
-    found = {match and match[1] for match in (re.match("(layers/[^/]+/)layers/", name) for name in names)}
-    return found.pop() or "" if len(found) == 1 else ""
+def _nested_prefix(names: Iterable[str]) -> str:
+    """Returns the prefix that Keras adds to every name in a model that holds another model alone; "" elsewhere."""
+    prefixes = {match and match[1] for match in (re.match("(layers/[^/]+/)layers/", name) for name in names)}
+    return prefixes.pop() or "" if len(prefixes) == 1 else ""
 
 
-def _recognize(path, names):
-    """Returns the source that has the most of the names."""
+def _recognize(path: pathlib.Path, names: Iterable[str]) -> str | None:
+    """Returns the format that has the most of the names, or None for a file of Keras."""
+    names = list(names)
     if any(name.startswith("layers/") for name in names):
-        return None  # Keras' own
-    deep = ("block_{i:02d}/mlp/hidden", "block_{i:02d}/attention/out", "stage{s}_unit{u:02d}/conv2")
-    found = {
-        source: sum(len(found_places(source, row, names)) for row in (*deep, "head/distillation")) for source in SOURCES
-    }
-    best = max(found, key=found.get)
-    if not found[best]:
+        return None
+    rows = (
+        "block_{i:02d}/mlp/hidden",
+        "block_{i:02d}/attention/out",
+        "stage{s}_unit{u:02d}/conv2",
+        "head/distillation",
+    )
+    counts = {format: sum(len(find_layers(format, row, names)) for row in rows) for format in FORMATS}
+    best = max(counts, key=lambda format: counts[format])
+    if not counts[best]:
         raise ValueError(
             "Expected weights of a Vision Transformer or a BiT, from the official code, big_vision, Hugging Face, timm "
             f"or Keras. Received: {path} with {len(names)} arrays, {', '.join(sorted(names)[:5])}, ..."
@@ -195,7 +212,7 @@ def _recognize(path, names):
     return best
 
 
-def _read_json(path):
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
@@ -204,115 +221,116 @@ def _read_json(path):
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _configure(file, config):
-    """Takes from a configuration what shapes do not tell."""
+def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any]) -> None:
+    """Sets what the shapes do not show from a configuration; refuses one of another architecture."""
     wrong = [
         f"  {name}={settings[name]!r}, expected {' or '.join(map(repr, known))}"
         for settings, expected in (
-            (config, CONFIGURED.get(file.source, {})),
-            (config.get("backbone_config") or {}, BACKBONE_CONFIGURED),
-            (config.get("model_args") or {}, ARGUMENTS.get(file.source, {})),
+            (config, SUPPORTED_CONFIG.get(file.format or "", {})),
+            (config.get("backbone_config") or {}, SUPPORTED_BACKBONE),
+            (config.get("model_args") or {}, SUPPORTED_ARGUMENTS.get(file.format or "", {})),
         )
         for name, known in expected.items()
         if name in settings and settings[name] not in known
     ]
-    if file.source == "timm" and config.get("global_pool") == "avg" and {"cls_token", "head.weight"} <= {*file.shapes}:
+    if file.format == "timm" and config.get("global_pool") == "avg" and {"cls_token", "head.weight"} <= {*file.shapes}:
         wrong.append("  global_pool='avg', expected 'token' with a class token and a head")
     if wrong:
-        raise ValueError(f"{file.path.with_name('config.json')} is of another architecture:\n" + "\n".join(wrong))
+        raise ValueError(f"{path.with_name('config.json')} is of another architecture:\n" + "\n".join(wrong))
     if file.project == "timm":
         _configure_timm(file, config.get("model_args") or {}, config.get("pretrained_cfg") or {})
         file.class_names = _timm_class_names(config)
     elif file.project == "hf":
-        _configure_hf(file, config)
+        _configure_hf(file, path, config)
 
 
-def _configure_timm(file, arguments, facts):
-    if file.source == "timm":
+def _configure_timm(file: CheckpointFile, arguments: dict[str, Any], pretrained: dict[str, Any]) -> None:
+    if file.format == "timm":
         file.num_heads = arguments.get("num_heads")
-        file.image_size = _sides((facts.get("input_size") or [None])[1:])
-        file.numerics = dataclasses.replace(file.numerics, gelu=ACTIVATIONS.get(arguments.get("act_layer"), "erf"))
-    squash = facts.get("crop_mode") == "squash"
+        file.image_size = _sides((pretrained.get("input_size") or [None])[1:])
+        gelu = ACTIVATIONS.get(arguments.get("act_layer") or "", "erf")
+        file.numerics = dataclasses.replace(file.numerics, gelu=gelu)
+    squash = pretrained.get("crop_mode") == "squash"
     file.pixels = {
-        "mean": facts.get("mean"),
-        "std": facts.get("std"),
-        "interpolation": facts.get("interpolation"),
-        "crop": None if squash and facts.get("crop_pct") == 1 else facts.get("crop_pct"),
+        "mean": pretrained.get("mean"),
+        "std": pretrained.get("std"),
+        "interpolation": pretrained.get("interpolation"),
+        "crop": None if squash and pretrained.get("crop_pct") == 1 else pretrained.get("crop_pct"),
         "keep_aspect": not squash,
     }
 
 
-def _configure_hf(file, config):
+def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any]) -> None:
     file.class_names = _hf_class_names(config)
-    if file.source != "hf_bit":
+    if file.format != "hf_bit":
         file.num_heads = config.get("num_attention_heads")
         file.image_size = _sides(config.get("image_size"))
         file.numerics = dataclasses.replace(
             file.numerics,
-            gelu=ACTIVATIONS.get(config.get("hidden_act"), "erf"),
+            gelu=ACTIVATIONS.get(config.get("hidden_act") or "", "erf"),
             norm_epsilon=config.get("layer_norm_eps", file.numerics.norm_epsilon),
         )
         if not config:
             logger.info(
-                "%s: no config.json beside it; taken as transformers' defaults: layer_norm_eps %g, exact GELU, "
-                "heads of width 64",
-                file.path,
+                "%s has no config.json: read with transformers' defaults, layer_norm_eps %g, exact GELU, heads of "
+                "width 64",
+                path,
                 file.numerics.norm_epsilon,
             )
-    processor = _read_json(file.path.with_name("preprocessor_config.json"))
+    processor = _read_json(path.with_name("preprocessor_config.json"))
     size, crop = (_side(processor.get(name)) for name in ("size", "crop_size"))
     mean, std = (
         (processor.get("image_mean"), processor.get("image_std"))
         if processor.get("do_normalize", True)
         else ((0.0,) * 3, (1.0,) * 3)
     )
-    # Mean and std are of pixels times this factor, ours of pixels in parts of 255.
+    # The mean and std of transformers are those of pixels times this factor; ours are those of pixels over 255.
     factor = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255.0
     if mean and std and abs(factor - 1) > 1e-6:
         mean, std = ([value / factor for value in values] for values in (mean, std))
     file.pixels = {
         "mean": mean,
         "std": std,
-        "interpolation": RESAMPLE.get(processor.get("resample")),
+        "interpolation": RESAMPLE.get(processor.get("resample", -1)),
         "crop": min(crop / size, 1.0) if processor.get("do_center_crop") and size and crop else None,
         "keep_aspect": "shortest_edge" in (processor.get("size") or ()),
     }
 
 
-def stand_ins(count):
-    """Returns the names that transformers gives to classes without names."""
+def default_class_names(count: int) -> tuple[str, ...]:
+    """Returns the default names that transformers has for `count` classes."""
     return tuple(f"LABEL_{i}" for i in range(count))
 
 
-def _hf_class_names(config):
-    """Returns the names of classes in transformers' config.json, or None where they are its own stand-ins."""
+def _hf_class_names(config: dict[str, Any]) -> tuple[str, ...] | None:
+    """Returns the class names in transformers' config.json, or None where it has its default names."""
     labels = config.get("id2label")
     if not isinstance(labels, dict) or not labels:
         return None
     try:
-        names = {int(number): name for number, name in labels.items()}
+        name_of = {int(number): name for number, name in labels.items()}
     except ValueError:
         return None
-    if sorted(names) != list(range(len(names))) or not all(isinstance(name, str) for name in names.values()):
+    if sorted(name_of) != list(range(len(name_of))) or not all(isinstance(name, str) for name in name_of.values()):
         return None
-    names = tuple(names[i] for i in range(len(names)))
-    return None if names == stand_ins(len(names)) else names
+    names = tuple(name_of[i] for i in range(len(name_of)))
+    return None if names == default_class_names(len(names)) else names
 
 
-def _timm_class_names(config):
-    """Returns the names of classes in timm's config.json, or None where it has none."""
+def _timm_class_names(config: dict[str, Any]) -> tuple[str, ...] | None:
+    """Returns the class names in timm's config.json, or None without any."""
     names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return tuple(names) if is_list and names else None
 
 
-def _sides(size):
-    """Returns (rows, columns) of one number or two, or None of anything else."""
+def _sides(size: Any) -> tuple[int, int] | None:
+    """Returns (height, width) of one number or two, or None of anything else."""
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
-    return sides if len(sides) == 2 and all(isinstance(side, int) for side in sides) else None
+    return (sides[0], sides[1]) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else None
 
 
-def _side(size):
+def _side(size: Any) -> Any:
     if isinstance(size, dict):
         return size.get("shortest_edge") or size.get("height")
     return size

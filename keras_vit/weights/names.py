@@ -1,36 +1,28 @@
-"""The one name table: a row per layer of ours, a column per source of files.
+"""The one name table: a row for each layer of ours, a column for each format of weight files.
 
-A row's kind (`arrangements.KINDS`) says which weights the layer has, what their names end in, and how their numbers
-lie. In a name, "{i}" is the number of the block, "{s}" and "{u}" those of the stage and of the unit in it, "{s0}" and
-"{u0}" the same from 0; ours have two digits where there can be as many, so that sorted is in order.
+A row's kind (`reshaping.KINDS`) lists the weights of the layer, the ends of their names and how a file's numbers are
+reshaped into ours. In a name, "{i}" is the index of the block, "{s}" and "{u}" are the indices of the stage and of the
+unit in it, and "{s0}" and "{u0}" are the same counted from 0. Ours have two digits where there can be ten or more, so
+that alphabetical order is their order.
 """
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from keras_vit.weights.reshaping import KINDS, Cell
+from keras_vit.weights.reshaping import KINDS, Cell, NameFamily
 
-NAME_FAMILIES = {
-    "npz": "flax",
-    "big_vision": "flax",
-    "bit": "keras",
-    "hf": "torch",
-    "hf_distilled": "torch",
-    "hf_dinov2": "torch",
-    "hf_dinov2_swiglu": "torch",
-    "hf_bit": "torch",
-    "timm": "torch",
-    "timm_bit": "torch",
-}
+Table = dict[str, tuple[str, dict[str, str]]]
 
 _BLOCK = "Transformer/encoderblock_{i}/"
 _HEADS = {"npz": _BLOCK + "MultiHeadDotProductAttention_1/", "big_vision": _BLOCK + "MultiHeadDotProductAttention_0/"}
 _MAP = "MAPHead_0/"
 _HF, _HF_HEADS, _TIMM = "encoder.layer.{i}.", "encoder.layer.{i}.attention.attention.", "blocks.{i}."
-# Behind "@", the third of the rows.
+# "@0", "@1" and "@2" name a third of the array's rows: query, key and value lie in one array.
 _QKV = _TIMM + "attn.qkv@"
 
-# ours: (kind, {source: name}); a source that is not named has no such layer.
-TRANSFORMER = {
+# {our path: (kind, {column: name})}; a column that is absent has no such layer.
+TRANSFORMER: Table = {
     "encoder/class_token": (
         "array",
         {"npz": "cls", "big_vision": "cls", "hf": "embeddings.cls_token", "timm": "cls_token"},
@@ -62,18 +54,18 @@ TRANSFORMER = {
     **{
         f"block_{{i:02d}}/attention/{name}": (
             "to heads",
-            {source: heads + name for source, heads in _HEADS.items()}
+            {column: heads + name for column, heads in _HEADS.items()}
             | {"hf": _HF_HEADS + name, "timm": f"{_QKV}{part}"},
         )
         for part, name in enumerate(("query", "key", "value"))
     },
     "block_{i:02d}/attention/out": (
         "from heads",
-        {source: heads + "out" for source, heads in _HEADS.items()}
+        {column: heads + "out" for column, heads in _HEADS.items()}
         | {"hf": _HF + "attention.output.dense", "timm": _TIMM + "attn.proj"},
     ),
     "block_{i:02d}/attention_scale/gamma": ("array", {"timm": _TIMM + "ls1.gamma"}),
-    # The official numbers run over all modules of a block: norm 0, attention 1, norm 2, MLP 3.
+    # The official code numbers all modules of a block in one sequence: norm 0, attention 1, norm 2, MLP 3.
     "block_{i:02d}/mlp_norm": (
         "norm",
         {
@@ -131,14 +123,14 @@ TRANSFORMER = {
     "head": ("dense", {"npz": "head", "big_vision": "head", "hf": "classifier", "timm": "head"}),
     "head/distillation": ("dense", {"timm": "head_dist"}),
 }
-# The only layer of two kinds: here positions may lack the row of the class token.
-_POSITIONS = {"encoder/position_embedding": ("positions", {"big_vision": "pos_embedding", "timm": "pos_embed"})}
-# transformers' DeiT with its teacher's head.
-HF_DISTILLED = {
+# The only layer of two kinds: in these columns, positions may lack the row of the class token.
+_POSITIONS: Table = {"encoder/position_embedding": ("positions", {"big_vision": "pos_embedding", "timm": "pos_embed"})}
+# transformers' DeiT with a distillation head.
+HF_DISTILLED: Table = {
     "head": ("dense", {"hf": "cls_classifier"}),
     "head/distillation": ("dense", {"hf": "distillation_classifier"}),
 }
-HF_DINOV2 = {
+HF_DINOV2: Table = {
     "encoder/register_tokens": ("array", {"hf": "embeddings.register_tokens"}),
     "block_{i:02d}/attention_norm": ("norm", {"hf": _HF + "norm1"}),
     "block_{i:02d}/attention_scale/gamma": ("array", {"hf": _HF + "layer_scale1.lambda1"}),
@@ -147,12 +139,12 @@ HF_DINOV2 = {
     "block_{i:02d}/mlp/out": ("dense", {"hf": _HF + "mlp.fc2"}),
     "block_{i:02d}/mlp_scale/gamma": ("array", {"hf": _HF + "layer_scale2.lambda1"}),
 }
-HF_SWIGLU = {
+HF_SWIGLU: Table = {
     "block_{i:02d}/mlp/hidden": ("dense", {"hf": _HF + "mlp.weights_in"}),
     "block_{i:02d}/mlp/out": ("dense", {"hf": _HF + "mlp.weights_out"}),
 }
 
-# "{backbone}" is in front of a hybrid's stem; timm leaves "stem." out where the stem is all there is.
+# "{backbone}" is the prefix of a hybrid's ResNet. timm omits "stem." where the ResNet has no stages.
 _UNIT = {
     "npz": "block{s}/unit{u}/",
     "bit": "resnet/block{s}/unit{u:02d}/",
@@ -161,11 +153,11 @@ _UNIT = {
 }
 
 
-def _unit(**names):
-    return {source: _UNIT[source] + name for source, name in names.items()}
+def _unit(**names: str) -> dict[str, str]:
+    return {column: _UNIT[column] + name for column, name in names.items()}
 
 
-RESNET = {
+RESNET: Table = {
     "stem/conv": (
         "conv",
         {
@@ -204,46 +196,67 @@ RESNET = {
         _unit(npz="gn_proj", hf="downsample.norm", timm="downsample.norm"),
     ),
 }
-BIT = {
+BIT: Table = {
     "norm": ("group norm", {"bit": "resnet/group_norm", "hf": "norm", "timm": "norm"}),
     "head": ("pointwise", {"bit": "resnet/head/conv2d", "timm": "head.fc"}),
 }
-HF_BIT = {"head": ("dense", {"hf": "classifier.1"})}
+HF_BIT: Table = {"head": ("dense", {"hf": "classifier.1"})}
 
-# source: (the tables that hold its rows, of two for a layer the later one's; the column of theirs that is its own; what
-# stands for "{backbone}")
-SOURCES = {
-    "npz": ((TRANSFORMER, RESNET), "npz", ""),
-    "big_vision": ((TRANSFORMER, _POSITIONS), "big_vision", ""),
-    "bit": ((RESNET, BIT), "bit", ""),
-    "hf": ((TRANSFORMER, RESNET), "hf", "embeddings.patch_embeddings.backbone.bit."),
-    "hf_distilled": ((TRANSFORMER, HF_DISTILLED), "hf", ""),
-    "hf_dinov2": ((TRANSFORMER, HF_DINOV2), "hf", ""),
-    "hf_dinov2_swiglu": ((TRANSFORMER, HF_DINOV2, HF_SWIGLU), "hf", ""),
-    "hf_bit": ((RESNET, BIT, HF_BIT), "hf", ""),
-    "timm": ((TRANSFORMER, _POSITIONS, RESNET), "timm", "patch_embed.backbone."),
-    "timm_bit": ((RESNET, BIT), "timm", ""),
+
+class Format(NamedTuple):
+    """A naming scheme of weight files.
+
+    Args:
+        family: how the names of a layer's weights end, a key of the inner dictionaries of `reshaping.KINDS`.
+        tables: the tables with its rows; where two have a row for one layer, the later table's counts.
+        column: its column in them.
+        backbone: the text that replaces "{backbone}".
+    """
+
+    family: NameFamily
+    tables: tuple[Table, ...]
+    column: str
+    backbone: str = ""
+
+
+FORMATS = {
+    "npz": Format("flax", (TRANSFORMER, RESNET), "npz"),
+    "big_vision": Format("flax", (TRANSFORMER, _POSITIONS), "big_vision"),
+    "bit": Format("keras", (RESNET, BIT), "bit"),
+    "hf": Format("torch", (TRANSFORMER, RESNET), "hf", "embeddings.patch_embeddings.backbone.bit."),
+    "hf_distilled": Format("torch", (TRANSFORMER, HF_DISTILLED), "hf"),
+    "hf_dinov2": Format("torch", (TRANSFORMER, HF_DINOV2), "hf"),
+    "hf_dinov2_swiglu": Format("torch", (TRANSFORMER, HF_DINOV2, HF_SWIGLU), "hf"),
+    "hf_bit": Format("torch", (RESNET, BIT, HF_BIT), "hf"),
+    "timm": Format("torch", (TRANSFORMER, _POSITIONS, RESNET), "timm", "patch_embed.backbone."),
+    "timm_bit": Format("torch", (RESNET, BIT), "timm"),
 }
 
 
-def source_cells(source, num_layers=0, units=()):
-    """Returns {our path: Cell} of a source, for so many blocks and units a stage."""
-    tables, column, backbone = SOURCES[source]
+def format_column(format: str, num_layers: int = 0, units: Sequence[int] = ()) -> dict[str, Cell]:
+    """Returns a format's column of the name table, {our path: Cell}.
+
+    Args:
+        format: a key of `FORMATS`.
+        num_layers: number of transformer blocks.
+        units: number of bottleneck units of each stage of the ResNet.
+    """
+    family, tables, column, backbone = FORMATS[format]
     cells = {}
     for ours, (kind, names) in (row for table in tables for row in table.items()):
         if column not in names:
             continue
-        for place in _places(ours, num_layers, units):
+        for indices in _layer_indices(ours, num_layers, units):
             name, _, part = names[column].partition("@")
-            name = name.format(**place, backbone=backbone, stem="stem." if units else "")
+            name = name.format(**indices, backbone=backbone, stem="stem." if units else "")
             for weight, ends in KINDS[kind].items():
-                end, arrangement = ends[NAME_FAMILIES[source]]
-                cells[ours.format(**place) + weight] = Cell(name + end, arrangement, int(part) if part else None)
+                end, reshaper = ends[family]
+                cells[ours.format(**indices) + weight] = Cell(name + end, reshaper, int(part) if part else None)
     return cells
 
 
-def _places(ours, num_layers, units):
-    """Yields the numbers that a row stands for."""
+def _layer_indices(ours: str, num_layers: int, units: Sequence[int]) -> Iterator[dict[str, int]]:
+    """Yields the indices of the layers that a row describes."""
     if "{i" in ours:
         yield from ({"i": i} for i in range(num_layers))
     elif "{s" in ours:
@@ -253,14 +266,23 @@ def _places(ours, num_layers, units):
         yield {}
 
 
-def found_places(source, ours, names):
-    """Returns where a row of the table is found among a file's names, as {"i": 3} or {"s": 1, "u": 2}, from 0."""
-    tables, column, backbone = SOURCES[source]
-    named = [table[ours][1][column] for table in tables if ours in table and column in table[ours][1]]
-    if not named:
+def find_layers(format: str, ours: str, names: Iterable[str]) -> list[dict[str, int]]:
+    """Returns the indices, from 0, of the layers of a file that a row of the table describes.
+
+    Args:
+        format: a key of `FORMATS`.
+        ours: the row, such as "block_{i:02d}/mlp/hidden".
+        names: of the file's arrays.
+
+    Returns:
+        {"i": 3} for a block or {"s": 1, "u": 2} for a unit, for each name that matches.
+    """
+    _, tables, column, backbone = FORMATS[format]
+    patterns = [table[ours][1][column] for table in tables if ours in table and column in table[ours][1]]
+    if not patterns:
         return []
-    name = re.escape(named[-1].partition("@")[0].replace("{backbone}", backbone))
-    pattern = re.compile(re.sub(r"\\{([a-z])(0?)(?::02d)?\\}", r"(?P<\1>\\d+)", name))
-    first = 0 if "0\\}" in name or "{i" in ours else 1
-    matches = (pattern.match(one) for one in names)
+    escaped = re.escape(patterns[-1].partition("@")[0].replace("{backbone}", backbone))
+    pattern = re.compile(re.sub(r"\\{([a-z])(0?)(?::02d)?\\}", r"(?P<\1>\\d+)", escaped))
+    first = 0 if "0\\}" in escaped or "{i" in ours else 1
+    matches = (pattern.match(name) for name in names)
     return [{key: int(number) - first for key, number in match.groupdict().items()} for match in matches if match]

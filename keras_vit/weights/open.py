@@ -1,14 +1,16 @@
-"""Opens what `weights=` names (a file, an address, a published checkpoint, a model that Keras saved) and reads it."""
+"""Opens a checkpoint: a file, an address, a published checkpoint's name or a model that Keras saved."""
 
 import contextlib
 import hashlib
 import logging
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import h5py
 import keras
+import numpy as np
 
 from keras_vit import _arguments as checked
 from keras_vit.models.description import describe_model
@@ -16,67 +18,85 @@ from keras_vit.preprocessing import Pixels
 from keras_vit.weights.architecture import Architecture, detect_architecture
 from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
 from keras_vit.weights.download import fetch
-from keras_vit.weights.formats import SourceFile, open_weights
+from keras_vit.weights.formats import CheckpointFile, open_checkpoint_file
 
 logger = logging.getLogger("keras_vit")
-# Sources whose files never say how pixels are scaled: their one project reads them from -1 to 1.
-BY_THE_OFFICIAL_CODE = ("npz", "big_vision", "bit")
+# Formats without a pixel contract in the file: the official code scales pixels to -1 to 1.
+OFFICIAL_FORMATS = ("npz", "big_vision", "bit")
+
+Weights = str | os.PathLike[str] | Checkpoint
 
 
 class OpenedCheckpoint(NamedTuple):
-    """What a checkpoint gives: the file, what it is of as far as it tells, and how it wants its images."""
+    """An opened checkpoint.
 
-    file: SourceFile | None = None
-    found: Architecture | None = None
+    Args:
+        file: the weight file; None for `weights=None`.
+        architecture: the architecture that the file shows; None where it does not show one.
+        pixels: how the images are scaled and resized; None where neither the file nor the table says so.
+        model: the model, if Keras saved it whole.
+    """
+
+    file: CheckpointFile | None = None
+    architecture: Architecture | None = None
     pixels: Pixels | None = None
-    model: keras.Model | None = None  # the model, where Keras saved it whole
+    model: keras.Model | None = None
 
 
 @contextlib.contextmanager
-def open_checkpoint(weights, variant=None, shape=None, include_top=True, num_heads=None, must_tell=False):
-    """Opens a checkpoint, downloaded if need be.
+def open_checkpoint(
+    weights: Weights | OpenedCheckpoint | None,
+    variant: str | None = None,
+    shape: Sequence[int | None] | None = None,
+    include_top: bool = True,
+    num_heads: int | None = None,
+    require_architecture: bool = False,
+) -> Iterator[OpenedCheckpoint]:
+    """Opens a checkpoint. Downloads it if it is not in the cache.
 
     Args:
-        weights: as in `keras_vit.build`, or what this gave before.
+        weights: as in `keras_vit.build`, or an `OpenedCheckpoint`, which is yielded as it is.
         variant: name of the published architecture that it is for, if there is one.
-        shape: (rows, columns, channels) that it is for, if that is known.
+        shape: (height, width, channels) of the images that it is for, if known.
         include_top: whether its head will be used.
-        num_heads: attention heads, where the caller knows.
-        must_tell: whether the file has to tell what it is of.
+        num_heads: attention heads, if the caller knows them.
+        require_architecture: whether a file that does not show its architecture is an error.
 
     Yields:
-        `Given`, all None for `weights=None`.
+        An `OpenedCheckpoint`, empty for `weights=None`.
 
     Raises:
-        ValueError, OSError: if there is no such file or it cannot be read or fetched.
+        ValueError, OSError: if there is no such file, or it cannot be read or downloaded.
     """
     if weights is None or isinstance(weights, OpenedCheckpoint):
         yield weights or OpenedCheckpoint()
         return
     path, pixels = _locate(weights, variant, shape, include_top)
     if is_whole_model(path):
-        yield _saved_model(path)
+        yield _open_saved_model(path)
         return
-    with open_weights(path) as file:
-        found = None
-        if file.source is not None:
+    with open_checkpoint_file(path) as file:
+        architecture = None
+        if file.format is not None:
             try:
-                found = detect_architecture(file, num_heads)
+                architecture = detect_architecture(file, num_heads)
             except ValueError:
-                if must_tell:
+                if require_architecture:
                     raise
-                # The caller named the architecture; what is wrong with the file is listed against that.
-                logger.debug("%s: architecture not told", path, exc_info=True)
-        # Pillow smooths what it makes smaller; all but the official code resize with it.
+                # The caller named the architecture: `read_weights` lists what does not fit it.
+                logger.debug("%s does not show its architecture", path, exc_info=True)
+        # Pillow smooths an image that it makes smaller; all projects but the official code resize with it.
         known = {name: value for name, value in file.pixels.items() if value is not None}
         pixels = pixels or (Pixels(**known, antialias=True) if known.get("mean") else None)
-        if pixels is None and file.source not in (None, *BY_THE_OFFICIAL_CODE):
-            logger.info("%s does not say how pixels are scaled; where the model does not, it is -1 to 1", path)
-        yield OpenedCheckpoint(file, found, pixels)
+        if pixels is None and file.format not in (None, *OFFICIAL_FORMATS):
+            logger.info(
+                "%s has no mean and std of pixels; unless the model has its own, they are scaled to -1 to 1", path
+            )
+        yield OpenedCheckpoint(file, architecture, pixels)
 
 
-def is_whole_model(path):
-    """Returns whether a file is a model that Keras saved whole: a .keras file, or a .h5 file with more than weights."""
+def is_whole_model(path: str | os.PathLike[str]) -> bool:
+    """Returns whether Keras saved a whole model in a file: a .keras file, or a .h5 file with more than weights."""
     path = os.fspath(path)
     if path.endswith(".h5") and h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
@@ -84,14 +104,14 @@ def is_whole_model(path):
     return path.endswith(".keras")
 
 
-def digest(weights, variant=None, shape=None):
-    """Returns the SHA-256 of the file that a checkpoint is in; of a folder, that of all its files' SHA-256.
+def checkpoint_digest(weights: Weights, variant: str | None = None, shape: Sequence[int | None] | None = None) -> str:
+    """Returns the SHA-256 of a checkpoint's file; of a folder, the SHA-256 of a list of its files and their SHA-256.
 
     Args:
-        weights, variant, shape: as in `opened`; it is downloaded if need be.
+        weights, variant, shape: as in `open_checkpoint`. The file is downloaded if it is not in the cache.
 
     Raises:
-        ValueError, OSError: if there is no such file or it cannot be read or fetched.
+        ValueError, OSError: if there is no such file, or it cannot be read or downloaded.
     """
     path = pathlib.Path(_locate(weights, variant, shape, include_top=False)[0])
     folder = path.parent if path.name.endswith(".index.json") else path
@@ -101,59 +121,68 @@ def digest(weights, variant=None, shape=None):
         files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
         return hashlib.sha256("".join(f"{file.name} {_sha256(file)}\n" for file in files).encode()).hexdigest()
     except OSError as error:
-        raise ValueError(f"Expected weights to name a file that can be read. Received: {weights}: {error}") from error
+        raise ValueError(f"Expected weights to name a readable file. Received: weights={weights}: {error}") from error
 
 
-def _sha256(path):
+def _sha256(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _locate(weights, variant, shape, include_top):
-    """Returns the path of a checkpoint, downloaded if need be, and its pixel contract, if the table says."""
+def _locate(
+    weights: Weights, variant: str | None, shape: Sequence[int | None] | None, include_top: bool
+) -> tuple[str, Pixels | None]:
+    """Returns the path of a checkpoint, which is downloaded if needed, and the pixels of its row, if it has one."""
     row = weights if isinstance(weights, Checkpoint) else None
     if row is None:
-        weights = checked.path("weights", weights, "a path, an address, a name or a keras_vit.Checkpoint")
+        weights = str(checked.path("weights", weights, "a path, an address, a name or a keras_vit.Checkpoint"))
         if "://" in weights:
             return os.fspath(fetch(weights)), None
         if os.path.exists(weights) or os.path.dirname(weights) or weights.endswith((".safetensors", ".keras", ".h5")):
             return weights, None
         try:
-            row = find_checkpoint(weights, variant, max(shape[:2]) if shape else 224, include_top)
+            side = max(side or 0 for side in shape[:2]) if shape else 224
+            row = find_checkpoint(weights, variant, side, include_top)
         except ValueError:
-            if weights.endswith(".npz"):  # no AugReg file's name: a path that leads nowhere, which is said on opening
+            if weights.endswith(".npz"):  # a missing file; opening it raises the error
                 return weights, None
             raise
     pixels = Pixels(row.mean, row.std, row.interpolation or "bilinear", bool(row.interpolation), row.crop)
     return os.fspath(fetch(row.address)), pixels
 
 
-def _saved_model(path):
-    """Returns what a model that Keras saved gives."""
+def _open_saved_model(path: str) -> OpenedCheckpoint:
+    """Opens a model that Keras saved whole."""
     try:
         model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # what a file of something else makes Keras raise has no common kind
+    except Exception as error:  # Keras raises errors of many kinds for a file that is something else
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is no model that Keras can load: {reason}") from error
-    told = describe_model(model)
-    file = SourceFile(
+        raise ValueError(f"{path} is not a model that Keras can load: {reason}") from error
+    description = describe_model(model)
+    file = CheckpointFile(
         path,
         None,
-        {name: tuple(variable.shape) for name, variable in told.weights.items()},
-        told.numerics,
-        grid=told.grid,
-        resized=told.position_resize,
+        {name: tuple(variable.shape) for name, variable in description.weights.items()},
+        description.numerics,
+        grid=description.grid,
+        resized_with=description.position_resize,
         class_names=getattr(model, "class_names", None),
-        _file=_Variables(told.weights),
+        _file=_Variables(description.weights),
     )
-    found = Architecture(
-        told.variant, told.name, told.input_shape[2], told.classes, told.representation_size, told.input_shape[:2]
+    height, width, channels = description.input_shape
+    architecture = Architecture(
+        description.variant,
+        description.name,
+        channels,
+        description.classes,
+        description.representation_size,
+        (height, width),
     )
-    return OpenedCheckpoint(file, found, told.pixels, model)
+    return OpenedCheckpoint(file, architecture, description.pixels, model)
 
 
 class _Variables(dict):
-    """Reads the weights of a model as a file's arrays are read."""
+    """Reads the weights of a model in the way that `CheckpointFile` reads arrays."""
 
-    def read(self, name, rows=None):
+    def read(self, name: str, rows: tuple[int, int] | None = None) -> np.ndarray:
         return keras.ops.convert_to_numpy(self[name])

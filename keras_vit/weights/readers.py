@@ -1,4 +1,4 @@
-"""Opens weight files of every layout, without unpickling and without trusting what they say."""
+"""Readers of .npz, .safetensors and HDF5 weight files, which unpickle nothing and check every claim of a file."""
 
 import io
 import json
@@ -6,29 +6,43 @@ import math
 import os
 import pathlib
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from keras_vit.weights.arrays import BFLOAT16, CHUNK, ByteFile, Layout, WeightFile, float32, plain_array
+from keras_vit.weights.arrays import BFLOAT16, CHUNK, ByteFile, Placement, WeightFile, float32, plain_array
 
-RATIO = 1032  # what deflate can shrink at most: 258 bytes to two bits (zlib's technical notes)
-MAX_HEADER = 10_000  # bytes; NumPy's own limit for the header of an .npy file, which is Python to be parsed
-PICKLE = "Pickles can run code and are not read: convert it to .safetensors where it comes from"
-ALIENS = {  # member of a zip file: what the file is, and what to do
+RATIO = 1032  # the most that deflate can compress: 258 bytes to two bits (zlib's technical notes)
+MAX_HEADER = 10_000  # bytes; NumPy's limit for the header of an .npy file, which is parsed as Python
+PICKLE = "Pickles can run code and are not read: convert it to .safetensors in the program that wrote it"
+OTHER_ZIP_FILES = {  # member of a zip file: what the file is, and what to do
     "data.pkl": f"it is PyTorch's pickle. {PICKLE}",
     "model.weights.h5": "it is a whole Keras model: load it with keras.saving.load_model, or save_weights first",
 }
+Path = str | os.PathLike[str]
 
 
-def open_arrays(path):
-    """Opens a weight file as what its content says it is.
+def open_arrays(path: Path) -> WeightFile:
+    """Opens a weight file with the reader that its content needs.
+
+    Args:
+        path: an .npz, .safetensors or HDF5 file, whatever its name, or a .json index of .safetensors files.
 
     Returns:
-        a `NpzFile`, `SafetensorsFile`, `ShardedFile` or `H5File`; all have `path`, `shapes` ({name: shape}), `read` and
-        `close`.
+        A `NpzFile`, `SafetensorsFile`, `ShardedFile` or `H5File`.
 
     Raises:
         ValueError: if the file is missing, none of these, or refused by its reader.
+
+    Example:
+        ```python
+        from keras_vit.weights.readers import open_arrays
+
+        np.savez("weights.npz", kernel=np.ones((2, 3)))
+        with open_arrays("weights.npz") as file:
+            assert file.shapes == {"kernel": (2, 3)} and file.read("kernel").sum() == 6
+        ```
     """
     try:
         with open(path, "rb") as file:
@@ -39,56 +53,57 @@ def open_arrays(path):
         return SafetensorsFile(path)
     if pathlib.Path(path).suffix == ".json":
         return ShardedFile(path)
-    for magic, reader in ((b"PK", NpzFile), (b"\x89HDF\r\n\x1a\n", H5File)):
-        if head.startswith(magic):
-            return reader(path)
+    if head.startswith(b"PK"):
+        return NpzFile(path)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return H5File(path)
     pickled = head.startswith(b"\x80") or pathlib.Path(path).suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
     raise _unreadable(path, f"it is none of these. {PICKLE}" if pickled else f"it is none of these: {head!r}")
 
 
-def _unreadable(path, error, layout="in .npz, .safetensors or Keras' .weights.h5 layout"):
-    return ValueError(f"Expected the path of a weight file {layout}. Received: {path}: {error}")
+def _unreadable(path: Path, error: object, kind: str = "an .npz, .safetensors or .weights.h5 file") -> ValueError:
+    return ValueError(f"Expected the path of {kind} with weights. Received: path={path}: {error}")
 
 
 class NpzFile(ByteFile):
-    """Reads an .npz file without unpickling, and without trusting what it says.
+    """Reads an .npz file without unpickling.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: if the file is missing or no .npz, or a member is no plain array, is unreadable or encrypted,
-            claims more than its bytes can hold, is named out of the folder or stands in the file twice; all faulty
-            members in one message.
+        ValueError: if the file is missing or no .npz file, or a member is no plain array, is unreadable or encrypted,
+            claims more than its bytes can hold, has a name outside the folder or occurs twice. One error lists all
+            such members.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._members = {}
+        self._members: dict[str, Any] = {}  # those that are read in part
         try:
             self._file = zipfile.ZipFile(path)
             self._size = os.path.getsize(path)
         except (OSError, zipfile.BadZipFile) as error:
-            raise _unreadable(path, error, "in .npz layout") from error
+            raise _unreadable(path, error, "an .npz file") from error
         members = [(member.filename, member) for member in self._file.infolist()]
         for name, _ in members:
-            if alien := ALIENS.get(name.split("/")[-1]):
+            if other := OTHER_ZIP_FILES.get(name.split("/")[-1]):
                 self.close()
-                raise _unreadable(path, alien, "in .npz layout")
-        self._admit(members, self._look)
+                raise _unreadable(path, other, "an .npz file")
+        self._register_all(members, self._register)
 
-    def _look(self, info):
+    def _register(self, info: zipfile.ZipInfo) -> None:
         name = info.filename.removesuffix(".npy")
         parts = name.replace("\\", "/").split("/")
-        for fault, found in {
+        for fault, is_faulty in {
             "is no .npy member": name == info.filename,
-            "stands in the file twice": name in self.shapes,
-            "is named out of the folder": ".." in parts or not parts[0] or ":" in parts[0],
+            "occurs twice": name in self.shapes,
+            "has a name outside the folder": ".." in parts or not parts[0] or ":" in parts[0],
             "is encrypted": info.flag_bits & 1,
             "is compressed, and not with deflate": info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
             f"claims to unpack to {info.file_size} bytes": not self._can_hold(info),
         }.items():
-            if found:
+            if is_faulty:
                 raise ValueError(fault)
         with self._file.open(info) as member:
             head = io.BytesIO(member.read(MAX_HEADER))
@@ -101,14 +116,14 @@ class NpzFile(ByteFile):
         if min(shape, default=0) < 0 or math.prod(shape) * plain_array(dtype).itemsize != held:
             raise ValueError(f"holds {held} bytes, its header says {dtype} of {shape}")
         self.shapes[name] = shape
-        self._layouts[name] = Layout(dtype, head.tell(), by_columns and len(shape) > 1)
+        self._placements[name] = Placement(dtype, head.tell(), by_columns and len(shape) > 1)
 
-    def _can_hold(self, info):
+    def _can_hold(self, info: zipfile.ZipInfo) -> bool:
         most = info.compress_size * (RATIO if info.compress_type == zipfile.ZIP_DEFLATED else 1)
         return info.header_offset + info.compress_size <= self._size and info.file_size <= most
 
-    def _stream(self, name, position):
-        """Returns a member at a byte; those read in part stay open, so that rows in rising order unpack each once."""
+    def _stream(self, name: str, position: int) -> Any:
+        """Returns a member at a byte. A member read in part stays open, so that rows in rising order unpack it once."""
         member = self._members.pop(name, None)
         if member and member.tell() > position:
             member.close()
@@ -117,15 +132,16 @@ class NpzFile(ByteFile):
             self._members.pop(other).close()
         self._members[name] = member = member or self._file.open(f"{name}.npy")
         while (gap := position - member.tell()) > 0:
-            # `seek` would read in pieces of 16 MB and, from Python 3.12 on, give up the checksum.
+            # `seek` reads in pieces of 16 MB and, from Python 3.12 on, skips the checksum.
             if not member.read(min(gap, CHUNK)):
                 break
         return member
 
-    def _size_of(self, name):
+    def _size_of(self, name: str) -> int:
         return self._file.getinfo(f"{name}.npy").file_size
 
-    def close(self):
+    def close(self) -> None:
+        """Closes the file and its members."""
         while self._members:
             self._members.popitem()[1].close()
         super().close()
@@ -134,20 +150,21 @@ class NpzFile(ByteFile):
 class SafetensorsFile(ByteFile):
     """Reads a .safetensors file, whose header the safetensors library checks.
 
-    The numbers are read here: the library has no bfloat16 in NumPy, and maps the whole file into memory.
+    The numbers are read here: the library has no bfloat16 for NumPy, and maps the whole file into memory.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: if the file is missing or no .safetensors, or has tensors that are no real numbers.
+        ValueError: if the file is missing or no .safetensors file, or has tensors that are not real numbers.
     """
 
-    TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": BFLOAT16} | {
-        f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)
+    TYPES: Mapping[str, np.dtype] = {
+        **{"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": BFLOAT16},
+        **{f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IU" for size in (1, 2, 4, 8)},
     }
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
         super().__init__(path)
@@ -157,58 +174,59 @@ class SafetensorsFile(ByteFile):
                 tensors = [(name, (name, tuple(one.get_shape()), one.get_dtype())) for name, one in slices]
             self._file = open(path, "rb")
         except (OSError, SafetensorError) as error:
-            raise _unreadable(path, error, "in .safetensors layout") from error
+            raise _unreadable(path, error, "a .safetensors file") from error
         self._end = 8 + int.from_bytes(self._file.read(8), "little")
-        self._admit(tensors, self._look)
+        self._register_all(tensors, self._register)
 
-    def _look(self, tensor):
+    def _register(self, tensor: tuple[str, tuple[int, ...], str]) -> None:
         name, shape, kind = tensor
         if kind not in self.TYPES:
-            raise ValueError(f"holds {kind}, not numbers that float32 can stand for")
-        dtype = np.dtype(self.TYPES[kind])
-        self.shapes[name], self._layouts[name] = shape, Layout(dtype, self._end)
-        self._end += math.prod(shape) * dtype.itemsize  # the library has checked that they lie without gaps
+            raise ValueError(f"holds {kind}, which float32 cannot represent")
+        dtype = self.TYPES[kind]
+        self.shapes[name], self._placements[name] = shape, Placement(dtype, self._end)
+        self._end += math.prod(shape) * dtype.itemsize  # the library has checked that there are no gaps
 
-    def _stream(self, name, position):
+    def _stream(self, name: str, position: int) -> Any:
         self._file.seek(position)
         return self._file
 
 
 class ShardedFile(WeightFile):
-    """Reads the .safetensors files that an index names as one, as transformers writes large models.
+    """Reads a model that transformers wrote into several .safetensors files, through their index.
 
     Args:
         path: the index, model.safetensors.index.json.
 
     Raises:
         ValueError: if it is no index, or a file that it names is missing, lies in another folder, is refused by its
-            reader, or has not the arrays that it should have.
+            reader, or lacks an array.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._files = {}
+        self._files: dict[str, SafetensorsFile] = {}
         try:
             places = dict(json.loads(pathlib.Path(path).read_text("utf-8"))["weight_map"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise _unreadable(path, f"no index of .safetensors files: {error}") from error
-        self._place = places
-        self._admit([(name, (name, place)) for name, place in places.items()], self._look)
+        self._file_of = places
+        self._register_all([(name, (name, file)) for name, file in places.items()], self._register)
 
-    def _look(self, entry):
-        name, place = entry
-        if pathlib.PurePath(place).name != place:
-            raise ValueError(f"is said to lie in {place}, out of the folder")
-        if place not in self._files:
-            self._files[place] = SafetensorsFile(pathlib.Path(self.path).with_name(place))
-        if name not in self._files[place].shapes:
-            raise ValueError(f"is said to lie in {place}, which has no such array")
-        self.shapes[name] = self._files[place].shapes[name]
+    def _register(self, entry: tuple[str, str]) -> None:
+        name, file = entry
+        if pathlib.PurePath(file).name != file:
+            raise ValueError(f"lies in {file}, outside the folder")
+        if file not in self._files:
+            self._files[file] = SafetensorsFile(pathlib.Path(self.path).with_name(file))
+        if name not in self._files[file].shapes:
+            raise ValueError(f"is missing in {file}")
+        self.shapes[name] = self._files[file].shapes[name]
 
-    def _fill(self, array, name, start):
-        self._files[self._place[name]]._fill(array, name, start)
+    def _fill(self, array: np.ndarray, name: str, start: int) -> None:
+        self._files[self._file_of[name]]._fill(array, name, start)
 
-    def close(self):
+    def close(self) -> None:
+        """Closes all files."""
         for file in self._files.values():
             file.close()
 
@@ -220,47 +238,52 @@ class H5File(WeightFile):
         path: the file.
 
     Raises:
-        ValueError: if the file is missing or no HDF5, or has links, datasets that are no plain arrays, that lie in
-            other files or that claim more than the file holds; all faulty ones in one message.
+        ValueError: if the file is missing or no HDF5 file, or has links or datasets that are no plain arrays, lie in
+            other files or claim more than the file holds. One error lists all of them.
     """
 
-    FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # those built into HDF5 and h5py
+    FILTERS: Mapping[int, str] = {
+        1: "deflate",
+        2: "shuffle",
+        3: "fletcher32",
+        32000: "lzf",
+    }  # those built into HDF5 and h5py
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         import h5py
 
         super().__init__(path)
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
-            raise _unreadable(path, error, "in HDF5 layout") from error
-        links = {}
-        self._file.visititems_links(links.__setitem__)  # this one, unlike `visititems`, shows what leads elsewhere
-        self._admit([(name, (name, link)) for name, link in links.items()], self._look)
+            raise _unreadable(path, error, "an HDF5 file") from error
+        links: dict[str, Any] = {}
+        self._file.visititems_links(links.__setitem__)  # unlike `visititems`, this visits links to other files, too
+        self._register_all([(name, (name, link)) for name, link in links.items()], self._register)
 
-    def _look(self, entry):
+    def _register(self, entry: tuple[str, Any]) -> None:
         import h5py
 
         name, link = entry
         if not isinstance(link, h5py.HardLink):
-            raise ValueError("is a link to elsewhere")
+            raise ValueError("is a link to another place")
         dataset = self._file[name]
         if not isinstance(dataset, h5py.Dataset):
             return
         if dataset.is_virtual or dataset.external:
-            raise ValueError("has its numbers in other files")
+            raise ValueError("has its numbers in another file")
         if dataset.shape is None:
             raise ValueError("is empty")
         plain_array(dataset.dtype)
         self._check_size(dataset)
         self.shapes[name] = dataset.shape
 
-    def _check_size(self, dataset):
-        """Raises for numbers that were never written, which HDF5 would read as zeros, and for impossible claims."""
-        made = dataset.id.get_create_plist()
-        filters = {made.get_filter(i)[0] for i in range(made.get_nfilters())}
+    def _check_size(self, dataset: Any) -> None:
+        """Raises for numbers that were never written, which HDF5 would read as zeros, and for impossible sizes."""
+        properties = dataset.id.get_create_plist()
+        filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
         if filters - set(self.FILTERS):
-            raise ValueError(f"is packed with filters {sorted(filters)}, of which {sorted(self.FILTERS)} are read")
+            raise ValueError(f"has the filters {sorted(filters)}, of which {sorted(self.FILTERS)} can be read")
         held, claimed = dataset.id.get_storage_size(), dataset.size * dataset.dtype.itemsize
         if dataset.chunks:
             chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks))
@@ -270,12 +293,13 @@ class H5File(WeightFile):
         if held > os.path.getsize(self.path) or claimed > held * (RATIO if filters else 1):
             raise ValueError(f"claims {claimed} bytes and holds {held}")
 
-    def _fill(self, array, name, start):
+    def _fill(self, array: np.ndarray, name: str, start: int) -> None:
         dataset = self._file[name]
         rows = np.s_[start : start + len(array)] if array.ndim else ()
         if dataset.dtype.itemsize != 2:
-            return dataset.read_direct(array, rows)
-        flat = array.reshape(-1)  # HDF5 has no bfloat16, and takes 50 times as long as NumPy to widen a float16
+            dataset.read_direct(array, rows)
+            return
+        flat = array.reshape(-1)  # HDF5 has no bfloat16, and needs 50 times as long as NumPy to widen a float16
         halves = flat.view(dataset.dtype)[flat.size :]  # the second half of the result: widening never overtakes it
         dataset.read_direct(halves.reshape(array.shape), rows)
         for at in range(0, flat.size, CHUNK):

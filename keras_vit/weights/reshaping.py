@@ -1,122 +1,133 @@
-"""How the numbers of an array lie in a file, and what the weights of a layer are called there, by family of sources."""
+"""Reshapers between the arrays of weight files and ours, and the weights of each kind of layer."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+Shape = tuple[int, ...]
+# Which words end the names of a layer's weights: Flax' (kernel, scale), Keras' (kernel, gamma) or PyTorch's (weight).
+NameFamily = Literal["flax", "keras", "torch"]
 
-class Arrangement(NamedTuple):
-    """Describes how an array of a file lies, by the shape of ours.
+
+class Reshaper(NamedTuple):
+    """Converts an array between the shape that a file has and ours.
 
     Args:
-        shapes: from our shape and the variant, the shapes that a file may have; the first one is written.
-        to_ours: from the file's array and our shape, our array.
-        to_theirs: from our array and the file's shape, the file's array.
+        shapes: (our shape, variant) -> the shapes that a file may have; the first one is written.
+        from_file: (the file's array, our shape) -> our array.
+        to_file: (our array, the file's shape) -> the file's array.
     """
 
-    shapes: callable
-    to_ours: callable
-    to_theirs: callable
+    shapes: Callable[[Shape, Any], tuple[Shape, ...]]
+    from_file: Callable[[np.ndarray, Shape], np.ndarray]
+    to_file: Callable[[np.ndarray, Shape], np.ndarray]
 
 
 class Cell(NamedTuple):
-    """Says where a weight of ours lies in a file.
+    """A cell of the name table: the array of a file that holds one weight of ours.
 
     Args:
         name: of the array.
-        arrangement: of its numbers, or None.
-        part: which third of the array's rows it is, where query, key and value lie in one; else None.
+        reshaper: converts the array; None where it has our shape.
+        part: 0, 1 or 2 for the third of the array's rows, where query, key and value lie in one array; else None.
     """
 
     name: str
-    arrangement: Arrangement | None = None
+    reshaper: Reshaper | None = None
     part: int | None = None
 
-    def shapes(self, ours, variant):
-        """Returns the shapes that the file's array may have."""
-        shapes = self.arrangement.shapes(ours, variant) if self.arrangement else (ours,)
+    def shapes(self, ours: Shape, variant: Any) -> tuple[Shape, ...]:
+        """Returns the shapes that the file's array may have.
+
+        Args:
+            ours: shape of our weight.
+            variant: the model's `Variant` or `ResNet`.
+        """
+        shapes = self.reshaper.shapes(ours, variant) if self.reshaper else (ours,)
         return shapes if self.part is None else tuple((3 * rows, *rest) for rows, *rest in shapes)
 
 
-def _reshape(array, shape):
+def _reshape(array: np.ndarray, shape: Shape) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _transpose(array, shape):
+def _transpose(array: np.ndarray, shape: Shape) -> np.ndarray:
     return array.T
 
 
-def _patch_shape(ours, variant):
-    """Returns the (rows, columns, channels in, channels out) of the convolution whose kernel is our flat one."""
-    values, width = ours
+def _patch_shape(ours: Shape, variant: Any) -> Shape:
+    """Returns the (height, width, channels in, channels out) of the convolution with our flat kernel."""
+    values, hidden_size = ours
     p = variant.patch_size
-    return p, p, values // p**2, width
+    return p, p, values // p**2, hidden_size
 
 
-def _heads(width, variant):
-    return variant.num_heads, width // variant.num_heads
+def _heads(hidden_size: int, variant: Any) -> Shape:
+    return variant.num_heads, hidden_size // variant.num_heads
 
 
-def _torch(shape):
-    """Returns a kernel's shape as PyTorch has it: channels out, channels in, then the sides."""
+def _torch(shape: Shape) -> Shape:
+    """Returns the shape of a kernel in PyTorch: (channels out, channels in, height, width)."""
     return (shape[3], shape[2], shape[0], shape[1])
 
 
-def _from_torch(array, shape):
+def _from_torch(array: np.ndarray, shape: Shape) -> np.ndarray:
     return array.transpose(2, 3, 1, 0).reshape(shape)
 
 
-def _patch_to_torch(array, shape):
-    out, channels, rows, columns = shape
-    return array.reshape(rows, columns, channels, out).transpose(3, 2, 0, 1)
+def _patch_to_torch(array: np.ndarray, shape: Shape) -> np.ndarray:
+    out, channels, height, width = shape
+    return array.reshape(height, width, channels, out).transpose(3, 2, 0, 1)
 
 
-def _without_own_rows(ours, variant):
-    """Returns the shape of positions that the patches alone have."""
+def _patches_only(ours: Shape, variant: Any) -> Shape:
+    """Returns the shape of a position embedding without the rows of the class and the distillation token."""
     return ours[0], ours[1] - variant.has_class_token - variant.distillation_token, ours[2]
 
 
-def _with_class_row(array, shape):
-    """Returns the positions with first rows of zeros, of tokens that are put in front after the positions."""
+def _with_class_row(array: np.ndarray, shape: Shape) -> np.ndarray:
+    """Returns the position embedding with rows of zeros in front, for tokens that have no position in the file."""
     return np.pad(array, ((0, 0), (shape[1] - array.shape[1], 0), (0, 0)))
 
 
-def _without_class_row(array, shape):
+def _without_class_row(array: np.ndarray, shape: Shape) -> np.ndarray:
     own = array.shape[1] - shape[1]
     if array[:, :own].any():
-        raise ValueError("Expected positions that are zero for the class token: these files have none for it.")
+        raise ValueError(
+            "Expected a position embedding that is zero for the class token: files of this format have no position for "
+            "it. Received: other values there."
+        )
     return array[:, own:]
 
 
-TO_HEADS = Arrangement(lambda ours, variant: ((ours[0], *_heads(ours[1], variant)),), _reshape, _reshape)
-FROM_HEADS = Arrangement(lambda ours, variant: ((*_heads(ours[0], variant), ours[1]),), _reshape, _reshape)
-HEADS_BIAS = Arrangement(lambda ours, variant: (_heads(ours[0], variant),), _reshape, _reshape)
-PATCH = Arrangement(lambda ours, variant: (_patch_shape(ours, variant),), _reshape, _reshape)
+TO_HEADS = Reshaper(lambda ours, variant: ((ours[0], *_heads(ours[1], variant)),), _reshape, _reshape)
+FROM_HEADS = Reshaper(lambda ours, variant: ((*_heads(ours[0], variant), ours[1]),), _reshape, _reshape)
+HEADS_BIAS = Reshaper(lambda ours, variant: (_heads(ours[0], variant),), _reshape, _reshape)
+PATCH = Reshaper(lambda ours, variant: (_patch_shape(ours, variant),), _reshape, _reshape)
 # Files of the old flax.nn have four axes.
-GROUP = Arrangement(lambda ours, variant: ((1, 1, 1, *ours), ours), _reshape, _reshape)
-POINTWISE = Arrangement(lambda ours, variant: ((1, 1, *ours),), _reshape, _reshape)
-TORCH = Arrangement(lambda ours, variant: (ours[::-1],), _transpose, _transpose)
-TORCH_CONV = Arrangement(
+GROUP = Reshaper(lambda ours, variant: ((1, 1, 1, *ours), ours), _reshape, _reshape)
+POINTWISE = Reshaper(lambda ours, variant: ((1, 1, *ours),), _reshape, _reshape)
+TORCH = Reshaper(lambda ours, variant: (ours[::-1],), _transpose, _transpose)
+TORCH_CONV = Reshaper(
     lambda ours, variant: (_torch(ours),), _from_torch, lambda array, shape: array.transpose(3, 2, 0, 1)
 )
-TORCH_PATCH = Arrangement(lambda ours, variant: (_torch(_patch_shape(ours, variant)),), _from_torch, _patch_to_torch)
-TORCH_POINTWISE = Arrangement(
+TORCH_PATCH = Reshaper(lambda ours, variant: (_torch(_patch_shape(ours, variant)),), _from_torch, _patch_to_torch)
+TORCH_POINTWISE = Reshaper(
     lambda ours, variant: ((*ours[::-1], 1, 1),),
     lambda array, shape: array.reshape(shape[::-1]).T,
     lambda array, shape: array.T.reshape(shape),
 )
-NO_CLASS_ROW = Arrangement(
-    lambda ours, variant: (_without_own_rows(ours, variant),), _with_class_row, _without_class_row
-)
-# timm has files with and without the row; those with registers have none.
-ANY_CLASS_ROW = Arrangement(
-    lambda ours, variant: (ours, _without_own_rows(ours, variant))[bool(variant.register_tokens) :],
+NO_CLASS_ROW = Reshaper(lambda ours, variant: (_patches_only(ours, variant),), _with_class_row, _without_class_row)
+# timm has files with and without the row; those with registers are without it.
+ANY_CLASS_ROW = Reshaper(
+    lambda ours, variant: (ours, _patches_only(ours, variant))[bool(variant.register_tokens) :],
     _with_class_row,
     _without_class_row,
 )
 
-# kind: {our weight: {family: (the end of the name, arrangement)}}
-KINDS = {
+# {kind of layer: {our weight: {family: (end of the name, reshaper)}}}
+KINDS: dict[str, dict[str, dict[NameFamily, tuple[str, Reshaper | None]]]] = {
     "array": {"": {"flax": ("", None), "torch": ("", None)}},
     "positions": {"": {"flax": ("", NO_CLASS_ROW), "torch": ("", ANY_CLASS_ROW)}},
     "dense": {

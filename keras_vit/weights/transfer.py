@@ -1,4 +1,4 @@
-"""Transfers a file over HTTP into a part that the next try, or the next process, goes on with."""
+"""Downloads a file over HTTP into a partial file, which the next try, or the next process, resumes."""
 
 import base64
 import contextlib
@@ -6,10 +6,12 @@ import http.client
 import ipaddress
 import json
 import logging
+import pathlib
 import re
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 from urllib.parse import urlsplit
 
 from keras_vit._atomic import write_text
@@ -19,69 +21,68 @@ logger = logging.getLogger("keras_vit")
 WAITS = (1, 2, 4)  # seconds before the second, third and fourth try
 TIMEOUT = 30  # seconds without a byte
 SILENT = 2  # seconds until a download is long enough for a progress bar
-_CHUNK = 1 << 16  # bytes; at most so many are lost when the process ends
+_CHUNK = 1 << 16  # bytes; the most that is lost when the process ends
 
 FAILURES = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 SHA256 = re.compile(r"[0-9a-f]{64}")
-_PASSING = {408, 429, 500, 502, 503, 504}  # what a server answers that may do better a moment later
+_TEMPORARY = {408, 429, 500, 502, 503, 504}  # HTTP status codes after which another try may succeed
 
 
-def transfer(source, part, trusted=""):
-    """Downloads a file, going on where an earlier call ended, with a few more tries after what may pass.
+def transfer(source: str, part: pathlib.Path, trusted: str = "") -> dict[str, str]:
+    """Downloads a file into a partial file, resumes an earlier download, and retries after a temporary error.
 
-    Beside the part lies what the server said of the file, so that two files are never glued together: it goes on only
-    with the same strong ETag, and starts anew otherwise.
+    A side file holds the server's ETag, so that parts of two files are never joined: a download is resumed only with
+    the same strong ETag, and starts again otherwise.
 
     Args:
         source: the file's https:// address; http:// on this machine or on the host of `trusted`.
-        part: path of what is there of the file; its side file is PART.json.
-        trusted: an address whose host may send without https.
+        part: path of the partial file; its side file is PART.json.
+        trusted: an address whose host may use http://.
 
     Returns:
-        {algorithm: hexadecimal digest} of the whole file as the server names them; not compared here.
+        {algorithm: hexadecimal digest} of the whole file, as the server names them. They are not compared here.
 
     Raises:
-        FAILURES: if the last try failed; what was received is kept.
-        ValueError: if it is sent elsewhere without https, or there is no telling whether it is whole.
+        FAILURES: if the last try failed; the partial file is kept.
+        ValueError: if the server redirects to http://, or sends neither a length nor a hash.
     """
-    for wait in (*WAITS, None):
+    for wait in WAITS:
         try:
             return _try(source, part, trusted)
         except FAILURES as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
-            if wait is None or getattr(error, "code", 503) not in _PASSING:
+            if getattr(error, "code", 503) not in _TEMPORARY:
                 raise
             logger.warning("%s: %s; next try in %s s", source, error, wait)
             time.sleep(wait)
+    return _try(source, part, trusted)
 
 
-def drop(part):
-    """Removes what is there of a file; the part first, so that it is never taken for that of another answer."""
+def drop(part: pathlib.Path) -> None:
+    """Deletes a partial file, then its side file; in this order, no part is ever left with another file's ETag."""
     part.unlink(missing_ok=True)
     _side_file(part).unlink(missing_ok=True)
 
 
-def refuse_plain(url, trusted=""):
-    """Raises a ValueError unless nobody on the way can change what is sent: https, this machine, a host trusted."""
+def refuse_plain(url: str, trusted: str = "") -> None:
+    """Raises a ValueError for an http:// address, except on this machine or on the host of `trusted`."""
     parts, chosen = urlsplit(url), urlsplit(trusted)
     known = (parts.scheme, parts.netloc) == (chosen.scheme, chosen.netloc) or _is_this_machine(parts.hostname)
     if parts.scheme != "https" and not (parts.scheme == "http" and known):
-        raise ValueError(f"Expected https://; what http:// sends can be changed on its way. Received: {url}")
+        raise ValueError(f"Expected an https:// address; http:// does not protect a file from changes. Received: {url}")
 
 
-def _is_this_machine(host):
+def _is_this_machine(host: str | None) -> bool:
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     return host == "localhost"
 
 
-def _side_file(part):
+def _side_file(part: pathlib.Path) -> pathlib.Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _begun(part):
-    """Returns the number of bytes that are there and what the server said of their file; (0, None) to start anew."""
+def _progress(part: pathlib.Path) -> tuple[int, dict[str, Any] | None]:
+    """Returns the number of bytes of a partial file and its side file's content; (0, None) to start again."""
     try:
         state = json.loads(_side_file(part).read_text("utf-8"))
         size = part.stat().st_size
@@ -90,27 +91,27 @@ def _begun(part):
     return (size, state) if state["etag"] or size == state["length"] else (0, None)
 
 
-def _try(source, part, trusted):
-    start, state = _begun(part)
-    if state and start == state["length"]:  # a process ended between the last byte and the name
+def _try(source: str, part: pathlib.Path, trusted: str) -> dict[str, str]:
+    start, state = _progress(part)
+    if state and start == state["length"]:  # a process ended between the last byte and the renaming
         return state["hashes"]
     request = urllib.request.Request(source, headers={"User-Agent": "keras_vit"})
-    if start:
+    if start and state:
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", state["etag"])  # a file that has changed is sent whole
     redirects = _Redirects(trusted)
     try:
         response = urllib.request.build_opener(redirects).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 416:
             raise
-        error.close()
         drop(part)
         raise ConnectionError(f"the server has nothing after {start:,} bytes") from error
     with response:
         if response.status == 206:
-            _refuse_another_part(response, part, start, state)
-        else:
+            _check_range(response, part, start, state)
+        if response.status != 206 or state is None:
             drop(part)
             start, state = 0, _state(response, redirects.linked_etag)
             write_text(_side_file(part), json.dumps(state))
@@ -121,33 +122,41 @@ def _try(source, part, trusted):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to where `refuse_plain` lets it, and keeps what a hub says before it sends one elsewhere."""
+    """Follows redirects that `refuse_plain` allows, and keeps the hash that a hub sends with a redirect."""
 
-    def __init__(self, trusted):
+    def __init__(self, trusted: str) -> None:
         self.trusted, self.linked_etag = trusted, ""
 
-    def redirect_request(self, request, file, code, message, headers, url):
-        refuse_plain(url, self.trusted)
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        refuse_plain(newurl, self.trusted)
         self.linked_etag = headers.get("X-Linked-ETag", self.linked_etag)
-        return super().redirect_request(request, file, code, message, headers, url)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _refuse_another_part(response, part, start, state):
+def _check_range(response: Any, part: pathlib.Path, start: int, state: dict[str, Any] | None) -> None:
+    """Raises a ConnectionError, and deletes the partial file, if the server sent another range or another file."""
     sent, etag = response.headers.get("Content-Range"), response.headers.get("ETag")
-    if not start or sent != f"bytes {start}-{state['length'] - 1}/{state['length']}" or etag != state["etag"]:
+    if (
+        not start
+        or not state
+        or sent != f"bytes {start}-{state['length'] - 1}/{state['length']}"
+        or etag != state["etag"]
+    ):
         drop(part)
-        raise ConnectionError("the server sent another part than the one asked for")
+        raise ConnectionError("the server sent another range than the requested one")
 
 
-def _state(response, linked_etag):
-    """Returns what the server says of the file that it is about to send: its ETag, its length, its hashes.
+def _state(response: Any, linked_etag: str) -> dict[str, Any]:
+    """Returns the ETag, the length and the hashes in the headers of a response.
 
-    Of Google's hashes MD5 is read; CRC32C, the only one of composed objects, would need one more dependency. Of ETags
-    only the hub's linked one is known to be a SHA-256, and only where it looks like one.
+    Of Google's hashes MD5 is read; CRC32C, the only hash of composed objects, needs one more dependency. The hub's
+    linked ETag is a SHA-256 where it has the form of one; other ETags are not hashes.
     """
     headers = response.headers
     length, etag = headers.get("Content-Length"), headers.get("ETag", "")
-    hashes = {}
+    hashes: dict[str, str] = {}
     for item in ",".join(headers.get_all("X-Goog-Hash", [])).split(","):
         name, _, value = item.strip().partition("=")
         if name == "md5":
@@ -156,14 +165,16 @@ def _state(response, linked_etag):
     if SHA256.fullmatch(linked):
         hashes["sha256"] = linked
     if not (length or hashes or response.chunked):
-        raise ValueError(f"Expected a server that says how long a file is. Received: none from {response.url}")
+        raise ValueError(
+            f"Expected a server that sends the length or a hash of a file. Received: neither from {response.url}"
+        )
     # A weak ETag, W/"...", promises the same meaning but not the same bytes.
     resumable = length and etag.startswith('"')
     return {"etag": etag if resumable else None, "length": int(length) if length else None, "hashes": hashes}
 
 
-def _append(response, part, size, length):
-    """Writes the answer to the end of a part, with a progress bar if it takes long, and returns the part's size."""
+def _append(response: Any, part: pathlib.Path, size: int, length: int | None) -> int:
+    """Appends a response to a partial file, with a progress bar if it takes long, and returns the file's size."""
     started, bar = time.monotonic(), None
     with part.open("ab") as file:
         while chunk := _read(response):
@@ -180,8 +191,8 @@ def _append(response, part, size, length):
     return size
 
 
-def _read(response):
+def _read(response: Any) -> bytes:
     try:
         return response.read(_CHUNK)
-    except OSError as error:  # not to be mistaken for one of the disk
+    except OSError as error:  # an error of the network, which is retried; an error of the disk is not
         raise ConnectionError(f"the connection broke: {error}") from error

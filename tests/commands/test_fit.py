@@ -29,7 +29,7 @@ from keras_vit.data.sources import open_source
 from keras_vit.models.config import Variant
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
-from keras_vit.weights.open import digest
+from keras_vit.weights.open import checkpoint_digest
 
 TINY = Variant(patch_size=4, hidden_size=16, num_layers=1, num_heads=2, mlp_dim=24)
 DIGITS = Recipe(data="digits", variant=TINY, image_size=8, epochs=3, batch_size=128, learning_rate=5e-3)
@@ -224,12 +224,12 @@ def test_a_run_does_not_go_on_from_a_checkpoint_that_has_changed(tmp_path):
 def test_the_digest_of_a_checkpoint_in_parts_is_of_all_of_them(tmp_path):
     for name in ("model-1-of-2.safetensors", "model-2-of-2.safetensors", "model.safetensors.index.json", "config.json"):
         (tmp_path / name).write_text(name)
-    whole = digest(str(tmp_path))
-    assert digest(str(tmp_path / "model.safetensors.index.json")) == whole
+    whole = checkpoint_digest(str(tmp_path))
+    assert checkpoint_digest(str(tmp_path / "model.safetensors.index.json")) == whole
     (tmp_path / "notes.txt").write_text("not read")
-    assert digest(str(tmp_path)) == whole
+    assert checkpoint_digest(str(tmp_path)) == whole
     (tmp_path / "model-2-of-2.safetensors").write_text("changed")
-    assert digest(str(tmp_path)) != whole
+    assert checkpoint_digest(str(tmp_path)) != whole
 
 
 def test_random_weights_have_no_digest(run):

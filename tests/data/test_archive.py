@@ -3,7 +3,7 @@ import zipfile
 import pytest
 
 from keras_vit.data import archive
-from keras_vit.data.decoding import Record, decode
+from keras_vit.data.decoding import FileRange, decode
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -43,7 +43,7 @@ def test_a_zip_is_the_source_that_its_folder_is(pack, files, top, method):
         assert (one.labels == other.labels).all()
         for here, there in zip(one.images, other.images, strict=True):
             assert (decode(here) == decode(there)).all()
-            assert isinstance(there, Record if method == zipfile.ZIP_STORED else bytes)
+            assert isinstance(there, FileRange if method == zipfile.ZIP_STORED else bytes)
 
 
 def test_a_file_beside_the_one_folder_does_not_count(pack):
@@ -66,11 +66,11 @@ def test_a_member_behind_other_data_is_found(pack):
         ({"a/1.png": 1}, "", "one class alone, 'a'"),
         ({"a/1.png": 1}, "top/", "one class alone, 'a'"),
         ({"notes.txt": b""}, "", "there is no image in it"),
-        ({"test/a/1.png": 1, "test/b/1.png": 2}, "", "no train/ folder beside test/"),
+        ({"test/a/1.png": 1, "test/b/1.png": 2}, "", "no train/ folder next to test/"),
     ],
 )
 def test_layouts_that_are_refused(pack, files, top, message):
-    with pytest.raises(ValueError, match=f"flowers.zip cannot be learned from:\n  - .*{message}"):
+    with pytest.raises(ValueError, match=f"flowers.zip cannot be trained on:\n  - .*{message}"):
         open_source(pack(files, top)[1])
 
 
@@ -156,7 +156,7 @@ def test_bombs(pack, monkeypatch):
     monkeypatch.setattr(archive, "_BOMB", 1_000_000)
     with pytest.raises(ValueError, match="would expand from .* to 2,0.* bytes, which images do not"):
         open_source(path)
-    monkeypatch.setattr(archive, "MEMORY", 1_000_000)
+    monkeypatch.setattr(archive, "_MEMORY", 1_000_000)
     with pytest.raises(ValueError, match="at most 1,000,000 are held in memory. Unpack it"):
         open_source(path)
 

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from keras_vit.data.check import check
+from keras_vit.data.check import check_folder
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -40,7 +40,7 @@ def mixed(write, image):
 
 
 def test_everything_is_found(mixed):
-    found = check(mixed)
+    found = check_folder(mixed)
     assert found.folder == str(mixed)
     assert found.class_names == ("cat", "dog")
     assert found.drawn == ("validation",)
@@ -62,11 +62,11 @@ def test_everything_is_found(mixed):
     assert [set(group) for group in found.leaks] == [{"train/dog/1.png", "test/dog/seen.png"}]
     assert [set(group) for group in found.conflicts] == [{"train/cat/4.png", "train/dog/cat after all.png"}]
     assert found.problems == ()
-    assert found.verdict.startswith("fit would take this folder with on_bad_image=skip, leaving out 2")
+    assert found.verdict.startswith("fit would accept this folder with on_bad_image=skip, without 2 images")
 
 
 def test_text_names_all_of_it_and_ends_with_the_verdict_and_the_command(mixed):
-    found = check(mixed)
+    found = check_folder(mixed)
     text = found.text()
     for name in (*dict(found.bad), *found.rotated, *found.not_images, *found.stray):
         assert name in text
@@ -86,7 +86,7 @@ def test_text_names_all_of_it_and_ends_with_the_verdict_and_the_command(mixed):
 
 
 def test_counts_are_those_that_training_would_use(mixed):
-    found = check(mixed, validation=0.3, seed=4)
+    found = check_folder(mixed, validation=0.3, seed=4)
     source = open_source(mixed, validation=0.3, seed=4, on_bad_image="skip")
     for split in SPLITS:
         labels = getattr(source, split).labels.tolist()
@@ -96,8 +96,8 @@ def test_counts_are_those_that_training_would_use(mixed):
 
 def test_a_folder_without_faults(write):
     root = write({f"{c}/{index}.png": 10 * ord(c) + index for c in "ab" for index in range(10)})
-    found = check(root)
-    assert found.text().splitlines()[-2:] == ["fit would take this folder as it is", f"keras-vit fit {root}"]
+    found = check_folder(root)
+    assert found.text().splitlines()[-2:] == ["fit would accept this folder as it is", f"keras-vit fit {root}"]
     assert found.counts == {"train": (7, 7), "validation": (1, 1), "test": (2, 2)}
     assert found.drawn == ("validation", "test")
     assert "cannot be read" not in found.text()
@@ -105,12 +105,12 @@ def test_a_folder_without_faults(write):
 
 def test_all_problems_are_reported_at_once(write):
     files = {"train/a/1.png": 1, "train/b/1.png": b"", "train/c": None, "test/a/1.png": 2, "test/d/1.png": 3}
-    found = check(write(files))
+    found = check_folder(write(files))
     assert found.empty == ("train/c",)
     assert len(found.problems) == 4  # empty; only in train/; only in test/; nothing readable
     for part in ("without an image: train/c", "test/ does not have: b, c", "does not have: d", "train/b"):
         assert part in found.verdict
-    assert found.verdict.startswith("fit would not take this folder: ")
+    assert found.verdict.startswith("fit would not accept this folder: ")
     assert len(found.bad) == 1
     assert found.imbalance == 0.0
 
@@ -136,7 +136,7 @@ REFUSED = {
         class_folders("train/a", "train/b", "val/a"),
         "classes in train/ that val/ does not have: b; add images",
     ),
-    "test/ alone": (class_folders("test/a", "test/b"), "no train/ folder beside test/; add one"),
+    "test/ alone": (class_folders("test/a", "test/b"), "no train/ folder next to test/; add one"),
     "classes two folders down": (
         class_folders("north/cat", "north/dog", "south/cat", "south/dog"),
         "the folders north, south hold no images but folders of the same names, cat, dog. "
@@ -174,12 +174,12 @@ def zipped(root):
 @pytest.mark.parametrize("files, problem", REFUSED.values(), ids=REFUSED)
 def test_check_and_fit_refuse_the_same_for_the_same_reasons(write, files, problem, pack):
     root = pack(write(files))
-    found = check(root)
+    found = check_folder(root)
     assert problem in "; ".join(found.problems)
-    assert found.text().splitlines()[-1].startswith("fit would not take this folder: ")
+    assert found.text().splitlines()[-1].startswith("fit would not accept this folder: ")
     with pytest.raises(ValueError) as caught:
         open_source(root, on_bad_image="skip", require_test=True)
-    assert str(caught.value).splitlines() == [f"{root} cannot be learned from:", *(f"  - {p}" for p in found.problems)]
+    assert str(caught.value).splitlines() == [f"{root} cannot be trained on:", *(f"  - {p}" for p in found.problems)]
 
 
 TAKEN = {
@@ -197,7 +197,7 @@ TAKEN = {
 @pytest.mark.parametrize("files", TAKEN.values(), ids=TAKEN)
 def test_what_check_takes_fit_takes_with_the_words_of_the_command(write, files, pack):
     root = pack(write(files))
-    found = check(root)
+    found = check_folder(root)
     assert found.problems == ()
     assert found.text().splitlines()[-1] == found.command
     command, fit, data, *settings = shlex.split(found.command)
@@ -214,23 +214,23 @@ def test_folders_of_classes_are_grouped_where_one_says_so(write):
     files = class_folders("north/cat", "north/dog", "south/cat", "south/bird") | {"north/loose.png": 900}
     del files["south/cat/0.png"]
     root = write(files)
-    found = check(root, class_depth=2)
+    found = check_folder(root, class_depth=2)
     assert found.class_names == ("bird", "cat", "dog")
     assert [sum(counts) for counts in zip(*found.counts.values())] == [6, 11, 6]
     assert found.stray == ("north/loose.png",)
     assert found.command == f"keras-vit fit {root} class_depth=2"
     assert open_source(root, class_depth=2).class_names == found.class_names
     assert open_source(zipped(root), class_depth=2).digest == open_source(root, class_depth=2).digest
-    assert check(root, class_depth=1).class_names == ("north", "south")
+    assert check_folder(root, class_depth=1).class_names == ("north", "south")
     with pytest.raises(ValueError, match="set a smaller class_depth than 3"):
         open_source(root, class_depth=4 - 1)
     for wrong in (0, 1.5, "2", True):
-        with pytest.raises(ValueError, match="class_depth must be a whole number from 1 on"):
+        with pytest.raises(ValueError, match="class_depth to be an integer, 1 or more"):
             open_source(root, class_depth=wrong)
 
 
 def test_folders_of_other_names_inside_each_class_are_worth_a_note(write):
-    found = check(write(class_folders("animal/cat", "animal/dog", "vehicle/car", "vehicle/bus")))
+    found = check_folder(write(class_folders("animal/cat", "animal/dog", "vehicle/car", "vehicle/bus")))
     assert found.class_names == ("animal", "vehicle") and not found.problems
     (note,) = found.notes
     assert "animal, vehicle" in note and "bus, car, cat, dog" in note and "class_depth=2" in note
@@ -244,7 +244,7 @@ def test_folders_whose_names_are_no_text_stay_apart(write):
             os.makedirs(root + b"/" + name, exist_ok=True)
             with open(root + b"/tea/0.png", "rb") as one, open(root + b"/%s/%d.png" % (name, n), "wb") as other:
                 other.write(one.read() + name + bytes([n]))
-    found, source = check(os.fsdecode(root)), open_source(os.fsdecode(root))
+    found, source = check_folder(os.fsdecode(root)), open_source(os.fsdecode(root))
     assert found.class_names == source.class_names == (r"caf\xe8", r"caf\xe9", "tea")
     assert [sum(counts) for counts in zip(*found.counts.values())] == [12, 12, 6]
     assert "not UTF-8" in found.notes[0] and found.notes[0] in found.text()
@@ -254,13 +254,16 @@ def test_folders_whose_names_are_no_text_stay_apart(write):
 def test_a_name_that_is_written_like_another_is_refused(write):
     root = write(class_folders(r"caf\xe9", "tea"))
     os.mkdir(os.fsencode(root) + b"/caf\xe9")
-    assert r"flowers/caf\xe9 cannot be listed (another name there is written alike; rename it)" in check(root).verdict
+    assert (
+        r"flowers/caf\xe9 cannot be listed (another name in the folder is written alike; rename it)"
+        in check_folder(root).verdict
+    )
 
 
 def test_a_path_that_is_no_text_is_refused(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xe9"
     os.mkdir(path)
-    for command in (check, open_source):
+    for command in (check_folder, open_source):
         with pytest.raises(ValueError, match=r"Expected a path in UTF-8. Received: .*\\xe9"):
             command(os.fsdecode(path))
 
@@ -269,7 +272,7 @@ def test_a_link_around_in_a_circle_is_no_image(write):
     root = write(class_folders("a", "b"))
     os.symlink("loop.png", root / "a/loop.png")
     os.symlink(root, root / "b/up")
-    assert dict(check(root).bad) == {"a/loop.png": "cannot be read (Too many levels of symbolic links)"}
+    assert dict(check_folder(root).bad) == {"a/loop.png": "cannot be read (Too many levels of symbolic links)"}
 
 
 @pytest.mark.parametrize("inner", ["b", ""])
@@ -282,35 +285,35 @@ def test_a_folder_that_cannot_be_listed_is_a_problem(write, monkeypatch, inner):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert check(root).problems[0] == f"{root / inner} cannot be listed (Permission denied)"
-    assert len(check(root).problems) == (1 if inner else 2)
+    assert check_folder(root).problems[0] == f"{root / inner} cannot be listed (Permission denied)"
+    assert len(check_folder(root).problems) == (1 if inner else 2)
 
 
 def test_names_of_classes_that_may_be_meant_otherwise_are_worth_a_note(write):
-    assert "Cat, cat" in check(write(class_folders("Cat", "cat", "dog", "cat|dog"))).notes[0]
-    (joint,) = check(write({}), class_depth=1).notes[1:]
+    assert "Cat, cat" in check_folder(write(class_folders("Cat", "cat", "dog", "cat|dog"))).notes[0]
+    (joint,) = check_folder(write({}), class_depth=1).notes[1:]
     assert joint.endswith("cat|dog")
 
 
 def test_numbers_as_names_of_classes_are_worth_a_note(write):
-    (note,) = check(write(class_folders("0.5", "1.5"))).notes
+    (note,) = check_folder(write(class_folders("0.5", "1.5"))).notes
     assert "not a quantity: 0.5, 1.5" in note
 
 
 def test_sizes_below_image_size_are_told(write, image):
     files = {f"{c}/{n}.png": image(10 * ord(c) + n, size=(40, 90 if n else 30)) for c in "ab" for n in range(4)}
     root = write(files)
-    assert (check(root, image_size=32).smaller, check(root, image_size=64).smaller) == (2, 8)
-    assert "image_size=64 is larger than 8 of 8 images" in check(root, image_size=64).text()
-    assert "image_size=" not in check(root, image_size=32).text()
-    assert "image_size=" not in check(root).text()
+    assert (check_folder(root, image_size=32).smaller, check_folder(root, image_size=64).smaller) == (2, 8)
+    assert "image_size=64 is larger than 8 of 8 images" in check_folder(root, image_size=64).text()
+    assert "image_size=" not in check_folder(root, image_size=32).text()
+    assert "image_size=" not in check_folder(root).text()
 
 
 @pytest.mark.parametrize("name", ["my flowers", "it's", "-x", "a;b", "two\nlines"])
 def test_the_command_names_a_folder_as_a_shell_reads_it(write, name, monkeypatch, tmp_path):
     write(class_folders("a", "b")).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    command = check(name).command
+    command = check_folder(name).command
     (data,) = subprocess.run(
         ["bash", "-c", f"printf %s {command.removeprefix('keras-vit fit ')}"], capture_output=True, check=True
     ).stdout.split(b"\0")
@@ -321,22 +324,22 @@ def test_the_name_of_a_data_set_is_none_of_ones_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("digits", "synthetic:3x4", "cifar10", "hf:owner/name"):
         with pytest.raises(ValueError, match=f"Received: '{name}', a prepared data set"):
-            check(name)
+            check_folder(name)
     (tmp_path / "table.tsv").write_text("path\tlabel\n")
-    for command in (check, open_source):
+    for command in (check_folder, open_source):
         with pytest.raises(ValueError, match="table.tsv', which is a file; save a table as .csv"):
             command("table.tsv")
 
 
-def test_a_image_in_two_classes_and_two_splits_is_reported_as_both(write):
-    found = check(write({"train/a/1.png": 1, "train/b/1.png": 2, "test/a/1.png": 3, "test/b/1.png": 1}))
+def test_an_image_in_two_classes_and_two_splits_is_reported_as_both(write):
+    found = check_folder(write({"train/a/1.png": 1, "train/b/1.png": 2, "test/a/1.png": 3, "test/b/1.png": 1}))
     assert len(found.leaks) == len(found.conflicts) == 1
     assert found.copies == ()
 
 
 def test_long_lists_are_cut_in_the_text_only(write):
     files = {f"{c}/{index}.png": 10 * ord(c) + index for c in "ab" for index in range(3)}
-    found = check(write(files | {f"a/{index:02d}.txt": b"" for index in range(14)}))
+    found = check_folder(write(files | {f"a/{index:02d}.txt": b"" for index in range(14)}))
     assert len(found.not_images) == 14
     assert "not images, not used: 14" in found.text()
     assert "  and 4 more" in found.text()
@@ -353,7 +356,7 @@ def test_modes_are_counted(write, image):
         Image.new(mode, (5, 3)).save(file, format)
         return file.getvalue()
 
-    found = check(
+    found = check_folder(
         write(
             {
                 "a/1.png": encode("L", "PNG"),
@@ -371,11 +374,11 @@ def test_modes_are_counted(write, image):
 def test_sizes_are_ordered_by_area(write, image):
     shapes = [(2, 31), (13, 11), (29, 7)]  # rows, columns: 62, 143 and 203 pixels
     files = {f"{c}/{n}.png": image(n, size=shapes[n]) for n in range(3) for c in "ab"}
-    assert check(write(files)).sizes == tuple(shapes)
+    assert check_folder(write(files)).sizes == tuple(shapes)
 
 
 def test_not_a_folder(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
-        check(tmp_path / "gone")
+        check_folder(tmp_path / "gone")
     with pytest.raises(ValueError, match="validation=2"):
-        check(tmp_path, validation=2)
+        check_folder(tmp_path, validation=2)

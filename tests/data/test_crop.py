@@ -31,11 +31,11 @@ def test_a_window_that_cannot_be_found_is_the_whole_image():
     np.testing.assert_array_equal(windows((3, 500), count=5), [[0, 0, 3, 500]] * 5)
 
 
-def test_a_random_part_is_cut_from_a_image_a_little_larger():
-    assert crop.larger((224, 384)) == (256, 448)
-    assert crop.larger((70, 91)) == (80, 104)
+def test_a_random_part_is_cut_from_an_image_a_little_larger():
+    assert crop.size_before_crop((224, 384)) == (256, 448)
+    assert crop.size_before_crop((70, 91)) == (80, 104)
     image = noise(9, 8)
-    parts = [crop.random_part(tf.constant(image), (7, 5), (0, i)).numpy() for i in range(60)]
+    parts = [crop.random_window(tf.constant(image), (7, 5), (0, i)).numpy() for i in range(60)]
     whole = np.lib.stride_tricks.sliding_window_view(image, (7, 5, 3))[:, :, 0]  # (3, 4, 7, 5, 3)
     places = {tuple(map(tuple, np.argwhere((whole == part).all(axis=(2, 3, 4))))) for part in parts}
     assert len(places) == 12 and all(len(place) == 1 for place in places)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_vit.data import decoding as decode_module
-from keras_vit.data.decoding import MAX_PIXELS, Record, decode, examine, read_file
+from keras_vit.data.decoding import MAX_PIXELS, FileRange, decode, decode_with_info, read_file
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -67,9 +67,9 @@ def test_lossy_webp():
 def test_mpo_gives_its_first_image():
     first, second = Image.fromarray(colours()), Image.new("RGB", (5, 3), "red")
     data = encode(first, "MPO", save_all=True, append_images=[second], quality=95, subsampling=0)
-    pixels, facts = examine(data)
+    pixels, info = decode_with_info(data)
     assert_pixels(pixels, colours(), JPEG_LOSS)
-    assert facts.format == "JPEG"
+    assert info.format == "JPEG"
 
 
 def test_path_str_and_bytes_agree_and_the_name_has_no_say(tmp_path):
@@ -114,9 +114,9 @@ def exif(orientation: int, order: str = "<") -> bytes:
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_exif_orientation_is_applied(format, order, orientation):
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}}[format]
-    pixels, facts = examine(encode(colours(), format, exif=exif(orientation, order), **options))
+    pixels, info = decode_with_info(encode(colours(), format, exif=exif(orientation, order), **options))
     assert_pixels(pixels, seen(colours(), orientation), JPEG_LOSS if format == "JPEG" else 0)
-    assert (facts.rows, facts.columns, facts.orientation) == (*pixels.shape[:2], orientation)
+    assert (info.height, info.width, info.orientation) == (*pixels.shape[:2], orientation)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_exif_orientation_is_applied(format, order, orientation):
 )
 def test_exif_that_makes_no_sense_turns_nothing_and_warns_of_nothing(block):
     for format in ("JPEG", "PNG"):
-        pixels, facts = examine(encode(colours(), format, exif=block))
+        pixels, info = decode_with_info(encode(colours(), format, exif=block))
         assert pixels.shape == (ROWS, COLUMNS, 3)
-        assert facts.orientation == 1
+        assert info.orientation == 1
 
 
 def test_orientation_of_16_bit_grey():
@@ -149,9 +149,9 @@ def test_grey_and_black_and_white():
     grey = colours()[..., 0]
     assert_pixels(decode(encode(grey, "PNG")), np.repeat(grey[..., None], 3, -1))
     bits = (grey > 99).astype(np.uint8) * 255
-    pixels, facts = examine(encode(Image.fromarray(grey > 99), "PNG"))
+    pixels, info = decode_with_info(encode(Image.fromarray(grey > 99), "PNG"))
     assert_pixels(pixels, np.repeat(bits[..., None], 3, -1))
-    assert facts.mode == "black and white"
+    assert info.mode == "black and white"
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "GIF"])
@@ -171,10 +171,10 @@ def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("format, options", [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})])
 def test_alpha_is_laid_on_white(format, options):
     alpha = (np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) * 255 // (ROWS * COLUMNS - 1)).astype(np.uint8)
-    pixels, facts = examine(encode(np.dstack([colours(), alpha]), format, **options))
+    pixels, info = decode_with_info(encode(np.dstack([colours(), alpha]), format, **options))
     assert_pixels(pixels, on_white(colours(), alpha))
     assert (pixels[0, 0] == 255).all()  # alpha 0: nothing of the hidden colour
-    assert facts.mode == "colour with transparency"
+    assert info.mode == "colour with transparency"
 
 
 def test_grey_with_alpha_is_laid_on_white():
@@ -220,11 +220,11 @@ def test_one_transparent_grey_of_1_2_4_and_16_bits():
 
 def test_16_bit_grey_is_scaled_and_rounded():
     values = np.array([[0, 128, 129, 513, 32767, 32896, 65406, 65407, 65535]], np.uint16)
-    pixels, facts = examine(encode(values, "PNG"))
+    pixels, info = decode_with_info(encode(values, "PNG"))
     # a level is 257 wide: 128 / 257 is below a half, 129 / 257 above; cutting would give 0, 2 (513) and 254
     assert pixels[0, :, 0].tolist() == [0, 0, 1, 2, 127, 128, 254, 255, 255]
     assert (pixels == pixels[..., :1]).all()
-    assert facts.mode == "16-bit grey"
+    assert info.mode == "16-bit grey"
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
@@ -237,9 +237,9 @@ def test_every_deep_mode_that_pillow_versions_hand_out(mode):
 
 def test_16_bit_colour_keeps_its_high_byte():
     row = np.array([[0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0xFF, 0xFF, 0, 0, 0x80, 0x80]])
-    pixels, facts = examine(png(16, 2, row))
+    pixels, info = decode_with_info(png(16, 2, row))
     assert pixels.tolist() == [[[0x12, 0x56, 0x9A], [0xFF, 0, 0x80]]]
-    assert facts.mode == "16-bit colour"
+    assert info.mode == "16-bit colour"
     keyed = png(16, 2, row, (b"tRNS", bytes([0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC])))
     assert decode(keyed).tolist() == [[[255, 255, 255], [0xFF, 0, 0x80]]]
     alpha = png(16, 6, np.array([[0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0, 0]]))
@@ -249,9 +249,11 @@ def test_16_bit_colour_keeps_its_high_byte():
 def test_cmyk_jpeg():
     cmyk = np.zeros((ROWS, COLUMNS, 4), np.uint8)
     cmyk[..., 0], cmyk[..., 3] = 255, 51  # full cyan, a fifth of black
-    pixels, facts = examine(encode(Image.frombytes("CMYK", (COLUMNS, ROWS), cmyk.tobytes()), "JPEG", quality=95))
+    pixels, info = decode_with_info(
+        encode(Image.frombytes("CMYK", (COLUMNS, ROWS), cmyk.tobytes()), "JPEG", quality=95)
+    )
     assert_pixels(pixels, np.full((ROWS, COLUMNS, 3), (0, 204, 204), np.uint8), 3)  # JPEG's rounding
-    assert facts.mode == "CMYK"
+    assert info.mode == "CMYK"
 
 
 def test_ycck_jpeg():
@@ -440,12 +442,12 @@ def test_threads_leave_the_warning_filters_as_they_were():
 def test_a_record_is_read_from_its_place(tmp_path, image):
     path = tmp_path / "many.bin"
     path.write_bytes(b"before" + image(1) + image(2) + b"after")
-    record = Record(str(path), 6 + len(image(1)), len(image(2)))
+    record = FileRange(str(path), 6 + len(image(1)), len(image(2)))
     assert read_file(record) == image(2)
     assert (decode(record) == decode(image(2))).all()
     with pytest.raises(ValueError, match="many.bin, 9 bytes from 6 on: a PNG that is damaged or cut short"):
-        decode(Record(str(path), 6, 9))
+        decode(FileRange(str(path), 6, 9))
     with pytest.raises(ValueError, match="many.bin, 10 bytes from 9,999 on: the file ends before it does"):
-        decode(Record(str(path), 9999, 10))
+        decode(FileRange(str(path), 9999, 10))
     with pytest.raises(ValueError, match="no such file"):
-        decode(Record(str(tmp_path / "gone.bin"), 0, 10))
+        decode(FileRange(str(tmp_path / "gone.bin"), 0, 10))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_vit.data.decoding import MAX_PIXELS, ImageError, decode
-from keras_vit.data.jpeg import plain_jpeg
+from keras_vit.data.jpeg import plain_jpeg_size
 
 ROWS, COLUMNS = 29, 41
 
@@ -65,13 +65,13 @@ OTHER = {
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_one_is_decoded_by_tensorflow_as_by_us(name):
-    assert plain_jpeg(PLAIN[name]) == (ROWS, COLUMNS)
+    assert plain_jpeg_size(PLAIN[name]) == (ROWS, COLUMNS)
     assert_alike(PLAIN[name])
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_any_other_is_for_the_careful_decoder(name):
-    assert plain_jpeg(OTHER[name]) is None
+    assert plain_jpeg_size(OTHER[name]) is None
 
 
 def test_they_are_what_their_names_say():
@@ -100,7 +100,7 @@ def test_no_damage_gets_through_that_the_careful_decoder_refuses_or_shows_otherw
                 del data[place : place + random.integers(1, 30)]
             else:
                 data[place % len(data)] = random.integers(256)
-        size = plain_jpeg(bytes(data))
+        size = plain_jpeg_size(bytes(data))
         if size and size[0] * size[1] < 10**6:  # a header may claim gigabytes, which are not worth the wait
             assert_alike(bytes(data))
             plain += 1

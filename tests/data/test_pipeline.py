@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_vit.data import pipeline
-from keras_vit.data.augmentation import Augmentation, augment
+from keras_vit.data.augmentation import Augmentation, random_affine
 from keras_vit.data.order import Order
 from keras_vit.data.sources import Examples
 from keras_vit.preprocessing import preprocess_input
@@ -41,7 +41,7 @@ def numbers(batches):
 
 @pytest.fixture(params=["in memory", "decoded each time"])
 def memory(request, monkeypatch):
-    monkeypatch.setattr(pipeline, "MEMORY", 0 if request.param == "decoded each time" else 2**30)
+    monkeypatch.setattr(pipeline, "_MEMORY", 0 if request.param == "decoded each time" else 2**30)
 
 
 def stream(examples, **settings):
@@ -94,7 +94,7 @@ def test_affine_batches_are_a_function_of_the_seed_and_the_step(noise, memory):
     for step, images in enumerate(got, start=5):
         chosen = pixels[Order(COUNT, 4, seed=7).indices(step)]
         # In a graph, as there: of what a run has seen, no bit may change.
-        exact = tf.function(augment)(chosen, Augmentation(**TWIST), tf.constant([7 + 2**31, step]))
+        exact = tf.function(random_affine)(chosen, Augmentation(**TWIST), tf.constant([7 + 2**31, step]))
         np.testing.assert_array_equal(images, preprocess_input(exact))
 
 
@@ -109,7 +109,7 @@ def test_a_flip_mirrors_whole_images_and_about_half_of_them(noise, memory, colum
     assert (mirrored ^ (flipped[0] == plain).all(axis=(2, 3, 4))).all()
     assert 11 < mirrored.sum() < 33
     # The affine would give the same, pixel by pixel.
-    exact = augment(plain[3], Augmentation(flip=True), [2**31, 3])
+    exact = random_affine(plain[3], Augmentation(flip=True), [2**31, 3])
     np.testing.assert_array_equal(flipped[0][3], exact)
 
 
@@ -211,7 +211,7 @@ def test_keras_cvs_layers_come_last_before_the_scaling(examples, monkeypatch):
 
 @pytest.mark.parametrize("crop", ["resize", "inception", "random"])
 def test_an_image_that_cannot_be_read_while_training_is_named(examples, monkeypatch, crop):
-    monkeypatch.setattr(pipeline, "MEMORY", 0)
+    monkeypatch.setattr(pipeline, "_MEMORY", 0)
     broken = Examples((*examples.images[:-1], b"not an image"), examples.labels, examples.names)
     with pytest.raises(tf.errors.OpError, match="image 10: not an image"):
         list(stream(broken, augmentation=Augmentation(crop=crop)))
@@ -278,15 +278,15 @@ def where(images):
 
 
 def many(image, augmentation, count=64):
-    run = tf.function(lambda seed: augment(tf.repeat(image, count, axis=0), augmentation, seed))
-    eager = augment(tf.repeat(image, count, axis=0), augmentation, tf.constant([3, 5]))
+    run = tf.function(lambda seed: random_affine(tf.repeat(image, count, axis=0), augmentation, seed))
+    eager = random_affine(tf.repeat(image, count, axis=0), augmentation, tf.constant([3, 5]))
     np.testing.assert_allclose(run(tf.constant([3, 5])), eager, atol=1e-5)
     return eager
 
 
 def test_nothing_asked_for_changes_nothing():
     image = np.random.default_rng(0).random((2, 9, 8, 3), np.float32)
-    np.testing.assert_allclose(augment(image, Augmentation(), [0, 0]), image, atol=1e-6)
+    np.testing.assert_allclose(random_affine(image, Augmentation(), [0, 0]), image, atol=1e-6)
 
 
 def test_a_flip_mirrors_half_of_the_images_and_only_left_to_right():

@@ -252,7 +252,7 @@ def test_a_size_that_is_not_known_beforehand():
         ({"image": np.zeros((5, 7, 3), np.float32)}, TypeError, "image.dtype=<dtype: 'float32'>"),
         ({"image": np.zeros((5, 7, 1), np.uint8)}, ValueError, r"image.shape=\(5, 7, 1\)"),
         ({"image": np.zeros((1, 5, 7, 3), np.uint8)}, ValueError, r"image.shape=\(1, 5, 7, 3\)"),
-        ({"image": np.zeros((2, 7, 3), np.uint8)}, ValueError, "3 pixels a side or more"),
+        ({"image": np.zeros((2, 7, 3), np.uint8)}, ValueError, "sides of 3 pixels or more"),
     ],
 )
 def test_what_is_refused(settings, error, said):

@@ -164,7 +164,7 @@ def test_copies_stay_in_one_split(write, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_image_in_two_classes_stays_in_train(write, seed):
+def test_an_image_in_two_classes_stays_in_train(write, seed):
     files = class_folders(a=10, b=10) | {f"b/{index}.png": index for index in range(4)}
     source = open_source(write(files), seed=seed, validation=0.3, test=0.3)
     scored = set(source.validation.names + source.test.names)
@@ -174,7 +174,7 @@ def test_a_image_in_two_classes_stays_in_train(write, seed):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_train_gets_a_image_of_every_class(write, count):
+def test_train_gets_an_image_of_every_class(write, count):
     source = open_source(write(class_folders(a=count, b=9)), validation=0.45, test=0.45)
     assert per_class(source.train, 2)[0] >= 1
     assert sum(sizes(source)) == count + 9
@@ -259,19 +259,19 @@ def test_a_class_of_bad_images_alone_is_refused_even_with_skip(write, split):
         ({"x/a/1.png": 1, "x/b/1.png": 2}, r"one class alone, 'x'.*Is .*flowers/x the folder you mean\?"),
         (
             {"test/a/1.png": 1, "test/b/1.png": 2, "val/a/1.png": 1, "val/b/1.png": 2},
-            "no train/ folder beside",
+            "no train/ folder next to",
         ),
-        ({"test/a/1.png": 1, "test/b/1.png": 2}, "no train/ folder beside test/"),
+        ({"test/a/1.png": 1, "test/b/1.png": 2}, "no train/ folder next to test/"),
         (
             {f"{s}/{c}/1.png": 1 for s in ("train", "val", "valid") for c in "ab"},
-            "val/, valid/ are all taken for",
+            "val/, valid/ are all names of",
         ),
     ],
 )
 def test_folders_that_are_not_as_described(write, files, message):
     with pytest.raises(ValueError, match=message) as caught:
         open_source(write(files))
-    assert "flowers cannot be learned from:" in str(caught.value)
+    assert "flowers cannot be trained on:" in str(caught.value)
 
 
 def test_classes_that_differ_between_splits_are_listed(write):
@@ -324,7 +324,7 @@ def test_nothing_of_that_name(tmp_path):
         ({"validation": "0.1"}, "validation='0.1'"),
         ({"validation": True}, "validation=True"),
         ({"test": float("nan")}, "test=nan"),
-        ({"validation": 0.5, "test": 0.5}, "together must stay below 1"),
+        ({"validation": 0.5, "test": 0.5}, "to be less than 1"),
     ],
 )
 def test_settings_out_of_range(options, message):

@@ -9,7 +9,7 @@ import pytest
 
 from keras_vit.models.config import OFFICIAL_VIT, VARIANTS, Variant
 from keras_vit.weights.architecture import detect_architecture
-from keras_vit.weights.formats import SourceFile, open_weights
+from keras_vit.weights.formats import CheckpointFile, open_checkpoint_file
 
 CASES = (
     *("token_32", "rep_32", "headless_32", "gap_32", "hybrid_111_64", "hybrid_stem_64", "bit_1111x1_64"),
@@ -80,8 +80,8 @@ def official_vit(row, side=224, classes=1000):
     return found | {"head/kernel": (width, classes), "head/bias": (classes,)}
 
 
-def file_of(source, shapes, **facts):
-    return SourceFile("some.file", source, shapes, OFFICIAL_VIT, **facts)
+def file_of(format, shapes, **facts):
+    return CheckpointFile("some.file", format, shapes, OFFICIAL_VIT, **facts)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -114,7 +114,7 @@ def test_the_dropout_is_the_published_rows_and_the_pooling_the_files():
 def test_the_files_of_other_projects(oracle, tmp_path, case):
     about = oracle.CASES[case]
     heads = 4 if case.startswith("timm") else None
-    with open_weights(oracle.write(case, tmp_path)) as file:
+    with open_checkpoint_file(oracle.write(case, tmp_path)) as file:
         found = detect_architecture(file, heads)
     assert (found.variant, found.name, found.channels) == (about.row, None, 3)
     assert found.classes == about.build.get("classes")
@@ -154,7 +154,8 @@ def test_heads_are_64_wide_where_nothing_tells_which_is_said(caplog):
     with caplog.at_level(logging.INFO, "keras_vit"):
         found = detect_architecture(file_of("timm", plain_timm(192)))
     assert found.variant == Variant(8, 192, 2, 3, 91)
-    assert caplog.messages == ["some.file: taken to have 3 attention heads, of width 64; pass num_heads= otherwise"]
+    (message,) = caplog.messages
+    assert "some.file: 3 attention heads of width 64" in message and "num_heads=" in message
 
 
 @pytest.mark.parametrize("given, facts", [(6, {}), (None, {"num_heads": 6}), (6, {"num_heads": 3})])
@@ -165,7 +166,7 @@ def test_heads_that_the_caller_or_a_configuration_tells(caplog, given, facts):
 
 
 def test_heads_that_cannot_be_64_wide_are_asked_for():
-    with pytest.raises(ValueError, match="some.file: the number of attention heads .*a width of 90 .*Pass num_heads="):
+    with pytest.raises(ValueError, match="some.file: the number of attention heads .*hidden_size=90 .*Pass num_heads="):
         detect_architecture(file_of("timm", plain_timm(90)))
 
 
@@ -175,13 +176,13 @@ def test_heads_that_cannot_be_64_wide_are_asked_for():
 def test_a_file_that_lacks_what_tells(lost):
     shapes = plain_timm(192)
     del shapes[lost]
-    with pytest.raises(ValueError, match=rf"some.file: .* {re.escape(lost)} is missing\. Name it"):
+    with pytest.raises(ValueError, match=rf"some.file: .* {re.escape(lost)} is missing\. Name the"):
         detect_architecture(file_of("timm", shapes))
 
 
 def test_a_stage_that_is_missing(oracle):
     shapes = {name: shape for name, shape in oracle.file_shapes("bit_1111x1_64").items() if "block2/" not in name}
-    with pytest.raises(ValueError, match="the architecture cannot be told"):
+    with pytest.raises(ValueError, match="the architecture cannot be detected"):
         detect_architecture(file_of("bit", shapes))
 
 
@@ -195,5 +196,5 @@ def test_the_shapes_are_read_and_no_number(oracle, tmp_path):
     arrays = oracle.checkpoint()
     arrays["head/bias"][:] = np.nan
     np.savez(tmp_path / "file.npz", **arrays)
-    with open_weights(tmp_path / "file.npz") as file:
+    with open_checkpoint_file(tmp_path / "file.npz") as file:
         assert detect_architecture(file).classes == 10

@@ -156,7 +156,7 @@ def test_a_configuration_of_timm():
     }
 
 
-def test_timm_squashes_a_image_that_is_not_cropped():
+def test_timm_squashes_an_image_that_is_not_cropped():
     for given in ({}, {"crop": 0.9, "keep_aspect": False}):
         assert timm_config(VARIANTS["ViT-S/8"], pixels=PIXELS | given)["pretrained_cfg"]["crop_mode"] == "squash"
 

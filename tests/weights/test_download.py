@@ -180,7 +180,7 @@ def test_the_tries_end_and_the_error_says_what_to_do_by_hand(server, tmp_path):
     with pytest.raises(OSError) as error:
         fetch(f"{server.address}/file.npz")
     assert len(server.requests) == 4
-    assert f"fetch\n  {server.address}/file.npz\n" in str(error.value)
+    assert f"download\n  {server.address}/file.npz\n" in str(error.value)
     place = pathlib.Path(str(error.value).splitlines()[-1].strip())
     place.write_bytes(CONTENT)
     assert fetch(f"{server.address}/file.npz") == place
@@ -296,7 +296,7 @@ def test_an_answer_without_a_length_or_a_hash_cannot_be_told_to_be_whole(server,
         handler.wfile.write(CONTENT)
 
     server.answers["/file.npz"] = endless
-    with pytest.raises(ValueError, match="how long"):
+    with pytest.raises(ValueError, match="the length or a hash"):
         fetch(f"{server.address}/file.npz")
     assert kept(tmp_path) == []
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import keras_vit
 from keras_vit.layers.positions import resize_positions
 from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
-from keras_vit.weights.formats import open_weights
+from keras_vit.weights.formats import open_checkpoint_file
 
 TRANSFORMERS = Numerics("erf", 1e-12, 1e-5, 1e-8, True)
 DINOV2 = TIMM = Numerics("erf", 1e-6, 1e-5, 1e-8, True)
@@ -53,7 +53,7 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize(
-    "case, source, numerics",
+    "case, format, numerics",
     [
         ("token_32", "npz", OFFICIAL_VIT),
         ("hybrid_stem_64", "npz", OFFICIAL_VIT),
@@ -70,15 +70,15 @@ def assert_equal(found, expected):
         ("timm_deit_distilled_32", "timm", TIMM),
     ],
 )
-def test_the_source_is_recognized_by_its_names(oracle, tmp_path, case, source, numerics):
+def test_the_format_is_recognized_by_its_names(oracle, tmp_path, case, format, numerics):
     path = oracle.write(case, tmp_path)
-    with open_weights(path) as file:
-        assert (file.source, file.numerics) == (source, numerics)
+    with open_checkpoint_file(path) as file:
+        assert (file.format, file.numerics) == (format, numerics)
         assert all(name.endswith("mask_token") for name in file.left_out)
         assert len(file.shapes) == len(oracle.file_shapes(case)) - len(file.left_out)
     path.with_name("config.json").unlink(missing_ok=True)
-    with open_weights(path) as file:
-        assert (file.source, file.numerics) == (source, numerics)
+    with open_checkpoint_file(path) as file:
+        assert (file.format, file.numerics) == (format, numerics)
 
 
 @pytest.mark.parametrize(
@@ -91,21 +91,23 @@ def test_the_source_is_recognized_by_its_names(oracle, tmp_path, case, source, n
     ],
 )
 def test_positions_are_resized_as_the_project_does(oracle, tmp_path, case, mode):
-    with open_weights(oracle.write(case, tmp_path)) as file:
+    with open_checkpoint_file(oracle.write(case, tmp_path)) as file:
         assert file.position_resize == mode
 
 
 def test_timms_bit_is_told_from_transformers(save_tensors):
     names = {"stages.0.blocks.0.conv2.weight": (32, 32, 3, 3), "stem.conv.weight": (64, 3, 7, 7)}
-    with open_weights(save_tensors({name: np.ones(shape, np.float32) for name, shape in names.items()})) as file:
-        assert file.source == "timm_bit"
+    with open_checkpoint_file(
+        save_tensors({name: np.ones(shape, np.float32) for name, shape in names.items()})
+    ) as file:
+        assert file.format == "timm_bit"
 
 
 @pytest.mark.parametrize("prefix", ["opt/target/", "params/", "params/img/"])
 def test_what_stands_in_front_of_every_name_is_taken_off(oracle, save, prefix):
     arrays = oracle.checkpoint()
-    with open_weights(save({f"{prefix}{name}": array for name, array in arrays.items()})) as file:
-        assert (file.source, file.left_out) == ("npz", ())
+    with open_checkpoint_file(save({f"{prefix}{name}": array for name, array in arrays.items()})) as file:
+        assert (file.format, file.left_out) == ("npz", ())
         assert file.shapes == {name: array.shape for name, array in arrays.items()}
         np.testing.assert_array_equal(file.read("head/kernel"), arrays["head/kernel"])
         np.testing.assert_array_equal(file.read("head/kernel", (1, 3)), arrays["head/kernel"][1:3])
@@ -127,11 +129,11 @@ def test_an_optimizers_state_is_left_out_and_said(oracle, save, caplog):
 @pytest.mark.parametrize("case, wrapper", [("hf_vit_32", "vit."), ("hf_deit_32", "deit."), ("hf_bit_64", "bit.")])
 def test_a_model_of_transformers_alone_has_the_names_of_that_in_a_classifier(oracle, save_tensors, case, wrapper):
     arrays = oracle.arrays(case)
-    with open_weights(save_tensors(arrays)) as file:
+    with open_checkpoint_file(save_tensors(arrays)) as file:
         inside = file.shapes
     alone = {name.removeprefix(wrapper): array for name, array in arrays.items()}
     assert len([name for name in alone if name not in arrays]) > 40
-    with open_weights(save_tensors(alone)) as file:
+    with open_checkpoint_file(save_tensors(alone)) as file:
         assert file.shapes == inside == {name: array.shape for name, array in alone.items()}
 
 
@@ -150,8 +152,8 @@ def test_bits_convolutions_may_be_numbered_throughout(oracle, save):
             name = name.replace(f"{layer}/", f"{layer}_{number}/")
         numbered[name] = np.zeros(1, np.float32)
     assert len(set(numbered) - set(shapes)) == 43
-    with open_weights(save(numbered)) as file:
-        assert (file.source, set(file.shapes)) == ("bit", set(shapes))
+    with open_checkpoint_file(save(numbered)) as file:
+        assert (file.format, set(file.shapes)) == ("bit", set(shapes))
 
 
 def test_group_norms_of_one_axis_and_of_four(oracle, save):
@@ -163,7 +165,7 @@ def test_group_norms_of_one_axis_and_of_four(oracle, save):
 
 def test_two_names_that_become_one(oracle, save, save_tensors):
     arrays = {f"params/{name}": array for name, array in oracle.checkpoint().items()}
-    with open_weights(save(arrays | {"cls": arrays["params/cls"]})) as file:  # only one is the model's
+    with open_checkpoint_file(save(arrays | {"cls": arrays["params/cls"]})) as file:  # only one is the model's
         assert file.left_out == ("cls",)
     arrays = oracle.arrays("hf_vit_32")
     twice = arrays | {"embeddings.cls_token": arrays["vit.embeddings.cls_token"]}
@@ -317,7 +319,7 @@ def test_a_folder_with_none_or_two(tmp_path, names):
         save_file({"one": np.ones(1, np.float32)}, tmp_path / name)
     with pytest.raises(ValueError, match="a folder with one .safetensors file, or.*Received: .*") as error:
         keras_vit.load(tmp_path)
-    assert str(error.value).endswith(f"with {list(names)}")
+    assert f"with {list(names)}" in str(error.value)
 
 
 # What is asked of the caller, and what is made to fit.

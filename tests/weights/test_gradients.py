@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_vit
 from keras_vit.models.description import weight_path
-from keras_vit.weights.names import source_cells
+from keras_vit.weights.names import format_column
 
 # Relative, of float32 sums in another order; the oracle's own. The hybrid's later steps are sensitive: rounding that
 # sends one pixel to the other side of a ReLU moves its losses by 1e-3, as `StdConv` did when it took a mean once.
@@ -52,7 +52,7 @@ def test_the_gradient_of_every_weight(oracle, case):
     name, gradients, _ = case
     reference = dict(zip(oracle.file_shapes(name), oracle.numbers("gradients")[name]))
     row = oracle.CASES[name].row
-    cells = source_cells("npz", row.num_layers, row.stem.units if row.stem else ())
+    cells = format_column("npz", row.num_layers, row.stem.units if row.stem else ())
     assert {cells[path].name for path in gradients} == set(reference)
     for path, gradient in gradients.items():
         norm, *first = reference[cells[path].name]

@@ -6,7 +6,7 @@ import pytest
 
 import keras_vit
 from keras_vit.models.description import describe_model
-from keras_vit.weights.names import NAME_FAMILIES, SOURCES, found_places, source_cells
+from keras_vit.weights.names import FORMATS, find_layers, format_column
 from keras_vit.weights.reshaping import KINDS
 
 # Hidden sizes, heads and so on all differ, so that a swapped axis shows.
@@ -27,27 +27,26 @@ MODELS = {
     "timm": (PLAIN, HYBRID, DISTILLED, keras_vit.Variant(3, 20, 2, 4, 28, swiglu=True, **FAMILY)),
     "timm_bit": (BIT,),
 }
-CASES = [(source, row) for source, rows in MODELS.items() for row in rows]
+CASES = [(format, row) for format, rows in MODELS.items() for row in rows]
 
 
-def cells_of(source, row):
+def cells_of(format, row):
     if isinstance(row, keras_vit.ResNet):
-        return source_cells(source, 0, row.units)
-    return source_cells(source, row.num_layers, row.stem.units if row.stem else ())
+        return format_column(format, 0, row.units)
+    return format_column(format, row.num_layers, row.stem.units if row.stem else ())
 
 
-def test_every_source_is_tested_and_has_a_family():
-    assert set(MODELS) == set(SOURCES) == set(NAME_FAMILIES)
-    assert {family for ends in KINDS.values() for weight in ends.values() for family in weight} == {
-        *NAME_FAMILIES.values()
-    }
+def test_every_format_is_tested_and_has_a_family():
+    assert set(MODELS) == set(FORMATS)
+    families = {family for ends in KINDS.values() for weight in ends.values() for family in weight}
+    assert families == {format.family for format in FORMATS.values()}
 
 
 def test_the_numbers_of_arrays_of_the_official_files():
     """16 a block, and 8 around them: positions, class token, embedding, last norm and head; 2 more of pre-training."""
 
     def count(units, num_layers=12):
-        names = {cell.name for cell in source_cells("npz", num_layers, units).values()}
+        names = {cell.name for cell in format_column("npz", num_layers, units).values()}
         without = {"pre_logits/kernel", "pre_logits/bias"} | ({"conv_root/kernel", "gn_root/scale", "gn_root/bias"})
         # A projection stands in the first unit of a stage alone.
         later = {name for name in names if "_proj" in name and "/unit1/" not in name}
@@ -58,76 +57,76 @@ def test_the_numbers_of_arrays_of_the_official_files():
     assert count((3, 4, 9)) == 356
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_no_two_rows_share_a_place(source):
-    cells = source_cells(source, 12, (3, 4))
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_two_rows_share_an_array(format):
+    cells = format_column(format, 12, (3, 4))
     assert len({(cell.name, cell.part) for cell in cells.values()}) == len(cells)
 
 
-@pytest.mark.parametrize("source, row", CASES)
-def test_every_weight_of_a_model_has_its_row(source, row):
+@pytest.mark.parametrize("format, row", CASES)
+def test_every_weight_of_a_model_has_its_row(format, row):
     told = describe_model(keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5))
-    assert set(told.weights) <= set(cells_of(source, row))
+    assert set(told.weights) <= set(cells_of(format, row))
 
 
-@pytest.mark.parametrize("source, row", CASES)
-def test_the_arrangements_give_back_what_was_put_in_and_know_its_shape(source, row):
+@pytest.mark.parametrize("format, row", CASES)
+def test_the_reshapers_invert_each_other_and_know_the_shapes(format, row):
     told = describe_model(keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5))
-    cells = cells_of(source, row)
+    cells = cells_of(format, row)
     for path, weight in told.weights.items():
         shape, cell = tuple(weight.shape), cells[path]
         ours = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-        if path == "encoder/position_embedding" and source in ("big_vision", "timm"):
+        if path == "encoder/position_embedding" and format in ("big_vision", "timm"):
             ours[:, : row.has_class_token + row.distillation_token] = 0
-        if cell.arrangement is None:
+        if cell.reshaper is None:
             assert cell.shapes(shape, row) in ((shape,), ((3 * shape[0], *shape[1:]),))
             continue
-        for theirs in cell.arrangement.shapes(shape, row):
-            there = cell.arrangement.to_theirs(ours, theirs)
+        for theirs in cell.reshaper.shapes(shape, row):
+            there = cell.reshaper.to_file(ours, theirs)
             assert there.shape == theirs, path
             assert there.size == ours.size - (np.prod(shape) - np.prod(theirs)), path
-            np.testing.assert_array_equal(cell.arrangement.to_ours(there, shape), ours, err_msg=path)
+            np.testing.assert_array_equal(cell.reshaper.from_file(there, shape), ours, err_msg=path)
 
 
 def test_the_position_of_a_class_token_that_a_file_has_none_for():
     """Timm has files of both kinds, but with registers of one."""
-    cell = source_cells("timm")["encoder/position_embedding"]
+    cell = format_column("timm")["encoder/position_embedding"]
     distilled = keras_vit.Variant(3, 20, 2, 4, 28, distillation_token=True)
     for row, tokens in ((PLAIN, [5, 4]), (distilled, [5, 3]), (MODELS["timm"][-1], [4])):
         assert [shape[1] for shape in cell.shapes((1, 5, 20), row)] == tokens
-    np.testing.assert_array_equal(cell.arrangement.to_ours(np.ones((1, 4, 3)), (1, 5, 3))[0, :, 0], [0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(cell.reshaper.from_file(np.ones((1, 4, 3)), (1, 5, 3))[0, :, 0], [0, 1, 1, 1, 1])
 
 
 def test_a_class_tokens_position_cannot_be_written_as_big_visions():
-    cell = source_cells("big_vision")["encoder/position_embedding"]
+    cell = format_column("big_vision")["encoder/position_embedding"]
     with pytest.raises(ValueError, match="zero for the class token"):
-        cell.arrangement.to_theirs(np.ones((1, 5, 20), np.float32), (1, 4, 20))
+        cell.reshaper.to_file(np.ones((1, 5, 20), np.float32), (1, 4, 20))
 
 
 def test_query_key_and_value_are_thirds_where_they_are_one():
-    cells = source_cells("timm", 1)
+    cells = format_column("timm", 1)
     found = {part: cells[f"block_00/attention/{part}/kernel"] for part in ("query", "key", "value")}
     assert {cell.name for cell in found.values()} == {"blocks.0.attn.qkv.weight"}
     assert [cell.part for cell in found.values()] == [0, 1, 2]
     assert found["key"].shapes((20, 20), PLAIN) == ((60, 20),)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_places_are_found_where_cells_put_them(source):
-    names = {cell.name for cell in source_cells(source, 11, (3, 10)).values()}
-    blocks = [place["i"] for place in found_places(source, "block_{i:02d}/mlp/hidden", names)]
-    units = [(place["s"], place["u"]) for place in found_places(source, "stage{s}_unit{u:02d}/conv2", names)]
-    has_blocks = source not in ("bit", "hf_bit", "timm_bit")
-    has_units = source not in ("big_vision", "hf_distilled", "hf_dinov2", "hf_dinov2_swiglu")
+@pytest.mark.parametrize("format", FORMATS)
+def test_layers_are_found_under_their_names(format):
+    names = {cell.name for cell in format_column(format, 11, (3, 10)).values()}
+    blocks = [layer["i"] for layer in find_layers(format, "block_{i:02d}/mlp/hidden", names)]
+    units = [(layer["s"], layer["u"]) for layer in find_layers(format, "stage{s}_unit{u:02d}/conv2", names)]
+    has_blocks = format not in ("bit", "hf_bit", "timm_bit")
+    has_units = format not in ("big_vision", "hf_distilled", "hf_dinov2", "hf_dinov2_swiglu")
     assert set(blocks) == (set(range(11)) if has_blocks else set())
     expected = {*itertools.product([0], range(3)), *itertools.product([1], range(10))}
     assert set(units) == (expected if has_units else set())
 
 
 def test_sorted_is_in_order_also_beyond_ten_blocks_and_units():
-    blocks = [name.split("/")[0] for name in sorted(source_cells("npz", 48)) if name.startswith("block_")]
+    blocks = [name.split("/")[0] for name in sorted(format_column("npz", 48)) if name.startswith("block_")]
     assert list(dict.fromkeys(blocks)) == [f"block_{i:02d}" for i in range(48)]
-    units = [name.split("/")[0] for name in sorted(source_cells("bit", 0, (36,))) if name.startswith("stage")]
+    units = [name.split("/")[0] for name in sorted(format_column("bit", 0, (36,))) if name.startswith("stage")]
     assert list(dict.fromkeys(units)) == [f"stage1_unit{i:02d}" for i in range(1, 37)]
 
 

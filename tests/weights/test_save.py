@@ -10,10 +10,10 @@ import pytest
 import keras_vit
 from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
 from keras_vit.weights.architecture import Architecture
-from keras_vit.weights.formats import open_weights
+from keras_vit.weights.formats import open_checkpoint_file
 from keras_vit.weights.load import read_weights
 from keras_vit.weights.readers import open_arrays
-from keras_vit.weights.save import WRITTEN_FORMATS, find_faults, source_arrays, write_checkpoint
+from keras_vit.weights.save import WRITTEN_FORMATS, arrays_in_format, find_unsupported, write_checkpoint
 
 PIXELS = {"mean": (0.5,) * 5, "std": (0.5,) * 5, "interpolation": "bilinear", "crop": None, "keep_aspect": True}
 VIT = keras_vit.Variant(patch_size=3, hidden_size=10, num_layers=1, num_heads=2, mlp_dim=7)
@@ -77,7 +77,7 @@ def norm(name):
 def test_the_names_and_shapes_of_transformers(arrays):
     arrays["encoder/distillation_token"] = np.ones((1, 1, 10), np.float32)
     layer = "deit.encoder.layer.0."
-    assert {name: array.shape for name, array in source_arrays(arrays, "hf", DEIT, "deit.").items()} == {
+    assert {name: array.shape for name, array in arrays_in_format(arrays, "hf", DEIT, "deit.").items()} == {
         "deit.embeddings.cls_token": (1, 1, 10),
         "deit.embeddings.distillation_token": (1, 1, 10),
         "deit.embeddings.position_embeddings": (1, 7, 10),
@@ -97,7 +97,7 @@ def test_the_names_and_shapes_of_transformers(arrays):
 
 
 def test_the_names_and_shapes_of_timm(arrays):
-    assert {name: array.shape for name, array in source_arrays(arrays, "timm", VIT).items()} == {
+    assert {name: array.shape for name, array in arrays_in_format(arrays, "timm", VIT).items()} == {
         "cls_token": (1, 1, 10),
         "pos_embed": (1, 7, 10),
         "patch_embed.proj.weight": (10, 5, 3, 3),
@@ -155,7 +155,7 @@ def test_the_names_and_shapes_of_transformers_dinov2(tmp_path, arrays):
 
 
 def test_timms_files_with_registers_have_no_position_for_the_class_token(arrays):
-    found = source_arrays(arrays, "timm", keras_vit.Variant(3, 10, 1, 2, 7, register_tokens=4))
+    found = arrays_in_format(arrays, "timm", keras_vit.Variant(3, 10, 1, 2, 7, register_tokens=4))
     positions = arrays["encoder/position_embedding"]
     np.testing.assert_array_equal(found["pos_embed"], positions[:, 1:])
     np.testing.assert_array_equal(found["cls_token"], arrays["encoder/class_token"] + positions[:, :1])
@@ -164,14 +164,14 @@ def test_timms_files_with_registers_have_no_position_for_the_class_token(arrays)
 def test_two_heads_have_other_names_in_each_project(arrays):
     arrays |= counted({"head/distillation/kernel": (10, 11), "head/distillation/bias": (11,)})
     variant = dataclasses.replace(DEIT, pooling="token+distillation")
-    for source, names in (("hf", ("cls_classifier", "distillation_classifier")), ("timm", ("head", "head_dist"))):
-        found = source_arrays(arrays, source, variant, "deit." if source == "hf" else "")
+    for format, names in (("hf", ("cls_classifier", "distillation_classifier")), ("timm", ("head", "head_dist"))):
+        found = arrays_in_format(arrays, format, variant, "deit." if format == "hf" else "")
         for ours, theirs in zip(("head", "head/distillation"), names):
             np.testing.assert_array_equal(found[f"{theirs}.weight"], arrays[f"{ours}/kernel"].T)
 
 
 def test_the_numbers_lie_as_pytorch_has_them(arrays):
-    found = source_arrays(arrays, "timm", VIT)
+    found = arrays_in_format(arrays, "timm", VIT)
     kernel = arrays["encoder/projection/kernel"]
     for row, column, channel, out in ((0, 0, 0, 0), (0, 2, 3, 7), (2, 1, 4, 9)):
         assert (
@@ -186,7 +186,7 @@ def test_the_numbers_lie_as_pytorch_has_them(arrays):
 
 
 def test_the_numbers_lie_as_flax_has_them(arrays):
-    found = source_arrays(arrays, "npz", VIT)
+    found = arrays_in_format(arrays, "npz", VIT)
     kernel = arrays["encoder/projection/kernel"]
     assert found["embedding/kernel"].shape == (3, 3, 5, 10)
     assert found["embedding/kernel"][2, 1, 4, 9] == kernel[(2 * 3 + 1) * 5 + 4, 9]
@@ -200,26 +200,26 @@ def test_the_numbers_lie_as_flax_has_them(arrays):
 def test_norms_of_groups_have_four_axes_in_the_official_files_and_the_head_of_a_bit_is_a_convolution():
     hybrid = keras_vit.Variant(1, 10, 1, 2, 7, stem=keras_vit.ResNet((1,), (128,)))
     gamma = np.arange(32, dtype=np.float32)
-    for source, shape in (("npz", (1, 1, 1, 32)), ("hf", (32,)), ("timm", (32,))):
-        (found,) = source_arrays({"stage1_unit01/norm2/gamma": gamma}, source, hybrid).values()
+    for format, shape in (("npz", (1, 1, 1, 32)), ("hf", (32,)), ("timm", (32,))):
+        (found,) = arrays_in_format({"stage1_unit01/norm2/gamma": gamma}, format, hybrid).values()
         np.testing.assert_array_equal(found, gamma.reshape(shape))
     head = np.arange(128 * 11, dtype=np.float32).reshape(128, 11)
-    for source, expected in (("bit", head[None, None]), ("hf", head.T), ("timm", head.T[..., None, None])):
-        (found,) = source_arrays({"head/kernel": head}, source, hybrid.stem).values()
+    for format, expected in (("bit", head[None, None]), ("hf", head.T), ("timm", head.T[..., None, None])):
+        (found,) = arrays_in_format({"head/kernel": head}, format, hybrid.stem).values()
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("source", ["npz", "hf", "timm"])
-def test_what_is_written_is_read_and_the_numbers_are_float32_in_one_piece(tmp_path, arrays, source):
-    path = tmp_path / ("file.npz" if source == "npz" else "folder")
-    write_checkpoint(path, source, arrays, model(), OFFICIAL_VIT, PIXELS)
-    with open_weights(path) as file:
+@pytest.mark.parametrize("format", ["npz", "hf", "timm"])
+def test_what_is_written_is_read_and_the_numbers_are_float32_in_one_piece(tmp_path, arrays, format):
+    path = tmp_path / ("file.npz" if format == "npz" else "folder")
+    write_checkpoint(path, format, arrays, model(), OFFICIAL_VIT, PIXELS)
+    with open_checkpoint_file(path) as file:
         found = dict(read_weights(file, SHAPES, VIT, grid=(2, 3)))
-        assert (file.source, file.left_out) == (source, ())
+        assert (file.format, file.left_out) == (format, ())
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
-    if source == "npz":
+    if format == "npz":
         with np.load(path, allow_pickle=False) as file:
             assert {file[name].dtype for name in file.files} == {np.dtype("f4")}
     else:
@@ -229,7 +229,7 @@ def test_what_is_written_is_read_and_the_numbers_are_float32_in_one_piece(tmp_pa
 ODD = {
     "bit, official": ("npz", keras_vit.ResNet((1,), (128,)), {}, "the official code has no BiT"),
     "vit, bit": ("bit", VIT, {}, "BiT's project has no transformer"),
-    "none": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="none"), {}, "files do not tell it from 'gap'"),
+    "none": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="none"), {}, "a file looks the same with 'gap'"),
     "gap, hf": ("hf", keras_vit.Variant(3, 10, 1, 2, 7, pooling="gap"), {}, "pooling='gap': transformers' classifiers"),
     "map, npz": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="map"), {}, "only big_vision's files"),
     "distilled, timm": ("timm", DEIT, {}, "a distillation token: only transformers"),
@@ -264,7 +264,7 @@ ODD = {
         {"image_size": (6, 6)},
         "transformers' DINOv2 reads 'token+gap'",
     ),
-    "oblong": ("hf", DINOV2, {}, "a grid of patches that is no square"),
+    "oblong": ("hf", DINOV2, {}, "a grid of patches that is not a square"),
     "gated": ("hf", dataclasses.replace(DINOV2, mlp_dim=7), {"image_size": (6, 6)}, "have multiples of 8"),
     "two heads and registers": (
         "timm",
@@ -276,46 +276,46 @@ ODD = {
         "hf",
         dataclasses.replace(DEIT, pooling="token+distillation"),
         {"classes": None},
-        "without a head files do not tell it from 'token'",
+        "without a head, a file looks the same with 'token'",
     ),
     "no shortcut": ("hf", keras_vit.ResNet((1,), (128,), 128), {}, "a first stage as wide as the stem"),
     "rest of a map": (
         "timm",
         keras_vit.Variant(3, 10, 1, 2, 7, keras_vit.ResNet((), ())),
         {"image_size": (48, 64)},
-        "no whole number of patches",
+        "not a whole number of patches",
     ),
 }
 
 
-@pytest.mark.parametrize("source, variant, facts, expected", ODD.values(), ids=ODD)
-def test_what_a_source_cannot_hold(source, variant, facts, expected):
-    (fault,) = find_faults(source, [], model(variant, **facts))
+@pytest.mark.parametrize("format, variant, facts, expected", ODD.values(), ids=ODD)
+def test_what_a_format_cannot_hold(format, variant, facts, expected):
+    (fault,) = find_unsupported(format, [], model(variant, **facts))
     assert expected in fault
 
 
 def test_all_faults_are_found_at_once_and_weights_without_a_name_are_among_them():
     paths = ["encoder/distillation_token", "pre_logits/bias", *(f"adapter_{i}/kernel" for i in range(7))]
-    faults = find_faults("timm", paths, model(DEIT, representation_size=10))
+    faults = find_unsupported("timm", paths, model(DEIT, representation_size=10))
     assert [fault.split(":")[0] for fault in faults] == [
         "a distillation token",
         "a layer pre_logits",
-        "weights that have no name there",
+        "weights without a name in it",
     ]
     assert faults[-1].endswith(
         "adapter_0/kernel, adapter_1/kernel, adapter_2/kernel, adapter_3/kernel, adapter_4/kernel, ..."
     )
 
 
-@pytest.mark.parametrize("source", WRITTEN_FORMATS)
-def test_nothing_is_held_against_what_fits(source):
-    variant = keras_vit.ResNet((1,), (128,)) if source == "bit" else VIT
-    paths = ["stem/conv/kernel"] if source == "bit" else SHAPES
-    assert find_faults(source, paths, model(variant)) == []
+@pytest.mark.parametrize("format", WRITTEN_FORMATS)
+def test_what_fits_is_supported(format):
+    variant = keras_vit.ResNet((1,), (128,)) if format == "bit" else VIT
+    paths = ["stem/conv/kernel"] if format == "bit" else SHAPES
+    assert find_unsupported(format, paths, model(variant)) == []
 
 
 @pytest.mark.parametrize(
-    "source, numerics, expected",
+    "format, numerics, expected",
     [
         ("npz", OFFICIAL_VIT, []),
         ("npz", Numerics("erf", 1e-12), ["gelu='tanh' for 'erf', norm_epsilon=1e-06 for 1e-12"]),
@@ -324,10 +324,10 @@ def test_nothing_is_held_against_what_fits(source):
         ("timm", Numerics("erf"), []),
     ],
 )
-def test_what_the_project_computes_otherwise_is_said(tmp_path, arrays, caplog, source, numerics, expected):
+def test_what_the_project_computes_differently_is_logged(tmp_path, arrays, caplog, format, numerics, expected):
     caplog.set_level(logging.INFO, "keras_vit")
-    path = tmp_path / ("file.npz" if source == "npz" else "folder")
-    write_checkpoint(path, source, arrays, model(), numerics, PIXELS)
+    path = tmp_path / ("file.npz" if format == "npz" else "folder")
+    write_checkpoint(path, format, arrays, model(), numerics, PIXELS)
     assert len(caplog.messages) == len(expected)
     for message, text in zip(caplog.messages, expected):
         assert message.startswith(str(path)) and text in message
@@ -376,7 +376,7 @@ def test_a_checkpoint_replaces_an_older_one_whole_or_not_at_all(tmp_path, arrays
 def test_files_of_others_are_never_overwritten(tmp_path, arrays):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "config.json").write_text("another's")
-    for name, received in ((".", "with notes.txt"), ("new.safetensors", "config.json beside it")):
+    for name, received in ((".", "with notes.txt"), ("new.safetensors", "next to a config.json")):
         with pytest.raises(ValueError, match=received):
             write_checkpoint(tmp_path / name, "timm", arrays, model(), OFFICIAL_VIT, PIXELS)
     assert contents(tmp_path) == {"notes.txt": b"mine", "config.json": b"another's"}

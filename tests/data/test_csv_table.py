@@ -85,16 +85,16 @@ def test_all_faults_are_named_with_their_lines(table):
         "photos/7.png,b,train,much\n"
         "photos/8.png,b,train\n"
     )
-    with pytest.raises(ValueError, match="flowers.csv cannot be learned from") as caught:
+    with pytest.raises(ValueError, match="flowers.csv cannot be trained on") as caught:
         open_source(table(text))
     for line in (
         "line 3: no label",
         "line 4: no path",
         "line 6: photos/0.png again, as in line 2",
-        "line 7: split must be train, validation or test. Received: 'later'",
-        "line 8: weight must be a number from 0 on. Received: '-1'",
-        "line 9: weight must be a number from 0 on. Received: 'nan'",
-        "line 10: weight must be a number from 0 on. Received: 'much'",
+        "line 7: expected split to be train, validation or test. Received: 'later'",
+        "line 8: expected weight to be a number of 0 or more. Received: '-1'",
+        "line 9: expected weight to be a number of 0 or more. Received: 'nan'",
+        "line 10: expected weight to be a number of 0 or more. Received: 'much'",
         "line 11: 3 cells in place of 4",
     ):
         assert line in str(caught.value)

@@ -1,17 +1,19 @@
-"""Finds the images that a CSV file names."""
+"""Lists the images that a CSV file names."""
 
 import csv
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from keras_vit.data.folder import named_format, one_class
-from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing, listed
+from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
+from keras_vit.data.messages import listed
 
 _COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
-# What other tables call them. None is read under these names: a message says what to write instead.
+# Other names for the columns: an error names the column to write instead.
 _OTHER_NAMES = {
-    **dict.fromkeys(("image", "images", "img", "image", "photo", "file", "files", "uri", "url"), "path"),
+    **dict.fromkeys(("image", "images", "img", "picture", "photo", "file", "files", "uri", "url"), "path"),
     **dict.fromkeys(("filename", "filepath", "imagepath", "imagefile", "imagename", "paths"), "path"),
     **dict.fromkeys(("class", "classname", "category", "target", "y", "labels", "labelname", "species"), "label"),
     **dict.fromkeys(("subset", "set", "fold", "partition", "phase"), "split"),
@@ -20,16 +22,18 @@ _OTHER_NAMES = {
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
-def list_csv(data: str | os.PathLike) -> Listing:
-    """Reads a table of images: a header with the columns path and label, perhaps split and weight, in any order.
+def list_csv(data: str | os.PathLike[str]) -> Listing:
+    """Reads a table of images with the columns path and label, and optionally split and weight, in any order.
 
-    A path counts from the file's folder, a label is the name of a class, a split is train, validation (val,
-    valid, dev) or test, and a weight, 1 where there is none, is what the image counts in training alone: for
-    the validation and the test accuracy every image counts the same. The text is UTF-8. A column without a name
-    is passed over, as pandas writes one for its index.
+    A path is relative to the file's folder. A label is the name of a class. A split is train, validation (val, valid,
+    dev) or test. A weight, by default 1, is that of the image in the training loss; it has no effect on the validation
+    and test accuracy. The text is UTF-8. A column without a name, such as the index that pandas writes, is ignored.
+
+    Args:
+        data: the file.
 
     Raises:
-        ValueError: if the file is not as described; one error names all lines.
+        ValueError: if the file has another form; one error lists all lines.
     """
     path = Path(data)
     try:
@@ -43,10 +47,13 @@ def list_csv(data: str | os.PathLike) -> Listing:
         raise ValueError(f"{path} is not a CSV file: {error}") from error
 
 
-def _listing(path: Path, reader) -> Listing:
+def _listing(path: Path, reader: Any) -> Listing:
     header = [name.strip() for name in next(reader, [])]
     _refuse_header(path, header)
-    images, faults, lines, backslashes = [], [], {}, []
+    images: list[ListedImage] = []
+    faults: list[str] = []
+    backslashes: list[str] = []
+    lines: dict[str | None, int] = {}  # {path: line}
     for cells in reader:
         if cells:
             row = dict(zip(header, map(str.strip, cells)))
@@ -55,7 +62,7 @@ def _listing(path: Path, reader) -> Listing:
             if not wrong:
                 lines[row["path"]] = reader.line_num
                 images.append(_image(path.parent, row))
-                if "\\" in row["path"] and not os.path.exists(images[-1].file):
+                if "\\" in row["path"] and not (path.parent / row["path"]).exists():
                     backslashes.append(f"line {reader.line_num}: {row['path']}")
     if backslashes:
         faults.append(
@@ -63,11 +70,11 @@ def _listing(path: Path, reader) -> Listing:
             "write each from the folder of the table on, with / between folders"
         )
     if faults:
-        raise ValueError("\n".join([f"{path} cannot be learned from:", *listed(faults)]))
-    given = tuple(split for split in SPLITS if any(image.split == split for image in images))
+        raise ValueError("\n".join([f"{path} cannot be trained on:", *listed(faults)]))
+    splits = tuple(split for split in SPLITS if any(image.split == split for image in images))
     names = tuple(sorted({image.class_name for image in images}))
-    given = given if "split" in header else ()
-    return Listing(str(path), path.stem, given, names, tuple(images), problems=tuple(_problems(images)))
+    own_splits = splits if "split" in header else ()
+    return Listing(str(path), path.stem, own_splits, names, tuple(images), problems=tuple(_problems(images)))
 
 
 def _refuse_header(path: Path, header: list[str]) -> None:
@@ -83,7 +90,7 @@ def _refuse_header(path: Path, header: list[str]) -> None:
 
 
 def _header_instead(header: list[str]) -> str:
-    """Says what the first line should be, where its names or its separator tell what is meant."""
+    """Returns advice on the first line, where its names or its separator show the intention."""
     line = ",".join(header)
     mark = next((mark for mark in _SEPARATORS if len(header) == 1 and mark in line), None)
     if mark:
@@ -115,9 +122,9 @@ def _faults(row: dict[str, str], cells: int, columns: int, earlier: int | None) 
     if earlier:
         faults.append(f"{row['path']} again, as in line {earlier}; a weight makes an image count more")
     if "split" in row and row["split"].casefold() not in SPLIT_OF_NAME:
-        faults.append(f"split must be train, validation or test. Received: {row['split']!r}")
+        faults.append(f"expected split to be train, validation or test. Received: {row['split']!r}")
     if _weight(row) is None:
-        faults.append(f"weight must be a number from 0 on. Received: {row['weight']!r}")
+        faults.append(f"expected weight to be a number of 0 or more. Received: {row['weight']!r}")
     return faults
 
 
@@ -131,7 +138,7 @@ def _weight(row: dict[str, str]) -> float | None:
 
 def _image(folder: Path, row: dict[str, str]) -> ListedImage:
     split = SPLIT_OF_NAME[row.get("split", "train").casefold()]
-    return ListedImage(str(folder / row["path"]), row["path"], row["label"], split, _weight(row))
+    return ListedImage(str(folder / row["path"]), row["path"], row["label"], split, _weight(row) or 0.0)
 
 
 def _problems(images: list[ListedImage]) -> list[str]:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from keras_vit.data import listing as listing_module
-from keras_vit.data.decoding import Record, decode, read_file
+from keras_vit.data.decoding import FileRange, decode, read_file
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -102,7 +102,7 @@ def test_images_labels_and_order_are_those_of_tfds(prepare):
     assert ours(source.train) == of_tfds(name, folder, "train")
     assert ours(source.test) == of_tfds(name, folder, "test")
     assert len({image.path for image in source.train.images}) == 4
-    assert all(isinstance(image, Record) for image in source.train.images)
+    assert all(isinstance(image, FileRange) for image in source.train.images)
     assert decode(source.train.images[0]).shape == (7, 5, 3)
     assert source.bad == ()
 
@@ -194,8 +194,8 @@ def test_files_that_are_damaged_or_gone(prepare):
     files = sorted((folder / name / "1.2.3").glob("*train*"))
     whole = files[1].read_bytes()
     for content, message in (
-        (whole[:-100], "is damaged behind its first"),
-        (whole[:40] + b"?" + whole[41:], "is damaged behind its first 0 records"),
+        (whole[:-100], "is damaged after its first"),
+        (whole[:40] + b"?" + whole[41:], "is damaged after its first 0 records"),
         (b"", "ends after 0 of"),
     ):
         files[1].write_bytes(content)
@@ -209,7 +209,7 @@ def test_files_that_are_damaged_or_gone(prepare):
 def test_files_of_another_format(prepare):
     pytest.importorskip("array_record.python")
     name, folder = prepare("OtherFiles", file_format="array_record")
-    with pytest.raises(ValueError, match="tfrecord alone is read. Received: .*array_record"):
+    with pytest.raises(ValueError, match="Expected tfrecord files of TFDS. Received: .*array_record"):
         open_source(name, data_dir=folder)
 
 

@@ -1,38 +1,41 @@
-"""Finds the images of a Hugging Face data set, by name or in a folder that `datasets` saved.
+"""Lists the images of a Hugging Face data set, by name or in a folder that `datasets` saved.
 
-The images stay in its files and are read from there by position, so a data set may be larger than memory.
+The images stay in its files and are read from there by position, so that a data set can be larger than memory.
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_vit import _compat
-from keras_vit.data.decoding import ImageError, Record, read_file, recognize
+from keras_vit.data.decoding import FileRange, ImageError, read_file, recognize
 from keras_vit.data.listing import ListedImage, Listing, Progress, digest_of, refuse_unlabelled
 from keras_vit.data.splits import Span, choose_splits
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a folder was written by save_to_disk."""
+    """Returns whether save_to_disk of `datasets` wrote a folder."""
     return any(os.path.isfile(path / name) for name in ("dataset_dict.json", "state.json"))
 
 
-def list_hub(data: str | os.PathLike, data_dir: str | os.PathLike | None, wanted: dict[str, str | None]) -> Listing:
-    """Reads through the splits of a data set once: where each image lies, its label and its digest.
+def list_hub(
+    data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, wanted: dict[str, str | None]
+) -> Listing:
+    """Reads the splits of a data set once, for the position, the label and the digest of each image.
 
-    No image is decoded, only its format told by how it starts.
+    No image is decoded. Its format is recognized by its first bytes.
 
     Args:
-        data: "NAME", "OWNER/NAME" or "OWNER/NAME/CONFIG", or a folder, as `datasets` loads it or as it saved it.
-        data_dir: where `datasets` keeps what it downloads; None for its default.
+        data: "NAME", "OWNER/NAME" or "OWNER/NAME/CONFIG", or a folder that `datasets` loads or saved.
+        data_dir: folder for the downloads of `datasets`; None for its default.
         wanted: {split: an expression such as "train[:98%]+test[10:]", or None}.
 
     Raises:
         ImportError: if `datasets` is not installed.
-        ValueError: if there is no such data set or split, it is not one of images with one label each, or an
+        ValueError: if there is no such data set or split, it is not a data set of images with one label each, or an
             example has no label.
     """
     datasets = _import_datasets()
@@ -67,7 +70,7 @@ def list_hub(data: str | os.PathLike, data_dir: str | os.PathLike | None, wanted
     return Listing(name, Path(name).name, tuple(chosen), class_names, tuple(images))
 
 
-def _import_datasets():
+def _import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -75,9 +78,9 @@ def _import_datasets():
     return datasets
 
 
-def _load(datasets, name: str, data_dir: str | os.PathLike | None) -> dict:
+def _load(datasets: Any, name: str, data_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Returns {split: Dataset}."""
-    repository, config = name, None
+    repository, config = name, ""
     if not os.path.isdir(name) and name.count("/") == 2:
         repository, _, config = name.rpartition("/")
     try:
@@ -85,20 +88,20 @@ def _load(datasets, name: str, data_dir: str | os.PathLike | None) -> dict:
             loaded = datasets.load_from_disk(name)
         else:
             cache = None if data_dir is None else os.fspath(data_dir)
-            loaded = datasets.load_dataset(repository, config, cache_dir=cache)
+            loaded = datasets.load_dataset(repository, config or None, cache_dir=cache)
     except (OSError, ValueError) as error:
         raise ValueError(f"The package datasets cannot load {name!r}: {error}") from error
     return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
 
 
-def _columns(datasets, name: str, features) -> tuple[str, str]:
-    """Returns the columns of images and of labels: the only ones there are, or else those of the usual names."""
+def _columns(datasets: Any, name: str, features: dict[str, Any]) -> tuple[str, str]:
+    """Returns the columns of images and labels: the only ones of their kind, or those with the usual names."""
     chosen, faults = [], []
     for kind, usual in ((datasets.Image, "image"), (datasets.ClassLabel, "label")):
-        found = [column for column, feature in features.items() if isinstance(feature, kind)]
-        chosen.append(usual if usual in found else (found or [None])[0])
-        if len(found) != 1 and usual not in found:
-            faults.append(f"its {kind.__name__} columns are {', '.join(found) or 'none'}")
+        columns = [column for column, feature in features.items() if isinstance(feature, kind)]
+        chosen.append(usual if usual in columns else (columns or [""])[0])
+        if len(columns) != 1 and usual not in columns:
+            faults.append(f"its {kind.__name__} columns are {', '.join(columns) or 'none'}")
     if faults:
         raise ValueError(
             "Expected one Image and one ClassLabel column, or of several one named image and one named label. "
@@ -107,7 +110,9 @@ def _columns(datasets, name: str, features) -> tuple[str, str]:
     return chosen[0], chosen[1]
 
 
-def _rows(dataset, image: str, label: str, start: int, stop: int) -> Iterator[tuple[str | bytes | Record, int | None]]:
+def _rows(
+    dataset: Any, image: str, label: str, start: int, stop: int
+) -> Iterator[tuple[str | bytes | FileRange, int | None]]:
     """Yields (image, label) for rows `start` to `stop`."""
     first = 0
     for path, whole, table in _tables(dataset):
@@ -119,21 +124,21 @@ def _rows(dataset, image: str, label: str, start: int, stop: int) -> Iterator[tu
         first = end
 
 
-def _tables(dataset) -> Iterator[tuple]:
-    """Yields (path, the file as a buffer, table) of the Arrow files; where it has none, (None, None, table)."""
+def _tables(dataset: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields (path, the file as a buffer, table) of each Arrow file, or (None, None, table) without files."""
     import pyarrow as pa
 
     paths = [file["filename"] for file in dataset.cache_files]
     files = [pa.memory_map(path).read_buffer() for path in paths]
-    tables = [pa.ipc.open_stream(file).read_all() for file in files]  # the memory of the map, not a copy
+    tables = [pa.ipc.open_stream(file).read_all() for file in files]  # in the memory of the map, not a copy
     if sum(table.num_rows for table in tables) == len(dataset) and not _compat.has_row_order(dataset):
         yield from zip(paths, files, tables, strict=True)
-    else:  # in memory, or in another order than that of the files
+    else:  # in memory, or in another order than in the files
         yield None, None, dataset.with_format("arrow")[:]
 
 
-def _files(column, path: str | None, whole) -> Iterator[str | bytes | Record]:
-    """Yields where each image of a column lies: in the Arrow file, in a file of its own, or in memory."""
+def _files(column: Any, path: str, whole: Any) -> Iterator[str | bytes | FileRange]:
+    """Yields each image of a column: a range of the Arrow file, a path, or bytes."""
     parts = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
     data, names = parts["bytes"], parts["path"].to_pylist()
     _, ends, content = data.buffers()
@@ -145,12 +150,12 @@ def _files(column, path: str | None, whole) -> Iterator[str | bytes | Record]:
         if not data[index].is_valid:
             yield name or b""
         elif in_file:
-            yield Record(path, base + ends[index], ends[index + 1] - ends[index])
+            yield FileRange(path, base + ends[index], ends[index + 1] - ends[index])
         else:
             yield data[index].as_py()
 
 
-def _image(file: str | bytes | Record, name: str, class_name: str, split: str) -> ListedImage:
+def _image(file: str | bytes | FileRange, name: str, class_name: str, split: str) -> ListedImage:
     digest = reason = ""
     try:
         data = read_file(file)

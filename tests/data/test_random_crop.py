@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_vit.data import reading
+from keras_vit.data import crop as crops
 from keras_vit.data.crop import cut, resize_pixels, whole_window
-from keras_vit.data.decoding import Record, decode
+from keras_vit.data.decoding import FileRange, decode
 from keras_vit.data.sources import Examples
 
 ROWS, COLUMNS = 61, 83
@@ -47,7 +47,7 @@ def examples(images=None):
 
 def made_images(examples, crop="inception", times=3, **settings):
     """Reads every image a few times inside tf.data, as the rows of a run are."""
-    read = reading.cropped(examples, SIZE, crop, seed=5, **settings)
+    read = crops.cropped(examples, SIZE, crop, seed=5, **settings)
     count = len(examples.images)
     data = tf.data.Dataset.range(count * times).map(lambda n: read({"index": n % count, "number": n}), 2)
     return np.stack([*data.as_numpy_iterator()])
@@ -55,7 +55,7 @@ def made_images(examples, crop="inception", times=3, **settings):
 
 @pytest.mark.parametrize("name", ["4:4:4", "4:2:2", "4:2:0", "progressive", "restarts", "grey"])
 def test_a_window_decoded_alone_is_the_window_of_the_image(name):
-    whole, run = decode(IMAGES[name]), tf.function(reading.decode_window)
+    whole, run = decode(IMAGES[name]), tf.function(crops.decode_window)
     random = np.random.default_rng(0)
     for _ in range(120):
         height, width = random.integers(1, (ROWS + 1, COLUMNS + 1))
@@ -71,7 +71,7 @@ def test_both_decoders_show_the_same(crop, monkeypatch):
     by_both = made_images(examples(), crop)
     assert by_both.shape == (30, *SIZE, 3) and by_both.dtype == np.uint8
     assert len({image.tobytes() for image in by_both}) > 24  # windows of their own; 9 places are there for "random"
-    monkeypatch.setattr(reading, "plain_jpeg", lambda data: None)
+    monkeypatch.setattr(crops, "plain_jpeg_size", lambda data: None)
     assert np.abs(made_images(examples(), crop).astype(int) - by_both).max() <= 1
 
 
@@ -98,7 +98,7 @@ def test_paths_bytes_and_records_are_read_alike(tmp_path):
             file.write(data)
     (tmp_path / "all").write_bytes(b"".join(IMAGES.values()))
     ends = np.cumsum([len(data) for data in IMAGES.values()]).tolist()
-    records = [Record(str(tmp_path / "all"), end - len(data), len(data)) for end, data in zip(ends, IMAGES.values())]
+    records = [FileRange(str(tmp_path / "all"), end - len(data), len(data)) for end, data in zip(ends, IMAGES.values())]
     np.testing.assert_array_equal(made_images(examples(paths)), exact)
     np.testing.assert_array_equal(made_images(examples(records)), exact)
     mixed = [*paths[:3], *records[3:6], *examples().images[6:]]
@@ -107,17 +107,17 @@ def test_paths_bytes_and_records_are_read_alike(tmp_path):
 
 def test_each_file_is_judged_once(monkeypatch):
     judged = []
-    monkeypatch.setattr(reading, "plain_jpeg", lambda data: judged.append(data))
+    monkeypatch.setattr(crops, "plain_jpeg_size", lambda data: judged.append(data))
     made_images(examples())
     assert len(judged) == 10
 
 
 @pytest.mark.parametrize("name", ["4:2:0", "PNG"])
-def test_a_image_that_cannot_be_read_is_named(name, tmp_path):
+def test_an_image_that_cannot_be_read_is_named(name, tmp_path):
     cut_short = {**IMAGES, name: IMAGES[name][:-60]}
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name}: a .* that is damaged or cut short"):
         made_images(examples(cut_short.values()))
     with pytest.raises(tf.errors.NotFoundError, match="gone.jpg"):
         made_images(examples([str(tmp_path / "gone.jpg")]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="4:4:4: no such file"):
-        made_images(examples([Record(str(tmp_path / "gone"), 0, 3)]))
+        made_images(examples([FileRange(str(tmp_path / "gone"), 0, 3)]))

@@ -65,7 +65,7 @@ def test_layers_that_do_not_exist_are_refused(keras_cv):
         keras_cv_layers(["Darkr"])
     with pytest.raises(ValueError, match="no augmentation layer of that name"):
         keras_cv_layers(["Backbone"])
-    with pytest.raises(ValueError, match="does not take these arguments.*'to': 3"):
+    with pytest.raises(ValueError, match="does not accept its arguments.*'to': 3"):
         keras_cv_layers(["Darker(to=3)"])
 
 

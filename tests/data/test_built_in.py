@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from keras_vit.data import embedded
+from keras_vit.data import built_in
 from keras_vit.data.decoding import decode
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
@@ -47,7 +47,7 @@ def test_fashion_mnist(tmp_path, compress):
 
 
 def test_fashion_mnist_where_debian_has_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "_DEBIAN", str(write_all(tmp_path, files())))
+    monkeypatch.setattr(built_in, "_DEBIAN", str(write_all(tmp_path, files())))
     assert len(open_source("fashion_mnist").test.labels) == 23
 
 
@@ -55,7 +55,7 @@ def test_fashion_mnist_of_tfds_where_there_are_no_files(tmp_path, monkeypatch):
     from keras_vit.data import sources
 
     seen = []
-    monkeypatch.setattr(sources, "list_prepared", lambda *arguments: seen.append(arguments) or embedded.list_digits())
+    monkeypatch.setattr(sources, "list_prepared", lambda *arguments: seen.append(arguments) or built_in.list_digits())
     open_source("fashion_mnist", data_dir=tmp_path, train_split="train[:98%]")
     wanted = {"train": "train[:98%]", "validation": None, "test": None}
     assert seen == [("fashion_mnist", tmp_path, wanted)]

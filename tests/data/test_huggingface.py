@@ -2,7 +2,7 @@ import builtins
 
 import pytest
 
-from keras_vit.data.decoding import Record, read_file
+from keras_vit.data.decoding import FileRange, read_file
 from keras_vit.data.listing import SPLITS
 from keras_vit.data.sources import open_source
 
@@ -68,7 +68,7 @@ def test_a_saved_folder(make, save, image):
     check(source.train, range(41), image)
     check(source.test, range(100, 113), image)
     assert source.train.names[:2] == ("train 0", "train 1")
-    assert all(isinstance(place, Record) for place in source.train.images)
+    assert all(isinstance(place, FileRange) for place in source.train.images)
     assert len({place.path for place in source.train.images}) == 3
     assert [len(getattr(open_source(root), split).labels) for split in SPLITS] == [38, 3, 13]
     assert open_source(f"hf:{root}", validation=0).digest == source.digest != open_source(root).digest
@@ -144,7 +144,7 @@ def test_labels_that_are_hidden(make, save):
 def test_which_of_several_columns(make, datasets, monkeypatch):
     parity = datasets.ClassLabel(names=["even", "odd"])
     for name in ("label", "parity"):
-        made = make(20, image="photo", **{name: (parity, lambda number: number % 2)})
+        made = make(20, column="photo", **{name: (parity, lambda number: number % 2)})
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, made=made, **__: datasets.DatasetDict(train=made))
         if name == "label":
             assert open_source("hf:anyone/flowers").class_names == ("even", "odd")

@@ -50,7 +50,7 @@ def test_all_tensors_of_other_kinds_stand_in_one_message(tensors):
     ids=["misfit", "short", "long", "huge", "unknown", "header too large", "no JSON"],
 )
 def test_headers_that_lie(tensors, entries, arguments):
-    with pytest.raises(ValueError, match=r"\.safetensors layout.*written\.safetensors"):
+    with pytest.raises(ValueError, match=r"a \.safetensors file.*written\.safetensors"):
         SafetensorsFile(tensors(entries, **arguments))
 
 
@@ -88,8 +88,8 @@ def test_all_faulty_datasets_stand_in_one_message(datasets, tmp_path):
     for name, fault in {
         "soft": "a link",
         "outside": "a link",
-        "external": "other files",
-        "virtual": "other files",
+        "external": "another file",
+        "virtual": "another file",
         "words": "not numbers",
         "flags": "not numbers",
         "complex": "not numbers",
@@ -109,5 +109,5 @@ def test_a_dataset_that_was_cut_off(datasets):
     file["a"] = np.ones(10_007, np.float32)
     file.close()
     path.write_bytes(path.read_bytes()[:-2_000])
-    with pytest.raises(ValueError, match=r"HDF5 layout.*written\.h5"):
+    with pytest.raises(ValueError, match=r"an HDF5 file.*written\.h5"):
         H5File(path)

@@ -1,6 +1,6 @@
-"""Finds the images of a data set that TensorFlow Datasets has prepared on this disk.
+"""Lists the images of a data set of TensorFlow Datasets (TFDS).
 
-The images stay in its files and are read from there by position, so a data set may be larger than memory.
+The images stay in its files and are read from there by position, so that a data set can be larger than memory.
 """
 
 import itertools
@@ -10,18 +10,20 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from keras_vit.data.decoding import ImageError, Record, recognize
-from keras_vit.data.listing import THREADS, ListedImage, Listing, Progress, digest_of, listed, refuse_unlabelled
+from keras_vit.data.decoding import FileRange, ImageError, recognize
+from keras_vit.data.listing import THREADS, ListedImage, Listing, Progress, digest_of, refuse_unlabelled
+from keras_vit.data.messages import listed
 from keras_vit.data.splits import Span, choose_splits
 
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w.+-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?")
-_AT_ONCE = 32  # records taken from TensorFlow in one step: an eighth of the time of one by one
+_RECORDS = 32  # records that are read from TensorFlow in one step: eight times as fast as one by one
 _log = logging.getLogger("keras_vit")
 
 
-def names_like(text: str, data_dir: str | os.PathLike | None) -> set[str]:
-    """Returns the names of TFDS' data sets and of the folders in `data_dir`; none if `text` cannot be such a name."""
+def names_like(text: str, data_dir: str | os.PathLike[str] | None) -> set[str]:
+    """Returns the names of TFDS' data sets and of the folders in `data_dir`; none if `text` has another form."""
     if not _NAME.fullmatch(text):
         return set()
     import tensorflow_datasets as tfds
@@ -30,25 +32,25 @@ def names_like(text: str, data_dir: str | os.PathLike | None) -> set[str]:
     return {*tfds.list_builders(with_community_datasets=False), *folders}
 
 
-def is_prepared_name(text: str, data_dir: str | os.PathLike | None) -> bool:
-    """Whether TFDS knows a data set of this name, or `data_dir` has a folder of it."""
+def is_prepared_name(text: str, data_dir: str | os.PathLike[str] | None) -> bool:
+    """Returns whether TFDS knows a data set of this name, or `data_dir` has a folder of this name."""
     return re.split("[/:]", text)[0] in names_like(text, data_dir)
 
 
-def list_prepared(name: str, data_dir: str | os.PathLike | None, wanted: dict[str, str | None]) -> Listing:
-    """Reads through the splits of a TFDS data set once: where each image lies, its label and its digest.
+def list_prepared(name: str, data_dir: str | os.PathLike[str] | None, wanted: dict[str, str | None]) -> Listing:
+    """Reads the splits of a TFDS data set once, for the position, the label and the digest of each image.
 
-    TFDS tests its files with checksums, and so does this reading; an image itself is looked at no further than
-    to tell its format. An image's name is TFDS's own tfds_id.
+    The checksums of TFDS' files are tested. No image is decoded; its format is recognized by its first bytes. The name
+    of an image is its tfds_id.
 
     Args:
         name: such as "cifar10", "oxford_iiit_pet:4.0.0" or "vtab/x:1.0.0".
-        data_dir: where TFDS has its data; None for its default. If the data set is not there, TFDS downloads it.
-        wanted: {split: TFDS' expression, such as "train[:98%]+test[10:]", or None}.
+        data_dir: TFDS' data folder; None for its default. TFDS downloads a data set that is not there.
+        wanted: {split: an expression of TFDS such as "train[:98%]+test[10:]", or None}.
 
     Raises:
-        ValueError: if there is no such data set or split, it is not one of images with one label each, its files
-            are incomplete, damaged or no tfrecord, or an example has no label.
+        ValueError: if there is no such data set or split, it is not a data set of images with one label each, its files
+            are incomplete, damaged or not tfrecord files, or an example has no label.
     """
     import tensorflow_datasets as tfds
 
@@ -72,29 +74,31 @@ def list_prepared(name: str, data_dir: str | os.PathLike | None, wanted: dict[st
     chosen = choose_splits(name, tuple(info.splits), wanted, spans, labelled)
     _refuse_missing(name, {path for places in chosen.values() for path, *_ in places})
     work = [(split, span) for split, places in chosen.items() for span in places]
-    progress, images, unlabelled = Progress(sum(stop - start for _, (_, start, stop) in work)), [], []
+    progress = Progress(sum(stop - start for _, (_, start, stop) in work))
+    images: list[ListedImage] = []
+    unlabelled: list[str] = []
 
     def read(job: tuple[str, Span]) -> list[ListedImage]:
-        found = []
+        read_images = []
         for place, title, data, number in _records(job[1], image, label):
             if 0 <= number < len(class_names):
                 reason = _reason(data)
-                found.append(
+                read_images.append(
                     ListedImage(place, title, class_names[number], job[0], digest=digest_of(data), reason=reason)
                 )
             else:
                 unlabelled.append(f"{title}: {number}")
-        return found
+        return read_images
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for found in pool.map(read, work):
-            images += found
-            progress.add(len(found))
+        for read_images in pool.map(read, work):
+            images += read_images
+            progress.add(len(read_images))
     refuse_unlabelled(name, class_names, sorted(unlabelled))
     return Listing(name, builder.name, tuple(chosen), class_names, tuple(images))
 
 
-def _builder(tfds, name: str, data_dir: str | os.PathLike | None):
+def _builder(tfds: Any, name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, AssertionError) as error:
@@ -110,25 +114,25 @@ def _builder(tfds, name: str, data_dir: str | os.PathLike | None):
             ) from error
     if builder.info.file_format.value != "tfrecord":
         raise ValueError(
-            f"Of TFDS' files, tfrecord alone is read. Received: {builder.data_dir}, {builder.info.file_format.value}. "
+            f"Expected tfrecord files of TFDS. Received: {builder.data_dir}, {builder.info.file_format.value}. "
             "Prepare it with `tfds build --file_format=tfrecord`."
         )
     return builder
 
 
-def _features(tfds, info) -> tuple[str, str]:
-    """Returns the names of the image and the label: TFDS' supervised keys, or the only ones there are."""
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    found = {what: [k for k, f in info.features.items() if isinstance(f, kind)] for what, kind in kinds.items()}
-    keys = info.supervised_keys or (None, None)
-    if keys[0] in found["image"] and keys[1] in found["label"]:
+def _features(tfds: Any, info: Any) -> tuple[str, str]:
+    """Returns the names of the image and the label: TFDS' supervised keys, or the only features of their kind."""
+    images = [name for name, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
+    labels = [name for name, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    keys: tuple[str, str] = info.supervised_keys or ("", "")
+    if keys[0] in images and keys[1] in labels:
         return keys[0], keys[1]
-    if any(len(names) != 1 for names in found.values()):
+    if len(images) != 1 or len(labels) != 1:
         raise ValueError(
             f"Expected a data set of images with one class each. Received: {info.full_name}, which has the images "
-            f"{found['image']} and the class labels {found['label']}"
+            f"{images} and the class labels {labels}"
         )
-    return found["image"][0], found["label"][0]
+    return images[0], labels[0]
 
 
 def _refuse_missing(name: str, paths: set[str]) -> None:
@@ -137,26 +141,26 @@ def _refuse_missing(name: str, paths: set[str]) -> None:
         raise ValueError("\n".join([f"{name} lacks {len(missing)} files on this disk:", *listed(missing)]))
 
 
-def _records(span: Span, image: str, label: str) -> Iterator[tuple[Record, str, bytes, int]]:
-    """Yields (place of the image, TFDS' id, bytes, label) for the records of a file from `start` to `stop`."""
+def _records(span: Span, image: str, label: str) -> Iterator[tuple[FileRange, str, bytes, int]]:
+    """Yields (position of the image, tfds_id, bytes, label) for the records of a span."""
     import tensorflow as tf
 
     path, start, stop = span
     offset = count = 0
     try:
-        batches = tf.data.TFRecordDataset(path).take(stop).batch(_AT_ONCE).as_numpy_iterator()
+        batches = tf.data.TFRecordDataset(path).take(stop).batch(_RECORDS).as_numpy_iterator()
         for record in itertools.chain.from_iterable(batches):
             if count >= start:
                 features = tf.train.Example.FromString(record).features.feature
                 (data,), (number,) = features[image].bytes_list.value, features[label].int64_list.value
                 # On disk: the record's length (8 bytes), a checksum (4), the record, a checksum (4).
-                place = Record(path, offset + 12 + record.index(data), len(data))
+                place = FileRange(path, offset + 12 + record.index(data), len(data))
                 yield place, f"{os.path.basename(path)}__{count}", data, number
             offset += 12 + len(record) + 4
             count += 1
     except tf.errors.OpError as error:
         raise ValueError(
-            f"{path} is damaged behind its first {count:,} records ({error.message}). Prepare it again."
+            f"{path} is damaged after its first {count:,} records ({error.message}). Prepare it again."
         ) from error
     if count < stop:
         raise ValueError(f"{path} ends after {count:,} of {stop:,} records. Prepare it again.")

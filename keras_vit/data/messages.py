@@ -1,0 +1,41 @@
+"""Text in messages: names of files and classes on one line, in printable characters, and shortened lists."""
+
+import os
+import shlex
+from collections.abc import Iterable
+
+_LISTED = 20  # lines of one kind in an error
+
+
+def printable(name: str) -> str:
+    r"""Returns a file name with each byte that is not UTF-8 as an escape, such as \xe9; no two names are equal."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """Returns a text with line breaks and other unprintable characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def few(values: Iterable[str], most: int = 5) -> str:
+    """Returns the first values and the number of the others, on one line."""
+    values = list(values)
+    more = f" and {len(values) - most:,} more" if len(values) > most else ""
+    return ", ".join(map(one_line, values[:most])) + more
+
+
+def listed(lines: Iterable[str]) -> list[str]:
+    """Returns the first lines of a long list, indented, and the number of the others."""
+    lines = list(map(one_line, lines))
+    more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return [f"  {line}" for line in lines[:_LISTED]] + more
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """Returns a path quoted for a POSIX shell, also one that begins with a dash or has a line break."""
+    text = os.fspath(path)
+    text = f"./{text}" if text.startswith("-") else text
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = {byte: chr(byte) for byte in range(32, 127) if chr(byte) not in "'\\"}
+    return "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(text)) + "'"
