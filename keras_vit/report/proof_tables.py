@@ -83,8 +83,10 @@ def export_details(agreement: Any) -> dict[str, str]:
         "input": INPUTS.get(agreement.input_type, "–"),
         "pixel scaling": agreement.pixels or "–",
         "probability difference": "–" if agreement.numbers else _difference(agreement.probabilities),
-        "largest difference from JPEG": f"{jpeg['max_difference']:.2g} (resize {jpeg['resize_max_difference']:.2g}, file "
-        f"{jpeg['file_max_difference']:.2g}), {jpeg['images']:,} images"
+        "largest difference from JPEG": (
+            f"{jpeg['max_difference']:.2g} (resize {jpeg['resize_max_difference']:.2g}, file "
+            f"{jpeg['file_max_difference']:.2g}), {jpeg['images']:,} images"
+        )
         if jpeg
         else "–",
         "not supported on GPU": "; ".join(agreement.gpu_unsupported) or ("nothing" if operators else "–"),
