@@ -142,11 +142,11 @@ def tensor(key, shape):
     return _noise(key).standard_normal(shape, dtype=np.float32) * np.float32(spread) + np.float32(mean)
 
 
-def made_images(rows, columns):
-    """Returns noise, and an image of shapes without any symmetry, (2, rows, columns, 3) from -1 to 1."""
-    noise = _noise(f"image:{rows}x{columns}:0").random((rows, columns, 3), dtype=np.float32)
-    y, x = np.mgrid[:rows, :columns].astype(np.float64)
-    v, u = (y + 0.5) / rows, (x + 0.5) / columns
+def made_images(height, width):
+    """Returns noise, and an image of shapes without any symmetry, (2, height, width, 3) from -1 to 1."""
+    noise = _noise(f"image:{height}x{width}:0").random((height, width, 3), dtype=np.float32)
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    v, u = (y + 0.5) / height, (x + 0.5) / width
     drawn = np.stack([2 * u - 1, 1 - 2 * v, 3 * (u - 0.5) * (v - 0.5) + (u - 0.5) ** 2], -1)
     drawn[(u - 0.30) ** 2 + (v - 0.35) ** 2 < 0.04] = 0.9, -0.6, 0.2
     drawn[(u > 0.55) & (u < 0.9) & (v > 0.15) & (v < 0.4)] = -0.8, 0.3, 0.7

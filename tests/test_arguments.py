@@ -269,9 +269,9 @@ def test_analysis_accepts_lists_and_refuses_other_values_than_images(model):
     rollout = keras_vit.analysis.attention_rollout(model, images)
     np.testing.assert_allclose(keras_vit.analysis.attention_rollout(model, images.tolist()), rollout, atol=1e-6)
     for wrong in (None, "a.png", images[0], 3):
-        with pytest.raises(ValueError, match="Expected images"):
+        with pytest.raises(ValueError, match="Received: images"):
             keras_vit.analysis.attention_maps(model, wrong)
-    with pytest.raises(ValueError, match="a class an image, 2"):
+    with pytest.raises(ValueError, match="one class per image, 2"):
         keras_vit.analysis.attention_relevance(model, images, [0.5, 1])
 
 
