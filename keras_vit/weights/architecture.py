@@ -8,7 +8,7 @@ from keras_vit.layers.positions import square_grid
 from keras_vit.models.config import VARIANTS, Pooling, ResNet, Variant, name_of
 from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.names import FORMATS, find_layers, format_column
-from keras_vit.weights.reshaping import Shape
+from keras_vit.weights.reshaping import ArrayShape
 
 logger = logging.getLogger("keras_vit")
 
@@ -65,13 +65,13 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     units = tuple(count[stage] for stage in range(len(count)))
     cells = format_column(format, num_layers, units)
 
-    def shape(ours: str) -> Shape:
+    def shape(ours: str) -> ArrayShape:
         return names[cells[ours].name]
 
     def has(ours: str) -> bool:
         return ours in cells and cells[ours].name in names
 
-    def kernel(ours: str) -> Shape:
+    def kernel(ours: str) -> ArrayShape:
         """Returns (height, width, channels in, channels out)."""
         sizes = shape(ours)
         return (*sizes[2:], sizes[1], sizes[0]) if is_torch else sizes

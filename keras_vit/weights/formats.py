@@ -15,7 +15,7 @@ import numpy as np
 from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
 from keras_vit.weights.names import FORMATS, find_layers
 from keras_vit.weights.readers import open_arrays
-from keras_vit.weights.reshaping import Shape
+from keras_vit.weights.reshaping import ArrayShape
 
 logger = logging.getLogger("keras_vit")
 
@@ -90,7 +90,7 @@ class CheckpointFile:
 
     path: str | pathlib.Path
     format: str | None
-    shapes: dict[str, Shape]
+    shapes: dict[str, ArrayShape]
     numerics: Numerics
     left_out: tuple[str, ...] = ()
     num_heads: int | None = None
@@ -162,7 +162,7 @@ def _weight_file(path: pathlib.Path) -> pathlib.Path:
     return files[0]
 
 
-def _without_prefixes(shapes: Mapping[str, Shape]) -> tuple[dict[str, tuple[str, int | None]], tuple[str, ...]]:
+def _without_prefixes(shapes: Mapping[str, ArrayShape]) -> tuple[dict[str, tuple[str, int | None]], tuple[str, ...]]:
     """Returns {name: (name in the file, block or None)} without prefixes, and the names that are not the model's."""
     known = (prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes))
     state = next(known, None) or _nested_prefix(shapes)

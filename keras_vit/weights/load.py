@@ -12,7 +12,7 @@ from keras_vit.models.config import ResNet, Variant
 from keras_vit.weights.channels import adapt_channels
 from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.names import FORMATS, format_column
-from keras_vit.weights.reshaping import Cell, Shape
+from keras_vit.weights.reshaping import ArrayShape, Cell
 
 logger = logging.getLogger("keras_vit")
 
@@ -26,7 +26,7 @@ ZERO_HEAD = (
 
 def read_weights(
     file: CheckpointFile,
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, ArrayShape],
     variant: Variant | ResNet,
     *,
     grid: tuple[int, int] | None = None,
@@ -96,7 +96,7 @@ def read_weights(
 
 
 def _cells(
-    file: CheckpointFile, shapes: Mapping[str, Shape], variant: Variant | ResNet, names: Mapping[str, str] | None
+    file: CheckpointFile, shapes: Mapping[str, ArrayShape], variant: Variant | ResNet, names: Mapping[str, str] | None
 ) -> dict[str, Cell]:
     if names is not None:
         return {ours: Cell(name) for ours, name in names.items()}
@@ -107,12 +107,12 @@ def _cells(
     return format_column(file.format, variant.num_layers, variant.stem.units if variant.stem else ())
 
 
-def _is_of_new_head(ours: str, cell: Cell, file_shapes: Mapping[str, Shape]) -> bool:
+def _is_of_new_head(ours: str, cell: Cell, file_shapes: Mapping[str, ArrayShape]) -> bool:
     return ours.startswith("head/") or (ours.startswith("pre_logits/") and cell.name not in file_shapes)
 
 
 def _left_out(
-    file_shapes: Mapping[str, Shape],
+    file_shapes: Mapping[str, ArrayShape],
     needed: Mapping[str, Cell],
     cells: Mapping[str, Cell],
     include_top: bool,
@@ -128,7 +128,7 @@ def _left_out(
 def _grid_to_resize(
     file: CheckpointFile,
     cells: Mapping[str, Cell],
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, ArrayShape],
     grid: tuple[int, int] | None,
     variant: Variant | ResNet,
 ) -> tuple[int, int] | None:
@@ -151,7 +151,7 @@ def _first_kernel(variant: Variant | ResNet) -> str:
     return "stem/conv/kernel" if has_stem else "encoder/projection/kernel"
 
 
-def _with_channels(shape: Shape, ours: int, in_file: int) -> Shape:
+def _with_channels(shape: ArrayShape, ours: int, in_file: int) -> ArrayShape:
     if len(shape) == 2:
         return shape[0] // ours * in_file, shape[1]
     return (*shape[:2], in_file, shape[3])
@@ -164,7 +164,7 @@ def _adapted(kernel: np.ndarray, variant: Variant | ResNet, channels: tuple[int,
     return adapt_channels(kernel, ours, how)
 
 
-def _read(file: CheckpointFile, cell: Cell, shape: Shape) -> np.ndarray:
+def _read(file: CheckpointFile, cell: Cell, shape: ArrayShape) -> np.ndarray:
     rows = None
     if cell.part is not None:
         third = file.shapes[cell.name][0] // 3
@@ -174,8 +174,8 @@ def _read(file: CheckpointFile, cell: Cell, shape: Shape) -> np.ndarray:
 
 
 def _faults(
-    file_shapes: Mapping[str, Shape],
-    shapes: Mapping[str, Shape],
+    file_shapes: Mapping[str, ArrayShape],
+    shapes: Mapping[str, ArrayShape],
     needed: Mapping[str, Cell],
     left_out: set[str],
     variant: Variant | ResNet,
@@ -206,7 +206,7 @@ def _few(names: Collection[str]) -> str:
     return ", ".join(first) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _advice(file: CheckpointFile, shapes: Mapping[str, Shape], cells: Mapping[str, Cell]) -> str:
+def _advice(file: CheckpointFile, shapes: Mapping[str, ArrayShape], cells: Mapping[str, Cell]) -> str:
     """Returns the arguments that would make the file fit, where the shapes show it."""
     advice = []
     head, pre_logits = (cells.get(f"{name}/bias") for name in ("head", "pre_logits"))

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-Shape = tuple[int, ...]
+ArrayShape = tuple[int, ...]
 # Which words end the names of a layer's weights: Flax' (kernel, scale), Keras' (kernel, gamma) or PyTorch's (weight).
 NameFamily = Literal["flax", "keras", "torch"]
 
@@ -19,9 +19,9 @@ class Reshaper(NamedTuple):
         to_file: (our array, the file's shape) -> the file's array.
     """
 
-    shapes: Callable[[Shape, Any], tuple[Shape, ...]]
-    from_file: Callable[[np.ndarray, Shape], np.ndarray]
-    to_file: Callable[[np.ndarray, Shape], np.ndarray]
+    shapes: Callable[[ArrayShape, Any], tuple[ArrayShape, ...]]
+    from_file: Callable[[np.ndarray, ArrayShape], np.ndarray]
+    to_file: Callable[[np.ndarray, ArrayShape], np.ndarray]
 
 
 class Cell(NamedTuple):
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
     reshaper: Reshaper | None = None
     part: int | None = None
 
-    def shapes(self, ours: Shape, variant: Any) -> tuple[Shape, ...]:
+    def shapes(self, ours: ArrayShape, variant: Any) -> tuple[ArrayShape, ...]:
         """Returns the shapes that the file's array may have.
 
         Args:
@@ -48,50 +48,50 @@ class Cell(NamedTuple):
         return shapes if self.part is None else tuple((3 * rows, *rest) for rows, *rest in shapes)
 
 
-def _reshape(array: np.ndarray, shape: Shape) -> np.ndarray:
+def _reshape(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _transpose(array: np.ndarray, shape: Shape) -> np.ndarray:
+def _transpose(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     return array.T
 
 
-def _patch_shape(ours: Shape, variant: Any) -> Shape:
+def _patch_shape(ours: ArrayShape, variant: Any) -> ArrayShape:
     """Returns the (height, width, channels in, channels out) of the convolution with our flat kernel."""
     values, hidden_size = ours
     p = variant.patch_size
     return p, p, values // p**2, hidden_size
 
 
-def _heads(hidden_size: int, variant: Any) -> Shape:
+def _heads(hidden_size: int, variant: Any) -> ArrayShape:
     return variant.num_heads, hidden_size // variant.num_heads
 
 
-def _torch(shape: Shape) -> Shape:
+def _torch(shape: ArrayShape) -> ArrayShape:
     """Returns the shape of a kernel in PyTorch: (channels out, channels in, height, width)."""
     return (shape[3], shape[2], shape[0], shape[1])
 
 
-def _from_torch(array: np.ndarray, shape: Shape) -> np.ndarray:
+def _from_torch(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     return array.transpose(2, 3, 1, 0).reshape(shape)
 
 
-def _patch_to_torch(array: np.ndarray, shape: Shape) -> np.ndarray:
+def _patch_to_torch(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     out, channels, height, width = shape
     return array.reshape(height, width, channels, out).transpose(3, 2, 0, 1)
 
 
-def _patches_only(ours: Shape, variant: Any) -> Shape:
+def _patches_only(ours: ArrayShape, variant: Any) -> ArrayShape:
     """Returns the shape of a position embedding without the rows of the class and the distillation token."""
     return ours[0], ours[1] - variant.has_class_token - variant.distillation_token, ours[2]
 
 
-def _with_class_row(array: np.ndarray, shape: Shape) -> np.ndarray:
+def _with_class_row(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     """Returns the position embedding with rows of zeros in front, for tokens that have no position in the file."""
     return np.pad(array, ((0, 0), (shape[1] - array.shape[1], 0), (0, 0)))
 
 
-def _without_class_row(array: np.ndarray, shape: Shape) -> np.ndarray:
+def _without_class_row(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     own = array.shape[1] - shape[1]
     if array[:, :own].any():
         raise ValueError(
