@@ -20,7 +20,7 @@ from keras import layers
 
 from keras_vit._atomic import write_text
 from keras_vit.analysis.plots import curves, svg_file
-from keras_vit.commands.examples import open_data
+from keras_vit.commands.examples import open_recipe_data
 from keras_vit.data.pipeline import evaluation_batches, validation_batches
 from keras_vit.evaluation.cost import cost
 from keras_vit.preprocessing import OFFICIAL_PIXELS
@@ -59,7 +59,7 @@ def convnet(classes, widths=(32, 64, 128)):
 def train(epochs, log):
     """Trains, and prints parameters, multiply-accumulates, seconds and accuracies."""
     keras.utils.set_random_seed(RECIPE.seed)
-    source, size = open_data(RECIPE), (SIZE, SIZE)
+    source, size = open_recipe_data(RECIPE), (SIZE, SIZE)
     classes, batch = len(source.class_names), RECIPE.batch_size
     per_epoch = len(source.train.labels) // batch
     plan = Plan(epochs * per_epoch, per_epoch, round(WARMUP * epochs * per_epoch))
