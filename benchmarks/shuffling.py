@@ -110,7 +110,7 @@ def time_of(call, repeats=20):
 
 
 def worst_difference(orders):
-    """Returns the largest deviation of the number of examples 2**i apart in the data and 2**j in order, in standard errors."""
+    """Returns the largest deviation of the counts of pairs 2**i apart in data and 2**j in order, in standard errors."""
     count, worst = orders.shape[1], 0.0
     powers = 2 ** np.arange(int(math.log2(count)))
     for apart in powers:

@@ -95,7 +95,7 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--outputs",
         type=click.Choice(OUTPUT_KINDS),
-        help="The outputs of a Keras model; read from its last layers by default.",
+        help="The kind of outputs of a Keras model; read from its last layers by default.",
     )(command)
     return click.option(
         "--pixels",
@@ -147,7 +147,7 @@ def check_command(context: click.Context, folder: str, class_depth: int | None) 
 
 
 @main.command("fit")
-@click.argument("recipe_or_data", metavar="RECIPE|DATA", required=False)
+@click.argument("recipe_or_data", metavar="[RECIPE|DATA]", required=False)
 @_settings_argument
 @click.option("--output", metavar="DIR", help="Folder of the run.  [default: runs/NAME]")
 @click.option("--quick", is_flag=True, help="Run the whole recipe at a small size, in about a minute, to test it.")
@@ -551,7 +551,10 @@ def cost_command(
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option(
-    "--to", "format", type=click.Choice(_FORMATS), help="Format of the file.  [default: by the name of TO, if it tells]"
+    "--to",
+    "format",
+    type=click.Choice(_FORMATS),
+    help="Format of the file.  [default: npz, or bit for a BiT, if TO ends in .npz]",
 )
 @click.option(
     "--num-heads",
