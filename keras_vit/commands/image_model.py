@@ -24,7 +24,7 @@ from keras_vit.weights.open import is_whole_model
 
 logger = logging.getLogger("keras_vit")
 
-BATCH_SIZE = 64  # images
+_BATCH_SIZE = 64  # images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -236,7 +236,7 @@ def require_head(opened: ImageModel) -> ImageModel:
     return opened
 
 
-def read_batches(model: Any, images: Sequence[Any], size: int = BATCH_SIZE) -> Iterator[tuple[list[int], np.ndarray]]:
+def read_batches(model: Any, images: Sequence[Any], size: int = _BATCH_SIZE) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yields images at the input size of a model, batch by batch: (indices, uint8 (batch, height, width, 3)).
 
     Args:
