@@ -120,7 +120,7 @@ def measure(count):
     return seconds, failures
 
 
-def judge(seconds):
+def missed_targets(seconds):
     """Returns a line for each target that is missed."""
     ratios = {name: interleave.ratio(seconds[OURS], values) for name, values in seconds.items() if OURS in seconds}
     return [
@@ -140,7 +140,7 @@ def main():
         return
     seconds, reasons = measure(arguments.rounds)
     interleave.print_table("input pipeline", seconds, OURS, BATCH * BATCHES)
-    reasons += judge(seconds)
+    reasons += missed_targets(seconds)
     print("\n" + ("\n".join(f"MISSED {reason}" for reason in reasons) or "Both targets are met."))
     sys.exit(bool(reasons))
 

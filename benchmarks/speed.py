@@ -41,7 +41,7 @@ def measure(task, count):
     return seconds, failures
 
 
-def judge(task, seconds):
+def missed_targets(task, seconds):
     """Returns a line for each target that is missed."""
     target, peers = TARGETS[task]
     if OURS not in seconds:
@@ -63,7 +63,7 @@ def main():
     for task in [arguments.task] if arguments.task else TARGETS:
         seconds, failures = measure(task, arguments.rounds)
         interleave.print_table(f"{task}, {contestants.TASKS[task]}", seconds, OURS, contestants.BATCH)
-        reasons += failures + judge(task, seconds)
+        reasons += failures + missed_targets(task, seconds)
     print("\n" + ("\n".join(f"MISSED {reason}" for reason in reasons) or "Both targets are met."))
     sys.exit(bool(reasons))
 

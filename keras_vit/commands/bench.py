@@ -19,8 +19,8 @@ def bench(
 
     Args:
         files: paths of exported files, as in `keras_vit.runtime.files.open_exported`.
-        data: images for the accuracy; by default, the accuracy is read from the proof.json beside a file, if it has
-            one.
+        data: images for the accuracy; by default, the accuracy is read from proof.json in the folder of a file, if
+            there is one.
 
     Yields:
         {heading: text}: "file", "size" (MB), "1 threads" and "2 threads" (latency, ms), "memory" (peak, MiB),
