@@ -65,7 +65,7 @@ def run_report(
     images = {
         i: read_pixels(source.test.images[i], model.input_shape[1:3], recipe.evaluation) for i in (*mistakes, *examples)
     }
-    rollouts: Sequence[np.ndarray] = ()
+    rollouts: np.ndarray | tuple[()] = ()
     if examples and any(isinstance(layer, TransformerBlock) for layer in model.layers):  # a BiT has no blocks
         batch = preprocess_input(np.stack([images[i] for i in examples]), pixels_of(model))
         rollouts = attention_rollout(model, batch)
