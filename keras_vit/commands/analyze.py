@@ -16,7 +16,7 @@ from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.models.features import representation
 from keras_vit.models.hooks import head_of, layers_of
 from keras_vit.preprocessing import Pixels
-from keras_vit.report.analysis_page import Analysis, Look, write_analysis
+from keras_vit.report.analysis_page import Analysis, AnalyzedImage, write_analysis
 
 logger = logging.getLogger("keras_vit")
 
@@ -76,8 +76,8 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
         logger.info("computes attention distance and entropy over %d images", len(images))
         stem = geometry.receptive_fields(model)[:-1]
         parts = {
-            "reads": _attention_caption(encoder.has_class_token),
-            "counted": "one image" if len(images) == 1 else f"{len(images):,} images",
+            "attention_of": _attention_caption(encoder.has_class_token),
+            "averaged_over": "one image" if len(images) == 1 else f"{len(images):,} images",
             "distances": attention.attention_distance(model, images),
             "entropies": attention.attention_entropy(model, images),
             "tokens": grid[0] * grid[1] + encoder.extra_tokens,
@@ -88,7 +88,7 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
     components, shares = embeddings.filter_components(model)
     facts = {
         "file": opened.path.name,
-        "pixels": opened.pixels.words,
+        "pixels": opened.pixels.description,
         "classes": _class_list(opened.class_names),
     }
     name = opened.path.parent.name if opened.path.name == MODEL_FILE else opened.path.stem
@@ -103,7 +103,7 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
     )
 
 
-def _image_analyses(opened: ImageModel, pixels: np.ndarray, names: Sequence[str]) -> list[Look]:
+def _image_analyses(opened: ImageModel, pixels: np.ndarray, names: Sequence[str]) -> list[AnalyzedImage]:
     """Computes the figures of each image that the page shows."""
     model, all_images = opened.model, opened.preprocess(pixels)
     images = all_images[:MAX_IMAGES_SHOWN]
@@ -117,23 +117,23 @@ def _image_analyses(opened: ImageModel, pixels: np.ndarray, names: Sequence[str]
     if layers_of(model, TransformerBlock):
         has_class_token = layers_of(model, PatchEncoder)[0].has_class_token
         attention_maps = attention.class_attention if has_class_token else attention.mean_attention
-        add("maps", attention_maps(model, images))
-        add("between", attention.patch_attention(model, images))
+        add("attention_maps", attention_maps(model, images))
+        add("patch_attention", attention.patch_attention(model, images))
         add("rollout", attention.attention_rollout(model, images))
-        add("colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
+        add("token_colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
         if opened.class_names:
             add("relevance", relevance.attention_relevance(model, images))
     if layers_of(model, Stem):
-        add("stages", _stages(model, images))
+        add("stage_maps", _stages(model, images))
     if opened.class_names and opened.served is not None:
-        add("said", _predictions(opened.served.predict(images, verbose=0), opened.class_names))
+        add("prediction", _predictions(opened.served.predict(images, verbose=0), opened.class_names))
     if len(all_images) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
         order, cosines = embeddings.nearest_neighbours(
             representation(model).predict(all_images, verbose=0), count=NEAREST_IMAGES
         )
         near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
-        add("near", near)
-    return [Look(image, name, **part) for image, name, part in zip(pixels, names, parts)]
+        add("neighbours", near)
+    return [AnalyzedImage(image, name, **part) for image, name, part in zip(pixels, names, parts)]
 
 
 def _attention_caption(has_class_token: bool) -> str:

@@ -116,7 +116,7 @@ _settings_argument = click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]
 def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> tuple[Any, str]:
     """Returns the recipe that a command line names, with its settings applied, and a name for its runs."""
     from keras_vit.commands.recipes import find_recipe
-    from keras_vit.training.quick import quick as quick_recipe
+    from keras_vit.training.quick import quick_recipe
     from keras_vit.training.recipe import change
 
     recipe, name = find_recipe(target)

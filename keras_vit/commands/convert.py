@@ -1,14 +1,15 @@
 """`keras-vit convert`: converts a checkpoint to another format."""
 
 import os
+from typing import Literal
 
-import keras_vit._public as public
+from keras_vit.conversion import convert
 
 
 def convert_checkpoint(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    format: str | None = None,
+    format: Literal["npz", "bit", "hf", "timm"] | None = None,
     num_heads: int | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> None:
@@ -25,4 +26,4 @@ def convert_checkpoint(
         ValueError: if the checkpoint cannot be loaded, or the format cannot store it.
     """
     input_shape = (*image_size, 3) if image_size else None
-    public.convert(source, target, format, num_heads=num_heads, input_shape=input_shape)
+    convert(source, target, format, num_heads=num_heads, input_shape=input_shape)

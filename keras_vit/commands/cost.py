@@ -5,7 +5,7 @@ import difflib
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import keras
 
@@ -14,6 +14,7 @@ from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
 from keras_vit.models.config import VARIANTS
 
 if TYPE_CHECKING:
+    from keras_vit.models.config import Pooling
     from keras_vit.training.recipe import Recipe
 
 # Modules that read runs and data import TensorFlow, so they are imported where they are needed: a variant needs none.
@@ -71,7 +72,7 @@ def cost_of(
         )
     if target in VARIANTS:
         with keras.StatelessScope(initialize_variables=False):
-            return NamedCost(target, cost(public.build(target, input_shape=_shape(image_size or (224, 224)))))
+            return NamedCost(target, cost(build(target, input_shape=_shape(image_size or (224, 224)))))
     return NamedCost(str(target), cost(_model(target, image_size)))
 
 
@@ -103,7 +104,7 @@ def _recipe_cost(
         model = build(
             recipe.variant,
             input_shape=_shape(image_size or (recipe.image_size, recipe.image_size)),
-            pooling=recipe.pooling,
+            pooling=cast("Pooling | None", recipe.pooling),
             classes=classes,
             representation_size=recipe.representation_size,
         )

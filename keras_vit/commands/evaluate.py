@@ -23,18 +23,19 @@ from keras_vit.commands.image_model import ImageModel, open_model
 from keras_vit.data.decoding import read_file
 from keras_vit.data.pipeline import evaluation_batches, read_all
 from keras_vit.data.sources import Examples, Source
-from keras_vit.evaluation import few_shot as few_shot_evaluation
 from keras_vit.evaluation import probes
 from keras_vit.evaluation.accuracy import Scores, score
 from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.evaluation.class_subsets import read_classes
-from keras_vit.evaluation.feature_cache import extract, kept, model_digest
+from keras_vit.evaluation.feature_cache import cached_features, extract_features, model_digest
+from keras_vit.evaluation.few_shot import REGULARIZER
+from keras_vit.evaluation.few_shot import few_shot as evaluate_few_shot
 from keras_vit.evaluation.pixel_contracts import IMAGES, better_contract
-from keras_vit.evaluation.real import read_real, real_accuracy, validation_order
+from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 from keras_vit.export.proof import read_proof
 from keras_vit.models.features import representation
 from keras_vit.preprocessing import Pixels
-from keras_vit.report.page import Report, write_report
+from keras_vit.report.run_page import Report, write_report
 from keras_vit.runtime.files import is_exported, open_exported
 from keras_vit.weights.download import cache_folder
 
@@ -80,12 +81,12 @@ class Evaluation:
         if self.scores is not None:
             figures = {
                 "top-1 accuracy": f"{self.scores.accuracy:.2%}",
-                "top-5 accuracy": f"{self.scores.top(5):.2%}",
+                "top-5 accuracy": f"{self.scores.top_k_accuracy(5):.2%}",
             }
             if self.calibration is not None:
                 figures["calibration error"] = f"{self.calibration.ece:.4f}"
             summary = figures | {"images": f"{len(self.scores.labels):,}"} | summary
-            parts = {"class_names": self.class_names, "confusion": self.scores.confusion}
+            parts = {"class_names": self.class_names, "confusion_matrix": self.scores.confusion_matrix}
             parts["calibration"] = self.calibration
         notes = {f"note {i}": note for i, note in enumerate(self.notes, 1)}
         write_report(path, Report(title, summary, settings=notes, **parts))
@@ -99,7 +100,7 @@ class Evaluation:
             lines += [f"{name:<{width}s}  {accuracy:7.2%} of {count:,}" for name, accuracy, count in rows if count]
             lines.append(f"accuracy {self.scores.accuracy:.2%} on {len(self.scores.labels):,} images")
             if len(self.class_names) > 5:
-                lines.append(f"top-5 accuracy {self.scores.top(5):.2%}")
+                lines.append(f"top-5 accuracy {self.scores.top_k_accuracy(5):.2%}")
             if self.calibration is not None:
                 lines.append(f"calibration error {self.calibration.ece:.4f}")
         lines += [f"{label}: {accuracy:.2%}" for label, accuracy in self.other_accuracies.items()]
@@ -229,7 +230,7 @@ def _evaluate_head(
         raise _HeadError(str(error)) from error
     # All files are read before the model runs, which can take an hour.
     chosen = read_classes(classes, *accepted_class_names(names, numbers=True)) if classes else None
-    labels = read_real(real, len(names)) if real else None
+    labels = read_real_labels(real, len(names)) if real else None
     order = None if labels is None else validation_order(examples.names, len(labels))
     if isinstance(opened, ImageModel):
         batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
@@ -240,7 +241,7 @@ def _evaluate_head(
     if isinstance(opened, ImageModel):
         notes += contract_warnings(opened, examples)
     if chosen:
-        count, scores = len(scores.labels), scores.among(chosen)
+        count, scores = len(scores.labels), scores.restricted_to(chosen)
         names = tuple(names[i] for i in chosen)
         notes.append(f"evaluated on {len(names):,} of the {len(opened.class_names):,} classes of the model")
         if left_out := count - len(scores.labels):
@@ -290,7 +291,7 @@ def _evaluate_features(
     def features_of(split: str) -> Any:
         examples = getattr(source, split)
         key = digest, source.digest, split, opened.image_size, opened.protocol, repr(pixels)
-        return kept(cache_folder() / "features", key, functools.partial(_extract, opened, model, examples))
+        return cached_features(cache_folder() / "features", key, functools.partial(_extract, opened, model, examples))
 
     train_features, train_labels = features_of("train")
     features, labels = features_of(split)
@@ -298,8 +299,7 @@ def _evaluate_features(
     train_count, count = len(train_labels), len(labels)
     accuracies = {}
     if shots:
-        regularizers = (few_shot_evaluation.REGULARIZER,)
-        result = few_shot_evaluation.few_shot(*arrays, shots, regularizers, class_names=source.class_names)
+        result = evaluate_few_shot(*arrays, shots, (REGULARIZER,), class_names=source.class_names)
         for number in shots:
             accuracies[f"{number}-shot, a linear classifier, on {count:,} images"] = result.at(number)
     if knn:
@@ -311,7 +311,7 @@ def _evaluate_features(
 
 
 def _extract(opened: ImageModel, model: keras.Model, examples: Examples) -> Any:
-    return extract(model, _batches(opened, examples), len(examples.labels))
+    return extract_features(model, _batches(opened, examples), len(examples.labels))
 
 
 def _batches(opened: ImageModel, examples: Examples) -> Any:

@@ -21,8 +21,8 @@ from keras_vit.export.proof import Agreement, read_proof, read_refused, write_pr
 from keras_vit.export.targets import Target, targets_named
 from keras_vit.export.writing import ExportsRefused, reason_of
 from keras_vit.models.interface import pixels_of
-from keras_vit.report.page import Report, replace_page_exports, write_report
 from keras_vit.report.proof_tables import export_tables, replace_card_exports
+from keras_vit.report.run_page import Report, replace_page_exports, write_report
 from keras_vit.training.recipe import Recipe
 
 logger = logging.getLogger("keras_vit")

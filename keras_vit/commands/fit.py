@@ -37,7 +37,7 @@ from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
 from keras_vit.preprocessing import Pixels
-from keras_vit.report.page import write_report
+from keras_vit.report.run_page import write_report
 from keras_vit.training.devices import devices_of
 from keras_vit.training.fit import CHECKPOINTS, train
 from keras_vit.training.objectives import OBJECTIVES, vit_of
@@ -88,13 +88,13 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
         source.name,
         len(source.class_names),
         ", ".join(f"{len(getattr(source, split).labels):,} {split}" for split in ("train", "validation", "test")),
-        devices.words,
+        devices.description,
     )
     if not objective.has_classes:
         logger.info("objective=%s has no classes: no test accuracy, no exports, no model card", recipe.objective)
 
     def begin(contract: Pixels) -> None:
-        logger.info("the model reads pixels as %s", contract.words)
+        logger.info("the model reads pixels as %s", contract.description)
         if devices.chief:
             # run.json is written first: it marks the folder as that of this run.
             description = run_description(recipe, source, devices, contract, weights)
@@ -193,8 +193,13 @@ def _finish_pretext(
 ) -> dict[str, Any]:
     """Evaluates a pretext task on the test images, writes its report, and returns the metrics to add."""
     logger.info("evaluates the pretext task on %d test images", metrics["test_images"])
-    loss, share = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
-    added = {"objective": recipe.objective, "test_loss": float(loss), "test_share": float(share), "exports": []}
+    loss, metric = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
+    added: dict[str, Any] = {
+        "objective": recipe.objective,
+        "test_loss": float(loss),
+        "test_metric": float(metric),
+        "exports": [],
+    }
     write_report(folder / REPORT_FILE, pretext_report(recipe, network, source, history, {**metrics, **added}))
     return added
 
@@ -208,6 +213,6 @@ def result_line(metrics: Mapping[str, Any]) -> str:
     if "test_accuracy" in metrics:
         result = f"test accuracy {metrics['test_accuracy']:.2%}"
     else:
-        share = OBJECTIVES[metrics["objective"]].share
-        result = f"test loss {metrics['test_loss']:.4f}, {share} {metrics['test_share']:.1%}"
+        metric = OBJECTIVES[metrics["objective"]].metric
+        result = f"test loss {metrics['test_loss']:.4f}, {metric} {metrics['test_metric']:.1%}"
     return f"{result} on {metrics['test_images']:,} images, {metrics['training_seconds']:.0f} s of training"

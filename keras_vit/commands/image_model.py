@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-import keras_vit._public  # registers the layers, without which no model of ours loads
+import keras_vit.builders  # registers the layers, without which no model of ours loads
 from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
@@ -106,10 +106,10 @@ def load_keras_model(
     """
     path = pathlib.Path(target)
     if is_checkpoint(target):
-        return path, keras_vit._public.load(str(target), input_shape=(*image_size, 3) if image_size else None)
+        return path, keras_vit.builders.load(str(target), input_shape=(*image_size, 3) if image_size else None)
     path = path / MODEL_FILE if path.is_dir() else path
     model = _load_keras_file(path)
-    return path, keras_vit._public.resize(model, image_size) if image_size else model
+    return path, keras_vit.resize(model, image_size) if image_size else model
 
 
 def open_model(
@@ -159,7 +159,7 @@ def describe_image_model(
     contract = pixels_of(model, pixels)
     recipe = recipe_beside(path / MODEL_FILE if path.is_dir() else path)
     protocol = recipe.evaluation if recipe else "official"
-    logger.info("%s reads pixels as %s%s", path, contract.words, " (as specified)" if pixels is not None else "")
+    logger.info("%s reads pixels as %s%s", path, contract.description, " (as specified)" if pixels is not None else "")
     if outputs is None and head_of(model) is None:
         return ImageModel(path, model, (), protocol, contract, None)
     names = names_for(path, getattr(model, "class_names", None))
@@ -180,7 +180,7 @@ def describe_image_model(
             f"Expected {count} class names for {path}, which returns {kind} of {count} classes. "
             f"Received: {len(names)} class names. Correct its labels.txt"
         )
-    names = names or tuple(f"class {i}" for i in range(count))
+    names = tuple(names or (f"class {i}" for i in range(count)))
     opened = ImageModel(path, model, names, protocol, contract, kind, served_model)
     logger.info("%s returns %s of %d classes", path, opened.returns, count)
     return opened
@@ -193,7 +193,7 @@ def is_checkpoint(target: str | os.PathLike[str]) -> bool:
         target: a path, an address or a name.
     """
     name = str(target)
-    published = name in {row.name for row in keras_vit._public.checkpoints()}
+    published = name in {row.name for row in keras_vit.checkpoints()}
     folder = (pathlib.Path(name) / "model.safetensors").exists()
     if is_whole_model(name):
         return False

@@ -61,7 +61,7 @@ def run_report(
     names, probabilities = source.class_names, scores.probabilities
     calibrated = calibration(probabilities, scores.labels)
     correct = np.flatnonzero(scores.predictions == scores.labels)
-    mistakes, examples = scores.mistakes[:REPORT_IMAGES], _balanced(correct, scores.labels)
+    mistakes, examples = scores.most_confident_mistakes[:REPORT_IMAGES], _balanced(correct, scores.labels)
     images = {
         i: read_pixels(source.test.images[i], model.input_shape[1:3], recipe.evaluation) for i in (*mistakes, *examples)
     }
@@ -80,7 +80,7 @@ def run_report(
         },
         history=history,
         class_names=names,
-        confusion=scores.confusion,
+        confusion_matrix=scores.confusion_matrix,
         calibration=calibrated,
         mistakes=[
             Mistake(
@@ -131,7 +131,7 @@ def pretext_report(
         history: the rows of history.csv, one per epoch.
         metrics: as in metrics.json.
     """
-    examples, share = source.test, OBJECTIVES[recipe.objective].share
+    examples, metric = source.test, OBJECTIVES[recipe.objective].metric
     order = _balanced(range(len(examples.labels)), examples.labels)
     pixels = np.stack([read_pixels(examples.images[i], network.input_shape[1:3], recipe.evaluation) for i in order])
     task = network.layers[-1]
@@ -146,9 +146,9 @@ def pretext_report(
             "training": f"{metrics['training_seconds']:.0f} s",
         },
         history=history,
-        share=share.capitalize(),
-        guesses=[
-            Guess(image, seen, guessed, examples.names[i])
+        accuracy_name=metric.capitalize(),
+        reconstructions=[
+            Reconstruction(image, seen, guessed, examples.names[i])
             for i, image, seen, guessed in zip(order, *reconstructions, strict=True)
         ],
         settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
@@ -202,7 +202,7 @@ def write_run_card(
     """
     base, base_model, base_license = _base_checkpoint(recipe)
     run = json.loads((pathlib.Path(path).parent / RUN_FILE).read_text("utf-8"))
-    write_card(
+    write_model_card(
         path,
         ModelCard(
             name=source.name,
@@ -214,9 +214,9 @@ def write_run_card(
             scores=scores,
             counts={split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
             digest=source.digest,
-            bad=metrics["bad_images"],
+            bad_images=metrics["bad_images"],
             settings=_changed_settings(recipe, source),
-            ran_on={
+            environment={
                 "machine": f"{platform.system()}, {platform.machine()}, {os.cpu_count()} processors",
                 "devices": run["devices"],
                 "training": f"{metrics['training_seconds']:,.0f} s",

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from keras_vit.commands.examples import evaluation_examples
 from keras_vit.commands.image_model import ImageModel, open_classifier
 from keras_vit.commands.run_folder import MODEL_FILE
 from keras_vit.data.pipeline import read_all
-from keras_vit.evaluation.perturbations import families_named
-from keras_vit.evaluation.robustness import CLEAN, Robustness, RobustnessRow, Subject, robustness_curves
+from keras_vit.evaluation.perturbations import check_families
+from keras_vit.evaluation.robustness import CLEAN, ModelWithImages, Robustness, RobustnessRow, robustness_curves
 from keras_vit.layers import TransformerBlock
 from keras_vit.models.hooks import layers_of
 from keras_vit.preprocessing import Pixels
@@ -105,12 +105,14 @@ def summary(result: Robustness) -> list[dict[str, str]]:
     return rows + [{"change": label, "levels": ""} | {name: f"{errors[name]:.1%}" for name in errors}] * bool(errors)
 
 
-def _levels(by_model: dict[str, Sequence[RobustnessRow]]) -> str:
+def _levels(by_model: Mapping[str, Sequence[RobustnessRow]]) -> str:
     levels = [f"{row.level:g}" for row in next(iter(by_model.values()))]
     return levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
 
 
-def _subjects(classifiers: Sequence[ImageModel], data: str | os.PathLike[str] | None, images: int) -> list[Subject]:
+def _subjects(
+    classifiers: Sequence[ImageModel], data: str | os.PathLike[str] | None, images: int
+) -> list[ModelWithImages]:
     """Returns each classifier with its images; classifiers of the same size and protocol share the array."""
     main, names = classifiers[0], _display_names(classifiers)
     examples, _ = evaluation_examples(main.path, main.class_names, data)
@@ -123,7 +125,7 @@ def _subjects(classifiers: Sequence[ImageModel], data: str | os.PathLike[str] | 
         if key not in arrays:
             arrays[key] = read_all(files, *key)
         own_labels = _labels_for(labels, main, classifier)
-        subjects.append(Subject(name, classifier.served, arrays[key], own_labels, classifier.preprocess))
+        subjects.append(ModelWithImages(name, classifier.served, arrays[key], own_labels, classifier.preprocess))
     return subjects
 
 
@@ -148,7 +150,7 @@ def _labels_for(labels: np.ndarray, main: ImageModel, other: ImageModel) -> np.n
     return np.array([other.class_names.index(name) for name in names])
 
 
-def _salience(subject: Subject) -> np.ndarray | None:
+def _salience(subject: ModelWithImages) -> np.ndarray | None:
     """Returns the attention rollout of a model on its images, or None for a model without our transformer blocks."""
     if not layers_of(subject.model, TransformerBlock):
         _log.warning(

@@ -85,7 +85,7 @@ def finished_metrics(folder: str | os.PathLike[str], recipe: Recipe) -> dict[str
     if not _has_begun(folder):
         return None
     theirs, ours = dataclasses.asdict(_read_recipe(folder / RUN_FILE)), dataclasses.asdict(recipe)
-    if differences := _differences({name: theirs[name] for name in ours if name not in CIRCUMSTANCES}, ours):
+    if differences := _differences({name: theirs[name] for name in ours if name not in MAY_CHANGE_ON_RESUME}, ours):
         raise _different_run(folder, "settings", differences)
     return _read_json(folder / METRICS_FILE) if (folder / METRICS_FILE).exists() else None
 

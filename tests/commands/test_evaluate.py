@@ -80,7 +80,7 @@ def test_folders_of_imagenet_may_be_named_by_wnid(imagenet):
     expected = model.predict(images, verbose=0)
     assert len(evaluation.class_names) == 1000
     assert evaluation.scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels))
-    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(evaluation.scores.per_class)), CLASSES)
+    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(evaluation.scores.per_class_accuracy)), CLASSES)
 
 
 def test_flips_and_real_labels(imagenet, tmp_path):
@@ -136,7 +136,7 @@ def test_features_are_evaluated_together_and_computed_once(colours, cache, monke
     assert "linear probe of 14, on 10 images: 100.00%" in output
     assert "20%" not in output
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(evaluate_module, "extract", None)
+    monkeypatch.setattr(evaluate_module, "extract_features", None)
     again = command(*arguments).output
     assert again.splitlines()[-5:] == output.splitlines()[-5:]
     assert again.count(f"from {cache}") == 2
@@ -184,7 +184,7 @@ def test_a_model_without_a_head(colours, tmp_path):
 
 def test_other_classes_than_the_heads_are_learned(imagenet, colours):
     result = command(imagenet[0] / "model.keras", colours / "parts", "--knn")
-    assert "the head is not evaluated: " in result.output and "does not have: blue (nearest" in result.output
+    assert "the head is not evaluated: " in result.output and "unknown classes: blue (nearest" in result.output
     assert "14 nearest neighbours" in result.output
     result = command(imagenet[0] / "model.keras", colours / "parts")
     assert result.exit_code == 2 and "unknown classes: blue (nearest" in result.output

@@ -72,7 +72,7 @@ def test_a_model_next_to_a_baseline(home, monkeypatch):
 
 
 def test_a_model_without_blocks_drops_no_salient_patches(home, monkeypatch, caplog):
-    monkeypatch.setattr(changes, "PARTS", (0.4,))
+    monkeypatch.setattr(changes, "DROPPED_SHARES", (0.4,))
     found, rows = robustness(home / "mean", home / "images", families="drop", **PIXELS)
     assert [row["change"] for row in rows] == ["clean", "drop: random"]
     assert "mean has no transformer blocks of keras_vit" in caplog.text
