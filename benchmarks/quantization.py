@@ -98,7 +98,7 @@ def main():
 def print_table(model, calibration, evaluation):
     tflites = {False: as_tflite(model), True: as_tflite(smoothed(model, calibration))}
     seen = {moved: Calibrated(tflite, calibration) for moved, tflite in tflites.items()}
-    expected = answers(tflites[False], evaluation[:, None])
+    expected = run_tflite(tflites[False], evaluation[:, None])
     print("| step | cosine, minimum | mean | MB | time / float32 |\n|---|---|---|---|---|", flush=True)
     for name, moved, mode, rounding in STEPS:
         quantization.rounded, seen[moved].rounded = rounding, {}

@@ -30,9 +30,9 @@ def bench(
         ValueError: if a file is not an exported file, or the data cannot be used.
     """
     for path, file in [(path, open_exported(path)) for path in files]:  # opens all files before it measures one
-        figures = measured(file.runs)
+        figures = latency_and_memory(file.model_path)
         accuracy, note = _accuracy_in_proof(file) if data is None else _measure_accuracy(file, data)
-        times, memory = figures["milliseconds"], figures["peak_memory"]
+        times, memory = figures["latency_ms"], figures["peak_memory"]
         yield {
             "file": str(path),
             "size": f"{size_on_disk(file.path) / 1e6:.2f} MB",
@@ -56,7 +56,7 @@ def _measure_accuracy(file: Any, data: str | os.PathLike[str]) -> tuple[float, s
 def _accuracy_in_proof(file: Any) -> tuple[float | None, str]:
     """Returns the accuracy of a file in proof.json, or None, and a note if the client's resize changes it."""
     proof: dict[str, Any] = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
-    accuracy, client_accuracy = proof.get("accuracy"), proof.get("from_bytes", {}).get("accuracy")
+    accuracy, client_accuracy = proof.get("accuracy"), proof.get("from_encoded", {}).get("accuracy")
     if client_accuracy is None or client_accuracy == accuracy:
         return accuracy, ""
     return accuracy, resize_note(file, client_accuracy, accuracy)

@@ -3,7 +3,7 @@
 import os
 
 from keras_vit.commands.recipes import FOLDER_RECIPE
-from keras_vit.data.check import FolderReport, check
+from keras_vit.data.check import FolderReport, check_folder
 
 
 def check_images(folder: str | os.PathLike[str], class_depth: int | None = None) -> FolderReport:
@@ -16,4 +16,4 @@ def check_images(folder: str | os.PathLike[str], class_depth: int | None = None)
     Returns:
         The report. Its `problems` are the reasons for which `fit` would refuse the folder.
     """
-    return check(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])
+    return check_folder(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])

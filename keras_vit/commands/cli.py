@@ -322,10 +322,10 @@ def _metadata_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _target_list():
-    """Returns the kinds of exported files with their descriptions, a line each, as click prints them unwrapped."""
+def _target_list() -> str:
+    """Returns the export formats with their descriptions, one per line, as click prints them without wrapping."""
     lines = [f"{name:<21s}{target.description}" for name, target in TARGETS.items()]
-    return "\n".join(["\b", "Kinds of files (--to):", *lines])
+    return "\n".join(["\b", "Formats (--to):", *lines])
 
 
 @main.command("export", epilog=_target_list())
@@ -335,7 +335,7 @@ def _target_list():
     "targets",
     multiple=True,
     type=click.Choice([*ALIASES, *TARGETS]),
-    help="The format to export to. Can be repeated.  [default: tflite]",
+    help=f"The format to export to. Can be repeated.  [default: {DEFAULT_TARGET}]",
 )
 @click.option("--output", metavar="DIR", help="Folder for the files.  [default: the model's folder]")
 @click.option("--data", metavar="DATA", help="Images to compare the files on.  [default: the data of the model's run]")
@@ -360,7 +360,13 @@ def _target_list():
     metavar="HEIGHT WIDTH",
     help="Size of the input images in pixels; the file resizes them.  [default: the model's size]",
 )
-@click.option("--also", multiple=True, type=click.Choice(ALSO), help="Add an output to the file. Can be repeated.")
+@click.option(
+    "--extra-output",
+    "extra_outputs",
+    multiple=True,
+    type=click.Choice(EXTRA_OUTPUTS),
+    help="Add an output to the file. Can be repeated.",
+)
 @click.option("--bundle", is_flag=True, help="Also write a .zip file with test images for each .tflite file.")
 @click.option(
     "--in-float",
@@ -381,7 +387,7 @@ def export_command(
     input_type: str,
     output_type: str,
     input_size: tuple[int, int] | None,
-    also: tuple[str, ...],
+    extra_outputs: tuple[str, ...],
     bundle: bool,
     in_float: tuple[str, ...],
     runtime: str | None,

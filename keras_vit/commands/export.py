@@ -4,7 +4,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ from keras_vit.report.run_page import Report, replace_page_exports, write_report
 from keras_vit.training.recipe import Recipe
 
 logger = logging.getLogger("keras_vit")
-INPUT_TYPE = "uint8"  # unscaled pixels, so that a client cannot scale them wrongly
+INPUT_TYPE: Literal["uint8"] = "uint8"  # unscaled pixels, so that a client cannot scale them wrongly
 PROOF_IMAGES = 1000  # to compare a file on, at most
 CALIBRATION_IMAGES = 64  # to set the ranges of static quantization; no file is compared on these
 
@@ -160,10 +160,8 @@ def export(
             folder,
             targets,
             class_names=opened.class_names or None,
-            outputs=opened.kind,
-            protocol=opened.protocol,
             **images,
-            **{"input_type": INPUT_TYPE, **options},
+            **{"input_type": INPUT_TYPE, "outputs": opened.kind, "protocol": opened.protocol, **options},
         )
     except ExportsRefused as error:
         write_proof(folder, [], error.refused)
@@ -200,14 +198,14 @@ def agreement_line(agreement: Mapping[str, Any]) -> str:
     """
     images = agreement["images"]
     if numbers := agreement.get("numbers"):
-        comparison = f"largest difference {numbers['largest']:.1e} on {images:,} images"
+        comparison = f"largest difference {numbers['max_difference']:.1e} on {images:,} images"
     else:
         comparison = (
             f"top-1 agreement with Keras {agreement['top1_agreement']:.2%} on {images:,} images, largest logit "
-            f"difference {agreement['logits']['largest']:.1e}"
+            f"difference {agreement['logits']['max_difference']:.1e}"
         )
     accuracy = "" if agreement["accuracy"] is None else f"accuracy {agreement['accuracy']:.2%}, "
-    latency = max(agreement["milliseconds"].items())[1]
+    latency = max(agreement["latency_ms"].items())[1]
     return f"  {agreement['file']:<24s} {agreement['bytes'] / 1e6:7.2f} MB, {accuracy}{comparison}, {latency:.1f} ms"
 
 

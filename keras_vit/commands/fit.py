@@ -76,7 +76,7 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
         require_same_data(folder, source)
         return _add_missing_exports(folder, recipe, source, metrics)
     for target in targets.values():
-        target.require()
+        target.check_requirements()
     devices = devices_of(
         recipe.strategy, recipe.jit_compile
     )  # first: a cluster has to be set up before any computation
@@ -119,7 +119,7 @@ def _add_missing_exports(
         return metrics
     logger.info("%s already contains this run, finished; exporting its model to the missing files", folder)
     for name in missing:
-        targets[name].require()
+        targets[name].check_requirements()
     exports = export_run(folder, dataclasses.replace(recipe, exports=tuple(missing)), open_model(folder).model, source)
     added = _export_metrics(exports)
     kept = [item for item in metrics["exports"] if item["target"] not in missing]

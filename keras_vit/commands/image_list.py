@@ -6,7 +6,7 @@ import os
 import pathlib
 
 from keras_vit._atomic import written_aside
-from keras_vit.data.names import few
+from keras_vit.data.messages import few
 from keras_vit.data.sources import Source
 
 _FILE = "images.csv.gz"

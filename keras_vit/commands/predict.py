@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit.commands.image_model import open_model, read_batches, require_head
-from keras_vit.export.targets import ALSO
+from keras_vit.export.targets import EXTRA_OUTPUTS
 from keras_vit.preprocessing import Pixels
 from keras_vit.runtime.files import is_exported, open_exported
 
@@ -95,7 +95,7 @@ def _top_classes(
 
 
 def _numbers(arrays: Mapping[str, np.ndarray]) -> Iterator[list[tuple[str, float]]]:
-    flat = {name: values.reshape(len(values), -1) for name, values in arrays.items() if name not in ALSO}
+    flat = {name: values.reshape(len(values), -1) for name, values in arrays.items() if name not in EXTRA_OUTPUTS}
     for i in range(len(next(iter(flat.values())))):
         yield [
             (name if len(row) == 1 else f"{name} {k}", float(value))

@@ -214,7 +214,7 @@ def test_one_file_with_two_accuracies_says_so(tmp_path):
     recipe = dataclasses.replace(DIGITS, image_size=20, epochs=2, exports=("tflite-float32",))
     (exported,) = fit(recipe, folder)["exports"]
     path = folder / "model_float32.tflite"
-    through_client, as_evaluated = exported["from_bytes"]["accuracy"], exported["accuracy"]
+    through_client, as_evaluated = exported["from_encoded"]["accuracy"], exported["accuracy"]
     assert through_client != as_evaluated
     found = evaluate(path)
     assert found.scores.accuracy == pytest.approx(through_client)
@@ -226,7 +226,7 @@ def test_one_file_with_two_accuracies_says_so(tmp_path):
     (note,) = evaluate(path, "digits").notes  # the images in proof.json can be others
     assert f"accuracy {through_client:.2%} with the client's own resize;" in note
     _, (fitting,) = export(folder, ["tflite-float32"], tmp_path / "fitting", input_size=(8, 8))
-    assert fitting.from_bytes["accuracy"] == fitting.accuracy == pytest.approx(as_evaluated, abs=0.01)
+    assert fitting.from_encoded["accuracy"] == fitting.accuracy == pytest.approx(as_evaluated, abs=0.01)
     assert evaluate(tmp_path / "fitting" / "model_float32.tflite", "digits").notes == ()
 
 
