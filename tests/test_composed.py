@@ -27,7 +27,7 @@ def command(*words):
 @pytest.fixture(scope="module", autouse=True)
 def measured_once_a_kind(measured_once):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_vit.export.writing.measured", measured_once)
+        patch.setattr("keras_vit.export.writing.latency_and_memory", measured_once)
         yield
 
 
