@@ -1,7 +1,7 @@
-"""The console script `keras-vit`, a module beside the package.
+"""The console script `keras-vit`, a module outside the package.
 
-`import keras_vit` imports Keras, which takes seconds, so that the layers of a saved model are registered. `keras-vit
---help` answers at once: where this module is imported first, `keras_vit` leaves Keras to the command that needs it.
+`import keras_vit` imports Keras, which takes seconds, so that the layers of a saved model are registered. If this
+module is imported first, `keras_vit` leaves that to the commands that need Keras, and `keras-vit --help` is instant.
 """
 
 from keras_vit.commands.cli import main

@@ -1,10 +1,10 @@
-"""Compares three ways to write self-attention in Keras: python benchmarks/attention.py
+"""Compares three implementations of self-attention in Keras: python benchmarks/attention.py
 
   dense  keras_vit's own: a Dense each for query, key, value and output
   fused  one Dense for query, key and value together
   keras  keras.layers.MultiHeadAttention
 
-Each takes the attention's place in a whole model; a step is a compiled forward pass, or `train_on_batch`.
+Each replaces the attention in a whole model; a step is a compiled forward pass, or `train_on_batch`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ WEIGHTS = contestants.SIZES[VARIANT][1]
 
 
 class Fused(keras.layers.Layer):
-    """Projects to query, key and value at once: fewer and wider products, but one kernel for three of a file."""
+    """Attention with one projection for query, key and value: fewer and wider products, but one kernel for three."""
 
     def __init__(self, num_heads, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -47,7 +47,7 @@ class Fused(keras.layers.Layer):
 
 
 class Stock(keras.layers.Layer):
-    """Wraps Keras' own layer; its kernels are (hidden_size, heads, head_dim)."""
+    """Attention with Keras' own layer; its kernels are (hidden_size, heads, head_dim)."""
 
     def __init__(self, num_heads, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -77,7 +77,7 @@ def work(way, task):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="how often each takes its turn (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds (default: 7)")
     parser.add_argument("--worker", nargs=2, metavar=("WAY", "TASK"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

@@ -1,11 +1,12 @@
 """Compares RandAugment's speed with keras-cv's: python benchmarks/augmentation.py
 
-The input pipeline alone, on two cores: JPEGs of 500 x 375 pixels, cropped by chance while they are decoded, resized to
-224 x 224, mirrored by chance, in batches of 32; without RandAugment, with ours at the setting (2, 15), and with
-keras-cv's, two of its operations at half of its full strength, on each image or on the batch. Two targets:
-  ours  at least twice the speed of keras-cv's faster way, and half that of the pipeline without.
+The input pipeline only, on two cores: JPEGs of 500 x 375 pixels, randomly cropped while they are decoded, resized to
+224 x 224, randomly flipped, in batches of 32; without RandAugment, with ours at the setting (2, 15), and with
+keras-cv's, two of its operations at half of its full magnitude, per image or per batch. Two targets:
+  ours  at least twice the speed of keras-cv's faster variant, and half that of the pipeline without RandAugment.
 
-Exits with 1 and says why if a target is missed, a peer is missing or fails, or the machine was busy.
+Exits with status 1 and prints the reason if a target is missed, another library is missing or fails, or the machine was
+busy.
 """
 
 import argparse
@@ -19,22 +20,22 @@ import tempfile
 
 import interleave
 
-BATCH, BATCHES, IMAGES = 32, 8, 64  # images a batch, batches a step, images on disk
-ROWS, COLUMNS, SIDE = 375, 500, 224
+BATCH, BATCHES, IMAGES = 32, 8, 64  # images per batch, batches per step, images on disk
+HEIGHT, WIDTH, SIDE = 375, 500, 224
 LAYERS, MAGNITUDE = 2, 15
 OURS, WITHOUT, PEERS = "keras_vit", "without", ("keras-cv, image", "keras-cv, batch")
 TARGETS = {WITHOUT: 0.5, **dict.fromkeys(PEERS, 2.0)}
 
 
 def write_images(folder):
-    """Writes JPEGs of photographs' size and detail: smooth hills with grain on them."""
+    """Writes JPEGs with the size and detail of photographs: smooth gradients with noise."""
     import numpy as np
     from PIL import Image
 
     for number in range(IMAGES):
         random = np.random.default_rng(number)
         hills = Image.fromarray(random.integers(0, 256, (9, 12, 3), np.uint8))
-        hills = np.asarray(hills.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC))
+        hills = np.asarray(hills.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
         pixels = hills + random.normal(0, 8, hills.shape)
         file = io.BytesIO()
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
@@ -70,7 +71,7 @@ def pipeline(name, folder, tickets):
 
 
 def augmenters(name):
-    """Returns what is done to a (image, seed), and what to a batch of images."""
+    """Returns a function of (image, seed), and a function of a batch of images."""
     if name == OURS:
         from keras_vit.data.randaugment import randaugment
 
@@ -79,7 +80,7 @@ def augmenters(name):
         return lambda image, seed: image, lambda images: images
     import keras_cv
 
-    # Its magnitude is a share of the full strength, with a spread about it.
+    # Its magnitude is a fraction of the maximum, with a random deviation.
     layer = keras_cv.layers.RandAugment((0, 255), augmentations_per_image=LAYERS, magnitude=MAGNITUDE / 30)
     if name == "keras-cv, image":
         return lambda image, seed: layer(image), lambda images: images
@@ -87,7 +88,7 @@ def augmenters(name):
 
 
 def work(name, folder):
-    """Serves one contestant; a step asks for BATCHES batches and takes them, so that nobody works ahead of its turn."""
+    """Serves one contestant; a step requests and reads BATCHES batches, so that no pipeline works outside its turn."""
     tickets, numbers = queue.Queue(), itertools.count()
     batches = iter(pipeline(name, pathlib.Path(folder), lambda: iter(tickets.get, None)))
 
@@ -98,11 +99,11 @@ def work(name, folder):
             next(batches)
 
     interleave.serve(step)
-    tickets.put(None)  # ends the dataset, or its thread would wait for ever
+    tickets.put(None)  # ends the dataset; otherwise its thread would wait forever
 
 
 def measure(count):
-    """Returns {name: seconds of each round}, and why contestants are missing."""
+    """Returns {name: seconds of each round}, and a line for each contestant that failed."""
     failures, workers = [], {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         write_images(pathlib.Path(folder))
@@ -119,8 +120,8 @@ def measure(count):
     return seconds, failures
 
 
-def judge(seconds):
-    """Returns the reasons why a target is missed."""
+def missed_targets(seconds):
+    """Returns a line for each target that is missed."""
     ratios = {name: interleave.ratio(seconds[OURS], values) for name, values in seconds.items() if OURS in seconds}
     return [
         f"ours is {ratios[name]:.3f} times as fast as {name}, below the target of {target}"
@@ -131,7 +132,7 @@ def judge(seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, help="how often each takes its turn (default: 9)")
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: 9)")
     parser.add_argument("--serve", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -139,7 +140,7 @@ def main():
         return
     seconds, reasons = measure(arguments.rounds)
     interleave.print_table("input pipeline", seconds, OURS, BATCH * BATCHES)
-    reasons += judge(seconds)
+    reasons += missed_targets(seconds)
     print("\n" + ("\n".join(f"MISSED {reason}" for reason in reasons) or "Both targets are met."))
     sys.exit(bool(reasons))
 

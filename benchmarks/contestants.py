@@ -67,7 +67,7 @@ def transformers(variant):
 
 
 def _declare_torchvision():
-    """Declares two operators that a torchvision built for CUDA misses beside a torch for CPUs; no ViT uses them."""
+    """Declares two operators that are missing in a torchvision for CUDA with a torch for CPUs; no ViT uses them."""
     import torch
 
     if not torch.cuda.is_available():
@@ -75,7 +75,7 @@ def _declare_torchvision():
         boxes = "Tensor dets, Tensor scores, float iou_threshold"
         for name in ("nms", "qnms"):
             library.define(f"{name}({boxes}) -> Tensor")
-        _declare_torchvision.library = library  # the operators live as long as it does
+        _declare_torchvision.library = library  # the operators exist as long as it does
 
 
 def _batch():
@@ -97,7 +97,7 @@ def keras_step(model, task):
     model.compile(
         keras.optimizers.AdamW(LEARNING_RATE, WEIGHT_DECAY),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,  # what Keras' "auto" comes to on a CPU
+        jit_compile=False,  # as Keras' "auto" on a CPU
     )
     return lambda: model.train_on_batch(x, y), model.count_params()
 

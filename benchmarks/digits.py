@@ -1,4 +1,4 @@
-"""Trains the demo's recipe from five seeds and tells the test accuracies.
+"""Trains the recipe of the demo with five seeds and prints the test accuracies.
 
 python benchmarks/digits.py
 """
@@ -18,7 +18,7 @@ SEEDS = range(5)
 
 
 def main():
-    """Prints accuracy and training time a seed, then the mean and the worst."""
+    """Prints accuracy and training time of each seed, then the mean and the worst accuracy."""
     logging.basicConfig(format="%(message)s")
     accuracies = []
     for seed in SEEDS:

@@ -1,11 +1,10 @@
-"""Trains a small convolutional network on the images of recipes/fashion_mnist.py, for a time of one's choice.
+"""Trains a small convolutional network on the images of recipes/fashion_mnist.py.
 
 python benchmarks/fashion_mnist_convnet.py --epochs 8 --log convnet.csv
-python benchmarks/fashion_mnist_convnet.py --epochs 8 --beside runs/fashion_mnist/history.csv  # plot
+python benchmarks/fashion_mnist_convnet.py --epochs 8 --compare runs/fashion_mnist/history.csv  # plot
 
-Plain Keras but for the images: the recipe's own split, augmentation, order, label smoothing and schedule, in the
-images' own 28 x 28 pixels. The test images are scored once, after the last step. A log that is there is not made
-again.
+Plain Keras, but with the split, augmentation, order, label smoothing and schedule of the recipe, on images of 28 x 28
+pixels. The model is evaluated on the test images once, after the last step. If the log exists, nothing is trained.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from keras import layers
 
 from keras_vit._atomic import write_text
 from keras_vit.analysis.plots import curves, svg_file
-from keras_vit.commands.examples import open_data
+from keras_vit.commands.examples import open_recipe_data
 from keras_vit.data.pipeline import evaluation_batches, validation_batches
 from keras_vit.evaluation.cost import cost
 from keras_vit.preprocessing import OFFICIAL_PIXELS
@@ -30,12 +29,12 @@ from keras_vit.training.schedules import Plan, WarmupSchedule
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPE = runpy.run_path(str(ROOT / "recipes" / "fashion_mnist.py"))["RECIPE"]
 FIGURE = ROOT / "docs" / "images" / "fashion_mnist.svg"
-LEARNING_RATE, WARMUP = 3e-3, 0.1  # the second a part of the run
+LEARNING_RATE, WARMUP = 3e-3, 0.1  # warm-up as a fraction of the steps
 SIZE = 28
 
 
 class Seconds(keras.callbacks.Callback):
-    """Adds to the log how long each epoch took, with its validation."""
+    """Adds the seconds of each epoch with its validation to the log."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began = time.perf_counter()
@@ -45,7 +44,7 @@ class Seconds(keras.callbacks.Callback):
 
 
 def convnet(classes, widths=(32, 64, 128)):
-    """Returns two convolutions and a pooling a width, then the mean over the map and a dense layer for the logits."""
+    """Returns a model of two convolutions and a pooling per width, global average pooling and a dense layer."""
     inputs = x = keras.Input((SIZE, SIZE, 3))
     for width in widths:
         for _ in range(2):
@@ -59,7 +58,7 @@ def convnet(classes, widths=(32, 64, 128)):
 def train(epochs, log):
     """Trains, and prints parameters, multiply-accumulates, seconds and accuracies."""
     keras.utils.set_random_seed(RECIPE.seed)
-    source, size = open_data(RECIPE), (SIZE, SIZE)
+    source, size = open_recipe_data(RECIPE), (SIZE, SIZE)
     classes, batch = len(source.class_names), RECIPE.batch_size
     per_epoch = len(source.train.labels) // batch
     plan = Plan(epochs * per_epoch, per_epoch, round(WARMUP * epochs * per_epoch))
@@ -70,7 +69,7 @@ def train(epochs, log):
             WarmupSchedule(LEARNING_RATE, plan.steps, warmup_steps=plan.warmup_steps), weight_decay=RECIPE.weight_decay
         ),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=RECIPE.label_smoothing),
-        weighted_metrics=["accuracy"],  # rows that fill up the last batch weigh 0
+        weighted_metrics=["accuracy"],  # images that fill up the last batch have weight 0
     )
     start, used = time.perf_counter(), time.process_time()
     model.fit(
@@ -80,13 +79,13 @@ def train(epochs, log):
         validation_data=validation_batches(source.validation, size, classes, batch_size=batch),
         callbacks=[Seconds(), keras.callbacks.CSVLogger(log)],
         verbose=2,
-        shuffle=False,  # the stream is shuffled already
+        shuffle=False,  # the dataset is shuffled already
     )
     seconds, used = time.perf_counter() - start, time.process_time() - used
     test = evaluation_batches(source.test, size, batch_size=200)
-    right = sum(int((model(x, training=False).numpy().argmax(axis=1) == y.numpy()).sum()) for x, y in test)
+    correct = sum(int((model(x, training=False).numpy().argmax(axis=1) == y.numpy()).sum()) for x, y in test)
     print(
-        f"{seconds:.0f} s of training, {used:.0f} s on the cores; test accuracy {right / len(source.test.labels):.2%}"
+        f"{seconds:.0f} s of training, {used:.0f} s of CPU time; test accuracy {correct / len(source.test.labels):.2%}"
     )
 
 
@@ -98,16 +97,16 @@ def over_minutes(log):
 
 
 def main():
-    """Trains, draws, or both."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--epochs", type=int, default=8)
-    arguments.add_argument("--log", default="convnet.csv")
-    arguments.add_argument("--beside", help="history.csv of a run of the recipe, to draw both")
-    given = arguments.parse_args()
-    if not pathlib.Path(given.log).exists():
-        train(given.epochs, given.log)
-    if given.beside:
-        lines = {"hybrid ViT": {"": over_minutes(given.beside)}, "convolutions": {"": over_minutes(given.log)}}
+    """Trains the network, or draws the plot, or both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--log", default="convnet.csv")
+    parser.add_argument("--compare", help="history.csv of a run of the recipe, to plot both")
+    arguments = parser.parse_args()
+    if not pathlib.Path(arguments.log).exists():
+        train(arguments.epochs, arguments.log)
+    if arguments.compare:
+        lines = {"hybrid ViT": {"": over_minutes(arguments.compare)}, "convolutions": {"": over_minutes(arguments.log)}}
         figure = curves(lines, "minutes of training", "validation accuracy")
         figure.axes[0].set_ylim(bottom=75)
         write_text(FIGURE, svg_file(figure))

@@ -1,7 +1,7 @@
-"""Runs contestants in turn, each in its own process, so that a slow minute of the machine hits them all alike.
+"""Runs contestants in turn, each in its own process, so that a slow minute of the machine affects them all.
 
-A worker builds what it is to run, then waits: for each line that it reads it runs a step, and answers with the seconds.
-So only one process works at a time, and the figures of one round can be compared with each other: use their ratios.
+A worker builds its model, then waits: for each line that it reads, it runs a step and prints the seconds. So only one
+process works at a time, and the figures of one round can be compared with each other: use their ratios.
 """
 
 import json
@@ -13,7 +13,7 @@ import tempfile
 import time
 
 THREADS = 2
-LEAST_CORES = 1.5  # a contestant's median; below, others took part of the machine
+LEAST_CORES = 1.5  # median of a contestant; if it is lower, other programs used the machine
 ENVIRONMENT = {
     "OMP_NUM_THREADS": str(THREADS),
     "TF_NUM_INTRAOP_THREADS": str(THREADS),
@@ -24,13 +24,13 @@ ENVIRONMENT = {
 
 
 class Worker:
-    """One contestant in a process of its own.
+    """A contestant in its own process.
 
     Args:
-        *command: what follows `python` on the command line; the process must call `serve`.
+        *command: the arguments of `python`; the process must call `serve`.
 
     Raises:
-        RuntimeError: if the process ends before it is ready or in a step; with the end of what it printed.
+        RuntimeError: if the process ends before it is ready or in a step; with the end of its output.
     """
 
     def __init__(self, *command):
@@ -44,23 +44,23 @@ class Worker:
             text=True,
         )
         try:
-            self.facts = self._answer()
+            self.facts = self._read_result()
         except RuntimeError:
             self.close()
             raise
 
     def step(self):
-        """Returns the seconds of one step, and how many processor cores it kept busy meanwhile."""
+        """Returns the seconds of one step, and the number of processor cores that it used."""
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
-        answer = self._answer()
-        return answer["seconds"], answer["cores"]
+        result = self._read_result()
+        return result["seconds"], result["cores"]
 
     def close(self):
         self._process.communicate()
         self._log.close()
 
-    def _answer(self):
+    def _read_result(self):
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
@@ -70,7 +70,7 @@ class Worker:
 
 
 def serve(step, **facts):
-    """Warms `step` up, reports `facts`, then runs one step for each line of the parent's."""
+    """Runs `step` twice to warm up, reports `facts`, then runs one step for each line from the parent process."""
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print greetings
     for _ in range(2):  # the first one traces and allocates
@@ -85,7 +85,7 @@ def serve(step, **facts):
 
 
 def rounds(workers, count):
-    """Returns {name: seconds of each round} and the same of cores; a round runs each once, in an order that turns."""
+    """Returns {name: seconds of each round} and {name: cores}; a round runs each worker once, in rotating order."""
     seconds, cores = {name: [] for name in workers}, {name: [] for name in workers}
     names = list(workers)
     for i in range(count):
@@ -96,9 +96,9 @@ def rounds(workers, count):
 
 
 def busy(cores):
-    """Returns why the machine was too busy with other work to compare by, or None.
+    """Returns a reason if the machine was too busy for a comparison, or None.
 
-    Threads that wait for each other, as PyTorch's do, lose far more to a neighbour than TensorFlow: no ratio helps.
+    Other programs slow threads that wait for each other, like PyTorch's, far more than TensorFlow, so ratios mislead.
     """
     least = min(map(statistics.median, cores.values()), default=THREADS)
     if least < LEAST_CORES:
@@ -107,12 +107,12 @@ def busy(cores):
 
 
 def ratio(ours, theirs):
-    """Returns how many times as fast `ours` is, the median of the rounds' own ratios."""
+    """Returns the speed of `ours` relative to `theirs`: the median of the ratios of the rounds."""
     return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
 
 
 def print_table(title, seconds, ours, images):
-    """Prints a line per contestant: images a second, and how many times as fast `ours` is; medians, least and most."""
+    """Prints a line per contestant: images/s, and the relative speed of `ours`; median, minimum and maximum."""
     if ours not in seconds:
         return
     print(f"\n{title}\n{'':24}{'images/s':>9}{'min':>8}{'max':>8}{'ours is':>10}{'min':>8}{'max':>8}")
@@ -126,12 +126,12 @@ def print_table(title, seconds, ours, images):
         )
 
 
-def medians(ways, rounds):
-    """Returns {name: seconds} of functions that take turns in this process, without the first round, which traces."""
-    seconds = {name: [] for name in ways}
+def medians(functions, rounds):
+    """Returns {name: median seconds} of functions that run in turn in this process, without the first round."""
+    seconds = {name: [] for name in functions}
     for _ in range(rounds):
-        for name, way in ways.items():
+        for name, function in functions.items():
             start = time.perf_counter()
-            way()
+            function()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times[1:]) for name, times in seconds.items()}

@@ -1,11 +1,11 @@
-"""Compares the last weights of a run with those of its best epoch, on a test set that neither has seen.
+"""Compares the last weights of a run with those of its best epoch, on a test set.
 
 Usage: python benchmarks/keep.py FOLDER [FIELD=VALUE ...] [--seeds 5]
 
-FOLDER holds train/, val/ and test/ with a folder of images a class. A small ViT is trained on it from nothing, once a
-seed under a cosine schedule and once under a constant one; FIELD=VALUE changes the recipe. Also says what early
-stopping of 8 epochs would have given, and after which epoch: by the rule that there was before, 8 epochs without any
-gain and then the best weights, and by that of `EarlyStopping`, with the last weights.
+FOLDER contains train/, val/ and test/ with one folder of images per class. For each seed, a small ViT is trained on it
+from random weights with a cosine schedule and with a constant learning rate; FIELD=VALUE changes the recipe. Also
+prints the result of early stopping after 8 epochs, and its epoch: by the earlier rule, 8 epochs without an improvement
+and then the best weights, and by that of `EarlyStopping`, with the last weights.
 """
 
 import argparse
@@ -40,7 +40,7 @@ EPOCHS, STEPS = 8, Recipe.early_stopping_steps
 
 
 def trained(recipe, source):
-    """Returns what a run has after each epoch: steps, validation accuracy and test accuracy, (epochs, 3)."""
+    """Returns steps, validation accuracy and test accuracy after each epoch of a run, (epochs, 3)."""
     images = preprocess_input(read_all(source.test.images, (recipe.image_size,) * 2))
     rows = []
 
@@ -85,7 +85,7 @@ def main():
             recipe = dataclasses.replace(base, schedule=schedule, seed=seed)
             source = open_source(options.folder, validation=recipe.validation, test=recipe.test, seed=seed)
             rows = trained(recipe, source)
-            # On very many images every gain is above the noise.
+            # With very many images, every improvement is above the noise.
             before, now = stopped(rows, 0, 10**12), stopped(rows, STEPS, len(source.validation.labels))
             given = len(rows) - 1, best(rows), best(rows[: before + 1]), now
             found.append([rows[row, 2] for row in given])

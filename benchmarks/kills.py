@@ -1,9 +1,9 @@
-"""Kills a run of the digits again and again with SIGKILL, at random, and looks at what it ends with.
+"""Kills a run on the digits repeatedly with SIGKILL at random moments, and compares its result.
 
 python benchmarks/kills.py [kills]
 
-Prints a line a kill: after how many seconds, at which step, whether in the middle of a write. Exits with 1 unless the
-model has the weights, bit for bit, and the log has the rows of a run that was never killed.
+Prints a line per kill: seconds, step, and whether it was during a write. Exits with status 1 unless the
+model has the same weights, bit for bit, and the log the same rows as a run that was never killed.
 """
 
 import csv
@@ -35,7 +35,7 @@ def newest_step(folder):
 
 
 def kill(folder, most):
-    """Kills the run at a random moment after it has saved something new; returns what there is to say about it."""
+    """Kills the run at a random moment after it has saved a new checkpoint, and returns a line of text on it."""
     before, began, process = newest_step(folder), time.monotonic(), start(folder)
     while process.poll() is None and newest_step(folder) == before:
         time.sleep(0.01)
@@ -44,8 +44,8 @@ def kill(folder, most):
         return None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    half = bool(list((folder / CHECKPOINTS).glob(f".{process.pid}.step_*")))
-    where = "in a write" if half else "between writes"
+    is_writing = bool(list((folder / CHECKPOINTS).glob(f".{process.pid}.step_*")))
+    where = "in a write" if is_writing else "between writes"
     return f"{time.monotonic() - began:5.1f} s after its start, step {newest_step(folder):4d} saved, {where}"
 
 
@@ -66,9 +66,9 @@ def main():
         start(straight).wait()
         print(f"a run that is not killed: {time.monotonic() - began:.0f} s", flush=True)
         done = 0
-        while done < kills and (said := kill(killed, most=4.0)):
+        while done < kills and (line := kill(killed, most=4.0)):
             done += 1
-            print(f"kill {done:2d}: {said}", flush=True)
+            print(f"kill {done:2d}: {line}", flush=True)
         start(killed).wait()
         (weights, rows), (others, other_rows) = outcome(straight), outcome(killed)
     same = all(np.array_equal(one, other) for one, other in zip(weights, others, strict=True))

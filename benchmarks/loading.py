@@ -1,14 +1,14 @@
-"""Measures how fast and in how much memory a checkpoint becomes a model: python benchmarks/loading.py
+"""Measures the time and memory of loading a checkpoint: python benchmarks/loading.py
 
 A ViT-B/16 at 224 x 224 pixels with 1,000 classes, from a file on disk (read once before, so from the disk's cache) to
-the logits of one image, in fresh processes that take turns; importing is not counted. keras-hub reads a preset of its
-own. Four targets:
+the logits of one image, in fresh processes in turn, without the imports. keras-hub reads its own
+preset. Four targets:
   to the first logits  in less than 0.7 times keras-hub's time;
-  load                 at most 1.0 seconds more than building the model alone;
+  load                 at most 1.0 seconds more than building the model only;
   memory               of build and load above that of the import, less than 2.2 times the weights;
-  ViT-H/14             builds and loads in less than 8 GiB, everything included.
+  ViT-H/14             builds and loads in less than 8 GiB in all.
 
-Exits with 1 and says why if a target is missed.
+Exits with status 1 and prints the reason if a target is missed.
 """
 
 import argparse
@@ -60,7 +60,7 @@ contestants.keras_hub("ViT-B/16").save_to_preset(sys.argv[1])
 
 
 def run(code, *arguments):
-    """Returns what a fresh process prints last, read as JSON.
+    """Returns the last line of output of a fresh process, parsed as JSON.
 
     Raises:
         RuntimeError: if it fails.
@@ -76,7 +76,7 @@ def run(code, *arguments):
 
 
 def measure(folder, rounds):
-    """Returns {name: what each round printed}; the processes take turns."""
+    """Returns {name: results of each round}; the processes run in turn."""
     paths = {"build": "-", "build and load": folder / "b16.npz", "keras-hub": folder / "preset"}
     for name, code in WRITE.items():
         run(code, paths[name], "ViT-B/16")
@@ -110,9 +110,9 @@ def main():
         one["first logits"] / other["first logits"] for one, other in zip(found["build and load"], found["keras-hub"])
     )
     figures = (
-        ("the time to the first logits by keras-hub's", ratio, RATIO),
-        ("seconds of loading over those of building", ours["make"] - medians["build"]["make"], SECONDS),
-        ("memory by weights", ours["times"], TIMES),
+        ("time to the first logits / keras-hub's", ratio, RATIO),
+        ("seconds of loading minus seconds of building", ours["make"] - medians["build"]["make"], SECONDS),
+        ("memory / weights", ours["times"], TIMES),
         ("GiB for a ViT-H/14", huge["GiB"], GIB),
     )
     for words, value, most in figures:

@@ -1,8 +1,8 @@
-"""Measures how a rounded TFLite file run_tflite, cure by cure: python benchmarks/quantization.py CHECKPOINT IMAGES
+"""Measures the accuracy of quantized TFLite files by technique: python benchmarks/quantization.py CHECKPOINT IMAGES
 
-The first images of the folder, in a fixed random order, calibrate; others, as many as `--evaluate`, are judged. A
-row is the cosine between the features of the float32 file and of the rounded one, the least and the mean over these
-images, the size, and the time of an image with 2 threads beside the float32 file's, the files taking turns.
+The first images of the folder, in a fixed random order, calibrate; `--evaluate` others are evaluated. A row has the
+cosine between the features of the float32 file and of the quantized one (minimum and mean over these images), the size,
+and the latency with 2 threads relative to the float32 file, with the files in turn.
 """
 
 import argparse
@@ -29,13 +29,13 @@ NO_LAYER = r"^$"
 
 
 def nearest(kernel, covariance, bits, block=0):
-    """Rounds each weight by itself, the largest of a row or a block to the largest number."""
+    """Rounds each weight to the nearest level, with the scale of the largest weight of a row or a block."""
     groups = kernel.reshape(len(kernel), -1, block or kernel.shape[1])
     scales = np.maximum(abs(groups).max(2), 1e-6) / (2 ** (bits - 1) - 1)
     return (np.rint(groups / scales[..., None]) * scales[..., None]).reshape(kernel.shape), scales.astype("float32")
 
 
-# What is done, whether scale was moved, the mode, the rounding.
+# Technique, whether the scale is moved, mode, rounding.
 STEPS = [
     ("dynamic int8", False, QUANTIZATION_MODES["int8"], nearest),
     ("+ scale moved", True, QUANTIZATION_MODES["int8"], nearest),
@@ -59,15 +59,17 @@ STEPS = [
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="what keras_vit.load takes")
+    parser.add_argument("checkpoint", help="a checkpoint as for keras_vit.load")
     parser.add_argument("images", type=pathlib.Path, help="folder of JPEG and PNG files")
     parser.add_argument("--size", type=int, default=224, help="side of an image, pixels (default: 224)")
     parser.add_argument("--calibrate", type=int, default=32, help="images to calibrate on (default: 32)")
-    parser.add_argument("--evaluate", type=int, default=32, help="images to judge by (default: 32)")
-    parser.add_argument("--imagenet", action="store_true", help="images have ImageNet's mean and deviation")
-    parser.add_argument("--gelu", help="of the checkpoint, if its file does not say: tanh or erf")
+    parser.add_argument("--evaluate", type=int, default=32, help="images to evaluate on (default: 32)")
+    parser.add_argument("--imagenet", action="store_true", help="normalize by ImageNet's mean and standard deviation")
+    parser.add_argument("--gelu", help="GELU of the checkpoint, if its file does not store it: tanh or erf")
     parser.add_argument(
-        "--sensitivity", choices=QUANTIZATION_MODES, help="print also who loses what in this mode (takes minutes)"
+        "--sensitivity",
+        choices=QUANTIZATION_MODES,
+        help="also print the loss of each layer in this mode (takes minutes)",
     )
     arguments = parser.parse_args()
 
@@ -76,9 +78,11 @@ def main():
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     split = arguments.calibrate
     if len(files) <= split:
-        parser.error(f"expected more than {split} images in {arguments.images}, found {len(files)}")
+        parser.error(f"expected more than {split} images in {arguments.images}, received {len(files)}")
     model = keras_vit.load(arguments.checkpoint, input_shape=(*size, 3), gelu=arguments.gelu)
-    if any(layer.name == "head" for layer in model.layers):  # features tell more than probabilities, which saturate
+    if any(
+        layer.name == "head" for layer in model.layers
+    ):  # features are more sensitive than probabilities, which saturate
         model = keras.Model(model.input, model.get_layer("head").input)
     pixels = IMAGENET if arguments.imagenet else pixels_of(model)
     images = [
@@ -95,7 +99,7 @@ def print_table(model, calibration, evaluation):
     tflites = {False: as_tflite(model), True: as_tflite(smoothed(model, calibration))}
     seen = {moved: Calibrated(tflite, calibration) for moved, tflite in tflites.items()}
     expected = run_tflite(tflites[False], evaluation[:, None])
-    print("| step | cosine, least | mean | MB | time / float32 |\n|---|---|---|---|---|", flush=True)
+    print("| step | cosine, minimum | mean | MB | time / float32 |\n|---|---|---|---|---|", flush=True)
     for name, moved, mode, rounding in STEPS:
         quantization.rounded, seen[moved].rounded = rounding, {}
         file = seen[moved].file(mode)
@@ -108,7 +112,7 @@ def print_table(model, calibration, evaluation):
 
 
 def time_share(file, reference, image, rounds=9):
-    """Returns the median over the rounds of the ratio of the two files' times."""
+    """Returns the median ratio of the latencies of two files over the rounds."""
     interpreters = [quantization._interpreter(one) for one in (file, reference)]
     ratios = []
     for _ in range(rounds + 2):

@@ -1,8 +1,8 @@
-"""What attention rollout costs next to a plain forward pass, ViT-B/16 at 224 x 224, random weights.
+"""Compares the time of attention rollout with that of a forward pass: ViT-B/16 at 224 x 224, random weights.
 
     python benchmarks/rollout.py
 
-Rounds alternate between the two; the ratio is of the medians. Exits with 1 if it is above 1.3.
+Rounds alternate between the two; the ratio is of the medians. Exits with status 1 if it is above 1.3.
 """
 
 import interleave
@@ -18,11 +18,11 @@ TARGET = 1.3
 def main():
     model = keras_vit.ViT_B16(weights=None)
     images = np.random.default_rng(0).uniform(-1, 1, (IMAGES, 224, 224, 3)).astype("float32")
-    ways = {
+    functions = {
         "forward": lambda: model.predict(images, batch_size=8, verbose=0),
         "rollout": lambda: attention_rollout(model, images),
     }
-    median = interleave.medians(ways, ROUNDS)
+    median = interleave.medians(functions, ROUNDS)
     for name, value in median.items():
         print(f"{name}: {value:.2f} s for {IMAGES} images")
     ratio = median["rollout"] / median["forward"]

@@ -1,4 +1,4 @@
-"""Holds the order of training, and the draws of small seeds, to true chance: the tables of docs/shuffling.md.
+"""Compares the order of training, and draws from small seeds, with true randomness: the tables of docs/shuffling.md.
 
 Usage: python benchmarks/shuffling.py
 """
@@ -18,7 +18,7 @@ CASES = ((422, 4), (1437, 10), (6000, 10), (18_000, 10), (60_000, 10))  # exampl
 
 
 def cipher(count, keys, rounds):
-    """Returns permutations of so many examples, (keys, count)."""
+    """Returns permutations of `count` examples, (keys, count)."""
     index = tf.tile(tf.range(count, dtype=tf.int64), [len(keys)])
     keys = tf.repeat(tf.constant(keys, tf.int64), count, axis=0)
     permuted = tf.raw_ops.RandomIndexShuffle(index=index, seed=keys, max_index=count - 1, rounds=rounds)
@@ -26,12 +26,12 @@ def cipher(count, keys, rounds):
 
 
 def earlier(count, seed):
-    """Returns the orders as they were drawn before: the seed as it is, four rounds."""
+    """Returns the orders of the earlier version: the seed without a hash, four rounds."""
     return cipher(count, [(seed, number, 0) for number in range(PASSES)], rounds=4)
 
 
 def ours(count, seed):
-    """Returns the orders that training has, (PASSES, count)."""
+    """Returns the orders of training, (PASSES, count)."""
     return Order(count, count * PASSES, seed).indices(0).numpy().reshape(PASSES, count)
 
 
@@ -41,19 +41,19 @@ def true(count, seed):
 
 
 def largest_share(orders, classes):
-    """Returns the share of the most frequent class of a batch, the mean over all whole batches."""
+    """Returns the share of the most frequent class in a batch, averaged over all full batches."""
     count = orders.shape[1]
     labels = (orders * classes // count)[:, : count // BATCH_SIZE * BATCH_SIZE].reshape(-1, BATCH_SIZE, 1)
     return (labels == np.arange(classes)).sum(1).max(1).mean() / BATCH_SIZE
 
 
 def neighbours(orders):
-    """Returns how many neighbours in the data are neighbours in an order; 2 by chance."""
+    """Returns the number of neighbours in the data that are neighbours in an order; 2 by chance."""
     return (np.abs(np.diff(orders)) == 1).sum() / len(orders)
 
 
 def agreement(orders):
-    """Returns how many examples are at the same place in one pass and the next; 1 by chance."""
+    """Returns the number of examples with the same position in one epoch and the next; 1 by chance."""
     return (orders[1:] == orders[:-1]).sum() / (len(orders) - 1)
 
 
@@ -77,7 +77,7 @@ def orders_table():
 
 
 def rounds_table():
-    """Shows, for hashed keys, how far the differences of orders are from those of true permutations."""
+    """Prints, for hashed keys, the deviation of the differences in orders from those in true permutations."""
     rounds, random = (4, 6, 8, 12, ROUNDS, 32), np.random.default_rng(1)
     rows = []
     for count, permutations in ((64, 1000), (422, 500), (1437, 300), (20_000, 40), (60_000, 16)):
@@ -92,7 +92,7 @@ def rounds_table():
         keys = _cipher_key(0, tf.zeros(64, tf.int64))
         for number in rounds:
             times[-1].append(f"{time_of(lambda n=number: shuffled(index, keys, count, n)):.3f}")  # noqa: B023
-    table(["examples; ms a batch of 64", *(f"{number} rounds" for number in rounds)], times)
+    table(["examples; ms per batch of 64", *(f"{number} rounds" for number in rounds)], times)
 
 
 def shuffled(index, keys, count, rounds):
@@ -110,7 +110,7 @@ def time_of(call, repeats=20):
 
 
 def worst_difference(orders):
-    """Returns how many standard errors the number of examples 2**i apart in the data and 2**j in the order is off."""
+    """Returns the largest deviation of the counts of pairs 2**i apart in data and 2**j in order, in standard errors."""
     count, worst = orders.shape[1], 0.0
     powers = 2 ** np.arange(int(math.log2(count)))
     for apart in powers:
@@ -122,7 +122,7 @@ def worst_difference(orders):
 
 
 def draws_table():
-    """Shows how far draws of neighbouring seeds and numbers are from having nothing in common, standard errors."""
+    """Prints the correlation of draws from neighbouring seeds and numbers, in standard errors."""
     draws = {
         "`tf.random.stateless_uniform`: flips, affine, RandAugment": lambda k: tf.random.stateless_uniform((2,), k),
         "`stateless_sample_distorted_bounding_box`: crops": lambda k: inception_window((997, 1009), k)[:2],

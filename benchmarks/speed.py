@@ -1,10 +1,11 @@
 """Compares keras_vit's speed with keras-hub, timm and transformers: python benchmarks/speed.py
 
 Two targets, on a CPU with two threads, float32, 224 x 224 pixels, batches of 16 images:
-  forward  a ViT-B/16 at no less than 0.98 times keras-hub's speed;
-  train    a ViT-S/16's training step at no less than 1.05 times the speed of the fastest peer.
+  forward  a ViT-B/16 at 0.98 times keras-hub's speed or more;
+  train    a training step of a ViT-S/16 at 1.05 times the speed of the fastest other library or more.
 
-Exits with 1 and says why if a target is missed, a peer is missing or fails, or the machine was busy.
+Exits with status 1 and prints the reason if a target is missed, another library is missing or fails, or the machine was
+busy.
 """
 
 import argparse
@@ -14,13 +15,13 @@ import sys
 import contestants
 import interleave
 
-OURS = "keras_vit, erf"  # the peers' GELU; the official files' is "keras_vit, tanh"
+OURS = "keras_vit, erf"  # the GELU of the other libraries; the official weights use "keras_vit, tanh"
 PEERS = ("keras-hub", "timm", "transformers")
 TARGETS = {"forward": (0.98, ("keras-hub",)), "train": (1.05, PEERS)}
 
 
 def measure(task, count):
-    """Returns {name: seconds of each round}, and why contestants are missing or are another model."""
+    """Returns {name: seconds of each round}, and a line for each contestant that failed or is another model."""
     failures = []
     with contextlib.ExitStack() as stack:
         workers = {}
@@ -40,8 +41,8 @@ def measure(task, count):
     return seconds, failures
 
 
-def judge(task, seconds):
-    """Returns the reasons why the target is missed."""
+def missed_targets(task, seconds):
+    """Returns a line for each target that is missed."""
     target, peers = TARGETS[task]
     if OURS not in seconds:
         return []
@@ -55,14 +56,14 @@ def judge(task, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=TARGETS, help="only this one")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each takes its turn (default: 7)")
+    parser.add_argument("--task", choices=TARGETS, help="run this task only")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds (default: 7)")
     arguments = parser.parse_args()
     reasons = []
     for task in [arguments.task] if arguments.task else TARGETS:
         seconds, failures = measure(task, arguments.rounds)
         interleave.print_table(f"{task}, {contestants.TASKS[task]}", seconds, OURS, contestants.BATCH)
-        reasons += failures + judge(task, seconds)
+        reasons += failures + missed_targets(task, seconds)
     print("\n" + ("\n".join(f"MISSED {reason}" for reason in reasons) or "Both targets are met."))
     sys.exit(bool(reasons))
 

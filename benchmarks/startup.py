@@ -1,10 +1,10 @@
-"""Measures how long keras_vit takes to start: python benchmarks/startup.py
+"""Measures the startup time of keras_vit: python benchmarks/startup.py
 
 Two targets, each the median of several fresh processes:
-  `keras-vit --help` answers in less than 0.5 seconds;
+  `keras-vit --help` takes less than 0.5 seconds;
   `import keras_vit` adds less than 0.3 seconds to `import keras`.
 
-Exits with 1 and says why if a target is missed.
+Exits with status 1 and prints the reason if a target is missed.
 """
 
 import argparse
@@ -15,9 +15,9 @@ import sys
 import time
 
 TARGETS = {"keras-vit --help": 0.5, "import keras_vit adds": 0.3}  # seconds
-# What the installed command runs.
+# The code of the installed command.
 COMMAND = "import sys; sys.argv = ['keras-vit', '--help']; from keras_vit_command import main; sys.exit(main())"
-# In one process: two imports of TensorFlow differ by more than what is measured.
+# In one process, because the times of two imports of TensorFlow differ by more than the measured time.
 IMPORTS = """
 import time
 times = [time.perf_counter()]
@@ -30,7 +30,7 @@ print(times[1] - times[0], times[2] - times[1])
 
 
 def run(code):
-    """Returns the seconds of a fresh process that runs `code`, and what it printed.
+    """Returns the seconds of a fresh process that runs `code`, and its output.
 
     Raises:
         RuntimeError: if it fails.
@@ -45,11 +45,11 @@ def run(code):
 
 
 def measure(rounds):
-    """Returns {what: seconds of each round}; the processes take turns."""
-    seconds = {"python alone": [], "keras-vit --help": [], "import keras": [], "import keras_vit adds": []}
+    """Returns {name: seconds of each round}; the processes run in turn."""
+    seconds = {"python only": [], "keras-vit --help": [], "import keras": [], "import keras_vit adds": []}
     for i in range(rounds + 1):
         taken = [run("pass")[0], run(COMMAND)[0], *map(float, run(IMPORTS)[1].split())]
-        if i:  # the first fills the disk's cache and writes bytecode
+        if i:  # the first round fills the disk cache and writes bytecode
             for values, value in zip(seconds.values(), taken, strict=True):
                 values.append(value)
     return seconds
@@ -63,7 +63,7 @@ def main():
     for name, values in seconds.items():
         print(f"{name:24}{statistics.median(values):9.3f}{min(values):8.3f}{max(values):8.3f}")
     reasons = [
-        f"{name} takes {taken:.3f} seconds, less than {target} is allowed"
+        f"{name} takes {taken:.3f} seconds; the target is less than {target}"
         for name, target in TARGETS.items()
         if (taken := statistics.median(seconds[name])) >= target
     ]

@@ -1,10 +1,11 @@
 """Computes the pre-training cost of every row of the paper's table 6: python benchmarks/table6.py
 
-By one formula for all rows: the multiply-accumulates of an image of 224 x 224 pixels, with a head of 1,000 classes,
-x 2 x 3 x the images of all epochs, 303 million an epoch. No weights are made. With --write, the table of docs/cost.md
-is written anew; with --json, the numbers are printed for a program.
+With one formula for all rows: the multiply-accumulates of an image of 224 x 224 pixels, with a head of 1,000 classes,
+x 2 x 3 x the images of all epochs, 303 million per epoch. No weights are created. With --write, updates the table of
+docs/cost.md; with --json, prints the numbers as JSON.
 
-Exits with 1 and says why if a row misses its target: 3 % of the paper's number for a ViT or a hybrid, 5 % for a ResNet.
+Exits with status 1 and prints the row if it misses its target: 3 % of the paper's number for a ViT or a hybrid, 5 % for
+a ResNet.
 
 Source: arXiv:2010.11929v2, table 6, column exaFLOPs.
 """
@@ -50,7 +51,7 @@ PAPER = (  # variant, epochs, exaFLOPs
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Holds a row of the table, the paper's number and ours; `off` is by how much ours is more, percent."""
+    """A row of the table; `off` is the difference of our number from the paper's, percent."""
 
     variant: str
     epochs: int
@@ -61,7 +62,7 @@ class Line:
 
 
 def lines():
-    """Returns a `Line` a row of the paper's table."""
+    """Returns a `Line` for each row of the paper's table."""
     counted = {variant: multiply_accumulates(variant) for variant in dict.fromkeys(row[0] for row in PAPER)}
     found = []
     for variant, epochs, paper in PAPER:
@@ -71,10 +72,10 @@ def lines():
 
 
 def multiply_accumulates(variant):
-    """Returns those of one image; for a process of its own, which never makes the weights."""
+    """Returns the multiply-accumulates of one image, without creating the weights; needs its own process."""
     with keras.StatelessScope(initialize_variables=False), weights_to_come():
         model = build(variant)
-        # To standardize and to normalize is no product, and to look at it takes most of the time.
+        # Standardization and normalization have no products, and tracing them takes most of the time.
         for layer in layers_of(model, StdConv):
             layer.folded = True
         with around_calls(layers_of(model, GroupNorm), lambda layer, call, x: x):
@@ -82,7 +83,7 @@ def multiply_accumulates(variant):
 
 
 def table(found):
-    """Returns the lines in Markdown."""
+    """Returns the lines as a Markdown table."""
     rows = ["| variant | epochs | GMACs | exaFLOPs | the paper's | difference |", "|---|---|---|---|---|---|"]
     for it in found:
         gmacs, off = it.multiply_accumulates / 1e9, round(it.off, 1) + 0  # no -0.0
@@ -91,7 +92,7 @@ def table(found):
 
 
 def written(document, text):
-    """Returns the document with another table in place of its own."""
+    """Returns the document with its table replaced."""
     before, rest = document.split(BEGIN)
     return before + BEGIN + text + END + rest.split(END)[1]
 
@@ -99,7 +100,7 @@ def written(document, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the table of docs/cost.md")
-    parser.add_argument("--json", action="store_true", help="print the numbers alone")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     arguments = parser.parse_args()
     found = lines()
     text = table(found)

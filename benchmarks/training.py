@@ -1,14 +1,14 @@
-"""Compares a run's speed with that of its bare step: python benchmarks/training.py [COMPARISON...]
+"""Compares the speed of a run with that of its bare training step: python benchmarks/training.py [COMPARISON...]
 
-The bare step is the trainer's own, called in a plain loop on a batch that lies in memory: a ViT-S/16 at 224 x 224
+The bare step is that of the trainer, called in a plain loop on a batch in memory: a ViT-S/16 at 224 x 224
 pixels, AdamW, on two cores. Three comparisons, all of them by default:
-  path       a recipe's whole way through `fit`, from JPEGs by RandAugment and mixup to the log and checkpoints, without
-             validation, costs less than 3 % over the bare step;
-  precision  mixed_bfloat16 is at least 1.6 times as fast as float32, where the CPU has instructions for it;
-  workers    two processes of one thread each reach at least 0.9 of the speed of one process of two, on the same
-             global batch; beside them one process with two logical devices, which has no target.
+  path       a recipe in `fit`, from JPEGs with RandAugment and mixup to the log and checkpoints, without
+             validation, takes less than 3 % longer than the bare step;
+  precision  mixed_bfloat16 is at least 1.6 times as fast as float32, if the CPU has instructions for it;
+  workers    two processes of one thread each reach at least 0.9 of the speed of one process of two threads, on the same
+             global batch; also one process with two logical devices, without a target.
 
-Exits with 1 and says why if a target is missed, something fails, or the machine was busy.
+Exits with status 1 and prints the reason if a target is missed, a process fails, or the machine was busy.
 """
 
 import argparse
@@ -39,37 +39,37 @@ from keras_vit.training.run import Run
 from keras_vit.training.schedules import plan_of
 
 VARIANT, IMAGE_SIZE, CLASSES = "ViT-S/16", 224, 8
-BATCH, PATH_BATCH = 16, 8  # images a step; fewer on the path, so that there are many steps between two checkpoints
+BATCH, PATH_BATCH = 16, 8  # images per step; fewer on the path, for many steps between two checkpoints
 BARE_STEPS = 10  # between two turns of the path
 BARE, PATH, ONE, TWO, MIRRORED = "bare step", "recipe path", "one process", "two workers", "mirrored"
 MOST_OVER, LEAST_BFLOAT16, LEAST_WORKERS = 0.03, 1.6, 0.9
 
 
 def recipe_of(data, batch_size, **settings):
-    """Returns a recipe that would go on for longer than anyone waits."""
+    """Returns a recipe with more steps than are ever run."""
     return Recipe(
         data, VARIANT, IMAGE_SIZE, steps=100_000, batch_size=batch_size, learning_rate=1e-5, warmup_epochs=0, **settings
     )
 
 
 def in_memory(recipe, parts=(0, 1, 1)):
-    """Returns a dataset of one batch, or of a part of it, again and again; as `training_batches` would give it."""
+    """Returns a dataset that repeats one batch, or a part of it, in the form of `training_batches`."""
     rng, rows = np.random.default_rng(0), recipe.batch_size // parts[2]
     images = rng.uniform(-1, 1, (rows, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     targets = np.eye(CLASSES, dtype=np.float32)[np.arange(rows) % CLASSES]
     options = tf.data.Options()
-    options.autotune.enabled = False  # nothing to tune, and an iterator may be waited for up to a minute at its end
+    options.autotune.enabled = False  # with it, the end of an iterator can take up to a minute
     return tf.data.Dataset.from_tensors((images, targets, np.ones(rows, np.float32))).repeat().with_options(options)
 
 
 def bare_step(trained, batches):
-    """Returns a function that takes one step on the next of the batches."""
+    """Returns a function that runs one training step on the next batch."""
     trained.make_train_function()
     return lambda: keras.ops.convert_to_numpy(trained.train_function(batches)["loss"])
 
 
 class Timer:
-    """Tells the seconds of a stretch of work, and how many processor cores it kept busy."""
+    """Measures seconds and the number of processor cores used."""
 
     def __init__(self):
         self.began, self.cpu_began = time.perf_counter(), time.process_time()
@@ -80,18 +80,18 @@ class Timer:
 
 
 class Turns(Run):
-    """A `Run` in which the bare step has a turn after each checkpoint, on the same model in the same process.
+    """A `Run` that times bare steps after each checkpoint, on the same model in the same process.
 
-    So a turn of the path is from one checkpoint to the next, which is its own.
+    A turn of the path is from one checkpoint to the next.
 
     Args:
-        count: turns that count; the first, in which all is traced, is none of them.
-        turns: list that they are added to, dicts of {what: number}.
+        count: number of turns, without the first, which includes tracing.
+        turns: list to append them to, dicts of {name: number}.
         recipe, *others: of `Run`.
     """
 
     class Over(Exception):
-        """Ends the run when all have had their turns."""
+        """Ends the run after the last turn."""
 
     def __init__(self, count, turns, recipe, *others):
         super().__init__(recipe, *others)
@@ -101,7 +101,7 @@ class Turns(Run):
 
     def _begin_turn(self):
         self.timer, self.first_step, self.spent = Timer(), self.step, collections.Counter()
-        self._saved_at = time.monotonic()  # the bare steps bring no checkpoint nearer
+        self._saved_at = time.monotonic()  # the bare steps do not count towards the next checkpoint
 
     def on_train_batch_begin(self, batch, logs=None):
         if "checkpoints" in self.spent:
@@ -116,7 +116,7 @@ class Turns(Run):
         path_seconds, path_cores = self.timer.read()
         steps = self.step - self.first_step
         step = bare_step(self.model, self.batches)
-        step()  # meanwhile the pipeline fills its buffers; then it rests
+        step()  # meanwhile the pipeline fills its buffers, then it is idle
         timer = Timer()
         for _ in range(BARE_STEPS):
             step()
@@ -147,7 +147,7 @@ class Turns(Run):
 
 
 def work_on_path(count):
-    """Runs a recipe, with the turns of the bare step within, and answers with all turns."""
+    """Runs a recipe with turns of bare steps, and reports all turns."""
     turns = []
     fit.Run = functools.partial(Turns, count, turns)
     with tempfile.TemporaryDirectory() as name, contextlib.suppress(Turns.Over):
@@ -158,7 +158,7 @@ def work_on_path(count):
         recipe = recipe_of(
             str(folder / "images.csv"),
             PATH_BATCH,
-            steps_per_epoch=25,  # about one line of the log to a checkpoint
+            steps_per_epoch=25,  # about one line of the log per checkpoint
             crop="inception",
             flip=True,
             randaugment=(2, 15),
@@ -169,7 +169,7 @@ def work_on_path(count):
 
 
 def work_on_steps(strategy="one", precision="float32", addresses=(), index=0):
-    """Serves bare steps; as one of many workers if there are addresses."""
+    """Serves bare steps, as one of several workers if there are addresses."""
     if addresses:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -189,7 +189,7 @@ def stepper(**settings):
 
 
 class Together:
-    """Workers that step at the same time: in the seconds of the slowest, on the cores of all."""
+    """Workers that run steps at the same time: the seconds of the slowest, the cores of all."""
 
     def __init__(self, count):
         with contextlib.ExitStack() as stack:
@@ -208,7 +208,7 @@ class Together:
 
 
 def compare_path(count):
-    """Returns the reasons why the target is missed; as do the other comparisons."""
+    """Returns a line for each target that is missed, like the other comparisons."""
     worker = interleave.Worker(__file__, "--path", str(count))
     worker.close()
     seconds, cores, spent = (
@@ -222,10 +222,12 @@ def compare_path(count):
 
     over, callback, checkpoints = share(seconds[PATH]) - 1, share(spent["callback"]), share(spent["checkpoints"])
     print(
-        f"over the bare step: {over:.2%}, of which checkpoints {checkpoints:.2%}, the rest of the callback "
+        f"longer than the bare step: {over:.2%}, of which checkpoints {checkpoints:.2%}, the rest of the callback "
         f"{callback - checkpoints:.2%}, pipeline and Keras' loop {over - callback:.2%}"
     )
-    missed = [f"the path costs {over:.2%} over the bare step, not less than {MOST_OVER:.0%}"] * (over >= MOST_OVER)
+    missed = [f"the path takes {over:.2%} longer than the bare step; the target is less than {MOST_OVER:.0%}"] * (
+        over >= MOST_OVER
+    )
     return missed + busy(cores)
 
 
@@ -252,7 +254,7 @@ COMPARISONS = {"path": compare_path, "precision": compare_precision, "workers": 
 
 
 def take_turns(title, makers, ours, count):
-    """Starts workers, prints their speeds, and returns {name: seconds of each round} and the same of cores."""
+    """Starts workers, prints their speeds, and returns {name: seconds of each round} and {name: cores}."""
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(contextlib.closing(make())) for name, make in makers.items()}
         seconds, cores = interleave.rounds(workers, count)
@@ -274,7 +276,7 @@ def has_bfloat16():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparisons", nargs="*", metavar="COMPARISON", help=", ".join(COMPARISONS))
-    parser.add_argument("--rounds", type=int, default=7, help="how often each takes its turn (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds (default: 7)")
     parser.add_argument("--path", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -283,7 +285,7 @@ def main():
     if arguments.steps is not None:
         return work_on_steps(**arguments.steps)
     if unknown := [name for name in arguments.comparisons if name not in COMPARISONS]:
-        parser.error(f"no such comparison: {', '.join(unknown)}")
+        parser.error(f"unknown comparison: {', '.join(unknown)}")
     reasons = []
     for name in arguments.comparisons or COMPARISONS:
         print(f"\nload before {name}: {os.getloadavg()[0]:.2f}", flush=True)

@@ -58,19 +58,19 @@ def oracle():
 
 @pytest.fixture(scope="session")
 def measured_once():
-    """Returns `measured`, but for what it returned of an earlier file of the same kind.
+    """Returns `latency_and_memory`, but reuses the result of an earlier file of the same kind.
 
     Each measuring starts a process, and a SavedModel's imports TensorFlow in it; what is done with the figures does not
     depend on the file that they are of.
     """
-    from keras_vit.export.proof import measured
+    from keras_vit.export.proof import latency_and_memory
 
     figures = {}
 
     def measured_once(path):
         kind = pathlib.Path(path).suffix
         if kind not in figures:
-            figures[kind] = measured(path)
+            figures[kind] = latency_and_memory(path)
         return figures[kind]
 
     return measured_once

@@ -10,7 +10,7 @@ from PIL import Image
 import keras_vit
 from keras_vit.commands.cli import main
 from keras_vit.commands.evaluate import evaluate
-from keras_vit.commands.predict import open_subject, predict, predictions
+from keras_vit.commands.predict import iterate_predictions, open_predictor, predict
 from keras_vit.export import export_model
 from keras_vit.preprocessing import CONTRACTS
 from keras_vit.runtime.files import open_exported
@@ -27,7 +27,7 @@ def command(*words):
 @pytest.fixture(scope="module", autouse=True)
 def measured_once_a_kind(measured_once):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_vit.export.writing.measured", measured_once)
+        patch.setattr("keras_vit.export.writing.latency_and_memory", measured_once)
         yield
 
 
@@ -251,14 +251,16 @@ def test_features_are_exported_where_it_is_said(images, tmp_path):
 
 def test_prediction_holds_no_more_than_a_batch(images, tmp_path, monkeypatch):
     functional()[0].save(tmp_path / "model.keras")
-    subject, held = open_subject(tmp_path / "model.keras"), []
-    run = type(subject).predict
-    monkeypatch.setattr(type(subject), "predict", lambda self, pixels: (held.append(len(pixels)), run(self, pixels))[1])
+    predictor, sizes = open_predictor(tmp_path / "model.keras"), []
+    run = type(predictor).predict
+    monkeypatch.setattr(
+        type(predictor), "predict", lambda self, pixels: (sizes.append(len(pixels)), run(self, pixels))[1]
+    )
     paths = images[0]
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     with pytest.raises(ValueError, match="bad.png"):
-        seen = [path for path, _ in predictions(subject, [*paths * 5, bad, *paths])]
-    assert len(held) == 3 and max(held) == 64 and sum(held) == 180
-    seen = [path for path, _ in predictions(subject, paths * 3)]
+        seen = [path for path, _ in iterate_predictions(predictor, [*paths * 5, bad, *paths])]
+    assert len(sizes) == 3 and max(sizes) == 64 and sum(sizes) == 180
+    seen = [path for path, _ in iterate_predictions(predictor, paths * 3)]
     assert seen == paths * 3

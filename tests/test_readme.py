@@ -1,4 +1,4 @@
-"""What the README shows, done."""
+"""Runs the examples of the README, and checks its commands, options and links."""
 
 import pathlib
 import re

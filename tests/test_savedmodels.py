@@ -1,4 +1,4 @@
-"""What savedmodels/ ships is what its card says, and what its command makes."""
+"""The files in savedmodels/ have the accuracies on their card, and the command of the Makefile makes them again."""
 
 import json
 import pathlib
@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from keras_vit.commands import export as run_exports
 from keras_vit.commands.evaluate import evaluate
+from keras_vit.commands.export import export
 from keras_vit.data.decoding import read_file
 from keras_vit.data.sources import open_source
 from keras_vit.runtime.files import open_exported
@@ -25,7 +25,7 @@ def test_images():
     return [read_file(image) for image in open_source("digits").test.images]
 
 
-def answers(path, images):
+def probabilities(path, images):
     return open_exported(path).predict_encoded(images)["probabilities"]
 
 
@@ -39,30 +39,29 @@ def test_it_is_small_and_whole():
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_have_the_accuracy_on_their_card(name):
     proof = json.loads((DIGITS / "proof.json").read_text())["files"][name]
-    found = evaluate(DIGITS / name, "digits")
-    scores = found.scores
-    names = found.class_names
-
-    assert len(scores.labels) == proof["images"] == 360 and names == tuple("0123456789")
+    evaluation = evaluate(DIGITS / name, "digits")
+    scores = evaluation.scores
+    assert len(scores.labels) == proof["images"] == 360 and evaluation.class_names == tuple("0123456789")
     assert scores.accuracy == pytest.approx(proof["accuracy"], abs=1e-9)
     row = next(line for line in (DIGITS / "card.md").read_text().splitlines() if line.startswith(f"| {name} |"))
     assert f"{scores.accuracy:.2%}" in row
 
 
 def test_the_card_has_the_models_own_accuracy():
-    found = evaluate(DIGITS / "model.keras", "digits")
-    scores = found.scores
-
-    (said,) = re.findall(r"Test accuracy \*\*([\d.]+%)\*\*", (DIGITS / "card.md").read_text())
-    assert f"{scores.accuracy:.2%}" == said
+    scores = evaluate(DIGITS / "model.keras", "digits").scores
+    (shown,) = re.findall(r"Test accuracy \*\*([\d.]+%)\*\*", (DIGITS / "card.md").read_text())
+    assert f"{scores.accuracy:.2%}" == shown
 
 
 @pytest.mark.soak
-def test_exporting_again_gives_the_same_answers(tmp_path, test_images):
-    run_exports.export(DIGITS, FILES.values(), tmp_path, input_size=(8, 8))
+def test_exporting_again_gives_the_same_probabilities(tmp_path, test_images):
+    export(DIGITS, FILES.values(), tmp_path, input_size=(8, 8))
     for name in FILES:
         np.testing.assert_allclose(
-            answers(tmp_path / name, test_images), answers(DIGITS / name, test_images), atol=1e-3, err_msg=name
+            probabilities(tmp_path / name, test_images),
+            probabilities(DIGITS / name, test_images),
+            atol=1e-3,
+            err_msg=name,
         )
 
 
@@ -78,5 +77,5 @@ def test_the_command_makes_them_anew(tmp_path, test_images):
         subprocess.run([sys.executable, "-c", code, *words], check=True, cwd=SHIPPED.parent)
     for name in FILES:
         np.testing.assert_allclose(
-            answers(tmp_path / "digits" / name, test_images), answers(DIGITS / name, test_images), atol=1e-3
+            probabilities(tmp_path / "digits" / name, test_images), probabilities(DIGITS / name, test_images), atol=1e-3
         )

@@ -1,1 +1,1 @@
-"""What `keras-vit` does: one module a command, and the pieces that they share."""
+"""The commands of `keras-vit`: one module per command, and the modules that they share."""

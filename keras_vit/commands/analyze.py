@@ -1,68 +1,82 @@
-"""The page of a model and some images: what it looks at, and what it has learned."""
+"""`keras-vit analyze`: writes a page of attention maps, filters, position embeddings and nearest images of a model."""
 
 import logging
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_vit._progress import show_progress
 from keras_vit.analysis import attention, convolutions, embeddings, geometry, plots, relevance
-from keras_vit.commands.classifier import classifier_of, load_model, read_images
-from keras_vit.commands.run_folder import MODEL
+from keras_vit.commands.image_model import ImageModel, describe_image_model, load_keras_model, read_images
+from keras_vit.commands.run_folder import MODEL_FILE
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.models.features import representation
 from keras_vit.models.hooks import head_of, layers_of
+from keras_vit.preprocessing import Pixels
 from keras_vit.report.analysis_page import Analysis, AnalyzedImage, write_analysis
 
 logger = logging.getLogger("keras_vit")
 
-MOST_LOOKS = 12  # images shown; the figures of the heads and the neighbours are of all that are given
-NEAREST = 4
+MAX_IMAGES_SHOWN = 12  # the figures of the heads and the nearest images are computed from all images
+NEAREST_IMAGES = 4  # shown for each image
 
 
 @show_progress()
-def analyze(model, images, output, image_size=None, *, pixels=None, outputs=None):
-    """Writes a page of what a model makes of images.
+def analyze(
+    model: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    image_size: tuple[int, int] | None = None,
+    *,
+    pixels: str | Pixels | None = None,
+    outputs: str | None = None,
+) -> None:
+    """Writes an HTML page of attention maps and other figures of a model on images.
 
     Args:
-        model: a .keras file, a run's folder, or a checkpoint that `keras_vit.load` takes.
-        images: paths; the first 12 are shown; all count for the heads and for what is alike.
-        output: the page, an .html file.
-        image_size: (rows, columns) in pixels, to look at the model at another size than its own.
-        pixels, outputs: as of `keras_vit.commands.classifier.open_model`.
+        model: a .keras file, the folder of a run, or a checkpoint as in `keras_vit.load`.
+        images: paths. The page shows the first 12; the figures of the heads and the nearest images use all.
+        output: the .html file to write.
+        image_size: (height, width) in pixels to resize the model to; None for its own.
+        pixels: the pixel values that the model expects, as in `keras_vit.pixels_of`.
+        outputs: the kind of the outputs of the model, as in `keras_vit.outputs_of`.
 
     Raises:
-        ValueError: if the model has no layers of ours, or images cannot be read; all of them in one message.
-        ImportError: without matplotlib, the extra [plots].
+        ValueError: if the model has no layers of keras_vit, or images cannot be read; one message lists all of these.
+        ImportError: if matplotlib, the extra [plots], is not installed.
     """
-    plots.require_matplotlib()  # before minutes of work
-    path, model = load_model(model, image_size)
-    geometry.require_layers(model, kind=(Patches, Stem))
-    subject = classifier_of(path, model, pixels=pixels, outputs=outputs)
+    plots.require_matplotlib()  # first: the analysis takes minutes
+    path, keras_model = load_keras_model(model, image_size)
+    geometry.require_layers(keras_model, kind=(Patches, Stem))
+    opened = describe_image_model(path, keras_model, pixels=pixels, outputs=outputs)
     names = [str(image).replace("\\", "/").rpartition("/")[2] for image in images]
-    write_analysis(output, analysis(subject, read_images(subject, images), names))
+    write_analysis(output, analyze_pixels(opened, read_images(opened, images), names))
 
 
-def analysis(subject, pixels, names):
-    """Returns the `Analysis` of a `Classifier` on images.
+def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str]) -> Analysis:
+    """Computes the contents of the page: attention maps and other figures of a model on images.
 
     Args:
-        subject: the model, which may also be one without a head.
-        pixels: uint8 (images, rows, columns, 3) at its size.
+        opened: the model, with or without a head.
+        pixels: uint8 (images, height, width, 3), of the size of the model.
         names: of the images.
     """
-    model, looks = subject.model, _looks(subject, pixels, names)
-    images = subject.prepared(pixels)
-    rows, columns = subject.image_size
-    summary = {"image": f"{rows} × {columns} pixels", "parameters": f"{model.count_params():,}"}
-    parts = {}
+    model, looks = opened.model, _image_analyses(opened, pixels, names)
+    images = opened.preprocess(pixels)
+    height, width = opened.image_size
+    summary = {"image": f"{height} × {width} pixels", "parameters": f"{model.count_params():,}"}
+    parts: dict[str, Any] = {}
     if blocks := layers_of(model, TransformerBlock):
         grid, heads = geometry.grid_of(model), blocks[0].attention.num_heads
         encoder = layers_of(model, PatchEncoder)[0]
         summary |= {"patches": f"{grid[0]} × {grid[1]}", "blocks × heads": f"{len(blocks)} × {heads}"}
-        logger.info("how far and how sharply the heads look, over %d images", len(images))
+        logger.info("computes attention distance and entropy over %d images", len(images))
         stem = geometry.receptive_fields(model)[:-1]
         parts = {
-            "attention_of": _reads(encoder.has_class_token),
+            "attention_of": _attention_caption(encoder.has_class_token),
             "averaged_over": "one image" if len(images) == 1 else f"{len(images):,} images",
             "distances": attention.attention_distance(model, images),
             "entropies": attention.attention_entropy(model, images),
@@ -72,11 +86,14 @@ def analysis(subject, pixels, names):
         if embeddings.position_values(model) is not None:
             parts["position_similarity"] = embeddings.position_similarity(model)
     components, shares = embeddings.filter_components(model)
-    facts = {"file": subject.path.name, "read as": subject.pixels.description, "classes": _classes(subject.class_names)}
-    name = subject.path.parent.name if subject.path.name == MODEL else subject.path.stem
-    title = f"{name}: what the model looks at"
+    facts = {
+        "file": opened.path.name,
+        "pixels": opened.pixels.description,
+        "classes": _class_list(opened.class_names),
+    }
+    name = opened.path.parent.name if opened.path.name == MODEL_FILE else opened.path.stem
     return Analysis(
-        title,
+        f"{name}: attention maps and features",
         summary,
         looks,
         filter_components=components,
@@ -86,46 +103,49 @@ def analysis(subject, pixels, names):
     )
 
 
-def _looks(subject, pixels, names):
-    model, every = subject.model, subject.prepared(pixels)
-    images = every[:MOST_LOOKS]
-    count = len(images)
-    logger.info("what %d images look like to the model", count)
-    parts = [{} for _ in range(count)]
+def _image_analyses(opened: ImageModel, pixels: np.ndarray, names: Sequence[str]) -> list[AnalyzedImage]:
+    """Computes the figures of each image that the page shows."""
+    model, all_images = opened.model, opened.preprocess(pixels)
+    images = all_images[:MAX_IMAGES_SHOWN]
+    logger.info("computes the attention maps of %d images", len(images))
+    parts: list[dict[str, Any]] = [{} for _ in images]
 
-    def give(name, values):
+    def add(name: str, values: Iterable[Any]) -> None:
         for part, value in zip(parts, values):
             part[name] = value
 
     if layers_of(model, TransformerBlock):
         has_class_token = layers_of(model, PatchEncoder)[0].has_class_token
-        looked = attention.class_attention if has_class_token else attention.mean_attention
-        give("attention_maps", looked(model, images))
-        give("patch_attention", attention.patch_attention(model, images))
-        give("rollout", attention.attention_rollout(model, images))
-        give("token_colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
-        if subject.class_names:
-            give("relevance", relevance.attention_relevance(model, images))
+        attention_maps = attention.class_attention if has_class_token else attention.mean_attention
+        add("attention_maps", attention_maps(model, images))
+        add("patch_attention", attention.patch_attention(model, images))
+        add("rollout", attention.attention_rollout(model, images))
+        add("token_colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
+        if opened.class_names:
+            add("relevance", relevance.attention_relevance(model, images))
     if layers_of(model, Stem):
-        give("stage_maps", _stages(model, images))
-    if subject.class_names:
-        give("prediction", _said(subject.served.predict(images, verbose=0), subject.class_names))
-    if len(every) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
-        order, cosines = embeddings.nearest_neighbours(representation(model).predict(every, verbose=0), count=NEAREST)
+        add("stage_maps", _stages(model, images))
+    if opened.class_names and opened.served is not None:
+        add("prediction", _predictions(opened.served.predict(images, verbose=0), opened.class_names))
+    if len(all_images) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
+        order, cosines = embeddings.nearest_neighbours(
+            representation(model).predict(all_images, verbose=0), count=NEAREST_IMAGES
+        )
         near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
-        give("neighbours", near)
+        add("neighbours", near)
     return [AnalyzedImage(image, name, **part) for image, name, part in zip(pixels, names, parts)]
 
 
-def _reads(has_class_token):
+def _attention_caption(has_class_token: bool) -> str:
     if has_class_token:
-        return "The attention of the class token, from which the answer is read, by block and head."
-    return "The attention of all patches together, by block and head; this model has no class token."
+        return "The attention of the class token, which the head reads, by block and head."
+    return "The mean attention of all patches, by block and head; this model has no class token."
 
 
-def _stages(model, images):
+def _stages(model: keras.Model, images: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Returns the mean and the strongest feature maps of each stage of a hybrid or a ResNet, for each image."""
     fields = {field.name: field.size for field in geometry.receptive_fields(model)}
-    shown = [{} for _ in images]
+    shown: list[dict[str, np.ndarray]] = [{} for _ in images]
     for name, maps in convolutions.stage_maps(model, images).items():
         mean, strongest = maps.mean(axis=-1, keepdims=True), convolutions.strongest_channels(maps)
         for i, stack in enumerate(np.concatenate([mean, strongest], axis=-1)):
@@ -133,10 +153,10 @@ def _stages(model, images):
     return shown
 
 
-def _said(probabilities, class_names):
+def _predictions(probabilities: np.ndarray, class_names: Sequence[str]) -> list[str]:
     best = probabilities.argmax(axis=1)
     return [f"{class_names[i]} {row[i]:.0%}" for i, row in zip(best, probabilities)]
 
 
-def _classes(names):
+def _class_list(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 20 else f"{len(names):,}"

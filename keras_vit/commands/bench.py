@@ -1,29 +1,37 @@
 """`keras-vit bench`: size, latency, memory and accuracy of exported files, side by side."""
 
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 
-from keras_vit.commands.examples import examples_for, resize_note, resizes
+from keras_vit.commands.examples import evaluation_examples, needs_resize, resize_note
 from keras_vit.data.decoding import read_file
 from keras_vit.export.proof import latency_and_memory, read_proof, size_on_disk
 from keras_vit.runtime.files import open_exported
 
 
-def bench(files, data=None):
-    """Yields a row of figures an exported file, {heading: words}.
+def bench(
+    files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | None = None
+) -> Iterator[dict[str, str]]:
+    """Measures exported files and yields a row for each.
 
     Args:
-        files: paths, of any kind that `keras_vit.runtime.files.open_exported` takes.
-        data: images for the accuracy; by default what proof.json beside a file says is taken, where it says it.
+        files: paths of exported files, as in `keras_vit.runtime.files.open_exported`.
+        data: images for the accuracy; by default, the accuracy is read from proof.json in the folder of a file, if
+            there is one.
 
     Yields:
-        The figures; "note" is a sentence on the accuracy, or "".
+        {heading: text}: "file", "size" (MB), "1 threads" and "2 threads" (latency, ms), "memory" (peak, MiB),
+        "accuracy", and "note", a sentence on the accuracy or "".
 
     Raises:
-        ValueError: if one is no exported file, or the data cannot be used.
+        ValueError: if a file is not an exported file, or the data cannot be used.
     """
-    for path, file in [(path, open_exported(path)) for path in files]:  # all are looked at before one is measured
+    for path, file in [(path, open_exported(path)) for path in files]:  # opens all files before it measures one
         figures = latency_and_memory(file.model_path)
-        accuracy, note = _accuracy_proven(file) if data is None else _accuracy_on(file, data)
+        accuracy, note = _accuracy_in_proof(file) if data is None else _measure_accuracy(file, data)
         times, memory = figures["latency_ms"], figures["peak_memory"]
         yield {
             "file": str(path),
@@ -35,19 +43,20 @@ def bench(files, data=None):
         }
 
 
-def _accuracy_on(file, data):
-    """Returns a file's accuracy as a client runs it, and a note where the client resizes images."""
+def _measure_accuracy(file: Any, data: str | os.PathLike[str]) -> tuple[float, str]:
+    """Returns the accuracy of a file, run as a client runs it, and a note if the client resizes images."""
     if not file.class_names:
-        raise ValueError(f"Expected files of classes for an accuracy. Received: {file.path}, which returns numbers")
-    examples, _ = examples_for(file.path, file.class_names, data)
-    answers = file.predict_encoded(map(read_file, examples.images))["probabilities"]
-    accuracy = float(np.mean(answers.argmax(axis=1) == examples.labels))
-    return accuracy, resize_note(file, accuracy) if resizes(file, examples.images) else ""
+        raise ValueError(f"Expected classifiers for an accuracy. Received: {file.path}, which returns numbers")
+    examples, _ = evaluation_examples(file.path, file.class_names, data)
+    probabilities = file.predict_encoded(map(read_file, examples.images))["probabilities"]
+    accuracy = float(np.mean(probabilities.argmax(axis=1) == examples.labels))
+    return accuracy, resize_note(file, accuracy) if needs_resize(file, examples.images) else ""
 
 
-def _accuracy_proven(file):
-    """Returns a file's accuracy by its proof, None without, and a note where a client's resize gives another one."""
-    proof = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
-    accuracy, of_client = proof.get("accuracy"), proof.get("from_encoded", {}).get("accuracy")
-    differs = of_client is not None and of_client != accuracy
-    return accuracy, resize_note(file, of_client, accuracy) if differs else ""
+def _accuracy_in_proof(file: Any) -> tuple[float | None, str]:
+    """Returns the accuracy of a file in proof.json, or None, and a note if the client's resize changes it."""
+    proof: dict[str, Any] = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
+    accuracy, client_accuracy = proof.get("accuracy"), proof.get("from_encoded", {}).get("accuracy")
+    if client_accuracy is None or client_accuracy == accuracy:
+        return accuracy, ""
+    return accuracy, resize_note(file, client_accuracy, accuracy)

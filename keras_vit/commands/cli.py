@@ -1,12 +1,14 @@
-"""The command line, `keras-vit`: what each command reads and prints; the module of that name does its work.
+"""The command line `keras-vit`: declares each command and prints its result; the module of its name does the work.
 
-Keras and its backend take seconds to import, so they are imported inside the commands, where they are used.
+Keras and its backend take seconds to import, so they are imported inside the commands that need them.
 """
 
 import importlib
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import click
 
@@ -15,23 +17,23 @@ from keras_vit._quiet import quiet
 from keras_vit.export.targets import ALIASES, DEFAULT_TARGET, EXTRA_OUTPUTS, INPUTS, TARGETS
 from keras_vit.models.config import OUTPUT_KINDS
 
-# A table of the package, written out: to read it would import Keras. A test holds them together.
+# Copies of tables whose modules import Keras. Tests compare them with the tables.
 _FAMILIES = ("drop", "shuffle", "texture", "shift", "corruptions")
-LAYOUTS = ("npz", "bit", "hf", "timm")
-REFUSED = 3  # exit status where a file was made and does not answer like the model, or could not be made
+_FORMATS = ("npz", "bit", "hf", "timm")
+REFUSED = 3  # exit status if an export could not be made, or failed its comparison with the model
 
 
 class _Group(click.Group):
-    """Shows what a user can mend as one message, with status 2 or the error's own; a fault of ours as one to report."""
+    """Reports a user's error in one message with status 2 or the error's own, and an internal error with status 1."""
 
-    def add_command(self, command, name=None):
+    def add_command(self, command: click.Command, name: str | None = None) -> None:
         super().add_command(command, name)
-        command.params.append(_traceback(hidden=True, expose_value=False, callback=_noted))
+        command.params.append(_traceback_option(hidden=True, expose_value=False, callback=_set_traceback))
 
-    def invoke(self, context):
+    def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (BrokenPipeError, click.ClickException, click.exceptions.Exit):  # `| head` has seen enough
+        except (BrokenPipeError, click.ClickException, click.exceptions.Exit):  # a broken pipe: `| head` has ended
             raise
         except KeyboardInterrupt:
             context.exit(130)
@@ -42,31 +44,31 @@ class _Group(click.Group):
                 click.echo(f"Error: {error}", err=True)
                 context.exit(getattr(error, "exit_status", 2))
             click.echo(
-                f"Error: this is a fault of keras_vit, not of yours: {type(error).__name__}: {error}\n"
-                "Please report it, with what the same command shows after `keras-vit --traceback`.",
+                f"Error: an internal error of keras_vit: {type(error).__name__}: {error}\n"
+                "Please report it with the output of the same command after `keras-vit --traceback`.",
                 err=True,
             )
             context.exit(1)
 
 
-def _traceback(**options):
-    return click.Option(["--traceback"], is_flag=True, help="Show where an error comes from.", **options)
+def _traceback_option(**options: Any) -> click.Option:
+    return click.Option(["--traceback"], is_flag=True, help="Show the traceback of an error.", **options)
 
 
-def _noted(context, option, value):
-    """Takes --traceback behind the name of a command for the one before it."""
+def _set_traceback(context: click.Context, option: click.Parameter, value: bool) -> None:
+    """Accepts --traceback after the name of a command as well as before it."""
     if value:
         context.find_root().params["traceback"] = True
 
 
 @click.group(
     cls=_Group,
-    params=[_traceback()],
+    params=[_traceback_option()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(keras_vit.__version__, message="keras-vit %(version)s")
-def main(traceback):
-    """Trains Vision Transformers on your own images and makes files that a phone runs."""
+def main(traceback: bool) -> None:
+    """Trains, evaluates and exports Vision Transformers for your own images."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("keras_vit")
@@ -74,57 +76,45 @@ def main(traceback):
     logger.setLevel(logging.INFO)
 
 
-def _work(name):
-    """Imports the module that does the work of a command; with Keras and its backend, this takes seconds.
+def _import_with_keras(name: str) -> Any:
+    """Imports a module of the package that needs Keras and its backend, which takes seconds.
 
-    The public names come first, which registers the layers of saved models with Keras.
+    The public names are imported first: that registers the layers of saved models with Keras.
     """
-    # TensorFlow's notes on CPUs and missing GPUs, the ones at its import and the later ones.
+    # Silences TensorFlow's notes on CPUs and missing GPUs, those at its import and the later ones.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Each look into a model is a function of its own, of which there may be many: no fault of the user's.
+    # TensorFlow warns of retracing, as each analysis traces functions of its own. A user cannot change that.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with quiet():
         keras_vit._import_names()
         return importlib.import_module(f"keras_vit.{name}")
 
 
-def about_model(command):
-    """Adds the options that say of a Keras model what it cannot tell itself."""
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that describe a Keras model where its own layers do not."""
     command = click.option(
         "--outputs",
         type=click.Choice(OUTPUT_KINDS),
-        help="What a Keras model returns, where its last layers do not tell.",
+        help="The kind of outputs of a Keras model; read from its last layers by default.",
     )(command)
     return click.option(
         "--pixels",
         metavar="RANGE",
-        help="The pixels that a Keras model was trained on, where it does not tell: raw (0 to 255), 0..1, -1..1, "
-        "imagenet, or MEAN/STD as parts of 255, such as 0.5/0.5.",
+        help="The pixel values that a Keras model was trained on; read from its layers by default. One of raw (0 to "
+        "255), 0..1, -1..1, imagenet, or MEAN/STD as fractions of 255, such as 0.5/0.5.",
     )(command)
 
 
-@main.command("check")
-@click.argument("folder")
-@click.option("--class-depth", type=click.IntRange(1), metavar="N", help="How many folders down the classes lie.")
-@click.pass_context
-def check_command(context, folder, class_depth):
-    """Says what is in a folder of images.
-
-    FOLDER holds a folder of images a class, or train/ and test/ with such folders; a .zip of one and a .csv will do.
-    Tells classes and counts, imbalance, unreadable images, odd formats, rotated ones, exact duplicates, and whether
-    fit would take the folder; ends with the command to type next, or with status 2. Nothing is written.
-    """
-    from keras_vit.commands.recipes import FOLDER_RECIPE
-    from keras_vit.data.check import check_folder
-
-    found = check_folder(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])
-    click.echo(found.text())
-    if found.problems:
-        context.exit(2)
+def _image_size_option(help: str) -> Callable[..., Any]:
+    return click.option("--image-size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help=help)
 
 
-def _recipe(target, settings, quick):
-    """Returns the recipe that a command names, with the settings that follow it, and a name for its runs."""
+_recipe_argument = click.argument("recipe_or_data", metavar="RECIPE|DATA")
+_settings_argument = click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
+
+
+def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> tuple[Any, str]:
+    """Returns the recipe that a command line names, with its settings applied, and a name for its runs."""
     from keras_vit.commands.recipes import find_recipe
     from keras_vit.training.quick import quick_recipe
     from keras_vit.training.recipe import change
@@ -134,102 +124,137 @@ def _recipe(target, settings, quick):
     return (quick_recipe(recipe), f"{name}-quick") if quick else (recipe, name)
 
 
+@main.command("check")
+@click.argument("folder")
+@click.option("--class-depth", type=click.IntRange(1), metavar="N", help="Folder levels down to the class folders.")
+@click.pass_context
+def check_command(context: click.Context, folder: str, class_depth: int | None) -> None:
+    """Checks a folder of images before training.
+
+    FOLDER contains one folder of images per class, or train/ and test/ with such folders. It can also be a .zip file
+    of such a folder, or a .csv file.
+
+    Prints the classes with their counts, class imbalance, unreadable images, unusual formats, rotated images and exact
+    duplicates, and the next command to run. The exit status is 2 if `keras-vit fit` would refuse the folder. No file
+    is written.
+    """
+    from keras_vit.commands.check import check_images
+
+    report = check_images(folder, class_depth)
+    click.echo(report.text())
+    if report.problems:
+        context.exit(2)
+
+
 @main.command("fit")
-@click.argument("recipe_or_data", metavar="RECIPE|DATA", required=False)
-@click.argument("settings", nargs=-1, metavar="[field=value]...")
-@click.option("--output", metavar="DIR", help="Folder of the run; runs/NAME by default.")
-@click.option("--quick", is_flag=True, help="Run the recipe whole in a minute's size, to see that it works.")
-@click.option("--resume", metavar="FOLDER", help="Go on with the run in a folder, with its own recipe.")
-def fit_command(recipe_or_data, settings, output, quick, resume):
-    """Trains a model and exports it.
+@click.argument("recipe_or_data", metavar="[RECIPE|DATA]", required=False)
+@_settings_argument
+@click.option("--output", metavar="DIR", help="Folder of the run.  [default: runs/NAME]")
+@click.option("--quick", is_flag=True, help="Run the whole recipe at a small size, in about a minute, to test it.")
+@click.option("--resume", metavar="DIR", help="Continue the run in this folder with its own recipe.")
+def fit_command(
+    recipe_or_data: str | None, settings: tuple[str, ...], output: str | None, quick: bool, resume: str | None
+) -> None:
+    """Trains a model on images, evaluates it and exports it.
 
-    Evaluates it on the test images, and writes a report and a card too.
+    Writes the model, its exports, a report and a model card into the folder of the run.
 
-    RECIPE is a .py file that defines RECIPE, such as recipes/digits.py. DATA is a folder with a folder of images a
-    class, or train/ and test/ with such folders; a .zip of one; a .csv of path,label; digits, fashion_mnist,
-    hf:NAME, or a name of TensorFlow Datasets. Any field of the recipe can be set: epochs=3 learning_rate=1e-4
-    variant=ViT-S/16 image_size=224 weights=S_16.npz on_bad_image=skip.
+    RECIPE is a .py file that defines RECIPE, such as recipes/digits.py. DATA is a folder with one folder of images per
+    class, or with train/ and test/ that contain such folders; a .zip file of one; a .csv file of path,label; digits,
+    fashion_mnist, hf:NAME, or the name of a TensorFlow Datasets data set.
 
-    A run that was cut off goes on when the same command is given again, or with --resume. An export that does not
-    answer like the model is not kept; all else is made, and the exit status is 3.
+    FIELD=VALUE sets any field of the recipe: epochs=3 learning_rate=1e-4 variant=ViT-S/16 image_size=224
+    weights=S_16.npz on_bad_image=skip.
+
+    The same command, or --resume, continues an interrupted run. An export that does not agree with the model is not
+    kept; all other files are written, and the exit status is 3.
     """
     if bool(resume) == bool(recipe_or_data) or (resume and (output or quick)):
-        raise click.UsageError("Expected a RECIPE or DATA, or --resume FOLDER alone.")
-    work = _work("commands.fit")
-    if resume:
-        recipe, output = _work("commands.run_folder").recipe_in(resume), resume
-    else:
+        raise click.UsageError("Expected RECIPE or DATA, or --resume DIR alone.")
+    work = _import_with_keras("commands.fit")
+    if recipe_or_data:
         recipe, name = _recipe(recipe_or_data, settings, quick)
-        output = output or os.path.join("runs", name)
-    metrics = work.fit(recipe, output)
+        folder = output or os.path.join("runs", name)
+    else:
+        folder = str(resume)
+        recipe = _import_with_keras("commands.run_folder").read_recipe(folder)
+    metrics = work.fit(recipe, folder)
     if metrics is None:
-        click.echo("this worker is done; the chief writes the files")
+        click.echo("This worker has finished. The chief worker writes the files.")
         return
-    click.echo(f"\n{work.words_of(metrics)}")
+    click.echo(f"\n{work.result_line(metrics)}")
+    lines = _import_with_keras("commands.export")
     for item in metrics["exports"]:
-        click.echo(agreement_words(**item))
-    refused = metrics.get("refused", [])  # not in the metrics of older runs
+        click.echo(lines.agreement_line(item))
+    refused = metrics.get("refused", [])  # missing in the metrics of runs of older versions
     for item in refused:
-        click.echo(refused_words(**item))
-    click.echo(f"\nEverything lies in {output}: open report.html first.")
+        click.echo(lines.refusal_line(**item))
+    click.echo(f"\nAll files are in {folder}. Open report.html first.")
     if refused:
         click.get_current_context().exit(REFUSED)
 
 
-def run(file):
-    """Trains the recipe of a file that is run itself: `python recipes/digits.py [--output DIR] [field=value ...]`."""
+def run(file: str) -> None:
+    """Trains the recipe of a file that is run as a script: `python recipes/digits.py [--output DIR] [FIELD=VALUE ...]`.
+
+    Args:
+        file: the script, `__file__`.
+    """
     main(["fit", file, *sys.argv[1:]])
 
 
 @main.command("preview")
-@click.argument("recipe_or_data", metavar="RECIPE|DATA")
-@click.argument("settings", nargs=-1, metavar="[field=value]...")
-@click.option("--output", metavar="FILE", help="The page; runs/NAME-preview.html by default.")
-def preview_command(recipe_or_data, settings, output):
-    """Shows images as the training sees them.
+@_recipe_argument
+@_settings_argument
+@click.option("--output", metavar="FILE", help="The HTML page.  [default: runs/NAME-preview.html]")
+def preview_command(recipe_or_data: str, settings: tuple[str, ...], output: str | None) -> None:
+    """Writes a page of augmented training images.
 
-    Writes a page of augmented images with their labels, out of the very batches that fit would train on.
+    The images and labels are the first batches that `keras-vit fit` would train on. RECIPE, DATA and FIELD=VALUE are
+    as in `keras-vit fit`.
     """
-    work = _work("commands.preview")
-    recipe, name = _recipe(recipe_or_data, settings, quick=False)
+    work = _import_with_keras("commands.preview")
+    recipe, name = _recipe(recipe_or_data, settings)
     click.echo(f"wrote {work.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'))}")
 
 
 @main.command("lr")
-@click.argument("recipe_or_data", metavar="RECIPE|DATA")
-@click.argument("settings", nargs=-1, metavar="[field=value]...")
-@click.option("--steps", default=100, show_default=True, type=click.IntRange(10), help="Most steps to try.")
-def lr_command(recipe_or_data, settings, steps):
-    """Looks for a learning rate.
+@_recipe_argument
+@_settings_argument
+@click.option("--steps", default=100, show_default=True, type=click.IntRange(10), help="Maximum number of steps.")
+def lr_command(recipe_or_data: str, settings: tuple[str, ...], steps: int) -> None:
+    """Searches for a learning rate.
 
-    Trains under a rate that grows from step to step, and shows the loss. Nothing of it is kept.
+    Trains with a learning rate that grows in each step, and prints the loss of each and a suggestion. No file is
+    written. RECIPE, DATA and FIELD=VALUE are as in `keras-vit fit`.
     """
-    work = _work("commands.lr")
-    recipe, _ = _recipe(recipe_or_data, settings, quick=False)
+    work = _import_with_keras("commands.lr")
+    recipe, _ = _recipe(recipe_or_data, settings)
     click.echo(work.find_learning_rate(recipe, steps).text())
 
 
 @main.command("predict")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Classes an image.")
-@about_model
-def predict_command(model, images, top, pixels, outputs):
-    """Names what is on images.
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes per image.")
+@_model_options
+def predict_command(model: str, images: tuple[str, ...], top: int, pixels: str | None, outputs: str | None) -> None:
+    """Predicts the classes of images.
 
-    MODEL is a .keras file, the folder of a run, a checkpoint, or an exported file: a .tflite is run as a phone does,
-    with what is in it alone. A model that returns numbers gives those.
+    MODEL is a .keras file, the folder of a run, a checkpoint, or an exported file. A .tflite file is run with its own
+    metadata alone, as on a phone. For a model that returns numbers, prints these numbers.
     """
-    work = _work("commands.predict")
+    work = _import_with_keras("commands.predict")
     for handler in logging.getLogger("keras_vit").handlers:
-        handler.setStream(sys.stderr)  # what is read from stdout is the answers alone
-    subject = work.open_subject(model, pixels, outputs)
-    for image, found in work.predictions(subject, images, top):
-        click.echo(f"{image}: " + ", ".join(_said(name, value, subject.class_names) for name, value in found))
+        handler.setStream(sys.stderr)  # type: ignore[attr-defined]  # `main` adds stream handlers; stdout: results only
+    predictor = work.open_predictor(model, pixels, outputs)
+    for image, prediction in work.iterate_predictions(predictor, images, top):
+        shown = (_prediction_text(name, value, bool(predictor.class_names)) for name, value in prediction)
+        click.echo(f"{image}: " + ", ".join(shown))
 
 
-def _said(name, value, class_names):
-    if class_names:
+def _prediction_text(name: str, value: float, is_class: bool) -> str:
+    if is_class:
         return f"{name} {value:.1%}"
     return f"{value:.6g}" if name == "numbers" else f"{name} {value:.6g}"
 
@@ -237,9 +262,11 @@ def _said(name, value, class_names):
 @main.command("evaluate")
 @click.argument("model")
 @click.argument("folder", required=False)
-@click.option("--flips", is_flag=True, help="Judge each image together with its mirror image.")
+@click.option("--flips", is_flag=True, help="Average the predictions for each image and its mirror image.")
 @click.option(
-    "--classes", metavar="FILE", help="A list of the classes to choose from, by name, number or wnid, one a line."
+    "--classes",
+    metavar="FILE",
+    help="Evaluate on a subset of the classes: a text file with one class name, number or WordNet ID per line.",
 )
 @click.option("--real", metavar="FILE", help="The published ReaL labels, real.json, for ImageNet's validation set.")
 @click.option(
@@ -247,47 +274,58 @@ def _said(name, value, class_names):
     multiple=True,
     type=click.IntRange(1),
     metavar="N",
-    help="Judge a linear classifier that learns from N images a class; more than once too.",
+    help="Evaluate a linear classifier fitted on the features of N training images per class. Can be repeated.",
 )
-@click.option("--knn", is_flag=True, help="Judge the 20 nearest neighbours among the training images.")
-@click.option("--linear-probe", is_flag=True, help="Judge a logistic regression that learns from the training images.")
+@click.option("--knn", is_flag=True, help="Evaluate a 20-nearest-neighbour classifier on the features.")
+@click.option("--linear-probe", is_flag=True, help="Evaluate a logistic regression fitted on the features.")
+@_image_size_option("Resize the model to this image size, in pixels.")
 @click.option(
-    "--image-size", type=click.IntRange(1), nargs=2, metavar="ROWS COLUMNS", help="Resizes the model, in pixels."
+    "--class-depth",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Folder levels down to the class folders.",
 )
 @click.option(
-    "--class-depth", type=click.IntRange(1), default=1, metavar="N", help="How many folders down the classes lie."
+    "--output", metavar="FILE", help="Write an HTML page with the scores, confusion matrix and reliability diagram."
 )
-@click.option("--output", metavar="FILE", help="A page with it all, confusions and a reliability plot.")
-@about_model
-def evaluate_command(model, folder, image_size, output, **options):
-    """Scores a model on images.
+@_model_options
+def evaluate_command(
+    model: str, folder: str | None, image_size: tuple[int, int] | None, output: str | None, **options: Any
+) -> None:
+    """Evaluates a model on labelled images.
 
-    MODEL is a .keras file, the folder of a run, an exported file, or a checkpoint as convert takes it. FOLDER holds a
-    folder of images a class; of one with test/ that part is used, else val/, else all of it. Without FOLDER, the test
-    images of the run are. A model of the ImageNet classes takes folders named by wnid or number, too.
+    Prints per-class accuracy, top-1 and top-5 accuracy and the expected calibration error.
 
-    --few-shot, --knn and --linear-probe say what the model's features are good for, those of a model without a head
-    too: they learn from train/, or from four fifths of a folder without parts, whatever its classes are. Features
-    are kept for the next time.
+    MODEL is a .keras file, the folder of a run, an exported file, or a checkpoint as for `keras-vit convert`. FOLDER
+    contains one folder of images per class; its test/ is used if there is one, else its val/, else all images. The
+    default is the test split of the model's run. For a model of the ImageNet classes, folders can also be named by
+    WordNet ID or class number.
+
+    --few-shot, --knn and --linear-probe evaluate the features of a model, with or without a head. They are fitted on
+    train/, or on 80 % of a folder without splits; its classes can be any. Features are cached.
     """
-    found = _work("commands.evaluate").evaluate(model, folder, image_size=image_size or None, **options)
-    click.echo(found.text())
+    evaluation = _import_with_keras("commands.evaluate").evaluate(
+        model, folder, image_size=image_size or None, **options
+    )
+    click.echo(evaluation.text())
     if output:
-        found.write_page(output, f"{model} on {folder or 'the test images of its run'}")
+        evaluation.write_page(output, f"{model} on {folder or 'the test images of its run'}")
         click.echo(f"wrote {output}")
 
 
-def _facts(command):
-    """Adds an option a fact that stands inside the file."""
+def _metadata_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds an option for each fact in the metadata of an exported file."""
     for name in ("license", "author", "version", "description", "name"):
-        command = click.option(f"--{name}", help=f"The {name} that the file tells of itself.")(command)
+        command = click.option(f"--{name}", metavar="TEXT", help=f"The {name} in the file's metadata.")(command)
     return command
 
 
-def _target_list():
-    """Returns the kinds of exported files with their descriptions, a line each, as click prints them unwrapped."""
+def _target_list() -> str:
+    """Returns the export formats with their descriptions, one per line, as click prints them without wrapping."""
     lines = [f"{name:<21s}{target.description}" for name, target in TARGETS.items()]
-    return "\n".join(["\b", "Kinds of files (--to):", *lines])
+    return "\n".join(["\b", "Formats (--to):", *lines])
 
 
 @main.command("export", epilog=_target_list())
@@ -297,68 +335,76 @@ def _target_list():
     "targets",
     multiple=True,
     type=click.Choice([*ALIASES, *TARGETS]),
-    help=f"Kind of file, more than once too; {DEFAULT_TARGET} by default.",
+    help=f"The format to export to. Can be repeated.  [default: {DEFAULT_TARGET}]",
 )
-@click.option("--output", metavar="DIR", help="Folder for the files; the model's own by default.")
-@click.option("--data", metavar="DATA", help="Images to compare on; those of the model's run by default.")
+@click.option("--output", metavar="DIR", help="Folder for the files.  [default: the model's folder]")
+@click.option("--data", metavar="DATA", help="Images to compare the files on.  [default: the data of the model's run]")
 @click.option(
-    "--input",
-    "input_type",
+    "--input-type",
     default="uint8",
     show_default=True,
     type=click.Choice(INPUTS),
-    help="What the files take: whole pixels 0 to 255, pixels in float32, or pixels that the client scales.",
+    help="Input of the files: uint8 pixels from 0 to 255, the same in float32, or pixels that the client scales.",
 )
 @click.option(
     "--output-type",
-    "output_type",
     default="float32",
     show_default=True,
     type=click.Choice(("float32", "uint8")),
-    help="Type of the probabilities; uint8, 255 for 1, with 8 and 4 bits alone.",
+    help="Type of the probabilities. uint8 (255 is 1.0) is for 8-bit and 4-bit files only.",
 )
 @click.option(
     "--input-size",
     type=click.IntRange(1),
     nargs=2,
-    metavar="ROWS COLUMNS",
-    help="Images of this size, resized inside.",
+    metavar="HEIGHT WIDTH",
+    help="Size of the input images in pixels; the file resizes them.  [default: the model's size]",
 )
 @click.option(
     "--extra-output",
     "extra_outputs",
     multiple=True,
     type=click.Choice(EXTRA_OUTPUTS),
-    help="An output in addition to the probabilities.",
+    help="Add an output to the file. Can be repeated.",
 )
-@click.option("--bundle", is_flag=True, help="Write a .zip to test a device with beside each .tflite file.")
-@click.option("--in-float", multiple=True, metavar="LAYER", help="A layer that keeps its bits, as block_00/mlp/out.")
-@click.option("--runtime", metavar="DIR", help="Where npm has put LiteRT.js, for a page; node_modules by default.")
-@about_model
-@_facts
+@click.option("--bundle", is_flag=True, help="Also write a .zip file with test images for each .tflite file.")
+@click.option(
+    "--in-float",
+    multiple=True,
+    metavar="LAYER",
+    help="A layer to keep in float32, such as block_00/mlp/out. Can be repeated.",
+)
+@click.option(
+    "--runtime", metavar="DIR", help="Folder with LiteRT.js, installed by npm, for a web page.  [default: node_modules]"
+)
+@_model_options
+@_metadata_options
 def export_command(
-    model,
-    targets,
-    output,
-    data,
-    input_type,
-    output_type,
-    input_size,
-    extra_outputs,
-    bundle,
-    in_float,
-    runtime,
-    pixels,
-    outputs,
-    **facts,
-):
-    """Exports a model to files that run elsewhere.
+    model: str,
+    targets: tuple[str, ...],
+    output: str | None,
+    data: str | None,
+    input_type: str,
+    output_type: str,
+    input_size: tuple[int, int] | None,
+    extra_outputs: tuple[str, ...],
+    bundle: bool,
+    in_float: tuple[str, ...],
+    runtime: str | None,
+    pixels: str | None,
+    outputs: str | None,
+    **facts: str | None,
+) -> None:
+    """Exports a model to TFLite, SavedModel, ONNX or a web page.
 
-    MODEL is a .keras file or the folder of a run. tflite is tflite-int8: TFLite with 8-bit weights, for phones. Each
-    file is run as a client does and compared with the model before it gets its name; what was found stands in
-    proof.json, report.html and card.md. Files that do not answer like it are not kept, and the exit status is 3.
+    MODEL is a .keras file or the folder of a run. The format tflite is tflite-int8: TFLite with 8-bit weights, for
+    phones.
+
+    Each file is run as a client runs it and compared with the model before it gets its final name. proof.json,
+    report.html and card.md contain the results. Files that do not agree with the model are not kept, and the exit
+    status is 3.
     """
-    work = _work("commands.export")
+    work = _import_with_keras("commands.export")
     try:
         folder, agreements = work.export(
             model,
@@ -377,166 +423,174 @@ def export_command(
             facts=facts,
         )
     except work.ExportsRefused as error:
-        _say(error.agreements)
+        _print_agreements(work, error.agreements)
         raise
-    _say(agreements)
+    _print_agreements(work, agreements)
     click.echo(f"in {folder}")
 
 
-def _say(agreements):
+def _print_agreements(work: Any, agreements: Iterable[Any]) -> None:
     for item in agreements:
-        click.echo(agreement_words(**vars(item)))
-        if note := item.note:
-            click.echo(f"    {note}")
-
-
-def agreement_words(file, bytes, images, logits, top1_agreement, accuracy, latency_ms, numbers=None, **_):
-    """Returns a line on an exported file, from the fields of its `Agreement`."""
-    if numbers:
-        alike = f"numbers differ by at most {numbers['max_difference']:.1e} on {images:,} images"
-    else:
-        alike = (
-            f"same class as Keras on {top1_agreement:.2%} of {images:,} images, logits differ by at most "
-            f"{logits['max_difference']:.1e}"
-        )
-    correct = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
-    return f"  {file:<24s} {bytes / 1e6:7.2f} MB, {correct}{alike}, {max(latency_ms.items())[1]:.1f} ms"
-
-
-def refused_words(file, reason):
-    """Returns what is said of a file that is not kept."""
-    return f"  {file} is not kept: {reason}"
+        click.echo(work.agreement_line(vars(item)))
+        if item.note:
+            click.echo(f"    {item.note}")
 
 
 @main.command("bench")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--data", metavar="DATA", help="Images for the accuracy; else what the proof beside a file says.")
-def bench_command(files, data):
-    """Compares exported files.
+@click.option("--data", metavar="DATA", help="Images for the accuracy.  [default: the accuracy in proof.json]")
+def bench_command(files: tuple[str, ...], data: str | None) -> None:
+    """Compares speed, memory, size and accuracy of exports.
 
-    Latency (median of 30, one image at a time), memory, size and accuracy of .tflite and .onnx files, SavedModels
-    and pages, side by side.
+    FILE is a .tflite or .onnx file, or the folder of a SavedModel or a web page. Latency is the median of 30 runs on
+    one image, in milliseconds.
     """
-    rows = list(_work("commands.bench").bench(files, data))
+    rows = list(_import_with_keras("commands.bench").bench(files, data))
     notes = [note for row in rows if (note := row.pop("note"))]
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    for row in (dict(zip(widths, widths)), *rows):
-        click.echo("  ".join(f"{row[name]:<{width}s}" for name, width in widths.items()).rstrip())
+    _print_table(rows)
     for note in notes:
         click.echo(note)
+
+
+def _print_table(rows: list[Mapping[str, str]]) -> None:
+    """Prints rows of {heading: text} in columns; the first row has all headings."""
+    widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in rows[0]}
+    for row in (dict(zip(widths, widths)), *rows):
+        click.echo("  ".join(f"{row.get(name, ''):<{width}s}" for name, width in widths.items()).rstrip())
 
 
 @main.command("analyze")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--output", default="analysis.html", show_default=True, metavar="FILE", help="The page.")
-@click.option(
-    "--image-size", type=click.IntRange(1), nargs=2, metavar="ROWS COLUMNS", help="Resizes the model, in pixels."
-)
-@about_model
-def analyze_command(model, images, output, image_size, **said):
-    """Shows what a model looks at.
+@click.option("--output", default="analysis.html", show_default=True, metavar="FILE", help="The HTML page.")
+@_image_size_option("Resize the model to this image size, in pixels.")
+@_model_options
+def analyze_command(
+    model: str, images: tuple[str, ...], output: str, image_size: tuple[int, int] | None, **options: Any
+) -> None:
+    """Writes a page of attention maps and other figures.
 
-    Writes a page: attention over the images by block and head, rollout, relevance for the class that it chose, tokens
-    as colours, how far its heads look, its filters and positions, what the stages of a hybrid find, and which images
-    it finds alike. MODEL is a .keras file, the folder of a run, or a checkpoint as convert takes it. The first 12
-    images are shown; all count for the heads and for what is alike.
+    The page shows attention by block and head, attention rollout, relevance for the predicted class, tokens as
+    colours, attention distance and entropy of each head, patch filters, position embeddings, feature maps of a
+    hybrid's stages, and nearest images by cosine similarity of the features.
+
+    MODEL is a .keras file, the folder of a run, or a checkpoint as for `keras-vit convert`. The page shows the first
+    12 images; the figures of the heads and the nearest images are computed from all.
     """
-    _work("commands.analyze").analyze(model, images, output, image_size or None, **said)
+    _import_with_keras("commands.analyze").analyze(model, images, output, image_size or None, **options)
     click.echo(f"wrote {output}")
 
 
 @main.command("robustness")
 @click.argument("model")
 @click.argument("folder", required=False)
-@click.option("--baseline", metavar="MODEL", help="Another model of the same classes, whose curves stand beside.")
+@click.option("--baseline", metavar="MODEL", help="Another model of the same classes to compare with.")
 @click.option(
     "--family",
     "families",
     multiple=True,
     type=click.Choice(_FAMILIES),
-    help="What to do to the images; all by default.",
+    help="A family of perturbations. Can be repeated.  [default: all]",
 )
-@click.option("--images", default=500, show_default=True, type=click.IntRange(1), help="How many at most.")
-@click.option("--output", default="robustness.html", show_default=True, metavar="FILE", help="The page.")
-@about_model
-@click.option("--baseline-pixels", metavar="RANGE", help="The same as --pixels, of the baseline.")
-@click.option("--baseline-outputs", type=click.Choice(OUTPUT_KINDS), help="The same as --outputs, of the baseline.")
-def robustness_command(model, folder, baseline, families, images, output, **said):
-    """Shows how a model bears spoilt images.
+@click.option("--images", default=500, show_default=True, type=click.IntRange(1), help="Maximum number of images.")
+@click.option("--output", default="robustness.html", show_default=True, metavar="FILE", help="The HTML page.")
+@_model_options
+@click.option("--baseline-pixels", metavar="RANGE", help="As --pixels, for the baseline.")
+@click.option("--baseline-outputs", type=click.Choice(OUTPUT_KINDS), help="As --outputs, for the baseline.")
+def robustness_command(
+    model: str,
+    folder: str | None,
+    baseline: str | None,
+    families: tuple[str, ...],
+    images: int,
+    output: str,
+    **options: Any,
+) -> None:
+    """Measures accuracy on perturbed and corrupted images.
 
-    Scores it with patches left out, squares in disorder, texture removed, images shifted, and under fourteen common
-    corruptions, and writes the curves as a page. MODEL and the baseline are .keras files or folders of runs; FOLDER is
-    as for evaluate. All of it runs the model 121 times over the images.
+    Evaluates the model with patches dropped, squares shuffled, texture removed, images shifted, and under fourteen
+    common corruptions, and writes the accuracy curves as a page. MODEL and the baseline are .keras files or folders of
+    runs; FOLDER is as for `keras-vit evaluate`. All families together run the model 121 times on each image.
     """
-    work = _work("commands.robustness")
-    work.plots.require_matplotlib()  # before hours of work
-    found, rows = work.robustness(model, folder, baseline, images=images, families=families or None, **said)
-    widths = [max(len(row.get(name, "")) for row in [*rows, dict(zip(rows[0], rows[0]))]) for name in rows[0]]
-    for row in [dict(zip(rows[0], rows[0])), *rows]:
-        click.echo("  ".join(f"{row.get(name, ''):<{width}s}" for name, width in zip(rows[0], widths)).rstrip())
-    work.write_page(output, found)
+    work = _import_with_keras("commands.robustness")
+    _import_with_keras("analysis.plots").require_matplotlib()  # first: the evaluation can take hours
+    result, rows = work.robustness(model, folder, baseline, images=images, families=families or None, **options)
+    _print_table(rows)
+    work.write_robustness_page(output, result)
     click.echo(f"wrote {output}")
 
 
 @main.command("cost")
 @click.argument("target", metavar="MODEL|VARIANT|RECIPE")
-@click.argument("settings", nargs=-1, metavar="[field=value]...")
-@click.option("--image-size", type=click.IntRange(1), nargs=2, metavar="ROWS COLUMNS", help="Of the images, pixels.")
-@click.option("--images", type=int, metavar="N", help="Images of the recipe's training set; else they are counted.")
-def cost_command(target, settings, image_size, images):
-    """Counts what an image costs.
+@_settings_argument
+@_image_size_option("Image size in pixels.  [default: the model's or the recipe's size, 224 224 for a variant]")
+@click.option(
+    "--images",
+    type=int,
+    metavar="N",
+    help="Number of training images, for a recipe.  [default: counted in its data, if that is on this machine]",
+)
+def cost_command(
+    target: str, settings: tuple[str, ...], image_size: tuple[int, int] | None, images: int | None
+) -> None:
+    """Counts parameters, multiply-accumulates and memory.
 
-    Parameters, multiply-accumulates and memory for activations, by kind of layer. MODEL is a .keras file, the folder of
-    a run, or a checkpoint; VARIANT a name such as ViT-B/16, with a head of 1,000 classes; RECIPE a .py file, of which
-    the floating-point operations of its training are told, too: of as many images as it sees in all epochs. Any field
-    of the recipe can be set, as for fit.
+    Prints parameters, multiply-accumulates per image and memory of the activations by kind of layer.
+
+    MODEL is a .keras file, the folder of a run, or a checkpoint. VARIANT is a name such as ViT-B/16; its head has
+    1,000 classes. RECIPE is a .py file, for which the floating-point operations of its training are printed too.
+    FIELD=VALUE sets a field of the recipe, as for `keras-vit fit`.
     """
-    found = _work("commands.cost").cost_of(target, image_size or None, settings, images)
-    shape = " x ".join(map(str, found.cost.input_shape))
-    click.echo(f"{found.name}, one image of {shape}, {found.cost.multiply_accumulates / 1e9:,.4g} GMACs")
-    click.echo(found.cost.text())
-    if found.images:
-        click.echo(f"training: {found.exaflops:,.4g} exaFLOPs, 2 x 3 x multiply-accumulates x {found.images:,} images")
+    result = _import_with_keras("commands.cost").cost_of(target, image_size or None, settings, images)
+    shape = " x ".join(map(str, result.cost.input_shape))
+    click.echo(f"{result.name}, one image of {shape}, {result.cost.multiply_accumulates / 1e9:,.4g} GMACs")
+    click.echo(result.cost.text())
+    if result.images:
+        click.echo(
+            f"training: {result.exaflops:,.4g} exaFLOPs, 2 x 3 x multiply-accumulates x {result.images:,} images"
+        )
     elif str(target).endswith(".py"):
-        click.echo("training: give --images, the images of an epoch, which are not on this machine to be counted")
+        click.echo("training: unknown number of images, as the data is not on this machine; set it with --images N")
 
 
 @main.command("convert")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
-@click.option("--to", "layout", type=click.Choice(LAYOUTS), help="Whose layout; told from the name where it can be.")
 @click.option(
-    "--num-heads", type=int, help="Attention heads, where the file does not tell: 64 numbers each by default."
+    "--to",
+    "format",
+    type=click.Choice(_FORMATS),
+    help="Format of the file.  [default: npz, or bit for a BiT, if TO ends in .npz]",
 )
-@click.option("--image-size", type=int, nargs=2, metavar="ROWS COLUMNS", help="Resizes the positions, in pixels.")
-def convert_command(source, target, layout, num_heads, image_size):
-    """Writes a checkpoint in another project's layout.
+@click.option(
+    "--num-heads",
+    type=int,
+    help="Number of attention heads, if the file does not store it.  [default: hidden size / 64]",
+)
+@_image_size_option("Resize the model to this image size, in pixels.")
+def convert_command(
+    source: str, target: str, format: str | None, num_heads: int | None, image_size: tuple[int, int] | None
+) -> None:
+    """Converts a checkpoint to another format.
 
-    FROM is what `weights=` takes: a file, an address or a published name. TO is a file: .npz (the official code's, or
-    BiT's), .safetensors (with --to timm or --to hf), .keras, .weights.h5; or a folder, with --to timm or --to hf.
+    FROM is a checkpoint as for the argument `weights`: a file, an address or a published name. TO is a file that ends
+    in .npz (format npz or bit), .safetensors (with --to timm or --to hf), .keras or .weights.h5; or a folder, with
+    --to timm or --to hf.
     """
-    arguments = {"num_heads": num_heads, "input_shape": (*image_size, 3) if image_size else None}
-    _work("conversion").convert(source, target, layout, **arguments)
+    _import_with_keras("commands.convert").convert_checkpoint(source, target, format, num_heads, image_size or None)
     click.echo(f"wrote {target}")
 
 
 @main.command("list")
 @click.argument("variant", required=False)
-def list_command(variant):
+def list_command(variant: str | None) -> None:
     """Lists architectures and published checkpoints.
 
-    Parameters are for 224 x 224 pixels and 1,000 classes; the resolution is in pixels, the accuracy the published top-1
-    on ImageNet-1k. With VARIANT, those of that one alone.
+    Prints each variant with its parameters (for 224 x 224 pixels and 1,000 classes), and each of its published
+    checkpoints with the image size in pixels, the training data and the published top-1 accuracy on ImageNet-1k.
+    VARIANT limits the list to one architecture.
     """
-    from keras_vit.models.config import VARIANTS, get_variant
-    from keras_vit.weights.checkpoints import checkpoints
+    from keras_vit.commands.list import variant_lines
 
-    if variant:
-        get_variant(variant)
-    for name, row in VARIANTS.items():
-        if variant in (None, name):
-            click.echo(f"{name}, {row.parameters:,} parameters")
-            for item in checkpoints(name):
-                accuracy = f"{item.top1:.2f} %, {item.published}" if item.top1 else ""
-                click.echo(f"  {item.name:<40s} {item.image_size:4d}  {item.trained_on:<26s} {accuracy}".rstrip())
+    for line in variant_lines(variant):
+        click.echo(line)

@@ -1,8 +1,11 @@
-"""What a model, a variant or a recipe costs; joins the parts for the command line."""
+"""`keras-vit cost`: parameters, multiply-accumulates and activation memory of a model, a variant or a recipe."""
 
 import dataclasses
 import difflib
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 import keras
 
@@ -10,18 +13,22 @@ from keras_vit.builders import build
 from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
 from keras_vit.models.config import VARIANTS
 
-# What reads runs and data imports TensorFlow, and so it is imported where it is needed: a variant does without.
-CLASSES = 1000  # of the head, where there is no data to count them in: those that parameters are published for
+if TYPE_CHECKING:
+    from keras_vit.models.config import Pooling
+    from keras_vit.training.recipe import Recipe
+
+# Modules that read runs and data import TensorFlow, so they are imported where they are needed: a variant needs none.
+_CLASSES = 1000  # of the head, if the data is not on this machine; published parameter counts are for 1,000 too
 
 
 @dataclasses.dataclass(frozen=True)
-class Costing:
-    """Holds what something costs.
+class NamedCost:
+    """The cost of a model, a variant or a recipe.
 
     Args:
-        name: what it is.
-        cost: of one image, a `Cost`.
-        images: that its training sees, those of all epochs; None where that is not known.
+        name: as on the command line.
+        cost: of one image.
+        images: number of images in its training, over all epochs; None if it is unknown.
     """
 
     name: str
@@ -29,97 +36,104 @@ class Costing:
     images: int | None = None
 
     @property
-    def exaflops(self):
-        """Of its training, 1e18 floating-point operations; None where the images are not known."""
+    def exaflops(self) -> float | None:
+        """Floating-point operations of the training, in 1e18; None if the number of images is unknown."""
         return self.images and pretraining_exaflops(self.cost.multiply_accumulates, self.images)
 
 
-def cost_of(target, image_size=None, settings=(), images=None):
-    """Returns the `Costing` of what a command names.
+def cost_of(
+    target: str | os.PathLike[str],
+    image_size: tuple[int, int] | None = None,
+    settings: Iterable[str] = (),
+    images: int | None = None,
+) -> NamedCost:
+    """Counts the parameters, multiply-accumulates and activation memory of a model, a variant or a recipe.
 
-    A variant's or a recipe's weights are never made, so that any size is counted in seconds; Keras keeps them on its
-    list of those to be made, so this is for a process of its own.
+    The weights of a variant or a recipe are never created, so any size is counted in seconds. Keras keeps such
+    uninitialized weights in a global list: call this in a process that builds no other models.
 
     Args:
-        target: a recipe's .py file; a variant's name; a .keras file, a run's folder, or what `keras_vit.load` takes.
-        image_size: (rows, columns), pixels; the target's own by default, 224 x 224 of a variant.
+        target: the .py file of a recipe, the name of a variant, a .keras file, the folder of a run, or a checkpoint as
+            in `keras_vit.load`.
+        image_size: (height, width) in pixels; by default that of the model or recipe, 224 x 224 for a variant.
         settings: "field=value" texts that change a recipe.
-        images: images of a recipe's training set; counted by default, where that needs no download.
+        images: number of training images, for a recipe; by default they are counted if the data is on this machine.
 
     Raises:
-        ValueError: if there is no such target, it takes no images of that size, or settings or images are given
-            without a recipe.
+        ValueError: if the target is unknown, the image size does not fit it, or `settings` or `images` are set for
+            anything but a recipe.
     """
     if str(target).endswith(".py"):
-        return _of_recipe(target, image_size, settings, images)
+        return _recipe_cost(target, image_size, settings, images)
     if settings or images is not None:
         raise ValueError(
-            f"Expected settings and a number of images with a recipe, a .py file, alone. Received: {target}"
+            "Expected settings and a number of images with a recipe, a .py file, only. "
+            f"Received: target={target}, settings={tuple(settings)}, images={images}"
         )
     if target in VARIANTS:
         with keras.StatelessScope(initialize_variables=False):
-            return Costing(target, cost(build(target, input_shape=_shape(image_size or (224, 224)))))
-    return Costing(str(target), cost(_model(target, image_size)))
+            return NamedCost(target, cost(build(target, input_shape=_shape(image_size or (224, 224)))))
+    return NamedCost(str(target), cost(_model(target, image_size)))
 
 
-def training_images(recipe, images):
-    """Returns how many images the training of a recipe sees, or None if that is not known.
+def training_images(recipe: "Recipe", images: int | None) -> int | None:
+    """Returns the number of images in the training of a recipe over all epochs, or None if it is unknown.
 
     Args:
-        recipe: the `Recipe`.
-        images: of an epoch; None if that is not known.
+        recipe: the recipe.
+        images: number of images in an epoch; None if it is unknown.
     """
     if recipe.steps is not None:
         return recipe.steps * recipe.batch_size
-    return images and recipe.epochs * images
+    return None if images is None else recipe.epochs * images
 
 
-def _of_recipe(target, image_size, settings, images):
+def _recipe_cost(
+    target: str | os.PathLike[str], image_size: tuple[int, int] | None, settings: Iterable[str], images: int | None
+) -> NamedCost:
     from keras_vit.commands.recipes import find_recipe
     from keras_vit.training.recipe import change
 
     if images is not None and images < 1:
         raise ValueError(f"Expected 1 image or more. Received: images={images}")
     recipe = change(find_recipe(target)[0], settings)
-    classes = CLASSES
-    if images is None and recipe.steps is None and _is_here(recipe.data):
-        images, classes = _counted(recipe)
+    classes = _CLASSES
+    if images is None and recipe.steps is None and _is_local(recipe.data):
+        images, classes = _count_images_and_classes(recipe)
     with keras.StatelessScope(initialize_variables=False):
         model = build(
             recipe.variant,
             input_shape=_shape(image_size or (recipe.image_size, recipe.image_size)),
-            pooling=recipe.pooling,
+            pooling=cast("Pooling | None", recipe.pooling),
             classes=classes,
             representation_size=recipe.representation_size,
         )
-        return Costing(str(target), cost(model), training_images(recipe, images))
+        return NamedCost(str(target), cost(model), training_images(recipe, images))
 
 
-def _is_here(data):
-    """Returns whether data is in this machine's files, so that counting it downloads and prepares nothing."""
+def _is_local(data: str) -> bool:
+    """Returns whether data is on this machine, so that counting its images downloads nothing."""
     return data == "digits" or data.startswith("synthetic") or pathlib.Path(data).exists()
 
 
-def _counted(recipe):
-    """Returns the number of training images and of classes."""
-    from keras_vit.commands.examples import open_data
+def _count_images_and_classes(recipe: "Recipe") -> tuple[int, int]:
+    from keras_vit.commands.examples import open_recipe_data
 
-    source = open_data(recipe)
+    source = open_recipe_data(recipe)
     return len(source.train.labels), len(source.class_names)
 
 
-def _shape(image_size):
+def _shape(image_size: tuple[int, int]) -> tuple[int, int, int]:
     return (*image_size, 3)
 
 
-def _model(target, image_size):
-    """Returns a model from its file, at another size where one is wanted."""
-    from keras_vit.commands.classifier import is_checkpoint, load_model
+def _model(target: str | os.PathLike[str], image_size: tuple[int, int] | None) -> keras.Model:
+    from keras_vit.commands.image_model import is_checkpoint, load_keras_model
 
     if not pathlib.Path(target).exists() and not is_checkpoint(target):
         near = difflib.get_close_matches(str(target), VARIANTS, n=3, cutoff=0.4) or VARIANTS
         raise ValueError(
-            "Expected a model's file, the folder of a run, a recipe (.py), or a variant or checkpoint by its name. "
-            f"Received: {target}, no such file. Nearest variants: {', '.join(near)}"
+            "Expected the file of a model, the folder of a run, a recipe (.py), or the name of a variant or checkpoint."
+            f" Received: {target}, which does not exist. Nearest variants: {', '.join(near)}"
         )
-    return load_model(target, image_size)[1]
+    return load_keras_model(target, image_size)[1]

@@ -1,80 +1,98 @@
-"""Judges a model on images in all the ways that `keras-vit evaluate` offers."""
+"""`keras-vit evaluate`: accuracy, confusion matrix and calibration of a model, and few-shot, kNN and linear probes."""
 
 import dataclasses
 import functools
 import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_vit._progress import log_progress, show_progress
-from keras_vit.commands.classifier import Classifier, open_model
-from keras_vit.commands.examples import evaluation_split, in_classes, namings, resize_note, resizes, source_for
+from keras_vit.commands.examples import (
+    accepted_class_names,
+    evaluation_split,
+    needs_resize,
+    open_evaluation_data,
+    renumber_labels,
+    resize_note,
+)
+from keras_vit.commands.image_model import ImageModel, open_model
 from keras_vit.data.decoding import read_file
 from keras_vit.data.pipeline import evaluation_batches, read_all
-from keras_vit.evaluation.accuracy import Scores
-from keras_vit.evaluation.accuracy import score as score
-from keras_vit.evaluation.calibration import calibration
+from keras_vit.data.sources import Examples, Source
+from keras_vit.evaluation import probes
+from keras_vit.evaluation.accuracy import Scores, score
+from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.evaluation.class_subsets import read_classes
 from keras_vit.evaluation.feature_cache import cached_features, extract_features, model_digest
 from keras_vit.evaluation.few_shot import REGULARIZER
-from keras_vit.evaluation.few_shot import few_shot as learn_from_few
+from keras_vit.evaluation.few_shot import few_shot as evaluate_few_shot
 from keras_vit.evaluation.pixel_contracts import IMAGES, better_contract
-from keras_vit.evaluation.probes import NEIGHBOURS
-from keras_vit.evaluation.probes import knn as ask_neighbours
-from keras_vit.evaluation.probes import linear_probe as probe
 from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 from keras_vit.export.proof import read_proof
 from keras_vit.models.features import representation
+from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import Report, write_report
 from keras_vit.runtime.files import is_exported, open_exported
 from keras_vit.weights.download import cache_folder
 
 logger = logging.getLogger("keras_vit")
 
-TEST_PART = 0.2  # of a folder without parts, where something has to be learned from the rest
+TEST_FRACTION = 0.2  # of a folder without splits, if a classifier has to be fitted on the rest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Holds what was found of a model.
+    """The results of an evaluation.
 
     Args:
-        scores: of its head; None where there is none to judge.
+        scores: of the head of the model; None if it was not evaluated.
         class_names: in the order of the scores.
-        others: {what: accuracy} by other labels, or of classifiers that learned from the model's features.
-        notes: sentences on how it was done.
-        kind: of the head's outputs, "probabilities" or "scores".
+        other_accuracies: {description: accuracy} by other labels, or of classifiers fitted on the features.
+        notes: sentences on how the evaluation was done.
+        kind: of the outputs of the head, "probabilities" or "scores".
     """
 
     scores: Scores | None
     class_names: tuple[str, ...]
-    others: dict[str, float]
+    other_accuracies: dict[str, float]
     notes: tuple[str, ...]
     kind: str = "probabilities"
 
     @property
-    def calibration(self):
-        """The `Calibration` of the head's probabilities; None of scores that stand each by itself."""
-        if self.kind == "scores":
+    def calibration(self) -> Calibration | None:
+        """The calibration of the probabilities; None without them, as for scores of independent classes."""
+        if self.scores is None or self.kind == "scores":
             return None
         return calibration(self.scores.probabilities, self.scores.labels)
 
-    def write_page(self, path, title):
-        """Writes it as a page: with a head, what is taken for what, class by class, and a reliability plot."""
-        summary, parts = {what: f"{accuracy:.2%}" for what, accuracy in self.others.items()}, {}
+    def write_page(self, path: str | os.PathLike[str], title: str) -> None:
+        """Writes an HTML page with the accuracies, confusion matrix, per-class accuracy and reliability diagram.
+
+        Args:
+            path: the .html file to write.
+            title: the heading of the page.
+        """
+        summary = {label: f"{accuracy:.2%}" for label, accuracy in self.other_accuracies.items()}
+        parts: dict[str, Any] = {}
         if self.scores is not None:
-            found = {"accuracy": f"{self.scores.accuracy:.2%}"}
-            found["among the first 5"] = f"{self.scores.top_k_accuracy(5):.2%}"
+            figures = {
+                "top-1 accuracy": f"{self.scores.accuracy:.2%}",
+                "top-5 accuracy": f"{self.scores.top_k_accuracy(5):.2%}",
+            }
             if self.calibration is not None:
-                found["calibration error"] = f"{self.calibration.ece:.4f}"
-            summary = found | {"images": f"{len(self.scores.labels):,}"} | summary
+                figures["calibration error"] = f"{self.calibration.ece:.4f}"
+            summary = figures | {"images": f"{len(self.scores.labels):,}"} | summary
             parts = {"class_names": self.class_names, "confusion_matrix": self.scores.confusion_matrix}
             parts["calibration"] = self.calibration
         notes = {f"note {i}": note for i, note in enumerate(self.notes, 1)}
         write_report(path, Report(title, summary, settings=notes, **parts))
 
-    def text(self):
-        """Returns it as lines to read."""
+    def text(self) -> str:
+        """Returns the results as lines of text."""
         lines = []
         if self.scores is not None:
             width, counts = max(map(len, self.class_names)), self.scores.confusion_matrix.sum(axis=1)
@@ -82,181 +100,219 @@ class Evaluation:
             lines += [f"{name:<{width}s}  {accuracy:7.2%} of {count:,}" for name, accuracy, count in rows if count]
             lines.append(f"accuracy {self.scores.accuracy:.2%} on {len(self.scores.labels):,} images")
             if len(self.class_names) > 5:
-                lines.append(f"the true class among the first 5: {self.scores.top_k_accuracy(5):.2%}")
+                lines.append(f"top-5 accuracy {self.scores.top_k_accuracy(5):.2%}")
             if self.calibration is not None:
                 lines.append(f"calibration error {self.calibration.ece:.4f}")
-        lines += [f"{what}: {accuracy:.2%}" for what, accuracy in self.others.items()]
+        lines += [f"{label}: {accuracy:.2%}" for label, accuracy in self.other_accuracies.items()]
         return "\n".join([*lines, *self.notes])
 
 
 @show_progress()
 def evaluate(
-    model,
-    data=None,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
     *,
-    flips=False,
-    classes=None,
-    real=None,
-    few_shot=(),
-    knn=False,
-    linear_probe=False,
-    image_size=None,
-    class_depth=1,
-    pixels=None,
-    outputs=None,
-):
-    """Judges a model on images whose classes are known.
+    flips: bool = False,
+    classes: str | os.PathLike[str] | None = None,
+    real: str | os.PathLike[str] | None = None,
+    few_shot: Sequence[int] = (),
+    knn: bool = False,
+    linear_probe: bool = False,
+    image_size: tuple[int, int] | None = None,
+    class_depth: int = 1,
+    pixels: str | Pixels | None = None,
+    outputs: str | None = None,
+) -> Evaluation:
+    """Evaluates a model on labelled images.
 
     Args:
-        model: a .keras file, a run's folder, an exported file, which is run as a client does, from the encoded images
-            on, or a checkpoint that `keras_vit.load` takes.
-        data: what `keras_vit.data.sources.open_source` takes, of which the test images are used, else the validation
-            images, else all; None for the test images of the run that the model came from.
-        flips: whether an image is judged together with its mirror image.
-        classes: a text file of the classes to choose from, by name, number or wnid, one a line; the images of others
-            are left out. None for all of the model's.
-        real: the published real.json, for `data` that is ImageNet's validation set.
-        few_shot: numbers of images a class; for each, a linear classifier learns from so many on the features.
-        knn: whether the nearest neighbours in the features are asked.
-        linear_probe: whether a logistic regression learns from the features.
-        image_size: (rows, columns) in pixels, where a model is made for another size; None for its own.
-        class_depth: how many folders down the class folders of `data` lie: 2 for data/region/class.
-        pixels, outputs: as of `keras_vit.commands.classifier.open_model`.
+        model: a .keras file, the folder of a run, a checkpoint as in `keras_vit.load`, or an exported file, which is
+            run as a client runs it, from the encoded images.
+        data: the images, as in `keras_vit.data.sources.open_source`; the test split is used if it has one, else the
+            validation split, else all images. None for the test images of the run that the model came from.
+        flips: whether the predictions for each image and its mirror image are averaged.
+        classes: a text file of the classes to choose from, by name, number or WordNet ID, one per line; images of other
+            classes are left out. None for all classes of the model.
+        real: the published real.json, if `data` is ImageNet's validation set.
+        few_shot: numbers of images per class; for each, a linear classifier is fitted on features of that many images.
+        knn: whether a nearest-neighbour classifier on the features is evaluated.
+        linear_probe: whether a logistic regression is fitted on the features.
+        image_size: (height, width) in pixels to resize the model to; None for its own.
+        class_depth: folder levels down to the class folders of `data`: 2 for data/region/class.
+        pixels: the pixel values that a Keras model expects, as in `keras_vit.pixels_of`.
+        outputs: the kind of the outputs of a Keras model, as in `keras_vit.outputs_of`.
 
     Returns:
-        The `Evaluation`.
+        The results. With `few_shot`, `knn` or `linear_probe`, a head that does not have the classes of the data is not
+        evaluated.
 
     Raises:
-        ValueError: if the model, the data or a list cannot be used, an option is not for this model, or the data has a
-            class that the model's head has not; with `few_shot`, `knn` or `linear_probe`, the head is then passed over.
+        ValueError: if the model, the data or a text file cannot be used, an option does not apply to the model, or the
+            data has a class that the head of the model does not have.
     """
-    learned = bool(few_shot or knn or linear_probe)
+    on_features = bool(few_shot or knn or linear_probe)
     if real and classes:
         raise ValueError(f"Expected one of real and classes. Received: real={real!r}, classes={classes!r}")
-    subject = _open(model, image_size, pixels, outputs)
-    if (learned or flips) and not isinstance(subject, Classifier):
+    opened = _open(model, image_size, pixels, outputs)
+    if (on_features or flips) and not isinstance(opened, ImageModel):
         raise ValueError(
-            "Expected a Keras model, a run's folder or a checkpoint for few-shot evaluation, nearest neighbours, a "
-            f"linear probe or flips. Received: {model}, an exported file"
+            "Expected a Keras model, the folder of a run or a checkpoint for few_shot, knn, linear_probe or flips. "
+            f"Received: model={model}, an exported file"
         )
-    opened = functools.partial(source_for, subject.path, data, class_depth=class_depth)
-    source = opened()
-    scores, names, others, notes = None, (), {}, []
+    open_data = functools.partial(open_evaluation_data, opened.path, data, class_depth=class_depth)
+    source = open_data()
+    scores: Scores | None = None
+    names: tuple[str, ...] = ()
+    others: dict[str, float] = {}
+    notes: list[str] = []
     try:
-        scores, names, others, notes = _of_head(subject, source, flips, classes, real)
-    except _NoHead as error:
-        if not learned or flips or classes or real:
+        scores, names, others, notes = _evaluate_head(opened, source, flips, classes, real)
+    except _HeadError as error:
+        if not on_features or flips or classes or real:
             raise
-        notes.append(f"the head is not judged: {error}")
-    exported = scores is not None and not isinstance(subject, Classifier)
-    if exported and resizes(subject, getattr(source, evaluation_split(source)).images):
-        notes.append(resize_note(subject, scores.accuracy, None if data or classes else _proven(subject, scores)))
-    if learned:
-        found, more = _of_features(subject, source, opened, tuple(dict.fromkeys(few_shot)), knn, linear_probe)
-        others, notes = others | found, notes + more
-    return Evaluation(scores, names, others, tuple(notes), getattr(subject, "returns", None) or "probabilities")
+        notes.append(f"the head is not evaluated: {error}")
+    if scores is not None and not isinstance(opened, ImageModel):
+        if needs_resize(opened, getattr(source, evaluation_split(source)).images):
+            proven = None if data or classes else _accuracy_in_proof(opened, scores)
+            notes.append(resize_note(opened, scores.accuracy, proven))
+    if on_features:
+        shots = tuple(dict.fromkeys(few_shot))
+        accuracies, more = _evaluate_features(opened, source, open_data, shots, knn, linear_probe)
+        others, notes = others | accuracies, notes + more
+    return Evaluation(scores, names, others, tuple(notes), getattr(opened, "returns", None) or "probabilities")
 
 
-def _proven(file, scores):
-    """Returns a file's accuracy on the same images as evaluation resizes them, if its proof holds it."""
-    proof = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
+def _accuracy_in_proof(file: Any, scores: Scores) -> float | None:
+    """Returns the accuracy of a file with the resize of evaluation, if its proof.json is about the same images."""
+    proof: dict[str, Any] = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
     return proof["accuracy"] if proof.get("images") == len(scores.labels) else None
 
 
-class _NoHead(ValueError):
-    """Says why a model's head cannot be judged."""
+class _HeadError(ValueError):
+    """Raised with the reason why the head of a model cannot be evaluated."""
 
 
-def _open(model, image_size, pixels, outputs):
-    """Opens a model: a `Classifier`, or an exported file."""
+def _open(
+    model: str | os.PathLike[str],
+    image_size: tuple[int, int] | None,
+    pixels: str | Pixels | None,
+    outputs: str | None,
+) -> Any:
+    """Returns an `ImageModel`, or an exported file."""
     if not is_exported(model):
         return open_model(model, image_size, pixels=pixels, outputs=outputs)
     for name, value in {"image_size": image_size, "pixels": pixels, "outputs": outputs}.items():
         if value:
-            raise ValueError(f"Expected {name} for a model of Keras. Received: {model}, in which it is fixed")
+            raise ValueError(
+                f"Expected {name} for a Keras model only. Received: {name}={value!r} for {model}, an exported file"
+            )
     return open_exported(model)
 
 
-def _of_head(subject, source, flips, classes, real):
-    """Returns the scores of a model's head, the names of their classes, accuracies by other labels, and notes."""
-    if not subject.class_names:
-        if "numbers" in (getattr(subject, "kind", None), *subject.outputs):
-            raise _NoHead(f"{subject.path} returns numbers, not classes: there is no accuracy of them.")
-        raise _NoHead(f"{subject.path} gives features, not classes. --few-shot, --knn and --linear-probe judge those.")
-    names = tuple(subject.class_names)
+def _evaluate_head(
+    opened: Any,
+    source: Source,
+    flips: bool,
+    classes: str | os.PathLike[str] | None,
+    real: str | os.PathLike[str] | None,
+) -> tuple[Scores, tuple[str, ...], dict[str, float], list[str]]:
+    """Returns (scores of the head, their class names, accuracies by other labels, notes)."""
+    if not opened.class_names:
+        if "numbers" in (getattr(opened, "kind", None), *opened.outputs):
+            raise _HeadError(f"{opened.path} returns numbers instead of classes, which have no accuracy.")
+        raise _HeadError(
+            f"{opened.path} returns features instead of classes. --few-shot, --knn and --linear-probe evaluate those."
+        )
+    names = tuple(opened.class_names)
     try:
-        examples = in_classes(source, names)[evaluation_split(source)]
+        examples = renumber_labels(source, names)[evaluation_split(source)]
     except ValueError as error:
-        raise _NoHead(str(error)) from error
-    # Whatever can be wrong is read before the model runs for an hour.
-    chosen = read_classes(classes, *namings(names, numbers=True)) if classes else None
+        raise _HeadError(str(error)) from error
+    # All files are read before the model runs, which can take an hour.
+    chosen = read_classes(classes, *accepted_class_names(names, numbers=True)) if classes else None
     labels = read_real_labels(real, len(names)) if real else None
-    order = validation_order(examples.names, len(labels)) if real else None
-    if isinstance(subject, Classifier):
-        scores = score(subject.served, log_progress(_batches(subject, examples), "judged", len(examples.labels)), flips)
+    order = None if labels is None else validation_order(examples.names, len(labels))
+    if isinstance(opened, ImageModel):
+        batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
+        scores = score(opened.served, batches, flips)
     else:
-        scores = Scores(examples.labels, subject.predict_encoded(map(read_file, examples.images))["probabilities"])
-    notes = ["each image was judged together with its mirror image"] if flips else []
-    if isinstance(subject, Classifier):
-        notes += contract_warnings(subject, examples)
+        scores = Scores(examples.labels, opened.predict_encoded(map(read_file, examples.images))["probabilities"])
+    notes = ["the predictions for each image and its mirror image were averaged"] if flips else []
+    if isinstance(opened, ImageModel):
+        notes += contract_warnings(opened, examples)
     if chosen:
-        whole, scores = scores, scores.restricted_to(chosen)
+        count, scores = len(scores.labels), scores.restricted_to(chosen)
         names = tuple(names[i] for i in chosen)
-        notes.append(f"{len(names):,} of the model's {len(subject.class_names):,} classes to choose from")
-        if left_out := len(whole.labels) - len(scores.labels):
+        notes.append(f"evaluated on {len(names):,} of the {len(opened.class_names):,} classes of the model")
+        if left_out := count - len(scores.labels):
             notes.append(f"{left_out:,} images of other classes are left out")
-    found = {}
-    if real:
-        counted = sum(map(bool, labels))
-        found[f"by ReaL labels, on {counted:,} images"] = real_accuracy(scores.predictions[order], labels)
-    return scores, names, found, notes
+    others = {}
+    if labels is not None:
+        count = sum(map(bool, labels))
+        others[f"by ReaL labels, on {count:,} images"] = real_accuracy(scores.predictions[order], labels)
+    return scores, names, others, notes
 
 
-def contract_warnings(subject, examples):
-    """Returns a warning if another usual pixel contract does much better on some labelled images, and logs it."""
-    some = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), IMAGES)).astype(int)
-    pixels = read_all([examples.images[i] for i in some], subject.image_size, subject.protocol)
-    rival = better_contract(subject.served, pixels, examples.labels[some], subject.pixels)
-    if rival is None:
+def contract_warnings(opened: ImageModel, examples: Examples) -> list[str]:
+    """Returns and logs a warning if the accuracy is much better with another usual range of pixel values.
+
+    Args:
+        opened: the model.
+        examples: labelled images, of which some are used.
+    """
+    chosen = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), IMAGES)).astype(int)
+    pixels = read_all([examples.images[i] for i in chosen], opened.image_size, opened.protocol)
+    better = better_contract(opened.served, pixels, examples.labels[chosen], opened.pixels)
+    if better is None:
         return []
-    logger.warning("%s: %s", subject.path, rival.text)
-    return [f"WARNING: {rival.text}"]
+    logger.warning("%s: %s", opened.path, better.text)
+    return [f"WARNING: {better.text}"]
 
 
-def _of_features(subject, source, opened, few_shot, knn, linear_probe):
-    """Returns {what: accuracy} of what learned from a model's features, and notes."""
-    judged, notes = evaluation_split(source), []
-    if judged == "train":
-        source, judged = opened(test=TEST_PART), "test"
+def _evaluate_features(
+    opened: ImageModel,
+    source: Source,
+    open_data: Callable[..., Source],
+    shots: tuple[int, ...],
+    knn: bool,
+    linear_probe: bool,
+) -> tuple[dict[str, float], list[str]]:
+    """Returns ({description: accuracy} of classifiers that are fitted on the features of a model, notes)."""
+    split, notes = evaluation_split(source), []
+    if split == "train":
+        source, split = open_data(test=TEST_FRACTION), "test"
         if not len(source.test.labels):
-            received = f"Received: {source.name}"
-            raise ValueError(f"Expected 3 images or more of a class, to learn from and to judge on. {received}")
-        notes.append(f"{TEST_PART:.0%} of each class, drawn by seed 0, was judged on, and learned from the rest")
-    model, digest, pixels = representation(subject.model), model_digest(subject.model), subject.pixels
+            raise ValueError(
+                f"Expected 3 images or more of a class, to fit and to evaluate on. Received: {source.name}"
+            )
+        notes.append(f"evaluated on {TEST_FRACTION:.0%} of each class, drawn with seed 0, and fitted on the rest")
+    model, digest, pixels = representation(opened.model), model_digest(opened.model), opened.pixels
 
-    def features_of(split):
+    def features_of(split: str) -> Any:
         examples = getattr(source, split)
-        about = digest, source.digest, split, subject.image_size, subject.protocol, repr(pixels)
-        compute = functools.partial(_extracted, subject, model, examples)
-        return cached_features(cache_folder() / "features", about, compute)
+        key = digest, source.digest, split, opened.image_size, opened.protocol, repr(pixels)
+        return cached_features(cache_folder() / "features", key, functools.partial(_extract, opened, model, examples))
 
-    arrays = *features_of("train"), *features_of(judged)
-    count, found = len(arrays[3]), {}
-    if few_shot:
-        result = learn_from_few(*arrays, few_shot, (REGULARIZER,), class_names=source.class_names)
-        found |= {f"{shots}-shot, a linear classifier, on {count:,} images": result.at(shots) for shots in few_shot}
+    train_features, train_labels = features_of("train")
+    features, labels = features_of(split)
+    arrays = train_features, train_labels, features, labels
+    train_count, count = len(train_labels), len(labels)
+    accuracies = {}
+    if shots:
+        result = evaluate_few_shot(*arrays, shots, (REGULARIZER,), class_names=source.class_names)
+        for number in shots:
+            accuracies[f"{number}-shot, a linear classifier, on {count:,} images"] = result.at(number)
     if knn:
-        k = min(NEIGHBOURS, len(arrays[1]))
-        nearest = ask_neighbours(*arrays, k)
-        found[f"{k} nearest neighbours of {len(arrays[1]):,}, on {count:,} images"] = nearest.accuracy
+        k = min(probes.NEIGHBOURS, train_count)
+        accuracies[f"{k} nearest neighbours of {train_count:,}, on {count:,} images"] = probes.knn(*arrays, k).accuracy
     if linear_probe:
-        found[f"linear probe of {len(arrays[1]):,}, on {count:,} images"] = probe(*arrays).accuracy
-    return found, notes
+        accuracies[f"linear probe of {train_count:,}, on {count:,} images"] = probes.linear_probe(*arrays).accuracy
+    return accuracies, notes
 
 
-def _extracted(subject, model, examples):
-    return extract_features(model, _batches(subject, examples), len(examples.labels))
+def _extract(opened: ImageModel, model: keras.Model, examples: Examples) -> Any:
+    return extract_features(model, _batches(opened, examples), len(examples.labels))
 
 
-def _batches(subject, examples):
-    return evaluation_batches(examples, subject.image_size, contract=subject.pixels, protocol=subject.protocol)
+def _batches(opened: ImageModel, examples: Examples) -> Any:
+    return evaluation_batches(examples, opened.image_size, contract=opened.pixels, protocol=opened.protocol)

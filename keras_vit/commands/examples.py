@@ -1,17 +1,29 @@
-"""The images of a run, and those to judge a model on."""
+"""The images that a command works on: those of a recipe, and those to evaluate a model on."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_vit.commands.run_folder import recipe_of
+from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.decoding import read_file
-from keras_vit.data.sources import Examples, open_source
+from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.evaluation.class_subsets import find_classes
 from keras_vit.imagenet import class_names as imagenet_classes
 from keras_vit.runtime.images import upright_size
+from keras_vit.training.recipe import Recipe
 
 
-def open_data(recipe):
-    """Returns the `Source` of a recipe; a ValueError if it leaves no images to test on."""
+def open_recipe_data(recipe: Recipe) -> Source:
+    """Opens the images of a recipe.
+
+    Args:
+        recipe: the recipe.
+
+    Raises:
+        ValueError: if the data cannot be used, or has no test images.
+    """
     return open_source(
         recipe.data,
         data_dir=recipe.data_dir,
@@ -27,91 +39,124 @@ def open_data(recipe):
     )
 
 
-def source_for(path, data=None, test=0.0, class_depth=1):
-    """Returns the `Source` to judge a model on.
+def open_evaluation_data(
+    path: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    test: float = 0.0,
+    class_depth: int = 1,
+) -> Source:
+    """Opens the images to evaluate a model on.
 
     Args:
-        path: the model's file; a recipe beside it tells its data.
-        data: what `open_source` takes; None for that of the run that the file came from.
-        test: the part of each class to test on, where `data` has no test images of its own.
-        class_depth: how many folders down the class folders of `data` lie, as of `open_source`.
+        path: the file of the model.
+        data: the images, as in `keras_vit.data.sources.open_source`; None for the data of the run that the model
+            came from.
+        test: the fraction of each class to use as test images, if `data` has no test split.
+        class_depth: folder levels down to the class folders of `data`.
 
     Raises:
         ValueError: if there is no data, or it cannot be used.
     """
     if data is None:
-        recipe = recipe_of(path)
+        recipe = recipe_beside(path)
         if recipe is None:
-            raise ValueError(f"Expected images to judge {path} on: a folder of class folders. Received none.")
-        return open_data(recipe)
-    shares = {} if data == "digits" else {"validation": 0.0, "test": test}
+            raise ValueError(
+                f"Expected images to evaluate {path} on: a folder of class folders. Received: no folder, and a model "
+                "without a run"
+            )
+        return open_recipe_data(recipe)
+    shares: dict[str, Any] = {} if data == "digits" else {"validation": 0.0, "test": test}
     return open_source(data, class_depth=class_depth, **shares)
 
 
-def evaluation_split(source):
-    """Returns the name of the split to judge a model on: test, or validation, or all that there is, train."""
+def evaluation_split(source: Source) -> str:
+    """Returns the split to evaluate a model on: "test" if it has images, else "validation", else "train".
+
+    Args:
+        source: the images.
+    """
     return next(split for split in ("test", "validation", "train") if len(getattr(source, split).labels))
 
 
-def namings(class_names, numbers=False):
-    """Returns the ways in which folders and lists name a model's classes, each the names of all of them.
+def accepted_class_names(class_names: Sequence[str], numbers: bool = False) -> tuple[Sequence[str], ...]:
+    """Returns the lists of names that folders and text files may use for the classes of a model.
 
     Args:
-        class_names: of the model; ImageNet's have wnids and numbers beside.
-        numbers: whether their numbers are names of theirs, too; never where a class is called by a number.
+        class_names: the class names of the model. For the ImageNet classes, WordNet IDs and numbers are accepted too.
+        numbers: whether class numbers are accepted; they never are if a class name is a number.
+
+    Returns:
+        The lists, each with a name of every class, in the order of the classes.
     """
-    wnids, names = zip(*imagenet_classes())
+    wordnet_ids, names = zip(*imagenet_classes())
     imagenet = tuple(class_names) == names
     numbers = (numbers or imagenet) and not any(name.isdigit() for name in class_names)
-    return (class_names, *[wnids] * imagenet, *[[str(i) for i in range(len(class_names))]] * numbers)
+    return (class_names, *[wordnet_ids] * imagenet, *[[str(i) for i in range(len(class_names))]] * numbers)
 
 
-def in_classes(source, class_names):
-    """Returns {split: `Examples`} of a source whose labels number a model's classes.
+def renumber_labels(source: Source, class_names: Sequence[str]) -> dict[str, Examples]:
+    """Returns the splits of a source with labels that index the classes of a model.
+
+    Args:
+        source: the images.
+        class_names: the class names of the model.
+
+    Returns:
+        {"train", "validation" or "test": examples}.
 
     Raises:
-        ValueError: if it has a class that the model has not.
+        ValueError: if the source has a class that the model does not have.
     """
-    numbers = np.array(find_classes(source.class_names, *namings(class_names)))
+    numbers = np.array(find_classes(source.class_names, *accepted_class_names(class_names)))
     splits = {split: getattr(source, split) for split in ("train", "validation", "test")}
-    return {split: Examples(it.images, numbers[it.labels], it.names) for split, it in splits.items()}
+    return {
+        split: Examples(examples.images, numbers[examples.labels], examples.names) for split, examples in splits.items()
+    }
 
 
-def resizes(file, images) -> bool:
-    """Returns whether a client of an exported file has to resize one of the encoded images."""
+def evaluation_examples(
+    path: str | os.PathLike[str], class_names: Sequence[str], data: str | os.PathLike[str] | None = None
+) -> tuple[Examples, Examples]:
+    """Returns the examples to evaluate a model on, and training examples of the same data.
+
+    Args:
+        path: the file of the model.
+        class_names: the class names of the model, which the labels index.
+        data: as in `open_evaluation_data`.
+
+    Returns:
+        (evaluation examples, training examples); the same object twice if the data has training images only.
+
+    Raises:
+        ValueError: if there is no data, or it has a class that the model does not have.
+    """
+    source = open_evaluation_data(path, data)
+    splits = renumber_labels(source, class_names)
+    return splits[evaluation_split(source)], splits["train"]
+
+
+def needs_resize(file: Any, images: Sequence[Any]) -> bool:
+    """Returns whether a client of an exported file has to resize any of the encoded images.
+
+    Args:
+        file: the exported file, as `keras_vit.runtime.files.open_exported` returns it.
+        images: paths or bytes.
+    """
     return any(upright_size(read_file(image)) != tuple(file.image_size) for image in images)
 
 
-def resize_note(file, accuracy: float, other: float | None = None) -> str:
-    """Returns what to know of an accuracy on images that a client resizes to the size of an exported file.
+def resize_note(file: Any, accuracy: float, evaluation_accuracy: float | None = None) -> str:
+    """Returns a sentence on the accuracy of an exported file on images that its client resizes.
 
     Args:
-        file: as `keras_vit.runtime.files.open_exported` returns it.
-        accuracy: through the client's resize.
-        other: on the pixels as evaluation resizes them, where that is at hand.
+        file: the exported file, as `keras_vit.runtime.files.open_exported` returns it.
+        accuracy: with the resize of the client, 0 to 1.
+        evaluation_accuracy: with the resize of evaluation, 0 to 1; None if it is unknown.
     """
-    rows, columns = file.image_size
-    compared = "" if other is None else f", and {other:.2%} on the pixels as evaluation resizes them"
+    height, width = file.image_size
+    compared = "" if evaluation_accuracy is None else f", and {evaluation_accuracy:.2%} with the resize of evaluation"
     return (
-        f"{file.path.name} takes {rows} x {columns} pixels and the images are of another size: accuracy {accuracy:.2%} "
-        f"through the client's own resize{compared}; if all the images of a client have one size, export the file for "
-        "it, with --input-size ROWS COLUMNS"
+        f"{file.path.name} reads images of {height} x {width} pixels and these images have another size: accuracy "
+        f"{accuracy:.2%} with the client's own resize{compared}; if all images of a client have the same size, export "
+        "the file for that size with --input-size HEIGHT WIDTH"
     )
-
-
-def examples_for(path, class_names, data=None):
-    """Returns the examples to judge a model on, and others of the same data; labels number the model's classes.
-
-    Args:
-        path, data: as in `source_for`.
-        class_names: of the model.
-
-    Returns:
-        The images to judge on and the training images; twice the same object where the training images are all.
-
-    Raises:
-        ValueError: if there is no data, or it has a class that the model has not.
-    """
-    source = source_for(path, data)
-    examples = in_classes(source, class_names)
-    return examples[evaluation_split(source)], examples["train"]

@@ -1,49 +1,58 @@
-"""The exports of a run or of a model: with which images they are proven, and where the proof is told."""
+"""`keras-vit export`: exports a model, chooses the images to compare the files on, and updates report and card."""
 
 import logging
+import os
 import pathlib
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
+import keras
 import numpy as np
 
 import keras_vit
 from keras_vit._atomic import write_text
 from keras_vit._progress import show_progress
-from keras_vit.commands.classifier import open_model, predictor
-from keras_vit.commands.examples import examples_for
-from keras_vit.commands.run_folder import recipe_of
-from keras_vit.data.sources import open_source
+from keras_vit.commands.examples import evaluation_examples
+from keras_vit.commands.image_model import open_model, require_head
+from keras_vit.commands.run_folder import recipe_beside
+from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.export import export_model
 from keras_vit.export.proof import Agreement, read_proof, read_refused, write_proof
-from keras_vit.export.targets import targets_named
+from keras_vit.export.targets import Target, targets_named
 from keras_vit.export.writing import ExportsRefused, reason_of
 from keras_vit.models.interface import pixels_of
-from keras_vit.report.proof_tables import export_tables
-from keras_vit.report.proof_tables import replace_card_exports as replace_in_card
-from keras_vit.report.run_page import Report, write_report
-from keras_vit.report.run_page import replace_page_exports as replace_in_page
+from keras_vit.report.proof_tables import export_tables, replace_card_exports
+from keras_vit.report.run_page import Report, replace_page_exports, write_report
+from keras_vit.training.recipe import Recipe
 
 logger = logging.getLogger("keras_vit")
-# What exported files take: the pixels as they are, the least that a client can get wrong.
-INPUT_TYPE = "uint8"
-PROOF_IMAGES = 1000  # that a file is compared on, where the data has as many
-CALIBRATION_IMAGES = 64  # that static quantization sets its ranges by; none of them is compared on
+INPUT_TYPE: Literal["uint8"] = "uint8"  # unscaled pixels, so that a client cannot scale them wrongly
+PROOF_IMAGES = 1000  # to compare a file on, at most
+CALIBRATION_IMAGES = 64  # to set the ranges of static quantization; no file is compared on these
 
 
 class Exports(NamedTuple):
-    """Holds what became of a run's exports: an `Agreement` a file, and {file: reason} of those that are not kept."""
+    """The exports of a run.
 
-    agreements: list
+    Args:
+        agreements: the comparison of each kept file with the model.
+        refused: {file: reason} for files that are not kept.
+    """
+
+    agreements: list[Agreement]
     refused: dict[str, str]
 
 
-def export_run(folder, recipe, model, source):
-    """Exports the model of a run as its recipe says, proven on its test images.
+def export_run(folder: pathlib.Path, recipe: Recipe, model: keras.Model, source: Source) -> Exports:
+    """Exports the model of a run to the targets of its recipe, and compares the files on its test images.
 
-    A training is not lost to an export: whatever goes wrong is returned, logged and written to proof.json.
+    An error in an export does not end the run: its reason is returned, logged and written to proof.json.
 
-    Returns:
-        The `Exports`.
+    Args:
+        folder: the folder of the run.
+        recipe: its recipe.
+        model: the trained model.
+        source: its images.
     """
     targets = targets_named(recipe.exports)
     if not targets:
@@ -52,7 +61,7 @@ def export_run(folder, recipe, model, source):
         return Exports(_export_run(folder, recipe, model, source, targets), {})
     except ExportsRefused as error:
         exports = Exports(error.agreements, error.refused)
-    except Exception as error:  # nothing could be exported
+    except Exception as error:  # no target could be exported
         exports = Exports([], {target.file: reason_of(error) for target in targets.values()})
     for file, reason in exports.refused.items():
         logger.warning("%s is refused: %s", file, reason.partition("\n")[0])
@@ -60,11 +69,11 @@ def export_run(folder, recipe, model, source):
     return exports
 
 
-def _export_run(folder, recipe, model, source, targets):
-    test, train = (
-        _spread(len(source.test.labels), PROOF_IMAGES),
-        _spread(len(source.train.labels), CALIBRATION_IMAGES),
-    )
+def _export_run(
+    folder: pathlib.Path, recipe: Recipe, model: keras.Model, source: Source, targets: dict[str, Target]
+) -> list[Agreement]:
+    test = _evenly_spaced(len(source.test.labels), PROOF_IMAGES)
+    train = _evenly_spaced(len(source.train.labels), CALIBRATION_IMAGES)
     return export_model(
         model,
         folder,
@@ -72,16 +81,22 @@ def _export_run(folder, recipe, model, source, targets):
         class_names=source.class_names,
         images=[source.test.images[i] for i in test],
         labels=source.test.labels[test],
-        pixels=pixels_of(model),  # the training scaled by them
+        pixels=pixels_of(model),
         calibration=[source.train.images[i] for i in train],
         protocol=recipe.evaluation,
         input_type=INPUT_TYPE,
-        facts=facts_of(source.name, len(source.class_names), recipe.license),
+        facts=default_metadata(source.name, len(source.class_names), recipe.license),
     )
 
 
-def facts_of(name, classes, license=None):
-    """Returns what a file says of itself where nobody says otherwise."""
+def default_metadata(name: str, classes: int, license: str | None = None) -> dict[str, str]:
+    """Returns the default metadata of an exported file: name, license, description and version.
+
+    Args:
+        name: of the data or the model.
+        classes: number of classes; 0 for a model that returns numbers.
+        license: of the model, if it is known.
+    """
     return {
         "name": name,
         "license": license or "",
@@ -92,89 +107,128 @@ def facts_of(name, classes, license=None):
 
 
 @show_progress()
-def export(model, targets, output=None, data=None, **options):
-    """Exports a model, proving each file on images before it gets its name.
+def export(
+    model: str | os.PathLike[str],
+    targets: str | Iterable[str],
+    output: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> tuple[pathlib.Path, list[Agreement]]:
+    """Exports a model, and compares each file with the model on images before it gets its final name.
 
-    Beside the files it writes proof.json, and tells the proof in report.html and, where the model's run has one, in
-    card.md.
+    Also writes proof.json, and updates report.html and, if the model has a run, card.md.
 
     Args:
-        model: a .keras file, or a run's folder.
-        targets: names out of `keras_vit.export.targets`.
-        output: folder for the files; None for the model's own.
-        data: as for `evaluate`; where there is no run either, synthetic images serve for the comparison.
-        options: of `keras_vit.export.export_model`; pixels and outputs are traced where they are not said.
+        model: a .keras file, or the folder of a run.
+        targets: names out of `keras_vit.export.targets.TARGETS`.
+        output: folder for the files; None for the folder of the model.
+        data: images to compare on, as in `keras_vit.commands.evaluate.evaluate`; None for those of the run that the
+            model came from, or synthetic images without a run.
+        **options: of `keras_vit.export.export_model`.
 
     Returns:
-        The folder, and an `Agreement` a target.
+        (folder, comparison of each file with the model).
 
     Raises:
-        ExportsRefused: if files cannot be made or do not answer like the model; the others are kept.
+        ExportsRefused: if files cannot be exported or do not agree with the model; the other files are kept.
         ValueError: if the model, the data or a target cannot be used.
     """
     targets = targets_named(targets)
-    classifier = predictor(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
-    folder = pathlib.Path(output) if output else classifier.path.parent
-    recipe = recipe_of(classifier.path)
-    images = {}
-    if classifier.kind == "numbers" and data is not None:
-        read = open_source(data, validation=0.0, test=0.0).train.images
-        images = {"images": [read[i] for i in _spread(len(read), PROOF_IMAGES)]}
-    elif classifier.kind != "numbers" and (data is not None or recipe is not None):
-        judged, others = examples_for(classifier.path, classifier.class_names, data)
-        some, rest = _apart(judged, others)
+    opened = require_head(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
+    folder = pathlib.Path(output) if output else opened.path.parent
+    recipe = recipe_beside(opened.path)
+    images: dict[str, Any] = {}
+    if opened.kind == "numbers" and data is not None:
+        files = open_source(data, validation=0.0, test=0.0).train.images
+        images = {"images": [files[i] for i in _evenly_spaced(len(files), PROOF_IMAGES)]}
+    elif opened.kind != "numbers" and (data is not None or recipe is not None):
+        evaluated, training = evaluation_examples(opened.path, opened.class_names, data)
+        compared, calibrating = _choose_images(evaluated, training)
         images = {
-            "images": [judged.images[i] for i in some],
-            "labels": judged.labels[some],
-            "calibration": [others.images[i] for i in rest],
+            "images": [evaluated.images[i] for i in compared],
+            "labels": evaluated.labels[compared],
+            "calibration": [training.images[i] for i in calibrating],
         }
-    told = (pathlib.Path(recipe.data).name, recipe.license) if recipe else (classifier.path.stem, None)
-    options["facts"] = facts_of(told[0], len(classifier.class_names), told[1]) | {
-        name: value for name, value in options.get("facts", {}).items() if value
+    name, license = (pathlib.Path(recipe.data).name, recipe.license) if recipe else (opened.path.stem, None)
+    options["facts"] = default_metadata(name, len(opened.class_names), license) | {
+        key: value for key, value in options.get("facts", {}).items() if value
     }
-    proof = folder, classifier.path.parent, f"{options['facts']['name']}: exported files"
+    pages = folder, opened.path.parent, f"{options['facts']['name']}: exported files"
     try:
         agreements = export_model(
-            classifier.model,
+            opened.model,
             folder,
             targets,
-            class_names=classifier.class_names or None,
-            outputs=classifier.kind,
-            protocol=classifier.protocol,
+            class_names=opened.class_names or None,
             **images,
-            **{"input_type": INPUT_TYPE, **options},
+            **{"input_type": INPUT_TYPE, "outputs": opened.kind, "protocol": opened.protocol, **options},
         )
     except ExportsRefused as error:
         write_proof(folder, [], error.refused)
-        update_pages(*proof)
+        update_pages(*pages)
         raise
-    update_pages(*proof)
+    update_pages(*pages)
     return folder, agreements
 
 
-def update_pages(folder, home, title):
-    """Writes what a folder's proof.json says into its report.html and card.md; those of the run serve to begin with."""
-    found, refused = [Agreement(**item) for item in read_proof(folder)], read_refused(folder)
-    tables = export_tables(found, refused)
-    page, card = ((folder / name, home / name) for name in ("report.html", "card.md"))
-    begun = next((path for path in page if path.exists()), None)
-    if begun is None:
-        write_report(page[0], Report(title, **tables))
+def update_pages(folder: pathlib.Path, run_folder: pathlib.Path, title: str) -> None:
+    """Updates the export tables of report.html and card.md from proof.json.
+
+    Args:
+        folder: the folder of the exported files. Pages that it does not have yet are copied from the run.
+        run_folder: the folder of the run that the model came from.
+        title: the heading of a new report, if the run has none.
+    """
+    agreements, refused = [Agreement(**item) for item in read_proof(folder)], read_refused(folder)
+    tables = export_tables(agreements, refused)
+    report, card = ((folder / name, run_folder / name) for name in ("report.html", "card.md"))
+    if template := next((path for path in report if path.exists()), None):
+        write_text(report[0], replace_page_exports(template.read_text("utf-8"), **tables))
     else:
-        write_text(page[0], replace_in_page(begun.read_text("utf-8"), **tables))
-    if begun := next((path for path in card if path.exists()), None):
-        write_text(card[0], replace_in_card(begun.read_text("utf-8"), found, refused))
+        write_report(report[0], Report(title, **tables))
+    if template := next((path for path in card if path.exists()), None):
+        write_text(card[0], replace_card_exports(template.read_text("utf-8"), agreements, refused))
 
 
-def _apart(judged, others):
-    """Returns which examples a file is compared on, and which its ranges are set by: none are both."""
-    count = len(judged.labels)
-    if judged is not others:
-        return _spread(count, PROOF_IMAGES), _spread(len(others.labels), CALIBRATION_IMAGES)
-    # One lot of images: each fourth to set ranges by, evenly spread, for folders come sorted by class.
-    every, rest = np.arange(0, count, 4), np.delete(np.arange(count), np.s_[::4])
-    return rest[_spread(len(rest), PROOF_IMAGES)], every[_spread(len(every), CALIBRATION_IMAGES)]
+def agreement_line(agreement: Mapping[str, Any]) -> str:
+    """Returns a line of text on an exported file: size, accuracy, agreement with the model and latency.
+
+    Args:
+        agreement: the fields of an `Agreement`.
+    """
+    images = agreement["images"]
+    if numbers := agreement.get("numbers"):
+        comparison = f"largest difference {numbers['max_difference']:.1e} on {images:,} images"
+    else:
+        comparison = (
+            f"top-1 agreement with Keras {agreement['top1_agreement']:.2%} on {images:,} images, largest logit "
+            f"difference {agreement['logits']['max_difference']:.1e}"
+        )
+    accuracy = "" if agreement["accuracy"] is None else f"accuracy {agreement['accuracy']:.2%}, "
+    latency = max(agreement["latency_ms"].items())[1]
+    return f"  {agreement['file']:<24s} {agreement['bytes'] / 1e6:7.2f} MB, {accuracy}{comparison}, {latency:.1f} ms"
 
 
-def _spread(count, most):
+def refusal_line(file: str, reason: str) -> str:
+    """Returns a line of text on an exported file that is not kept.
+
+    Args:
+        file: its name.
+        reason: why it is not kept.
+    """
+    return f"  {file} is not kept: {reason}"
+
+
+def _choose_images(evaluated: Examples, training: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """Returns disjoint indices of the images to compare files on, and of those to calibrate quantization on."""
+    count = len(evaluated.labels)
+    if evaluated is not training:
+        return _evenly_spaced(count, PROOF_IMAGES), _evenly_spaced(len(training.labels), CALIBRATION_IMAGES)
+    # The same images: every fourth is for calibration, as folders are sorted by class.
+    fourth, rest = np.arange(0, count, 4), np.delete(np.arange(count), np.s_[::4])
+    return rest[_evenly_spaced(len(rest), PROOF_IMAGES)], fourth[_evenly_spaced(len(fourth), CALIBRATION_IMAGES)]
+
+
+def _evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Returns at most `most` indices, evenly spaced from 0 to count - 1."""
     return np.linspace(0, count - 1, min(count, most)).astype(int)

@@ -1,133 +1,142 @@
-"""What a command does from end to end; joins the parts for the command line and for recipes."""
+"""`keras-vit fit`: trains a recipe, evaluates and exports the model, and writes the report and the model card."""
 
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_vit._atomic import write_text, written_aside
 from keras_vit._progress import log_progress, show_progress
-from keras_vit.commands.classifier import open_model
-from keras_vit.commands.examples import open_data
-from keras_vit.commands.export import export_run, update_pages
+from keras_vit.commands.examples import open_recipe_data
+from keras_vit.commands.export import Exports, export_run, update_pages
 from keras_vit.commands.image_list import write_images
-from keras_vit.commands.pages import card, pretext_report, report
+from keras_vit.commands.image_model import open_model
+from keras_vit.commands.pages import pretext_report, run_report, write_run_card
 from keras_vit.commands.run_folder import (
-    LABELS,
-    METRICS,
-    MODEL,
-    RUN,
-    finished,
-    refuse_other_data,
-    run_facts,
+    LABELS_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    finished_metrics,
+    require_same_data,
+    run_description,
     weights_digest,
 )
 from keras_vit.data.pipeline import evaluation_batches
-from keras_vit.evaluation.accuracy import score as score
+from keras_vit.data.sources import Source
+from keras_vit.evaluation.accuracy import score
 from keras_vit.export.targets import targets_named
 from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
+from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import write_report
 from keras_vit.training.devices import devices_of
-from keras_vit.training.fit import CHECKPOINTS
-from keras_vit.training.fit import train as train
+from keras_vit.training.fit import CHECKPOINTS, train
 from keras_vit.training.objectives import OBJECTIVES, vit_of
+from keras_vit.training.recipe import Recipe
 
 logger = logging.getLogger("keras_vit")
-REPORT = "report.html"
-USES = {"train": "train on", "validation": "validate on", "test": "test on"}
+REPORT_FILE, CARD_FILE = "report.html", "card.md"
 
 
 @show_progress()
-def fit(recipe, output):
-    """Trains a recipe and makes everything of it: model, exports, report, card.
+def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Trains a recipe, evaluates and exports the model, and writes the report and the model card.
 
-    An export that fails is not kept; "refused" in the metrics says why, and everything else is made.
-
-    Of one whose objective has no classes there is the model, for another run's `weights`, and the report.
-
-    A run that was cut off goes on where its last checkpoint stands; a finished one is left as it is, and gets the files
-    of `exports` that it has not yet.
+    An interrupted run continues from its last checkpoint. A finished run is not trained again; it only gets those files
+    of `recipe.exports` that are missing. For an objective without classes, the run writes the model, which other runs
+    can start from, and a report.
 
     Args:
-        recipe: the `Recipe`.
-        output: the run's folder; holds nothing, or a run of the same recipe.
+        recipe: the recipe.
+        output: the folder of the run; empty, or with a run of the same recipe.
 
     Returns:
-        The run's metrics, as in metrics.json; None on a worker that is not the chief, which writes no files.
+        The metrics of the run, as in metrics.json. An export that failed is not kept, and its reason is in "refused".
+        None on a worker other than the chief, which writes no files.
 
     Raises:
-        ValueError: if the folder holds anything else, or the data cannot be used.
-        ImportError, ValueError: if something is not installed that the exports need; before the training.
+        ValueError: if the folder contains anything else, or the data cannot be used.
+        ImportError: if a package is missing that an export needs; raised before the training.
     """
     get_variant(recipe.variant)
     targets = targets_named(recipe.exports)
     objective = OBJECTIVES[recipe.objective]
     folder = pathlib.Path(output)
-    if metrics := finished(folder, recipe):
-        source = open_data(recipe)
-        refuse_other_data(folder, source)
-        return _with_exports(folder, recipe, source, metrics)
+    if metrics := finished_metrics(folder, recipe):
+        source = open_recipe_data(recipe)
+        require_same_data(folder, source)
+        return _add_missing_exports(folder, recipe, source, metrics)
     for target in targets.values():
         target.check_requirements()
-    devices = devices_of(recipe.strategy, recipe.jit_compile)  # before anything is computed: workers have to be first
-    source = open_data(recipe)
-    refuse_other_data(folder, source)
+    devices = devices_of(
+        recipe.strategy, recipe.jit_compile
+    )  # first: a cluster has to be set up before any computation
+    source = open_recipe_data(recipe)
+    require_same_data(folder, source)
     weights = weights_digest(folder, recipe)
     logger.info(
-        "%s: %d classes, %s, on %s",
+        "%s: %d classes, %s images, on %s",
         source.name,
         len(source.class_names),
-        ", ".join(f"{len(getattr(source, split).labels):,} images to {use}" for split, use in USES.items()),
+        ", ".join(f"{len(getattr(source, split).labels):,} {split}" for split in ("train", "validation", "test")),
         devices.description,
     )
     if not objective.has_classes:
-        logger.info("objective=%s learns no classes: no test accuracy, no exports, no card", recipe.objective)
+        logger.info("objective=%s has no classes: no test accuracy, no exports, no model card", recipe.objective)
 
-    def begin(contract):
+    def begin(contract: Pixels) -> None:
         logger.info("the model reads pixels as %s", contract.description)
         if devices.chief:
-            # The recipe goes first: from here on the folder is this run's.
-            facts = run_facts(recipe, source, devices, contract, weights)
-            write_text(folder / RUN, json.dumps(facts, indent=1))
+            # run.json is written first: it marks the folder as that of this run.
+            description = run_description(recipe, source, devices, contract, weights)
+            write_text(folder / RUN_FILE, json.dumps(description, indent=1))
             write_images(folder, source)
             if objective.has_classes:
-                write_names(folder / LABELS, source.class_names)
+                write_names(folder / LABELS_FILE, source.class_names)
 
     network, history = train(recipe, source, folder, devices, begin)
     return _finish(folder, recipe, source, network, history) if devices.chief else None
 
 
-def _with_exports(folder, recipe, source, metrics):
-    """Exports a finished run to the files of its recipe that are not there yet; returns its metrics."""
-    wanted = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
-    made = {item["target"] for item in metrics["exports"]}
-    missing = [name for name, target in wanted.items() if name not in made or not (folder / target.file).exists()]
+def _add_missing_exports(
+    folder: pathlib.Path, recipe: Recipe, source: Source, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Exports a finished run to those files of its recipe that are missing, and returns its metrics."""
+    targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
+    exported = {item["target"] for item in metrics["exports"]}
+    missing = [name for name, target in targets.items() if name not in exported or not (folder / target.file).exists()]
     if not missing:
-        logger.info("%s holds this run already, finished; it is left as it is", folder)
+        logger.info("%s already contains this run, finished; nothing is changed", folder)
         return metrics
-    logger.info("%s holds this run already, finished; its model is exported to what is missing", folder)
+    logger.info("%s already contains this run, finished; exporting its model to the missing files", folder)
     for name in missing:
-        wanted[name].require()
-    more = dataclasses.replace(recipe, exports=tuple(missing))
-    others = [item for item in metrics["exports"] if item["target"] not in missing]
-    found = _told(export_run(folder, more, open_model(folder).model, source))
-    metrics |= found | {"exports": others + found["exports"]}
+        targets[name].check_requirements()
+    exports = export_run(folder, dataclasses.replace(recipe, exports=tuple(missing)), open_model(folder).model, source)
+    added = _export_metrics(exports)
+    kept = [item for item in metrics["exports"] if item["target"] not in missing]
+    metrics |= added | {"exports": kept + added["exports"]}
     update_pages(folder, folder, folder.name)
-    write_text(folder / METRICS, json.dumps(metrics, indent=1))
+    write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1))
     return metrics
 
 
-def _finish(folder, recipe, source, network, history):
-    """Makes of a trained network all that a run's folder holds, and returns the metrics."""
+def _finish(
+    folder: pathlib.Path, recipe: Recipe, source: Source, network: keras.Model, history: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Writes all files of a run from its trained network, and returns the metrics."""
     model = vit_of(network)
     if OBJECTIVES[recipe.objective].has_classes:
         model.class_names = source.class_names
-    with written_aside(folder / MODEL) as aside:
+    with written_aside(folder / MODEL_FILE) as aside:
         model.save(aside)
     contract = pixels_of(model)
     batches = evaluation_batches(source.test, model.input_shape[1:3], contract=contract, protocol=recipe.evaluation)
@@ -137,48 +146,73 @@ def _finish(folder, recipe, source, network, history):
         "parameters": model.count_params(),
         "bad_images": len(source.bad),
     }
-    conclude = _conclude_classes if OBJECTIVES[recipe.objective].has_classes else _conclude_pretext
-    metrics |= conclude(folder, recipe, source, network, history, batches, metrics)
-    # The metrics go last: a folder that has them is finished.
-    write_text(folder / METRICS, json.dumps(metrics, indent=1))
+    finish = _finish_classifier if OBJECTIVES[recipe.objective].has_classes else _finish_pretext
+    metrics |= finish(folder, recipe, source, network, history, batches, metrics)
+    # metrics.json is written last: it marks the run as finished.
+    write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1))
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return metrics
 
 
-def _conclude_classes(folder, recipe, source, model, history, batches, metrics):
-    """Scores a classifier, exports it and writes its pages; returns what that adds to the metrics."""
-    logger.info("scores the model on %d test images", metrics["test_images"])
-    scores = score(model, log_progress(batches, "scored", metrics["test_images"]))
+def _finish_classifier(
+    folder: pathlib.Path,
+    recipe: Recipe,
+    source: Source,
+    model: keras.Model,
+    history: Sequence[Mapping[str, Any]],
+    batches: Iterable[Any],
+    metrics: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Evaluates and exports a classifier, writes its report and card, and returns the metrics to add."""
+    logger.info("evaluates the model on %d test images", metrics["test_images"])
+    scores = score(model, log_progress(batches, "evaluated", metrics["test_images"]))
     exports = export_run(folder, recipe, model, source)
-    found = {"test_accuracy": scores.accuracy} | _told(exports)
-    logger.info("writes the report and the card")
-    write_report(folder / REPORT, report(recipe, model, source, scores, history, *exports))
-    card(folder / "card.md", recipe, model, source, scores, metrics | found, *exports)
-    return found
+    added = {"test_accuracy": scores.accuracy} | _export_metrics(exports)
+    logger.info("writes the report and the model card")
+    write_report(folder / REPORT_FILE, run_report(recipe, model, source, scores, history, *exports))
+    write_run_card(folder / CARD_FILE, recipe, model, source, scores, {**metrics, **added}, *exports)
+    return added
 
 
-def _told(exports):
-    """Returns what metrics.json says of a run's `Exports`."""
+def _export_metrics(exports: Exports) -> dict[str, Any]:
+    """Returns the part of metrics.json on the exports of a run."""
     return {
         "exports": [dataclasses.asdict(item) for item in exports.agreements],
         "refused": [{"file": file, "reason": reason} for file, reason in exports.refused.items()],
     }
 
 
-def _conclude_pretext(folder, recipe, source, network, history, batches, metrics):
-    """Judges a pretext task on the test images and shows some; returns what that adds to the metrics."""
-    logger.info("scores the task on %d test images", metrics["test_images"])
+def _finish_pretext(
+    folder: pathlib.Path,
+    recipe: Recipe,
+    source: Source,
+    network: keras.Model,
+    history: Sequence[Mapping[str, Any]],
+    batches: Iterable[Any],
+    metrics: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Evaluates a pretext task on the test images, writes its report, and returns the metrics to add."""
+    logger.info("evaluates the pretext task on %d test images", metrics["test_images"])
     loss, metric = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
-    found = {"objective": recipe.objective, "test_loss": float(loss), "test_metric": float(metric), "exports": []}
-    write_report(folder / REPORT, pretext_report(recipe, network, source, history, metrics | found))
-    return found
+    added: dict[str, Any] = {
+        "objective": recipe.objective,
+        "test_loss": float(loss),
+        "test_metric": float(metric),
+        "exports": [],
+    }
+    write_report(folder / REPORT_FILE, pretext_report(recipe, network, source, history, {**metrics, **added}))
+    return added
 
 
-def result_line(metrics):
-    """Says in a line how a run ended, from its metrics."""
+def result_line(metrics: Mapping[str, Any]) -> str:
+    """Returns a line with the test accuracy, or the test loss of a pretext task, of a finished run.
+
+    Args:
+        metrics: as `fit` returns them.
+    """
     if "test_accuracy" in metrics:
-        found = f"test accuracy {metrics['test_accuracy']:.2%}"
+        result = f"test accuracy {metrics['test_accuracy']:.2%}"
     else:
         metric = OBJECTIVES[metrics["objective"]].metric
-        found = f"test loss {metrics['test_loss']:.4f}, {metric} {metrics['test_metric']:.1%}"
-    return f"{found} on {metrics['test_images']:,} images, {metrics['training_seconds']:.0f} s of training"
+        result = f"test loss {metrics['test_loss']:.4f}, {metric} {metrics['test_metric']:.1%}"
+    return f"{result} on {metrics['test_images']:,} images, {metrics['training_seconds']:.0f} s of training"

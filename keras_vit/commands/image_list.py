@@ -1,66 +1,73 @@
-"""The list of a run's images, beside its run.json: what tells which of them have changed since."""
+"""images.csv.gz of a run: the list of its images with digests, to name the ones that have changed since."""
 
 import csv
 import gzip
+import os
 import pathlib
 
 from keras_vit._atomic import written_aside
 from keras_vit.data.messages import few
+from keras_vit.data.sources import Source
 
-_IMAGES = "images.csv.gz"
+_FILE = "images.csv.gz"
 _COLUMNS = ("name", "class", "split", "weight", "sha256")
-_DIGITS = 16  # of the sha256, in hexadecimal: 64 bits tell a changed image from the same one
+_DIGITS = 16  # hexadecimal digits of the SHA-256: 64 bits are enough to detect a changed image
 
 
-def write_images(folder, source):
-    """Writes the list of a source's images into a run's folder, a row each."""
-    with written_aside(pathlib.Path(folder) / _IMAGES) as aside, gzip.open(aside, "wt", 6, "utf-8", newline="") as file:
+def write_images(folder: str | os.PathLike[str], source: Source) -> None:
+    """Writes images.csv.gz into the folder of a run: one row per image with its class, split, weight and digest.
+
+    Args:
+        folder: the folder of the run.
+        source: the images.
+    """
+    with written_aside(pathlib.Path(folder) / _FILE) as aside, gzip.open(aside, "wt", 6, "utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows((name, *row) for name, row in _rows(source).items())
 
 
-def image_changes(folder, source):
-    """Returns which images of a source are others than those in a run's list, a line for each kind of change.
+def image_changes(folder: str | os.PathLike[str], source: Source) -> list[str] | None:
+    """Compares images with the list of a run, and returns one line for each kind of change.
 
     Args:
-        folder: the run's.
-        source: the `Source` as it is now.
+        folder: the folder of the run.
+        source: the images as they are now.
 
     Returns:
-        None where the folder has no such list.
+        The lines, with the names of the images; None if the folder has no list.
 
     Raises:
         ValueError: if the list cannot be read.
     """
-    path = pathlib.Path(folder) / _IMAGES
+    path = pathlib.Path(folder) / _FILE
     if not path.exists():
         return None
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            there = {name: tuple(row) for name, *row in list(csv.reader(file))[1:]}
+            listed = {name: tuple(row) for name, *row in list(csv.reader(file))[1:]}
     except (OSError, EOFError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    here = _rows(source)
-    both = [name for name in there if name in here]
+    now = _rows(source)
+    both = [name for name in listed if name in now]
 
-    def differ(column):
-        return [name for name in both if there[name][column] != here[name][column]]
+    def differing(column: int) -> list[str]:
+        return [name for name in both if listed[name][column] != now[name][column]]
 
-    kinds = {
-        "added": [name for name in here if name not in there],
-        "removed": [name for name in there if name not in here],
-        "changed": differ(3),
-        "of another class": differ(0),
-        "of another weight": differ(2),
+    changes = {
+        "added": [name for name in now if name not in listed],
+        "removed": [name for name in listed if name not in now],
+        "changed": differing(3),
+        "of another class": differing(0),
+        "of another weight": differing(2),
     }
-    if not any(kinds.values()):
-        kinds["in another split"] = differ(1)  # else most of these follow from the other changes
-    return [f"  {len(names):,} images {kind}: {few(sorted(names))}" for kind, names in kinds.items() if names]
+    if not any(changes.values()):
+        changes["in another split"] = differing(1)  # with other changes, most of these follow from them
+    return [f"  {len(names):,} images {change}: {few(sorted(names))}" for change, names in changes.items() if names]
 
 
-def _rows(source):
-    """Returns {name of an image: (class, split, weight, digest)}, all of them texts."""
+def _rows(source: Source) -> dict[str, tuple[str, str, str, str]]:
+    """Returns {name of an image: (class, split, weight, digest)}."""
     rows = {}
     for split in ("train", "validation", "test"):
         examples = getattr(source, split)

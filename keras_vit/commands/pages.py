@@ -1,4 +1,4 @@
-"""The pages of a run, report and card, put together from what the other parts found."""
+"""Assembles the pages of a run from its results: the report, the model card and the preview."""
 
 import collections
 import dataclasses
@@ -6,16 +6,22 @@ import json
 import os
 import pathlib
 import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
-from keras_vit.commands.run_folder import RUN
+from keras_vit.commands.run_folder import RUN_FILE
 from keras_vit.data.pipeline import read_pixels
+from keras_vit.data.sources import Source
+from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.calibration import calibration
+from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
-from keras_vit.models.config import ResNet
+from keras_vit.models.config import ResNet, Variant
 from keras_vit.models.interface import pixels_of
 from keras_vit.preprocessing import OFFICIAL_PIXELS, preprocess_input
 from keras_vit.report.model_card import ModelCard, write_model_card
@@ -24,39 +30,58 @@ from keras_vit.report.proof_tables import export_tables
 from keras_vit.report.run_page import AttentionExample, Mistake, Reconstruction, Report
 from keras_vit.training.fit import batches_of
 from keras_vit.training.objectives import OBJECTIVES
+from keras_vit.training.recipe import Recipe
 from keras_vit.training.schedules import Plan
 from keras_vit.weights.checkpoints import find_checkpoint
 
-SHOWN = 12  # images of a kind in the report
-PREVIEWED = 24  # images of a batch in the preview, and how many batches
-BATCHES = 4
+REPORT_IMAGES = 12  # images in each section of the report
+PREVIEW_IMAGES, PREVIEW_BATCHES = 24, 4  # images per batch in the preview, and batches
 
 
-def report(recipe, model, source, scores, history, agreements, refused=None):
-    """Returns the `Report` of a run; `scores` are of the test images, `refused` is {file: reason} of the exports."""
+def run_report(
+    recipe: Recipe,
+    model: keras.Model,
+    source: Source,
+    scores: Scores,
+    history: Sequence[Mapping[str, Any]],
+    agreements: Sequence[Agreement],
+    refused: Mapping[str, str] | None = None,
+) -> Report:
+    """Returns the report of a run: scores, curves, confusion matrix, most confident mistakes and attention maps.
+
+    Args:
+        recipe: the recipe of the run.
+        model: the trained model.
+        source: its images.
+        scores: its scores on the test images.
+        history: the rows of history.csv, one per epoch.
+        agreements: of the exported files.
+        refused: {file: reason} for exports that are not kept.
+    """
     names, probabilities = source.class_names, scores.probabilities
-    trust = calibration(probabilities, scores.labels)
-    right = np.flatnonzero(scores.predictions == scores.labels)
-    worst, order = scores.most_confident_mistakes[:SHOWN], _some_of_each(right, scores.labels)
+    calibrated = calibration(probabilities, scores.labels)
+    correct = np.flatnonzero(scores.predictions == scores.labels)
+    mistakes, examples = scores.most_confident_mistakes[:REPORT_IMAGES], _balanced(correct, scores.labels)
     images = {
-        i: read_pixels(source.test.images[i], model.input_shape[1:3], recipe.evaluation) for i in (*worst, *order)
+        i: read_pixels(source.test.images[i], model.input_shape[1:3], recipe.evaluation) for i in (*mistakes, *examples)
     }
-    maps = []
-    if order and any(isinstance(layer, TransformerBlock) for layer in model.layers):  # a BiT has none
-        maps = attention_rollout(model, preprocess_input(np.stack([images[i] for i in order]), pixels_of(model)))
+    rollouts: np.ndarray | tuple[()] = ()
+    if examples and any(isinstance(layer, TransformerBlock) for layer in model.layers):  # a BiT has no blocks
+        batch = preprocess_input(np.stack([images[i] for i in examples]), pixels_of(model))
+        rollouts = attention_rollout(model, batch)
     return Report(
         title=f"{source.name}: a Vision Transformer for {len(names)} classes",
         summary={
             "test accuracy": f"{scores.accuracy:.2%}",
             "test images": f"{len(scores.labels):,}",
-            "calibration error": f"{trust.ece:.4f}",
+            "calibration error": f"{calibrated.ece:.4f}",
             "parameters": f"{model.count_params():,}",
             "training": f"{sum(row['seconds'] for row in history):.0f} s",
         },
         history=history,
         class_names=names,
         confusion_matrix=scores.confusion_matrix,
-        calibration=trust,
+        calibration=calibrated,
         mistakes=[
             Mistake(
                 image=images[i],
@@ -66,13 +91,13 @@ def report(recipe, model, source, scores, history, agreements, refused=None):
                 probability=float(probabilities[i].max()),
                 true_probability=float(probabilities[i, scores.labels[i]]),
             )
-            for i in worst
+            for i in mistakes
         ],
         attention=[
             AttentionExample(
-                images[i], rollout, f"{names[label]}, {probabilities[i].max():.0%} sure", source.test.names[i]
+                images[i], rollout, f"{names[label]}, probability {probabilities[i].max():.0%}", source.test.names[i]
             )
-            for i, label, rollout in zip(order, scores.labels[order], maps)
+            for i, label, rollout in zip(examples, scores.labels[examples], rollouts)
         ],
         settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
         bad_images=source.bad,
@@ -80,24 +105,39 @@ def report(recipe, model, source, scores, history, agreements, refused=None):
     )
 
 
-def _some_of_each(indices, labels):
-    """Returns some of the indices: one of each class, then a second of each, and so on."""
-    seen, rank = collections.Counter(), {}
+def _balanced(indices: Sequence[int] | np.ndarray, labels: np.ndarray) -> list[int]:
+    """Returns some of the indices, balanced by class: the first of each class, then the second of each, and so on."""
+    counts: collections.Counter[int] = collections.Counter()
+    rank = {}
     for i in indices:
-        rank[i] = seen[labels[i]], labels[i]
-        seen[labels[i]] += 1
-    return sorted(indices, key=rank.get)[:SHOWN]
+        rank[i] = counts[labels[i]], labels[i]
+        counts[labels[i]] += 1
+    return sorted(indices, key=rank.__getitem__)[:REPORT_IMAGES]
 
 
-def pretext_report(recipe, network, source, history, metrics):
-    """Returns the `Report` of a run of a pretext task, with reconstructions at some test images of each class."""
+def pretext_report(
+    recipe: Recipe,
+    network: keras.Model,
+    source: Source,
+    history: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+) -> Report:
+    """Returns the report of a run of a pretext task, with its predictions for some test images of each class.
+
+    Args:
+        recipe: the recipe of the run.
+        network: the trained network; its last layer is the pretext task.
+        source: its images.
+        history: the rows of history.csv, one per epoch.
+        metrics: as in metrics.json.
+    """
     examples, metric = source.test, OBJECTIVES[recipe.objective].metric
-    order = _some_of_each(range(len(examples.labels)), examples.labels)
+    order = _balanced(range(len(examples.labels)), examples.labels)
     pixels = np.stack([read_pixels(examples.images[i], network.input_shape[1:3], recipe.evaluation) for i in order])
     task = network.layers[-1]
-    columns = task.reconstructions(preprocess_input(pixels, pixels_of(task.vit)))
+    reconstructions = task.reconstructions(preprocess_input(pixels, pixels_of(task.vit)))
     return Report(
-        title=f"{source.name}: a Vision Transformer learns without classes, by {recipe.objective}",
+        title=f"{source.name}: a Vision Transformer pre-trained with objective={recipe.objective}",
         summary={
             metric: f"{metrics['test_metric']:.1%}",
             "test loss": f"{metrics['test_loss']:.4f}",
@@ -107,48 +147,66 @@ def pretext_report(recipe, network, source, history, metrics):
         },
         history=history,
         accuracy_name=metric.capitalize(),
-        reconstructions=[Reconstruction(*images, examples.names[i]) for i, *images in zip(order, *columns)],
+        reconstructions=[
+            Reconstruction(image, seen, guessed, examples.names[i])
+            for i, image, seen, guessed in zip(order, *reconstructions, strict=True)
+        ],
         settings={name: str(value) for name, value in dataclasses.asdict(recipe).items()},
         bad_images=source.bad,
     )
 
 
-def preview_page(path, recipe, source):
-    """Writes a page of the first training batches of a recipe, as its model would get them."""
-    size, steps = (recipe.image_size, recipe.image_size), BATCHES
+def write_preview_page(path: str | os.PathLike[str], recipe: Recipe, source: Source) -> None:
+    """Writes an HTML page of the first training batches of a recipe, as the model reads them.
+
+    Args:
+        path: the .html file to write.
+        recipe: the recipe.
+        source: its images.
+    """
+    size, steps = (recipe.image_size, recipe.image_size), PREVIEW_BATCHES
     batches = batches_of(recipe, source, size, OFFICIAL_PIXELS, Plan(steps, steps, 0), 0, (0, 1, 1))
     rows = []
     for step, (images, targets, weights) in enumerate(batches.as_numpy_iterator(), 1):
-        pixels = np.rint((images[:PREVIEWED] + 1) * 127.5).clip(0, 255).astype(np.uint8)
+        pixels = np.rint((images[:PREVIEW_IMAGES] + 1) * 127.5).clip(0, 255).astype(np.uint8)
         labels = [target_words(target, source.class_names) for target in targets]
-        # Rows of weight 0 are there to fill a short batch up.
+        # Images of weight 0 only fill up a short batch.
         shown = [(pixels[i], labels[i]) for i in range(len(pixels)) if weights[i]]
         rows.append((f"Step {step}, the first {len(shown)} of {recipe.batch_size} images", shown))
-    asked = ("crop", "flip", "rotate", "shift", "zoom", "shear", "randaugment", "mixup", "cutmix", "keras_cv")
-    settings = {name: getattr(recipe, name) for name in asked if getattr(recipe, name)}
-    write_preview(path, rows, f"{source.name}: what the training sees", settings)
+    augmentations = ("crop", "flip", "rotate", "shift", "zoom", "shear", "randaugment", "mixup", "cutmix", "keras_cv")
+    settings = {name: getattr(recipe, name) for name in augmentations if getattr(recipe, name)}
+    write_preview(path, rows, f"{source.name}: augmented training images", settings)
 
 
-def card(path, recipe, model, source, scores, metrics, agreements, refused=None):
-    """Writes card.md of a run, beside its run.json.
+def write_run_card(
+    path: str | os.PathLike[str],
+    recipe: Recipe,
+    model: keras.Model,
+    source: Source,
+    scores: Scores,
+    metrics: Mapping[str, Any],
+    agreements: Sequence[Agreement],
+    refused: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the model card of a run.
 
     Args:
-        path: the file.
-        recipe: the run's.
+        path: the file, card.md in the folder of the run; run.json is read from the same folder.
+        recipe: the recipe of the run.
         model: the trained model.
-        source: the data.
-        scores: of the test images.
-        metrics: the run's, as in metrics.json.
+        source: its images.
+        scores: its scores on the test images.
+        metrics: as in metrics.json.
         agreements: of the exported files.
-        refused: {file: reason} of the exports that are not kept.
+        refused: {file: reason} for exports that are not kept.
     """
-    base, base_model, its_license = _base(recipe)
-    run = json.loads((pathlib.Path(path).parent / RUN).read_text("utf-8"))
+    base, base_model, base_license = _base_checkpoint(recipe)
+    run = json.loads((pathlib.Path(path).parent / RUN_FILE).read_text("utf-8"))
     write_model_card(
         path,
         ModelCard(
             name=source.name,
-            variant=_words(recipe.variant),
+            variant=_variant_text(recipe.variant),
             parameters=metrics["parameters"],
             class_names=source.class_names,
             image_size=model.input_shape[1:3],
@@ -157,7 +215,7 @@ def card(path, recipe, model, source, scores, metrics, agreements, refused=None)
             counts={split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
             digest=source.digest,
             bad_images=metrics["bad_images"],
-            settings=_settings(recipe, source),
+            settings=_changed_settings(recipe, source),
             environment={
                 "machine": f"{platform.system()}, {platform.machine()}, {os.cpu_count()} processors",
                 "devices": run["devices"],
@@ -170,22 +228,22 @@ def card(path, recipe, model, source, scores, metrics, agreements, refused=None)
             base=base,
             base_model=base_model,
             hub_data=_hub_data(recipe.data),
-            license=its_license or recipe.license,
+            license=base_license or recipe.license,
         ),
     )
 
 
-def _settings(recipe, source):
-    """Returns a recipe's settings that are not the defaults, without the places of this machine."""
+def _changed_settings(recipe: Recipe, source: Source) -> dict[str, Any]:
+    """Returns the settings of a recipe that differ from the defaults, without paths of this machine."""
     defaults = {field.name: field.default for field in dataclasses.fields(recipe)}
     changed = {name: getattr(recipe, name) for name in defaults if getattr(recipe, name) != defaults[name]}
-    base, *_ = _base(recipe)
-    public = {"data": source.name, "variant": _words(recipe.variant), "weights": base}
+    base, *_ = _base_checkpoint(recipe)
+    public = {"data": source.name, "variant": _variant_text(recipe.variant), "weights": base}
     return {name: public.get(name, value) for name, value in changed.items() if name != "data_dir"}
 
 
-def _base(recipe):
-    """Returns a recipe's checkpoint in words, its name on the Hugging Face Hub and its licence; None for none."""
+def _base_checkpoint(recipe: Recipe) -> tuple[str | None, str | None, str | None]:
+    """Returns (description, name on the Hugging Face Hub, licence) of the checkpoint that a recipe starts from."""
     weights = recipe.weights
     if weights is None:
         return None, None, None
@@ -194,25 +252,25 @@ def _base(recipe):
         return name, name, None
     try:
         variant = recipe.variant if isinstance(recipe.variant, str) else None
-        found = find_checkpoint(weights, variant, recipe.image_size, include_top=False)
-    except ValueError:  # a file or an address, of which no row tells anything
+        checkpoint = find_checkpoint(weights, variant, recipe.image_size, include_top=False)
+    except ValueError:  # a file or an address that is not in the table of checkpoints
         return weights.rstrip("/").rpartition("/")[2], None, None
-    return f"{found.name} ({found.address})", None, found.license
+    return f"{checkpoint.name} ({checkpoint.address})", None, checkpoint.license
 
 
-def _hub_data(data):
-    """Returns the name on the Hugging Face Hub of a recipe's data, without its configuration; None for others."""
+def _hub_data(data: str) -> str | None:
+    """Returns the name of a recipe's data on the Hugging Face Hub, without its configuration; None for other data."""
     name = data.removeprefix("hf:")
     if name == data or pathlib.Path(name).exists():
         return None
     return "/".join(name.split("/")[:2])
 
 
-def _words(variant):
+def _variant_text(variant: str | Variant | ResNet) -> str:
     if isinstance(variant, str):
         return variant
     if isinstance(variant, ResNet):
         return f"a ResNet of {variant.units} units"
-    sizes = (f"{variant.num_layers} layers", f"{variant.num_heads} heads", f"MLP {variant.mlp_dim}")
+    sizes = (f"{variant.num_layers} layers", f"{variant.num_heads} heads", f"MLP dimension {variant.mlp_dim}")
     stem = f"ResNet of {variant.stem.units} units, " if variant.stem else ""
-    return f"{stem}patch {variant.patch_size}, width {variant.hidden_size}, {', '.join(sizes)}"
+    return f"{stem}patch size {variant.patch_size}, hidden size {variant.hidden_size}, {', '.join(sizes)}"

@@ -1,74 +1,104 @@
-"""`keras-vit predict`: the classes of images."""
+"""`keras-vit predict`: predicts the classes of image files."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_vit.commands.classifier import open_model, predictor, read_batches
+from keras_vit.commands.image_model import open_model, read_batches, require_head
 from keras_vit.export.targets import EXTRA_OUTPUTS
+from keras_vit.preprocessing import Pixels
 from keras_vit.runtime.files import is_exported, open_exported
 
 
-def predict(model, images, top=5, *, pixels=None, outputs=None):
-    """Names what is on images.
+def predict(
+    model: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    top: int = 5,
+    *,
+    pixels: str | Pixels | None = None,
+    outputs: str | None = None,
+) -> list[list[tuple[str, float]]]:
+    """Predicts the classes of image files.
 
     Args:
-        model: a .keras file, a run's folder, a checkpoint, or an exported file, which is run as a client does.
+        model: a .keras file, the folder of a run, a checkpoint, or an exported file, which is run as a client runs it.
         images: paths.
-        top: classes an image.
-        pixels, outputs: as of `keras_vit.commands.classifier.open_model`.
+        top: number of classes per image.
+        pixels: the pixel values that a Keras model expects, as in `keras_vit.pixels_of`.
+        outputs: the kind of the outputs of a Keras model, as in `keras_vit.outputs_of`.
 
     Returns:
-        A list an image of (class name, probability), the best first; of (name of the output, number) where the model
-        returns numbers, with the place in it where an output has several.
+        For each image, a list of (class name, probability), the most probable class first. For a model that returns
+        numbers, a list of (name of the output, number), with an index in the name of an output of several numbers.
 
     Raises:
-        ValueError: if the model cannot be used, or images cannot be read; all of them in one message.
+        ValueError: if the model cannot be used, or images cannot be read; one message lists all of these.
     """
-    return [found for _, found in predictions(open_subject(model, pixels, outputs), images, top)]
+    predictor = open_predictor(model, pixels, outputs)
+    return [prediction for _, prediction in iterate_predictions(predictor, images, top)]
 
 
-def open_subject(model, pixels=None, outputs=None):
-    """Opens what predicts: an exported file, or a Keras model as `keras_vit.commands.classifier.open_model` does.
+def open_predictor(
+    model: str | os.PathLike[str], pixels: str | Pixels | None = None, outputs: str | None = None
+) -> Any:
+    """Opens a model or an exported file for predictions.
+
+    Args:
+        model: as in `predict`.
+        pixels: as in `predict`.
+        outputs: as in `predict`.
+
+    Returns:
+        An `ImageModel`, or an exported file as `keras_vit.runtime.files.open_exported` returns it. Both have
+        `class_names`, `read(image)` and `predict(images)`.
 
     Raises:
         ValueError: if it cannot be used, or returns neither classes nor numbers.
     """
     if not is_exported(model):
-        return predictor(open_model(model, pixels=pixels, outputs=outputs))
+        return require_head(open_model(model, pixels=pixels, outputs=outputs))
     if pixels is not None or outputs is not None:
         raise ValueError(
-            f"Expected pixels and outputs for a Keras model. Received: {model}, an exported file, which says of itself "
-            "what it reads and returns"
+            f"Expected pixels and outputs for a Keras model only. Received: model={model}, an exported file, whose "
+            "metadata has both"
         )
     return open_exported(model)
 
 
-def predictions(subject, images, top=5):
-    """Yields (path, list) of what `predict` returns, image by image; no more than a batch is in memory.
+def iterate_predictions(
+    predictor: Any, images: Sequence[str | os.PathLike[str]], top: int = 5
+) -> Iterator[tuple[str | os.PathLike[str], list[tuple[str, float]]]]:
+    """Yields (path, prediction) for each image, as in `predict`; only one batch of images is in memory.
 
     Args:
-        subject: as `open_subject` returns it.
-        images, top: as of `predict`.
+        predictor: as `open_predictor` returns it.
+        images: paths.
+        top: number of classes per image.
 
     Raises:
-        ValueError: at the end, if images cannot be read; all of them in one message.
+        ValueError: after the last image, if images cannot be read; one message lists them all.
     """
-    for numbers, pixels in read_batches(subject, images):
-        found = subject.predict(pixels)
-        rows = _classes(subject, found, top) if subject.class_names else _numbers(subject, found)
-        yield from zip((images[i] for i in numbers), rows)
+    for indices, pixels in read_batches(predictor, images):
+        arrays = predictor.predict(pixels)
+        rows = _top_classes(arrays, predictor.class_names, top) if predictor.class_names else _numbers(arrays)
+        yield from zip((images[i] for i in indices), rows)
 
 
-def _classes(subject, found, top):
-    for row in found["probabilities"]:
+def _top_classes(
+    arrays: Mapping[str, np.ndarray], class_names: Sequence[str], top: int
+) -> Iterator[list[tuple[str, float]]]:
+    for row in arrays["probabilities"]:
         order = np.argsort(-row, kind="stable")[:top]
-        yield [(subject.class_names[i], float(row[i])) for i in order]
+        yield [(class_names[i], float(row[i])) for i in order]
 
 
-def _numbers(subject, found):
-    arrays = {name: values.reshape(len(values), -1) for name, values in found.items() if name not in EXTRA_OUTPUTS}
-    for i in range(len(next(iter(arrays.values())))):
+def _numbers(arrays: Mapping[str, np.ndarray]) -> Iterator[list[tuple[str, float]]]:
+    flat = {name: values.reshape(len(values), -1) for name, values in arrays.items() if name not in EXTRA_OUTPUTS}
+    for i in range(len(next(iter(flat.values())))):
         yield [
             (name if len(row) == 1 else f"{name} {k}", float(value))
-            for name, row in ((name, values[i]) for name, values in arrays.items())
+            for name, row in ((name, values[i]) for name, values in flat.items())
             for k, value in enumerate(row)
         ]

@@ -1,20 +1,24 @@
-"""`keras-vit preview`: a page of images as the training sees them."""
+"""`keras-vit preview`: writes a page of augmented training images."""
 
+import os
 import pathlib
 
 from keras_vit._progress import show_progress
-from keras_vit.commands.examples import open_data
-from keras_vit.commands.pages import preview_page
+from keras_vit.commands.examples import open_recipe_data
+from keras_vit.commands.pages import write_preview_page
+from keras_vit.training.recipe import Recipe
 
 
 @show_progress()
-def preview(recipe, path):
-    """Writes a page of images as the training sees them, with their labels, and returns its path.
+def preview(recipe: Recipe, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes an HTML page of the first training batches of a recipe, augmented and with their labels.
 
     Args:
-        recipe: the `Recipe`.
-        path: the page, an .html file.
+        recipe: the recipe.
+        path: the .html file to write.
+
+    Returns:
+        The path.
     """
-    source = open_data(recipe)
-    preview_page(path, recipe, source)
+    write_preview_page(path, recipe, open_recipe_data(recipe))
     return pathlib.Path(path)

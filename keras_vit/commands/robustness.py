@@ -1,119 +1,144 @@
-"""The robustness of a model file: which images, which baseline, and the summary in words."""
+"""`keras-vit robustness`: accuracy of a model, and of a baseline, on perturbed and corrupted images."""
 
 import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_vit._progress import show_progress
 from keras_vit.analysis.attention import attention_rollout
-from keras_vit.commands.classifier import load_classifier
-from keras_vit.commands.examples import examples_for
-from keras_vit.commands.run_folder import MODEL
+from keras_vit.commands.examples import evaluation_examples
+from keras_vit.commands.image_model import ImageModel, open_classifier
+from keras_vit.commands.run_folder import MODEL_FILE
 from keras_vit.data.pipeline import read_all
-from keras_vit.evaluation import robustness as curves
 from keras_vit.evaluation.perturbations import check_families
+from keras_vit.evaluation.robustness import CLEAN, ModelWithImages, Robustness, RobustnessRow, robustness_curves
 from keras_vit.layers import TransformerBlock
 from keras_vit.models.hooks import layers_of
+from keras_vit.preprocessing import Pixels
 from keras_vit.report.robustness_page import write_robustness
 
-_BATCH = 64  # images at once
+_BATCH_SIZE = 64  # images
 
 _log = logging.getLogger("keras_vit")
 
 
 @show_progress()
 def robustness(
-    model,
-    data=None,
-    baseline=None,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    baseline: str | os.PathLike[str] | None = None,
     *,
-    images=500,
-    families=None,
-    seed=0,
-    pixels=None,
-    outputs=None,
-    baseline_pixels=None,
-    baseline_outputs=None,
-):
-    """Measures how a model, and a baseline, stand it that their images are spoilt.
+    images: int = 500,
+    families: str | Iterable[str] | None = None,
+    seed: int = 0,
+    pixels: str | Pixels | None = None,
+    outputs: str | None = None,
+    baseline_pixels: str | Pixels | None = None,
+    baseline_outputs: str | None = None,
+) -> tuple[Robustness, list[dict[str, str]]]:
+    """Measures the accuracy of a model, and of a baseline, on perturbed and corrupted images.
 
-    Salient patches are those that the model's attention rollout points at; the baseline loses the very same ones. A
-    model without transformer blocks of ours has no such drops. A baseline of another size reads the image files at
-    its own, and its images are changed there.
+    Salient patches are those with the largest attention rollout of the model; the same patches are dropped for the
+    baseline. For a model without our transformer blocks, only random patches are dropped. A baseline of another image
+    size reads the files at its own size, and its images are perturbed at that size.
 
     Args:
-        model: a .keras file, or a run's folder.
-        data: as for `evaluate`; None for the test images of the run that the model came from.
-        baseline: another such file or folder, whose classes are those of the data, too.
-        images: how many at most, evenly spread over the data.
+        model: a .keras file, or the folder of a run.
+        data: as in `keras_vit.commands.evaluate.evaluate`; None for the test images of the run that the model came
+            from.
+        baseline: another model, which has all classes of the data.
+        images: maximum number of images, evenly spread over the data.
         families: names out of `keras_vit.evaluation.perturbations.FAMILIES`; None for all.
-        seed: of all that is random.
-        pixels, outputs, baseline_pixels, baseline_outputs: as of `keras_vit.commands.classifier.open_model`.
+        seed: of the random perturbations.
+        pixels: the pixel values that the model expects, as in `keras_vit.pixels_of`.
+        outputs: the kind of the outputs of the model, as in `keras_vit.outputs_of`.
+        baseline_pixels: as `pixels`, for the baseline.
+        baseline_outputs: as `outputs`, for the baseline.
 
     Returns:
-        The `Robustness`, and its summary: a row a curve, {heading: words}.
+        (curves, summary), the summary as in `summary`.
 
     Raises:
         ValueError: if a model or the data cannot be used, or a family is unknown.
     """
     families = check_families(families)
     if images < 1:
-        raise ValueError(f"Expected 1 image or more. Received: images={images}")
-    classifiers = [load_classifier(model, pixels=pixels, outputs=outputs)]
+        raise ValueError(f"Expected images to be 1 or more. Received: images={images}")
+    classifiers = [open_classifier(model, pixels=pixels, outputs=outputs)]
     if baseline is not None:
-        classifiers.append(load_classifier(baseline, pixels=baseline_pixels, outputs=baseline_outputs))
+        classifiers.append(open_classifier(baseline, pixels=baseline_pixels, outputs=baseline_outputs))
     subjects = _subjects(classifiers, data, images)
     salience = _salience(subjects[0]) if "drop" in families else None
-    found = curves.robustness_curves(subjects, families, salience=salience, seed=seed, batch_size=_BATCH)
-    return found, summary(found)
+    result = robustness_curves(subjects, families, salience=salience, seed=seed, batch_size=_BATCH_SIZE)
+    return result, summary(result)
 
 
-def write_robustness_page(path, found):
-    """Writes the curves of a `Robustness` as a page."""
-    write_robustness(path, found, f"{found.models[0]}: how it bears spoilt images")
+def write_robustness_page(path: str | os.PathLike[str], result: Robustness) -> None:
+    """Writes accuracy curves as an HTML page.
+
+    Args:
+        path: the .html file to write.
+        result: the curves.
+
+    Raises:
+        ImportError: if matplotlib, the extra [plots], is not installed.
+    """
+    write_robustness(path, result, f"{result.models[0]}: accuracy on perturbed and corrupted images")
 
 
-def summary(found):
-    """Returns a row a curve, {heading: words}: each model's mean accuracy over the levels."""
+def summary(result: Robustness) -> list[dict[str, str]]:
+    """Returns a row for each curve with the mean accuracy of each model over its levels, as texts by heading.
+
+    Args:
+        result: the curves.
+    """
     rows = [
-        {"change": condition if family == curves.CLEAN else f"{family}: {condition}", "levels": _levels(by_model)}
-        | {name: f"{np.mean([row.accuracy for row in by_model[name]]):.1%}" for name in found.models}
-        for (family, condition), by_model in found.curves.items()
+        {"change": condition if family == CLEAN else f"{family}: {condition}", "levels": _levels(by_model)}
+        | {name: f"{np.mean([row.accuracy for row in by_model[name]]):.1%}" for name in result.models}
+        for (family, condition), by_model in result.curves.items()
     ]
-    errors = found.corruption_error
-    what = "mean corruption error" + (f", {found.models[-1]} = 100%" if len(found.models) > 1 else "")
-    return rows + [{"change": what, "levels": ""} | {name: f"{errors[name]:.1%}" for name in errors}] * bool(errors)
+    errors = result.corruption_error
+    label = "mean corruption error" + (f", {result.models[-1]} = 100%" if len(result.models) > 1 else "")
+    return rows + [{"change": label, "levels": ""} | {name: f"{errors[name]:.1%}" for name in errors}] * bool(errors)
 
 
-def _levels(by_model):
+def _levels(by_model: Mapping[str, Sequence[RobustnessRow]]) -> str:
     levels = [f"{row.level:g}" for row in next(iter(by_model.values()))]
     return levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
 
 
-def _subjects(classifiers, data, images):
-    """Returns a `ModelWithImages` a classifier; those that read images alike share them."""
-    main, names = classifiers[0], _names(classifiers)
-    examples, _ = examples_for(main.path, main.class_names, data)
-    some = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), images)).astype(int)
-    files, labels, read = [examples.images[i] for i in some], examples.labels[some], {}
+def _subjects(
+    classifiers: Sequence[ImageModel], data: str | os.PathLike[str] | None, images: int
+) -> list[ModelWithImages]:
+    """Returns each classifier with its images; classifiers of the same size and protocol share the array."""
+    main, names = classifiers[0], _display_names(classifiers)
+    examples, _ = evaluation_examples(main.path, main.class_names, data)
+    chosen = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), images)).astype(int)
+    files, labels = [examples.images[i] for i in chosen], examples.labels[chosen]
+    arrays: dict[Any, np.ndarray] = {}
     subjects = []
     for name, classifier in zip(names, classifiers):
-        way = classifier.image_size, classifier.protocol
-        if way not in read:
-            read[way] = read_all(files, *way)
-        numbers = _numbered(labels, main, classifier)
-        subjects.append(curves.ModelWithImages(name, classifier.served, read[way], numbers, classifier.prepared))
+        key = classifier.image_size, classifier.protocol
+        if key not in arrays:
+            arrays[key] = read_all(files, *key)
+        own_labels = _labels_for(labels, main, classifier)
+        subjects.append(ModelWithImages(name, classifier.served, arrays[key], own_labels, classifier.preprocess))
     return subjects
 
 
-def _names(classifiers):
-    """Returns what models are called: after their run's folder or their file; by their paths where these are alike."""
-    names = [it.path.absolute().parent.name if it.path.name == MODEL else it.path.stem for it in classifiers]
-    return names if len(set(names)) == len(names) else [str(it.path) for it in classifiers]
+def _display_names(classifiers: Sequence[ImageModel]) -> list[str]:
+    """Returns a name for each model: the folder of its run or the stem of its file, or the paths if two are equal."""
+    names = [
+        each.path.absolute().parent.name if each.path.name == MODEL_FILE else each.path.stem for each in classifiers
+    ]
+    return names if len(set(names)) == len(names) else [str(each.path) for each in classifiers]
 
 
-def _numbered(labels, main, other):
-    """Returns labels of one classifier as another numbers the same classes."""
+def _labels_for(labels: np.ndarray, main: ImageModel, other: ImageModel) -> np.ndarray:
+    """Returns labels that index the classes of one classifier as indices into the classes of another."""
     if main.class_names == other.class_names:
         return labels
     names = [main.class_names[label] for label in labels]
@@ -125,10 +150,11 @@ def _numbered(labels, main, other):
     return np.array([other.class_names.index(name) for name in names])
 
 
-def _salience(subject):
+def _salience(subject: ModelWithImages) -> np.ndarray | None:
+    """Returns the attention rollout of a model on its images, or None for a model without our transformer blocks."""
     if not layers_of(subject.model, TransformerBlock):
         _log.warning(
-            "%s has no transformer blocks of ours: no salient patches are dropped, random ones alone", subject.name
+            "%s has no transformer blocks of keras_vit: random patches are dropped, but no salient ones", subject.name
         )
         return None
     return attention_rollout(subject.model, subject.prepare(subject.images))

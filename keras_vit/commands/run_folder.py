@@ -1,35 +1,45 @@
-"""The folder of a run: whose it is, and what is in it."""
+"""The folder of a run: its run.json, whether it is finished, and whether settings, data and weights are unchanged."""
 
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 import platform
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 import keras_vit.builders  # registers the layers, without which no model of ours loads
 from keras_vit.commands.image_list import image_changes
+from keras_vit.data.sources import Source
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
+from keras_vit.preprocessing import Pixels
+from keras_vit.training.devices import Devices
 from keras_vit.training.fit import CHECKPOINTS
 from keras_vit.training.recipe import MAY_CHANGE_ON_RESUME, Recipe
 from keras_vit.weights.open import checkpoint_digest
 
-RUN, METRICS, MODEL, LABELS = "run.json", "metrics.json", "model.keras", "labels.txt"
+RUN_FILE, METRICS_FILE, MODEL_FILE, LABELS_FILE = "run.json", "metrics.json", "model.keras", "labels.txt"
 logger = logging.getLogger("keras_vit")
 
 
-def run_facts(recipe, source, devices, contract, weights):
-    """Returns what run.json says of a run: its recipe, data, devices, and how pixels are scaled.
+def run_description(
+    recipe: Recipe, source: Source, devices: Devices, contract: Pixels, weights: str | None
+) -> dict[str, Any]:
+    """Returns the contents of run.json: recipe, data, versions, devices and pixel range of a run.
 
     Args:
-        recipe, source, devices: of the run.
-        contract: the `Pixels` of its model.
+        recipe: the recipe of the run.
+        source: its images.
+        devices: the devices that it runs on.
+        contract: the pixel values that its model expects.
         weights: the SHA-256 of the checkpoint that it starts from, or None.
     """
     return {
         "recipe": dataclasses.asdict(recipe),
-        "data": _data(source),
+        "data": _data_description(source),
         "weights_sha256": weights,
         "versions": {
             "keras_vit": keras_vit.__version__,
@@ -42,7 +52,7 @@ def run_facts(recipe, source, devices, contract, weights):
     }
 
 
-def _data(source):
+def _data_description(source: Source) -> dict[str, Any]:
     return {
         "sha256": source.digest,
         **{split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
@@ -50,112 +60,141 @@ def _data(source):
     }
 
 
-def finished(folder, recipe):
-    """Returns the metrics of a finished run of this recipe, or None if it is still to be made.
+def finished_metrics(folder: str | os.PathLike[str], recipe: Recipe) -> dict[str, Any] | None:
+    """Returns the metrics of a finished run of a recipe, or None if there is none yet.
 
-    A run of other settings that has not got as far as its first checkpoint gives way to this one.
+    A run of other settings that has not written its first checkpoint does not count: the new run replaces it.
+
+    Args:
+        folder: the folder of the run.
+        recipe: the recipe to run.
 
     Raises:
-        ValueError: if the folder holds anything but a run of this recipe.
+        ValueError: if the folder contains anything else than a run of this recipe.
     """
     folder = pathlib.Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected a folder for the run. Received: {folder}, a file. Choose another with --output.")
     if not folder.exists() or not any(not path.name.startswith(".") for path in folder.iterdir()):
         return None
-    if not (folder / RUN).exists():
-        raise ValueError(f"{folder} holds files that are no run's. Choose another folder with --output, or empty it.")
+    if not (folder / RUN_FILE).exists():
+        raise ValueError(
+            f"Expected an empty folder or the folder of a run. Received: {folder}, which contains other files. Choose "
+            "another folder with --output, or empty it."
+        )
     if not _has_begun(folder):
         return None
-    theirs, ours = dataclasses.asdict(_recipe(folder / RUN)), dataclasses.asdict(recipe)
-    if other := _differences({name: theirs[name] for name in ours if name not in MAY_CHANGE_ON_RESUME}, ours):
-        raise _other_run(folder, "settings", other)
-    return _read_json(folder / METRICS) if (folder / METRICS).exists() else None
+    theirs, ours = dataclasses.asdict(_read_recipe(folder / RUN_FILE)), dataclasses.asdict(recipe)
+    if differences := _differences({name: theirs[name] for name in ours if name not in MAY_CHANGE_ON_RESUME}, ours):
+        raise _different_run(folder, "settings", differences)
+    return _read_json(folder / METRICS_FILE) if (folder / METRICS_FILE).exists() else None
 
 
-def refuse_other_data(folder, source):
-    """Raises a ValueError with what differs, if the data is not what the folder's run learned from."""
-    folder = pathlib.Path(folder)
-    if not (folder / RUN).exists() or not _has_begun(folder):
-        return
-    theirs, ours = _read_json(folder / RUN).get("data", {}), _data(source)
-    other = _differences(theirs, ours)
-    if other and (images := image_changes(folder, source)):
-        # The images by name say more than the digest and the counts that follow from them.
-        other = images + _differences({"classes": theirs.get("classes")}, ours)
-    if other:
-        raise _other_run(folder, "data", other, " Or put the data back as it was, to keep to that run.")
+def require_same_data(folder: str | os.PathLike[str], source: Source) -> None:
+    """Raises an error that lists the differences if the run in a folder was trained on other data.
 
-
-def weights_digest(folder, recipe):
-    """Returns the SHA-256 of the checkpoint that a recipe starts from, or None if it starts from random weights.
+    Args:
+        folder: the folder of the run; without a run, nothing is raised.
+        source: the images as they are now.
 
     Raises:
-        ValueError: if it cannot be read, or is not what the folder's run began with.
+        ValueError: if images, classes or splits differ.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / RUN_FILE).exists() or not _has_begun(folder):
+        return
+    theirs, ours = _read_json(folder / RUN_FILE).get("data", {}), _data_description(source)
+    differences = _differences(theirs, ours)
+    if differences and (images := image_changes(folder, source)):
+        # The names of the images are more useful than the digest and the counts that follow from them.
+        differences = images + _differences({"classes": theirs.get("classes")}, ours)
+    if differences:
+        raise _different_run(folder, "data", differences, " Or restore the data to continue that run.")
+
+
+def weights_digest(folder: str | os.PathLike[str], recipe: Recipe) -> str | None:
+    """Returns the SHA-256 of the checkpoint that a recipe starts from, or None for random weights.
+
+    Args:
+        folder: the folder of the run.
+        recipe: the recipe.
+
+    Raises:
+        ValueError: if the checkpoint cannot be read, or is not the one that the run in the folder started from.
     """
     if recipe.weights is None:
         return None
     folder = pathlib.Path(folder)
-    begun = (folder / RUN).exists() and _has_begun(folder)
+    begun = (folder / RUN_FILE).exists() and _has_begun(folder)
     try:
         ours = checkpoint_digest(recipe.weights, name_of(get_variant(recipe.variant)), (recipe.image_size,) * 2 + (3,))
     except ValueError as error:
         if begun:
-            raise ValueError(f"{error}\n{folder} began with it; put it back to go on.") from error
+            raise ValueError(f"{error}\n{folder} started from it; restore it to continue the run.") from error
         raise
-    theirs = _read_json(folder / RUN).get("weights_sha256") if begun else None
+    theirs = _read_json(folder / RUN_FILE).get("weights_sha256") if begun else None
     if theirs not in (None, ours):
-        changed = [f"  {recipe.weights}: sha256 {theirs} there, {ours} here"]
-        raise _other_run(folder, "weights", changed, " Or put the file back as it was, to keep to that run.")
+        difference = f"  {recipe.weights}: sha256 {theirs} there, {ours} here"
+        raise _different_run(folder, "weights", [difference], " Or restore the file to continue that run.")
     return ours
 
 
-def _has_begun(folder):
-    """Returns whether a run has anything to go on from, or to lose."""
-    return any((folder / name).exists() for name in (MODEL, METRICS)) or any((folder / CHECKPOINTS).glob("[!.]*"))
-
-
-def _differences(theirs, ours):
-    return [f"  {name}: {theirs[name]!r} there, {ours[name]!r} here" for name in theirs if theirs[name] != ours[name]]
-
-
-def _other_run(folder, what, other, instead=""):
-    return ValueError(
-        f"{folder} holds a run of other {what}:\n" + "\n".join(other) + "\nChoose another folder with --output."
-        f"{instead}"
+def _has_begun(folder: pathlib.Path) -> bool:
+    """Returns whether a run has a checkpoint or results that a new run would overwrite."""
+    return any((folder / name).exists() for name in (MODEL_FILE, METRICS_FILE)) or any(
+        (folder / CHECKPOINTS).glob("[!.]*")
     )
 
 
-def recipe_of(model_path):
-    """Returns the recipe that a model file's folder was made by, or None if there is none."""
-    path = pathlib.Path(model_path).parent / RUN
-    return _recipe(path) if path.exists() else None
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    return [f"  {name}: {theirs[name]!r} there, {ours[name]!r} here" for name in theirs if theirs[name] != ours[name]]
 
 
-def recipe_in(folder):
-    """Returns the recipe of a run's folder.
+def _different_run(folder: pathlib.Path, subject: str, differences: Sequence[str], advice: str = "") -> ValueError:
+    return ValueError(
+        f"{folder} contains a run of other {subject}:\n" + "\n".join(differences) + "\nChoose another folder with "
+        f"--output.{advice}"
+    )
+
+
+def recipe_beside(model_path: str | os.PathLike[str]) -> Recipe | None:
+    """Returns the recipe of the run whose folder contains a model file, or None without a run.json.
+
+    Args:
+        model_path: the file of the model.
+    """
+    path = pathlib.Path(model_path).parent / RUN_FILE
+    return _read_recipe(path) if path.exists() else None
+
+
+def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
+    """Returns the recipe of the run in a folder.
+
+    Args:
+        folder: the folder of the run.
 
     Raises:
-        ValueError: if there is no run in it.
+        ValueError: if the folder has no run.json.
     """
-    path = pathlib.Path(folder) / RUN
+    path = pathlib.Path(folder) / RUN_FILE
     if not path.exists():
-        raise ValueError(f"Expected the folder of a run. Received: {folder}, without {RUN}")
-    return _recipe(path)
+        raise ValueError(f"Expected the folder of a run. Received: {folder}, without {RUN_FILE}")
+    return _read_recipe(path)
 
 
-def _recipe(path):
+def _read_recipe(path: pathlib.Path) -> Recipe:
     settings = _read_json(path).get("recipe", {})
     if isinstance(settings.get("variant"), dict):
         settings["variant"] = (ResNet if "units" in settings["variant"] else Variant)(**settings["variant"])
     try:
-        # JSON has no tuples, the recipe no lists.
-        return Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+        # JSON has no tuples; a recipe has no lists.
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+        return Recipe(**fields)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is of another version of keras_vit: {error}") from error
+        raise ValueError(f"{path} was written by another version of keras_vit: {error}") from error
 
 
-def _read_json(path):
+def _read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

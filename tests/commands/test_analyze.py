@@ -7,7 +7,7 @@ from PIL import Image
 
 import keras_vit
 from keras_vit.commands.analyze import analyze
-from keras_vit.commands.classifier import open_model
+from keras_vit.commands.image_model import open_model
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_a_checkpoint_with_two_images(photos, tmp_path):
     assert sections(tmp_path / "own.html") == [
         *("attention", "maps", "heads", "filters", "positions", "neighbours", "model")
     ]
-    assert "own: what the model looks at" in page and "12 × 20 pixels" in page and "photo 1.png" in page
+    assert "own: attention maps and features" in page and "12 × 20 pixels" in page and "photo 1.png" in page
     assert "relevance</span>" in page
 
 

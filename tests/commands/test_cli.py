@@ -1,4 +1,4 @@
-"""The command line as a user types it; what the commands do is tested in test_workflow.py."""
+"""The command line as a user types it; what each command does is tested in the file of its name."""
 
 import json
 import pathlib
@@ -15,6 +15,7 @@ from keras_vit.commands.recipes import find_recipe
 from keras_vit.evaluation.perturbations import FAMILIES
 from keras_vit.export.writing import ExportsRefused
 from keras_vit.models.config import VARIANTS
+from keras_vit.weights.save import WRITTEN_FORMATS
 
 RECIPE = pathlib.Path(__file__).parents[2] / "recipes" / "digits.py"
 SMALL = ["epochs=1", "warmup_epochs=0", "exports=tflite-int8", "batch_size=256"]
@@ -67,6 +68,7 @@ def test_the_choices_are_those_of_the_tables():
     """The command line names them itself, so that --help does not wait for TensorFlow."""
     assert ExportsRefused.exit_status == cli.REFUSED == 3
     assert tuple(FAMILIES) == cli._FAMILIES
+    assert tuple(WRITTEN_FORMATS) == cli._FORMATS
 
 
 def test_list_shows_every_variant_with_its_parameters_and_every_checkpoint():
@@ -122,17 +124,19 @@ def test_evaluate_gives_the_accuracy_of_the_run(run):
 
 
 def test_export_makes_what_is_asked_for(run, tmp_path):
-    result = keras_vit_command("export", run[0], "--to", "tflite-float32", "--input", "scaled", "--output", tmp_path)
+    result = keras_vit_command(
+        "export", run[0], "--to", "tflite-float32", "--input-type", "scaled", "--output", tmp_path
+    )
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.iterdir()} == {
         *("model_float32.tflite", "labels.txt", "proof.json", "report.html", "card.md"),
     }
-    assert "same class as Keras on 100.00%" in result.output
+    assert "top-1 agreement with Keras 100.00%" in result.output
     result = keras_vit_command("bench", tmp_path / "model_float32.tflite", run[0] / "model_int8.tflite")
     assert result.exit_code == 0, result.output
     heading, *rows = [line for line in result.output.splitlines() if not line.startswith("model_")]
     notes = [line for line in result.output.splitlines() if line.startswith("model_")]
-    assert ["--input-size ROWS COLUMNS" in note for note in notes] == [True] * 2  # scans of 8 pixels, files of 16
+    assert ["--input-size HEIGHT WIDTH" in note for note in notes] == [True] * 2  # scans of 8 pixels, files of 16
     assert heading.split() == ["file", "size", "1", "threads", "2", "threads", "memory", "accuracy"]
     assert [row.split()[0] for row in rows] == [
         str(tmp_path / "model_float32.tflite"),
@@ -195,7 +199,7 @@ def test_the_folder_of_a_run_is_no_data(tmp_path, monkeypatch):
 
 def test_what_is_neither_recipe_nor_folder_is_refused(tmp_path):
     assert "the name of a TFDS data set" in refused("fit", tmp_path / "none")
-    assert "no such file" in refused("fit", tmp_path / "none.py")
+    assert "none.py, which does not exist" in refused("fit", tmp_path / "none.py")
     assert "RECIPE or DATA, or --resume" in refused("fit")
     assert "without run.json" in refused("fit", "--resume", tmp_path)
     (tmp_path / "empty.py").write_text("x = 1\n")
@@ -236,26 +240,26 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_all_faults(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_traceback_is_there_for_who_asks():
+def test_traceback_before_the_command():
     result = CliRunner().invoke(cli.main, ["--traceback", "fit", "none"])
     assert isinstance(result.exception, ValueError)
 
 
 @pytest.mark.parametrize("command", ["fit", "list"])
-def test_the_traceback_is_there_behind_the_command_too(command):
+def test_traceback_after_the_command(command):
     result = CliRunner().invoke(cli.main, [command, "nothing of that name", "--traceback"])
     assert isinstance(result.exception, ValueError)
 
 
 @pytest.mark.parametrize("fault", [TypeError, AttributeError, KeyError])
-def test_a_fault_of_ours_asks_for_a_report(fault, monkeypatch):
+def test_an_internal_error_asks_for_a_report(fault, monkeypatch):
     def broken(name):
         raise fault("of ours")
 
-    monkeypatch.setattr("keras_vit.models.config.get_variant", broken)
+    monkeypatch.setattr("keras_vit.commands.list.get_variant", broken)
     result = keras_vit_command("list", "ViT-S/16")
     assert result.exit_code == 1
-    assert f"fault of keras_vit, not of yours: {fault.__name__}: " in result.output and "--traceback" in result.output
+    assert f"internal error of keras_vit: {fault.__name__}: " in result.output and "--traceback" in result.output
     assert isinstance(keras_vit_command("--traceback", "list", "ViT-S/16").exception, fault)
 
 
@@ -267,9 +271,9 @@ def test_a_recipe_that_cannot_be_run_is_the_users(tmp_path):
 REGISTERED = """
 import json, sys
 import keras_vit_command
-from keras_vit._quiet import imported
+from keras_vit.commands import cli
 assert "keras" not in sys.modules
-imported("run_exports")
+cli._import_with_keras("commands.export")
 import keras
 names = ("VisionModel", "PatchEncoder", "TransformerBlock", "StdConv", "GroupNorm")
 print(json.dumps([keras.saving.get_registered_object(f"keras_vit>{name}") is not None for name in names]))
@@ -287,12 +291,12 @@ def test_analyze_robustness_and_cost_of_a_run(run, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)).save(image)
     analysis = keras_vit_command("analyze", folder, image, "--output", tmp_path / "a.html")
     assert analysis.exit_code == 0 and f"wrote {tmp_path / 'a.html'}" in analysis.output
-    assert "what the model looks at" in (tmp_path / "a.html").read_text("utf-8")
+    assert "attention maps and features" in (tmp_path / "a.html").read_text("utf-8")
     arguments = ("--family", "shift", "--images", 20, "--output", tmp_path / "r.html")
     robustness = keras_vit_command("robustness", folder, *arguments)
     assert robustness.exit_code == 0, robustness.output
     assert re.search(r"^clean +0 +\d+\.\d%$", robustness.output, re.M)
-    assert "how it bears spoilt images" in (tmp_path / "r.html").read_text("utf-8")
+    assert "accuracy on perturbed and corrupted images" in (tmp_path / "r.html").read_text("utf-8")
     cost = keras_vit_command("cost", folder)
     assert cost.exit_code == 0 and re.search(r"^total .* M ", cost.output, re.M)
     assert "Images cannot be read" in refused("analyze", folder, folder / "labels.txt", "--output", tmp_path / "b.html")

@@ -1,4 +1,4 @@
-"""What a model, a variant and a recipe cost, from the command line down."""
+"""`keras-vit cost` of a model, a variant and a recipe."""
 
 import pathlib
 
@@ -80,7 +80,7 @@ def test_a_recipe_with_data_at_hand(tmp_path):
 def test_a_recipe_without_its_data(tmp_path):
     path = recipe_file(tmp_path, data="jft")
     assert cost_of(path).images is None
-    assert "training: give --images" in shown(path)
+    assert "set it with --images N" in shown(path)
     words = shown(path, "epochs=7", "--images", 1000, "--image-size", 8, 16).splitlines()
     assert "8 x 16 x 3" in words[0]
     assert words[-1].startswith("training: ") and words[-1].endswith(" x 7,000 images")
@@ -117,8 +117,8 @@ def test_a_variant_and_the_papers_recipe(run_warm):
     assert found["heavy"] == []
 
 
-def test_a_name_that_is_nothing():
-    with pytest.raises(ValueError, match="Received: ViT-B/17, no such file. Nearest variants: ViT-B/16"):
+def test_an_unknown_name():
+    with pytest.raises(ValueError, match="Received: ViT-B/17, which does not exist. Nearest variants: ViT-B/16"):
         cost_of("ViT-B/17")
 
 
@@ -126,20 +126,20 @@ def test_a_name_that_is_nothing():
     "arguments, words",
     [
         (("ViT-Ti/16", (20, 32)), "multiples of the patch size"),
-        (("ViT-Ti/16", None, ("epochs=3",)), "with a recipe, a .py file, alone"),
-        (("ViT-Ti/16", None, (), 100), "with a recipe, a .py file, alone"),
-        (("nothing.py",), "no such file"),
+        (("ViT-Ti/16", None, ("epochs=3",)), "with a recipe, a .py file, only"),
+        (("ViT-Ti/16", None, (), 100), "with a recipe, a .py file, only"),
+        (("nothing.py",), "nothing.py, which does not exist"),
         ((RECIPES / "pretrain_jft.py", None, ("epoch=3",)), "no field of a recipe. Nearest: epochs"),
         ((RECIPES / "pretrain_jft.py", None, (), 0), "images=0"),
     ],
 )
-def test_what_cannot_be_counted(arguments, words):
+def test_invalid_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         cost_of(*arguments)
 
 
-def test_a_file_that_is_no_model(tmp_path):
+def test_a_file_that_is_not_a_model(tmp_path):
     path = tmp_path / "model.keras"
     path.write_text("no zip")
-    with pytest.raises(ValueError, match="no model that Keras can load"):
+    with pytest.raises(ValueError, match="not a model that Keras can load"):
         cost_of(path)

@@ -12,7 +12,7 @@ from PIL import Image
 
 import keras_vit
 from keras_vit.commands import cli
-from keras_vit.commands import evaluate as run_evaluations
+from keras_vit.commands import evaluate as evaluate_module
 from keras_vit.commands.evaluate import evaluate
 from keras_vit.imagenet import class_names
 
@@ -76,14 +76,11 @@ def colours(tmp_path_factory):
 
 def test_folders_of_imagenet_may_be_named_by_wnid(imagenet):
     folder, model, images, labels = imagenet
-    found = evaluate(folder / "model.keras", folder / "wnid")
-    scores = found.scores
-    names = found.class_names
-
+    evaluation = evaluate(folder / "model.keras", folder / "wnid")
     expected = model.predict(images, verbose=0)
-    assert len(names) == 1000
-    assert scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels))
-    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(scores.per_class_accuracy)), CLASSES)
+    assert len(evaluation.class_names) == 1000
+    assert evaluation.scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels))
+    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(evaluation.scores.per_class_accuracy)), CLASSES)
 
 
 def test_flips_and_real_labels(imagenet, tmp_path):
@@ -107,10 +104,10 @@ def test_a_list_restricts_the_choice_and_folders_may_be_named_by_number(imagenet
     kept = np.isin(labels, listed)
     predicted = np.array(listed)[model.predict(images[kept], verbose=0)[:, listed].argmax(axis=1)]
     assert f"accuracy {np.mean(predicted == labels[kept]):.2%} on 16 images" in result.output
-    assert "5 of the model's 1,000 classes" in result.output and "8 images of other classes" in result.output
+    assert "5 of the 1,000 classes of the model" in result.output and "8 images of other classes" in result.output
 
 
-def test_what_the_lists_may_not_be(imagenet, tmp_path):
+def test_faulty_lists_are_refused(imagenet, tmp_path):
     folder = imagenet[0]
     for content, words in (("n0144076\ngolden_retreiver", "(nearest: golden_retriever)"), ("crane", "134 and 517")):
         (tmp_path / "list.txt").write_text(content)
@@ -129,7 +126,7 @@ def test_a_number_names_no_class_where_classes_are_numbers_themselves(tmp_path):
         evaluate(DIGITS, classes=tmp_path / "list.txt")
 
 
-def test_features_are_judged_together_and_computed_once(colours, cache, monkeypatch):
+def test_features_are_evaluated_together_and_computed_once(colours, cache, monkeypatch):
     arguments = (colours / "head", colours / "parts", "--few-shot", 1, "--few-shot", 5, "--knn", "--linear-probe")
     output = command(*arguments).output
     assert re.match(r"accuracy .* on 10 images", output.splitlines()[-6])
@@ -139,17 +136,17 @@ def test_features_are_judged_together_and_computed_once(colours, cache, monkeypa
     assert "linear probe of 14, on 10 images: 100.00%" in output
     assert "20%" not in output
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(run_evaluations, "extract_features", None)
+    monkeypatch.setattr(evaluate_module, "extract_features", None)
     again = command(*arguments).output
     assert again.splitlines()[-5:] == output.splitlines()[-5:]
     assert again.count(f"from {cache}") == 2
 
 
 def test_a_heap_is_split(colours):
-    found = evaluate(colours / "head", colours / "heap", few_shot=(3,))
-    assert len(found.scores.labels) == 20  # the head learned from none of them
-    assert list(found.others) == ["3-shot, a linear classifier, on 4 images"]
-    assert "drawn by seed 0" in found.notes[0]
+    evaluation = evaluate(colours / "head", colours / "heap", few_shot=(3,))
+    assert len(evaluation.scores.labels) == 20  # the head learned from none of them
+    assert list(evaluation.other_accuracies) == ["3-shot, a linear classifier, on 4 images"]
+    assert "drawn with seed 0" in evaluation.notes[0]
 
 
 def test_a_heap_that_is_too_small_is_refused(colours, tmp_path):
@@ -164,14 +161,17 @@ def test_a_heap_that_is_too_small_is_refused(colours, tmp_path):
 def test_validation_images_stand_in_for_test_images(colours, tmp_path):
     (tmp_path / "train").symlink_to(colours / "parts" / "train")
     (tmp_path / "val").symlink_to(colours / "parts" / "val")
-    found = evaluate(colours / "features", tmp_path, few_shot=(3,))
-    assert list(found.others) == ["3-shot, a linear classifier, on 6 images"]
+    evaluation = evaluate(colours / "features", tmp_path, few_shot=(3,))
+    assert list(evaluation.other_accuracies) == ["3-shot, a linear classifier, on 6 images"]
 
 
 def test_a_model_without_a_head(colours, tmp_path):
-    found = evaluate(colours / "features", colours / "parts", few_shot=(5,), knn=True)
-    assert found.scores is None and len(found.others) == 2
-    assert "the head is not judged: " in found.text() and "gives features, not classes" in found.text()
+    evaluation = evaluate(colours / "features", colours / "parts", few_shot=(5,), knn=True)
+    assert evaluation.scores is None and len(evaluation.other_accuracies) == 2
+    assert (
+        "the head is not evaluated: " in evaluation.text()
+        and "returns features instead of classes" in evaluation.text()
+    )
     with pytest.raises(ValueError, match=r"9 training images .* blue \(has 7\), red \(has 7\)"):
         evaluate(colours / "features", colours / "parts", few_shot=(9,))
     square = keras_vit.build(ROW, input_shape=(12, 12, 3), include_top=False, pooling="token")
@@ -179,12 +179,12 @@ def test_a_model_without_a_head(colours, tmp_path):
     result = command(tmp_path / "m.npz", colours / "parts", "--few-shot", 5, "--image-size", 8, 12)
     assert "5-shot, a linear classifier, on 10 images: " in result.output
     result = command(tmp_path / "m.npz", colours / "parts", "--image-size", 8, 12)
-    assert result.exit_code == 2 and "--few-shot, --knn and --linear-probe judge those" in result.output
+    assert result.exit_code == 2 and "--few-shot, --knn and --linear-probe evaluate those" in result.output
 
 
 def test_other_classes_than_the_heads_are_learned(imagenet, colours):
     result = command(imagenet[0] / "model.keras", colours / "parts", "--knn")
-    assert "the head is not judged: " in result.output and "unknown classes: blue (nearest" in result.output
+    assert "the head is not evaluated: " in result.output and "unknown classes: blue (nearest" in result.output
     assert "14 nearest neighbours" in result.output
     result = command(imagenet[0] / "model.keras", colours / "parts")
     assert result.exit_code == 2 and "unknown classes: blue (nearest" in result.output
@@ -199,7 +199,7 @@ def test_an_exported_file_has_no_features(option):
 
 
 def test_the_size_of_an_exported_file_is_fixed():
-    with pytest.raises(ValueError, match="image_size.*fixed"):
+    with pytest.raises(ValueError, match=r"image_size=\(8, 8\) for .*an exported file"):
         evaluate(DIGITS / "model_int8.tflite", image_size=(8, 8))
 
 

@@ -1,4 +1,4 @@
-"""Exports as a user makes them: of a run, of a model alone, from Python, and what stands on the disk afterwards."""
+"""Exports of a run, of a model alone and from Python, and the files that they write."""
 
 import dataclasses
 import json
@@ -11,9 +11,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import keras_vit
-from keras_vit.commands import evaluate as run_evaluations
-from keras_vit.commands import export as run_exports
+from keras_vit.commands import export as export_module
+from keras_vit.commands.bench import bench
 from keras_vit.commands.evaluate import evaluate
+from keras_vit.commands.export import export
 from keras_vit.commands.fit import fit
 from keras_vit.commands.predict import predict
 from keras_vit.models.config import Variant
@@ -35,7 +36,7 @@ def run(tmp_path_factory):
     """A run that exported nothing, and its exports, made afterwards into its own folder."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     fit(DIGITS, folder)
-    _, agreements = run_exports.export(folder, ["tflite", "tflite-float16", "savedmodel"], bundle=True)
+    _, agreements = export(folder, ["tflite", "tflite-float16", "savedmodel"], bundle=True)
     return folder, agreements
 
 
@@ -56,7 +57,7 @@ def model(run):
     return keras.saving.load_model(run[0] / "model.keras")
 
 
-def test_an_export_says_what_was_measured(run):
+def test_an_export_returns_its_measurements(run):
     folder, agreements = run
     assert [item.target for item in agreements] == ["tflite-int8", "tflite-float16", "savedmodel"]
     proof = json.loads((folder / "proof.json").read_text())["files"]
@@ -72,7 +73,7 @@ def test_an_export_says_what_was_measured(run):
     assert [item.bytes for item in agreements[:2]] == sizes
 
 
-def test_the_report_and_the_card_tell_it(run):
+def test_the_report_and_the_card_list_the_files(run):
     folder, agreements = run
     for name in ("report.html", "card.md"):
         text = (folder / name).read_text()
@@ -91,12 +92,9 @@ def test_predict_and_evaluate_run_the_file_itself(run, tmp_path, monkeypatch, im
     file = open_exported(lone)
     answer = file.predict(file.read(image)[None])["probabilities"][0]
     assert dict(classes) == {str(i): pytest.approx(float(p)) for i, p in enumerate(answer)}
-    found = evaluate(lone, images)
-    scores = found.scores
-    names = found.class_names
-
-    assert len(scores.labels) == 60 and names == tuple("0123456789")
-    scores, _ = evaluate(folder / "model_float16.tflite")  # beside its run: the run's own test images
+    evaluation = evaluate(lone, images)
+    assert len(evaluation.scores.labels) == 60 and evaluation.class_names == tuple("0123456789")
+    scores = evaluate(folder / "model_float16.tflite").scores  # in the folder of its run: the test images of the run
     assert len(scores.labels) == 360
     assert scores.accuracy == pytest.approx(agreements[1].accuracy, abs=0.01)
     with pytest.raises(ValueError, match="(?s)cannot be read.*none.png"):
@@ -105,7 +103,7 @@ def test_predict_and_evaluate_run_the_file_itself(run, tmp_path, monkeypatch, im
         evaluate(lone)
 
 
-def test_the_bundle_holds_what_a_device_has_to_be_tested(run):
+def test_the_bundle_has_all_files_to_test_a_device(run):
     with zipfile.ZipFile(run[0] / "model_int8.zip") as bundle:
         names = set(bundle.namelist())
         expected = json.loads(bundle.read("expected.json"))
@@ -121,23 +119,21 @@ def test_the_bundle_holds_what_a_device_has_to_be_tested(run):
 
 def test_bench_puts_files_side_by_side(run, images):
     folder, agreements = run
-    rows = list(run_exports.bench([folder / item.file for item in agreements]))
+    rows = list(bench([folder / item.file for item in agreements]))
     assert [row["accuracy"] for row in rows] == [f"{item.accuracy:.2%}" for item in agreements]
     assert [row["size"] for row in rows] == [f"{item.bytes / 1e6:.2f} MB" for item in agreements]
     assert all(row["2 threads"].endswith("ms") and row["memory"].endswith("MiB") for row in rows)
-    (row,) = run_exports.bench([folder / "model_int8.tflite"], images)
-    found = evaluate(folder / "model_int8.tflite", images)
-    scores = found.scores
-
+    (row,) = bench([folder / "model_int8.tflite"], images)
+    scores = evaluate(folder / "model_int8.tflite", images).scores
     assert row["accuracy"] == f"{scores.accuracy:.2%}"
-    assert f"accuracy {scores.accuracy:.2%} through the client's own resize;" in row["note"]  # 16 pixels to 8
+    assert f"accuracy {scores.accuracy:.2%} with the client's own resize;" in row["note"]  # 16 pixels to 8
     assert [row["note"] for row in rows] == [""] * 3  # scans of 8 pixels need none
     with pytest.raises(ValueError, match="Expected a .tflite or .onnx file.*labels.txt"):
-        list(run_exports.bench([folder / "model_int8.tflite", folder / "labels.txt"]))
+        list(bench([folder / "model_int8.tflite", folder / "labels.txt"]))
 
 
-def test_an_export_elsewhere_takes_the_runs_card_along(run, tmp_path, images):
-    folder, (agreement,) = run_exports.export(
+def test_an_export_to_another_folder_copies_the_card_of_the_run(run, tmp_path, images):
+    folder, (agreement,) = export(
         run[0], ["tflite-float32"], tmp_path / "phone", images, facts={"author": "me", "name": None}
     )
     assert {path.name for path in folder.iterdir()} == {
@@ -156,18 +152,18 @@ def test_an_export_elsewhere_takes_the_runs_card_along(run, tmp_path, images):
 
 def test_an_export_is_compared_on_images_of_all_classes_and_ranges_are_set_on_others(run, images, monkeypatch):
     seen = {}
-    monkeypatch.setattr(run_exports, "PROOF_IMAGES", 20)
-    monkeypatch.setattr(run_exports, "export_model", lambda *_, **options: seen.update(options) or [])
-    monkeypatch.setattr(run_exports, "update_pages", lambda *_: None)
-    run_exports.export(run[0], ["tflite"], data=images)
+    monkeypatch.setattr(export_module, "PROOF_IMAGES", 20)
+    monkeypatch.setattr(export_module, "export_model", lambda *_, **options: seen.update(options) or [])
+    monkeypatch.setattr(export_module, "update_pages", lambda *_: None)
+    export(run[0], ["tflite"], data=images)
     assert len(seen["images"]) == 20 and set(seen["labels"]) == set(range(10))
     assert len(seen["calibration"]) == 15 and not set(seen["calibration"]) & set(seen["images"])
 
 
-def test_without_a_run_made_up_images_serve(run, tmp_path):
+def test_without_a_run_synthetic_images_are_used(run, tmp_path):
     (tmp_path / "lone").mkdir()
     (tmp_path / "lone" / "m.keras").write_bytes((run[0] / "model.keras").read_bytes())
-    folder, (agreement,) = run_exports.export(tmp_path / "lone" / "m.keras", ["tflite-float32"])
+    folder, (agreement,) = export(tmp_path / "lone" / "m.keras", ["tflite-float32"])
     assert folder == tmp_path / "lone" and agreement.accuracy is None and agreement.images == 64
     assert not agreement.from_encoded
     assert {path.name for path in folder.iterdir()} == {
@@ -205,7 +201,7 @@ def test_from_python_with_outputs_beside_the_probabilities(model, tmp_path, inpu
 
 
 def test_a_file_may_take_images_of_another_size(run, tmp_path, images):
-    _, (agreement,) = run_exports.export(run[0], ["tflite-float32"], tmp_path / "a", images, input_size=(16, 16))
+    _, (agreement,) = export(run[0], ["tflite-float32"], tmp_path / "a", images, input_size=(16, 16))
     file = open_exported(tmp_path / "a" / "model_float32.tflite")
     assert file.image_size == (16, 16)
     # The images have that size: a client does not resize them, and the file rounds no level where evaluation does.
@@ -216,25 +212,25 @@ def test_one_file_with_two_accuracies_says_so(tmp_path):
     """Scans of 8 x 8 pixels, a file of 20 x 20: a client's resize is not evaluation's."""
     folder = tmp_path / "run"
     recipe = dataclasses.replace(DIGITS, image_size=20, epochs=2, exports=("tflite-float32",))
-    (export,) = fit(recipe, folder)["exports"]
+    (exported,) = fit(recipe, folder)["exports"]
     path = folder / "model_float32.tflite"
-    through_client, as_evaluated = export["from_encoded"]["accuracy"], export["accuracy"]
+    through_client, as_evaluated = exported["from_encoded"]["accuracy"], exported["accuracy"]
     assert through_client != as_evaluated
-    found = run_evaluations.evaluate(path)
+    found = evaluate(path)
     assert found.scores.accuracy == pytest.approx(through_client)
-    both = f"{through_client:.2%} through the client's own resize, and {as_evaluated:.2%} on the pixels"
-    (row,) = run_exports.bench([path])
+    both = f"{through_client:.2%} with the client's own resize, and {as_evaluated:.2%} with the resize of evaluation"
+    (row,) = bench([path])
     for note in (*found.notes, row["note"]):
-        assert both in note and "20 x 20 pixels" in note and "--input-size ROWS COLUMNS" in note
+        assert both in note and "20 x 20 pixels" in note and "--input-size HEIGHT WIDTH" in note
     assert row["accuracy"] == f"{as_evaluated:.2%}" and len(found.notes) == 1
-    (note,) = run_evaluations.evaluate(path, "digits").notes  # the proof's images need not be these
-    assert f"accuracy {through_client:.2%} through the client's own resize;" in note
-    _, (fitting,) = run_exports.export(folder, ["tflite-float32"], tmp_path / "fitting", input_size=(8, 8))
+    (note,) = evaluate(path, "digits").notes  # the images in proof.json can be others
+    assert f"accuracy {through_client:.2%} with the client's own resize;" in note
+    _, (fitting,) = export(folder, ["tflite-float32"], tmp_path / "fitting", input_size=(8, 8))
     assert fitting.from_encoded["accuracy"] == fitting.accuracy == pytest.approx(as_evaluated, abs=0.01)
-    assert run_evaluations.evaluate(tmp_path / "fitting" / "model_float32.tflite", "digits").notes == ()
+    assert evaluate(tmp_path / "fitting" / "model_float32.tflite", "digits").notes == ()
 
 
-def test_a_model_that_gives_logits_gets_a_softmax(tmp_path):
+def test_a_model_that_returns_logits_gets_a_softmax(tmp_path):
     keras.utils.set_random_seed(0)
     model = keras_vit.build(TINY, input_shape=(8, 12, 3), classes=5, classifier_activation=None)
     model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(16, 5)))
@@ -243,7 +239,7 @@ def test_a_model_that_gives_logits_gets_a_softmax(tmp_path):
     assert answer.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_file_that_answers_otherwise_is_not_kept_and_the_mode_that_would_do_is_named(tmp_path):
+def test_a_file_that_disagrees_is_not_kept_and_a_mode_that_passes_is_named(tmp_path):
     keras.utils.set_random_seed(0)
     model = keras_vit.build(Variant(4, 48, 1, 4, 96), input_shape=(8, 12, 3), classes=5)
     model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(48, 5)))
@@ -301,7 +297,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("change, words", FAULTS.values(), ids=FAULTS)
-def test_what_cannot_be_exported_is_refused_and_leaves_no_file(model, tmp_path, change, words):
+def test_a_model_that_cannot_be_exported_is_refused_and_leaves_no_file(model, tmp_path, change, words):
     with pytest.raises(ValueError, match=f"(?s){words}"):
         broken(change, model, tmp_path)
     assert not {name for name in files(tmp_path) if name.endswith((".tflite", ".json", ".zip"))}

@@ -16,14 +16,14 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import keras_vit
-from keras_vit.commands import fit as workflow
-from keras_vit.commands.classifier import load_classifier
+from keras_vit.commands import fit as fit_module
 from keras_vit.commands.evaluate import evaluate
 from keras_vit.commands.fit import fit
 from keras_vit.commands.image_list import image_changes, write_images
+from keras_vit.commands.image_model import open_classifier
 from keras_vit.commands.predict import predict
 from keras_vit.commands.preview import preview
-from keras_vit.commands.run_folder import recipe_in
+from keras_vit.commands.run_folder import read_recipe
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.data.sources import open_source
 from keras_vit.models.config import Variant
@@ -119,7 +119,7 @@ def test_a_run_of_other_settings_is_refused_with_what_differs(run):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(ValueError, match="no run's"):
+    with pytest.raises(ValueError, match="Received: .*which contains other files"):
         fit(DIGITS, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
@@ -150,7 +150,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
         with pytest.raises(SystemExit):
             fit(recipe, tmp_path / "cut")
     assert not (tmp_path / "cut" / "model.keras").exists()
-    fit(recipe_in(tmp_path / "cut"), tmp_path / "cut")  # as --resume does
+    fit(read_recipe(tmp_path / "cut"), tmp_path / "cut")  # as --resume does
 
     whole, cut = (keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "cut"))
     for one, other in zip(whole.weights, cut.weights):
@@ -214,7 +214,7 @@ def test_a_run_does_not_go_on_from_a_checkpoint_that_has_changed(tmp_path):
     with pytest.raises(ValueError, match=rf"a run of other weights:\n  .*start.npz: sha256 {old} there, {new} here"):
         fit(recipe, tmp_path / "run")
     path.unlink()
-    with pytest.raises(ValueError, match=r"(?s)Received: .*start.npz: .*No such file.*put it back to go on"):
+    with pytest.raises(ValueError, match=r"(?s)Received: .*start.npz: .*No such file.*restore it to continue"):
         fit(recipe, tmp_path / "run")
     assert fingerprints(tmp_path / "run") == before
     path.write_bytes(whole)
@@ -243,7 +243,7 @@ def test_another_seed_gives_another_model(tmp_path, run):
     assert any((np.array(a) != np.array(b)).any() for a, b in zip(one.weights, other.weights))
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+def test_a_loss_that_is_nan_stops_the_run(tmp_path):
     with pytest.raises(ValueError, match="(?s)at step .*gradient norm .*digit .*a lower learning_rate"):
         fit(dataclasses.replace(DIGITS, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0), tmp_path / "run")
     assert not (tmp_path / "run" / "model.keras").exists()
@@ -251,7 +251,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 
 def test_a_folder_without_a_run_cannot_go_on(tmp_path):
     with pytest.raises(ValueError, match="without run.json"):
-        recipe_in(tmp_path)
+        read_recipe(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -288,11 +288,8 @@ def test_a_folder_goes_all_the_way_and_is_not_touched(shapes, tmp_path):
     ((first, second),) = predict(tmp_path / "run", [shapes / "red" / "05.jpg"])
     assert first[0] == "red" and first[1] > 0.5 and second[0] == "blue"
     assert first[1] + second[1] == pytest.approx(1)
-    found = evaluate(tmp_path / "run")
-    scores = found.scores
-    names = found.class_names
-
-    assert scores.accuracy == 1.0 and names == ("blue", "red")
+    evaluation = evaluate(tmp_path / "run")
+    assert evaluation.scores.accuracy == 1.0 and evaluation.class_names == ("blue", "red")
     with pytest.raises(ValueError, match=r"(?s)cannot be read.*torn.jpg.*missing.png"):
         predict(tmp_path / "run", [shapes / "red" / "torn.jpg", shapes / "missing.png"])
     assert fingerprints(shapes) == before
@@ -303,9 +300,7 @@ def test_a_model_is_judged_on_any_folder_of_its_classes(run, tmp_path):
     for i in range(40):
         (tmp_path / "some" / str(labels[i])).mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[i]).save(tmp_path / "some" / str(labels[i]) / f"{i}.png")
-    found = evaluate(run[0], tmp_path / "some")
-    scores = found.scores
-
+    scores = evaluate(run[0], tmp_path / "some").scores
     model = keras.saving.load_model(run[0] / "model.keras")
     expected = model.predict(keras_vit.preprocess_input(images[:40]), verbose=0)
     assert scores.accuracy == pytest.approx(np.mean(expected.argmax(axis=1) == labels[:40]))
@@ -397,7 +392,7 @@ def test_a_run_without_a_finished_step_gives_way_to_other_settings(tmp_path):
     assert (tmp_path / "run" / "run.json").exists()
     recipe = dataclasses.replace(DIGITS, epochs=1, exports=())
     fit(recipe, tmp_path / "run")
-    assert recipe_in(tmp_path / "run") == recipe
+    assert read_recipe(tmp_path / "run") == recipe
     assert len(history(tmp_path / "run")) == 1
 
 
@@ -408,7 +403,7 @@ def test_a_finished_run_gets_the_exports_that_are_missing_without_training(tmp_p
     before = fingerprints(folder)
     both = dataclasses.replace(recipe, exports=("tflite-float32", "tflite-int8"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workflow, "train", None)
+        patch.setattr(fit_module, "train", None)
         metrics = fit(both, folder)
         assert fit(both, folder) == metrics
         assert fit(dataclasses.replace(recipe, exports=()), folder) == metrics
@@ -438,7 +433,7 @@ def test_the_protocol_of_a_run_follows_it(shapes, tmp_path):
     (data / "red" / "torn.jpg").unlink()
     recipe = dataclasses.replace(COLOURS, data=str(data), epochs=1, evaluation="timm")
     fit(recipe, tmp_path / "run")
-    classifier = load_classifier(tmp_path / "run")
+    classifier = open_classifier(tmp_path / "run")
     assert classifier.protocol == "timm"
     (ours,) = predict(tmp_path / "run", [data / "red" / "05.jpg"], top=1)
     pixels = read_pixels(str(data / "red" / "05.jpg"), (8, 8), "timm")
@@ -453,7 +448,7 @@ def test_what_is_no_classifier_is_refused(run, tmp_path):
     lone = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
     lone.save(tmp_path / "dense.keras")
     for path, words in (
-        (tmp_path / "text.keras", "no model that Keras can load"),
+        (tmp_path / "text.keras", "not a model that Keras can load"),
         (tmp_path / "dense.keras", "model of RGB images"),
         (run[0] / "labels.txt", "a .txt file"),
         (tmp_path / "none.keras", "does not exist"),

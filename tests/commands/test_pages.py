@@ -1,4 +1,4 @@
-"""What a run's pages are told of it."""
+"""The model card of a run."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import keras_vit
-from keras_vit.commands import pages as run_pages
+from keras_vit.commands import pages
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.accuracy import Scores
 from keras_vit.models.config import Variant
@@ -26,12 +26,12 @@ def card_of(folder, recipe=RECIPE):
     model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=3)
     scores = Scores(SOURCE.test.labels, np.eye(3)[[0, 1, 2, 0, 1, 2, 1]] * 0.6 + 0.4 / 3)
     metrics = {"parameters": 4321, "bad_images": 1, "training_seconds": 61.4}
-    run_pages.card(folder / "card.md", recipe, model, SOURCE, scores, metrics, [])
+    pages.write_run_card(folder / "card.md", recipe, model, SOURCE, scores, metrics, [])
     text = (folder / "card.md").read_text("utf-8")
     return yaml.safe_load(text.split("---\n")[1]), text
 
 
-def test_a_card_holds_what_the_run_was_and_no_place_of_this_machine(tmp_path):
+def test_a_card_describes_the_run_without_paths_of_this_machine(tmp_path):
     head, text = card_of(tmp_path)
     assert head["license"] == "unknown" and "base_model" not in head and "datasets" not in head
     assert "from scratch" in text and "4,321 parameters" in text and "85.71%" in text
@@ -55,7 +55,7 @@ def test_a_model_of_the_hub_is_the_base(tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["/home/someone/mine.npz", "https://example.org/a/mine.npz", "mine.npz"])
-def test_a_file_is_told_by_its_name(tmp_path, weights):
+def test_a_weight_file_is_shown_by_its_name(tmp_path, weights):
     head, text = card_of(tmp_path, dataclasses.replace(RECIPE, weights=weights))
     assert "from the checkpoint mine.npz." in text and "someone" not in text and head["license"] == "unknown"
 
@@ -63,5 +63,5 @@ def test_a_file_is_told_by_its_name(tmp_path, weights):
 def test_data_on_this_disk_is_not_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "flowers").mkdir(parents=True)
-    assert run_pages._hub_data("hf:org/flowers") is None
-    assert run_pages._hub_data("hf:org/other") == "org/other"
+    assert pages._hub_data("hf:org/flowers") is None
+    assert pages._hub_data("hf:org/other") == "org/other"

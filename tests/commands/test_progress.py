@@ -1,4 +1,4 @@
-"""What is shown of long work: to whom nobody has set up logging for, and to whom somebody has."""
+"""Progress messages, without and with logging that the user has set up."""
 
 import io
 import logging
@@ -154,7 +154,7 @@ SCRIPT = """
 import sys
 import keras_vit
 print("imported")
-from keras_vit.commands import export as run_exports
+from keras_vit.commands.export import export
 from keras_vit.commands.fit import fit
 from keras_vit.commands.lr import find_learning_rate
 from keras_vit.training.recipe import Recipe
@@ -165,7 +165,7 @@ find_learning_rate(recipe, 10)
 print("found")
 fit(Recipe(**{**vars(recipe), "exports": ("tflite-float32",)}), sys.argv[1])
 print("fitted")
-run_exports.export(sys.argv[1], ["tflite-int8"])
+export(sys.argv[1], ["tflite-int8"])
 """
 
 
@@ -179,11 +179,11 @@ def test_each_long_stretch_is_announced_once(tmp_path):
     lines = [
         "compiles the training in its first step",
         "epoch 1/1: loss",
-        "scores the model on 360 test images",
+        "evaluates the model on 360 test images",
         "answers 360 images with the model",
         f"exports {folder}/model_float32.tflite",
         "runs it on 360 images as a client does",
-        "writes the report and the card",
+        "writes the report and the model card",
     ]
     assert [fitted.count(line) for line in lines] == [1] * len(lines)
     assert sorted(map(fitted.index, lines)) == list(map(fitted.index, lines))

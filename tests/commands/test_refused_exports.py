@@ -1,4 +1,4 @@
-"""Exports that fail: what is kept, what the pages of the run say, and how the command ends."""
+"""Exports that fail: the files that are kept, the pages of the run, and the exit status."""
 
 import dataclasses
 import errno
@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from keras_vit.commands import cli
-from keras_vit.commands import export as run_exports
+from keras_vit.commands import export as export_module
 from keras_vit.commands.fit import fit
 from keras_vit.export import writing as files
 from keras_vit.export.proof import read_proof, read_refused
@@ -87,7 +87,7 @@ def export_broken(patch):
     def broken(*_, **__):
         raise TypeError("an error of the package itself")
 
-    patch.setattr(run_exports, "export_model", broken)
+    patch.setattr(export_module, "export_model", broken)
 
 
 FAULTS = {
@@ -155,12 +155,12 @@ def test_export_keeps_what_passes_and_names_what_does_not(tmp_path, trained, mon
     assert "model_int8.tflite" not in (folder / "card.md").read_text()
 
 
-def test_of_several_faults_each_is_named(tmp_path, trained):
+def test_each_of_several_faults_is_reported(tmp_path, trained):
     folder = copy_of(trained, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         converter_broken(patch)
         with pytest.raises(files.ExportsRefused) as caught:
-            run_exports.export(folder, ["tflite-int8", "tflite-float32", "savedmodel"])
+            export_module.export(folder, ["tflite-int8", "tflite-float32", "savedmodel"])
     assert [item.file for item in caught.value.agreements] == ["saved_model"]
     assert caught.value.refused == {
         "model_int8.tflite": "RuntimeError: no such operation",
@@ -177,7 +177,7 @@ def test_of_several_faults_each_is_named(tmp_path, trained):
         ("web", None, "npm install --save-exact @litertjs/core"),
     ],
 )
-def test_what_is_not_installed_is_found_before_the_training(tmp_path, recipe, monkeypatch, exports, missing, words):
+def test_a_missing_package_is_reported_before_the_training(tmp_path, recipe, monkeypatch, exports, missing, words):
     monkeypatch.chdir(tmp_path)
     if missing:
         monkeypatch.setitem(sys.modules, missing, None)

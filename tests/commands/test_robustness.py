@@ -20,8 +20,8 @@ def save(model, folder, names=CLASSES):
     return folder
 
 
-# Of models without a layer of ours: their contract was -1 to 1 all the same.
-SAID, BASELINE_SAID = {"pixels": "-1..1"}, {"baseline_pixels": "-1..1"}
+# Models without a layer of keras_vit do not describe their pixels; these read -1 to 1.
+PIXELS, BASELINE_PIXELS = {"pixels": "-1..1"}, {"baseline_pixels": "-1..1"}
 
 
 def colours(names):
@@ -58,7 +58,7 @@ def home(tmp_path_factory):
 def test_a_model_next_to_a_baseline(home, monkeypatch):
     monkeypatch.setattr(changes, "DROPPED_SHARES", (0.4,))
     found, rows = robustness(
-        home / "vit", home / "images", home / "mean", images=12, families=("drop", "shift"), seed=1, **BASELINE_SAID
+        home / "vit", home / "images", home / "mean", images=12, families=("drop", "shift"), seed=1, **BASELINE_PIXELS
     )
     assert found.models == ("vit", "mean")
     assert {row.images for row in found.rows} == {12}
@@ -73,16 +73,16 @@ def test_a_model_next_to_a_baseline(home, monkeypatch):
 
 def test_a_model_without_blocks_drops_no_salient_patches(home, monkeypatch, caplog):
     monkeypatch.setattr(changes, "DROPPED_SHARES", (0.4,))
-    found, rows = robustness(home / "mean", home / "images", families="drop", **SAID)
+    found, rows = robustness(home / "mean", home / "images", families="drop", **PIXELS)
     assert [row["change"] for row in rows] == ["clean", "drop: random"]
-    assert "mean has no transformer blocks of ours" in caplog.text
+    assert "mean has no transformer blocks of keras_vit" in caplog.text
     assert {row.images for row in found.rows} == {15}
 
 
-def test_models_of_one_name_are_told_apart(home, tmp_path):
+def test_models_of_the_same_name_are_shown_by_path(home, tmp_path):
     model = keras.saving.load_model(home / "mean" / "model.keras")
     again = save(model, tmp_path / "mean", ("red", "none", "blue", "green"))
-    found, _ = robustness(home / "mean", home / "images", again, families="shift", **SAID, **BASELINE_SAID)
+    found, _ = robustness(home / "mean", home / "images", again, families="shift", **PIXELS, **BASELINE_PIXELS)
     assert found.models == (str(home / "mean" / "model.keras"), str(again / "model.keras"))
 
 
@@ -95,12 +95,14 @@ def test_models_of_one_name_are_told_apart(home, tmp_path):
     ],
 )
 def test_faults(home, options, words):
-    options = options | {"baseline": home / options["baseline"], **BASELINE_SAID} if "baseline" in options else options
+    options = (
+        options | {"baseline": home / options["baseline"], **BASELINE_PIXELS} if "baseline" in options else options
+    )
     with pytest.raises(ValueError, match=words):
         robustness(home / "vit", home / "images", **options)
 
 
-def test_the_summary_tells_the_corruption_error():
+def test_the_summary_has_the_corruption_error():
     rows = [
         RobustnessRow("clean", "clean", 0, "a", 0.9, 1.0, 10),
         RobustnessRow("corruptions", "fog", 1, "a", 0.8, 0.9, 10),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.commands.classifier import open_model
+from keras_vit.commands.image_model import open_model
 from keras_vit.models.class_names import name_faults, names_for, read_names, usable_names, write_names
 from keras_vit.runtime.files import open_exported
 

@@ -1,0 +1,19 @@
+"""`keras-vit check`: checks a folder of images before training."""
+
+import os
+
+from keras_vit.commands.recipes import FOLDER_RECIPE
+from keras_vit.data.check import FolderReport, check_folder
+
+
+def check_images(folder: str | os.PathLike[str], class_depth: int | None = None) -> FolderReport:
+    """Checks a folder of images for the recipe that `keras-vit fit` uses for a folder.
+
+    Args:
+        folder: one folder of images per class, train/ and test/ with such folders, a .zip file of one, or a .csv file.
+        class_depth: folder levels down to the class folders; None for 1.
+
+    Returns:
+        The report. Its `problems` are the reasons for which `fit` would refuse the folder.
+    """
+    return check_folder(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])

@@ -1,0 +1,290 @@
+"""Opens the model that a command line names, with its class names, pixel range and kind of outputs."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_vit.builders  # registers the layers, without which no model of ours loads
+from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
+from keras_vit.data.pipeline import read_pixels
+from keras_vit.imagenet import class_names as imagenet_names
+from keras_vit.models.class_names import names_for
+from keras_vit.models.hooks import head_of
+from keras_vit.models.interface import image_size_of, numbers_of, outputs_of, pixels_of, served
+from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
+from keras_vit.weights.open import is_whole_model
+
+logger = logging.getLogger("keras_vit")
+
+_BATCH_SIZE = 64  # images
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageModel:
+    """A Keras model of RGB images, with all that a command needs to run it on image files.
+
+    Args:
+        path: its file.
+        model: the Keras model; its input are preprocessed RGB images.
+        class_names: in the order of the outputs; () for a model that returns features or numbers.
+        protocol: how evaluation resizes and crops images, out of `keras_vit.data.crop.PROTOCOLS`; that of the run
+            that the model came from.
+        pixels: the pixel values that the model expects.
+        kind: the kind of the outputs, out of `keras_vit.models.config.OUTPUT_KINDS`; None for the features of a model
+            without a head.
+        served: the model with probabilities in place of logits, and with two classes in place of a binary head; None
+            for a model that returns features or numbers.
+    """
+
+    path: pathlib.Path
+    model: keras.Model
+    class_names: tuple[str, ...]
+    protocol: str = "official"
+    pixels: Pixels = OFFICIAL_PIXELS
+    kind: str | None = "probabilities"
+    served: keras.Model | None = None
+
+    @property
+    def returns(self) -> str | None:
+        """What `predict` returns: "probabilities", "scores" of independent classes, "numbers", or None for features."""
+        if self.kind == "scores" and self.served is not self.model:
+            return "probabilities"  # of the two classes of a binary head
+        return "probabilities" if self.kind == "logits" else self.kind
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """The (height, width) of the input images in pixels."""
+        return image_size_of(self.model)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the arrays that `predict` returns."""
+        return tuple(numbers_of(self.model)) if self.kind == "numbers" else ("probabilities",)
+
+    def read(self, image: Any) -> np.ndarray:
+        """Returns an encoded image at the size of the model, uint8 (height, width, 3), resized as in evaluation."""
+        return read_pixels(image, self.image_size, self.protocol)
+
+    def preprocess(self, images: np.ndarray) -> np.ndarray:
+        """Returns uint8 images of the size of the model in the pixel range that it expects."""
+        return preprocess_input(images, self.pixels)
+
+    def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns {name: array} of the outputs for uint8 images: {"probabilities": (batch, classes)}, or numbers."""
+        arrays = keras.tree.flatten(self._prediction_model.predict(self.preprocess(images), verbose=0))
+        return dict(zip(self.outputs, map(np.asarray, arrays)))
+
+    @functools.cached_property
+    def _prediction_model(self) -> keras.Model:
+        if self.kind == "numbers":
+            return keras.Model(self.model.inputs, list(numbers_of(self.model).values()))
+        return self.served or self.model
+
+
+def load_keras_model(
+    target: str | os.PathLike[str], image_size: tuple[int, int] | None = None
+) -> tuple[pathlib.Path, keras.Model]:
+    """Loads a Keras model from its file, the folder of a run, or a checkpoint.
+
+    Args:
+        target: a .keras or .h5 file of a whole model, the folder of a run, or a checkpoint as in `keras_vit.load`.
+        image_size: (height, width) in pixels to resize the model to; None for its own.
+
+    Returns:
+        (path of the model, model).
+
+    Raises:
+        ValueError: if it cannot be loaded.
+    """
+    path = pathlib.Path(target)
+    if is_checkpoint(target):
+        return path, keras_vit.builders.load(str(target), input_shape=(*image_size, 3) if image_size else None)
+    path = path / MODEL_FILE if path.is_dir() else path
+    model = _load_keras_file(path)
+    return path, keras_vit.resize(model, image_size) if image_size else model
+
+
+def open_model(
+    target: str | os.PathLike[str],
+    image_size: tuple[int, int] | None = None,
+    *,
+    pixels: str | Pixels | None = None,
+    outputs: str | None = None,
+) -> ImageModel:
+    """Opens a model of RGB images.
+
+    Args:
+        target: the model, as in `load_keras_model`. Its class names are stored in the model, or in a labels.txt in
+            the same folder.
+        image_size: (height, width) in pixels to resize the model to; None for its own.
+        pixels: the pixel values that the model expects, as in `keras_vit.pixels_of`; read from its layers by default.
+        outputs: the kind of its outputs, as in `keras_vit.outputs_of`; read from its layers by default.
+
+    Raises:
+        ValueError: if the model cannot be loaded, its input are not RGB images, its pixels or outputs are unknown, or
+            the number of class names is not that of its outputs.
+    """
+    return describe_image_model(*load_keras_model(target, image_size), pixels=pixels, outputs=outputs)
+
+
+def describe_image_model(
+    path: pathlib.Path, model: keras.Model, *, pixels: str | Pixels | None = None, outputs: str | None = None
+) -> ImageModel:
+    """Returns a loaded Keras model as an `ImageModel`.
+
+    Args:
+        path: the file of the model.
+        model: the Keras model.
+        pixels: as in `open_model`.
+        outputs: as in `open_model`.
+
+    Raises:
+        ValueError: as `open_model`.
+    """
+    shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3:
+        raise ValueError(
+            f"Expected a model of RGB images, with one input (batch, height, width, 3). Received: {path} with "
+            f"inputs {shapes}"
+        )
+    image_size_of(model)
+    contract = pixels_of(model, pixels)
+    recipe = recipe_beside(path / MODEL_FILE if path.is_dir() else path)
+    protocol = recipe.evaluation if recipe else "official"
+    logger.info("%s reads pixels as %s%s", path, contract.description, " (as specified)" if pixels is not None else "")
+    if outputs is None and head_of(model) is None:
+        return ImageModel(path, model, (), protocol, contract, None)
+    names = names_for(path, getattr(model, "class_names", None))
+    kind = outputs_of(model, outputs, names)
+    if outputs is not None:
+        with contextlib.suppress(ValueError):  # the layers do not show the kind: no contradiction
+            if (traced := outputs_of(model, None, names)) != kind and kind != "numbers":
+                logger.warning("%s returns %s by its last layers; %s is used, as specified", path, traced, kind)
+    if kind == "numbers":
+        logger.info("%s returns numbers: %s", path, ", ".join(numbers_of(model)))
+        return ImageModel(path, model, (), protocol, contract, kind)
+    served_model = served(model, kind, names)
+    count = served_model.output_shape[-1]
+    if names is None and count == len(imagenet_names()):
+        names = tuple(name for _, name in imagenet_names())
+    if names is not None and len(names) != count:
+        raise ValueError(
+            f"Expected {count} class names for {path}, which returns {kind} of {count} classes. "
+            f"Received: {len(names)} class names. Correct its labels.txt"
+        )
+    names = tuple(names or (f"class {i}" for i in range(count)))
+    opened = ImageModel(path, model, names, protocol, contract, kind, served_model)
+    logger.info("%s returns %s of %d classes", path, opened.returns, count)
+    return opened
+
+
+def is_checkpoint(target: str | os.PathLike[str]) -> bool:
+    """Returns whether a text names a published checkpoint, or a weight file in a format other than a whole Keras model.
+
+    Args:
+        target: a path, an address or a name.
+    """
+    name = str(target)
+    published = name in {row.name for row in keras_vit.checkpoints()}
+    folder = (pathlib.Path(name) / "model.safetensors").exists()
+    if is_whole_model(name):
+        return False
+    return name.endswith((".npz", ".safetensors", ".h5")) or "://" in name or folder or published
+
+
+def open_classifier(
+    target: str | os.PathLike[str], *, pixels: str | Pixels | None = None, outputs: str | None = None
+) -> ImageModel:
+    """Opens a classifier of RGB images.
+
+    Args:
+        target: the model, as in `open_model`.
+        pixels: as in `open_model`.
+        outputs: as in `open_model`.
+
+    Raises:
+        ValueError: as `open_model`, or if the model returns features or numbers.
+    """
+    opened = open_model(target, pixels=pixels, outputs=outputs)
+    if opened.kind == "numbers":
+        raise ValueError(
+            f"Expected a classifier with outputs (batch, classes). Received: {opened.path}, which returns numbers: "
+            f"{', '.join(opened.outputs)}. If these are classes, set outputs= (--outputs)"
+        )
+    return require_head(opened)
+
+
+def require_head(opened: ImageModel) -> ImageModel:
+    """Returns a model that predicts classes or numbers unchanged.
+
+    Raises:
+        ValueError: if the model has no head and returns features.
+    """
+    if opened.kind is None:
+        raise ValueError(
+            f"Expected a model with a head. Received: {opened.path}, which returns features "
+            f"{opened.model.output_shape}. To use them as numbers, set outputs='numbers' (--outputs numbers)"
+        )
+    return opened
+
+
+def read_batches(model: Any, images: Sequence[Any], size: int = _BATCH_SIZE) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yields images at the input size of a model, batch by batch: (indices, uint8 (batch, height, width, 3)).
+
+    Args:
+        model: an `ImageModel` or an exported file.
+        images: paths.
+        size: number of images in a batch.
+
+    Raises:
+        ValueError: after the last batch, if images cannot be read; one message lists them all. Their batches lack them.
+    """
+    faults = []
+    for start in range(0, len(images), size):
+        indices, pixels = [], []
+        for i, image in enumerate(images[start : start + size], start):
+            try:
+                pixels.append(model.read(image))
+                indices.append(i)
+            except ValueError as error:
+                faults.append(f"  {error}")
+        if pixels:
+            yield indices, np.stack(pixels)
+    if faults:
+        raise ValueError("Images cannot be read:\n" + "\n".join(faults))
+
+
+def read_images(model: Any, images: Sequence[Any]) -> np.ndarray:
+    """Returns images at the input size of a model, uint8 (images, height, width, 3).
+
+    Args:
+        model: an `ImageModel` or an exported file.
+        images: paths.
+
+    Raises:
+        ValueError: if images cannot be read; one message lists them all.
+    """
+    return np.concatenate([pixels for _, pixels in read_batches(model, images)])
+
+
+def _load_keras_file(path: pathlib.Path) -> keras.Model:
+    if path.name == MODEL_FILE and not path.exists():
+        raise ValueError(
+            f"Expected a .keras file or the folder of a finished run. Received: {path.parent}, without {MODEL_FILE}"
+        )
+    if not path.exists() or not is_whole_model(path):
+        fault = "which does not exist" if not path.exists() else f"a {path.suffix or 'nameless'} file"
+        raise ValueError(f"Expected a .keras file or the folder of a finished run. Received: {path}, {fault}")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises errors of many types for a file that is not a model
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is not a model that Keras can load: {reason[:200]}") from error
