@@ -149,9 +149,10 @@ class Reference:
         self.contract = contract or pixels_of(model)
         own = image_size_of(model)
         size = own if size is None else (size[0], size[1])
-        encoded = not isinstance(images, np.ndarray)
+        pixels = images if isinstance(images, np.ndarray) else None
+        encoded = pixels is None
         logger.info("runs the model on %d images, to compare files with it", len(images))
-        self.pixels: np.ndarray = read_all(images, size, protocol) if encoded else np.asarray(images)
+        self.pixels: np.ndarray = read_all(list(images), size, protocol) if pixels is None else pixels
         self.expected = self.predict(self.pixels)
         ends = np.cumsum([0, *self._lengths])
         self._largest_numbers = [
