@@ -149,9 +149,10 @@ class Reference:
         self.contract = contract or pixels_of(model)
         own = image_size_of(model)
         size = own if size is None else (size[0], size[1])
+        pixels = images if isinstance(images, np.ndarray) else None
+        encoded = pixels is None
         logger.info("runs the model on %d images, to compare files with it", len(images))
-        encoded = not isinstance(images, np.ndarray)
-        self.pixels: np.ndarray = images if isinstance(images, np.ndarray) else read_all(images, size, protocol)
+        self.pixels: np.ndarray = read_all(list(images), size, protocol) if pixels is None else pixels
         self.expected = self.predict(self.pixels)
         ends = np.cumsum([0, *self._lengths])
         self._largest_numbers = [
