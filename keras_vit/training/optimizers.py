@@ -145,7 +145,7 @@ class SGD(_PerWeight, _OptaxMomentum):
     Example:
         ```python
         optimizer = keras_vit.training.SGD(0.1, momentum=0.9)
-        weight = keras.Variable(np.ones((3, 2)), name="kernel")
+        weight = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
         optimizer.apply([keras.ops.ones((3, 2))], [weight])
         assert float(keras.ops.max(weight)) < 1
         ```
@@ -184,7 +184,7 @@ class AdamW(_PerWeight, keras.optimizers.Adam):
     Example:
         ```python
         optimizer = keras_vit.training.AdamW(1e-3, kernel_decay=0.1)
-        weight = keras.Variable(np.ones((3, 2)), name="kernel")
+        weight = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
         optimizer.apply([keras.ops.ones((3, 2))], [weight])
         assert float(keras.ops.max(weight)) < 1
         ```
@@ -222,7 +222,7 @@ class Muon(_PerWeight, _compat.MuonHooks, keras.optimizers.Muon):
     Example:
         ```python
         optimizer = keras_vit.training.Muon(1e-3, kernel_decay=0.1)
-        weight = keras.Variable(np.ones((3, 2)), name="kernel")
+        weight = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
         optimizer.apply([keras.ops.ones((3, 2))], [weight])
         assert float(keras.ops.max(weight)) < 1
         ```
