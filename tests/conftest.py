@@ -103,8 +103,11 @@ def run_warm():
     with tempfile.TemporaryDirectory() as folder:
 
         def address_of(backend):
-            address = os.path.join(folder, backend)
             with lock:
+                if backend in servers and servers[backend].poll() is not None:  # killed, as for want of memory
+                    pathlib.Path(folder, backend).unlink(missing_ok=True)
+                    del servers[backend]
+                address = os.path.join(folder, backend)
                 if backend not in servers:
                     servers[backend] = subprocess.Popen(
                         [sys.executable, str(pathlib.Path(__file__).with_name("warm.py")), address],
@@ -115,7 +118,7 @@ def run_warm():
             return address
 
         def connected(backend):
-            address, deadline = address_of(backend), time.monotonic() + 120
+            address, deadline = address_of(backend), time.monotonic() + 300
             while True:
                 connection = socket.socket(socket.AF_UNIX)
                 try:
