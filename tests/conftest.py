@@ -22,8 +22,9 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
 
-def pytest_collection_finish():
-    """Takes all that is imported out of what the garbage collector walks through.
+@pytest.fixture(scope="module", autouse=True)
+def swept():
+    """Takes what is imported and kept by now out of what the garbage collector walks through.
 
     With TensorFlow, these are a million objects, and Keras collects garbage once for each layer that it quantizes.
     """

@@ -54,20 +54,9 @@ def test_a_model_loads_from_h5_as_it_was_saved(kind, images, tmp_path):
         assert loaded.pixels == PIXELS
 
 
-MODES = ("int8", "int4", "float8")
-# Every kind of layer and every mode once; the others are a sweep.
-QUANTIZED = (("map", "int8"), ("hybrid", "int4"), ("gated", "float8"))
-
-
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
-@pytest.mark.parametrize(
-    "kind, mode",
-    [
-        pytest.param(kind, mode, marks=() if (kind, mode) in QUANTIZED else pytest.mark.soak)
-        for kind in KINDS
-        for mode in MODES
-    ],
-)
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_quantized_model_loads_as_it_was_saved(kind, mode, images, tmp_path):
     model, path = built(kind), tmp_path / "model.keras"
     before = outputs(model, images)
