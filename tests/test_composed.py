@@ -135,7 +135,7 @@ def test_a_contract_that_is_said_wins_and_is_doubted(composed, shades):
     other = "0..1" if contract == CONTRACTS["raw"] else "raw"
     done = command("evaluate", path, shades, "--pixels", other)
     assert done.exit_code == 0 and CONTRACTS[other].description in done.output
-    assert "WARNING" in done.output and "100.0% of 30 images" in done.output
+    assert "WARNING" in done.output and "100.0% on 30 images" in done.output
 
 
 def test_a_regression_is_numbers_everywhere(images, shades, tmp_path):

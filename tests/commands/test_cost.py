@@ -129,7 +129,7 @@ def test_an_unknown_name():
         (("ViT-Ti/16", None, ("epochs=3",)), "with a recipe, a .py file, only"),
         (("ViT-Ti/16", None, (), 100), "with a recipe, a .py file, only"),
         (("nothing.py",), "nothing.py, which does not exist"),
-        ((RECIPES / "pretrain_jft.py", None, ("epoch=3",)), "no field of a recipe. Nearest: epochs"),
+        ((RECIPES / "pretrain_jft.py", None, ("epoch=3",)), "unknown field 'epoch'. Nearest: epochs"),
         ((RECIPES / "pretrain_jft.py", None, (), 0), "images=0"),
     ],
 )

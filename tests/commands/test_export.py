@@ -287,7 +287,7 @@ FAULTS = {
     "a label of two lines": (lambda o: o.update(class_names=["a", "b", "c\nd"]), r"line break: 'c\\nd'"),
     "scaled pixels": (lambda o: o.update(images=np.zeros((3, 8, 8, 3), "float32")), "uint8.*Received: float32"),
     "images of another size": (lambda o: o.update(images=np.zeros((3, 9, 8, 3), np.uint8)), r"\(3, 9, 8, 3\)"),
-    "an unknown input": (lambda o: o.update(input_type="bytes"), "uint8.*Received: 'bytes'"),
+    "an unknown input": (lambda o: o.update(input_type="bytes"), "uint8.*Received: input_type='bytes'"),
     "an unknown output": (lambda o: o.update(extra_outputs=("rollout", "map")), "rollout.*map"),
     "an unknown mode": (lambda o: o.update(mode="int3"), "tflite-int4.*Received: tflite-int3"),
     "no attention to look at": (lambda o: o.update(extra_outputs=("rollout",)), "transformer blocks"),

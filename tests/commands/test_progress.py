@@ -175,12 +175,12 @@ def test_each_long_stretch_is_announced_once(tmp_path):
     assert done.stdout.startswith("imported\n")  # the import alone says nothing
     searched, rest = done.stdout.split("found\n")
     fitted, exported = rest.split("fitted\n")
-    assert searched.count("tries learning rates in 10 steps") == searched.count("step 1 of 10: loss") == 1
+    assert searched.count("trying learning rates in at most 10 steps") == searched.count("step 1 of 10: loss") == 1
     lines = [
-        "compiles the training in its first step",
+        "the first step compiles the training",
         "epoch 1/1: loss",
         "evaluates the model on 360 test images",
-        "answers 360 images with the model",
+        "runs the model on 360 images",
         f"exports {folder}/model_float32.tflite",
         "runs it on 360 images as a client does",
         "writes the report and the model card",

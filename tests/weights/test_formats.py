@@ -374,7 +374,7 @@ def test_images_of_other_channels(oracle, tmp_path, case, name, how, channels, e
 
 
 def test_other_channels_are_asked_about(oracle, save):
-    with pytest.raises(ValueError, match=r"reads 3 channels, input_shape=\(32, 32, 5\) has 5. Pass channels='average'"):
+    with pytest.raises(ValueError, match=r"3 channels.*input_shape=\(32, 32, 5\).*channels='average'"):
         keras_vit.load(save(oracle.checkpoint()), input_shape=(32, 32, 5))
 
 
