@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from keras_vit.training.checkpoints import TrainingCheckpoint, TrainingCheckpoints
     from keras_vit.training.devices import Devices, devices_of
     from keras_vit.training.early_stopping import EarlyStopping
+    from keras_vit.training.fine_tuning import add_lora, freeze, layer_scales
     from keras_vit.training.fit import train
     from keras_vit.training.lr_finder import LearningRateSearch, search_learning_rate
-    from keras_vit.training.model import add_lora, freeze, layer_scales
     from keras_vit.training.optimizers import SGD, AdamW, Muon
     from keras_vit.training.presets import FINE_TUNING, augreg_recipe
     from keras_vit.training.quick import quick_recipe
@@ -60,12 +60,12 @@ _MODULES = {
     "TrainingCheckpoint": "checkpoints",
     "TrainingCheckpoints": "checkpoints",
     "WarmupSchedule": "schedules",
-    "add_lora": "model",
+    "add_lora": "fine_tuning",
     "augreg_recipe": "presets",
     "change": "recipe",
     "devices_of": "devices",
-    "freeze": "model",
-    "layer_scales": "model",
+    "freeze": "fine_tuning",
+    "layer_scales": "fine_tuning",
     "make_trainer": "trainer",
     "quick_recipe": "quick",
     "search_learning_rate": "lr_finder",
