@@ -159,7 +159,7 @@ def shapes(rows=32, columns=32, channels=3, pooling="token", classes=10, represe
     """Returns {name: shape} of a checkpoint as the official code writes it."""
     width, heads, p = HIDDEN_SIZE, NUM_HEADS, PATCH_SIZE
     patches, head_dim = (rows // p) * (columns // p), width // heads
-    found = {
+    result = {
         "embedding/kernel": (p, p, channels, width),
         "embedding/bias": (width,),
         "Transformer/posembed_input/pos_embedding": (1, patches + (pooling == "token"), width),
@@ -167,23 +167,23 @@ def shapes(rows=32, columns=32, channels=3, pooling="token", classes=10, represe
         "Transformer/encoder_norm/bias": (width,),
     }
     if pooling == "token":
-        found["cls"] = (1, 1, width)
+        result["cls"] = (1, 1, width)
     for i in range(NUM_LAYERS):
         block = f"Transformer/encoderblock_{i}"
         for norm in ("LayerNorm_0", "LayerNorm_2"):
-            found |= {f"{block}/{norm}/scale": (width,), f"{block}/{norm}/bias": (width,)}
+            result |= {f"{block}/{norm}/scale": (width,), f"{block}/{norm}/bias": (width,)}
         attention = f"{block}/MultiHeadDotProductAttention_1"
         for part in ("query", "key", "value"):
-            found[f"{attention}/{part}/kernel"] = (width, heads, head_dim)
-            found[f"{attention}/{part}/bias"] = (heads, head_dim)
-        found |= {f"{attention}/out/kernel": (heads, head_dim, width), f"{attention}/out/bias": (width,)}
+            result[f"{attention}/{part}/kernel"] = (width, heads, head_dim)
+            result[f"{attention}/{part}/bias"] = (heads, head_dim)
+        result |= {f"{attention}/out/kernel": (heads, head_dim, width), f"{attention}/out/bias": (width,)}
         for dense, sizes in (("Dense_0", (width, MLP_DIM)), ("Dense_1", (MLP_DIM, width))):
-            found |= {f"{block}/MlpBlock_3/{dense}/kernel": sizes, f"{block}/MlpBlock_3/{dense}/bias": sizes[1:]}
+            result |= {f"{block}/MlpBlock_3/{dense}/kernel": sizes, f"{block}/MlpBlock_3/{dense}/bias": sizes[1:]}
     if representation_size:
-        found |= {"pre_logits/kernel": (width, representation_size), "pre_logits/bias": (representation_size,)}
+        result |= {"pre_logits/kernel": (width, representation_size), "pre_logits/bias": (representation_size,)}
     if include_top:
-        found |= {"head/kernel": (representation_size or width, classes), "head/bias": (classes,)}
-    return found
+        result |= {"head/kernel": (representation_size or width, classes), "head/bias": (classes,)}
+    return result
 
 
 def checkpoint(**kwargs):
@@ -234,23 +234,23 @@ def middle(model):
     import keras
 
     layers = {layer.name: layer for layer in model.layers}
-    found = {"logits": model.output}
+    result = {"logits": model.output}
     for name in ("stem", "stem_pool", *(name for name in layers if "_unit" in name)):
         if name in layers:
             corners = layers[name].output[:, 0, 0], layers[name].output[:, -1, -1]
             stage = name.split("_unit")[0]  # its last unit stays
-            found |= {f"{stage}_first": corners[0], f"{stage}_last": corners[1]}
+            result |= {f"{stage}_first": corners[0], f"{stage}_last": corners[1]}
     if "encoder" in layers:
         blocks = [layers[name] for name in layers if name.startswith("block_")]
         embedding = layers["encoder"].projection(layers["patches"].output)
-        found |= {"embedding_first": embedding[:, 0], "embedding_last": embedding[:, -1]}
+        result |= {"embedding_first": embedding[:, 0], "embedding_last": embedding[:, -1]}
         for name, layer in (("encoder", layers["encoder"]), ("block0", blocks[0]), ("encoder_norm", layers["norm"])):
-            found |= {f"{name}_token{i}": layer.output[:, i] for i in (0, 1)}
-        found["last_block_token0"] = blocks[-1].output[:, 0]
-        found["encoder_norm_last_token"] = layers["norm"].output[:, -1]
-        found["pooled"] = keras.ops.mean(layers["norm"].output, axis=1)
+            result |= {f"{name}_token{i}": layer.output[:, i] for i in (0, 1)}
+        result["last_block_token0"] = blocks[-1].output[:, 0]
+        result["encoder_norm_last_token"] = layers["norm"].output[:, -1]
+        result["pooled"] = keras.ops.mean(layers["norm"].output, axis=1)
     own = (("pooled", "pooling"), ("pre_logits", "pre_logits"))
-    return found | {name: layers[layer].output for name, layer in own if layer in layers}
+    return result | {name: layers[layer].output for name, layer in own if layer in layers}
 
 
 def load(case, path):
@@ -263,10 +263,10 @@ def load(case, path):
     model = keras_vit.load(path, classifier_activation=None, **CASES[case].load)
     reference = numbers(case)
     wanted = {name: one for name, one in middle(model).items() if name in reference}
-    found = keras.Model(model.input, wanted)(images(case))
+    result = keras.Model(model.input, wanted)(images(case))
     if "attentions" in reference:
-        found["attentions"] = np.stack(list(attention_maps(model, images(case))))
-    return {name: keras.ops.convert_to_numpy(array) for name, array in found.items()}
+        result["attentions"] = np.stack(list(attention_maps(model, images(case))))
+    return {name: keras.ops.convert_to_numpy(array) for name, array in result.items()}
 
 
 def build(case, path):

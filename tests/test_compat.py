@@ -49,7 +49,7 @@ def foreign_names(source, of_package=frozenset()):
     """
     tree = ast.parse(source)
     own = set(names_made(tree))
-    found = set()
+    result = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             front = [node.module] if isinstance(node, ast.ImportFrom) else []
@@ -58,24 +58,24 @@ def foreign_names(source, of_package=frozenset()):
                 parts = set(name.split("."))
                 in_tensorflow = name.startswith("tensorflow.") and parts & {"python", "core"}
                 if parts & UNSTABLE or in_tensorflow or any(is_private(part) for part in parts):
-                    found.add(name)
+                    result.add(name)
         elif isinstance(node, ast.Attribute):
             of = ast.unparse(node.value)
             known = own | (of_package if of in ("self", "cls", "super()") else set())
             ours = of.split(".")[0] == "keras_vit" or node.attr in NAMEDTUPLE or node.attr in known
             unstable = node.attr in UNSTABLE or node.attr.startswith("experimental")
             if (is_private(node.attr) and not ours) or unstable:
-                found.add(f"{of}.{node.attr}")
+                result.add(f"{of}.{node.attr}")
         elif isinstance(node, ast.keyword) and (node.arg or "").startswith("experimental"):
-            found.add(f"{node.arg}=")
+            result.add(f"{node.arg}=")
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
             name = node.args[1]
             if isinstance(name, ast.Constant) and (is_private(name.value) or name.value in UNSTABLE):
-                found.add(f"{ast.unparse(node.func)}({name.value})")
+                result.add(f"{ast.unparse(node.func)}({name.value})")
         elif isinstance(node, ast.ClassDef) and node.bases:
             names = set(names_made(node)) & (OVERRIDABLE | UNSTABLE)
-            found |= {f"{node.name}.{name}" for name in names if is_private(name) or name in UNSTABLE}
-    return found
+            result |= {f"{node.name}.{name}" for name in names if is_private(name) or name in UNSTABLE}
+    return result
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_the_reader_of_foreign_names(source, found):
 def test_private_names_of_others_are_in_one_place():
     sources = {path: path.read_text("utf-8") for path in PACKAGE.rglob("*.py") if path.name != "_compat.py"}
     of_package = {name for text in sources.values() for name in names_made(ast.parse(text))}
-    found = {str(path.relative_to(PACKAGE)): foreign_names(text, of_package) for path, text in sources.items()}
-    assert {path: names for path, names in found.items() if names} == {}
+    result = {str(path.relative_to(PACKAGE)): foreign_names(text, of_package) for path, text in sources.items()}
+    assert {path: names for path, names in result.items() if names} == {}
 
 
 def test_every_function_has_a_test():

@@ -121,7 +121,7 @@ def test_a_composed_classifier_is_right_by_hand_in_evaluation_and_on_the_phone(c
     done = command("evaluate", path, shades)
     assert "accuracy 100.00% on 30 images" in done.output and contract.description in done.output
     assert "WARNING" not in done.output
-    best = [found[0] for found in predict(path, paths[::10])]
+    best = [result[0] for result in predict(path, paths[::10])]
     assert [name for name, _ in best] == list(NAMES) and min(share for _, share in best) > 0.9
     done = command("export", path, "--to", "tflite-float32", "--data", shades, "--output", tmp_path)
     assert done.exit_code == 0, done.output
@@ -144,15 +144,15 @@ def test_a_regression_is_numbers_everywhere(images, shades, tmp_path):
     model.save(tmp_path / "model.keras")
     paths, pixels, _ = images
     expected = pixels.mean(axis=(1, 2, 3), keepdims=False)
-    for (name, value), mean in zip((found[0] for found in predict(tmp_path / "model.keras", paths)), expected):
+    for (name, value), mean in zip((result[0] for result in predict(tmp_path / "model.keras", paths)), expected):
         assert name == "numbers" and value == pytest.approx(mean, abs=0.01)
     line = command("predict", tmp_path / "model.keras", paths[0]).stdout.strip()
     assert float(line.split(": ")[1]) == pytest.approx(expected[0], abs=0.01) and "%" not in line
     refused = command("evaluate", tmp_path / "model.keras", shades)
     assert refused.exit_code == 2 and "returns numbers" in refused.output
     targets = ["tflite-float32", "tflite-int8", "savedmodel", "onnx"]
-    found = export_model(model, tmp_path / "out", targets, class_names=["metres"])
-    for item, bound in zip(found, (1e-3, 0.1, 1e-3, 1e-3)):
+    result = export_model(model, tmp_path / "out", targets, class_names=["metres"])
+    for item, bound in zip(result, (1e-3, 0.1, 1e-3, 1e-3)):
         assert item.numbers["relative_difference"] <= bound and item.top1_agreement is None and item.accuracy is None
         file = open_exported(tmp_path / "out" / item.file)
         assert file.class_names == () and file.outputs == ("numbers",)
@@ -191,8 +191,8 @@ def test_scores_stand_each_by_itself(images, shades, tmp_path):
     model = keras.Model(body.input, classes_by(IMAGENET, activation="sigmoid")(body.output))
     model.save(tmp_path / "model.keras")
     (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES))
-    found = evaluate(tmp_path / "model.keras", shades)
-    assert found.kind == "scores" and found.calibration is None and "calibration" not in found.text()
+    result = evaluate(tmp_path / "model.keras", shades)
+    assert result.kind == "scores" and result.calibration is None and "calibration" not in result.text()
     _, pixels, _ = images
     export_model(model, tmp_path / "out", ["tflite-float32"], class_names=NAMES)
     expected = model.predict(keras_vit.preprocess_input(pixels, IMAGENET), verbose=0)
@@ -213,10 +213,10 @@ def test_two_outputs_are_refused_or_served_by_name(images, tmp_path):
     _, pixels, _ = images
     expected = model.predict(keras_vit.preprocess_input(pixels, IMAGENET), verbose=0)
     for name in ("model_float32.tflite", "saved_model"):
-        found = open_exported(tmp_path / "out" / name).predict(pixels)
-        assert found.keys() == {"shade", "level"}
+        result = open_exported(tmp_path / "out" / name).predict(pixels)
+        assert result.keys() == {"shade", "level"}
         for output, values in expected.items():
-            np.testing.assert_allclose(found[output], values, atol=1e-4)
+            np.testing.assert_allclose(result[output], values, atol=1e-4)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -231,8 +231,8 @@ def test_mixed_precision_is_exported_in_float32(policy, images, tmp_path):
         model = keras.Model(vit.input, x)
     finally:
         keras.config.set_dtype_policy(before)
-    (found,) = export_model(model, tmp_path, ["tflite-float32"])
-    assert found.top1_agreement_or_tie == 1.0
+    (result,) = export_model(model, tmp_path, ["tflite-float32"])
+    assert result.top1_agreement_or_tie == 1.0
     _, pixels, _ = images
     expected = model.predict(keras_vit.preprocess_input(pixels), verbose=0)
     given = open_exported(tmp_path / "model_float32.tflite").predict(pixels)["probabilities"]

@@ -94,10 +94,10 @@ def test_what_is_written_is_read_to_the_bit(tmp_path, model, name, source):
     row, image_size, arguments = MODELS[name]
     path = tmp_path / ("file.npz" if source in ("npz", "bit") else "files")
     save_checkpoint(model(name), path, source)
-    told = {} if row is STEM else {"num_heads": 5}
+    described = {} if row is STEM else {"num_heads": 5}
     if "representation_size" in arguments and "include_top" in arguments:
-        told["representation_size"] = 37
-    again = keras_vit.load(path, input_shape=(*image_size, 3), classifier_activation=None, **told)
+        described["representation_size"] = 37
+    again = keras_vit.load(path, input_shape=(*image_size, 3), classifier_activation=None, **described)
     assert again.output_shape == model(name).output_shape
     assert_equal(values(again), values(model(name)))
 

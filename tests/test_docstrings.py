@@ -71,22 +71,22 @@ def faults(thing):
         return ["no docstring"]
     docstring = inspect.cleandoc(thing.__doc__)
     first, parts = docstring.splitlines()[0], sections(docstring)
-    found = []
+    result = []
     if not re.fullmatch(r"[A-Z0-9`].*\.", first) or len(first) > MAX_COLUMNS:
-        found.append(f"the first line is no sentence of at most {MAX_COLUMNS} columns: {first}")
+        result.append(f"the first line is no sentence of at most {MAX_COLUMNS} columns: {first}")
     if inspect.ismodule(thing):
-        return found
+        return result
     if inspect.isclass(thing) and issubclass(thing, BaseException):
-        return found
+        return result
     expected, documented = arguments(thing), documented_arguments(parts.get("Args", ""))
     if sorted(expected) != sorted(documented):
-        found.append(f"Args names {documented}, the signature {expected}")
+        result.append(f"Args names {documented}, the signature {expected}")
     returns = inspect.isfunction(thing) and inspect.signature(thing).return_annotation not in (None, "None")
     if returns and not {"Returns", "Yields"} & {*parts}:
-        found.append("no Returns")
+        result.append("no Returns")
     if not examples(parts.get("Example", "")):
-        found.append("no Example with a Python block")
-    return found
+        result.append("no Example with a Python block")
+    return result
 
 
 @pytest.mark.parametrize("name", list(public_names()))

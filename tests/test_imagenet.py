@@ -37,10 +37,10 @@ def test_known_rows(place, row):
 
 def scores(*best):
     """An image a row, the classes of `best` the best in their order."""
-    found = np.zeros((len(best), 1000), np.float32)
-    for row, classes in zip(found, best):
+    result = np.zeros((len(best), 1000), np.float32)
+    for row, classes in zip(result, best):
         row[list(classes)] = np.linspace(0.5, 0.1, len(classes))
-    return found
+    return result
 
 
 def test_the_format_of_keras_applications():

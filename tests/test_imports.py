@@ -68,14 +68,14 @@ def imported(source):
 
 def modules_of_ours(names):
     """Returns the modules that imported names belong to, as "weights.load"; "__init__" for the package itself."""
-    found = set()
+    result = set()
     for name in names:
         first, *rest = name.split(".")
         if first == "keras_vit":
             while rest and not is_module(rest):
                 rest.pop()
-            found.add(".".join(rest) or "__init__")
-    return found
+            result.add(".".join(rest) or "__init__")
+    return result
 
 
 def is_module(rest):
@@ -151,11 +151,11 @@ print(json.dumps({"text": text.getvalue(), "modules": sorted(sys.modules)}))
 
 
 def test_help_needs_no_backend(run_python):
-    found = run_python("-c", HELP, PYTHONPATH=str(PACKAGE.parent))
-    assert "keras-vit [OPTIONS] COMMAND" in found["text"]
-    assert "keras_vit.commands.cli" in found["modules"]
+    result = run_python("-c", HELP, PYTHONPATH=str(PACKAGE.parent))
+    assert "keras-vit [OPTIONS] COMMAND" in result["text"]
+    assert "keras_vit.commands.cli" in result["modules"]
     assert (
-        set(found["modules"])
+        set(result["modules"])
         & {"keras", "tensorflow", "jax", "torch", *HEAVY - {"click", "filelock", "huggingface_hub"}}
         == set()
     )

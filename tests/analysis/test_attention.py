@@ -160,8 +160,8 @@ def test_rollout_built_into_a_model_gives_the_same(make, images, pooling):
 def test_inside_a_model_of_the_users_own(vit, images, make, kind):
     """That model halves the pixels before ours."""
     outer = make.nested(vit, kind)
-    for found, expected in zip(attention_maps(outer, images), attention_maps(vit, 0.5 * images), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+    for result, expected in zip(attention_maps(outer, images), attention_maps(vit, 0.5 * images), strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-6)
     np.testing.assert_allclose(attention_rollout(outer, images), attention_rollout(vit, 0.5 * images), atol=1e-6)
     assert class_attention(outer, images).shape == (3, 2, 2, 3, 5)
 
@@ -243,8 +243,8 @@ def test_the_least_and_the_most_entropy(monkeypatch, make, images, weights, expe
 
 def test_class_attention_is_the_class_tokens_row(vit, images):
     maps = attention_maps(vit, images)
-    found = class_attention(vit, images)
-    np.testing.assert_allclose(found[:, 1, 0].reshape(3, -1), maps[1][:, 0, 0, 1:], atol=1e-6)
+    result = class_attention(vit, images)
+    np.testing.assert_allclose(result[:, 1, 0].reshape(3, -1), maps[1][:, 0, 0, 1:], atol=1e-6)
 
 
 def test_what_patches_look_at_leaves_the_class_token_out(vit, images):

@@ -18,8 +18,8 @@ def test_filters_are_the_principal_components_of_the_patch_embedding(vit, make):
     kernel = np.asarray(vit.get_layer("encoder").projection.kernel)  # (4 * 4 * 3, 8)
     known = PCA(5).fit(kernel.T.astype("float64"))
     assert components.shape == (5, 4, 4, 3)
-    for found, expected in zip(components.reshape(5, -1), known.components_):
-        np.testing.assert_allclose(abs(found @ expected), 1, atol=1e-5)
+    for result, expected in zip(components.reshape(5, -1), known.components_):
+        np.testing.assert_allclose(abs(result @ expected), 1, atol=1e-5)
     np.testing.assert_allclose(share, known.explained_variance_ratio_, atol=1e-6)
     assert len(filter_components(vit)[0]) == 7  # eight filters, less their mean
 
@@ -31,21 +31,21 @@ def test_filters_of_a_hybrid_are_those_of_its_first_convolution(hybrid):
 
 
 def test_positions_are_alike_by_their_cosine(vit):
-    found = position_similarity(vit)
+    result = position_similarity(vit)
     table = np.asarray(vit.get_layer("encoder").position_embedding)[0, 1:]  # without the class token's
     one, other = table[1 * 5 + 2], table[2 * 5 + 4]
     expected = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-    assert found.shape == (3, 5, 3, 5)
-    assert found[1, 2, 2, 4] == pytest.approx(expected, abs=1e-5)
-    np.testing.assert_allclose(np.einsum("rcrc->rc", found), np.ones((3, 5)), atol=1e-5)
+    assert result.shape == (3, 5, 3, 5)
+    assert result[1, 2, 2, 4] == pytest.approx(expected, abs=1e-5)
+    np.testing.assert_allclose(np.einsum("rcrc->rc", result), np.ones((3, 5)), atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling, extra", [("token", 1), ("gap", 0), ("map", 0)])
 def test_tokens_are_those_after_the_last_norm(make, images, pooling, extra):
     model = make.build(pooling)
     expected = keras.Model(model.input, model.get_layer("norm").output).predict(images, verbose=0)
-    found = patch_tokens(make.nested(model, "sequential"), 2 * images)
-    np.testing.assert_allclose(found.reshape(3, 15, 8), expected[:, extra:], atol=1e-5)
+    result = patch_tokens(make.nested(model, "sequential"), 2 * images)
+    np.testing.assert_allclose(result.reshape(3, 15, 8), expected[:, extra:], atol=1e-5)
 
 
 def test_colours_are_the_first_three_components_of_all_images_together():

@@ -58,9 +58,9 @@ def test_of_a_large_grid_some_places_are_shown():
 def test_a_colour_a_condition_and_dashes_for_other_models():
     lines = {"fog": {"a": ([1], [0.9]), "b": ([1], [0.5])}, "snow": {"a": ([1], [0.1]), "b": ([1], [0.2])}}
     (axes,) = plots.curves(lines, "severity", "right").axes
-    told = [(line.get_label(), line.get_color(), line.get_linestyle(), line.get_ydata()[0]) for line in axes.lines]
+    described = [(line.get_label(), line.get_color(), line.get_linestyle(), line.get_ydata()[0]) for line in axes.lines]
     one, other = plots.COLOURS[:2]
-    assert told == [
+    assert described == [
         ("fog, a", one, "-", 90),
         ("fog, b", one, "--", 50),
         ("snow, a", other, "-", 10),

@@ -56,9 +56,9 @@ def test_the_class_is_the_models_own_where_none_is_asked_for(vit, images):
 
 @pytest.mark.parametrize("kind", ["functional", "sequential", "subclassed"])
 def test_inside_a_model_of_the_users_own(vit, images, kind, make):
-    found = attention_relevance(make.nested(vit, kind), images, [0, 1, 2])
-    assert found.shape == (3, 3, 5)
-    assert (found >= 0).all() and found.max() > 0
+    result = attention_relevance(make.nested(vit, kind), images, [0, 1, 2])
+    assert result.shape == (3, 3, 5)
+    assert (result >= 0).all() and result.max() > 0
 
 
 @pytest.mark.parametrize("pooling", ["gap", "map"])

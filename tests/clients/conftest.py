@@ -23,9 +23,9 @@ def node_modules():
     missing = [f"{name}, a program" for name in ("node", "chromium") if not shutil.which(name)]
     for package, version in json.loads((HERE / "package.json").read_text())["dependencies"].items():
         description = folder / package / "package.json"
-        found = json.loads(description.read_text())["version"] if description.is_file() else "none"
-        if found != version:
-            missing.append(f"{package} {version} (found: {found})")
+        result = json.loads(description.read_text())["version"] if description.is_file() else "none"
+        if result != version:
+            missing.append(f"{package} {version} (found: {result})")
     if missing:
         say = pytest.fail if os.environ.get("KERAS_VIT_CLIENTS") == "1" else pytest.skip
         say(f"Needs {', '.join(missing)}. Packages are looked for in {folder}; install them with: {INSTALL}")

@@ -12,12 +12,12 @@ def answers(path, pixels):
     interpreter = Interpreter(model_path=path, num_threads=1)
     interpreter.allocate_tensors()
     (entry,), (end, *_) = interpreter.get_input_details(), interpreter.get_output_details()
-    found = []
+    result = []
     for image in pixels:
         interpreter.set_tensor(entry["index"], image[None])
         interpreter.invoke()
-        found.append(interpreter.get_tensor(end["index"])[0])
-    return np.stack(found)
+        result.append(interpreter.get_tensor(end["index"])[0])
+    return np.stack(result)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ def shown(tmp_path_factory, in_browser, serve):
         "a", images=looks, distances=distances, entropies=entropies, tokens=16, attention_of="The class token."
     )
     write_analysis(folder / "page.html", analysis)
-    found = in_browser("analysis.mjs", url=f"{serve(folder)}page.html", patch=PATCH, grid=GRID)
+    result = in_browser("analysis.mjs", url=f"{serve(folder)}page.html", patch=PATCH, grid=GRID)
     page = (folder / "page.html").read_text("utf-8")
-    told = json.loads(re.search(r'id="analysis-data">(.*?)</script>', page, re.S)[1])
-    first = {name: np.frombuffer(base64.b64decode(text), np.uint8) for name, text in told["images"][0].items()}
-    return found, first, np.array(told["colours"], float)
+    described = json.loads(re.search(r'id="analysis-data">(.*?)</script>', page, re.S)[1])
+    first = {name: np.frombuffer(base64.b64decode(text), np.uint8) for name, text in described["images"][0].items()}
+    return result, first, np.array(described["colours"], float)
 
 
 def assert_shown(state, values, colours):
@@ -44,31 +44,33 @@ def assert_shown(state, values, colours):
 
 
 def test_it_begins_with_the_last_block_and_the_mean_of_its_heads(shown):
-    found, first, colours = shown
+    result, first, colours = shown
     maps = first["attention_maps"].reshape(BLOCKS, HEADS + 1, 15)
-    assert_shown(found["shown"][0], maps[2, 0], colours)
-    assert (found["shown"][0]["block"], found["shown"][0]["head"]) == ("3 of 3", "mean of all")
-    assert found["shown"][0]["statistics"] == "mean attention distance 45 pixels, entropy 1.13 of at most 2.77 nats"
+    assert_shown(result["shown"][0], maps[2, 0], colours)
+    assert (result["shown"][0]["block"], result["shown"][0]["head"]) == ("3 of 3", "mean of all")
+    assert result["shown"][0]["statistics"] == "mean attention distance 45 pixels, entropy 1.13 of at most 2.77 nats"
 
 
 def test_the_sliders_choose_block_and_head(shown):
-    found, first, colours = shown
-    assert_shown(found["shown"][1], first["attention_maps"].reshape(BLOCKS, HEADS + 1, 15)[0, 2], colours)
-    assert (found["shown"][1]["block"], found["shown"][1]["head"]) == ("1 of 3", "2 of 2")
-    assert found["shown"][1]["statistics"].startswith("mean attention distance 10 pixels, entropy 0.25")
+    result, first, colours = shown
+    assert_shown(result["shown"][1], first["attention_maps"].reshape(BLOCKS, HEADS + 1, 15)[0, 2], colours)
+    assert (result["shown"][1]["block"], result["shown"][1]["head"]) == ("1 of 3", "2 of 2")
+    assert result["shown"][1]["statistics"].startswith("mean attention distance 10 pixels, entropy 0.25")
 
 
 def test_a_click_shows_what_that_patch_looks_at_and_another_goes_back(shown):
-    found, first, colours = shown
+    result, first, colours = shown
     between = first["patch_attention"].reshape(BLOCKS, 15, 15)
-    assert_shown(found["shown"][2], between[0, PATCH[0] * GRID[1] + PATCH[1]], colours)
-    assert found["shown"][2]["marked"] and not found["shown"][3]["marked"]
-    assert found["shown"][3]["pixels"] == found["shown"][1]["pixels"]
+    assert_shown(result["shown"][2], between[0, PATCH[0] * GRID[1] + PATCH[1]], colours)
+    assert result["shown"][2]["marked"] and not result["shown"][3]["marked"]
+    assert result["shown"][3]["pixels"] == result["shown"][1]["pixels"]
 
 
 def test_nothing_else_is_asked_for_and_nothing_sticks_out(shown):
-    found, _, _ = shown
-    assert [line for line in found["console"] if not line.startswith("Canvas2D: ")] == []  # a hint for this test itself
-    fetched = [address for address in found["requests"] if not address.startswith("data:")]
+    result, _, _ = shown
+    assert [
+        line for line in result["console"] if not line.startswith("Canvas2D: ")
+    ] == []  # a hint for this test itself
+    fetched = [address for address in result["requests"] if not address.startswith("data:")]
     assert [address.rpartition("/")[2] for address in fetched] == ["page.html"]
-    assert found["wide"] == {"390": 390, "1200": 1200}
+    assert result["wide"] == {"390": 390, "1200": 1200}

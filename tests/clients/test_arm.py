@@ -55,12 +55,12 @@ def test_arm_answers_as_x86(run_on_arm, tmp_path):
     paths = [tmp_path / file for file in files]
     run_on_arm(HERE / "emulated.py", tmp_path / "pixels.npy", tmp_path / "arm.npz", *paths)
     here = [TFLiteFile(path).predict(pixels)["probabilities"] for path in paths]
-    with np.load(tmp_path / "arm.npz") as found:
-        arm = [found[file] for file in files]
+    with np.load(tmp_path / "arm.npz") as result:
+        arm = [result[file] for file in files]
     assert here[0].std(axis=0).min() > 0.05  # images are told apart
     np.testing.assert_allclose(arm[0], here[0], atol=1e-6, rtol=0)
     np.testing.assert_allclose(arm[1], here[1], atol=1e-6, rtol=0)
     # Kernels for weights of 8 bits round otherwise on each kind of core: apart, but none farther from the truth.
-    errors = [np.abs(answers - here[0]).mean() for answers in (arm[2], here[2])]
+    errors = [np.abs(outputs - here[0]).mean() for outputs in (arm[2], here[2])]
     assert np.abs(arm[2] - here[2]).mean() < 5e-3 and errors[0] < 1.5 * errors[1], errors
     np.testing.assert_array_equal(arm[2].argmax(axis=1), here[2].argmax(axis=1))

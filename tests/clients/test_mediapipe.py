@@ -63,10 +63,10 @@ def exported(tmp_path_factory):
         model, folder = classifier(pixels), tmp_path_factory.mktemp(input_type)
         targets = [f"tflite-{mode}" for mode in modes]
         # Images are made up: what is tested is other clients, not the proof.
-        found = export_model(
+        result = export_model(
             model, folder, targets, class_names=NAMES, input_type=input_type, extra_outputs=extra_outputs
         )
-        made[input_type] = model, {mode: folder / item.file for mode, item in zip(modes, found)}
+        made[input_type] = model, {mode: folder / item.file for mode, item in zip(modes, result)}
     return made
 
 
@@ -144,8 +144,8 @@ def test_colours_that_are_scaled_differently_are_so_inside_the_file(exported):
     pixels = np.random.default_rng(0).integers(0, 256, (3, *serving.image_size, 3), np.uint8)
     expected = model.predict(keras_vit.preprocess_input(pixels, BY_COLOUR), verbose=0)
     with opened(with_metadata(converted(serving.model), serving)) as classify:
-        for image, answer in zip(pixels, expected):
-            np.testing.assert_allclose(by_index(classify(image)[0]), answer, atol=1e-5)
+        for image, output in zip(pixels, expected):
+            np.testing.assert_allclose(by_index(classify(image)[0]), output, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -102,8 +102,8 @@ def run_tflite(tflite, pixels):
     with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
         runner = tf.lite.Interpreter(model_content=tflite).get_signature_runner()
     dtype = runner.get_input_details()["images"]["dtype"]
-    found = [runner(images=image[None].astype(dtype)) for image in pixels]
-    return {name: np.concatenate([item[name] for item in found]) for name in found[0]}
+    result = [runner(images=image[None].astype(dtype)) for image in pixels]
+    return {name: np.concatenate([item[name] for item in result]) for name in result[0]}
 
 
 def rounded(model):
@@ -139,9 +139,9 @@ def test_predictions_of_dropped_images_agree_with_keras(mode, model, files, tmp_
     expected, maps = keras_outputs(model, pixels)
     ran = run_tflite(files(mode), pixels)
     assert len(set(expected.argmax(axis=1))) > 2 and expected.std(axis=0).min() > 0.02  # predictions differ
-    for i, (name, found) in enumerate(zip(given, seen["answers"], strict=True)):
-        probabilities, rollout = np.array(found["probabilities"]), np.reshape(found["rollout"], found["grid"])
-        np.testing.assert_array_equal(np.reshape(found["pixels"], pixels[i].shape), pixels[i], err_msg=name)
+    for i, (name, result) in enumerate(zip(given, seen["answers"], strict=True)):
+        probabilities, rollout = np.array(result["probabilities"]), np.reshape(result["rollout"], result["grid"])
+        np.testing.assert_array_equal(np.reshape(result["pixels"], pixels[i].shape), pixels[i], err_msg=name)
         np.testing.assert_allclose(probabilities, ran["probabilities"][i], atol=TOLERANCE[mode], err_msg=name)
         np.testing.assert_allclose(rollout, ran["rollout"][i], atol=TOLERANCE[mode], err_msg=name)
         if mode == "float32":
@@ -150,12 +150,12 @@ def test_predictions_of_dropped_images_agree_with_keras(mode, model, files, tmp_
         order = expected[i].argsort()[::-1]
         assert probabilities.argmax() == order[0], name
         first = NAMES[order[0]]
-        assert found["status"].startswith(first) and found["answers"][0][0] == first, name
-        assert [float(percent.rstrip(" %")) for _, percent in found["answers"]] == sorted(
+        assert result["status"].startswith(first) and result["answers"][0][0] == first, name
+        assert [float(percent.rstrip(" %")) for _, percent in result["answers"]] == sorted(
             (round(100 * share) for share in probabilities), reverse=True
         ), name
-        red, alpha = np.array(found["heat"])[:, [0, 3]].T  # of inferno, red rises from the least to the most
-        if min(found["image"]) > 200:  # or a cell's middle lies between pixels
+        red, alpha = np.array(result["heat"])[:, [0, 3]].T  # of inferno, red rises from the least to the most
+        if min(result["image"]) > 200:  # or a cell's middle lies between pixels
             np.testing.assert_allclose(red, red_of(rollout.ravel()), atol=8, err_msg=name)
         assert (alpha == 255).all(), name
     assert seen["answers"][2]["image"] == [640, 427]  # the turned one is shown upright
@@ -193,8 +193,8 @@ def test_a_page_of_numbers_shows_them_without_classes(model, tmp_path, node_modu
     url, image = serve(tmp_path / "page"), tmp_path / "a.png"
     seen = in_browser("numbers.mjs", url=url, image=str(image), screenshot=str(tmp_path / "page.png"))
     pixels = read_pixels(str(image), IMAGE_SIZE)
-    found = numbers.predict(keras_vit.preprocess_input(pixels[None], PIXELS), verbose=0)
-    expected = [("age", found["age"][0, 0]), ("place 0", found["place"][0, 0]), ("place 1", found["place"][0, 1])]
+    result = numbers.predict(keras_vit.preprocess_input(pixels[None], PIXELS), verbose=0)
+    expected = [("age", result["age"][0, 0]), ("place 0", result["place"][0, 0]), ("place 1", result["place"][0, 1])]
     assert [name for name, _ in seen["answers"]] == [name for name, _ in expected]
     for (_, shown), (_, value) in zip(seen["answers"], expected):
         assert float(shown) == pytest.approx(value, abs=0.05)  # 8-bit weights
@@ -212,24 +212,24 @@ def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, 
         (folder / name).write_bytes(files(mode, input_type))
         jobs[name] = {"input": pixels.ravel().tolist(), "kind": input_type}
     (tmp_path / "china.jpg").write_bytes(photograph("china.jpg"))
-    found = in_browser("webgpu.mjs", url=serve(folder), device="gpu", files=jobs, image=str(tmp_path / "china.jpg"))
-    before, after = (status.split("·")[0] for status in found["statuses"])
+    result = in_browser("webgpu.mjs", url=serve(folder), device="gpu", files=jobs, image=str(tmp_path / "china.jpg"))
+    before, after = (status.split("·")[0] for status in result["statuses"])
     assert before == after  # the page's own switch: the same class, as sure
-    seen = found["files"]
+    seen = result["files"]
     refused = {
-        name: [line for line in found["console"] if REFUSED.search(line)]
-        + [found[key] for key in found if key == "error"]
-        for name, found in seen.items()
+        name: [line for line in result["console"] if REFUSED.search(line)]
+        + [result[key] for key in result if key == "error"]
+        for name, result in seen.items()
     }
     assert not any(refused.values()), refused
-    for (mode, input_type), found in zip(kinds, seen.values(), strict=True):
-        assert found["accelerated"], (mode, input_type)
+    for (mode, input_type), result in zip(kinds, seen.values(), strict=True):
+        assert result["accelerated"], (mode, input_type)
         if mode == "int8":
             expected = dict(zip(("probabilities", "rollout"), keras_outputs(rounded(model), pixels[None])))
         else:
             expected = run_tflite(files(mode, input_type), pixels[None])
         for name, values in expected.items():
-            np.testing.assert_allclose(found["outputs"][name], values.ravel(), atol=1e-5, err_msg=mode)
+            np.testing.assert_allclose(result["outputs"][name], values.ravel(), atol=1e-5, err_msg=mode)
 
 
 def test_mediapipe_on_the_web_reads_labels_and_scaling_from_the_file(

@@ -43,15 +43,15 @@ def recipe_file(folder, **fields):
 
 def test_a_file_and_the_folder_of_a_run(model):
     for target in (model, model.parent):
-        found = cost_of(target)
-        assert found.cost.multiply_accumulates == MULTIPLY_ACCUMULATES
-        assert (found.name, found.images, found.exaflops) == (str(target), None, None)
+        result = cost_of(target)
+        assert result.cost.multiply_accumulates == MULTIPLY_ACCUMULATES
+        assert (result.name, result.images, result.exaflops) == (str(target), None, None)
 
 
 def test_a_file_at_another_size(model):
-    found = cost_of(model, (8, 20))
-    assert found.cost.input_shape == (8, 20, 3)
-    assert found.cost.multiply_accumulates < MULTIPLY_ACCUMULATES
+    result = cost_of(model, (8, 20))
+    assert result.cost.input_shape == (8, 20, 3)
+    assert result.cost.multiply_accumulates < MULTIPLY_ACCUMULATES
 
 
 def test_any_model_that_keras_saved(tmp_path):
@@ -69,12 +69,12 @@ def test_the_command_shows_a_model(model):
 
 def test_a_recipe_with_data_at_hand(tmp_path):
     """Half of 60 images, in 4 epochs; the head has the data's 3 classes."""
-    found = cost_of(recipe_file(tmp_path))
-    assert found.images == 4 * 30
+    result = cost_of(recipe_file(tmp_path))
+    assert result.images == 4 * 30
     tokens = 9 + 1
     macs = 9 * 48 * 12 + 2 * tokens * (4 * 12 * 12 + 2 * 12 * 20) + 12 * 3 + 2 * 2 * tokens * tokens * 12
-    assert found.cost.multiply_accumulates == macs
-    assert found.exaflops == pytest.approx(macs * 2 * 3 * 120 / 1e18)
+    assert result.cost.multiply_accumulates == macs
+    assert result.exaflops == pytest.approx(macs * 2 * 3 * 120 / 1e18)
 
 
 def test_a_recipe_without_its_data(tmp_path):
@@ -110,11 +110,11 @@ print(json.dumps({"shape": small.input_shape, "parameters": small.parameters, "e
 
 
 def test_a_variant_and_the_papers_recipe(run_warm):
-    found = run_warm("-c", VARIANTS, RECIPES / "pretrain_jft.py", KERAS_BACKEND="jax")
-    assert found["shape"] == [32, 48, 3]
-    assert found["parameters"] == 5_717_416 - (196 - 6) * 192  # 6 patches have a position, and not 196
-    assert found["exaflops"] == pytest.approx(224, rel=0.03)
-    assert found["heavy"] == []
+    result = run_warm("-c", VARIANTS, RECIPES / "pretrain_jft.py", KERAS_BACKEND="jax")
+    assert result["shape"] == [32, 48, 3]
+    assert result["parameters"] == 5_717_416 - (196 - 6) * 192  # 6 patches have a position, and not 196
+    assert result["exaflops"] == pytest.approx(224, rel=0.03)
+    assert result["heavy"] == []
 
 
 def test_an_unknown_name():

@@ -90,8 +90,8 @@ def test_predict_and_evaluate_run_the_file_itself(run, tmp_path, monkeypatch, im
     image = next(images.rglob("*.png"))
     (classes,) = predict(lone, [image], top=10)
     file = open_exported(lone)
-    answer = file.predict(file.read(image)[None])["probabilities"][0]
-    assert dict(classes) == {str(i): pytest.approx(float(p)) for i, p in enumerate(answer)}
+    output = file.predict(file.read(image)[None])["probabilities"][0]
+    assert dict(classes) == {str(i): pytest.approx(float(p)) for i, p in enumerate(output)}
     evaluation = evaluate(lone, images)
     assert len(evaluation.scores.labels) == 60 and evaluation.class_names == tuple("0123456789")
     scores = evaluate(folder / "model_float16.tflite").scores  # in the folder of its run: the test images of the run
@@ -113,8 +113,8 @@ def test_the_bundle_has_all_files_to_test_a_device(run):
         assert "model_int8.tflite" in bundle.read("README.txt").decode()
         file = open_exported(run[0] / "model_int8.tflite")
         for name, probabilities in expected.items():
-            answer = file.predict_encoded([bundle.read(f"images/{name}")])["probabilities"][0]
-            np.testing.assert_allclose(answer, [probabilities[label] for label in file.class_names], atol=1e-6)
+            output = file.predict_encoded([bundle.read(f"images/{name}")])["probabilities"][0]
+            np.testing.assert_allclose(output, [probabilities[label] for label in file.class_names], atol=1e-6)
 
 
 def test_bench_puts_files_side_by_side(run, images):
@@ -192,8 +192,8 @@ def test_from_python_with_outputs_beside_the_probabilities(model, tmp_path, inpu
     assert agreement.extra_outputs["features"] < 1e-4 and agreement.extra_outputs["rollout"] < 1e-4
     file = open_exported(tmp_path / "a.tflite")
     assert file.class_names == tuple(names) and file.description.outputs == ("probabilities", "rollout", "features")
-    answer = file.predict(np.zeros((2, 8, 8, 3), np.uint8))
-    assert {name: values.shape for name, values in answer.items()} == {
+    output = file.predict(np.zeros((2, 8, 8, 3), np.uint8))
+    assert {name: values.shape for name, values in output.items()} == {
         "probabilities": (2, 10),
         "rollout": (2, 2, 2),
         "features": (2, 16),
@@ -216,13 +216,13 @@ def test_one_file_with_two_accuracies_says_so(tmp_path):
     path = folder / "model_float32.tflite"
     through_client, as_evaluated = exported["from_encoded"]["accuracy"], exported["accuracy"]
     assert through_client != as_evaluated
-    found = evaluate(path)
-    assert found.scores.accuracy == pytest.approx(through_client)
+    result = evaluate(path)
+    assert result.scores.accuracy == pytest.approx(through_client)
     both = f"{through_client:.2%} with the client's own resize, and {as_evaluated:.2%} with the resize of evaluation"
     (row,) = bench([path])
-    for note in (*found.notes, row["note"]):
+    for note in (*result.notes, row["note"]):
         assert both in note and "20 x 20 pixels" in note and "--input-size HEIGHT WIDTH" in note
-    assert row["accuracy"] == f"{as_evaluated:.2%}" and len(found.notes) == 1
+    assert row["accuracy"] == f"{as_evaluated:.2%}" and len(result.notes) == 1
     (note,) = evaluate(path, "digits").notes  # the images in proof.json can be others
     assert f"accuracy {through_client:.2%} with the client's own resize;" in note
     _, (fitting,) = export(folder, ["tflite-float32"], tmp_path / "fitting", input_size=(8, 8))
@@ -235,8 +235,8 @@ def test_a_model_that_returns_logits_gets_a_softmax(tmp_path):
     model = keras_vit.build(TINY, input_shape=(8, 12, 3), classes=5, classifier_activation=None)
     model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(size=(16, 5)))
     keras_vit.export.tflite(model, tmp_path / "a.tflite", "float32")
-    answer = open_exported(tmp_path / "a.tflite").predict(np.full((1, 8, 12, 3), 77, np.uint8))["probabilities"]
-    assert answer.sum() == pytest.approx(1, abs=1e-5)
+    output = open_exported(tmp_path / "a.tflite").predict(np.full((1, 8, 12, 3), 77, np.uint8))["probabilities"]
+    assert output.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_file_that_disagrees_is_not_kept_and_a_mode_that_passes_is_named(tmp_path):
@@ -362,8 +362,8 @@ def test_probabilities_of_whole_numbers(model, tmp_path):
     file = open_exported(tmp_path / "a.tflite")
     (end,) = file.interpreter.get_output_details()
     assert end["dtype"] == np.uint8 and end["quantization"] == (pytest.approx(1 / 255), 0)
-    answer = file.predict(np.zeros((1, 8, 8, 3), np.uint8))["probabilities"]
-    np.testing.assert_allclose(answer * 255, np.rint(answer * 255), atol=1e-4)
-    assert answer.sum() == pytest.approx(1, abs=10 / 255)
+    output = file.predict(np.zeros((1, 8, 8, 3), np.uint8))["probabilities"]
+    np.testing.assert_allclose(output * 255, np.rint(output * 255), atol=1e-4)
+    assert output.sum() == pytest.approx(1, abs=10 / 255)
     with pytest.raises(ValueError, match="8 or 4 bits.*tflite-float32"):
         keras_vit.export.tflite(model, tmp_path / "b.tflite", "float32", class_names=names, output_type="uint8")

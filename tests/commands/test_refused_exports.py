@@ -113,17 +113,17 @@ def test_a_refused_export_takes_nothing_of_the_run_with_it(
     result = command("fit", recipe, "exports=tflite-int8", "--output", folder)
     assert result.exit_code == 3, result.output
     metrics = json.loads((folder / "metrics.json").read_text())
-    ((file, told),) = [item.values() for item in metrics["refused"]]
-    assert file == "model_int8.tflite" and reason in told and metrics["exports"] == []
-    assert ("keeps its bounds" in told) == bool(advice) and advice in told
+    ((file, described),) = [item.values() for item in metrics["refused"]]
+    assert file == "model_int8.tflite" and reason in described and metrics["exports"] == []
+    assert ("keeps its bounds" in described) == bool(advice) and advice in described
     assert f"test accuracy {metrics['test_accuracy']:.2%}" in result.output
-    assert f"model_int8.tflite is not kept: {told}" in result.output
-    assert read_refused(folder) == {file: told} and read_proof(folder) == []
+    assert f"model_int8.tflite is not kept: {described}" in result.output
+    assert read_refused(folder) == {file: described} and read_proof(folder) == []
     for name in PAGES:
         assert "model_int8.tflite" in (folder / name).read_text() and reason in (folder / name).read_text()
     assert (folder / "model.keras").exists() and not (folder / "model_int8.tflite").exists()
     again = command("fit", recipe, "exports=tflite-int8", "--output", folder)  # finished, and still without the file
-    assert again.exit_code == 3 and f"model_int8.tflite is not kept: {told}" in again.output
+    assert again.exit_code == 3 and f"model_int8.tflite is not kept: {described}" in again.output
 
 
 def test_the_other_exports_are_made_and_a_later_one_takes_the_refusal_back(tmp_path, recipe, trained):

@@ -57,33 +57,33 @@ def home(tmp_path_factory):
 
 def test_a_model_next_to_a_baseline(home, monkeypatch):
     monkeypatch.setattr(changes, "DROPPED_SHARES", (0.4,))
-    found, rows = robustness(
+    result, rows = robustness(
         home / "vit", home / "images", home / "mean", images=12, families=("drop", "shift"), seed=1, **BASELINE_PIXELS
     )
-    assert found.models == ("vit", "mean")
-    assert {row.images for row in found.rows} == {12}
+    assert result.models == ("vit", "mean")
+    assert {row.images for row in result.rows} == {12}
     heads = ["clean", "drop: random", "drop: salient", "drop: non-salient", "shift: pixels"]
     assert [row["change"] for row in rows] == heads
     # The baseline takes images of another size and numbers the colours in another order; it knows them all.
     assert [row["mean"] for row in rows] == ["100.0%"] * 5
-    for row, by_model in zip(rows, found.curves.values()):
+    for row, by_model in zip(rows, result.curves.values()):
         assert row["vit"] == f"{np.mean([each.accuracy for each in by_model['vit']]):.1%}"
     assert [row["levels"] for row in rows] == ["0", "0.4", "0.4", "0.4", "1 to 4"]
 
 
 def test_a_model_without_blocks_drops_no_salient_patches(home, monkeypatch, caplog):
     monkeypatch.setattr(changes, "DROPPED_SHARES", (0.4,))
-    found, rows = robustness(home / "mean", home / "images", families="drop", **PIXELS)
+    result, rows = robustness(home / "mean", home / "images", families="drop", **PIXELS)
     assert [row["change"] for row in rows] == ["clean", "drop: random"]
     assert "mean has no transformer blocks of keras_vit" in caplog.text
-    assert {row.images for row in found.rows} == {15}
+    assert {row.images for row in result.rows} == {15}
 
 
 def test_models_of_the_same_name_are_shown_by_path(home, tmp_path):
     model = keras.saving.load_model(home / "mean" / "model.keras")
     again = save(model, tmp_path / "mean", ("red", "none", "blue", "green"))
-    found, _ = robustness(home / "mean", home / "images", again, families="shift", **PIXELS, **BASELINE_PIXELS)
-    assert found.models == (str(home / "mean" / "model.keras"), str(again / "model.keras"))
+    result, _ = robustness(home / "mean", home / "images", again, families="shift", **PIXELS, **BASELINE_PIXELS)
+    assert result.models == (str(home / "mean" / "model.keras"), str(again / "model.keras"))
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def files(compress: bool = True) -> dict[str, bytes]:
-    random, found = np.random.default_rng(0), {}
+    random, result = np.random.default_rng(0), {}
     for start, count in COUNTS.items():
         images = random.integers(0, 256, (count, 28, 28), np.uint8)
-        found[f"{start}-images-idx3-ubyte"] = idx(images)
-        found[f"{start}-labels-idx1-ubyte"] = idx(np.arange(count, dtype=np.uint8) % 10)
-    return {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in found.items()} if compress else found
+        result[f"{start}-images-idx3-ubyte"] = idx(images)
+        result[f"{start}-labels-idx1-ubyte"] = idx(np.arange(count, dtype=np.uint8) % 10)
+    return {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in result.items()} if compress else result
 
 
 def write_all(folder, files):

@@ -40,35 +40,35 @@ def mixed(write, image):
 
 
 def test_everything_is_found(mixed):
-    found = check_folder(mixed)
-    assert found.folder == str(mixed)
-    assert found.class_names == ("cat", "dog")
-    assert found.drawn == ("validation",)
-    assert found.counts["test"] == (2, 2)
-    assert [sum(pair) for pair in zip(found.counts["train"], found.counts["validation"], strict=True)] == [
+    result = check_folder(mixed)
+    assert result.folder == str(mixed)
+    assert result.class_names == ("cat", "dog")
+    assert result.drawn == ("validation",)
+    assert result.counts["test"] == (2, 2)
+    assert [sum(pair) for pair in zip(result.counts["train"], result.counts["validation"], strict=True)] == [
         17,
         7,
     ]
-    assert found.imbalance == found.counts["train"][0] / found.counts["train"][1]
-    assert dict(found.bad).keys() == {"train/dog/broken.png", "train/dog/scan.tif"}
-    assert found.formats == {"PNG": 25, "JPEG": 2, "GIF": 1}
-    assert found.modes == {"colour": 27, "palette": 1}
-    assert found.misnamed == (("train/cat/other name.jpg", "PNG"),)
-    assert found.rotated == ("train/cat/turned.jpg",)
-    assert found.sizes == ((2, 3), (7, 5), (31, 37))
-    assert set(found.not_images) == {"train/dog/labels.csv", "README.txt"}
-    assert set(found.stray) == {"train/loose.png", "extra/"}
-    assert found.copies == (("train/cat/3.png", "train/cat/copy.png"),)
-    assert [set(group) for group in found.leaks] == [{"train/dog/1.png", "test/dog/seen.png"}]
-    assert [set(group) for group in found.conflicts] == [{"train/cat/4.png", "train/dog/cat after all.png"}]
-    assert found.problems == ()
-    assert found.verdict.startswith("fit would accept this folder with on_bad_image=skip, without 2 images")
+    assert result.imbalance == result.counts["train"][0] / result.counts["train"][1]
+    assert dict(result.bad).keys() == {"train/dog/broken.png", "train/dog/scan.tif"}
+    assert result.formats == {"PNG": 25, "JPEG": 2, "GIF": 1}
+    assert result.modes == {"colour": 27, "palette": 1}
+    assert result.misnamed == (("train/cat/other name.jpg", "PNG"),)
+    assert result.rotated == ("train/cat/turned.jpg",)
+    assert result.sizes == ((2, 3), (7, 5), (31, 37))
+    assert set(result.not_images) == {"train/dog/labels.csv", "README.txt"}
+    assert set(result.stray) == {"train/loose.png", "extra/"}
+    assert result.copies == (("train/cat/3.png", "train/cat/copy.png"),)
+    assert [set(group) for group in result.leaks] == [{"train/dog/1.png", "test/dog/seen.png"}]
+    assert [set(group) for group in result.conflicts] == [{"train/cat/4.png", "train/dog/cat after all.png"}]
+    assert result.problems == ()
+    assert result.verdict.startswith("fit would accept this folder with on_bad_image=skip, without 2 images")
 
 
 def test_text_names_all_of_it_and_ends_with_the_verdict_and_the_command(mixed):
-    found = check_folder(mixed)
-    text = found.text()
-    for name in (*dict(found.bad), *found.rotated, *found.not_images, *found.stray):
+    result = check_folder(mixed)
+    text = result.text()
+    for name in (*dict(result.bad), *result.rotated, *result.not_images, *result.stray):
         assert name in text
     for line in (
         "train/cat/3.png = train/cat/copy.png",
@@ -79,40 +79,40 @@ def test_text_names_all_of_it_and_ends_with_the_verdict_and_the_command(mixed):
         "train/dog/broken.png: an empty file",
     ):
         assert line in text
-    assert text.splitlines()[-2:] == [found.verdict, f"keras-vit fit {mixed} on_bad_image=skip"]
+    assert text.splitlines()[-2:] == [result.verdict, f"keras-vit fit {mixed} on_bad_image=skip"]
     table = [line.split() for line in text.splitlines()]
     assert ["class", *SPLITS] in table
-    assert ["dog", *(str(found.counts[split][1]) for split in SPLITS)] in table
+    assert ["dog", *(str(result.counts[split][1]) for split in SPLITS)] in table
 
 
 def test_counts_are_those_that_training_would_use(mixed):
-    found = check_folder(mixed, validation=0.3, seed=4)
+    result = check_folder(mixed, validation=0.3, seed=4)
     source = open_source(mixed, validation=0.3, seed=4, on_bad_image="skip")
     for split in SPLITS:
         labels = getattr(source, split).labels.tolist()
-        assert found.counts[split] == (labels.count(0), labels.count(1))
-    assert source.bad == found.bad
+        assert result.counts[split] == (labels.count(0), labels.count(1))
+    assert source.bad == result.bad
 
 
 def test_a_folder_without_faults(write):
     root = write({f"{c}/{index}.png": 10 * ord(c) + index for c in "ab" for index in range(10)})
-    found = check_folder(root)
-    assert found.text().splitlines()[-2:] == ["fit would accept this folder as it is", f"keras-vit fit {root}"]
-    assert found.counts == {"train": (7, 7), "validation": (1, 1), "test": (2, 2)}
-    assert found.drawn == ("validation", "test")
-    assert "cannot be read" not in found.text()
+    result = check_folder(root)
+    assert result.text().splitlines()[-2:] == ["fit would accept this folder as it is", f"keras-vit fit {root}"]
+    assert result.counts == {"train": (7, 7), "validation": (1, 1), "test": (2, 2)}
+    assert result.drawn == ("validation", "test")
+    assert "cannot be read" not in result.text()
 
 
 def test_all_problems_are_reported_at_once(write):
     files = {"train/a/1.png": 1, "train/b/1.png": b"", "train/c": None, "test/a/1.png": 2, "test/d/1.png": 3}
-    found = check_folder(write(files))
-    assert found.empty == ("train/c",)
-    assert len(found.problems) == 4  # empty; only in train/; only in test/; nothing readable
+    result = check_folder(write(files))
+    assert result.empty == ("train/c",)
+    assert len(result.problems) == 4  # empty; only in train/; only in test/; nothing readable
     for part in ("without an image: train/c", "test/ does not have: b, c", "does not have: d", "train/b"):
-        assert part in found.verdict
-    assert found.verdict.startswith("fit would not accept this folder: ")
-    assert len(found.bad) == 1
-    assert found.imbalance == 0.0
+        assert part in result.verdict
+    assert result.verdict.startswith("fit would not accept this folder: ")
+    assert len(result.bad) == 1
+    assert result.imbalance == 0.0
 
 
 def class_folders(*names, count=6):
@@ -174,12 +174,12 @@ def zipped(root):
 @pytest.mark.parametrize("files, problem", REFUSED.values(), ids=REFUSED)
 def test_check_and_fit_refuse_the_same_for_the_same_reasons(write, files, problem, pack):
     root = pack(write(files))
-    found = check_folder(root)
-    assert problem in "; ".join(found.problems)
-    assert found.text().splitlines()[-1].startswith("fit would not accept this folder: ")
+    result = check_folder(root)
+    assert problem in "; ".join(result.problems)
+    assert result.text().splitlines()[-1].startswith("fit would not accept this folder: ")
     with pytest.raises(ValueError) as caught:
         open_source(root, on_bad_image="skip", require_test=True)
-    assert str(caught.value).splitlines() == [f"{root} cannot be trained on:", *(f"  - {p}" for p in found.problems)]
+    assert str(caught.value).splitlines() == [f"{root} cannot be trained on:", *(f"  - {p}" for p in result.problems)]
 
 
 TAKEN = {
@@ -197,16 +197,16 @@ TAKEN = {
 @pytest.mark.parametrize("files", TAKEN.values(), ids=TAKEN)
 def test_what_check_takes_fit_takes_with_the_words_of_the_command(write, files, pack):
     root = pack(write(files))
-    found = check_folder(root)
-    assert found.problems == ()
-    assert found.text().splitlines()[-1] == found.command
-    command, fit, data, *settings = shlex.split(found.command)
+    result = check_folder(root)
+    assert result.problems == ()
+    assert result.text().splitlines()[-1] == result.command
+    command, fit, data, *settings = shlex.split(result.command)
     assert (command, fit, data) == ("keras-vit", "fit", str(root))
     options = dict(setting.split("=") for setting in settings)
-    assert options == ({"on_bad_image": "skip"} if found.bad else {})
+    assert options == ({"on_bad_image": "skip"} if result.bad else {})
     source = open_source(data, **options, require_test=True)
     assert {split: len(getattr(source, split).labels) for split in SPLITS} == {
-        split: sum(counts) for split, counts in found.counts.items()
+        split: sum(counts) for split, counts in result.counts.items()
     }
 
 
@@ -214,12 +214,12 @@ def test_folders_of_classes_are_grouped_where_one_says_so(write):
     files = class_folders("north/cat", "north/dog", "south/cat", "south/bird") | {"north/loose.png": 900}
     del files["south/cat/0.png"]
     root = write(files)
-    found = check_folder(root, class_depth=2)
-    assert found.class_names == ("bird", "cat", "dog")
-    assert [sum(counts) for counts in zip(*found.counts.values())] == [6, 11, 6]
-    assert found.stray == ("north/loose.png",)
-    assert found.command == f"keras-vit fit {root} class_depth=2"
-    assert open_source(root, class_depth=2).class_names == found.class_names
+    result = check_folder(root, class_depth=2)
+    assert result.class_names == ("bird", "cat", "dog")
+    assert [sum(counts) for counts in zip(*result.counts.values())] == [6, 11, 6]
+    assert result.stray == ("north/loose.png",)
+    assert result.command == f"keras-vit fit {root} class_depth=2"
+    assert open_source(root, class_depth=2).class_names == result.class_names
     assert open_source(zipped(root), class_depth=2).digest == open_source(root, class_depth=2).digest
     assert check_folder(root, class_depth=1).class_names == ("north", "south")
     with pytest.raises(ValueError, match="set a smaller class_depth than 3"):
@@ -230,11 +230,11 @@ def test_folders_of_classes_are_grouped_where_one_says_so(write):
 
 
 def test_folders_of_other_names_inside_each_class_are_worth_a_note(write):
-    found = check_folder(write(class_folders("animal/cat", "animal/dog", "vehicle/car", "vehicle/bus")))
-    assert found.class_names == ("animal", "vehicle") and not found.problems
-    (note,) = found.notes
+    result = check_folder(write(class_folders("animal/cat", "animal/dog", "vehicle/car", "vehicle/bus")))
+    assert result.class_names == ("animal", "vehicle") and not result.problems
+    (note,) = result.notes
     assert "animal, vehicle" in note and "bus, car, cat, dog" in note and "class_depth=2" in note
-    assert note in found.text()
+    assert note in result.text()
 
 
 def test_folders_whose_names_are_no_text_stay_apart(write):
@@ -244,11 +244,11 @@ def test_folders_whose_names_are_no_text_stay_apart(write):
             os.makedirs(root + b"/" + name, exist_ok=True)
             with open(root + b"/tea/0.png", "rb") as one, open(root + b"/%s/%d.png" % (name, n), "wb") as other:
                 other.write(one.read() + name + bytes([n]))
-    found, source = check_folder(os.fsdecode(root)), open_source(os.fsdecode(root))
-    assert found.class_names == source.class_names == (r"caf\xe8", r"caf\xe9", "tea")
-    assert [sum(counts) for counts in zip(*found.counts.values())] == [12, 12, 6]
-    assert "not UTF-8" in found.notes[0] and found.notes[0] in found.text()
-    found.text().encode("utf-8")
+    result, source = check_folder(os.fsdecode(root)), open_source(os.fsdecode(root))
+    assert result.class_names == source.class_names == (r"caf\xe8", r"caf\xe9", "tea")
+    assert [sum(counts) for counts in zip(*result.counts.values())] == [12, 12, 6]
+    assert "not UTF-8" in result.notes[0] and result.notes[0] in result.text()
+    result.text().encode("utf-8")
 
 
 def test_a_name_that_is_written_like_another_is_refused(write):
@@ -332,18 +332,18 @@ def test_the_name_of_a_data_set_is_none_of_ones_own(monkeypatch, tmp_path):
 
 
 def test_an_image_in_two_classes_and_two_splits_is_reported_as_both(write):
-    found = check_folder(write({"train/a/1.png": 1, "train/b/1.png": 2, "test/a/1.png": 3, "test/b/1.png": 1}))
-    assert len(found.leaks) == len(found.conflicts) == 1
-    assert found.copies == ()
+    result = check_folder(write({"train/a/1.png": 1, "train/b/1.png": 2, "test/a/1.png": 3, "test/b/1.png": 1}))
+    assert len(result.leaks) == len(result.conflicts) == 1
+    assert result.copies == ()
 
 
 def test_long_lists_are_cut_in_the_text_only(write):
     files = {f"{c}/{index}.png": 10 * ord(c) + index for c in "ab" for index in range(3)}
-    found = check_folder(write(files | {f"a/{index:02d}.txt": b"" for index in range(14)}))
-    assert len(found.not_images) == 14
-    assert "not images, not used: 14" in found.text()
-    assert "  and 4 more" in found.text()
-    assert "13.txt" not in found.text()
+    result = check_folder(write(files | {f"a/{index:02d}.txt": b"" for index in range(14)}))
+    assert len(result.not_images) == 14
+    assert "not images, not used: 14" in result.text()
+    assert "  and 4 more" in result.text()
+    assert "13.txt" not in result.text()
 
 
 def test_modes_are_counted(write, image):
@@ -356,7 +356,7 @@ def test_modes_are_counted(write, image):
         Image.new(mode, (5, 3)).save(file, format)
         return file.getvalue()
 
-    found = check_folder(
+    result = check_folder(
         write(
             {
                 "a/1.png": encode("L", "PNG"),
@@ -368,7 +368,7 @@ def test_modes_are_counted(write, image):
         )
     )
     expected = ("grey", "colour with transparency", "CMYK", "16-bit grey", "colour")
-    assert found.modes == dict.fromkeys(expected, 1)
+    assert result.modes == dict.fromkeys(expected, 1)
 
 
 def test_sizes_are_ordered_by_area(write, image):

@@ -79,8 +79,8 @@ def test_both_decoders_show_the_same(crop, monkeypatch):
 def test_a_random_crop_is_a_part_of_the_whole_image_at_a_larger_size(crop_from, size):
     whole = np.stack([resize_pixels(decode(image), size) for image in IMAGES.values()] * 3)
     parts = np.lib.stride_tricks.sliding_window_view(whole, (*SIZE, 3), axis=(1, 2, 3))[:, :, :, 0]
-    found = made_images(examples(), "random", crop_from=crop_from)
-    alike = np.abs(parts.astype(int) - found[:, None, None]).max(axis=(3, 4, 5)) <= 1
+    result = made_images(examples(), "random", crop_from=crop_from)
+    alike = np.abs(parts.astype(int) - result[:, None, None]).max(axis=(3, 4, 5)) <= 1
     assert alike.any(axis=(1, 2)).all()
     assert crop_from or alike.any(axis=0).all()  # every place is taken by one image or another
 

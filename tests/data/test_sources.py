@@ -24,14 +24,14 @@ def class_folders(**counts) -> dict[str, int]:
 
 def splits(source) -> dict[str, dict[str, int]]:
     """The splits as {split: {sha256 of a file: label}}; copies collapse."""
-    found = {}
+    result = {}
     for split in SPLITS:
         examples = getattr(source, split)
         assert len(examples.images) == len(examples.labels) == len(examples.names)
         assert examples.labels.dtype == np.int64
         digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in examples.images]
-        found[split] = dict(zip(digests, examples.labels.tolist(), strict=True))
-    return found
+        result[split] = dict(zip(digests, examples.labels.tolist(), strict=True))
+    return result
 
 
 def sizes(source) -> list[int]:
@@ -158,8 +158,8 @@ def test_copies_stay_in_one_split(write, seed):
     files = class_folders(a=20, b=20)
     files |= {f"a/copy {index}.png": index // 3 for index in range(30)}  # numbers 0 to 9 three times more
     source = open_source(write(files), seed=seed)
-    found = splits(source)
-    assert sum(len(found[split]) for split in SPLITS) == 40  # of 70 files; none is in two splits
+    result = splits(source)
+    assert sum(len(result[split]) for split in SPLITS) == 40  # of 70 files; none is in two splits
     assert sum(sizes(source)) == 70
 
 

@@ -13,11 +13,11 @@ def choose(sizes, unlabelled=(), **wanted):
     """Chooses among splits of so many examples, each in a file of its own."""
 
     def spans(expression):
-        found = []
+        result = []
         for part in expression.split("+"):
             name, start, stop = re.fullmatch(r"(\w+)(?:\[(\d*):(\d*)\])?", part).groups()
-            found.append((name, int(start or 0), int(stop or sizes[name])))
-        return found
+            result.append((name, int(start or 0), int(stop or sizes[name])))
+        return result
 
     return choose_splits("flowers", tuple(sizes), NONE | wanted, spans, lambda split: split not in unlabelled)
 

@@ -182,8 +182,8 @@ LOGITS = "logits.max_difference is"
 def around(before=lambda x: x, after=lambda x: x):
     def change(served):
         images = keras.Input(served.model.inputs[0].shape[1:], dtype="uint8", name="images")
-        answers = after(served.model(before(images))["probabilities"])
-        return dataclasses.replace(served, model=keras.Model(images, {"probabilities": answers}))
+        outputs = after(served.model(before(images))["probabilities"])
+        return dataclasses.replace(served, model=keras.Model(images, {"probabilities": outputs}))
 
     return change
 
@@ -195,8 +195,8 @@ def built_with(**numerics):
 def mean_pooled(served):
     inner = served.inner
     tokens = inner.get_layer("norm").output
-    answers = inner.get_layer("predictions")(inner.get_layer("head")(ops.mean(tokens, axis=1)))
-    return served.with_changes(model=keras.Model(inner.inputs, answers))
+    outputs = inner.get_layer("predictions")(inner.get_layer("head")(ops.mean(tokens, axis=1)))
+    return served.with_changes(model=keras.Model(inner.inputs, outputs))
 
 
 def sides_swapped(images):

@@ -76,8 +76,8 @@ def assert_alike(answer, expected):
 @pytest.mark.parametrize("input_type", ["uint8", "float32", "scaled"])
 def test_every_signature_agrees_with_the_model(exported, input_type):
     serving, loaded, _ = exported(input_type)
-    answer = loaded.signatures["serving_default"](images=client_inputs(serving, PIXELS).astype("float32"))
-    assert_alike(answer, serving.model(client_inputs(serving, PIXELS)))
+    output = loaded.signatures["serving_default"](images=client_inputs(serving, PIXELS).astype("float32"))
+    assert_alike(output, serving.model(client_inputs(serving, PIXELS)))
     resized = np.stack([read_pixels(png(image), SIZE) for image in LARGE])
     expected = serving.model(client_inputs(serving, resized))
     assert_alike(loaded.signatures["serve_uint8"](images=LARGE), expected)
@@ -88,8 +88,8 @@ def test_fractions_of_a_level_are_not_cut_off(exported):
     serving, loaded, _ = exported("uint8")
     images = PIXELS + np.float32(0.9)
     expected = serving.inner(keras_vit.preprocess_input(images))
-    answer = loaded.signatures["serving_default"](images=images)["probabilities"]
-    np.testing.assert_allclose(answer, expected, atol=1e-6)
+    output = loaded.signatures["serving_default"](images=images)["probabilities"]
+    np.testing.assert_allclose(output, expected, atol=1e-6)
 
 
 def test_the_folder_is_what_a_server_takes_with_each_weight_once(exported):
@@ -163,8 +163,8 @@ def test_images_are_seen_as_a_person_sees_them(exported):
     serving, loaded, _ = exported()
     seen = np.stack([read_pixels(image, SIZE) for image in IMAGES.values()])
     expected = serving.model(seen)["probabilities"]
-    answer = loaded.signatures["serve_jpeg"](encoded=tf.constant([*IMAGES.values()]))["probabilities"].numpy()
-    off = {name: part for name, part in zip(IMAGES, np.abs(answer - expected.numpy()).max(axis=1)) if part > 1e-6}
+    output = loaded.signatures["serve_jpeg"](encoded=tf.constant([*IMAGES.values()]))["probabilities"].numpy()
+    off = {name: part for name, part in zip(IMAGES, np.abs(output - expected.numpy()).max(axis=1)) if part > 1e-6}
     assert off == {}
 
 

@@ -73,12 +73,12 @@ def case(request):
 
 def inner(layer):
     """Returns a layer and those inside it."""
-    found = [getattr(layer, name) for name in SUBLAYERS if isinstance(getattr(layer, name, None), keras.Layer)]
+    result = [getattr(layer, name) for name in SUBLAYERS if isinstance(getattr(layer, name, None), keras.Layer)]
     return [
         layer,
         *getattr(layer, "skips", ()),
         *getattr(layer, "scales", ()),
-        *(below for sublayer in found for below in inner(sublayer)),
+        *(below for sublayer in result for below in inner(sublayer)),
     ]
 
 

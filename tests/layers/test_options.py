@@ -64,9 +64,9 @@ def test_patches_attend_within_their_window_and_to_the_tokens_in_front(window, e
             seen[extra + i, extra + j] = window_of(i, window) == window_of(j, window)
     expected = array(plain.probabilities(x, x)) * seen
     expected /= expected.sum(axis=-1, keepdims=True)
-    found = array(layer.probabilities(x, x))
-    assert (found[:, :, seen == 0] == 0).all()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    result = array(layer.probabilities(x, x))
+    assert (result[:, :, seen == 0] == 0).all()
+    np.testing.assert_allclose(result, expected, atol=1e-6)
     of_all_pairs = layers.Attention.call(layer, x, x)
     np.testing.assert_allclose(array(layer(x, x)), array(of_all_pairs), atol=1e-5)
 
@@ -120,9 +120,9 @@ def test_registers_follow_the_class_token_and_have_no_position():
     layer = drawn(layers.PatchEncoder(8, register_tokens=2), x.shape)
     plain = drawn(layers.PatchEncoder(8), x.shape)
     plain.set_weights([w for w in layer.get_weights() if w.shape != (1, 2, 8)])
-    found, without = array(layer(x)), array(plain(x))
-    np.testing.assert_array_equal(found[:, [0, 3, 4, 5, 6, 7]], without)
-    np.testing.assert_array_equal(found[:, 1:3], np.repeat(array(layer.register_tokens), 2, axis=0))
+    result, without = array(layer(x)), array(plain(x))
+    np.testing.assert_array_equal(result[:, [0, 3, 4, 5, 6, 7]], without)
+    np.testing.assert_array_equal(result[:, 1:3], np.repeat(array(layer.register_tokens), 2, axis=0))
 
 
 def test_the_gated_mlp():

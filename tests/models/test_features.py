@@ -35,22 +35,22 @@ def test_maps_and_their_strides(row, names, shapes):
 def test_tokens_lie_as_their_patches_did(pooling, extra):
     model = filled(PLAIN, input_shape=(24, 40, 3), pooling=pooling)
     images = np.random.default_rng(1).uniform(-1, 1, (2, 24, 40, 3))
-    found = keras.ops.convert_to_numpy(keras_vit.features(model, "block_01")(images))
+    result = keras.ops.convert_to_numpy(keras_vit.features(model, "block_01")(images))
     tokens = keras.ops.convert_to_numpy(keras.Model(model.input, model.get_layer("block_01").output)(images))
-    assert found.shape == (2, 3, 5, 32)
+    assert result.shape == (2, 3, 5, 32)
     for row in range(3):
         for column in range(5):
-            np.testing.assert_array_equal(found[:, row, column], tokens[:, extra + row * 5 + column])
+            np.testing.assert_array_equal(result[:, row, column], tokens[:, extra + row * 5 + column])
 
 
 def test_the_tokens_in_front_are_left_away_also_where_there_are_two():
     row = keras_vit.Variant(8, 32, 1, 4, 48, distillation_token=True)
     model = filled(row, input_shape=(16, 24, 3))
     images = np.random.default_rng(1).uniform(-1, 1, (2, 16, 24, 3))
-    found = keras.ops.convert_to_numpy(keras_vit.features(model, "norm")(images))
+    result = keras.ops.convert_to_numpy(keras_vit.features(model, "norm")(images))
     tokens = keras.ops.convert_to_numpy(keras.Model(model.input, model.get_layer("norm").output)(images))
     assert tokens.shape[1] == 8
-    np.testing.assert_array_equal(found.reshape(2, 6, 32), tokens[:, 2:])
+    np.testing.assert_array_equal(result.reshape(2, 6, 32), tokens[:, 2:])
 
 
 def test_the_weights_are_the_models_own():

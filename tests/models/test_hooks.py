@@ -44,14 +44,14 @@ def test_inputs_and_outputs_of_ours_and_of_ordinary_layers(vit):
     block, norm = vit.get_layer("block_01"), vit.get_layer("norm")
     for layer in (block, norm):
         for point, tensor in (("input", layer.input), ("output", layer.output)):
-            (found,) = numpy(Watch(vit, [layer], point)(IMAGES))
-            np.testing.assert_allclose(found, keras.Model(vit.input, tensor)(IMAGES), atol=1e-6)
+            (result,) = numpy(Watch(vit, [layer], point)(IMAGES))
+            np.testing.assert_allclose(result, keras.Model(vit.input, tensor)(IMAGES), atol=1e-6)
 
 
 def test_read_receives_the_layer_and_the_value(vit):
     block = layers_of(vit, TransformerBlock)[1]
-    (found,) = numpy(Watch(vit, [block], read=lambda layer, value: 2 * value if layer is block else None)(IMAGES))
-    np.testing.assert_allclose(found, 2 * keras.Model(vit.input, block.output)(IMAGES), atol=1e-5)
+    (result,) = numpy(Watch(vit, [block], read=lambda layer, value: 2 * value if layer is block else None)(IMAGES))
+    np.testing.assert_allclose(result, 2 * keras.Model(vit.input, block.output)(IMAGES), atol=1e-5)
 
 
 @pytest.mark.parametrize("wrap", ["clone", "nested", "sequential", "mixed", "saved"])
@@ -73,10 +73,10 @@ def test_however_a_model_is_composed(vit, wrap, tmp_path):
         vit.save(tmp_path / "model.keras")
         model = keras.saving.load_model(tmp_path / "model.keras")
     attention = layers_of(model, Attention)
-    found = numpy(Watch(model, attention, "probabilities")(IMAGES))
+    result = numpy(Watch(model, attention, "probabilities")(IMAGES))
     expected = numpy(Watch(vit, layers_of(vit, Attention), "probabilities")(IMAGES))
-    assert len(found) == 2
-    for ours, theirs in zip(found, expected):
+    assert len(result) == 2
+    for ours, theirs in zip(result, expected):
         np.testing.assert_allclose(ours, theirs, atol=atol)
 
 
@@ -128,7 +128,7 @@ def test_two_threads_look_into_a_model_at_once(vit):
     kinds = [*kinds, *kinds]
     for i, (layers, point) in enumerate(kinds):
         expected[i] = numpy(Watch(vit, layers, point)(IMAGES + i))
-    plain, barrier, found = vit(IMAGES), threading.Barrier(len(kinds) + 1, timeout=60), {}
+    plain, barrier, result = vit(IMAGES), threading.Barrier(len(kinds) + 1, timeout=60), {}
 
     def look(i):
         layers, point = kinds[i]
@@ -138,21 +138,21 @@ def test_two_threads_look_into_a_model_at_once(vit):
                 barrier.wait()
             return value * (i + 1)
 
-        found[i] = numpy(Watch(vit, layers, point, read)(IMAGES + i))
+        result[i] = numpy(Watch(vit, layers, point, read)(IMAGES + i))
 
     def run():
         barrier.wait()
-        found["plain"] = keras.ops.convert_to_numpy(vit(IMAGES))
+        result["plain"] = keras.ops.convert_to_numpy(vit(IMAGES))
 
     threads = [threading.Thread(target=look, args=(i,)) for i in range(len(kinds))] + [threading.Thread(target=run)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    np.testing.assert_allclose(found["plain"], plain, atol=1e-6)
+    np.testing.assert_allclose(result["plain"], plain, atol=1e-6)
     for i, values in expected.items():
-        assert len(found[i]) == len(values)
-        for ours, theirs in zip(found[i], values):
+        assert len(result[i]) == len(values)
+        for ours, theirs in zip(result[i], values):
             np.testing.assert_allclose(ours, theirs * (i + 1), rtol=1e-5, atol=1e-5)
     assert "call" not in vars(norm)
 

@@ -102,8 +102,8 @@ FRONTS = {
 def test_layers_in_front_that_scale_are_counted_in(front, body, expected, tmp_path):
     model = functional(front, body())
     for kind in (model, keras.models.clone_model(model), reloaded(model, tmp_path)):
-        found = pixels_of(kind)
-        assert (found.mean, found.std) == (CONTRACTS[expected].mean, CONTRACTS[expected].std)
+        result = pixels_of(kind)
+        assert (result.mean, result.std) == (CONTRACTS[expected].mean, CONTRACTS[expected].std)
 
 
 def test_an_input_of_whole_pixels_and_normalization_adapted_to_data():
@@ -122,8 +122,8 @@ def test_the_contract_makes_the_pixels_that_the_layers_were_trained_on():
         model = keras.Sequential(
             [keras.Input((*SIZE, 3)), front, layers.Normalization(mean=MEAN / 255, variance=VARIANCE / 255**2), body]
         )
-        found = model.predict(keras_vit.preprocess_input(pixels, pixels_of(model)), verbose=0)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        result = model.predict(keras_vit.preprocess_input(pixels, pixels_of(model)), verbose=0)
+        np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 @keras.saving.register_keras_serializable(package="tests")

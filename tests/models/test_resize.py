@@ -31,9 +31,9 @@ def test_positions_are_resized_and_all_else_is_copied(mode, pooling, own):
     assert resized.get_layer("encoder").position_resize == mode
     before, after = weights(model), weights(resized)
     expected = resize_positions(before.pop("encoder/position_embedding"), (3, 5), (7, 2), mode)
-    found = after.pop("encoder/position_embedding")
-    assert found.shape == (1, 14 + own, 32)
-    np.testing.assert_array_equal(found, expected)
+    result = after.pop("encoder/position_embedding")
+    assert result.shape == (1, 14 + own, 32)
+    np.testing.assert_array_equal(result, expected)
     assert before.keys() == after.keys()
     for path, array in before.items():
         np.testing.assert_array_equal(array, after[path], err_msg=path)

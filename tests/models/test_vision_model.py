@@ -24,23 +24,23 @@ def test_the_official_contract_is_the_default():
 
 def test_means_and_deviations_by_colour():
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3)).astype(np.uint8)
-    found = model_of(IMAGENET).preprocess_input(images)
-    np.testing.assert_allclose(found, (images / 255 - IMAGENET.mean) / IMAGENET.std, atol=1e-5)
+    result = model_of(IMAGENET).preprocess_input(images)
+    np.testing.assert_allclose(result, (images / 255 - IMAGENET.mean) / IMAGENET.std, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 5])
 def test_other_channels_than_rgb_get_the_mean_of_the_three(channels):
     images = np.full((1, 16, 24, channels), 100, np.uint8)
-    found = model_of(IMAGENET, (16, 24, channels)).preprocess_input(images)
+    result = model_of(IMAGENET, (16, 24, channels)).preprocess_input(images)
     expected = (100 / 255 - np.mean(IMAGENET.mean)) / np.mean(IMAGENET.std)
-    np.testing.assert_allclose(found, np.full((1, 16, 24, channels), expected), atol=1e-5)
+    np.testing.assert_allclose(result, np.full((1, 16, 24, channels), expected), atol=1e-5)
 
 
 def test_another_size_is_resized_whole_without_a_crop():
     image = np.tile(np.linspace(0, 255, 48)[None, :, None], (64, 1, 3))
-    found = keras.ops.convert_to_numpy(model_of(keras_vit.Pixels()).preprocess_input(image))
-    assert found.shape == (16, 24, 3)
-    np.testing.assert_allclose(found[0, :, 0], np.linspace(-1, 1, 48).reshape(24, 2).mean(1), atol=1e-5)
+    result = keras.ops.convert_to_numpy(model_of(keras_vit.Pixels()).preprocess_input(image))
+    assert result.shape == (16, 24, 3)
+    np.testing.assert_allclose(result[0, :, 0], np.linspace(-1, 1, 48).reshape(24, 2).mean(1), atol=1e-5)
 
 
 @pytest.mark.parametrize("keep_aspect", [True, False])
@@ -48,17 +48,17 @@ def test_the_crop_is_from_the_middle(keep_aspect):
     contract = keras_vit.Pixels(crop=0.5, keep_aspect=keep_aspect)
     image = np.zeros((64, 96, 3))
     image[16:48, 24:72] = 255  # the middle half, both ways
-    found = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(image[None]))
-    assert found.shape == (1, 16, 24, 3)
-    np.testing.assert_allclose(found[0, 1:-1, 1:-1], 1)
+    result = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(image[None]))
+    assert result.shape == (1, 16, 24, 3)
+    np.testing.assert_allclose(result[0, 1:-1, 1:-1], 1)
 
 
 def test_the_shorter_side_is_resized():
     contract = keras_vit.Pixels(crop=1.0)
     image = np.zeros((32, 200, 3))
     image[:, 76:124] = 255  # 48 of 200 pixels at a height of 32 become 24 at 16
-    found = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(image[None]))
-    np.testing.assert_allclose(found, np.ones((1, 16, 24, 3)))
+    result = keras.ops.convert_to_numpy(model_of(contract).preprocess_input(image[None]))
+    np.testing.assert_allclose(result, np.ones((1, 16, 24, 3)))
 
 
 def test_saved_and_loaded_with_the_model(tmp_path):
@@ -98,12 +98,17 @@ def test_contracts_that_cannot_be(wrong):
 )
 def test_a_model_tells_its_architecture(row):
     model = keras_vit.build(row, input_shape=(32, 48, 3), classes=7)
-    told = describe_model(keras.Sequential([keras.Input((32, 48, 3)), model]))
-    assert told.variant == row
-    assert (told.classes, told.representation_size, told.input_shape) == (7, None, (32, 48, 3))
-    assert len(told.weights) == len(model.weights)
+    described = describe_model(keras.Sequential([keras.Input((32, 48, 3)), model]))
+    assert described.variant == row
+    assert (described.classes, described.representation_size, described.input_shape) == (7, None, (32, 48, 3))
+    assert len(described.weights) == len(model.weights)
 
 
 def test_a_published_architecture_is_named():
-    told = describe_model(keras_vit.ViT_Ti16(input_shape=(32, 32, 3), representation_size=9, gelu="erf"))
-    assert (told.name, told.representation_size, told.numerics.gelu, told.grid) == ("ViT-Ti/16", 9, "erf", (2, 2))
+    described = describe_model(keras_vit.ViT_Ti16(input_shape=(32, 32, 3), representation_size=9, gelu="erf"))
+    assert (described.name, described.representation_size, described.numerics.gelu, described.grid) == (
+        "ViT-Ti/16",
+        9,
+        "erf",
+        (2, 2),
+    )

@@ -154,8 +154,8 @@ def write(folder):
             path = folder / f"{name}.{source}" / ("file.npz" if source in ("npz", "bit") else "files")
             save_checkpoint(model, path, source)
             again = load_again(path, case)
-            found = {weight.path: keras.ops.convert_to_numpy(weight) for weight in again.weights}
-            same = weights.keys() == found.keys() and all(np.array_equal(weights[one], found[one]) for one in found)
+            result = {weight.path: keras.ops.convert_to_numpy(weight) for weight in again.weights}
+            same = weights.keys() == result.keys() and all(np.array_equal(weights[one], result[one]) for one in result)
             outputs = keras.ops.convert_to_numpy(again(images))
             moved = np.abs(outputs - keras.ops.convert_to_numpy(model(images))).max()
             print(f"{name} {source}: {'same' if same else 'OTHER'} weights; outputs moved by {moved:.1e}")
@@ -179,9 +179,9 @@ def compare(folder):
                     # An official file's epsilons and timm's differ, the weights do not.
                     place = folder / f"{name}.{'timm' if source in ('npz', 'bit') else source}"
                     with np.load(place / "outputs.npz") as file:
-                        found = reader(name, case, folder / f"{name}.{source}", dict(file))
-                    if found is not None:
-                        report(title, case, *found)
+                        result = reader(name, case, folder / f"{name}.{source}", dict(file))
+                    if result is not None:
+                        report(title, case, *result)
         with told(f"own files of {version}"):
             write_own(folder / "own" / version.replace(" ", "-"))
 
@@ -204,8 +204,8 @@ def from_pretrained(name, case, place, arrays):
     # The pooler of a model without one is transformers' own, and unread here.
     if wrong and case.arguments != {"include_top": False}:
         raise ValueError(wrong)
-    found = forward(model, arrays["images"])
-    return found.pooler_output if "representation_size" in case.arguments else outputs_of(found), arrays["outputs"]
+    result = forward(model, arrays["images"])
+    return result.pooler_output if "representation_size" in case.arguments else outputs_of(result), arrays["outputs"]
 
 
 def outputs_of(found):
@@ -219,8 +219,8 @@ def processor(name, case, place, arrays):
 
     if case.channels != 3 or importlib.util.find_spec("PIL") is None:
         return None
-    found = AutoImageProcessor.from_pretrained(place / "files")(arrays["photo"], return_tensors="np")
-    return found["pixel_values"][0].transpose(1, 2, 0), arrays["prepared"]
+    result = AutoImageProcessor.from_pretrained(place / "files")(arrays["photo"], return_tensors="np")
+    return result["pixel_values"][0].transpose(1, 2, 0), arrays["prepared"]
 
 
 def local_dir(name, case, place, arrays):
@@ -309,9 +309,9 @@ def own_of_transformers(folder):
         model.save_pretrained(folder / kind)
         side = getattr(config, "image_size", 53)
         images = np.random.default_rng(7).uniform(-1, 1, (2, side, side, 3)).astype("float32")
-        found = outputs_of(forward(model, images))
-        found = found[:, 0] if kind == "ViTModel" else found  # the class token, what `keras_vit.load` gives
-        np.savez(folder / kind / "outputs.npz", images=images, outputs=found)
+        result = outputs_of(forward(model, images))
+        result = result[:, 0] if kind == "ViTModel" else result  # the class token, what `keras_vit.load` gives
+        np.savez(folder / kind / "outputs.npz", images=images, outputs=result)
 
 
 def own_of_timm(folder):

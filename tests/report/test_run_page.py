@@ -109,14 +109,14 @@ def decoded(uri):
 
 def coordinates(source):
     """Returns every (x, y) in the charts; text begins and lines turn at these."""
-    found = []
+    result = []
     for svg in re.findall(r'<figure class="chart">.*?</figure>', source, re.DOTALL):
         for points in re.findall(r'points="([^"]*)"', svg):
-            found += [tuple(map(float, pair.split(","))) for pair in points.split()]
-        found += [(float(x), float(y)) for x, y in re.findall(r'cx="([^"]*)" cy="([^"]*)"', svg)]
-        found += [(float(x), float(y)) for x, y in re.findall(r'<text[^>]* x="([^"]*)" y="([^"]*)"', svg)]
-        found += [(float(x), float(y)) for x, y in re.findall(r'd="M([^ ]*) ([^H]*)H', svg)]
-    return found
+            result += [tuple(map(float, pair.split(","))) for pair in points.split()]
+        result += [(float(x), float(y)) for x, y in re.findall(r'cx="([^"]*)" cy="([^"]*)"', svg)]
+        result += [(float(x), float(y)) for x, y in re.findall(r'<text[^>]* x="([^"]*)" y="([^"]*)"', svg)]
+        result += [(float(x), float(y)) for x, y in re.findall(r'd="M([^ ]*) ([^H]*)H', svg)]
+    return result
 
 
 def test_page_is_whole_and_needs_nothing_else():
@@ -459,8 +459,8 @@ def calibrated():
 
 
 def rectangles(figure, kind):
-    found = re.findall(rf'rect class="{kind}" x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"', figure)
-    return np.array(found, float)
+    result = re.findall(rf'rect class="{kind}" x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"', figure)
+    return np.array(result, float)
 
 
 def test_the_reliability_diagram_shows_each_bin_at_its_place():
@@ -489,11 +489,11 @@ def test_the_reliability_diagram_shows_each_bin_at_its_place():
 @pytest.mark.parametrize("bins", [1, 15, 100])
 def test_the_reliability_diagram_stays_inside(bins):
     sure = np.linspace(0.5, 1, 97)
-    found = calibration(np.stack([sure, 1 - sure], axis=1), np.arange(97) % 2, bins)
-    figure = reliability_diagram.reliability_diagram(found)
+    result = calibration(np.stack([sure, 1 - sure], axis=1), np.arange(97) % 2, bins)
+    figure = reliability_diagram.reliability_diagram(result)
     drawn = np.concatenate([rectangles(figure, kind) for kind in ("right", "over", "under", "count") if kind in figure])
     drawn = drawn[np.isfinite(drawn).all(axis=1)]
-    assert len(drawn) >= 3 * np.count_nonzero(found.counts) and (drawn >= 0).all()
+    assert len(drawn) >= 3 * np.count_nonzero(result.counts) and (drawn >= 0).all()
     assert (drawn[:, 0] + drawn[:, 2] <= reliability_diagram.WIDTH).all()
     assert (drawn[:, 1] + drawn[:, 3] <= reliability_diagram.HEIGHT).all()
 

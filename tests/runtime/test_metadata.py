@@ -31,8 +31,8 @@ def plain():
     """A file without metadata; its outputs come in another order than is asked for."""
     images = keras.Input((*SIZE, 3), name="images")
     features = keras.layers.Dense(7, name="features")(keras.layers.Flatten()(images))
-    answers = keras.layers.Dense(len(CLASSES), activation="softmax")(features)
-    return converted(keras.Model(images, {"features": features, "probabilities": answers}))
+    outputs = keras.layers.Dense(len(CLASSES), activation="softmax")(features)
+    return converted(keras.Model(images, {"features": features, "probabilities": outputs}))
 
 
 @pytest.fixture(scope="module")

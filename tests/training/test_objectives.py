@@ -102,9 +102,9 @@ def test_a_finished_run_stays_as_it_is(run):
 
 def test_the_model_is_evaluated_by_its_features_and_is_not_a_classifier(run):
     folder, *_ = run
-    found = evaluate(folder, knn=True, linear_probe=True)
-    assert found.scores is None and "the head is not evaluated" in found.notes[0]
-    assert {what.partition(" of ")[0]: 0.1 < value <= 1 for what, value in found.other_accuracies.items()} == {
+    result = evaluate(folder, knn=True, linear_probe=True)
+    assert result.scores is None and "the head is not evaluated" in result.notes[0]
+    assert {what.partition(" of ")[0]: 0.1 < value <= 1 for what, value in result.other_accuracies.items()} == {
         "20 nearest neighbours": True,
         "linear probe": True,
     }

@@ -22,7 +22,7 @@ CASES = (
 
 def resnet(row, unit, gamma, beta, preactivation):
     """Returns {name: shape} of a ResNet's stages; `unit(stage, number)` begins the names of a unit."""
-    found, channels = {}, row.root_width
+    result, channels = {}, row.root_width
     for stage, (units, width) in enumerate(zip(row.units, row.widths), 1):
         for number in range(1, units + 1):
             inside = width // 4
@@ -31,12 +31,12 @@ def resnet(row, unit, gamma, beta, preactivation):
             if number == 1:
                 kernels.append((1, 1, channels, width))
             for (conv, norm), kernel in zip(names, kernels):
-                found[f"{unit(stage, number)}/{conv}/kernel"] = kernel
+                result[f"{unit(stage, number)}/{conv}/kernel"] = kernel
                 if norm:
                     normed = kernel[2 if preactivation else 3]
-                    found |= {f"{unit(stage, number)}/{norm}/{name}": (normed,) for name in (gamma, beta)}
+                    result |= {f"{unit(stage, number)}/{norm}/{name}": (normed,) for name in (gamma, beta)}
             channels = width
-    return found
+    return result
 
 
 UNIT_NAMES = {
@@ -59,25 +59,25 @@ def official_bit(row, classes=1000):
 def official_vit(row, side=224, classes=1000):
     """Returns {name: shape} of the official file of a row, by its numbers alone."""
     width, heads, p, channels = row.hidden_size, row.num_heads, row.patch_size, 3
-    found = {}
+    result = {}
     if row.stem:
         channels = row.stem.widths[-1] if row.stem.widths else row.stem.root_width
-        found = {"conv_root/kernel": (7, 7, 3, 64), "gn_root/scale": (64,), "gn_root/bias": (64,)}
-        found |= resnet(row.stem, "block{}/unit{}".format, "scale", "bias", preactivation=False)
+        result = {"conv_root/kernel": (7, 7, 3, 64), "gn_root/scale": (64,), "gn_root/bias": (64,)}
+        result |= resnet(row.stem, "block{}/unit{}".format, "scale", "bias", preactivation=False)
     tokens = (side // row.stride) ** 2 + 1
-    found |= {"cls": (1, 1, width), "Transformer/posembed_input/pos_embedding": (1, tokens, width)}
-    found |= {"embedding/kernel": (p, p, channels, width), "embedding/bias": (width,)}
-    found |= {f"Transformer/encoder_norm/{name}": (width,) for name in ("scale", "bias")}
+    result |= {"cls": (1, 1, width), "Transformer/posembed_input/pos_embedding": (1, tokens, width)}
+    result |= {"embedding/kernel": (p, p, channels, width), "embedding/bias": (width,)}
+    result |= {f"Transformer/encoder_norm/{name}": (width,) for name in ("scale", "bias")}
     for block in (f"Transformer/encoderblock_{i}" for i in range(row.num_layers)):
-        found |= {f"{block}/LayerNorm_{i}/{name}": (width,) for i in (0, 2) for name in ("scale", "bias")}
+        result |= {f"{block}/LayerNorm_{i}/{name}": (width,) for i in (0, 2) for name in ("scale", "bias")}
         attention = f"{block}/MultiHeadDotProductAttention_1"
         for part in ("query", "key", "value"):
-            found[f"{attention}/{part}/kernel"] = width, heads, width // heads
-            found[f"{attention}/{part}/bias"] = heads, width // heads
-        found |= {f"{attention}/out/kernel": (heads, width // heads, width), f"{attention}/out/bias": (width,)}
+            result[f"{attention}/{part}/kernel"] = width, heads, width // heads
+            result[f"{attention}/{part}/bias"] = heads, width // heads
+        result |= {f"{attention}/out/kernel": (heads, width // heads, width), f"{attention}/out/bias": (width,)}
         for dense, shape in (("Dense_0", (width, row.mlp_dim)), ("Dense_1", (row.mlp_dim, width))):
-            found |= {f"{block}/MlpBlock_3/{dense}/kernel": shape, f"{block}/MlpBlock_3/{dense}/bias": shape[1:]}
-    return found | {"head/kernel": (width, classes), "head/bias": (classes,)}
+            result |= {f"{block}/MlpBlock_3/{dense}/kernel": shape, f"{block}/MlpBlock_3/{dense}/bias": shape[1:]}
+    return result | {"head/kernel": (width, classes), "head/bias": (classes,)}
 
 
 def file_of(format, shapes, **facts):
@@ -91,10 +91,10 @@ def test_the_official_file_of_every_variant(name):
     is_vit = isinstance(row, Variant)
     shapes = official_vit(row) if is_vit else official_bit(row)
     assert sum(map(math.prod, shapes.values())) == row.parameters
-    found = detect_architecture(file_of("npz" if is_vit else "bit", shapes))
-    assert (found.name, found.variant) == (name, row)
-    assert (found.channels, found.classes, found.representation_size) == (3, 1000, None)
-    assert found.image_size == ((224, 224) if is_vit else None)
+    result = detect_architecture(file_of("npz" if is_vit else "bit", shapes))
+    assert (result.name, result.variant) == (name, row)
+    assert (result.channels, result.classes, result.representation_size) == (3, 1000, None)
+    assert result.image_size == ((224, 224) if is_vit else None)
 
 
 def test_the_number_of_arrays_of_the_published_files():
@@ -106,8 +106,8 @@ def test_the_dropout_is_the_published_rows_and_the_pooling_the_files():
     shapes = official_vit(VARIANTS["ViT-L/16"])
     del shapes["cls"]
     shapes["Transformer/posembed_input/pos_embedding"] = 1, 196, 1024
-    found = detect_architecture(file_of("npz", shapes))
-    assert (found.name, found.variant.dropout, found.variant.pooling) == ("ViT-L/16", 0.1, "gap")
+    result = detect_architecture(file_of("npz", shapes))
+    assert (result.name, result.variant.dropout, result.variant.pooling) == ("ViT-L/16", 0.1, "gap")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,13 +115,13 @@ def test_the_files_of_other_projects(oracle, tmp_path, case):
     about = oracle.CASES[case]
     heads = 4 if case.startswith("timm") else None
     with open_checkpoint_file(oracle.write(case, tmp_path)) as file:
-        found = detect_architecture(file, heads)
-    assert (found.variant, found.name, found.channels) == (about.row, None, 3)
-    assert found.classes == about.build.get("classes")
+        result = detect_architecture(file, heads)
+    assert (result.variant, result.name, result.channels) == (about.row, None, 3)
+    assert result.classes == about.build.get("classes")
     representation = {"rep_32": 20, "hf_vit_pooler_32": 32}
-    assert found.representation_size == representation.get(case)
+    assert result.representation_size == representation.get(case)
     own_size = (40, 40) if case.endswith("_24x48") else about.size
-    assert found.image_size == (own_size if isinstance(about.row, Variant) else None)
+    assert result.image_size == (own_size if isinstance(about.row, Variant) else None)
 
 
 def test_the_size_of_an_oblong_image_is_told_by_a_configuration_alone(oracle):
@@ -152,8 +152,8 @@ def plain_timm(width, layers=2):
 
 def test_heads_are_64_wide_where_nothing_tells_which_is_said(caplog):
     with caplog.at_level(logging.INFO, "keras_vit"):
-        found = detect_architecture(file_of("timm", plain_timm(192)))
-    assert found.variant == Variant(8, 192, 2, 3, 91)
+        result = detect_architecture(file_of("timm", plain_timm(192)))
+    assert result.variant == Variant(8, 192, 2, 3, 91)
     (message,) = caplog.messages
     assert "some.file: 3 attention heads of width 64" in message and "num_heads=" in message
 

@@ -28,19 +28,19 @@ def checkpoint(pooling, representation_size=None):
     shapes["MultiHeadDotProductAttention_0/out/bias"] = (WIDTH,)
     norm = {"scale": (WIDTH,), "bias": (WIDTH,)}
     block = shapes | {f"LayerNorm_{i}/{name}": shape for i in (0, 1) for name, shape in norm.items()}
-    found = {"embedding/kernel": (PATCH, PATCH, 3, WIDTH), "embedding/bias": (WIDTH,), "pos_embedding": (1, 9, WIDTH)}
-    found |= {f"Transformer/encoderblock_{i}/{name}": shape for i in range(LAYERS) for name, shape in block.items()}
-    found |= {f"Transformer/encoder_norm/{name}": shape for name, shape in norm.items()}
+    result = {"embedding/kernel": (PATCH, PATCH, 3, WIDTH), "embedding/bias": (WIDTH,), "pos_embedding": (1, 9, WIDTH)}
+    result |= {f"Transformer/encoderblock_{i}/{name}": shape for i in range(LAYERS) for name, shape in block.items()}
+    result |= {f"Transformer/encoder_norm/{name}": shape for name, shape in norm.items()}
     if pooling == "token":
-        found["cls"] = 1, 1, WIDTH
+        result["cls"] = 1, 1, WIDTH
     if pooling == "map":
-        found |= {f"MAPHead_0/{name}": shape for name, shape in shapes.items()} | {"MAPHead_0/probe": (1, 1, WIDTH)}
-        found |= {f"MAPHead_0/LayerNorm_0/{name}": shape for name, shape in norm.items()}
+        result |= {f"MAPHead_0/{name}": shape for name, shape in shapes.items()} | {"MAPHead_0/probe": (1, 1, WIDTH)}
+        result |= {f"MAPHead_0/LayerNorm_0/{name}": shape for name, shape in norm.items()}
     if representation_size:
-        found |= {"pre_logits/kernel": (WIDTH, representation_size), "pre_logits/bias": (representation_size,)}
-    found |= {"head/kernel": (representation_size or WIDTH, CLASSES), "head/bias": (CLASSES,)}
+        result |= {"pre_logits/kernel": (WIDTH, representation_size), "pre_logits/bias": (representation_size,)}
+    result |= {"head/kernel": (representation_size or WIDTH, CLASSES), "head/bias": (CLASSES,)}
     rng = np.random.default_rng(0)
-    return {name: rng.normal(name.endswith("scale"), 0.3, shape).astype(np.float32) for name, shape in found.items()}
+    return {name: rng.normal(name.endswith("scale"), 0.3, shape).astype(np.float32) for name, shape in result.items()}
 
 
 def made_images(rows=SIDE, columns=SIDE):
@@ -108,11 +108,11 @@ def mlp(x, weights):
 def stacked(arrays):
     """Returns the arrays as a scanned model has them: one of all blocks, its first axis theirs."""
     names = {name for name in arrays if name.startswith("Transformer/encoderblock_")}
-    found = {name: array for name, array in arrays.items() if name not in names}
+    result = {name: array for name, array in arrays.items() if name not in names}
     for name in (name for name in names if "encoderblock_0/" in name):
         blocks = [arrays[name.replace("encoderblock_0", f"encoderblock_{i}")] for i in range(LAYERS)]
-        found[name.replace("encoderblock_0", "encoderblock")] = np.stack(blocks)
-    return found
+        result[name.replace("encoderblock_0", "encoderblock")] = np.stack(blocks)
+    return result
 
 
 def prefixed(arrays, prefix):
@@ -143,8 +143,8 @@ def test_the_numpy_pass_tells_the_poolings_apart():
 @pytest.mark.parametrize("pooling", ["token", "map"])
 def test_at_another_size(save, pooling):
     arrays, images = checkpoint(pooling), made_images(4 * PATCH, 6 * PATCH)
-    found = logits(save(prefixed(arrays, "params/")), images, input_shape=images.shape[1:])
-    np.testing.assert_allclose(found, forward(arrays, images), rtol=0, atol=ATOL)
+    result = logits(save(prefixed(arrays, "params/")), images, input_shape=images.shape[1:])
+    np.testing.assert_allclose(result, forward(arrays, images), rtol=0, atol=ATOL)
 
 
 def test_the_layer_that_the_head_reads(save):
@@ -174,8 +174,8 @@ def test_of_two_towers_the_images_is_read(save, caplog):
     text = {"params/txt/Embed_0/embedding": np.ones((5, 4), np.float32), "params/t": np.ones(1, np.float32)}
     text["params/txt/Encoder_0/encoderblock_0/MlpBlock_0/Dense_0/kernel"] = np.ones((4, 4), np.float32)
     with caplog.at_level(logging.INFO, "keras_vit"):
-        found = logits(save(prefixed(arrays, "params/img/") | text))
-    np.testing.assert_allclose(found, forward(arrays, made_images()), rtol=0, atol=ATOL)
+        result = logits(save(prefixed(arrays, "params/img/") | text))
+    np.testing.assert_allclose(result, forward(arrays, made_images()), rtol=0, atol=ATOL)
     assert [line for line in caplog.messages if "left out params/t, params/txt/Embed_0/embedding" in line]
 
 

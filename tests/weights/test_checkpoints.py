@@ -59,8 +59,8 @@ def test_a_row_is_plausible(row):
 @pytest.mark.parametrize("row", [row for row in ROWS if "/augreg/" in row.address], ids=lambda row: row.name)
 def test_an_augreg_row_is_what_its_files_name_says(row):
     stem = row.address.rpartition("/")[2]
-    found = find_checkpoint(stem, row.variant)
-    assert dataclasses.replace(found, name=row.name, top1=row.top1, published=row.published) == row
+    result = find_checkpoint(stem, row.variant)
+    assert dataclasses.replace(result, name=row.name, top1=row.top1, published=row.published) == row
 
 
 def test_the_rows_of_a_variant():
@@ -143,10 +143,10 @@ def test_the_name_of_a_row():
 
 def test_the_name_of_an_augreg_file():
     stem = "R26_S_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0--cifar100-steps_2500-lr_0.003-res_384"
-    found = find_checkpoint(stem, "R26+ViT-S/32")
-    assert found == find_checkpoint(f"{stem}.npz")
-    assert (found.address, found.classes, found.image_size) == (f"gs://vit_models/augreg/{stem}.npz", 100, 384)
-    assert (found.trained_on, found.top1) == ("imagenet21k+cifar100", None)
+    result = find_checkpoint(stem, "R26+ViT-S/32")
+    assert result == find_checkpoint(f"{stem}.npz")
+    assert (result.address, result.classes, result.image_size) == (f"gs://vit_models/augreg/{stem}.npz", 100, 384)
+    assert (result.trained_on, result.top1) == ("imagenet21k+cifar100", None)
     scratch = find_checkpoint("Ti_16-i1k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0")
     assert (scratch.variant, scratch.trained_on, scratch.classes) == ("ViT-Ti/16", "imagenet2012", 1000)
 
@@ -199,28 +199,28 @@ def index(tmp_path):
 
 
 def test_the_best_of_augreg(index):
-    found = augreg("S/16", index=index)
-    assert found.name == PRE.format("S_16", "i21k", "strong2") + "--imagenet2012-steps_20k-lr_0.03-res_384"
-    assert found.address == f"gs://vit_models/augreg/{found.name}.npz"
-    assert (found.variant, found.image_size, found.classes, found.format) == ("ViT-S/16", 384, 1000, "npz")
-    assert (found.top1, found.published) == (75.84, "augreg/index.csv, adapt_final_test")
-    assert augreg("ViT-S/16", index=index) == found
+    result = augreg("S/16", index=index)
+    assert result.name == PRE.format("S_16", "i21k", "strong2") + "--imagenet2012-steps_20k-lr_0.03-res_384"
+    assert result.address == f"gs://vit_models/augreg/{result.name}.npz"
+    assert (result.variant, result.image_size, result.classes, result.format) == ("ViT-S/16", 384, 1000, "npz")
+    assert (result.top1, result.published) == (75.84, "augreg/index.csv, adapt_final_test")
+    assert augreg("ViT-S/16", index=index) == result
 
 
 def test_a_query_of_augreg(index):
-    found = augreg("R+ViT-Ti/16", data="cifar100", resolution=224, best="final_val", pretrained_on="i1k", index=index)
-    assert found.name == PRE.format("R_Ti_16", "i1k", "none") + "--cifar100-steps_20k-lr_0.03-res_224"
-    assert (found.variant, found.classes, found.trained_on) == ("R+ViT-Ti/16", 100, "imagenet2012+cifar100")
-    assert found.top1 is None
+    result = augreg("R+ViT-Ti/16", data="cifar100", resolution=224, best="final_val", pretrained_on="i1k", index=index)
+    assert result.name == PRE.format("R_Ti_16", "i1k", "none") + "--cifar100-steps_20k-lr_0.03-res_224"
+    assert (result.variant, result.classes, result.trained_on) == ("R+ViT-Ti/16", 100, "imagenet2012+cifar100")
+    assert result.top1 is None
     assert augreg(most_parameters=6_000_000, index=index).variant == "ViT-Ti/16"
 
 
 def test_the_pre_trained_file_of_augreg(index):
-    found = augreg("S/16", data=None, index=index)
-    assert found.name == PRE.format("S_16", "i21k", "none")  # the official code's pick, by validation
-    assert (found.classes, found.image_size, found.trained_on) == (21843, 224, "imagenet21k")
-    found = augreg("S/16", data=None, best="final_test", pretrained_on="i1k", index=index)
-    assert found.name == PRE.format("S_16", "i1k", "strong2")
+    result = augreg("S/16", data=None, index=index)
+    assert result.name == PRE.format("S_16", "i21k", "none")  # the official code's pick, by validation
+    assert (result.classes, result.image_size, result.trained_on) == (21843, 224, "imagenet21k")
+    result = augreg("S/16", data=None, best="final_test", pretrained_on="i1k", index=index)
+    assert result.name == PRE.format("S_16", "i1k", "strong2")
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ def test_a_model_of_transformers_alone_has_the_names_of_that_in_a_classifier(ora
 def test_a_token_that_masks_patches_in_training_is_left_out(oracle, save_tensors, config):
     arrays = oracle.arrays("hf_vit_32")
     masking = arrays | {"vit.embeddings.mask_token": np.ones((1, 1, 32), np.float32)}
-    found = values(keras_vit.load(save_tensors(masking, config=config())))
-    assert_equal(found, values(keras_vit.load(save_tensors(arrays, config=config()))))
+    result = values(keras_vit.load(save_tensors(masking, config=config())))
+    assert_equal(result, values(keras_vit.load(save_tensors(arrays, config=config()))))
 
 
 def test_bits_convolutions_may_be_numbered_throughout(oracle, save):
@@ -367,10 +367,10 @@ def test_a_head_of_zeros_is_warned_of(oracle, save, caplog):
 def test_images_of_other_channels(oracle, tmp_path, case, name, how, channels, expected):
     about, kernel = oracle.CASES[case], oracle.arrays(case)[name]
     shape = (*about.size, channels)
-    found = values(keras_vit.load(oracle.write(case, tmp_path), input_shape=shape, channels=how, **about.load))
-    found = found["stem/conv/kernel" if "stem" in case else "encoder/projection/kernel"]
+    result = values(keras_vit.load(oracle.write(case, tmp_path), input_shape=shape, channels=how, **about.load))
+    result = result["stem/conv/kernel" if "stem" in case else "encoder/projection/kernel"]
     kernel = expected(kernel.transpose(2, 3, 1, 0) if name.endswith("weight") else kernel)
-    np.testing.assert_allclose(found.reshape(kernel.shape), kernel, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(result.reshape(kernel.shape), kernel, rtol=1e-6, atol=1e-7)
 
 
 def test_other_channels_are_asked_about(oracle, save):

@@ -51,11 +51,11 @@ def test_every_number_of_the_file_arrives_once(oracle, save, build, arguments):
 
 def test_every_array_arrives_in_its_place(oracle, save, build):
     arrays = oracle.checkpoint(representation_size=20)
-    found = values(build(save(arrays), representation_size=20))
+    result = values(build(save(arrays), representation_size=20))
     width, p = oracle.HIDDEN_SIZE, oracle.PATCH_SIZE
 
     # A patch is flattened row by row, pixel by pixel, its colours together.
-    kernel = found.pop("encoder/projection/kernel")
+    kernel = result.pop("encoder/projection/kernel")
     for row, column, channel in ((0, 0, 0), (0, 1, 2), (5, 3, 1), (p - 1, p - 1, 2)):
         place = (row * p + column) * 3 + channel
         np.testing.assert_array_equal(kernel[place], arrays["embedding/kernel"][row, column, channel])
@@ -64,11 +64,11 @@ def test_every_array_arrives_in_its_place(oracle, save, build):
         ours, theirs = f"block_{i:02d}/attention", f"Transformer/encoderblock_{i}/MultiHeadDotProductAttention_1"
         for part in ("query", "key", "value"):
             by_head = np.concatenate([arrays[f"{theirs}/{part}/kernel"][:, head] for head in range(4)], axis=-1)
-            np.testing.assert_array_equal(found.pop(f"{ours}/{part}/kernel"), by_head)
-            np.testing.assert_array_equal(found.pop(f"{ours}/{part}/bias"), arrays[f"{theirs}/{part}/bias"].ravel())
+            np.testing.assert_array_equal(result.pop(f"{ours}/{part}/kernel"), by_head)
+            np.testing.assert_array_equal(result.pop(f"{ours}/{part}/bias"), arrays[f"{theirs}/{part}/bias"].ravel())
         by_head = np.concatenate([arrays[f"{theirs}/out/kernel"][head] for head in range(4)])
-        np.testing.assert_array_equal(found.pop(f"{ours}/out/kernel"), by_head)
-        np.testing.assert_array_equal(found.pop(f"{ours}/out/bias"), arrays[f"{theirs}/out/bias"])
+        np.testing.assert_array_equal(result.pop(f"{ours}/out/kernel"), by_head)
+        np.testing.assert_array_equal(result.pop(f"{ours}/out/bias"), arrays[f"{theirs}/out/bias"])
     # The others as they are.
     expected = {
         "encoder/class_token": arrays["cls"],
@@ -91,7 +91,7 @@ def test_every_array_arrives_in_its_place(oracle, save, build):
             for name in ("kernel", "bias"):
                 expected[f"block_{i:02d}/mlp/{dense}/{name}"] = arrays[f"{block}/MlpBlock_3/{theirs}/{name}"]
     assert kernel.shape == (p * p * 3, width)
-    assert_equal(found, expected)
+    assert_equal(result, expected)
 
 
 def test_missing_unused_and_misfitting_arrays_stand_in_one_message_by_name(oracle, save, build):
@@ -146,16 +146,16 @@ def test_another_number_of_classes_raises_and_says_what_to_do(oracle, save, buil
 @pytest.mark.parametrize("classes", [7, 10])
 def test_a_new_head_starts_at_zero_below_the_loaded_rest(oracle, save, build, classes):
     arrays = oracle.checkpoint()
-    found = values(build(save(arrays), classes=classes, new_head=True))
-    assert not found["head/kernel"].any()
-    assert not found["head/bias"].any()
-    assert found["head/kernel"].shape == (32, classes)
-    np.testing.assert_array_equal(found["encoder/class_token"], arrays["cls"])
+    result = values(build(save(arrays), classes=classes, new_head=True))
+    assert not result["head/kernel"].any()
+    assert not result["head/bias"].any()
+    assert result["head/kernel"].shape == (32, classes)
+    np.testing.assert_array_equal(result["encoder/class_token"], arrays["cls"])
 
 
 def test_a_new_head_on_a_file_without_one(oracle, save, build):
-    found = values(build(save(oracle.checkpoint(include_top=False)), new_head=True))
-    assert not found["head/kernel"].any()
+    result = values(build(save(oracle.checkpoint(include_top=False)), new_head=True))
+    assert not result["head/kernel"].any()
     with pytest.raises(ValueError, match="has no head: pass new_head=True"):
         build(save(oracle.checkpoint(include_top=False)))
 
@@ -170,16 +170,16 @@ def test_a_new_head_excuses_no_other_fault(oracle, save, build):
 @pytest.mark.parametrize("pooling", [None, "token"])
 @pytest.mark.parametrize("file", [{}, {"representation_size": 20}, {"include_top": False}])
 def test_without_a_top_what_only_the_head_reads_is_left_out(oracle, save, build, pooling, file):
-    found = values(build(save(oracle.checkpoint(**file)), include_top=False, pooling=pooling))
-    assert not [path for path in found if path.startswith(("head", "pre_logits"))]
-    np.testing.assert_array_equal(found["norm/beta"], oracle.checkpoint()["Transformer/encoder_norm/bias"])
+    result = values(build(save(oracle.checkpoint(**file)), include_top=False, pooling=pooling))
+    assert not [path for path in result if path.startswith(("head", "pre_logits"))]
+    np.testing.assert_array_equal(result["norm/beta"], oracle.checkpoint()["Transformer/encoder_norm/bias"])
 
 
 def test_without_a_top_but_with_the_representation_layer(oracle, save, build):
     arrays = oracle.checkpoint(representation_size=20)
-    found = values(build(save(arrays), include_top=False, pooling="token", representation_size=20))
-    np.testing.assert_array_equal(found["pre_logits/kernel"], arrays["pre_logits/kernel"])
-    assert not [path for path in found if path.startswith("head")]
+    result = values(build(save(arrays), include_top=False, pooling="token", representation_size=20))
+    np.testing.assert_array_equal(result["pre_logits/kernel"], arrays["pre_logits/kernel"])
+    assert not [path for path in result if path.startswith("head")]
 
 
 def test_a_representation_layer_comes_with_the_head_that_reads_it(oracle, save, build):
@@ -236,18 +236,18 @@ def test_a_file_of_another_patch_size_raises_also_where_the_flat_sizes_are_the_s
 def test_positions_are_resized_to_another_grid_and_the_class_tokens_is_kept(oracle, save, build, pooling):
     arrays = oracle.checkpoint(rows=16, columns=16, pooling=pooling)
     table = arrays["Transformer/posembed_input/pos_embedding"]
-    found = values(build(save(arrays), input_shape=(24, 40, 3), pooling=pooling))["encoder/position_embedding"]
+    result = values(build(save(arrays), input_shape=(24, 40, 3), pooling=pooling))["encoder/position_embedding"]
     own = int(pooling == "token")
-    np.testing.assert_array_equal(found[:, :own], table[:, :own])
-    grid, corners = found[0, own:].reshape(3, 5, 32), table[0, own:].reshape(2, 2, 32)
+    np.testing.assert_array_equal(result[:, :own], table[:, :own])
+    grid, corners = result[0, own:].reshape(3, 5, 32), table[0, own:].reshape(2, 2, 32)
     np.testing.assert_allclose(grid[::2, ::4], corners, atol=1e-7)
     np.testing.assert_allclose(grid[1, 2], corners.mean(axis=(0, 1)), atol=1e-7)
 
 
 def test_positions_of_the_same_number_stay_as_they_are(oracle, save, build):
     arrays = oracle.checkpoint()
-    found = values(build(save(arrays), input_shape=(64, 16, 3)))["encoder/position_embedding"]
-    np.testing.assert_array_equal(found, arrays["Transformer/posembed_input/pos_embedding"])
+    result = values(build(save(arrays), input_shape=(64, 16, 3)))["encoder/position_embedding"]
+    np.testing.assert_array_equal(result, arrays["Transformer/posembed_input/pos_embedding"])
 
 
 def test_positions_of_no_square_that_do_not_fit_raise(oracle, save, build):

@@ -65,15 +65,19 @@ def test_no_two_rows_share_an_array(format):
 
 @pytest.mark.parametrize("format, row", CASES)
 def test_every_weight_of_a_model_has_its_row(format, row):
-    told = describe_model(keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5))
-    assert set(told.weights) <= set(cells_of(format, row))
+    described = describe_model(
+        keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5)
+    )
+    assert set(described.weights) <= set(cells_of(format, row))
 
 
 @pytest.mark.parametrize("format, row", CASES)
 def test_the_reshapers_invert_each_other_and_know_the_shapes(format, row):
-    told = describe_model(keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5))
+    described = describe_model(
+        keras_vit.build(row, input_shape=(12, 12, 3) if row is not BIT else (32, 32, 3), classes=5)
+    )
     cells = cells_of(format, row)
-    for path, weight in told.weights.items():
+    for path, weight in described.weights.items():
         shape, cell = tuple(weight.shape), cells[path]
         ours = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
         if path == "encoder/position_embedding" and format in ("big_vision", "timm"):
@@ -105,10 +109,10 @@ def test_a_class_tokens_position_cannot_be_written_as_big_visions():
 
 def test_query_key_and_value_are_thirds_where_they_are_one():
     cells = format_column("timm", 1)
-    found = {part: cells[f"block_00/attention/{part}/kernel"] for part in ("query", "key", "value")}
-    assert {cell.name for cell in found.values()} == {"blocks.0.attn.qkv.weight"}
-    assert [cell.part for cell in found.values()] == [0, 1, 2]
-    assert found["key"].shapes((20, 20), PLAIN) == ((60, 20),)
+    result = {part: cells[f"block_00/attention/{part}/kernel"] for part in ("query", "key", "value")}
+    assert {cell.name for cell in result.values()} == {"blocks.0.attn.qkv.weight"}
+    assert [cell.part for cell in result.values()] == [0, 1, 2]
+    assert result["key"].shapes((20, 20), PLAIN) == ((60, 20),)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -84,7 +84,7 @@ def test_all_faulty_datasets_stand_in_one_message(datasets, tmp_path):
     file.close()
     with pytest.raises(ValueError, match="no plain arrays") as error:
         H5File(path)
-    found = dict(line.strip().split(": ", 1) for line in str(error.value).splitlines()[1:])
+    result = dict(line.strip().split(": ", 1) for line in str(error.value).splitlines()[1:])
     for name, fault in {
         "soft": "a link",
         "outside": "a link",
@@ -100,8 +100,8 @@ def test_all_faulty_datasets_stand_in_one_message(datasets, tmp_path):
         "bomb": "claims 40000000 bytes",
         "scaled": "filters",
     }.items():
-        assert fault in found.pop(name), name
-    assert not found
+        assert fault in result.pop(name), name
+    assert not result
 
 
 def test_a_dataset_that_was_cut_off(datasets):

@@ -63,10 +63,10 @@ def test_the_generator_draws_the_numbers_that_the_references_were_made_with(orac
 
 @pytest.mark.parametrize("case", CASES)
 def test_load(oracle, checkpoint, case):
-    found = oracle.load(case, checkpoint(case))
+    result = oracle.load(case, checkpoint(case))
     # The exact GELU is for `build`.
-    assert set(oracle.numbers(case)) - set(found) <= {"logits_gelu_erf"}
-    assert_within(oracle, oracle.differences(case, found))
+    assert set(oracle.numbers(case)) - set(result) <= {"logits_gelu_erf"}
+    assert_within(oracle, oracle.differences(case, result))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -88,9 +88,9 @@ def test_the_core_runs_on_jax_without_tensorflow(on_jax):
 
 def test_the_two_forms_of_gelu_are_told_apart(oracle):
     references = [oracle.numbers(case) for case in CASES]
-    told = [one for one in references if "logits_gelu_erf" in one]
-    assert len(told) == 9
-    for reference in told:
+    described = [one for one in references if "logits_gelu_erf" in one]
+    assert len(described) == 9
+    for reference in described:
         assert np.abs(reference["logits"] - reference["logits_gelu_erf"]).max() > 2 * oracle.LOGITS_ATOL
 
 

@@ -69,13 +69,13 @@ def test_all_faulty_members_stand_in_one_message_and_nothing_is_unpickled(write)
         NpzFile(path)
     lines = str(error.value).splitlines()
     assert str(path) in lines[0]
-    found = {line.split(":")[0].strip(): line for line in lines[1:]}
-    assert set(found) == {
+    result = {line.split(":")[0].strip(): line for line in lines[1:]}
+    assert set(result) == {
         f"{name}.npy" for name in ("pickled", "words", "flags", "twice", "empty", "magic", "version", "syntax")
     } | {"readme.txt"}
-    assert "nothing is unpickled" in found["pickled.npy"]
-    assert "twice" in found["twice.npy"].split(":")[1]
-    assert "version (7, 0)" in found["version.npy"]
+    assert "nothing is unpickled" in result["pickled.npy"]
+    assert "twice" in result["twice.npy"].split(":")[1]
+    assert "version (7, 0)" in result["version.npy"]
 
 
 def test_a_missing_file(tmp_path):

@@ -155,58 +155,59 @@ def test_the_names_and_shapes_of_transformers_dinov2(tmp_path, arrays):
 
 
 def test_timms_files_with_registers_have_no_position_for_the_class_token(arrays):
-    found = arrays_in_format(arrays, "timm", keras_vit.Variant(3, 10, 1, 2, 7, register_tokens=4))
+    result = arrays_in_format(arrays, "timm", keras_vit.Variant(3, 10, 1, 2, 7, register_tokens=4))
     positions = arrays["encoder/position_embedding"]
-    np.testing.assert_array_equal(found["pos_embed"], positions[:, 1:])
-    np.testing.assert_array_equal(found["cls_token"], arrays["encoder/class_token"] + positions[:, :1])
+    np.testing.assert_array_equal(result["pos_embed"], positions[:, 1:])
+    np.testing.assert_array_equal(result["cls_token"], arrays["encoder/class_token"] + positions[:, :1])
 
 
 def test_two_heads_have_other_names_in_each_project(arrays):
     arrays |= counted({"head/distillation/kernel": (10, 11), "head/distillation/bias": (11,)})
     variant = dataclasses.replace(DEIT, pooling="token+distillation")
     for format, names in (("hf", ("cls_classifier", "distillation_classifier")), ("timm", ("head", "head_dist"))):
-        found = arrays_in_format(arrays, format, variant, "deit." if format == "hf" else "")
+        result = arrays_in_format(arrays, format, variant, "deit." if format == "hf" else "")
         for ours, theirs in zip(("head", "head/distillation"), names):
-            np.testing.assert_array_equal(found[f"{theirs}.weight"], arrays[f"{ours}/kernel"].T)
+            np.testing.assert_array_equal(result[f"{theirs}.weight"], arrays[f"{ours}/kernel"].T)
 
 
 def test_the_numbers_lie_as_pytorch_has_them(arrays):
-    found = arrays_in_format(arrays, "timm", VIT)
+    result = arrays_in_format(arrays, "timm", VIT)
     kernel = arrays["encoder/projection/kernel"]
     for row, column, channel, out in ((0, 0, 0, 0), (0, 2, 3, 7), (2, 1, 4, 9)):
         assert (
-            found["patch_embed.proj.weight"][out, channel, row, column] == kernel[(row * 3 + column) * 5 + channel, out]
+            result["patch_embed.proj.weight"][out, channel, row, column]
+            == kernel[(row * 3 + column) * 5 + channel, out]
         )
     for part, name in enumerate(("query", "key", "value")):
         rows = slice(10 * part, 10 * part + 10)
         attention = f"block_00/attention/{name}"
-        np.testing.assert_array_equal(found["blocks.0.attn.qkv.weight"][rows], arrays[f"{attention}/kernel"].T)
-        np.testing.assert_array_equal(found["blocks.0.attn.qkv.bias"][rows], arrays[f"{attention}/bias"])
-    np.testing.assert_array_equal(found["head.weight"], arrays["head/kernel"].T)
+        np.testing.assert_array_equal(result["blocks.0.attn.qkv.weight"][rows], arrays[f"{attention}/kernel"].T)
+        np.testing.assert_array_equal(result["blocks.0.attn.qkv.bias"][rows], arrays[f"{attention}/bias"])
+    np.testing.assert_array_equal(result["head.weight"], arrays["head/kernel"].T)
 
 
 def test_the_numbers_lie_as_flax_has_them(arrays):
-    found = arrays_in_format(arrays, "npz", VIT)
+    result = arrays_in_format(arrays, "npz", VIT)
     kernel = arrays["encoder/projection/kernel"]
-    assert found["embedding/kernel"].shape == (3, 3, 5, 10)
-    assert found["embedding/kernel"][2, 1, 4, 9] == kernel[(2 * 3 + 1) * 5 + 4, 9]
+    assert result["embedding/kernel"].shape == (3, 3, 5, 10)
+    assert result["embedding/kernel"][2, 1, 4, 9] == kernel[(2 * 3 + 1) * 5 + 4, 9]
     attention = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1"
     query, out = arrays["block_00/attention/query/kernel"], arrays["block_00/attention/out/kernel"]
-    np.testing.assert_array_equal(found[f"{attention}/query/kernel"][:, 1], query[:, 5:])  # the second head of two
-    np.testing.assert_array_equal(found[f"{attention}/out/kernel"][1], out[5:])
-    assert found[f"{attention}/value/bias"].shape == (2, 5)
+    np.testing.assert_array_equal(result[f"{attention}/query/kernel"][:, 1], query[:, 5:])  # the second head of two
+    np.testing.assert_array_equal(result[f"{attention}/out/kernel"][1], out[5:])
+    assert result[f"{attention}/value/bias"].shape == (2, 5)
 
 
 def test_norms_of_groups_have_four_axes_in_the_official_files_and_the_head_of_a_bit_is_a_convolution():
     hybrid = keras_vit.Variant(1, 10, 1, 2, 7, stem=keras_vit.ResNet((1,), (128,)))
     gamma = np.arange(32, dtype=np.float32)
     for format, shape in (("npz", (1, 1, 1, 32)), ("hf", (32,)), ("timm", (32,))):
-        (found,) = arrays_in_format({"stage1_unit01/norm2/gamma": gamma}, format, hybrid).values()
-        np.testing.assert_array_equal(found, gamma.reshape(shape))
+        (result,) = arrays_in_format({"stage1_unit01/norm2/gamma": gamma}, format, hybrid).values()
+        np.testing.assert_array_equal(result, gamma.reshape(shape))
     head = np.arange(128 * 11, dtype=np.float32).reshape(128, 11)
     for format, expected in (("bit", head[None, None]), ("hf", head.T), ("timm", head.T[..., None, None])):
-        (found,) = arrays_in_format({"head/kernel": head}, format, hybrid.stem).values()
-        np.testing.assert_array_equal(found, expected)
+        (result,) = arrays_in_format({"head/kernel": head}, format, hybrid.stem).values()
+        np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("format", ["npz", "hf", "timm"])
@@ -214,11 +215,11 @@ def test_what_is_written_is_read_and_the_numbers_are_float32_in_one_piece(tmp_pa
     path = tmp_path / ("file.npz" if format == "npz" else "folder")
     write_checkpoint(path, format, arrays, model(), OFFICIAL_VIT, PIXELS)
     with open_checkpoint_file(path) as file:
-        found = dict(read_weights(file, SHAPES, VIT, grid=(2, 3)))
+        result = dict(read_weights(file, SHAPES, VIT, grid=(2, 3)))
         assert (file.format, file.left_out) == (format, ())
-    assert found.keys() == arrays.keys()
+    assert result.keys() == arrays.keys()
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        np.testing.assert_array_equal(result[name], array, err_msg=name)
     if format == "npz":
         with np.load(path, allow_pickle=False) as file:
             assert {file[name].dtype for name in file.files} == {np.dtype("f4")}
