@@ -2,7 +2,7 @@
 # make test   passes the tests that a change needs, in minutes
 # make test-all  passes all tests that CI runs: the sweeps and soaks, too
 # make test-nightly  passes the tests on keras-nightly and tf-nightly
-# make check  formatting, lint and the import fence
+# make check  formatting, lint, types and the import fence
 # make clients  gets the browser that some tests run in (Debian, npm)
 # make savedmodels  makes what savedmodels/ ships, anew
 # make bench  compares the speed with keras-hub, timm and transformers
@@ -38,7 +38,7 @@ test-nightly: .venv-nightly/.installed
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typed_use.py
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 # A browser and what it needs of npm: without them the tests of the page are skipped, with KERAS_VIT_CLIENTS=1 they fail.

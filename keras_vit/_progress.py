@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 logger = logging.getLogger("keras_vit")
 
@@ -48,7 +48,7 @@ def _is_set_up() -> bool:
     return bool(is_printed) or max(logger.level, root.level if root.level != logging.WARNING else 0) > logging.INFO
 
 
-class _Screen(logging.StreamHandler):
+class _Screen(logging.StreamHandler[TextIO]):
     """Prints records, except those that the root logger's handlers print: each is printed once."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -282,7 +282,7 @@ def _read_tree(folder: Path, unlisted: dict[str, str], top: str = "", above: fro
     return tree
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a circular link, or a link to a place without permission

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def assign_splits(listing: Listing, *, validation: float, test: float, seed: int
     return tuple(replace(p, split=next(drawn)) if p.split == "train" else p for p in good)
 
 
-def _draw(labels: Sequence, digests: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
+def _draw(labels: Sequence[Any], digests: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
     """Draws a split for each example by its content alone, whatever the file names, the order and the threads.
 
     Within a class, examples are ordered by the SHA-256 of seed and digest. The first go to the first of `shares`, the

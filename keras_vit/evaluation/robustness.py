@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -220,7 +221,7 @@ def _run(
     grid: tuple[int, int],
     batch_size: int,
     kept_models: dict[tuple[str, int], KeptTokens],
-) -> tuple[keras.Model, Iterator]:
+) -> tuple[keras.Model, Iterator[Any]]:
     """Returns the model to run, and its batches; models of kept tokens are added to `kept_models`."""
     parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
     kept = change.kept

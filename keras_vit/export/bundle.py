@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def write_bundle(path: str | os.PathLike[str], file: str | os.PathLike[str], nam
     images = {_file_name(i, reference.encoded[k]): reference.encoded[k] for i, k in enumerate(chosen)}
     height, width = client.image_size
     outputs = client.predict_encoded(images.values())
-    expected: dict[str, dict]
+    expected: dict[str, dict[str, Any]]
     if client.class_names:
         expected = {
             image: dict(zip(client.class_names, map(float, row)))

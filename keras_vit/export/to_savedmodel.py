@@ -102,7 +102,7 @@ def _signatures(run: Callable[..., Any], serving: Serving) -> dict[str, Any]:
     }
 
 
-def _function(function: Callable[..., Any], shape: tuple, dtype: Any, name: str) -> Any:
+def _function(function: Callable[..., Any], shape: tuple[Any, ...], dtype: Any, name: str) -> Any:
     return tf.function(function, input_signature=[tf.TensorSpec(shape, dtype, name)], autograph=False)
 
 

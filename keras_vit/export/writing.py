@@ -8,7 +8,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -183,7 +183,7 @@ def _write_and_compare(
 def _expected_extra_outputs(serving: Serving, reference: Reference) -> dict[str, Any]:
     """Returns the model's features and rollout for the first images, {output: array}."""
     images = preprocess_input(reference.at_model_size(reference.pixels[:EXTRA_OUTPUT_IMAGES]), serving.pixels)
-    functions = {
+    functions: dict[str, Callable[[], Any]] = {
         "features": lambda: keras.Model(serving.inner.inputs, features_tensor(serving.inner)).predict_on_batch(images),
         "rollout": lambda: attention_rollout(serving.inner, images),
     }

@@ -6,7 +6,7 @@ To add a size, add a row to `VARIANTS` and a line to `builders.py`. Sizes: arXiv
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, get_args
 
 from keras_vit import _arguments as checked
@@ -239,7 +239,7 @@ _CHOICES = {
     "attention": get_args(AttentionKind),
 }
 # (what is expected, whether a row is so): first the kinds of the values, then how they go together.
-_KINDS = (
+_KINDS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     *(
         (f"{name} one of {known}", lambda row, name=name, known=known: getattr(row, name) in known)
         for name, known in _CHOICES.items()
@@ -255,7 +255,7 @@ _KINDS = (
         lambda row: row.layer_scale is None or checked.is_number(row.layer_scale),
     ),
 )
-_RULES = (
+_RULES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("register_tokens 0 or more", lambda row: row.register_tokens == 0 or checked.is_size(row.register_tokens)),
     ("layer_scale None or a number other than 0", lambda row: row.layer_scale != 0),
     (

@@ -101,7 +101,7 @@ class TrainingCheckpoints:
         if keep < 1:
             raise ValueError(f"Expected to keep at least 1 checkpoint. Received: keep={keep}")
         self.folder, self.keep = pathlib.Path(folder), keep
-        self._verified: dict[pathlib.Path, tuple] = {}  # {path: `_fingerprint` of a state file whose hash agreed}
+        self._verified: dict[pathlib.Path, tuple[Any, ...]] = {}  # {path: fingerprint of a verified state file}
         self._reported: set[tuple[pathlib.Path, str]] = set()
         self._cleared = False
 
@@ -305,7 +305,7 @@ def _seal(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _fingerprint(stat: os.stat_result, manifest: Mapping[str, Any]) -> tuple:
+def _fingerprint(stat: os.stat_result, manifest: Mapping[str, Any]) -> tuple[Any, ...]:
     """Returns what identifies the content of a state file without reading it."""
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, manifest["sha256"]
 

@@ -202,7 +202,7 @@ def _no_checkpoint(weights: str, variant: str | None, fits: Callable[[Checkpoint
     return "\n".join(lines)
 
 
-def _distance(variant: str, other: str) -> tuple:
+def _distance(variant: str, other: str) -> tuple[Any, ...]:
     """Returns a sort key of the distance of two variants: kind and width first, then parameters, then patch size."""
 
     def describe(name: str) -> tuple[object, str, float, float]:

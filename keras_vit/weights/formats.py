@@ -49,7 +49,7 @@ UNUSED = ("mask_token",)
 # The names that transformers and timm have for the two forms of the GELU.
 ACTIVATIONS = {"gelu": "erf"} | dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_tanh"), "tanh")
 # The values of a configuration that our layers compute; another value is another architecture.
-SUPPORTED_CONFIG: dict[str, dict[str, tuple]] = {
+SUPPORTED_CONFIG: dict[str, dict[str, tuple[Any, ...]]] = {
     **dict.fromkeys(("hf", "hf_distilled", "hf_dinov2"), {"hidden_act": tuple(ACTIVATIONS)}),
     "hf_bit": {
         "layer_type": ("preactivation",),
@@ -60,13 +60,13 @@ SUPPORTED_CONFIG: dict[str, dict[str, tuple]] = {
         "hidden_act": ("relu",),
     },
 }
-SUPPORTED_BACKBONE: dict[str, tuple] = {
+SUPPORTED_BACKBONE: dict[str, tuple[Any, ...]] = {
     "layer_type": ("bottleneck",),
     "global_padding": ("SAME",),
     "num_groups": (32,),
     "output_stride": (32,),  # a smaller one dilates the convolutions
 }
-SUPPORTED_ARGUMENTS: dict[str, dict[str, tuple]] = {"timm": {"act_layer": (None, *ACTIVATIONS)}}
+SUPPORTED_ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {"timm": {"act_layer": (None, *ACTIVATIONS)}}
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import keras
@@ -181,7 +181,7 @@ def _open_saved_model(path: str) -> OpenedCheckpoint:
     return OpenedCheckpoint(file, architecture, description.pixels, model)
 
 
-class _Variables(dict):
+class _Variables(dict[str, Any]):
     """Reads the weights of a model in the way that `CheckpointFile` reads arrays."""
 
     def read(self, name: str, rows: tuple[int, int] | None = None) -> np.ndarray:

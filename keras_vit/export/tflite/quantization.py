@@ -197,7 +197,9 @@ class Calibrated:
     def _tensor(self, layer: FullyConnected, place: int) -> Any:
         return self.graph.tensors[self.graph.operators[layer.position].inputs[place]]
 
-    def _write(self, model: Any, uses: Any, layer: FullyConnected, weights: np.ndarray, most: np.ndarray) -> dict:
+    def _write(
+        self, model: Any, uses: Any, layer: FullyConnected, weights: np.ndarray, most: np.ndarray
+    ) -> dict[str, Any]:
         """Writes rounded weights and a corrected bias into the model; returns the weights' range, by name."""
         operator = model.subgraphs[0].operators[layer.position]
         shift = (constant(self.model, self._tensor(layer, 1)) - weights) @ self.statistics[layer.input].mean()
