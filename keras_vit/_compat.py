@@ -310,7 +310,7 @@ def write_flatbuffer(model: Any) -> bytes:
 
 @contextlib.contextmanager
 def all_tensors_kept() -> Iterator[dict[str, bool]]:
-    """Gives the interpreter's option that keeps the values of all tensors, and holds back its warning meanwhile.
+    """Returns the interpreter option that keeps the values of all tensors, and hides its warning meanwhile.
 
     The quantizer sets it too.
 

@@ -149,7 +149,7 @@ def _check_target(path: str | pathlib.Path, format: str | None) -> None:
     suffix = pathlib.Path(path).suffix
     if format is None and suffix != ".npz":
         raise ValueError(
-            f"Expected format='hf' or 'timm' for a path that does not end in .npz. Received: format=None, {path}"
+            f"Expected format='hf' or 'timm' (--to) for a path that does not end in .npz. Received: format=None, {path}"
         )
     if format not in (None, *WRITTEN_FORMATS):
         raise ValueError(f"Expected format to be one of {', '.join(WRITTEN_FORMATS)}. Received: format={format!r}")

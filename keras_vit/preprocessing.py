@@ -137,7 +137,7 @@ def as_pixels(value: PixelsLike | None) -> Pixels:
             each one number or one for each channel with commas between; None for the official code's.
 
     Raises:
-        ValueError: if it is none of these.
+        ValueError: if it is neither of these.
     """
     if value is None or isinstance(value, Pixels):
         return value or OFFICIAL_PIXELS

@@ -22,6 +22,8 @@ from keras_vit.training.recipe import MAY_CHANGE_ON_RESUME, Recipe
 from keras_vit.weights.open import checkpoint_digest
 
 RUN_FILE, METRICS_FILE, MODEL_FILE, LABELS_FILE = "run.json", "metrics.json", "model.keras", "labels.txt"
+# Names in the metrics.json of runs before the names of today.
+_OLDER_METRICS = {"test_pictures": "test_images", "bad_pictures": "bad_images", "test_share": "test_metric"}
 logger = logging.getLogger("keras_vit")
 
 
@@ -87,7 +89,10 @@ def finished_metrics(folder: str | os.PathLike[str], recipe: Recipe) -> dict[str
     theirs, ours = dataclasses.asdict(_read_recipe(folder / RUN_FILE)), dataclasses.asdict(recipe)
     if differences := _differences({name: theirs[name] for name in ours if name not in MAY_CHANGE_ON_RESUME}, ours):
         raise _different_run(folder, "settings", differences)
-    return _read_json(folder / METRICS_FILE) if (folder / METRICS_FILE).exists() else None
+    if not (folder / METRICS_FILE).exists():
+        return None
+    metrics = _read_json(folder / METRICS_FILE)
+    return {_OLDER_METRICS.get(name, name): value for name, value in metrics.items()}
 
 
 def require_same_data(folder: str | os.PathLike[str], source: Source) -> None:

@@ -98,7 +98,7 @@ def _refuse_members(path: Path, members: list[tuple[str, zipfile.ZipInfo]]) -> N
                 "is compressed in a way that is not read": info.compress_type not in _METHODS,
                 "is listed more than once": times[name.removesuffix("/")] > 1,
                 "is a file and a folder": not info.is_dir() and name in above,
-                "is no path inside a folder": {"", ".", ".."} & {*parts} or "\\" in info.filename or ":" in parts[0],
+                "is not a path inside a folder": {"", ".", ".."} & {*parts} or "\\" in info.filename or ":" in parts[0],
                 "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
             }.items()
             if is_faulty

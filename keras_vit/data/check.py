@@ -38,7 +38,7 @@ class FolderReport:
         leaks: images with the same bytes in two splits.
         conflicts: images with the same bytes in two classes.
         problems: reasons why fit would refuse the folder, also without the unreadable images.
-        notes: on unusual things that are no problem.
+        notes: on unusual things that are not errors.
         smaller: number of images with a side below `image_size`.
         image_size: side of the model's images, pixels; None if not set.
         command: the command to train on the folder.

@@ -62,7 +62,7 @@ class Listing:
         stray: images outside the class folders, and folders next to train/ and test/.
         empty: class folders without an image.
         problems: those that remain when unreadable images are skipped.
-        notes: on unusual things that are no problem.
+        notes: on unusual things that are not errors.
     """
 
     path: str

@@ -65,7 +65,7 @@ def class_problems(class_names: Sequence[str]) -> list[str]:
 
 
 def class_notes(class_names: Sequence[str]) -> list[str]:
-    """Returns notes on unusual class names that are no problem, a sentence each."""
+    """Returns notes on unusual class names that are not errors, a sentence each."""
     notes = [
         f"classes whose names differ in upper and lower case alone: {few(names)}"
         for names in _alike([*map(_composed, class_names)], str.casefold)

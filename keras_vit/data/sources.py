@@ -259,7 +259,7 @@ def list_own(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
         class_depth: as in `open_source`.
 
     Raises:
-        ValueError: if it is none of these, or cannot be used whatever its contents.
+        ValueError: if it is neither of these, or cannot be used whatever its contents.
     """
     path = Path(data)
     if not path.is_dir() and not is_file_of_images(path):

@@ -13,7 +13,7 @@ class Scores:
     """Top-1 and top-k accuracy, per-class accuracy, confusion matrix and most confident mistakes of a classifier.
 
     Args:
-        labels: (images,) the true classes, whole numbers from 0.
+        labels: (images,) the true classes, integers from 0.
         probabilities: (images, classes) the predicted probabilities.
 
     Example:
@@ -95,7 +95,7 @@ def score(model: keras.Model, batches: Iterable[tuple[Any, Any]], flips: bool = 
 
     Args:
         model: Classifier that returns probabilities, (batch, height, width, channels) -> (batch, classes).
-        batches: (images, labels) pairs, read once; labels are whole numbers from 0.
+        batches: (images, labels) pairs, read once; labels are integers from 0.
         flips: Whether to average each image's probabilities with those of its mirror image.
 
     Returns:
@@ -123,7 +123,7 @@ def check_labels(labels: Any, images: int, classes: int | None = None) -> np.nda
     """Returns the true classes of images as an int64 array, (images,), or raises an error.
 
     Args:
-        labels: (images,) whole numbers from 0.
+        labels: (images,) integers from 0.
         images: Number of images.
         classes: Number of classes of the model, where it is known.
 
@@ -135,7 +135,7 @@ def check_labels(labels: Any, images: int, classes: int | None = None) -> np.nda
     array = np.asarray(labels)
     if array.shape != (images,) or array.dtype.kind not in "iu":
         raise ValueError(
-            f"Expected a whole number for each of {images} images. Received: labels of shape {array.shape} and "
+            f"Expected an integer for each of {images} images. Received: labels of shape {array.shape} and "
             f"type {array.dtype}. Convert one-hot labels with argmax(axis=1)."
         )
     lowest, highest = array.min(), array.max()

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit import _arguments as checked
+
 # Windows of the median filter, pixels at a side of 224: our choice.
 MEDIAN_WINDOWS = (3, 5, 7, 11, 15)
 
@@ -33,6 +35,9 @@ def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Ge
     Returns:
         The corrupted image, (height, width, 3) uint8.
 
+    Raises:
+        ValueError: If the corruption is unknown, the severity is not 1 to 5, or the image is not uint8.
+
     Example:
         ```python
         image = np.full((64, 64, 3), 128, "uint8")
@@ -42,6 +47,12 @@ def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Ge
 
     Source: arXiv:1903.12261.
     """
+    checked.choice("name", name, CORRUPTIONS)
+    severity = checked.integer("severity", severity)
+    if severity > 5:
+        raise ValueError(f"Expected severity to be 1 to 5. Received: severity={severity}")
+    if image.dtype != np.uint8:
+        raise ValueError(f"Expected image to be uint8, 0 to 255. Received: {image.dtype}")
     function, settings = CORRUPTIONS[name]
     x = function(image.astype(np.float32) / 255, generator, min(image.shape[:2]) / 224, *settings[severity - 1])
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)

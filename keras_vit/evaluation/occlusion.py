@@ -22,7 +22,7 @@ _GREY = 128  # the middle of 0 to 255
 class KeptTokens(keras.Model):
     """Runs a model on a subset of the patches of each image; the other tokens are dropped after the patch encoder.
 
-    Input: [images (batch, height, width, 3), indices of the kept patches (batch, kept), whole numbers from 0].
+    Input: [images (batch, height, width, 3), indices of the kept patches (batch, kept), integers from 0].
     Output: that of the model.
 
     Tokens in front of those of the patches, such as the class token, are all kept.

@@ -117,7 +117,9 @@ def export_model(
     size = serving.image_size
     if calibration is not None and len(calibration):
         serving = serving.with_changes(calibration=read_or_check_pixels(calibration, size, protocol, "calibration"))
-    images = synthetic_images(size) if images is None or not len(images) else images
+    if images is not None and not len(images):
+        raise ValueError("Expected images to compare on, or None for synthetic ones. Received: images of length 0")
+    images = synthetic_images(size) if images is None else images
     if not isinstance(images, list | tuple):
         images = read_or_check_pixels(images, size, protocol, "images")
     labels = None if labels is None else np.asarray(labels)
@@ -318,5 +320,8 @@ def _export_one(model: Any, path: str | os.PathLike[str], name: str, options: di
 
     checked.known_names("keras_vit.export", options, inspect.signature(export_model).parameters)
     path = pathlib.Path(checked.path("path", path))
-    targets = {name: target._replace(file=path.name) for name, target in targets_named([name]).items()}
+    ((name, target),) = targets_named([name]).items()
+    if path.suffix != (suffix := pathlib.Path(target.file).suffix) and suffix:
+        raise ValueError(f"Expected path to end in {suffix}. Received: path={str(path)!r}")
+    targets = {name: target._replace(file=path.name)}
     return export_model(model, path.parent, targets, **options)[0]

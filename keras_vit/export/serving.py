@@ -136,7 +136,7 @@ def make_serving(
             resized inside, bilinear, as in evaluation except that no level is rounded.
         pixels: a `Pixels`, or what `keras_vit.preprocessing.as_pixels` accepts; traced by default.
         facts: {"name": ..., "description": ..., "version": ..., "author": ..., "license": ...}, any of them.
-        output_type: type of the probabilities; "uint8" are whole numbers, 255 for 1, which a TFLite file declares.
+        output_type: type of the probabilities; "uint8" are integers, 255 for 1, which a TFLite file declares.
         calibration: (images, height, width, 3) uint8 for static quantization.
 
     Raises:

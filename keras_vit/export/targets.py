@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Types of a file's input, and what the client passes.
 INPUTS = {
-    "uint8": "RGB pixels, whole numbers from 0 to 255",
+    "uint8": "RGB pixels, integers from 0 to 255",
     "float32": "RGB pixels, numbers from 0 to 255",
     "scaled": "RGB pixels scaled by the client",
 }

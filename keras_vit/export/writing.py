@@ -143,7 +143,7 @@ def check_writable(folder: pathlib.Path) -> None:
     """Raises an OSError if files cannot be written to a folder, or if the folder cannot be created."""
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        problem = "is no folder" if not existing.is_dir() else "cannot be written to"
+        problem = "is not a folder" if not existing.is_dir() else "cannot be written to"
         raise PermissionError(
             f"Expected a folder to export to. Received: {folder}; {existing} {problem}. Choose another folder"
         )

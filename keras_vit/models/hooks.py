@@ -141,7 +141,7 @@ class Watch(keras.Model):
 
     Args:
         model: any Keras model.
-        layers: those to watch.
+        layers: the layers to watch.
         point: what to read of them, see `changed`.
         read: function of (layer, value); returns what is kept in place of the value.
     """

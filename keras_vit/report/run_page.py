@@ -202,7 +202,7 @@ def _check(report: Report) -> None:
     if report.confusion_matrix is not None:
         counts, square = np.asarray(report.confusion_matrix), (len(report.class_names),) * 2
         if counts.shape != square or counts.dtype.kind not in "iu" or (counts < 0).any():
-            faults.append(f"confusion_matrix={counts.dtype} {counts.shape}, expected {square} of whole numbers from 0")
+            faults.append(f"confusion_matrix={counts.dtype} {counts.shape}, expected {square} of integers from 0")
     if faults:
         raise ValueError("Expected arrays of other shapes or types. Received: " + "; ".join(faults))
 

@@ -91,10 +91,10 @@ def read_description(file: bytes) -> FileDescription:
         file: its bytes.
 
     Raises:
-        MetadataError: if it is no TFLite file, or lacks the metadata of an image classifier with labels.
+        MetadataError: if it is not a TFLite file, or lacks the metadata of an image classifier with labels.
     """
     if file[4:8] != b"TFL3":
-        raise MetadataError("is no TFLite file")
+        raise MetadataError("is not a TFLite file")
     try:
         root = _Table(block := _metadata(file), struct.unpack_from("<I", block)[0])
         graph = root.tables(3)[0]

@@ -22,7 +22,7 @@ class OnnxFile:
         threads: number of CPU threads.
 
     Raises:
-        ValueError: if it is no ONNX file, or lacks the metadata of its input and classes.
+        ValueError: if it is not an ONNX file, or lacks the metadata of its input and classes.
         ImportError: if onnxruntime is not installed.
     """
 

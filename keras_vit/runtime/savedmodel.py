@@ -35,14 +35,16 @@ class SavedModelFile:
             self._from_files = self._loaded.signatures["serve_jpeg"]
             self.class_names = tuple(self._asset("labels").split("\n")[:-1])
             facts = json.loads(self._asset("facts"))
+            is_scaled = facts["input_type"] == "scaled"
         except (KeyError, AttributeError, OSError, ValueError, tf.errors.OpError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"Expected a SavedModel made by `keras-vit export`. Received: {path}, which lacks {reason}"
+                f"Expected a SavedModel made by this version of keras_vit. Received: {path}, which lacks {reason}. "
+                "Export the model again"
             ) from error
         self.outputs = tuple(facts["outputs"]) if "outputs" in facts else tuple(self._from_levels.structured_outputs)
         self._scaling: tuple[np.ndarray, np.ndarray] | None = None  # mean and std, in grey levels
-        if facts["input_type"] == "scaled":
+        if is_scaled:
             self._scaling = np.array(facts["mean"], np.float32) * 255, np.array(facts["std"], np.float32) * 255
         (entry,) = self._from_levels.structured_input_signature[1].values()
         height, width = entry.shape[1:3]

@@ -25,7 +25,7 @@ class TFLiteFile:
         resize_origin: of the client's resize, see `resized`.
 
     Raises:
-        ValueError: if it is no TFLite file, or lacks the metadata of its input and classes; names the file.
+        ValueError: if it is not a TFLite file, or lacks the metadata of its input and classes; names the file.
     """
 
     def __init__(

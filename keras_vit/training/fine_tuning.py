@@ -4,6 +4,7 @@ import difflib
 
 import keras
 
+from keras_vit import _arguments as checked
 from keras_vit.layers import Bottleneck, TransformerBlock
 
 
@@ -43,7 +44,7 @@ def add_lora(model: keras.Model, rank: int) -> None:
         rank: rank of the added matrices.
 
     Raises:
-        ValueError: if the model has no transformer blocks.
+        ValueError: if the rank is not a positive integer, or the model has no transformer blocks.
 
     Example:
         ```python
@@ -55,6 +56,7 @@ def add_lora(model: keras.Model, rank: int) -> None:
 
     Source: arXiv:2106.09685, section 4.2.
     """
+    rank = checked.integer("rank", rank)
     attention = lora_layers(model)
     if not attention:
         raise ValueError("Expected a model with attention for lora. Received: a model without attention; set lora=0.")

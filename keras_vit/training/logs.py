@@ -133,7 +133,7 @@ def _plain(values: Mapping[str, float]) -> dict[str, float]:
     """Returns a row's numbers as Python's int and float."""
     faults = {name: value for name, value in values.items() if not isinstance(value, numbers.Real)}
     if faults or not isinstance(values.get("step"), numbers.Integral):
-        raise ValueError(f"Expected numbers, and a step that is a whole number. Received: {faults or values}")
+        raise ValueError(f"Expected numbers, and a step that is an integer. Received: {faults or values}")
     return {name: int(value) if isinstance(value, numbers.Integral) else float(value) for name, value in values.items()}
 
 

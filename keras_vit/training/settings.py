@@ -42,8 +42,8 @@ def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (types.UnionType, typing.Union)
 
 
-_TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "True or False", types.NoneType: "None"}
-_LIST_NAMES = {str: "names with commas between", int: "whole numbers with commas between"}
+_TYPE_NAMES = {str: "text", int: "an integer", float: "a number", bool: "True or False", types.NoneType: "None"}
+_LIST_NAMES = {str: "names with commas between", int: "integers with commas between"}
 
 
 def type_description(annotation: Any) -> str:

@@ -91,7 +91,7 @@ class WeightFile:
                 faults.append(f"  {label}: {error}")
         if faults:
             self.close()
-            raise ValueError(f"{self.path} has members that are no plain arrays:\n" + "\n".join(faults))
+            raise ValueError(f"{self.path} has members that are not plain arrays:\n" + "\n".join(faults))
 
     def close(self) -> None:
         """Closes the file."""

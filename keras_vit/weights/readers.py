@@ -58,7 +58,7 @@ def open_arrays(path: Path) -> WeightFile:
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return H5File(path)
     pickled = head.startswith(b"\x80") or pathlib.Path(path).suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-    raise _unreadable(path, f"it is none of these. {PICKLE}" if pickled else f"it is none of these: {head!r}")
+    raise _unreadable(path, f"it is none of these. {PICKLE}" if pickled else f"it is neither of these: {head!r}")
 
 
 def _unreadable(path: Path, error: object, kind: str = "an .npz, .safetensors or .weights.h5 file") -> ValueError:
@@ -72,8 +72,8 @@ class NpzFile(ByteFile):
         path: the file.
 
     Raises:
-        ValueError: if the file is missing or no .npz file, or a member is no plain array, is unreadable or encrypted,
-            claims more than its bytes can hold, has a name outside the folder or occurs twice. One error lists all
+        ValueError: if the file is missing or not an .npz file, or a member is not a plain array, is unreadable or
+            encrypted, claims more than its bytes can hold, has a name outside the folder or occurs twice. One error lists all
             such members.
     """
 
@@ -96,7 +96,7 @@ class NpzFile(ByteFile):
         name = info.filename.removesuffix(".npy")
         parts = name.replace("\\", "/").split("/")
         for fault, is_faulty in {
-            "is no .npy member": name == info.filename,
+            "is not a .npy member": name == info.filename,
             "occurs twice": name in self.shapes,
             "has a name outside the folder": ".." in parts or not parts[0] or ":" in parts[0],
             "is encrypted": info.flag_bits & 1,
@@ -198,7 +198,7 @@ class ShardedFile(WeightFile):
         path: the index, model.safetensors.index.json.
 
     Raises:
-        ValueError: if it is no index, or a file that it names is missing, lies in another folder, is refused by its
+        ValueError: if it is not an index, or a file that it names is missing, lies in another folder, is refused by its
             reader, or lacks an array.
     """
 
@@ -238,8 +238,8 @@ class H5File(WeightFile):
         path: the file.
 
     Raises:
-        ValueError: if the file is missing or no HDF5 file, or has links or datasets that are no plain arrays, lie in
-            other files or claim more than the file holds. One error lists all of them.
+        ValueError: if the file is missing or not an HDF5 file, or has links or datasets that are not plain arrays, lie
+            in other files or claim more than the file holds. One error lists all of them.
     """
 
     FILTERS: Mapping[int, str] = {

@@ -213,7 +213,7 @@ def _transformer_limits(model: Architecture, row: Variant) -> tuple[Limit, ...]:
             f"a layer pre_logits of width {pooled}: the pooler of transformers' hybrid has the width of a token",
         ),
         ("timm", pooled, "a layer pre_logits: timm has none"),
-        ("timm", row.stem and _leaves_a_remainder(model, row), "a map that is not a whole number of patches"),
+        ("timm", row.stem and _leaves_a_remainder(model, row), "a map that is not an integer number of patches"),
     )
 
 

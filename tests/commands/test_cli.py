@@ -142,7 +142,7 @@ def test_export_makes_what_is_asked_for(run, tmp_path):
         str(tmp_path / "model_float32.tflite"),
         str(run[0] / "model_int8.tflite"),
     ]
-    assert "is no TFLite file" in refused("bench", write(tmp_path / "other.tflite", "text"))
+    assert "is not a TFLite file" in refused("bench", write(tmp_path / "other.tflite", "text"))
 
 
 def write(path, text):

@@ -305,7 +305,7 @@ def test_a_model_that_cannot_be_exported_is_refused_and_leaves_no_file(model, tm
 
 def test_a_folder_that_cannot_be_written_to_is_refused_at_once(model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PermissionError, match="is no folder. Choose another"):
+    with pytest.raises(PermissionError, match="is not a folder. Choose another"):
         keras_vit.export.tflite(model, tmp_path / "file" / "a.tflite")
     monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root, whom nothing is forbidden
     with pytest.raises(PermissionError, match="cannot be written to"):
@@ -315,9 +315,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_once(model, tmp_path, 
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"", "is no TFLite file"),
+        (b"", "is not a TFLite file"),
         (b"\0\0\0\0TFL3" + bytes(100), "made by `keras-vit export`"),
-        (b"an image, perhaps", "is no TFLite file"),
+        (b"an image, perhaps", "is not a TFLite file"),
     ],
 )
 def test_a_tflite_file_of_something_else_is_refused(tmp_path, content, words):

@@ -158,7 +158,7 @@ def test_flips_average_an_image_and_its_mirror_image():
 
 @pytest.mark.parametrize("labels", [np.eye(6), np.arange(6) / 2, np.zeros((6, 1), int)])
 def test_labels_that_are_no_whole_numbers_raise(labels):
-    with pytest.raises(ValueError, match="a whole number for each of 6 images. Received: labels of shape"):
+    with pytest.raises(ValueError, match="an integer for each of 6 images. Received: labels of shape"):
         score(Model(PROBABILITIES), batches(labels, 4))
 
 

@@ -105,7 +105,7 @@ def test_classes_with_too_few_images_are_all_named():
         ({"regularizers": (1.0, 0.0)}, "regularizers above 0"),
         ({"test_labels": np.array([0, 1, 5])}, "Received those of: 5"),
         ({"test_features": np.zeros((0, 7)), "test_labels": np.zeros(0, int)}, "Received: no images"),
-        ({"train_labels": np.array([0.5] * 9)}, "a whole number for each of 9 images"),
+        ({"train_labels": np.array([0.5] * 9)}, "an integer for each of 9 images"),
         ({"train_labels": np.array([-1] * 9)}, "labels of 0 or more. Received: labels from -1 to -1"),
     ],
 )

@@ -199,7 +199,7 @@ def test_an_exported_file_is_listed_with_all_its_figures():
     }
     assert details == {
         "file": "model_int8.tflite",
-        "input": "RGB pixels, whole numbers from 0 to 255",
+        "input": "RGB pixels, integers from 0 to 255",
         "pixel scaling": "–",
         "probability difference": "0.031, mean 0.00047",
         "largest difference from JPEG": "0.19 (resize 0.17, file 0.021), 613 images",
@@ -210,7 +210,7 @@ def test_an_exported_file_is_listed_with_all_its_figures():
     _, text = read(render_model_card(card()))
     assert rows(text, "file")[1][0] == "model.keras"
     section = exports_section([agreement()])
-    assert section in text and "whole numbers from 0 to 255" in section
+    assert section in text and "integers from 0 to 255" in section
     assert rows(section, "file")[1] == list(row.values())
 
 

@@ -159,7 +159,7 @@ def test_metadata_are_replaced_not_added_to(described):
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\x03\x04" + bytes(30), bytes(100)])
 def test_what_is_no_tflite_file_is_said(content):
-    with pytest.raises(ValueError, match="is no TFLite file"):
+    with pytest.raises(ValueError, match="is not a TFLite file"):
         read_description(content)
 
 

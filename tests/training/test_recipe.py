@@ -46,8 +46,8 @@ def test_all_faulty_settings_are_in_one_message():
     message = str(error.value)
     for words in ("unknown field 'epoch'", "epochs, ", "flip='maybe'", "'nonsense': expected field=value"):
         assert words in message
-    assert "seed='1.5': expected a whole number" in message
-    assert "epochs='True': expected a whole number" in message
+    assert "seed='1.5': expected an integer" in message
+    assert "epochs='True': expected an integer" in message
 
 
 def test_wrong_types_are_in_one_message():

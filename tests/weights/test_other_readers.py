@@ -1,4 +1,4 @@
-"""Files in .safetensors and HDF5 layout that lie, are cut off or hold what is no plain array."""
+"""Files in .safetensors and HDF5 layout that lie, are cut off or hold what is not a plain array."""
 
 import json
 import struct

@@ -281,7 +281,7 @@ def test_an_index_that_lies(tmp_path):
             }
         )
     )
-    with pytest.raises(ValueError, match="members that are no plain arrays") as error:
+    with pytest.raises(ValueError, match="members that are not plain arrays") as error:
         open_arrays(index)
     lines = str(error.value).splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == ["away", "gone", "elsewhere"]

@@ -284,7 +284,7 @@ ODD = {
         "timm",
         keras_vit.Variant(3, 10, 1, 2, 7, keras_vit.ResNet((), ())),
         {"image_size": (48, 64)},
-        "not a whole number of patches",
+        "not an integer number of patches",
     ),
 }
 

@@ -96,7 +96,7 @@ def write_web(
 def _faults(tflite: bytes, classes: int, image_size: tuple[int, ...], numbers: Sequence[str]) -> list[str]:
     """Returns the inputs and outputs of a TFLite file that the page cannot use, a phrase each."""
     if tflite[4:8] != b"TFL3":
-        return ["bytes that are no TFLite file"]
+        return ["bytes that are not a TFLite file"]
     model = _schema.Model.GetRootAs(tflite)
     if model.SignatureDefsLength() != 1:
         return [f"{model.SignatureDefsLength()} signatures, expected 1"]
