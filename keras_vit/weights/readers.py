@@ -58,7 +58,7 @@ def open_arrays(path: Path) -> WeightFile:
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return H5File(path)
     pickled = head.startswith(b"\x80") or pathlib.Path(path).suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-    raise _unreadable(path, f"it is none of these. {PICKLE}" if pickled else f"it is neither of these: {head!r}")
+    raise _unreadable(path, f"it is none of these. {PICKLE}" if pickled else f"it is none of these: {head!r}")
 
 
 def _unreadable(path: Path, error: object, kind: str = "an .npz, .safetensors or .weights.h5 file") -> ValueError:
@@ -73,8 +73,8 @@ class NpzFile(ByteFile):
 
     Raises:
         ValueError: if the file is missing or not an .npz file, or a member is not a plain array, is unreadable or
-            encrypted, claims more than its bytes can hold, has a name outside the folder or occurs twice. One error lists all
-            such members.
+            encrypted, claims more than its bytes can hold, has a name outside the folder or occurs twice. One error
+            lists all such members.
     """
 
     def __init__(self, path: Path) -> None:

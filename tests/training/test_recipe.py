@@ -51,7 +51,9 @@ def test_all_faulty_settings_are_in_one_message():
 
 
 def test_wrong_types_are_in_one_message():
-    with pytest.raises(TypeError, match=r"(?s)variant=3, expected text or Variant.*image_size='x', expected a whole"):
+    with pytest.raises(
+        TypeError, match=r"(?s)variant=3, expected text or Variant.*image_size='x', expected an integer"
+    ):
         Recipe(data="digits", variant=3, image_size="x")
 
 
