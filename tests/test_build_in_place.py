@@ -221,6 +221,7 @@ print(json.dumps([path.name for path in folder.glob("*.npy")]))
 """
 
 
+@pytest.mark.soak
 def test_a_saved_model_loads_in_a_new_process_after_only_import_keras_vit(run_warm, variant, images, tmp_path):
     keras.utils.set_random_seed(0)
     models = {

@@ -202,6 +202,7 @@ def test_a_page_of_numbers_shows_them_without_classes(model, tmp_path, node_modu
     assert "age, place: numbers, no classes" in seen["about"]
 
 
+@pytest.mark.soak
 def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, serve, in_browser):
     folder = page(tmp_path / "page", files(), node_modules)
     pixels = read_pixels(photograph("china.jpg"), IMAGE_SIZE)
@@ -306,7 +307,7 @@ def test_without_the_runtime_the_error_says_how_to_get_it(files, tmp_path, modul
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"tflite": b"PK\3\4 a zip"}, "no TFLite file"),
+        ({"tflite": b"PK\3\4 a zip"}, "not a TFLite file"),
         ({"image_size": (49, 35)}, r"input 'images' \(1, 35, 49, 3\), expected float32 \(1, 49, 35, 3\)"),
         ({"class_names": NAMES[:3]}, r"'probabilities' \(1, 5\), expected float32 \(1, 3\)"),
     ],

@@ -280,6 +280,7 @@ print(json.dumps([keras.saving.get_registered_object(f"keras_vit>{name}") is not
 """
 
 
+@pytest.mark.soak
 def test_a_command_of_its_own_knows_the_layers_of_a_saved_model(run_python):
     """`keras-vit export` in a fresh process imports less than the other commands do."""
     assert all(run_python("-c", REGISTERED, PYTHONPATH=str(RECIPE.parents[1])))

@@ -208,6 +208,7 @@ def test_a_file_may_take_images_of_another_size(run, tmp_path, images):
     assert agreement.from_encoded["file_max_difference"] < 1e-5 and agreement.from_encoded["max_difference"] < 0.02
 
 
+@pytest.mark.soak
 def test_one_file_with_two_accuracies_says_so(tmp_path):
     """Scans of 8 x 8 pixels, a file of 20 x 20: a client's resize is not evaluation's."""
     folder = tmp_path / "run"

@@ -169,6 +169,7 @@ export(sys.argv[1], ["tflite-int8"])
 """
 
 
+@pytest.mark.soak
 def test_each_long_stretch_is_announced_once(tmp_path):
     folder = tmp_path / "run"
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, check=True)

@@ -155,6 +155,7 @@ def test_export_keeps_what_passes_and_names_what_does_not(tmp_path, trained, mon
     assert "model_int8.tflite" not in (folder / "card.md").read_text()
 
 
+@pytest.mark.soak
 def test_each_of_several_faults_is_reported(tmp_path, trained):
     folder = copy_of(trained, tmp_path)
     with pytest.MonkeyPatch.context() as patch:

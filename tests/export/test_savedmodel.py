@@ -269,6 +269,7 @@ print(json.dumps({name: np.asarray(value).tolist() for name, value in expected.i
 """
 
 
+@pytest.mark.soak
 def test_a_model_on_the_jax_backend(run_warm, tmp_path):
     expected = run_warm("-c", ON_JAX, __file__, tmp_path / "model", KERAS_BACKEND="jax")
     loaded = load(tmp_path / "model")

@@ -36,6 +36,7 @@ print(json.dumps([all(map(callable, before.values())), before == after, callable
 """
 
 
+@pytest.mark.soak
 def test_the_functions_keep_their_names_beside_the_folders(run_python):
     assert run_python("-c", SHADOWS) == [True] * 4
 

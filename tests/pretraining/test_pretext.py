@@ -172,6 +172,7 @@ print(json.dumps(result))
 """
 
 
+@pytest.mark.soak
 def test_jax_has_the_same_losses(make_vit, make_task, images, run_warm, tmp_path):
     row = keras_vit.Variant(3, 8, 1, 2, 12, register_tokens=2)
     case, expected = {"images": images}, {}

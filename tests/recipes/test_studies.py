@@ -154,6 +154,7 @@ STUDIES = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_quick_study_runs_and_is_drawn_again(name, tmp_path):
     row, part, images = STUDIES[name]

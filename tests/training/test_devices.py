@@ -87,6 +87,7 @@ def assert_same(one, many):
     assert len(one["log/loss"]) == 3 and len(set(one["log/loss"])) == 3
 
 
+@pytest.mark.soak
 def test_two_devices_train_like_one(run):
     one, two = (run(name, ("adamw",))["adamw"] for name in ("tensorflow-one", "tensorflow-mirrored"))
     assert_same(one, two)

@@ -293,6 +293,7 @@ def test_bfloat16_leaves_a_float32_model_that_has_learned_and_a_log_for_tensorbo
     assert list((tmp_path / "tensorboard").glob("*.tfevents.*"))
 
 
+@pytest.mark.soak
 def test_remat_does_not_change_the_result(source, tmp_path):
     # Adam would make steps of the rounding where a gradient is 0, as that of the keys' bias is.
     settings = {"dropout": 0.0, "epochs": 2, "optimizer": "sgd", "learning_rate": 0.01}
@@ -356,6 +357,7 @@ def test_a_checkpoint_of_another_model_is_refused(source, plain, tmp_path):
         train(with_(variant=other), source, folder)
 
 
+@pytest.mark.soak
 def test_a_torn_checkpoint_is_skipped(source, plain, tmp_path, caplog):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_vit.training.fit.Run", type("At", (Asking,), {"at": 6}))

@@ -246,6 +246,7 @@ for lines in (20, 31, 42, 53, 64):
 """
 
 
+@pytest.mark.soak
 def test_a_run_killed_again_and_again_logs_as_one_that_was_not(tmp_path):
     subprocess.run([sys.executable, "-c", KILLS.format(run=inspect.getsource(run)), tmp_path], check=True)
     last = int((tmp_path / "state.txt").read_text()) + 5

@@ -58,6 +58,7 @@ class Stopped(run_module.Run):
         super().on_train_batch_end(batch, logs)
 
 
+@pytest.mark.soak
 def test_a_resumed_run_has_the_same_bits_as_a_whole_one(source, tmp_path, monkeypatch):
     network, history = train(RECIPE, source, tmp_path / "whole")
     assert history[-1]["val_loss"] < history[0]["val_loss"] and 0 <= history[-1]["val_accuracy"] <= 1

@@ -141,8 +141,8 @@ def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison, jit_c
     "backend, devices, cases",
     [
         ("tensorflow", "one", "sgd,adamw,scaled"),
-        ("tensorflow", "two", "scaled"),
-        ("jax", "one", "scaled"),
+        pytest.param("tensorflow", "two", "scaled", marks=pytest.mark.soak),
+        pytest.param("jax", "one", "scaled", marks=pytest.mark.soak),
         pytest.param("tensorflow", "two", "sgd,adamw", marks=pytest.mark.soak),
         pytest.param("jax", "one", "sgd,adamw", marks=pytest.mark.soak),
     ],
@@ -159,6 +159,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_after_good_ones(run_warm, ba
         assert result["good"] > 30, case
 
 
+@pytest.mark.soak
 def test_the_step_can_be_compiled_by_xla():
     logs, weights = fitted(batches(), AdamW(1e-2, ema=0.9), clip_norm=0.1, accumulation=3)
     compiled, result = fitted(batches(), AdamW(1e-2, ema=0.9), jit_compile=True, clip_norm=0.1, accumulation=3)

@@ -74,6 +74,7 @@ def test_build(oracle, checkpoint, case):
     assert_within(oracle, oracle.differences(case, oracle.build(case, checkpoint(case))))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("case", CASES)
 def test_load_on_jax(oracle, on_jax, case):
     differences = on_jax.result()["differences"][case]
