@@ -280,6 +280,7 @@ def test_analysis_accepts_lists_and_refuses_other_values_than_images(model):
     [
         ({"facts": {"licence": "MIT"}}, "fact"),
         ({"output_type": "int8"}, "output_type='int8'"),
+        ({"images": []}, "images of length 0"),
         ({"protocol": "mine"}, "protocol to be one of"),
         ({"labels": [0]}, "a label for each image"),
         ({"labels": [0], "images": np.zeros((2, *SHAPE), "uint8")}, "a label for each image"),

@@ -161,7 +161,7 @@ def renamed(image):
     """Scales an image.
 
     Args:
-        picture: pixels.
+        photo: pixels.
     """
 
 
@@ -173,6 +173,6 @@ def test_the_check_itself():
         "no Returns",
         "no Example with a Python block",
     ]
-    assert faults(renamed)[0] == "Args names ['picture'], the signature ['image']"
+    assert faults(renamed)[0] == "Args names ['photo'], the signature ['image']"
     assert faults(lambda: 0) == ["no docstring"]
     assert examples(inspect.cleandoc(complete.__doc__)) == ["assert keras_vit"]

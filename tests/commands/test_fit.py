@@ -23,7 +23,7 @@ from keras_vit.commands.image_list import image_changes, write_images
 from keras_vit.commands.image_model import open_classifier
 from keras_vit.commands.predict import predict
 from keras_vit.commands.preview import preview
-from keras_vit.commands.run_folder import read_recipe
+from keras_vit.commands.run_folder import finished_metrics, read_recipe
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.data.sources import open_source
 from keras_vit.models.config import Variant
@@ -461,3 +461,9 @@ def test_what_is_no_classifier_is_refused(run, tmp_path):
     (tmp_path / "labels" / "labels.txt").write_text("cat\ndog\n")
     with pytest.raises(ValueError, match="labels.txt to have the class names of model.keras.*'cat' in labels.txt"):
         predict(tmp_path / "labels", [])
+
+
+def test_metrics_of_an_earlier_version_have_the_names_of_today(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": dataclasses.asdict(DIGITS)}))
+    (tmp_path / "metrics.json").write_text(json.dumps({"test_pictures": 360, "bad_pictures": 0, "parameters": 5}))
+    assert finished_metrics(tmp_path, DIGITS) == {"test_images": 360, "bad_images": 0, "parameters": 5}

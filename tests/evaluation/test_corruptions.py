@@ -184,3 +184,13 @@ def test_the_window_goes_with_the_side():
     image[:, 100:106] = image[:, 300:307] = 255
     result = remove_texture(image, 3)[224, :, 0]  # 13 pixels where it is 7 at half the side
     assert not result[:200].any() and result[200:].sum() == 255 * 7
+
+
+@pytest.mark.parametrize(
+    "change, received",
+    [({"name": "frost"}, "frost"), ({"severity": 6}, "severity=6"), ({"image": np.zeros((8, 8, 3))}, "float64")],
+)
+def test_arguments_out_of_range_are_refused(change, received):
+    arguments = {"image": np.zeros((8, 8, 3), np.uint8), "name": "fog", "severity": 1, **change}
+    with pytest.raises(ValueError, match=received):
+        corrupt(generator=np.random.default_rng(0), **arguments)
