@@ -109,9 +109,10 @@ class FewShot(FeatureCallback):
         shots: int = 5,
         regularizer: float = REGULARIZER,
         seed: int = 0,
-        **kwargs: int,
+        every: int = 1,
+        batch_size: int = 64,
     ) -> None:
-        super().__init__(train, test, **kwargs)
+        super().__init__(train, test, every, batch_size)
         self.shots, self.seed = checked.integer("shots", shots), checked.integer("seed", seed, 0)
         self.regularizer = checked.number("regularizer", regularizer, "above 0", lambda value: 0 < value < math.inf)
 
@@ -142,8 +143,8 @@ class KNN(FeatureCallback):
         ```
     """
 
-    def __init__(self, train: Any, test: Any, k: int = NEIGHBOURS, **kwargs: int) -> None:
-        super().__init__(train, test, **kwargs)
+    def __init__(self, train: Any, test: Any, k: int = NEIGHBOURS, every: int = 1, batch_size: int = 64) -> None:
+        super().__init__(train, test, every, batch_size)
         self.k = checked.integer("k", k)
 
     def compute_metrics(
@@ -171,8 +172,8 @@ class LinearProbe(FeatureCallback):
         ```
     """
 
-    def __init__(self, train: Any, test: Any, seed: int = 0, **kwargs: int) -> None:
-        super().__init__(train, test, **kwargs)
+    def __init__(self, train: Any, test: Any, seed: int = 0, every: int = 1, batch_size: int = 64) -> None:
+        super().__init__(train, test, every, batch_size)
         self.seed = checked.integer("seed", seed, 0)
 
     def compute_metrics(
