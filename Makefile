@@ -3,6 +3,7 @@
 # make test-all  passes all tests that CI runs: the sweeps and soaks, too
 # make test-nightly  passes the tests on keras-nightly and tf-nightly
 # make check  formatting, lint, types and the import fence
+# make docs   builds the docs site into site/
 # make clients  gets the browser that some tests run in (Debian, npm)
 # make savedmodels  makes what savedmodels/ ships, anew
 # make bench  compares the speed with keras-hub, timm and transformers
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-nightly check clients savedmodels bench clean
+.PHONY: demo test test-all test-nightly check docs clients savedmodels bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -40,6 +41,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# Strict: a warning, such as a dead link, is an error.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # A browser and what it needs of npm: without them the tests of the page are skipped, with KERAS_VIT_CLIENTS=1 they fail.
 clients:
@@ -72,4 +77,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-nightly runs build *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-nightly runs build site *.egg-info

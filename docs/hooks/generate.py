@@ -1,0 +1,145 @@
+"""Generates the parts of the docs that the package's own tables contain; a hook of MkDocs.
+
+A line `{{ name }}` of a page is replaced by the Markdown of the function `name` of `GENERATED`. The pages in api/ have
+an entry for each public name of their part of the package, and index.md is README.md with its links rewritten.
+"""
+
+import ast
+import inspect
+import pathlib
+import re
+import sys
+from collections.abc import Iterator
+
+import click
+from mkdocs.structure.files import File
+
+from keras_vit.commands.cli import main
+from keras_vit.export.targets import ALIASES, TARGETS
+from keras_vit.models.config import VARIANTS
+from keras_vit.training.recipe import FIELDS, RANGES, Recipe
+from keras_vit.training.settings import type_description
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))
+PACKAGE = HERE.parents[1] / "keras_vit"
+
+# The fields of a recipe in sections, each with its first field; the order is that of the dataclass.
+SECTIONS = {
+    "data": "Data",
+    "weights": "Model and task",
+    "freeze_to": "What is trained",
+    "epochs": "Length and batches",
+    "optimizer": "Optimizer and schedule",
+    "loss": "Loss",
+    "early_stopping": "Early stopping",
+    "precision": "Speed and memory",
+    "crop": "Augmentation",
+    "evaluation": "Evaluation",
+    "seed": "Files and logs",
+}
+
+
+def recipe_fields() -> str:
+    """Returns an entry for each field of a recipe: its type, default, range and meaning."""
+    meanings = dict(_arguments(inspect.getdoc(Recipe) or ""))
+    ranges = {name: text for names, text, _ in RANGES for name in names}
+    lines = []
+    for name, annotation in FIELDS.items():
+        if name in SECTIONS:
+            lines += [f"### {SECTIONS[name]}", ""]
+        default = inspect.signature(Recipe).parameters[name].default
+        facts = [ranges.get(name) if "one of" in ranges.get(name, "") else type_description(annotation)]
+        if name in ranges and "one of" not in ranges[name]:
+            facts.append(ranges[name])
+        facts.append("required" if default is inspect.Parameter.empty else f"default `{default!r}`")
+        lines += [f'<a id="{name}"></a>`{name}`', f":   *{'; '.join(map(str, facts))}*<br>"]
+        lines += [f"    {_capitalized(meanings[name])}", ""]
+    return "\n".join(lines)
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _arguments(docstring: str) -> Iterator[tuple[str, str]]:
+    """Yields (name, meaning) of each entry in the section Args of a docstring."""
+    section = docstring.split("Args:\n")[1].split("\n\n")[0]
+    for entry in re.split(r"\n(?=    \w)", section):
+        name, _, meaning = entry.strip().partition(": ")
+        yield name, " ".join(meaning.split())
+
+
+def export_targets() -> str:
+    """Returns the table of the files that a model can be exported to."""
+    names = {target: [target] for target in TARGETS}
+    for alias, target in ALIASES.items():
+        names[target].append(alias)
+    rows = ["| `--to` | file | contents |", "|---|---|---|"]
+    for target, row in TARGETS.items():
+        options = ", ".join(f"`{name}`" for name in names[target])
+        rows.append(f"| {options} | {row.file} | {row.description} |")
+    return "\n".join(rows)
+
+
+def commands() -> str:
+    """Returns the usage, the description and the options of each command."""
+    lines = []
+    for name, command in sorted(main.commands.items()):
+        context = click.Context(command, info_name=f"keras-vit {name}")
+        lines += [f"## keras-vit {name}", "", f"```text\n{' '.join(command.get_usage(context).split()[1:])}\n```", ""]
+        lines += [inspect.cleandoc(command.help or ""), ""]
+        for parameter in command.get_params(context):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context)):
+                lines += [f"`{record[0]}`", f":   {record[1]}", ""]
+    return "\n".join(lines)
+
+
+def public_names(module: str) -> list[str]:
+    """Returns the names in `__all__` of a module, read from its text, so that nothing is imported."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return [str(name) for name in ast.literal_eval(node.value)]
+    raise ValueError(f"Expected {module} to define __all__")
+
+
+BUILDERS = {re.sub(r"[+-]", "_", variant).replace("/", ""): variant for variant in VARIANTS}
+
+
+def builders() -> str:
+    """Returns the table of the functions that build one variant each; all have the arguments of `build`."""
+    rows = ["| function | variant | parameters |", "|---|---|---:|"]
+    rows += [f"| `{name}` | {variant} | {VARIANTS[variant].parameters:,} |" for name, variant in BUILDERS.items()]
+    return "\n".join(rows)
+
+
+def api_of(module: str) -> str:
+    """Returns the entries of the public names of a part of the package."""
+    return "\n\n".join(f"::: {module}.{name}" for name in public_names(module) if name not in BUILDERS)
+
+
+GENERATED = {
+    "builders": builders,
+    "commands": commands,
+    "export_targets": export_targets,
+    "recipe_fields": recipe_fields,
+}
+
+
+def on_page_markdown(markdown: str, page, config, files) -> str:
+    """Replaces each line `{{ name }}` by generated Markdown."""
+
+    def replaced(match: re.Match) -> str:
+        name, argument = match["name"], match["argument"]
+        return api_of(argument) if name == "api" else GENERATED[name]()
+
+    return re.sub(r"^\{\{ (?P<name>\w+)(?: (?P<argument>[\w.]+))? \}\}$", replaced, markdown, flags=re.MULTILINE)
+
+
+def on_files(files, config):
+    """Adds README.md as the first page."""
+    readme = (HERE.parents[1] / "README.md").read_text("utf-8")
+    files.append(File.generated(config, "index.md", content=readme.replace("](docs/", "](")))
+    return files
