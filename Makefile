@@ -29,7 +29,7 @@ test-all: $(VENV)/.installed-dev
 test-nightly: .venv-nightly/.installed
 	.venv-nightly/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm"
 
-.venv-nightly/.installed: setup.py
+.venv-nightly/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-nightly
 	.venv-nightly/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	.venv-nightly/bin/python -m pip uninstall --quiet --yes keras tensorflow
@@ -66,7 +66,7 @@ bench: $(VENV)/.installed-dev .venv-bench/.installed
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-$(VENV)/.installed: setup.py
+$(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Expected Python 3.11 or newer. Received: {v.major}.{v.minor}. Choose one with: make PYTHON=python3.12" if v < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
@@ -77,4 +77,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-nightly runs build site *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-nightly runs build dist site *.egg-info
