@@ -1,8 +1,8 @@
 """Every use of a private or unstable name of another library, in one place.
 
 Each function says which name it uses and why there is no public way. The names are those of Keras 3.15, TensorFlow
-2.21, JAX 0.10, LiteRT 2.3, ai-edge-quantizer 0.10 and datasets 5.2. tests/test_compat.py has a test for each, which
-fails when the name goes away or changes its meaning, and a scan of the package for such names anywhere else.
+2.21, JAX 0.10 and 0.12, LiteRT 2.3, ai-edge-quantizer 0.10 and datasets 5.2. tests/test_compat.py has a test for each,
+which fails when the name goes away or changes its meaning, and a scan of the package for such names anywhere else.
 
 Importing this module imports no other library: the functions import what they use.
 """
@@ -269,15 +269,40 @@ def without_gradients() -> Any:
 def jax_in_tensorflow(function: Callable[..., Any], shapes: Sequence[str | None]) -> Callable[..., Any]:
     """Returns a function of JAX as a function of TensorFlow, without its gradient.
 
-    Uses `jax.experimental.jax2tf`, the one way from JAX to a SavedModel.
+    Uses TensorFlow's `stablehlo` and `xla` modules and `jax.extend.mlir`. `jax.experimental.jax2tf` does the same, but
+    writes StableHLO of a few weeks before the release of JAX, which an older TensorFlow does not read: the operations
+    are written here in the version of the installed TensorFlow, or in JAX's own where that is older.
 
     Args:
-        function: of arrays.
+        function: of arrays; its result is a tree of arrays.
         shapes: of its arguments, with names for the open axes; None for known ones.
     """
-    from jax.experimental import jax2tf
+    import jax
+    import jax.export
+    import tensorflow as tf
+    from jax.extend import mlir
+    from tensorflow.compiler.mlir.stablehlo import stablehlo
+    from tensorflow.compiler.tf2xla.python import xla
 
-    return jax2tf.convert(function, polymorphic_shapes=shapes, with_gradient=False)
+    def shape_of(value: Any) -> Any:
+        return jax.ShapeDtypeStruct(tuple(value.shape), tf.as_dtype(value.dtype).as_numpy_dtype)
+
+    def run(*arguments: Any) -> Any:
+        specs = jax.export.symbolic_args_specs(jax.tree.map(shape_of, arguments), tuple(shapes))
+        exported = jax.export.export(jax.jit(function))(*specs)
+        values = jax.tree.leaves(arguments)
+        results = xla.call_module(
+            [tf.convert_to_tensor(values[i]) for i in exported.module_kept_var_idx],
+            version=exported.calling_convention_version,
+            module=mlir.serialize_portable_artifact(exported.mlir_module(), stablehlo.get_current_version()),
+            Tout=[tf.as_dtype(result.dtype) for result in exported.out_avals],
+            Sout=[[size if isinstance(size, int) else None for size in result.shape] for result in exported.out_avals],
+            platforms=[platform.upper() for platform in exported.platforms],
+            use_shardy_partitioner=jax.config.jax_use_shardy_partitioner,
+        )
+        return jax.tree.unflatten(exported.out_tree, results)
+
+    return run
 
 
 # ---------------------------------------------------------------------------------------------------------------------

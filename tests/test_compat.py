@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import sys
 
 import keras
@@ -56,8 +57,8 @@ def foreign_names(source, of_package=frozenset()):
             names = [".".join([*front, name.name]) for name in node.names]
             for name in (name for name in names if name.split(".")[0] not in ("keras_vit", "__future__")):
                 parts = set(name.split("."))
-                in_tensorflow = name.startswith("tensorflow.") and parts & {"python", "core"}
-                if parts & UNSTABLE or in_tensorflow or any(is_private(part) for part in parts):
+                in_tensorflow = name.startswith("tensorflow.") and parts & {"python", "core", "compiler"}
+                if parts & UNSTABLE or in_tensorflow or "jax.extend" in name or any(is_private(part) for part in parts):
                     result.add(name)
         elif isinstance(node, ast.Attribute):
             of = ast.unparse(node.value)
@@ -85,6 +86,8 @@ def foreign_names(source, of_package=frozenset()):
         ("import tensorflow.lite.python.lite", {"tensorflow.lite.python.lite"}),
         ("from tensorflow.core.framework import summary_pb2", {"tensorflow.core.framework.summary_pb2"}),
         ("from jax.experimental import jax2tf", {"jax.experimental.jax2tf"}),
+        ("from jax.extend import mlir", {"jax.extend.mlir"}),
+        ("import tensorflow.compiler.mlir.stablehlo", {"tensorflow.compiler.mlir.stablehlo"}),
         ("tf.raw_ops.Select(x=1)", {"tf.raw_ops"}),
         ("tf.lookup.experimental.MutableHashTable()", {"tf.lookup.experimental"}),
         ("strategy.experimental_local_results(x)", {"strategy.experimental_local_results"}),
@@ -297,9 +300,31 @@ def test_a_savedmodel_without_gradients():
 def test_jax_in_tensorflow():
     import jax.numpy as jnp
 
-    double = _compat.jax_in_tensorflow(lambda w, x: jnp.dot(x, w) * 2, [None, "(batch, 3)"])
-    run = tf.function(double, input_signature=[tf.TensorSpec((3,)), tf.TensorSpec((None, 3))], autograph=False)
-    assert run(np.ones(3, "float32"), np.ones((2, 3), "float32")).numpy().tolist() == [6, 6]
+    def function(weights, unused, x):
+        return {"double": jnp.dot(x, weights["w"]) * 2, "rows": (jnp.ones((x.shape[0], 5), "bfloat16"),)}
+
+    shapes = [None, None, "(batch, 3)"]
+    types = [{"w": tf.TensorSpec((3,))}, tf.TensorSpec((2, 2), tf.int32), tf.TensorSpec((None, 3))]
+    run = tf.function(_compat.jax_in_tensorflow(function, shapes), input_signature=types, autograph=False)
+    graph = run.get_concrete_function()
+    assert graph.structured_outputs["rows"][0].shape.as_list() == [None, 5]
+    for batch in (2, 7):
+        result = run({"w": np.ones(3, "float32")}, np.zeros((2, 2), "int32"), np.ones((batch, 3), "float32"))
+        assert result["double"].numpy().tolist() == [6] * batch
+        assert (result["rows"][0].dtype, result["rows"][0].shape) == (tf.bfloat16, (batch, 5))
+    variable = tf.Variable(tf.fill((3,), 2.0))
+    assert run({"w": variable}, tf.zeros((2, 2), tf.int32), tf.ones((1, 3)))["double"].numpy().tolist() == [12]
+
+
+def test_operations_of_jax_are_written_in_a_version_that_tensorflow_reads():
+    from tensorflow.compiler.mlir.stablehlo import stablehlo
+
+    run = tf.function(_compat.jax_in_tensorflow(lambda x: x + 1, ["(batch, 3)"]), autograph=False)
+    nodes = run.get_concrete_function(tf.TensorSpec((None, 3))).graph.as_graph_def().node
+    (module,) = (node.attr["module"].s for node in nodes if node.op == "XlaCallModule")
+    (version,) = re.findall(rb"StableHLO_v([0-9.]+)", module)
+    newest = stablehlo.get_current_version()
+    assert stablehlo.get_smaller_version(version.decode(), newest) == version.decode()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
