@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import math
 import pathlib
 import re
@@ -111,7 +112,7 @@ def test_an_unknown_field_is_refused():
 
 
 def test_every_field_is_described_and_read():
-    described = set(re.findall(r"^        (\w+):", Recipe.__doc__, re.M))
+    described = set(re.findall(r"^    (\w+):", inspect.getdoc(Recipe), re.M))
     assert set(FIELDS) <= described
     package = pathlib.Path(keras_vit.__file__).parent
     files = ("commands/fit.py", "commands/examples.py", "commands/export.py")
