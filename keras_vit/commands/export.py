@@ -18,7 +18,7 @@ from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.export import export_model
 from keras_vit.export.proof import Agreement, read_proof, read_refused, write_proof
-from keras_vit.export.targets import Target, targets_named
+from keras_vit.export.targets import Target, check_requirements, targets_named
 from keras_vit.export.writing import ExportsRefused, reason_of
 from keras_vit.models.interface import pixels_of
 from keras_vit.report.proof_tables import export_tables, replace_card_exports
@@ -131,9 +131,12 @@ def export(
 
     Raises:
         ExportsRefused: if files cannot be exported or do not agree with the model; the other files are kept.
+        ImportError: if a package is missing that a target needs; raised before the model is read.
         ValueError: if the model, the data or a target cannot be used.
     """
     targets = targets_named(targets)
+    runtime = options.get("runtime")
+    check_requirements({name: target.with_settings(runtime=runtime) for name, target in targets.items()})
     opened = require_head(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
     folder = pathlib.Path(output) if output else opened.path.parent
     recipe = recipe_beside(opened.path)

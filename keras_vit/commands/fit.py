@@ -32,7 +32,7 @@ from keras_vit.commands.run_folder import (
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Source
 from keras_vit.evaluation.accuracy import score
-from keras_vit.export.targets import targets_named
+from keras_vit.export.targets import check_requirements, targets_named
 from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
@@ -75,8 +75,7 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
         source = open_recipe_data(recipe)
         require_same_data(folder, source)
         return _add_missing_exports(folder, recipe, source, metrics)
-    for target in targets.values():
-        target.check_requirements()
+    check_requirements(targets)
     devices = devices_of(
         recipe.strategy, recipe.jit_compile
     )  # first: a cluster has to be set up before any computation
@@ -118,8 +117,7 @@ def _add_missing_exports(
         logger.info("%s already contains this run, finished; nothing is changed", folder)
         return metrics
     logger.info("%s already contains this run, finished; exporting its model to the missing files", folder)
-    for name in missing:
-        targets[name].check_requirements()
+    check_requirements({name: targets[name] for name in missing})
     exports = export_run(folder, dataclasses.replace(recipe, exports=tuple(missing)), open_model(folder).model, source)
     added = _export_metrics(exports)
     kept = [item for item in metrics["exports"] if item["target"] not in missing]

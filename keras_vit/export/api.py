@@ -84,7 +84,7 @@ def export_model(
     from keras_vit.export.proof import Reference
     from keras_vit.export.proof_images import read_or_check_pixels, synthetic_images
     from keras_vit.export.serving import make_serving
-    from keras_vit.export.targets import targets_named
+    from keras_vit.export.targets import check_requirements, targets_named
     from keras_vit.export.writing import write_exports
 
     _check(model, class_names, images, labels, calibration)
@@ -93,6 +93,7 @@ def export_model(
     input_size = None if input_size is None else checked.size("input_size", input_size)
     rows = targets if isinstance(targets, Mapping) else targets_named(targets)
     rows = {name: target.with_settings(runtime=runtime, in_float=in_float) for name, target in rows.items()}
+    check_requirements(rows)  # first: the comparison images are evaluated before the first file is written
     if unsuited := [name for name, target in rows.items() if output_type not in target.output_types]:
         raise ValueError(
             f"Expected targets of 8 or 4 bits for uint8 probabilities. Received: {', '.join(unsuited)}, "

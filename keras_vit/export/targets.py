@@ -216,6 +216,26 @@ ALIASES = {"tflite": "tflite-int8"}
 DEFAULT_TARGET = "tflite"
 
 
+def check_requirements(targets: Mapping[str, Target]) -> None:
+    """Raises one error that lists everything that is missing for targets, before any long work.
+
+    Args:
+        targets: {name: `Target`}.
+
+    Raises:
+        ImportError, ValueError: if a requirement of a target is not installed; the message says how to install it.
+    """
+    errors: dict[str, Exception] = {}
+    for target in targets.values():
+        try:
+            target.check_requirements()
+        except (ImportError, ValueError) as error:
+            errors.setdefault(str(error), error)  # several targets can lack the same package
+    if errors:
+        first, *others = errors.values()
+        raise first if not others else type(first)("\n".join(errors))
+
+
 def targets_named(names: str | Iterable[str]) -> dict[str, Target]:
     """Returns {name: `Target`} for names in `TARGETS` and `ALIASES`, each once.
 

@@ -88,11 +88,8 @@ def write_exports(
     Raises:
         ExportsRefused: if files cannot be written or do not agree with the model. They are removed, the others stay,
             and the message names a target that agrees, if one does.
-        ImportError, ValueError: if a requirement of a target is not installed; before anything is written.
         OSError: if the folder cannot be written to.
     """
-    for target in targets.values():
-        target.check_requirements()
     folder = pathlib.Path(folder)
     read_proof(folder)  # raises if an older one cannot be read, before anything is written
     check_writable(folder)

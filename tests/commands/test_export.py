@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import zipfile
 
 import keras
@@ -12,11 +13,13 @@ from sklearn.datasets import load_digits
 
 import keras_vit
 from keras_vit.commands import export as export_module
+from keras_vit.commands import fit as fit_module
 from keras_vit.commands.bench import bench
 from keras_vit.commands.evaluate import evaluate
 from keras_vit.commands.export import export
 from keras_vit.commands.fit import fit
 from keras_vit.commands.predict import predict
+from keras_vit.export import proof as proof_module
 from keras_vit.models.config import Variant
 from keras_vit.runtime.files import open_exported
 from keras_vit.training.recipe import Recipe
@@ -80,6 +83,38 @@ def test_the_report_and_the_card_list_the_files(run):
         assert "No exported files" not in text
         for item in agreements:
             assert item.file in text
+
+
+@pytest.mark.parametrize("name", ["web", "web-float32"])
+def test_a_missing_runtime_is_reported_before_the_model_is_read(run, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(export_module, "open_model", lambda *_, **__: pytest.fail("the model was read"))
+    with pytest.raises(ValueError, match="(?s)no folder .*nowhere.*npm install --save-exact @litertjs/core"):
+        export(run[0], ["tflite-float32", name], tmp_path / "page", runtime=tmp_path / "nowhere")
+    assert not (tmp_path / "page").exists()
+
+
+def test_all_missing_requirements_are_in_one_error(run, tmp_path, monkeypatch):
+    for name in ("onnxruntime", "ai_edge_quantizer"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    monkeypatch.chdir(tmp_path)  # without node_modules
+    with pytest.raises(ImportError) as caught:
+        export(run[0], ["onnx", "tflite-int4", "tflite-static-int8", "web", "web-float32"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3  # each once
+    for line, words in zip(lines, ("pip install tf2onnx", "pip install ai-edge-quantizer", "npm install")):
+        assert words in line
+
+
+def test_fit_and_python_report_a_missing_runtime_before_the_long_work(run, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # without node_modules
+    monkeypatch.setattr(fit_module, "train", lambda *_: pytest.fail("the training has begun"))
+    with pytest.raises(ValueError, match="npm install"):
+        fit(dataclasses.replace(DIGITS, exports=("web",)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(proof_module, "Reference", lambda *_, **__: pytest.fail("the model was run"))
+    with pytest.raises(ValueError, match="npm install"):
+        keras_vit.export.web(model, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 def test_predict_and_evaluate_run_the_file_itself(run, tmp_path, monkeypatch, images):
