@@ -6,10 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
-// Nothing but this machine has a name, whatever a page asks for.
+// Nothing but this machine has a name, whatever a page asks for. By the name page.test it is no secure context.
 const OFFLINE = [
   "--no-sandbox", "--no-first-run", "--disable-quic", "--disable-background-networking", "--disable-component-update",
-  "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+  "--disable-sync", "--host-resolver-rules=MAP page.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
   "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 ];
 const DEVICE = {

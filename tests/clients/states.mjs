@@ -47,6 +47,17 @@ run(async ({ page, job }) => {
   await page.waitForSelector("#alert:visible");
   seen.noCamera = await page.innerText("#alert");
 
+  seen.insecure = [await visible("insecure")];
+  await page.goto(job.insecure);
+  await page.waitForSelector("#choose:enabled");
+  seen.insecure.push(await page.innerText("#insecure"));
+  seen.insecureContext = await page.evaluate(() => [isSecureContext, typeof navigator.mediaDevices]);
+  seen.insecureCamera = await page.locator("#camera").isDisabled();
+  await page.setInputFiles("#file", job.image); // all but the camera works
+  await page.waitForSelector("#predictions li");
+  seen.insecurePrediction = await page.innerText("#status strong");
+  await page.screenshot({ path: job.screenshot, fullPage: true });
+
   await page.goto(job.broken);
   await page.waitForSelector("#alert:visible");
   seen.broken = await page.innerText("#alert");

@@ -169,7 +169,9 @@ def test_the_page_shows_its_state_and_errors(files, tmp_path, node_modules, serv
     (broken / "model.tflite").write_bytes(b"not found")
     (tmp_path / "flower.jpg").write_bytes(photograph("flower.jpg"))
     addresses = {"url": serve(whole), "broken": serve(broken), "file": (whole / "index.html").as_uri()}
-    seen = in_browser("states.mjs", image=str(tmp_path / "flower.jpg"), **addresses)["seen"]
+    addresses["insecure"] = addresses["url"].replace("127.0.0.1", "page.test")
+    files = {"image": str(tmp_path / "flower.jpg"), "screenshot": str(tmp_path / "insecure.png")}
+    seen = in_browser("states.mjs", **files, **addresses)["seen"]
     assert seen["ready"] == "Ready for an image" and seen["title"] == ["Beasts & <birds>"] * 2
     assert not seen["unserved"]
     assert "notes.txt is not an image" in seen["noImage"] and not seen["alertAfterwards"]
@@ -177,6 +179,10 @@ def test_the_page_shows_its_state_and_errors(files, tmp_path, node_modules, serv
     assert seen["cameraButton"] == "Take photo"
     assert seen["tracks"] == ["ended"] and not seen["videoAfterwards"] and seen["imageAfterwards"]
     assert seen["noCamera"] == "No camera was found."
+    assert seen["insecureContext"] == [False, "undefined"]
+    shown_on_localhost, text = seen["insecure"]
+    assert not shown_on_localhost and "https://" in text and addresses["insecure"].rstrip("/") in text
+    assert seen["insecureCamera"] and seen["insecurePrediction"] in NAMES
     assert "The model does not load" in seen["broken"]
     assert "python -m http.server" in seen["asFile"]
 

@@ -20,6 +20,8 @@ async function start() {
     facts = await (await fetch("model.json")).json();
     describe();
     listen();
+    part.insecure.hidden = Camera.offered;
+    part.origin.textContent = location.origin;
     part.accelerators.hidden = !(await navigator.gpu?.requestAdapter());
     await loadModel("wasm");
   } catch (error) {
@@ -53,7 +55,8 @@ async function loadModel(accelerator) {
   const loaded = await load(facts, accelerator);
   classifier?.delete();
   classifier = loaded;
-  part.choose.disabled = part.camera.disabled = false;
+  part.choose.disabled = false;
+  part.camera.disabled = !Camera.offered;
 }
 
 function listen() {

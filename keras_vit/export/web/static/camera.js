@@ -18,11 +18,13 @@ export class Camera {
     return this.stream !== null;
   }
 
+  /** Returns whether the browser offers cameras to this page: only in a secure context, https:// or localhost. */
+  static get offered() {
+    return Boolean(navigator.mediaDevices?.getUserMedia);
+  }
+
   /** Starts, and resolves when there are frames; throws an Error with a message for the user. */
   async start() {
-    if (!navigator.mediaDevices) {
-      throw new Error("The browser allows the camera only for pages from https:// or from this computer (localhost).");
-    }
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
         video: { facingMode: this.#facing, width: { ideal: 1280 } },
