@@ -14,10 +14,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    keras-vit (.+?)(?: +#.*)?$", README, re.M)
 
 
-EXAMPLES = README + (ROOT / "docs" / "architectures.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", EXAMPLES, re.S))
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.S))
 def test_every_example_runs(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(example, {})
