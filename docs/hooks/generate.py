@@ -22,6 +22,8 @@ from keras_vit.training.settings import type_description
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
+import tables  # noqa: E402  a module beside this one
+
 PACKAGE = HERE.parents[1] / "keras_vit"
 
 # The fields of a recipe in sections, each with its first field; the order is that of the dataclass.
@@ -122,9 +124,11 @@ def api_of(module: str) -> str:
 
 GENERATED = {
     "builders": builders,
+    "checkpoints": tables.checkpoints,
     "commands": commands,
     "export_targets": export_targets,
     "recipe_fields": recipe_fields,
+    "variants": tables.variants,
 }
 
 
