@@ -117,10 +117,8 @@ def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> tuple[
     """Returns the recipe that a command line names, with its settings applied, and a name for its runs."""
     from keras_vit.commands.recipes import find_recipe
     from keras_vit.training.quick import quick_recipe
-    from keras_vit.training.recipe import change
 
-    recipe, name = find_recipe(target)
-    recipe = change(recipe, settings)
+    recipe, name = find_recipe(target, settings)
     return (quick_recipe(recipe), f"{name}-quick") if quick else (recipe, name)
 
 
@@ -159,9 +157,10 @@ def fit_command(
 
     Writes the model, its exports, a report and a model card into the folder of the run.
 
-    RECIPE is a .py file that defines RECIPE, such as recipes/digits.py. DATA is a folder with one folder of images per
-    class, or with train/ and test/ that contain such folders; a .zip file of one; a .csv file of path,label; digits,
-    fashion_mnist, hf:NAME, or the name of a TensorFlow Datasets data set.
+    RECIPE is the name of a recipe of keras_vit, such as finetune_folder (see keras-vit list --recipes), or a .py file
+    that defines RECIPE. DATA is a folder with one folder of images per class, or with train/ and test/ that contain
+    such folders; a .zip file of one; a .csv file of path,label; digits, fashion_mnist, hf:NAME, or the name of a
+    TensorFlow Datasets data set.
 
     FIELD=VALUE sets any field of the recipe: epochs=3 learning_rate=1e-4 variant=ViT-S/16 image_size=224
     weights=S_16.npz on_bad_image=skip.
@@ -538,8 +537,8 @@ def cost_command(
     Prints parameters, multiply-accumulates per image and memory of the activations by kind of layer.
 
     MODEL is a .keras file, the folder of a run, or a checkpoint. VARIANT is a name such as ViT-B/16; its head has
-    1,000 classes. RECIPE is a .py file, for which the floating-point operations of its training are printed too.
-    FIELD=VALUE sets a field of the recipe, as for `keras-vit fit`.
+    1,000 classes. RECIPE and FIELD=VALUE are as for `keras-vit fit`; the floating-point operations of the training are
+    printed too.
     """
     result = _import_with_keras("commands.cost").cost_of(target, image_size or None, settings, images)
     shape = " x ".join(map(str, result.cost.input_shape))
@@ -583,14 +582,20 @@ def convert_command(
 
 @main.command("list")
 @click.argument("variant", required=False)
-def list_command(variant: str | None) -> None:
-    """Lists architectures and published checkpoints.
+@click.option(
+    "--recipes", is_flag=True, help="List the recipes of keras_vit: the name for `keras-vit fit`, and its run."
+)
+def list_command(variant: str | None, recipes: bool) -> None:
+    """Lists architectures and published checkpoints, or recipes.
 
     Prints each variant with its parameters (for 224 x 224 pixels and 1,000 classes), and each of its published
     checkpoints with the image size in pixels, the training data and the published top-1 accuracy on ImageNet-1k.
     VARIANT limits the list to one architecture.
     """
     from keras_vit.commands.list import variant_lines
+    from keras_vit.commands.recipes import recipe_lines
 
-    for line in variant_lines(variant):
+    if variant and recipes:
+        raise click.UsageError("Expected VARIANT or --recipes, not both.")
+    for line in recipe_lines() if recipes else variant_lines(variant):
         click.echo(line)

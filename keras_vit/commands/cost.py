@@ -53,8 +53,8 @@ def cost_of(
     uninitialized weights in a global list: call this in a process that builds no other models.
 
     Args:
-        target: the .py file of a recipe, the name of a variant, a .keras file, the folder of a run, or a checkpoint as
-            in `keras_vit.load`.
+        target: a recipe (its name or its .py file), the name of a variant, a .keras file, the folder of a run, or a
+            checkpoint as in `keras_vit.load`.
         image_size: (height, width) in pixels; by default that of the model or recipe, 224 x 224 for a variant.
         settings: "field=value" texts that change a recipe.
         images: number of training images, for a recipe; by default they are counted if the data is on this machine.
@@ -63,17 +63,23 @@ def cost_of(
         ValueError: if the target is unknown, the image size does not fit it, or `settings` or `images` are set for
             anything but a recipe.
     """
-    if str(target).endswith(".py"):
+    if str(target).endswith(".py") or _names_recipe(target):
         return _recipe_cost(target, image_size, settings, images)
     if settings or images is not None:
         raise ValueError(
-            "Expected settings and a number of images with a recipe, a .py file, only. "
+            "Expected settings and a number of images with a recipe only. "
             f"Received: target={target}, settings={tuple(settings)}, images={images}"
         )
     if target in VARIANTS:
         with keras.StatelessScope(initialize_variables=False):
             return NamedCost(target, cost(build(target, input_shape=_shape(image_size or (224, 224)))))
     return NamedCost(str(target), cost(_model(target, image_size)))
+
+
+def _names_recipe(target: str | os.PathLike[str]) -> bool:
+    from keras_vit.commands.recipes import find_recipe_file
+
+    return target not in VARIANTS and not os.path.exists(target) and find_recipe_file(target) is not None
 
 
 def training_images(recipe: "Recipe", images: int | None) -> int | None:
@@ -92,11 +98,10 @@ def _recipe_cost(
     target: str | os.PathLike[str], image_size: tuple[int, int] | None, settings: Iterable[str], images: int | None
 ) -> NamedCost:
     from keras_vit.commands.recipes import find_recipe
-    from keras_vit.training.recipe import change
 
     if images is not None and images < 1:
         raise ValueError(f"Expected 1 image or more. Received: images={images}")
-    recipe = change(find_recipe(target)[0], settings)
+    recipe, _ = find_recipe(target, settings)
     classes = _CLASSES
     if images is None and recipe.steps is None and _is_local(recipe.data):
         images, classes = _count_images_and_classes(recipe)
@@ -133,7 +138,7 @@ def _model(target: str | os.PathLike[str], image_size: tuple[int, int] | None) -
     if not pathlib.Path(target).exists() and not is_checkpoint(target):
         near = difflib.get_close_matches(str(target), VARIANTS, n=3, cutoff=0.4) or VARIANTS
         raise ValueError(
-            "Expected the file of a model, the folder of a run, a recipe (.py), or the name of a variant or checkpoint."
+            "Expected the file of a model, the folder of a run, or the name of a recipe, a variant or a checkpoint."
             f" Received: {target}, which does not exist. Nearest variants: {', '.join(near)}"
         )
     return load_keras_model(target, image_size)[1]

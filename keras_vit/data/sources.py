@@ -28,6 +28,7 @@ from keras_vit.data.problems import find_problems
 from keras_vit.data.splits import check_shares
 from keras_vit.data.tfds import is_prepared_name, list_prepared, names_like
 
+BUILT_IN = ("digits", "fashion_mnist")
 _log = logging.getLogger("keras_vit")
 
 
@@ -226,7 +227,7 @@ def names_data_set(data: str | os.PathLike[str], data_dir: str | os.PathLike[str
         ValueError: if it is also the path of a file or folder, other than that of a run.
     """
     name = data if isinstance(data, str) else ""
-    built_in = name in ("digits", "fashion_mnist") or parse_synthetic(name) is not None
+    built_in = name in BUILT_IN or parse_synthetic(name) is not None
     if not built_in and not is_prepared_name(name, data_dir):
         return False
     if os.path.exists(name) and not os.path.exists(os.path.join(name, "run.json")):
@@ -263,7 +264,7 @@ def list_own(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
     """
     path = Path(data)
     if not path.is_dir() and not is_file_of_images(path):
-        raise ValueError(_no_source(data))
+        raise ValueError(describe_unknown(data))
     if class_depth is not None and (type(class_depth) is not int or class_depth < 1):
         raise ValueError(f"Expected class_depth to be an integer, 1 or more. Received: {class_depth=}")
     absolute = os.path.abspath(path)
@@ -293,8 +294,9 @@ def _refuse_options(
         )
 
 
-def _no_source(data: str | os.PathLike[str]) -> str:
-    names = {"digits", "fashion_mnist", "synthetic"} | names_like(str(data), None)
+def describe_unknown(data: str | os.PathLike[str]) -> str:
+    """Returns the message for a text that names no data: what `data` can be, and the nearest folder or name."""
+    names = {*BUILT_IN, "synthetic"} | names_like(str(data), None)
     return (
         'Expected data to be "digits", "fashion_mnist", "synthetic" or "synthetic:CLASSESxIMAGES"; a folder with a '
         "folder of images for each class, or a .zip of one; a .csv with the columns path and label; a folder saved by "

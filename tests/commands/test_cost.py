@@ -126,8 +126,8 @@ def test_an_unknown_name():
     "arguments, words",
     [
         (("ViT-Ti/16", (20, 32)), "multiples of the patch size"),
-        (("ViT-Ti/16", None, ("epochs=3",)), "with a recipe, a .py file, only"),
-        (("ViT-Ti/16", None, (), 100), "with a recipe, a .py file, only"),
+        (("ViT-Ti/16", None, ("epochs=3",)), "with a recipe only"),
+        (("ViT-Ti/16", None, (), 100), "with a recipe only"),
         (("nothing.py",), "nothing.py, which does not exist"),
         ((RECIPES / "pretrain_jft.py", None, ("epoch=3",)), "unknown field 'epoch'. Nearest: epochs"),
         ((RECIPES / "pretrain_jft.py", None, (), 0), "images=0"),
