@@ -4,7 +4,7 @@
 # make test-nightly  passes the tests on keras-nightly and tf-nightly
 # make check  formatting, lint, types and the import fence
 # make docs   builds the docs site into site/
-# make clients  gets the browser that some tests run in (Debian, npm)
+# make clients  gets the browser and the libraries that some tests need (Debian, npm)
 # make savedmodels  makes what savedmodels/ ships, anew
 # make bench  compares the speed with keras-hub, timm and transformers
 
@@ -46,9 +46,15 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-# A browser and what it needs of npm: without them the tests of the page are skipped, with KERAS_VIT_CLIENTS=1 they fail.
+APT = apt-get update -qq && apt-get install -y -qq >/dev/null
+LIBRARIES = libEGL.so.1 libGL.so.1 libGLESv2.so.2 libglib-2.0.so.0
+
+# A browser, packages of npm, and libraries that MediaPipe and its OpenCV load: without them the tests of these clients
+# are skipped, with KERAS_VIT_CLIENTS=1 they fail. The names are those of Debian 12 and 13.
 clients:
-	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
+	command -v chromium >/dev/null || ($(APT) chromium)
+	command -v npm >/dev/null || ($(APT) nodejs npm)
+	$(PYTHON) -c 'import ctypes, sys; [*map(ctypes.CDLL, sys.argv[1:])]' $(LIBRARIES) 2>/dev/null || ($(APT) libegl1 libgl1 libgles2 libglib2.0-0)
 	npm install --silent --no-audit --no-fund --prefix tests/clients
 
 savedmodels: $(VENV)/.installed
