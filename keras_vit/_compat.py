@@ -284,12 +284,18 @@ def jax_in_tensorflow(function: Callable[..., Any], shapes: Sequence[str | None]
     from tensorflow.compiler.mlir.stablehlo import stablehlo
     from tensorflow.compiler.tf2xla.python import xla
 
-    def shape_of(value: Any) -> Any:
-        return jax.ShapeDtypeStruct(tuple(value.shape), tf.as_dtype(value.dtype).as_numpy_dtype)
+    scope = jax.export.SymbolicScope()
+
+    def description(value: Any, shape: str | None) -> Any:
+        sizes = tuple(value.shape) if shape is None else jax.export.symbolic_shape(shape, scope=scope)
+        return jax.ShapeDtypeStruct(sizes, tf.as_dtype(value.dtype).as_numpy_dtype)
 
     def run(*arguments: Any) -> Any:
-        specs = jax.export.symbolic_args_specs(jax.tree.map(shape_of, arguments), tuple(shapes))
-        exported = jax.export.export(jax.jit(function))(*specs)
+        described = [
+            jax.tree.map(lambda value, shape=shape: description(value, shape), argument)
+            for argument, shape in zip(arguments, shapes, strict=True)
+        ]
+        exported = jax.export.export(jax.jit(function))(*described)
         values = jax.tree.leaves(arguments)
         results = xla.call_module(
             [tf.convert_to_tensor(values[i]) for i in exported.module_kept_var_idx],
