@@ -366,7 +366,11 @@ def _target_list() -> str:
     type=click.Choice(EXTRA_OUTPUTS),
     help="Add an output to the file. Can be repeated.",
 )
-@click.option("--bundle", is_flag=True, help="Also write a .zip file with test images for each .tflite file.")
+@click.option(
+    "--bundle",
+    is_flag=True,
+    help="Also write a .zip file for each .tflite file, with Kotlin code for it and images to test a device with.",
+)
 @click.option(
     "--in-float",
     multiple=True,

@@ -15,9 +15,11 @@ import numpy as np
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
 from keras_vit.commands.run_folder import RUN_FILE
-from keras_vit.data.pipeline import read_pixels
-from keras_vit.data.sources import Source
-from keras_vit.evaluation.accuracy import Scores
+from keras_vit.data.decoding import read_file
+from keras_vit.data.pipeline import read_all, read_pixels
+from keras_vit.data.sources import Examples, Source
+from keras_vit.evaluation.accuracy import Scores, score
+from keras_vit.evaluation.brightness import brightness
 from keras_vit.evaluation.calibration import calibration
 from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
@@ -28,6 +30,7 @@ from keras_vit.report.model_card import ModelCard, write_model_card
 from keras_vit.report.preview_page import target_words, write_preview
 from keras_vit.report.proof_tables import export_tables
 from keras_vit.report.run_page import AttentionExample, Mistake, Reconstruction, Report
+from keras_vit.runtime.images import upright_size
 from keras_vit.training.fit import batches_of
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.recipe import Recipe
@@ -35,7 +38,13 @@ from keras_vit.training.schedules import Plan
 from keras_vit.weights.checkpoints import find_checkpoint
 
 REPORT_IMAGES = 12  # images in each section of the report
+CARD_IMAGES = 256  # training images that the card describes, and test images that it inverts, at most
 PREVIEW_IMAGES, PREVIEW_BATCHES = 24, 4  # images per batch in the preview, and batches
+
+_BUILT_IN = {
+    "digits": "scikit-learn's load_digits, scans of handwritten digits (E. Alpaydin and C. Kaynak, 1998)",
+    "fashion_mnist": "Fashion-MNIST, images of clothes (Zalando Research, 2017)",
+}
 
 
 def run_report(
@@ -229,8 +238,59 @@ def write_run_card(
             base_model=base_model,
             hub_data=_hub_data(recipe.data),
             license=base_license or recipe.license,
+            origin=_origin(recipe.data),
+            **_training_images(recipe, model, source),
         ),
     )
+
+
+def _training_images(recipe: Recipe, model: keras.Model, source: Source) -> dict[str, Any]:
+    """Returns what the card says on some training images, and on test images with inverted brightness."""
+    chosen = _some(source.train)
+    if not len(chosen):
+        return {}
+    images, size = [source.train.images[i] for i in chosen], model.input_shape[1:3]
+    measured = brightness(read_all(images, size, recipe.evaluation))
+    sizes = sorted((upright_size(read_file(image)) for image in images), key=lambda side: (side[0] * side[1], side))
+    facts: dict[str, Any] = {"brightness": measured, "original_sizes": (sizes[0], sizes[-1])}
+    tested = _some(source.test)
+    if measured.polarity and len(tested):
+        pixels = read_all([source.test.images[i] for i in tested], size, recipe.evaluation)
+        parts = [slice(start, start + 32) for start in range(0, len(tested), 32)]
+        inverted, upright = (
+            score(
+                model,
+                [
+                    (preprocess_input(images[part], pixels_of(model)), source.test.labels[tested[part]])
+                    for part in parts
+                ],
+            ).accuracy
+            for images in (255 - pixels, pixels)
+        )
+        facts["inverted"] = inverted, upright, len(tested)
+    return facts
+
+
+def _some(examples: Examples) -> np.ndarray:
+    """Returns at most `CARD_IMAGES` indices of examples, evenly spaced."""
+    count = len(examples.labels)
+    return np.linspace(0, count - 1, min(count, CARD_IMAGES)).astype(int)
+
+
+def _origin(data: str) -> str:
+    """Returns in words what kind of data a recipe names."""
+    if data in _BUILT_IN:
+        return _BUILT_IN[data]
+    if data.startswith("synthetic"):
+        return "synthetic images made by keras_vit"
+    if data.startswith("hf:"):
+        return "a data set of the Hugging Face Hub"
+    path = pathlib.Path(data)
+    if path.suffix in (".zip", ".csv"):
+        return f"the images of a {path.suffix} file"
+    if path.exists() or path.is_absolute() or data.startswith("."):
+        return "a folder of images"
+    return "a data set of TensorFlow Datasets"
 
 
 def _changed_settings(recipe: Recipe, source: Source) -> dict[str, Any]:

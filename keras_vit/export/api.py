@@ -59,7 +59,7 @@ def export_model(
         input_type, outputs, extra_outputs, pixels, input_size, facts, output_type: see
             `keras_vit.export.serving.make_serving`.
         bounds: {figure of `Agreement`: (least, most)} that replace those of the targets, or add to them.
-        bundle: whether to write a .zip to test a device with next to each .tflite file.
+        bundle: whether to write a .zip next to each .tflite file, with Kotlin code for it and a test for a device.
         runtime: for "web", the folder in which npm installed LiteRT.js; node_modules by default.
         in_float: layers that stay in float32 where calibration images quantize, see `sensitivity`.
 

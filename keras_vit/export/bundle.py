@@ -1,4 +1,4 @@
-"""A .zip to test a device with: the file, images, and the expected outputs for them."""
+"""A .zip for an app and a device: the file, Kotlin code for it, images, and the expected outputs for them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_vit._atomic import written_aside
 from keras_vit.data.decoding import recognize
+from keras_vit.export.android.kotlin import kotlin_code
 from keras_vit.export.proof import Reference
 from keras_vit.export.targets import EXTRA_OUTPUTS
 from keras_vit.runtime.tflite import TFLiteFile
@@ -24,6 +25,7 @@ model/{name}    the file, with labels and preprocessing inside
 labels.txt      its classes, in the order of its outputs, if it has classes
 images/         {count} images
 expected.json   for each image the probability of each class, or the numbers that the model returns
+android/        Kotlin code for this file, with its name, size and outputs; docs/android.md of keras_vit explains it
 
 On the device: run the model on each image (upright by EXIF, both sides resized to a height of {height} and a width of
 {width} pixels by bilinear interpolation; MediaPipe's ImageClassifier does that by itself) and compare with
@@ -32,12 +34,16 @@ to 1e-5 for float32 and float16. With weights of fewer bits each processor round
 is as large as that between the file and float32, some hundredths. Other resizes differ: see "from JPEG" in the card's
 table of exports.
 
+On Android: the file and labels.txt go into app/src/main/assets/, the Kotlin files except SelfTest.kt to the app's other
+code; for SelfTest.kt, expected.json and images/ go into app/src/androidTest/assets/selftest/. Change the package in the
+first line of each Kotlin file to that of the app.
+
 On a desktop: keras-vit predict model/{name} images/*
 """
 
 
 def write_bundle(path: str | os.PathLike[str], file: str | os.PathLike[str], name: str, reference: Reference) -> None:
-    """Writes a .zip that tests a .tflite file on a device.
+    """Writes a .zip with a .tflite file, the Kotlin code that runs it, and a test of it on a device.
 
     Args:
         path: the .zip.
@@ -78,6 +84,8 @@ def write_bundle(path: str | os.PathLike[str], file: str | os.PathLike[str], nam
         for image, data in images.items():
             bundle.writestr(f"images/{image}", data)
         bundle.writestr("expected.json", json.dumps(expected, indent=1, ensure_ascii=False))
+        for source, text in kotlin_code(file, name).items():
+            bundle.writestr(f"android/{source}", text)
         bundle.writestr("README.txt", readme)
 
 

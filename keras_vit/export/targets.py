@@ -44,7 +44,7 @@ class Target(NamedTuple):
         overrides: arguments of `keras_vit.export.serving.make_serving` that this file fixes.
         requirements: function of `settings` that raises an error if something is not installed.
         operators: function of the file's bytes that returns its operators and those that a GPU does not support.
-        bundle: function that writes a .zip to test the file on a device.
+        bundle: function that writes a .zip with code for an app and a test for a device.
     """
 
     file: str
@@ -90,7 +90,7 @@ class Target(NamedTuple):
             return _imported(self.operators)(file.read())
 
     def write_bundle(self, path: os.PathLike[str], file: os.PathLike[str], name: str, reference: Reference) -> bool:
-        """Writes the .zip that tests the file on a device; returns False for targets without one."""
+        """Writes the .zip for an app and a device; returns False for targets without one."""
         if self.bundle:
             _imported(self.bundle)(path, file, name, reference)
         return bool(self.bundle)

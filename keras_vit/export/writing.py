@@ -80,7 +80,7 @@ def write_exports(
         targets: {name: `Target`}.
         reference: the model's outputs on the proof images.
         bounds: {figure of `Agreement`: (least, most)} that replace those of the targets, or add to them.
-        bundle: whether to write a .zip to test a device with for each target that has one.
+        bundle: whether to write the .zip for an app and a device of each target that has one.
 
     Returns:
         An `Agreement` for each target.

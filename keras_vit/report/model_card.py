@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_vit._atomic import write_text
 from keras_vit.evaluation.accuracy import Scores
+from keras_vit.evaluation.brightness import Brightness
 from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.report.markdown import escaped, folded, grid, table
 from keras_vit.report.proof_tables import exports_section
@@ -111,6 +112,7 @@ def _quoted(text: str) -> str:
 
 _MATRIX_CLASSES = 20  # a larger confusion matrix is too wide for a page; its largest cells are listed instead
 _MOST_PAIRS = 20
+_DARKER = {"bright on dark": "darker", "dark on bright": "brighter"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,6 +139,11 @@ class ModelCard:
         base_model: Name of that checkpoint on the Hugging Face Hub, or None.
         hub_data: Name of the data set on the Hub, or None.
         license: Name of the licence; None if unknown.
+        origin: The kind of data and where it comes from, in words; "" for the name alone.
+        brightness: Brightness of training images, or None.
+        original_sizes: Smallest and largest (height, width) of these images, pixels, before they are resized; or None.
+        inverted: (accuracy on test images with inverted brightness, accuracy on the same as they are, their number), or
+            None.
     """
 
     name: str
@@ -158,6 +165,10 @@ class ModelCard:
     base_model: str | None = None
     hub_data: str | None = None
     license: str | None = None
+    origin: str = ""
+    brightness: Brightness | None = None
+    original_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    inverted: tuple[float, float, int] | None = None
 
 
 def write_model_card(path: str | os.PathLike[str], card: ModelCard) -> None:
@@ -193,7 +204,7 @@ def render_model_card(card: ModelCard) -> str:
         num_classes=f"{classes:,}",
         class_names=f": {', '.join(escaped(name) for name in card.class_names)}" if classes <= _MATRIX_CLASSES else "",
         version=escaped(card.version),
-        origin=f"from the checkpoint {escaped(card.base)}" if card.base else "from scratch",
+        trained_from=f"from the checkpoint {escaped(card.base)}" if card.base else "from scratch",
         height=height,
         width=width,
         files=_files(card),
@@ -235,10 +246,43 @@ def _files(card: ModelCard) -> str:
 
 
 def _data(card: ModelCard) -> str:
-    paragraph = f"{escaped(card.name)}, SHA-256 of images, labels, order and splits `{card.digest}`."
+    origin = f"{escaped(card.name)}: {escaped(card.origin)}." if card.origin else f"{escaped(card.name)}."
+    paragraph = f"{origin} SHA-256 of images, labels, order and splits `{card.digest}`."
     if card.bad_images:
         paragraph += f" {card.bad_images:,} images could not be read and were left out."
-    return f"{paragraph}\n\n{table([{'split': split, 'images': f'{n:,}'} for split, n in card.counts.items()])}"
+    splits = table([{"split": split, "images": f"{n:,}"} for split, n in card.counts.items()])
+    return "\n\n".join(part for part in (paragraph, splits, _training_images(card)) if part)
+
+
+def _training_images(card: ModelCard) -> str:
+    """Returns a paragraph on what the training images look like: their original sizes and their brightness."""
+    measured = card.brightness
+    if measured is None:
+        return ""
+    sentences = [f"Of {measured.images:,} training images:"]
+    if card.original_sizes:
+        smallest, largest = (f"{height} x {width}" for height, width in card.original_sizes)
+        sizes = smallest if smallest == largest else f"from {smallest} to {largest}"
+        sentences.append(f"height x width in the file {sizes} pixels;")
+    sentences.append(
+        f"mean brightness {measured.mean:.2f}, at the border {measured.border:.2f}, in the centre "
+        f"{measured.centre:.2f} (0 is black, 1 is white)."
+    )
+    if measured.polarity is None:
+        sentences.append(f"The border is darker than the centre in {measured.darker_border:.0%} of them.")
+        return " ".join(sentences)
+    share = max(measured.darker_border, measured.brighter_border)
+    sentences.append(
+        f"**{measured.polarity.capitalize()}**: the border is {_DARKER[measured.polarity]} than the centre in "
+        f"{share:.0%} of them. Images of the opposite polarity were not trained on: invert them first (255 - pixel)."
+    )
+    if card.inverted:
+        inverted, upright, images = card.inverted
+        sentences.append(
+            f"On {images:,} test images the accuracy is {upright:.2%}, and {inverted:.2%} if the same images are "
+            "inverted."
+        )
+    return " ".join(sentences)
 
 
 def _confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from keras_vit.commands.export import export
 from keras_vit.commands.fit import fit
 from keras_vit.commands.predict import predict
 from keras_vit.export import proof as proof_module
+from keras_vit.export.android.kotlin import kotlin_code
 from keras_vit.models.config import Variant
 from keras_vit.runtime.files import open_exported
 from keras_vit.training.recipe import Recipe
@@ -146,6 +147,9 @@ def test_the_bundle_has_all_files_to_test_a_device(run):
         assert {f"images/{name}" for name in expected} <= names and len(expected) == 8
         assert bundle.read("model/model_int8.tflite") == (run[0] / "model_int8.tflite").read_bytes()
         assert "model_int8.tflite" in bundle.read("README.txt").decode()
+        kotlin = {name.removeprefix("android/"): bundle.read(name).decode() for name in names if "android/" in name}
+        assert kotlin == kotlin_code(run[0] / "model_int8.tflite")
+        assert "const val HEIGHT = 8\n" in kotlin["LiteRtModel.kt"] and "maxResults = 10" in kotlin["SelfTest.kt"]
         file = open_exported(run[0] / "model_int8.tflite")
         for name, probabilities in expected.items():
             output = file.predict_encoded([bundle.read(f"images/{name}")])["probabilities"][0]

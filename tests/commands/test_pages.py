@@ -1,11 +1,13 @@
 """The model card of a run."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import keras_vit
 from keras_vit.commands import pages
@@ -16,7 +18,20 @@ from keras_vit.training.recipe import Recipe
 
 TINY = Variant(patch_size=4, hidden_size=16, num_layers=2, num_heads=2, mlp_dim=24)
 RECIPE = Recipe(data="/home/someone/flowers", data_dir="/data", variant=TINY, image_size=8, epochs=7)
-EXAMPLES = [Examples((b"",) * n, np.arange(n) % 3, ("",) * n) for n in (11, 5, 7)]
+
+
+def bright_square(height=20):
+    """Returns an image, encoded: a bright square on a dark page."""
+    pixels = np.full((height, 24, 3), 40, np.uint8)
+    pixels[5:-5, 6:-6] = 230
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+EXAMPLES = [
+    Examples((bright_square(),) * (n - 1) + (bright_square(32),), np.arange(n) % 3, ("",) * n) for n in (11, 5, 7)
+]
 SOURCE = Source("flowers", ("rose", "aster", "lily"), *EXAMPLES, bad=(("a.jpg", "torn"),), digest="ab" * 32)
 
 
@@ -39,6 +54,31 @@ def test_a_card_describes_the_run_without_paths_of_this_machine(tmp_path):
     assert "| epochs | 7 |" in text and "| data | flowers |" in text and "batch_size" not in text
     assert "someone" not in text and "/data" not in text
     assert "- training: 61 s" in text and "- backend: tensorflow" in text and "ab" * 32 in text
+
+
+def test_a_card_says_what_the_training_images_look_like(tmp_path):
+    _, text = card_of(tmp_path)
+    data = text.split("## Data")[1].split("## Recipe")[0]
+    assert "flowers: a folder of images." in data
+    assert "Of 11 training images: height x width in the file from 20 x 24 to 32 x 24 pixels;" in data
+    assert "**Bright on dark**: the border is darker than the centre in 100% of them" in data
+    assert "On 7 test images the accuracy is " in data and "if the same images are inverted." in data
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        ("digits", "scikit-learn's load_digits"),
+        ("hf:org/flowers/small", "a data set of the Hugging Face Hub"),
+        ("./flowers", "a folder of images"),
+        ("/far/away/flowers.zip", "the images of a .zip file"),
+        ("oxford_iiit_pet:4.0.0", "a data set of TensorFlow Datasets"),
+        ("synthetic:3x8", "synthetic images made by keras_vit"),
+    ],
+)
+def test_a_card_says_what_kind_of_data_it_is(tmp_path, data, words):
+    _, text = card_of(tmp_path, dataclasses.replace(RECIPE, data=data))
+    assert f"flowers: {words}" in text
 
 
 def test_a_checkpoint_of_the_table_brings_its_license(tmp_path):

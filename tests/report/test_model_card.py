@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from keras_vit.evaluation.accuracy import Scores
+from keras_vit.evaluation.brightness import Brightness
 from keras_vit.export.proof import Agreement
 from keras_vit.report.markdown import escaped
 from keras_vit.report.model_card import ModelCard, card_header, render_model_card, write_model_card
@@ -182,6 +183,30 @@ def test_every_number_is_measured_and_in_its_place():
     assert "- devices: one device" in text and "vit\\_s16" not in text and "vit_s16_augreg_in21k" in text
     assert "Lowest recall: 66.7% of 3 images, class tit." in text
     assert not re.search(r"\$\w", text)
+
+
+def test_the_training_images_are_described():
+    facts = {"images": 256, "mean": 0.314, "border": 0.071, "centre": 0.552}
+    seen = Brightness(**facts, darker_border=0.996, brighter_border=0.004)
+    text = render_model_card(
+        card(
+            origin="scans of birds",
+            brightness=seen,
+            original_sizes=((8, 9), (8, 9)),
+            inverted=(0.1139, 0.9917, 360),
+        )
+    )
+    data = text.split("## Data")[1].split("## Recipe")[0]
+    assert "birds: scans of birds. SHA-256" in data and "height x width in the file 8 x 9 pixels" in data
+    assert "of 256 training images" in data.lower()
+    assert "mean brightness 0.31, at the border 0.07, in the centre 0.55" in data
+    assert "**Bright on dark**: the border is darker than the centre in 100% of them" in data
+    assert "accuracy is 99.17%, and 11.39% if the same images are inverted" in data and "360 test images" in data
+    mixed = Brightness(**facts, darker_border=0.4, brighter_border=0.6)
+    text = render_model_card(card(brightness=mixed, original_sizes=((8, 9), (300, 200))))
+    assert "from 8 x 9 to 300 x 200 pixels" in text and "darker than the centre in 40% of them." in text
+    assert "on dark" not in text and "on bright" not in text
+    assert "brightness" not in render_model_card(card())
 
 
 def test_an_exported_file_is_listed_with_all_its_figures():

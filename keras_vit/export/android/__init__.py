@@ -1,0 +1,1 @@
+"""Kotlin code that runs an exported .tflite file in an Android app."""

@@ -1,0 +1,59 @@
+package %package
+
+import android.content.Context
+import android.graphics.Bitmap
+import com.google.mediapipe.framework.image.BitmapImageBuilder
+import com.google.mediapipe.tasks.core.BaseOptions
+import com.google.mediapipe.tasks.core.Delegate
+import com.google.mediapipe.tasks.vision.core.ImageProcessingOptions
+import com.google.mediapipe.tasks.vision.core.RunningMode
+import com.google.mediapipe.tasks.vision.imageclassifier.ImageClassifier
+
+/**
+ * Classifies images with MediaPipe; labels, resize and scaling come from the file's metadata.
+ *
+ * Construction takes hundreds of milliseconds: create one and keep it. Do not call it on the main thread.
+ */
+class MediaPipeClassifier(
+    context: Context,
+    file: String = %file,
+    maxResults: Int = %shown
+) : AutoCloseable {
+
+    private val classifier = ImageClassifier.createFromOptions(
+        context,
+        ImageClassifier.ImageClassifierOptions.builder()
+            .setBaseOptions(
+                BaseOptions.builder()
+                    .setModelAssetPath(file)
+                    .setDelegate(Delegate.CPU) // MediaPipe's GPU path may not run a Vision Transformer
+                    .build()
+            )
+            .setRunningMode(RunningMode.IMAGE)
+            .setMaxResults(maxResults)
+            .build()
+    )
+
+    /** Classifies an image file, the most probable class first. */
+    fun classify(bytes: ByteArray): List<Label> {
+        // MediaPipe can turn but not mirror an image, and when it shrinks a turned image it samples one pixel late.
+        return classify(Image.decode(bytes).upright())
+    }
+
+    /**
+     * Classifies a bitmap, the most probable class first.
+     *
+     * @param rotationDegrees clockwise turn that sets it upright: 0, 90, 180 or 270. EXIF's, or for a frame of CameraX
+     *   `imageProxy.imageInfo.rotationDegrees`.
+     */
+    @Synchronized
+    fun classify(bitmap: Bitmap, rotationDegrees: Int = 0): List<Label> {
+        val options = ImageProcessingOptions.builder().setRotationDegrees(rotationDegrees).build()
+        val result = classifier.classify(BitmapImageBuilder(bitmap.readable()).build(), options)
+        return result.classificationResult().classifications().first().categories()
+            .map { Label(it.categoryName(), it.score()) }
+    }
+
+    @Synchronized
+    override fun close() = classifier.close()
+}
