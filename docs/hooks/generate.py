@@ -22,7 +22,8 @@ from keras_vit.training.settings import type_description
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import tables  # noqa: E402  a module beside this one
+import android  # noqa: E402  a module beside this one
+import tables  # noqa: E402
 
 PACKAGE = HERE.parents[1] / "keras_vit"
 
@@ -123,6 +124,10 @@ def api_of(module: str) -> str:
 
 
 GENERATED = {
+    "android_image": android.image,
+    "android_litert": android.litert,
+    "android_mediapipe": android.mediapipe,
+    "android_self_test": android.self_test,
     "builders": builders,
     "checkpoints": tables.checkpoints,
     "commands": commands,
