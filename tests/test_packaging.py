@@ -7,6 +7,9 @@ import sys
 import tomllib
 import types
 
+import yaml
+
+import keras_vit
 from keras_vit.commands.recipes import recipe_files
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -47,3 +50,22 @@ def test_setup_puts_the_recipes_into_the_wheel(monkeypatch):
     runpy.run_path(str(ROOT / "setup.py"))
     assert received["py_modules"] == ["keras_vit_command", *(f"keras_vit.recipes.{name}" for name in recipe_files())]
     assert received["package_dir"] == {"keras_vit.recipes": "recipes"}
+
+
+def test_the_release_has_the_version_in_each_place():
+    """The release workflow compares them with the tag."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    released = re.findall(r"^## \[(.+)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert (keras_vit.__version__, citation["date-released"]) == released[0]
+    assert citation["version"] == keras_vit.__version__
+    assert PROJECT["project"]["dynamic"] == ["version"]
+
+
+def test_the_workflows_name_what_exists():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    for path in (ROOT / ".github").rglob("*.yml"):
+        text = path.read_text("utf-8")
+        assert yaml.safe_load(text)
+        assert set(re.findall(r"make ([\w-]+)(?: PYTHON=python)?$", text, re.M)) <= targets
+        assert [name for name in re.findall(r"(?<= )tests[\w/.]*", text) if not (ROOT / name).exists()] == []
+        assert set(re.findall(r'\.\[(\w+)\]"', text)) <= EXTRAS.keys()
