@@ -95,3 +95,9 @@ def test_the_tables_need_no_keras():
 def test_a_page_has_its_table(name):
     page = (ROOT / "docs" / f"{name}.md").read_text("utf-8")
     assert re.findall(r"^\{\{ (\w+) \}\}$", page, re.M) == [{"architectures": "variants"}.get(name, name)]
+
+
+def test_every_benchmark_is_described():
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text("utf-8")}
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(\w+\.py)` \|", page, re.M)) == scripts
