@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit._quiet import quiet
 from keras_vit.data.crop import PROTOCOLS
 from keras_vit.export.serving import Serving
 from keras_vit.export.tflite.metadata import add_metadata
@@ -59,7 +60,8 @@ def converted(model: keras.Model, mode: str = "float32") -> bytes:
         # TFLite's own operators alone: a phone's runtime has no others.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
-            return converter.convert()
+            with quiet():  # a dozen notes on the stages of the conversion
+                return converter.convert()
         except Exception as error:  # the converter's errors have no class in common
             raise ValueError(f"{model.name} does not convert to TFLite: {_reason(error)}") from error
 
