@@ -4,6 +4,7 @@ Neither depends on the model's class: a functional model around layers of keras_
 that was saved and loaded are traced in the same way, at any depth of nesting.
 """
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -88,7 +89,7 @@ def pixels_of(model: keras.Model, pixels: PixelsLike | None = None) -> Pixels:
         )
     if len(model.inputs) != 1:
         raise ValueError(f"Expected a model with one input, images. Received: {_inputs_of(model)}. {HOW}")
-    entrances, unknown = _entrances(model, lambda images: images)
+    entrances, unknown = _entrances(model, _unchanged)
     if not entrances:
         received = "no layers of keras_vit"
         if unknown and _has_ours(model):
@@ -165,9 +166,14 @@ def _contract(model: keras.Model, entrance: _Entrance) -> Pixels:
 
 def _affine(model: keras.Model, front: Callable[[Any], Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns (factor, offset), each (channels,), by which the layers in front change a grey level."""
+    if front is _unchanged:
+        return np.ones(channels), np.zeros(channels)
     height, width = (side or PROBE_SIDE for side in model.inputs[0].shape[1:3])
     images = np.broadcast_to(np.asarray(PROBE, "float32")[:, None, None, None], (len(PROBE), height, width, channels))
-    output = keras.ops.convert_to_numpy(front(keras.ops.convert_to_tensor(images))).astype(np.float64)
+    # In a thread of its own, as a graph that this one is tracing, such as tf.data's, has no values.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        probe = pool.submit(lambda: keras.ops.convert_to_numpy(front(keras.ops.convert_to_tensor(images))))
+        output = probe.result().astype(np.float64)
     flat = output.reshape(len(PROBE), -1, output.shape[-1])
     factor = (flat[-1, 0] - flat[0, 0]) / (PROBE[-1] - PROBE[0])
     offset = flat[0, 0] - factor * PROBE[0]
@@ -178,6 +184,11 @@ def _affine(model: keras.Model, front: Callable[[Any], Any], channels: int) -> t
             f"of those of keras_vit change pixels by more than a factor and an offset. {HOW}"
         )
     return factor, offset
+
+
+def _unchanged(images: Any) -> Any:
+    """Returns its argument: what a model has in front of a layer that reads the model's input."""
+    return images
 
 
 def _entrances(model: keras.Model, front: Callable[[Any], Any]) -> tuple[list[_Entrance], list[str]]:

@@ -22,6 +22,19 @@ def test_the_official_contract_is_the_default():
     assert model.preprocess_input(images).min() == -1
 
 
+@pytest.mark.parametrize("size", [(16, 24), (32, 40)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_images_are_preprocessed_in_tf_data(size, scaled):
+    tf = pytest.importorskip("tensorflow")
+    model = model_of(IMAGENET)
+    if scaled:
+        inputs = keras.Input((16, 24, 3))
+        model = keras_vit.VisionModel(inputs, model(keras.layers.Rescaling(1 / 255)(inputs)))
+    images = np.random.default_rng(0).integers(0, 256, (3, *size, 3)).astype(np.uint8)
+    batch = next(iter(tf.data.Dataset.from_tensor_slices(images).batch(3).map(model.preprocess_input)))
+    np.testing.assert_allclose(batch, keras.ops.convert_to_numpy(model.preprocess_input(images)), atol=1e-4)
+
+
 def test_means_and_deviations_by_colour():
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3)).astype(np.uint8)
     result = model_of(IMAGENET).preprocess_input(images)
