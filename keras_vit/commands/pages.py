@@ -19,7 +19,7 @@ from keras_vit.data.decoding import read_file
 from keras_vit.data.pipeline import read_all, read_pixels
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.accuracy import Scores, score
-from keras_vit.evaluation.brightness import brightness
+from keras_vit.evaluation.brightness import measure_brightness
 from keras_vit.evaluation.calibration import calibration
 from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
@@ -250,7 +250,7 @@ def _training_images(recipe: Recipe, model: keras.Model, source: Source) -> dict
     if not len(chosen):
         return {}
     images, size = [source.train.images[i] for i in chosen], model.input_shape[1:3]
-    measured = brightness(read_all(images, size, recipe.evaluation))
+    measured = measure_brightness(read_all(images, size, recipe.evaluation))
     sizes = sorted((upright_size(read_file(image)) for image in images), key=lambda side: (side[0] * side[1], side))
     facts: dict[str, Any] = {"brightness": measured, "original_sizes": (sizes[0], sizes[-1])}
     tested = _some(source.test)

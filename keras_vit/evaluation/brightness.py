@@ -39,7 +39,7 @@ class Brightness:
         return "dark on bright" if self.brighter_border >= _SHARE else None
 
 
-def brightness(images: np.ndarray) -> Brightness:
+def measure_brightness(images: np.ndarray) -> Brightness:
     """Measures the brightness of images, and of their border and centre.
 
     Args:
