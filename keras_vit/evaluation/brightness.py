@@ -7,6 +7,7 @@ import numpy as np
 
 _SHARE = 0.9  # of the images that must agree for a common polarity
 _CONTRAST = 0.1  # between border and centre, at least
+_EQUAL = 0.5 / 255  # a smaller difference of an image's border and centre, half a level, is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,6 @@ def measure_brightness(images: np.ndarray) -> Brightness:
         mean=float(grey.mean()),
         border=float(border.mean()),
         centre=float(centre.mean()),
-        darker_border=float((border < centre).mean()),
-        brighter_border=float((border > centre).mean()),
+        darker_border=float((border < centre - _EQUAL).mean()),
+        brighter_border=float((border > centre + _EQUAL).mean()),
     )
