@@ -47,7 +47,7 @@ CHOOSE_IT = {
     "ViT-Ti/16": "for a phone or a CPU",
     "ViT-S/8": "for fine details with few parameters",
     "ViT-S/14": "for DINOv2-small",
-    "ViT-S/16": "first: to fine-tune on your own images",
+    "ViT-S/16": "first, to fine-tune on your own images",
     "ViT-S/32": "for speed: a quarter of ViT-S/16's computation",
     "ViT-B/8": "for fine details; 4.5 times ViT-B/16's computation",
     "ViT-B/16": "for higher accuracy, on a GPU or a server",
@@ -87,8 +87,8 @@ def variants() -> str:
     """Returns the sizes of the Vision Transformers, then the variants of each kind, a row each."""
     parts = ["### Sizes", "", _sizes()]
     for title, names in _by_kind(VARIANTS):
-        rows = [(f"`{name}`", *_facts(name), CHOOSE_IT[name]) for name in names]
-        head = ("variant", ">parameters", ">GMACs", ">top-1, % (pixels)", "choose it")
+        rows = [(f"`{name}`", CHOOSE_IT[name], *_facts(name)) for name in names]
+        head = ("variant", "choose it", ">parameters", ">GMACs", ">top-1, % (pixels)")
         parts += ["", f"### {title}", "", _table(head, rows)]
     without = [f"`{name}`" for name in VARIANTS if not published.checkpoints(name)]
     parts += ["", f"No official checkpoint exists of {', '.join(without[:-1])} and {without[-1]}."]

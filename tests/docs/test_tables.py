@@ -34,9 +34,9 @@ def cells_of(markdown):
 def test_the_variants_are_those_of_the_package(tables):
     rows = [row for row in cells_of(tables.variants()) if row[0].strip("`") in VARIANTS]
     assert [row[0].strip("`") for row in rows] == list(VARIANTS)
-    assert [row[1] for row in rows] == [f"{row.parameters / 1e6:,.1f} M" for row in VARIANTS.values()]
-    assert all(row[4] for row in rows)
-    accuracy = {row[0].strip("`"): row[3] for row in rows}
+    assert [row[2] for row in rows] == [f"{row.parameters / 1e6:,.1f} M" for row in VARIANTS.values()]
+    assert all(row[1] for row in rows)
+    accuracy = {row[0].strip("`"): row[4] for row in rows}
     assert accuracy["ViT-L/16"] == "87.1 (384)"
     assert {name for name, cell in accuracy.items() if cell} == {row.variant for row in checkpoints() if row.top1}
     without = re.findall("`(.+?)`", tables.variants().splitlines()[-1])
