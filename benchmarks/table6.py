@@ -84,7 +84,7 @@ def multiply_accumulates(variant):
 
 def table(found):
     """Returns the lines as a Markdown table."""
-    rows = ["| variant | epochs | GMACs | exaFLOPs | the paper's | difference |", "|---|---|---|---|---|---|"]
+    rows = ["| variant | epochs | GMACs | exaFLOPs | the paper's | difference |", "|---|--:|--:|--:|--:|--:|"]
     for it in found:
         gmacs, off = it.multiply_accumulates / 1e9, round(it.off, 1) + 0  # no -0.0
         rows.append(f"| {it.variant} | {it.epochs} | {gmacs:.2f} | {it.exaflops:.1f} | {it.paper} | {off:+.1f} % |")
