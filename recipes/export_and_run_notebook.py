@@ -215,8 +215,9 @@ print(np.round(served(images=tf.constant(some[:1], tf.float32))["probabilities"]
 # %% [markdown]
 # ## Time
 #
-# The median of 50 runs of one image on this machine, in milliseconds. A phone has another order: measure there, see
-# `docs/android.md`.
+# The median of 50 runs of one image on this machine, in milliseconds. `model.predict` prepares a data pipeline in each
+# call, which is most of its time here. The order of the files can differ on a phone: measure there, as
+# `docs/android.md` shows.
 
 
 # %%

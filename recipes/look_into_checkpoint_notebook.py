@@ -184,7 +184,7 @@ def over(image, values):
     """Returns an image under a map: bright yellow is high, dark purple is low."""
     values = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
     colours = Image.fromarray((plt.get_cmap("inferno")(values)[..., :3] * 255).astype("uint8"))
-    times = max(1, 96 // len(image))  # a small image is enlarged, so that the map is smooth
+    times = max(1, 64 // len(image))  # a small image is enlarged, so that the map is smooth
     image = np.kron(image, np.ones((times, times, 1)))
     large = np.asarray(colours.resize(image.shape[1::-1], Image.Resampling.BICUBIC))
     return (0.4 * image + 0.6 * large).astype("uint8")

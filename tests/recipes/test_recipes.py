@@ -15,8 +15,9 @@ from keras_vit.training.quick import quick_recipe
 from keras_vit.training.recipe import FIELDS, Recipe
 
 RECIPES = pathlib.Path(__file__).parents[2] / "recipes"
-NOT_ONE_RUN = ("finetune_folder_notebook", "studies", "trials")  # nor a study, which is many
-FILES = sorted(path for path in RECIPES.glob("*.py") if path.stem not in NOT_ONE_RUN and "study_" not in path.stem)
+# Not one run each: notebooks, studies and what runs these.
+NOT_ONE_RUN = re.compile("_notebook$|^study_|^studies$|^trials$")
+FILES = sorted(path for path in RECIPES.glob("*.py") if not NOT_ONE_RUN.search(path.stem))
 RUN_HERE = ("digits", "fashion_mnist", "mae", "masked_patches")
 AUGREG = ("none", "light1", "light2", "medium1", "medium2", "strong1", "strong2")
 
