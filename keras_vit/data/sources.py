@@ -315,7 +315,7 @@ def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
         lines += [
             f"{len(bad)} images in {listing.path} cannot be read:",
             *listed(f"{name}: {reason}" for name, reason in bad),
-            "Repair or remove them, or set on_bad_image=skip to leave them out.",
+            "Repair or remove them, or train with on_bad_image=skip, which leaves them out.",
         ]
     if lines:
         raise ValueError("\n".join(lines))
