@@ -6,7 +6,7 @@ import griffe
 
 
 class Docstrings(griffe.Extension):
-    """Writes one entry for each argument that shares its text with others, and one paragraph for each shape."""
+    """Writes an entry for each argument, also where several share a text, and a paragraph for each shape."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs) -> None:
         if obj.docstring:
@@ -17,4 +17,5 @@ class Docstrings(griffe.Extension):
 
 
 def _each(match: re.Match) -> str:
-    return "\n".join(f"    {name}: {match[2]}" for name in match[1].split(", "))
+    first, *others = match[1].split(", ")
+    return "\n".join([f"    {first}: {match[2]}", *(f"    {name}: see `{first}`." for name in others)])

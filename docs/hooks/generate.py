@@ -15,6 +15,7 @@ import click
 from mkdocs.structure.files import File
 
 from keras_vit.commands.cli import main
+from keras_vit.commands.recipes import FOLDER_RECIPE
 from keras_vit.export.targets import ALIASES, TARGETS
 from keras_vit.models.config import VARIANTS
 from keras_vit.training.recipe import FIELDS, RANGES, Recipe
@@ -85,17 +86,31 @@ def export_targets() -> str:
     return "\n".join(rows)
 
 
+def folder_recipe() -> str:
+    """Returns the fields that the default recipe of a folder sets, and their values."""
+    variant = FOLDER_RECIPE["variant"]
+    sizes = f"patch_size={variant.patch_size}, hidden_size={variant.hidden_size}, num_layers={variant.num_layers}"
+    text = f"Variant({sizes}, num_heads={variant.num_heads}, mlp_dim={variant.mlp_dim})"
+    values = {**FOLDER_RECIPE, "variant": text}
+    return "\n".join(f"- `{name}={value}`" for name, value in values.items())
+
+
 def commands() -> str:
     """Returns the usage, the description and the options of each command."""
-    lines = []
+    lines = ["These options stand before the command; `--traceback` and `--help` also after it.", ""]
+    lines += _options(main, click.Context(main, info_name="keras-vit"))
     for name, command in sorted(main.commands.items()):
         context = click.Context(command, info_name=f"keras-vit {name}")
         lines += [f"## keras-vit {name}", "", f"```text\n{' '.join(command.get_usage(context).split()[1:])}\n```", ""]
         lines += [inspect.cleandoc(command.help or ""), ""]
-        for parameter in command.get_params(context):
-            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context)):
-                lines += [f"`{record[0]}`", f":   {record[1]}", ""]
+        lines += _options(command, context)
     return "\n".join(lines)
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    for parameter in command.get_params(context):
+        if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context)):
+            yield from (f"`{record[0]}`", f":   {record[1]}", "")
 
 
 def public_names(module: str) -> list[str]:
@@ -120,7 +135,18 @@ def builders() -> str:
 
 def api_of(module: str) -> str:
     """Returns the entries of the public names of a part of the package."""
-    return "\n\n".join(f"::: {module}.{name}" for name in public_names(module) if name not in BUILDERS)
+    return "\n\n".join(_entry(module, name) for name in public_names(module) if name not in BUILDERS)
+
+
+def _entry(module: str, name: str) -> str:
+    """Returns the entry of a public name; a function has the name of the module beside it in some parts."""
+    folder = PACKAGE.joinpath(*module.split(".")[1:])
+    text = (folder / "__init__.py").read_text("utf-8")
+    defined = re.search(rf"^from (keras_vit[\w.]+) import [^\n]*\b{name}\b", text, re.MULTILINE)
+    if not (folder / name).is_dir() and not (folder / f"{name}.py").exists() or not defined:
+        return f"::: {module}.{name}"
+    options = f"{{heading: {module}.{name}, toc_label: {name}}}"
+    return f"::: {defined[1]}.{name}\n    options: {options}"
 
 
 GENERATED = {
@@ -132,6 +158,7 @@ GENERATED = {
     "checkpoints": tables.checkpoints,
     "commands": commands,
     "export_targets": export_targets,
+    "folder_recipe": folder_recipe,
     "recipe_fields": recipe_fields,
     "variants": tables.variants,
 }

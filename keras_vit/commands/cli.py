@@ -133,8 +133,8 @@ def check_command(context: click.Context, folder: str, class_depth: int | None) 
     of such a folder, or a .csv file.
 
     Prints the classes with their counts, class imbalance, unreadable images, unusual formats, rotated images and exact
-    duplicates, and the next command to run. The exit status is 2 if `keras-vit fit` would refuse the folder. No file
-    is written.
+    duplicates, and the next command to run. The exit status is 2 if `keras-vit fit` would refuse the folder even
+    with on_bad_image=skip. No file is written.
     """
     from keras_vit.commands.check import check_images
 
@@ -188,6 +188,8 @@ def fit_command(
     refused = metrics.get("refused", [])  # missing in the metrics of runs of older versions
     for item in refused:
         click.echo(lines.refusal_line(**item))
+    if quick:
+        click.echo("\n--quick tests that the run works; the accuracy of its small model says nothing.")
     click.echo(f"\nAll files are in {folder}. Open report.html first.")
     if refused:
         click.get_current_context().exit(REFUSED)

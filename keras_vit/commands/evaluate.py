@@ -20,6 +20,7 @@ from keras_vit.commands.examples import (
     resize_note,
 )
 from keras_vit.commands.image_model import ImageModel, open_model
+from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.decoding import read_file
 from keras_vit.data.pipeline import evaluation_batches, read_all
 from keras_vit.data.sources import Examples, Source
@@ -164,9 +165,10 @@ def evaluate(
     scores: Scores | None = None
     names: tuple[str, ...] = ()
     others: dict[str, float] = {}
-    notes: list[str] = []
+    notes = _training_images_note(opened.path, data, source)
     try:
-        scores, names, others, notes = _evaluate_head(opened, source, flips, classes, real)
+        scores, names, others, more = _evaluate_head(opened, source, flips, classes, real)
+        notes += more
     except _HeadError as error:
         if not on_features or flips or classes or real:
             raise
@@ -180,6 +182,21 @@ def evaluate(
         accuracies, more = _evaluate_features(opened, source, open_data, shots, knn, linear_probe)
         others, notes = others | accuracies, notes + more
     return Evaluation(scores, names, others, tuple(notes), getattr(opened, "returns", None) or "probabilities")
+
+
+def _training_images_note(
+    path: str | os.PathLike[str], data: str | os.PathLike[str] | None, source: Source
+) -> list[str]:
+    """Returns a line if the images are those that the run of a model was trained on, undivided; else none."""
+    recipe = recipe_beside(path) if data is not None else None
+    if recipe is None or os.path.realpath(str(data)) != os.path.realpath(recipe.data):
+        return []
+    if not os.path.exists(str(data)) or evaluation_split(source) != "train":
+        return []
+    return [
+        "these are all images of the run, those that it was trained on among them; evaluate the run without DATA for "
+        "the accuracy on its test images"
+    ]
 
 
 def _accuracy_in_proof(file: Any, scores: Scores) -> float | None:

@@ -25,7 +25,7 @@ model/{name}    the file, with labels and preprocessing inside
 labels.txt      its classes, in the order of its outputs, if it has classes
 images/         {count} images
 expected.json   for each image the probability of each class, or the numbers that the model returns
-android/        Kotlin code for this file, with its name, size and outputs; docs/android.md of keras_vit explains it
+android/        Kotlin code for this file, with its name, size and outputs (explained in keras_vit's docs, Android)
 
 On the device: run the model on each image (upright by EXIF, both sides resized to a height of {height} and a width of
 {width} pixels by bilinear interpolation; MediaPipe's ImageClassifier does that by itself) and compare with
@@ -35,8 +35,8 @@ is as large as that between the file and float32, some hundredths. Other resizes
 table of exports.
 
 On Android: the file and labels.txt go into app/src/main/assets/, the Kotlin files except SelfTest.kt to the app's other
-code; for SelfTest.kt, expected.json and images/ go into app/src/androidTest/assets/selftest/. Change the package in the
-first line of each Kotlin file to that of the app.
+code. SelfTest.kt goes to the code of the tests, below app/src/androidTest/java/, with expected.json and images/ in
+app/src/androidTest/assets/selftest/. Change the package in the first line of each Kotlin file to that of the app.
 
 On a desktop: keras-vit predict model/{name} images/*
 """

@@ -16,7 +16,7 @@ _KINDS = "a .tflite or .onnx file, the folder of a SavedModel, or that of a page
 class ExportedFile(Protocol):
     """An exported file, opened as an image classifier.
 
-    Args:
+    Attributes:
         path: of the file or folder.
         model_path: of the model in it: the .tflite file of a page, the version folder of a SavedModel.
         class_names: in the order of the probabilities; () where the outputs are numbers.

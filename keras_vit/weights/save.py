@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -253,6 +254,7 @@ def _write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray], tex
         save_file(dict(arrays), weights, metadata={"format": "pt"})
         for name, file in files.items():
             file.write_text(texts[name], "utf-8")
+            shutil.copymode(file, weights)  # safetensors makes a file that only its owner can read
 
 
 def _refuse_to_overwrite(path: pathlib.Path) -> None:

@@ -15,6 +15,7 @@ from keras_vit.commands import cli
 from keras_vit.commands import evaluate as evaluate_module
 from keras_vit.commands.evaluate import evaluate
 from keras_vit.imagenet import class_names
+from keras_vit.training.recipe import Recipe
 
 ROW = keras_vit.Variant(4, 12, 2, 2, 16)
 CLASSES = [0, 1, 134, 207, 281, 999]  # of ImageNet; 134 shares its name, crane, with 517
@@ -215,3 +216,11 @@ def test_a_page_of_features_alone(colours, tmp_path):
     assert command(colours / "features", colours / "heap", "--knn", "--output", tmp_path / "a.html").exit_code == 0
     page = (tmp_path / "a.html").read_text("utf-8")
     assert re.findall(r'<section id="(\w+)"', page) == ["settings"]
+
+
+def test_training_images_among_those_of_a_run_are_noted(colours, monkeypatch):
+    recipe = Recipe(data=str(colours / "heap"), variant=ROW, image_size=12)
+    monkeypatch.setattr("keras_vit.commands.evaluate.recipe_beside", lambda path: recipe)
+    (note,) = evaluate(colours / "head", colours / "heap").notes
+    assert "trained on" in note
+    assert evaluate(colours / "head", colours / "parts").notes == ()

@@ -392,3 +392,10 @@ def test_transformers_is_told_that_the_file_is_its_own_kind(tmp_path, arrays):
     with open_arrays(tmp_path / "file.safetensors") as file:
         assert "vit.layernorm.weight" in file.shapes
         assert "classifier.weight" in file.shapes
+
+
+@pytest.mark.parametrize("path", ["folder", "file.safetensors"])
+def test_weights_are_as_readable_as_their_configuration(tmp_path, arrays, path):
+    write_checkpoint(tmp_path / path, "hf", arrays, model(VIT), OFFICIAL_VIT, PIXELS)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 1 and len({file.stat().st_mode for file in files}) == 1
