@@ -32,6 +32,18 @@ def swept():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def no_gradients_on_torch():
+    """Tests read outputs as NumPy arrays, which PyTorch refuses for tensors that record gradients."""
+    if os.environ.get("KERAS_BACKEND") != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield
+
+
 def pytest_terminal_summary(terminalreporter):
     """Writes the seconds that the tests of each folder took, in sum over the workers."""
     seconds = collections.Counter()
