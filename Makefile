@@ -1,6 +1,7 @@
 # make demo   trains, evaluates, exports and reports on real images, from nothing
 # make test   passes the tests that a change needs, in minutes
 # make test-all  passes all tests that CI runs: the sweeps and soaks, too
+# make torture  damages, kills and deceives for minutes, or HOURS=2, and prints a table of what came of it
 # make test-nightly  passes the tests on keras-nightly and tf-nightly
 # make check  formatting, lint, types and the import fence
 # make docs   builds the docs site into site/
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-nightly check docs clients savedmodels bench clean
+.PHONY: demo test test-all torture test-nightly check docs clients savedmodels bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,6 +25,11 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm"
+
+HOURS ?= 0.2
+SEED ?= 0
+torture: $(VENV)/.installed-dev
+	$(BIN)/python tests/torture/run.py --seed $(SEED) --seconds $$(awk 'BEGIN {print 3600 * $(HOURS)}')
 
 # The nightly packages have other names than the released ones, in whose place they are put.
 test-nightly: .venv-nightly/.installed
