@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO, cast
 import ml_dtypes
 import numpy as np
 
-from keras_vit._atomic import written_aside
+from keras_vit._atomic import WriteError, aside_of, written_aside
 
 logger = logging.getLogger("keras_vit")
 
@@ -30,8 +30,6 @@ STATE, MANIFEST = "state.npz", "manifest.json"
 
 # step_00000123, or step_00000123_2 where that name exists: one rename cannot replace a folder by another.
 _NAME = re.compile(r"step_(\d{8,})(?:_(\d+))?")
-# The temporary names of a killed write, as `written_aside` makes them, and of a killed removal.
-_LEFTOVER = re.compile(rf"\.\d+\.{_NAME.pattern}(\.old)?")
 # The kinds of NumPy dtypes that a state file holds: numbers and text, no objects.
 _STORABLE_KINDS = "biufcSU"
 
@@ -103,7 +101,6 @@ class TrainingCheckpoints:
         self.folder, self.keep = pathlib.Path(folder), keep
         self._verified: dict[pathlib.Path, tuple[Any, ...]] = {}  # {path: fingerprint of a verified state file}
         self._reported: set[tuple[pathlib.Path, str]] = set()
-        self._cleared = False
 
     def newest(self) -> TrainingCheckpoint | None:
         """Returns the newest intact checkpoint, or None; logs the damaged ones that it skips and removes nothing."""
@@ -142,12 +139,11 @@ class TrainingCheckpoints:
                 "Resume from that checkpoint, or choose another folder."
             )
         try:
-            self._remove_leftovers()
             path = self.folder / self._unused_name(step)
             manifest = _write_checkpoint(path, {"step": step, "best": bool(best), "notes": notes}, arrays)
             self._verified[path] = _fingerprint(os.stat(path / STATE), manifest)
         except OSError as error:
-            raise OSError(error.errno, self._save_error(step, arrays, error)) from error
+            raise WriteError(error.errno, self._save_error(step, arrays, error)) from error
         saved = TrainingCheckpoint(path, step, notes, bool(best))
         self._remove_old([saved, *older])
         return saved
@@ -195,13 +191,6 @@ class TrainingCheckpoints:
         attempt = max((attempt for other, attempt in used if other == step), default=0) + 1
         return f"step_{step:08d}" + (f"_{attempt}" if attempt > 1 else "")
 
-    def _remove_leftovers(self) -> None:
-        if not self._cleared and self.folder.is_dir():
-            for path in self.folder.iterdir():
-                if _LEFTOVER.fullmatch(path.name):
-                    shutil.rmtree(path)
-        self._cleared = True
-
     def _remove_old(self, checkpoints: Sequence[TrainingCheckpoint]) -> None:
         """Removes all checkpoints, the newest first, but the newest steps and the best."""
         by_step: dict[int, TrainingCheckpoint] = {}
@@ -212,7 +201,7 @@ class TrainingCheckpoints:
         for checkpoint in checkpoints:
             if checkpoint not in kept:
                 # Renamed first: an interrupted removal leaves no partial checkpoint under a checkpoint's name.
-                hidden = checkpoint.path.with_name(f".{os.getpid()}.{checkpoint.path.name}.old")
+                hidden = aside_of(checkpoint.path.with_name(f"{checkpoint.path.name}.old"))
                 try:
                     os.replace(checkpoint.path, hidden)
                     shutil.rmtree(hidden)
@@ -227,7 +216,7 @@ class TrainingCheckpoints:
         )
         size = sum(array.nbytes for array in arrays.values()) / 1e6
         return (
-            f"Step {step} could not be saved in {self.folder}: {error.strerror or error}. {last}. "
+            f"Step {step} could not be saved in {self.folder}: {os.strerror(error.errno or errno.EIO)}. {last}. "
             f"Free some space ({size:,.1f} MB a checkpoint) or make it writable, and run the same command again."
         )
 
@@ -264,13 +253,9 @@ def _write_checkpoint(path: pathlib.Path, manifest: dict[str, Any], arrays: Mapp
         aside.mkdir()
         with open(aside / STATE, "wb") as file:
             digest, dtypes = _write_state(file, arrays)
-            _sync(file)
             manifest |= {"sha256": digest, "size": file.tell(), "dtypes": dtypes}
         with open(aside / MANIFEST, "w", encoding="utf-8") as text:
             json.dump(manifest | {"seal": _seal(manifest)}, text, indent=1)
-            _sync(text)
-        _sync_folder(aside)
-    _sync_folder(path.parent)
     return manifest
 
 
@@ -360,21 +345,3 @@ class _HashedFile:
     def write(self, data: Any) -> int:
         self.hash.update(data)
         return self.file.write(data)
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(path: pathlib.Path) -> None:
-    if os.name == "nt":  # where a folder cannot be opened
-        return
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some mounted drives do not support it
-            raise
-    finally:
-        os.close(folder)

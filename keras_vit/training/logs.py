@@ -1,19 +1,17 @@
 """Training logs: history.csv and TensorBoard, without gaps or repeated rows when a run is killed and resumes."""
 
-import contextlib
 import csv
-import errno
 import io
 import logging
 import math
 import numbers
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from keras_vit._atomic import written_aside
+from keras_vit._atomic import named_errors, write_text
 
 logger = logging.getLogger("keras_vit")
 
@@ -77,7 +75,7 @@ class Logs:
                 f"Expected a step after {self._last}, the last in {self.path}. Received: step={values['step']}. "
                 "Call resume before a run continues."
             )
-        with _clear_errors(self.path):
+        with named_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _append_text(self.path, _line(columns, values) if self._columns else _text(columns, [values]))
         self._columns, self._last = columns, values["step"]
@@ -92,19 +90,16 @@ class Logs:
         """
         columns, rows = _read(self.path)
         kept = [row for row in rows if row["step"] <= step]
-        with _clear_errors(self.path):
+        with named_errors(self.path):
             if kept:
-                with written_aside(self.path) as aside, open(aside, "w", encoding="utf-8") as file:
-                    file.write(_text(columns, kept))
-                    file.flush()
-                    os.fsync(file.fileno())
+                write_text(self.path, _text(columns, kept))
             else:
                 self.path.unlink(missing_ok=True)
         self._columns = columns if kept else ()
         self._last = kept[-1]["step"] if kept else -1
         self.close()
         if self.events:
-            with _clear_errors(self.events):
+            with named_errors(self.events):
                 for old in self.events.glob("*.tfevents.*"):
                     old.unlink()
         self._write_events(kept)
@@ -113,13 +108,13 @@ class Logs:
         """Closes TensorBoard's file; the next row opens another."""
         writer, self._writer = self._writer, None
         if writer and self.events:
-            with _clear_errors(self.events):
+            with named_errors(self.events):
                 writer.close()
 
     def _write_events(self, rows: Sequence[Mapping[str, float]]) -> None:
         if not (self.events and rows):
             return
-        with _clear_errors(self.events):
+        with named_errors(self.events):
             self._writer = self._writer or tf.summary.create_file_writer(str(self.events))
             with self._writer.as_default():
                 for row in rows:
@@ -197,18 +192,3 @@ def _append_text(path: pathlib.Path, text: str) -> None:
         except OSError:
             file.truncate(before)
             raise
-
-
-@contextlib.contextmanager
-def _clear_errors(path: pathlib.Path) -> Iterator[None]:
-    """Adds to errors of the disk the file and what to do."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        full = isinstance(error, tf.errors.ResourceExhaustedError)
-        code = (isinstance(error, OSError) and error.errno) or (errno.ENOSPC if full else errno.EIO)
-        raise OSError(
-            code,
-            f"{path} could not be written: {os.strerror(code)}. Free some space or make it writable, and run the same "
-            "command again.",
-        ) from error

@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from keras_vit._atomic import aside_of
 from keras_vit.training.checkpoints import MANIFEST, STATE, TrainingCheckpoints
 
 
@@ -162,6 +163,13 @@ def test_a_step_behind_the_newest_is_refused(tmp_path):
     assert steps(tmp_path) == [7]
 
 
+def ended_process():
+    """Returns the number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
 def test_a_removal_that_is_cut_off_leaves_no_half_checkpoint(tmp_path, monkeypatch, warned):
     checkpoints = TrainingCheckpoints(tmp_path, keep=1)
     checkpoints.save(1, state(1, 3), {"step": 1})
@@ -171,18 +179,21 @@ def test_a_removal_that_is_cut_off_leaves_no_half_checkpoint(tmp_path, monkeypat
         raise OSError(errno.EIO, "cut off")
 
     with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", ended_process)
         patch.setattr(shutil, "rmtree", cut_off)
         checkpoints.save(2, state(2, 3), {"step": 2})
-    assert names(tmp_path) == [f".{os.getpid()}.step_00000001.old", "step_00000002"]
+    hidden, newest = names(tmp_path)
+    assert re.fullmatch(r"\.\d+-[0-9a-f]{8}\.step_00000001\.old", hidden) and newest == "step_00000002"
     assert "step_00000001 could not be removed" in warned()[0]
     assert_holds(TrainingCheckpoints(tmp_path, keep=1).newest(), 2, 3)
     TrainingCheckpoints(tmp_path, keep=1).save(3, state(3, 3), {"step": 3})
     assert names(tmp_path) == ["step_00000003"]
 
 
-def test_leftovers_are_cleared_by_the_first_save_and_not_by_reading(tmp_path):
-    leftovers = [".17.step_00000004", ".17.step_00000004_2", ".18.step_00000001.old"]
-    foreign = [".DS_Store", ".18.step_4", ".step_00000004"]
+def test_leftovers_are_cleared_by_the_first_save_and_not_by_reading(tmp_path, monkeypatch):
+    foreign = [".DS_Store", ".18.step_4", ".step_00000004", aside_of(tmp_path / "written_now").name]
+    monkeypatch.setattr(os, "getpid", ended_process)
+    leftovers = [aside_of(tmp_path / name).name for name in ("step_00000004", "step_00000001.old")]
     for name in leftovers + foreign:
         (tmp_path / name).mkdir()
         (tmp_path / name / STATE).write_bytes(b"half")
@@ -428,7 +439,7 @@ def start(program, *arguments):
 
 def written_so_far(folder, writer):
     """Returns the bytes of the state that a process is writing just now, or None."""
-    for path in folder.glob(f".{writer.pid}.step_*[0-9]/{STATE}"):
+    for path in folder.glob(f".{writer.pid}-*.step_*[0-9]/{STATE}"):
         with contextlib.suppress(FileNotFoundError):  # it got its name meanwhile
             return path.stat().st_size
 

@@ -36,7 +36,7 @@ def whole(folder):
 
 
 def half_written(folder, process):
-    return list(folder.glob(f"checkpoints/.{process.pid}.step_*"))
+    return list(folder.glob(f"checkpoints/.{process.pid}-*.step_*"))
 
 
 def kill_in_a_write(folder):
