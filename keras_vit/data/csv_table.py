@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_vit.data.folder import named_format, one_class
-from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
+from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, WEIGHTS, ListedImage, Listing
 from keras_vit.data.messages import listed
 
 _COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
@@ -26,8 +26,9 @@ def list_csv(data: str | os.PathLike[str]) -> Listing:
     """Reads a table of images with the columns path and label, and optionally split and weight, in any order.
 
     A path is relative to the file's folder. A label is the name of a class. A split is train, validation (val, valid,
-    dev) or test. A weight, by default 1, is that of the image in the training loss; it has no effect on the validation
-    and test accuracy. The text is UTF-8. A column without a name, such as the index that pandas writes, is ignored.
+    dev) or test. A weight, by default 1, is that of the image in the training loss: 0, or from 1e-6 to 1e6. It has no
+    effect on the validation and test accuracy. The text is UTF-8. A column without a name, such as the index that
+    pandas writes, is ignored.
 
     Args:
         data: the file.
@@ -124,7 +125,8 @@ def _faults(row: dict[str, str], cells: int, columns: int, earlier: int | None) 
     if "split" in row and row["split"].casefold() not in SPLIT_OF_NAME:
         faults.append(f"expected split to be train, validation or test. Received: {row['split']!r}")
     if _weight(row) is None:
-        faults.append(f"expected weight to be a number of 0 or more. Received: {row['weight']!r}")
+        least, most = WEIGHTS
+        faults.append(f"expected weight to be 0, or from {least:g} to {most:g}. Received: {row['weight']!r}")
     return faults
 
 
@@ -133,7 +135,8 @@ def _weight(row: dict[str, str]) -> float | None:
         weight = float(row.get("weight", 1))
     except ValueError:
         return None
-    return weight if 0 <= weight < float("inf") else None
+    least, most = WEIGHTS
+    return weight if weight == 0 or least <= weight <= most else None
 
 
 def _image(folder: Path, row: dict[str, str]) -> ListedImage:

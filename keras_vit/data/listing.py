@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from keras_vit.data.decoding import FileRange, ImageError, ImageInfo, decode_with_info, read_file
-from keras_vit.data.messages import listed
+from keras_vit.data.messages import few, listed
 
 SPLITS = ("train", "validation", "test")
 SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_OF_NAME |= dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
 THREADS = min(8, os.cpu_count() or 1)  # each may hold a whole image of MAX_PIXELS
+WEIGHTS = 1e-6, 1e6  # least and largest weight of an image, other than 0; the sums of a batch stay exact enough
 _SECONDS_BETWEEN_NEWS = 5.0
 _AT_ONCE = 64  # images that the threads read between two progress messages at most
 _log = logging.getLogger("keras_vit")
@@ -32,7 +35,7 @@ class ListedImage:
         name: for messages.
         class_name: the class.
         split: one of `SPLITS`.
-        weight: of the image in training.
+        weight: of the image in training, 0 or in the range of `WEIGHTS`.
         digest: SHA-256 of the encoded bytes; "" before it is read.
         info: format and size; None before it is read.
         reason: why it cannot be read; "" if it can.
@@ -75,6 +78,25 @@ class Listing:
     empty: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def weight_faults(weights: Sequence[float] | np.ndarray | None, names: Sequence[str]) -> list[str]:
+    """Returns the faults of the weights of training images, a sentence each.
+
+    Args:
+        weights: of the images; None for 1.
+        names: of the images, for messages.
+    """
+    if weights is None:
+        return []
+    array, (least, most) = np.asarray(weights, np.float32), WEIGHTS
+    wrong = np.flatnonzero((array != 0) & ~((array >= least) & (array <= most))).tolist()
+    if len(wrong):
+        received = few(f"{array[i]:g} of {names[i]}" for i in wrong)
+        return [f"weights that are not 0 or from {least:g} to {most:g}: {received}; scale or correct them"]
+    if len(array) and not array.any():
+        return ["no image to train on has a weight above 0; raise weights"]
+    return []
 
 
 class Progress:

@@ -20,6 +20,7 @@ from keras_vit import _compat
 from keras_vit.data.augmentation import Augmentation, keras_cv_layers, random_affine, random_flips
 from keras_vit.data.crop import PROTOCOLS, Size, cropped, with_name
 from keras_vit.data.decoding import EncodedImage, decode, decode_with_info, read_file
+from keras_vit.data.listing import weight_faults
 from keras_vit.data.mixing import mix
 from keras_vit.data.order import Order, key
 from keras_vit.data.randaugment import randaugment
@@ -116,7 +117,7 @@ def training_batches(
         one-hot unless mixed, and weights (rows,), the weight of each row in the loss.
 
     Raises:
-        ValueError: if a batch cannot be divided into these parts.
+        ValueError: if a batch cannot be divided into these parts, a weight is out of range, or all are 0.
         tensorflow.errors.OpError: during iteration, if an image cannot be read; the message has its name.
 
     Example:
@@ -131,6 +132,8 @@ def training_batches(
         ```
     """
     start, pieces, here = _divided(parts, batch_size)
+    if faults := weight_faults(examples.weights, examples.names):
+        raise ValueError(f"These images cannot be trained on: {'; '.join(faults)}")
     augmentation = augmentation or Augmentation()
     order = Order(len(examples.labels), batch_size, seed, full_batches)
     labels, weights = tf.constant(examples.labels), _weights(examples)

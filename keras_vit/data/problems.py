@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from keras_vit.data.listing import ListedImage, Listing, read_listing
+from keras_vit.data.listing import ListedImage, Listing, read_listing, weight_faults
 from keras_vit.data.messages import few
 from keras_vit.data.splits import assign_splits
 from keras_vit.models.class_names import name_faults
@@ -31,6 +31,8 @@ def find_problems(
     listing = read_listing(listing)
     images = assign_splits(listing, validation=validation, test=test, seed=seed)
     problems = [*listing.problems, *class_problems(listing.class_names)]
+    train = [image for image in images if image.split == "train"]
+    problems += weight_faults([image.weight for image in train], [image.name for image in train])
     if require_test and images and not any(image.split == "test" for image in images):
         problems.append(_no_test(listing, images, test))
     notes = [*listing.notes, *class_notes(listing.class_names)]

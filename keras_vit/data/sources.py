@@ -40,7 +40,7 @@ class Examples:
         images: paths, encoded bytes or ranges of files, as for `decode`.
         labels: (examples,) int64, indices into the source's class names.
         names: of the images, for messages.
-        weights: (examples,) float32, the weight of each image in training; None for 1.
+        weights: (examples,) float32, the weight of each image in training, 0 or from 1e-6 to 1e6; None for 1.
         digests: SHA-256 of each image's bytes.
 
     Example:

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from keras_vit._progress import seconds_between_updates
 from keras_vit.training.schedules import Plan
@@ -32,7 +33,7 @@ class Display:
         self._updated = 0.0
         self._width = 0
 
-    def step(self, step: int, means: Mapping[str, float]) -> None:
+    def step(self, step: int, means: Mapping[str, float | None]) -> None:
         """Updates the progress line after a step; `means` has the epoch's "loss" and "accuracy" so far."""
         now, between = time.monotonic(), seconds_between_updates()
         self._started = self._started or (step, now)
@@ -40,19 +41,26 @@ class Display:
             return
         self._updated = now
         self._overwrite(
-            f"step {step:,} of {self.plan.steps:,}: loss {means['loss']:.4f}, {self.metric} {means['accuracy']:.1%}"
+            f"step {step:,} of {self.plan.steps:,}: {self._scores(means)}"
             f"{self._throughput(step)}{self._remaining(step)}{_peak_memory()}"
         )
 
-    def epoch(self, row: Mapping[str, float]) -> None:
+    def epoch(self, row: Mapping[str, Any]) -> None:
         """Logs an epoch, from its row of the training log."""
         self._overwrite("")
         done, epochs = row["epoch"], self.plan.epochs
         validation = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
+        if unweighted := row.get("steps_without_weight"):
+            validation += f", {unweighted} steps without an image of a weight above 0, which changed nothing"
         logger.info(
-            f"epoch {done:{len(str(epochs))}d}/{epochs}: loss {row['loss']:.4f}, {self.metric} {row['accuracy']:.1%}"
+            f"epoch {done:{len(str(epochs))}d}/{epochs}: {self._scores(row)}"
             f"{validation}, {row['images_per_second']:.0f} images/s{self._remaining(int(row['step']))}{_peak_memory()}"
         )
+
+    def _scores(self, means: Mapping[str, float | None]) -> str:
+        loss, accuracy = means["loss"], means["accuracy"]
+        known = loss is not None and accuracy is not None
+        return f"loss {loss:.4f}, {self.metric} {accuracy:.1%}" if known else f"loss and {self.metric} unknown"
 
     def _throughput(self, step: int) -> str:
         first, started = self._started or (step, 0.0)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_vit.data.augmentation import Augmentation
+from keras_vit.data.listing import weight_faults
 from keras_vit.data.order import Order
 from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.data.sources import Examples, Source
@@ -97,6 +98,7 @@ def train(
                 devices,
                 signals,
                 _early_stopping(recipe, source),
+                source.train.weights is not None and not source.train.weights.all(),
             )
             begin(pixels)
             run.restore(trainer)
@@ -132,6 +134,8 @@ def _check(recipe: Recipe, source: Source, devices: Devices) -> None:
         )
     if (devices.strategy, recipe.momentum_dtype, keras.backend.backend()) == ("multiworker", "bfloat16", "tensorflow"):
         faults.append("momentum_dtype=bfloat16: TensorFlow cannot send it to other workers; choose float32")
+    examples = _weighted(recipe, source.train, len(source.class_names))
+    faults += weight_faults(examples.weights, examples.names)
     if not len(source.validation.labels):
         faults += [
             f"{setting} needs validation images; set validation above 0"

@@ -53,12 +53,12 @@ class Logs:
         """
         return _read(self.path)[1]
 
-    def append(self, values: Mapping[str, float]) -> None:
+    def append(self, values: Mapping[str, float | None]) -> None:
         """Appends a row; it is on the disk when this returns.
 
         Args:
-            values: {"step": number of steps done, "epoch": ..., column: number}. The first row sets the columns; a
-                later one may omit some.
+            values: {"step": number of steps done, "epoch": ..., column: number, or None for an empty cell}. The first
+                row sets the columns; a later one may omit some.
 
         Raises:
             ValueError: if a value is not a number, a column is unknown, or the step is not after the last one.
@@ -66,8 +66,8 @@ class Logs:
         """
         if self._columns is None:
             self.resume(math.inf)
-        values = _plain(values)
         columns = self._columns or tuple(values)
+        values = _plain({name: value for name, value in values.items() if value is not None})
         if unknown := [name for name in values if name not in columns]:
             raise ValueError(f"Expected the columns of {self.path}, {', '.join(columns)}. Received: unknown {unknown}")
         if values["step"] <= self._last:

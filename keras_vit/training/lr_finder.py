@@ -158,6 +158,8 @@ class _SmoothedLosses(keras.callbacks.Callback):
         self._next_message = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not logs["weight"]:
+            return  # the step has no loss, and the rate stays where it is
         if not math.isfinite(logs["loss"]):
             self.model.stop_training = True
             return

@@ -25,8 +25,8 @@ logger = logging.getLogger("keras_vit")
 
 # Largest fraction of a run's time that is spent on saving checkpoints, which are slow for a large model.
 CHECKPOINT_TIME = 0.05
-# Sums over an epoch: the weights of the images, and the weighted loss and accuracy.
-SUMS = ("weight", "loss", "accuracy")
+# Sums over an epoch: the weights of the images, the weighted loss and accuracy, and the steps without a weight.
+SUMS = ("weight", "loss", "accuracy", "steps_without_weight")
 
 
 class Run(keras.callbacks.Callback):
@@ -43,6 +43,7 @@ class Run(keras.callbacks.Callback):
         devices: the devices; the chief alone writes files.
         signals: the stop signals.
         early_stopping: the early stopping, or None.
+        zero_weights: whether images have weight 0: the log then counts the steps without another.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Run(keras.callbacks.Callback):
         devices: Devices,
         signals: Signals,
         early_stopping: EarlyStopping | None = None,
+        zero_weights: bool = False,
     ) -> None:
         super().__init__()
         self.recipe, self.plan, self.images_of = recipe, plan, images_of
         self.checkpoints, self.logs, self.devices, self.signals = checkpoints, logs, devices, signals
-        self.early_stopping = early_stopping
+        self.early_stopping, self.zero_weights = early_stopping, zero_weights
         self.step = 0
         self.best: dict[str, float] = {"accuracy": -1.0, "epoch": 0}
         self.finished = False
@@ -82,7 +84,8 @@ class Run(keras.callbacks.Callback):
             self._load(checkpoint)
             self.step = checkpoint.step
             self.best, self.finished = checkpoint.notes["best"], checkpoint.notes["finished"]
-            self._sums, self._seconds = checkpoint.notes["sums"], checkpoint.notes["seconds"]
+            self._sums |= checkpoint.notes["sums"]
+            self._seconds = checkpoint.notes["seconds"]
             if self.early_stopping:
                 self.early_stopping.state = checkpoint.notes["early_stopping"]
             logger.info("resumes after step %d of %d", self.step, self.plan.steps)
@@ -134,6 +137,7 @@ class Run(keras.callbacks.Callback):
         self._sums["weight"] += logs["weight"]
         for name in ("loss", "accuracy"):
             self._sums[name] += logs["weight"] * logs[name]
+        self._sums["steps_without_weight"] += not logs["weight"]
         self._gradient_norm = logs["gradient_norm"]
         self._display.step(self.step, self._means())
         # At the end of an epoch, `on_epoch_end` saves the checkpoint after the row of the log.
@@ -157,6 +161,7 @@ class Run(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "step": self.step,
             **self._means(),
+            **({"steps_without_weight": int(self._sums["steps_without_weight"])} if self.zero_weights else {}),
             "gradient_norm": self._gradient_norm,
             **{name: float(value) for name, value in logs.items() if name.startswith("val_")},
             "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
@@ -200,8 +205,10 @@ class Run(keras.callbacks.Callback):
             "precision=float32; check the images. If the loss is large but sound, raise max_loss."
         )
 
-    def _means(self) -> dict[str, float]:
-        return {name: self._sums[name] / self._sums["weight"] for name in ("loss", "accuracy")}
+    def _means(self) -> dict[str, float | None]:
+        """Returns the means of the epoch so far, None before an image with a weight."""
+        weight = self._sums["weight"]
+        return {name: self._sums[name] / weight if weight else None for name in ("loss", "accuracy")}
 
     def _is_due(self) -> bool:
         """Returns whether to save a checkpoint: on a signal, or when enough time has passed."""

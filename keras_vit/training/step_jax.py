@@ -18,12 +18,13 @@ class JaxTrainer(TrainerBase, keras.Model):
         """Returns the logs of a step on (images, targets, weights), and the next state."""
         trainable, others, optimizer, metrics = state
         total = jnp.sum(data[2])
+        divisor, has_weight = self.divisor(total), total != 0
         scale = self._loss_scale(optimizer)
 
         def part_loss(trainable: Any, others: Any, images: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
             outputs, others = self.stateless_call(trainable, others, images, training=True)
             loss, accuracy = self.weighted_sums(outputs, targets, weights)
-            return loss / total * scale, (others, jnp.stack([loss, accuracy]))
+            return loss / divisor * scale, (others, jnp.stack([loss, accuracy]))
 
         def part(others: Any, batch: Any) -> tuple[Any, Any]:
             gradients, (others, sums) = jax.grad(part_loss, has_aux=True)(trainable, others, *batch)
@@ -40,13 +41,15 @@ class JaxTrainer(TrainerBase, keras.Model):
             zeros = [jnp.zeros_like(value) for value in trainable], jnp.zeros(2)
             (others, (gradients, sums)), _ = jax.lax.scan(add, (others, zeros), _parts(data, self.accumulation))
 
-        loss, accuracy = sums / total
+        loss, accuracy = sums / divisor
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(gradient / scale)) for gradient in gradients))
+        norm = jnp.where(has_weight, norm, 0.0)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         factor = self.gradient_factor(norm, finite)
         gradients = [gradient * factor for gradient in gradients]
         updated = self.optimizer.stateless_apply(optimizer, gradients, trainable)
-        changes = finite | self.scales_loss  # a LossScaleOptimizer skips the step itself, and adapts its scale
+        # A LossScaleOptimizer skips a batch that is not finite itself, and adapts its scale.
+        changes = has_weight & (finite | self.scales_loss)
         trainable, optimizer = jax.tree.map(
             lambda new, old: jnp.where(changes, new, old), tuple(map(list, updated)), (list(trainable), list(optimizer))
         )

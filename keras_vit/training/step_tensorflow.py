@@ -23,22 +23,25 @@ class TensorFlowTrainer(TrainerBase, _compat.BuiltBeforeFit, keras.Model):
         images, targets, weights = data
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         total = _sum_over_replicas(tf.reduce_sum(weights))
+        divisor, has_weight = self.divisor(total), total != 0
         variables = [variable.value for variable in self.trainable_variables]
 
         def part(images: Any, targets: Any, weights: Any) -> tuple[list[Any], tuple[Any, Any]]:
             with tf.GradientTape() as tape:
                 loss, accuracy = self.weighted_sums(self(images, training=True), targets, weights)
-                scaled = self.optimizer.scale_loss(loss / total) if self.scales_loss else loss / total
+                scaled = self.optimizer.scale_loss(loss / divisor) if self.scales_loss else loss / divisor
             return tape.gradient(scaled, variables, unconnected_gradients="zero"), (loss, accuracy)
 
         gradients, (loss, accuracy) = _accumulate(part, (images, targets, weights), variables, self.accumulation)
         *gradients, loss, accuracy = _sum_over_replicas([*gradients, loss, accuracy])
-        loss = loss / total
-        norm = tf.linalg.global_norm(self._unscaled(gradients))
+        loss = loss / divisor
+        norm = tf.where(has_weight, tf.linalg.global_norm(self._unscaled(gradients)), 0.0)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         factor = self.gradient_factor(norm, finite) / replicas  # the optimizer sums over the replicas once more
-        self._apply([gradient * factor for gradient in gradients], finite)
-        return self._reducible({"loss": loss, "accuracy": accuracy / total, "weight": total, "gradient_norm": norm})
+        # A LossScaleOptimizer skips a batch that is not finite itself, and adapts its scale.
+        self._apply([gradient * factor for gradient in gradients], has_weight & (finite | self.scales_loss))
+        logs = {"loss": loss, "accuracy": accuracy / divisor, "weight": total, "gradient_norm": norm}
+        return self._reducible(logs)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the means so far of an evaluation, after (images, targets, weights)."""
@@ -47,24 +50,22 @@ class TensorFlowTrainer(TrainerBase, _compat.BuiltBeforeFit, keras.Model):
         self.update_means(loss, accuracy, tf.reduce_sum(weights))
         return self._reducible(self.get_metrics_result())
 
-    def _apply(self, gradients: list[Any], finite: Any) -> None:
-        """Applies the optimizer, or changes neither weights nor optimizer if the batch is not finite.
+    def _apply(self, gradients: list[Any], condition: Any) -> None:
+        """Applies the optimizer, or changes neither weights nor optimizer if the condition is false.
 
         Where the strategy merges the replicas within the optimizer, the condition must be outside of the merge, as in
-        Keras' LossScaleOptimizer, which has its own condition.
+        Keras' LossScaleOptimizer.
         """
-        if self.scales_loss:
-            self.optimizer.apply(gradients, self.trainable_variables)
-        elif _compat.steps_without_merge():
-            _run_if(finite, lambda: self.optimizer.apply(gradients, self.trainable_variables))
+        if _compat.steps_without_merge():
+            _run_if(condition, lambda: self.optimizer.apply(gradients, self.trainable_variables))
         else:
 
-            def merged(strategy: Any, gradients: list[Any], finite: Any) -> None:
-                (first, *_) = _compat.replica_values(strategy, finite)  # the same on all replicas
+            def merged(strategy: Any, gradients: list[Any], condition: Any) -> None:
+                (first, *_) = _compat.replica_values(strategy, condition)  # the same on all replicas
                 arguments = (gradients, self.trainable_variables)
                 _run_if(first, lambda: strategy.extended.call_for_each_replica(self.optimizer.apply, arguments))
 
-            tf.distribute.get_replica_context().merge_call(merged, (gradients, finite))
+            tf.distribute.get_replica_context().merge_call(merged, (gradients, condition))
 
     def _unscaled(self, gradients: list[Any]) -> list[Any]:
         if not self.scales_loss:

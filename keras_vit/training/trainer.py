@@ -28,8 +28,9 @@ def make_trainer(
     its gradient; `Run` computes the means over an epoch, which must survive the process.
 
     The loss of a batch is its weighted mean over the whole batch, on any number of devices and parts; images of weight
-    0 do not count. Gradients are summed over all devices, then clipped. A batch whose loss or gradient is NaN or
-    infinite changes nothing: no weight, no optimizer state, no step count; only the scale of a LossScaleOptimizer.
+    0 do not count. Gradients are summed over all devices, then clipped. A batch whose images all have weight 0 changes
+    nothing: no weight, no optimizer state, no step count; its loss, accuracy and norm are 0. Neither does a batch whose
+    loss or gradient is NaN or infinite, except the scale of a LossScaleOptimizer.
 
     Args:
         model: a classifier whose last layer is "head" (the loss uses the logits, before its activation), or with
@@ -151,11 +152,15 @@ class TrainerBase:
     def weighted_sums(self, outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
         """Returns the weighted sums of the loss and of the accuracy over a batch."""
         losses, accuracies = self.objective.loss_and_accuracy(targets, outputs)
-        return ops.sum(weights * losses), ops.sum(weights * accuracies)
+        return tuple(ops.sum(ops.where(weights != 0, weights * values, 0.0)) for values in (losses, accuracies))
+
+    def divisor(self, total: Any) -> Any:
+        """Returns the number by which a sum of a total weight becomes a mean; 1 where all weights are 0."""
+        return ops.where(total != 0, total, 1.0)
 
     def update_means(self, loss: Any, accuracy: Any, total: Any) -> None:
         """Adds weighted sums of a batch, of a total weight, to the metrics."""
-        divisor = ops.maximum(total, 1e-30)  # a part may hold only images of weight 0
+        divisor = self.divisor(total)
         self.loss_mean.update_state(loss / divisor, sample_weight=total)
         self.accuracy_mean.update_state(accuracy / divisor, sample_weight=total)
 

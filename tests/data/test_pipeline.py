@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -182,6 +183,11 @@ def test_weights_are_the_examples_and_0_where_a_row_only_fills_up(noise, memory)
     weights = whole(stream(noise, full_batches=False, steps=6))[2].reshape(2, 12)
     np.testing.assert_array_equal(weights == 0, [[False] * 11 + [True]] * 2)
     np.testing.assert_allclose(np.sort(weights)[:, 1:], [noise.weights] * 2)
+
+
+def test_weights_out_of_range_are_refused(noise):
+    with pytest.raises(ValueError, match="weights that are not 0 or from 1e-06 to 1e.06: 1e-38 of "):
+        stream(dataclasses.replace(noise, weights=np.full_like(noise.weights, 1e-38)))
 
 
 @pytest.mark.parametrize("parts", [(0, 0, 1), (1, 1, 2), (0, 3, 2), (-1, 1, 2), (0, 1, 3)])

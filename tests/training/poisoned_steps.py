@@ -1,7 +1,7 @@
 """Trains on good batches, then on one that is not finite: python poisoned_steps.py one|two CASE,CASE...
 
 "two" is MirroredStrategy on two logical CPU devices. Prints, as JSON, {case: names of the variables that the bad batch
-changed}, and under "good" how many a good batch changes afterwards.
+changed}, and under "good" how many a good batch changes afterwards. Images of weight 0 are bad, too.
 """
 
 import contextlib
@@ -25,18 +25,19 @@ CASES = {
 }
 VARIANT = keras_vit.Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12)
 CLASSES, BATCH = 3, 8
+POISONS = "images", "targets", "weights"
 
 
 def batches(steps, poison=None):
-    """Returns batches of noise; the images or the targets of `poison` hold a value that is not finite."""
+    """Returns batches of noise; the images or the targets of `poison` hold a value that is not finite, or weights 0."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(steps, BATCH, 8, 8, 3)).astype("float32")
     targets = rng.dirichlet(np.ones(CLASSES), (steps, BATCH)).astype("float32")
-    if poison == "images":
+    if poison in ("images", "weights"):
         images[0, BATCH - 1, 0, 0, 0] = np.nan
     if poison == "targets":
         targets[0, 0, 0] = np.inf
-    return images, targets, np.ones((steps, BATCH), "float32")
+    return images, targets, np.full((steps, BATCH), poison != "weights", "float32")
 
 
 def changed(make, parts, strategy=None):
@@ -62,8 +63,8 @@ def changed(make, parts, strategy=None):
         return [name for (name, a), (_, b) in zip(one, other, strict=True) if not np.array_equal(a, b)]
 
     states = [after(batches(2))]
-    states += [after(tuple(np.repeat(part, 2, 0) for part in batches(1, poison))) for poison in ("images", "targets")]
-    result = {poison: differing(*pair) for poison, pair in zip(("images", "targets"), zip(states, states[1:]))}
+    states += [after(tuple(np.repeat(part, 2, 0) for part in batches(1, poison))) for poison in POISONS]
+    result = {poison: differing(*pair) for poison, pair in zip(POISONS, zip(states, states[1:]))}
     return result | {"good": len(differing(states[-1], after(batches(2))))}
 
 

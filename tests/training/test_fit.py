@@ -370,3 +370,37 @@ def test_a_torn_checkpoint_is_skipped(source, plain, tmp_path, caplog):
     model, history = train(RECIPE, source, tmp_path)
     assert "is skipped" in caplog.text
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
+
+
+def weighted(source, weights):
+    return dataclasses.replace(source, train=dataclasses.replace(source.train, weights=np.float32(weights)))
+
+
+def test_steps_without_weight_change_nothing_and_are_counted(source, tmp_path):
+    weights = np.zeros(len(source.train.labels))
+    weights[:2] = 2
+    recipe = with_(steps=8, steps_per_epoch=1)
+    model, history = train(recipe, weighted(source, weights), tmp_path)
+    counts = [row["steps_without_weight"] for row in history]
+    assert set(counts) == {0, 1}
+    assert ["loss" in row for row in history] == ["accuracy" in row for row in history] == [not n for n in counts]
+    rates = [row["learning_rate"] for row in history]
+    assert [one == other for one, other in zip(rates, rates[1:])] == [count == 1 for count in counts[1:]]
+    assert all(np.isfinite(weight).all() for weight in values(model).values())
+    assert len(search_learning_rate(recipe, weighted(source, weights), steps=30).losses) < 30
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda weights: weights * 0, "no image to train on has a weight above 0"),
+        (lambda weights: weights * 1e-40, "not 0 or from 1e-06 to 1e.06: .* of .* and [0-9]+ more"),
+        (lambda weights: weights * 1e38, ": 1e.38 of "),
+        (lambda weights: weights * np.nan, ": nan of "),
+        (lambda weights: -weights, ": -1 of "),
+    ],
+)
+def test_weights_out_of_range_are_refused_before_anything_is_written(source, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        train(RECIPE, weighted(source, change(np.ones(len(source.train.labels)))), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

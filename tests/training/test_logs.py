@@ -50,6 +50,14 @@ def test_rows_stand_in_both_files_as_soon_as_they_are_written(tmp_path):
     logs.close()
 
 
+def test_a_value_that_is_missing_is_an_empty_cell_even_in_the_first_row(tmp_path):
+    logs = Logs(tmp_path, tensorboard=False)
+    logs.append(row(7, loss=None))
+    logs.append(row(14))
+    assert "loss" not in logs.rows()[0] and logs.rows()[1] == row(14)
+    assert (tmp_path / "history.csv").read_text().splitlines()[1] == "1,7,,0.07"
+
+
 def test_numbers_come_back_exactly(tmp_path):
     logs = Logs(tmp_path, tensorboard=False)
     values = {"step": np.int64(3), "loss": np.float32(0.1), "rate": 1e-300, "big": 2**60, "mean": float("inf")}
@@ -72,7 +80,7 @@ def test_a_later_row_may_leave_values_out_and_not_bring_new_ones(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [{"loss": 1.0}, {"step": 1.5}, {"step": 4, "loss": "low"}, {"step": 4, "loss": None}]
+    "values", [{"loss": 1.0}, {"step": 1.5}, {"step": 4, "loss": "low"}, {"step": None, "loss": 1.0}]
 )
 def test_values_that_are_not_numbers_are_refused(tmp_path, values):
     with pytest.raises(ValueError, match="Expected numbers, and a step"):

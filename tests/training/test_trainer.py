@@ -126,6 +126,25 @@ def test_evaluation_is_weighted_over_batches_of_any_weight():
     assert result["loss"] == pytest.approx(np.average(losses, weights=weights.ravel()), rel=1e-5)
 
 
+def test_a_batch_without_weight_is_left_out_of_a_run():
+    images, targets, weights = batches()
+    weights[1] = 0
+    rows, result = fitted((images, targets, weights), AdamW(1e-2, ema=0.9), clip_norm=0.1, accumulation=3)
+    some = [0, 2]
+    others, expected = fitted(
+        (images[some], targets[some], weights[some]), AdamW(1e-2, ema=0.9), clip_norm=0.1, accumulation=3
+    )
+    assert rows[1] == {"loss": 0, "accuracy": 0, "weight": 0, "gradient_norm": 0}
+    assert [rows[i]["loss"] for i in some] == [row["loss"] for row in others]
+    assert differ(result, expected) == 0
+
+
+def test_no_weight_at_all_is_a_mean_of_0():
+    images, targets, weights = batches(zeros=BATCH)
+    data = tf.data.Dataset.from_tensor_slices((images, targets, weights))
+    assert stepping().evaluate(data, return_dict=True, verbose=0) == {"loss": 0, "accuracy": 0}
+
+
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison, jit_compile):
@@ -156,6 +175,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_after_good_ones(run_warm, ba
             names = {name.split("/")[-1] for name in result[poison]}
             assert names <= {"step_counter", "dynamic_scale"}, (case, poison)  # of the optimizer that scales the loss
             assert ("dynamic_scale" in names) == case.startswith("scaled"), (case, poison)
+        assert result["weights"] == [], case
         assert result["good"] > 30, case
 
 
