@@ -591,17 +591,32 @@ def convert_command(
 @click.option(
     "--recipes", is_flag=True, help="List the recipes of keras_vit: the name for `keras-vit fit`, and its run."
 )
-def list_command(variant: str | None, recipes: bool) -> None:
-    """Lists architectures and published checkpoints, or recipes.
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Verify the downloaded files in the cache: compare each with its recorded SHA-256, and open it. The exit "
+    "status is 1 if one is wrong.",
+)
+@click.pass_context
+def list_command(context: click.Context, variant: str | None, recipes: bool, verify: bool) -> None:
+    """Lists checkpoints or recipes, or verifies downloads.
 
     Prints each variant with its parameters (for 224 x 224 pixels and 1,000 classes), and each of its published
     checkpoints with the image size in pixels, the training data and the published top-1 accuracy on ImageNet-1k.
     VARIANT limits the list to one architecture.
     """
-    from keras_vit.commands.list import variant_lines
+    from keras_vit.commands.list import cached_file_line, variant_lines
     from keras_vit.commands.recipes import recipe_lines
+    from keras_vit.weights.download import cache_folder, verify_cache
 
-    if variant and recipes:
-        raise click.UsageError("Expected VARIANT or --recipes, not both.")
+    if bool(variant) + recipes + verify > 1:
+        raise click.UsageError("Expected one of VARIANT, --recipes and --verify.")
+    if verify:
+        faults = []
+        for file in verify_cache():
+            click.echo(cached_file_line(file))
+            faults.append(file.fault is not None)
+        click.echo(f"{len(faults):,} files in {cache_folder()}, {sum(faults):,} wrong")
+        context.exit(any(faults))
     for line in recipe_lines() if recipes else variant_lines(variant):
         click.echo(line)

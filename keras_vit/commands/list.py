@@ -1,9 +1,11 @@
-"""`keras-vit list`: the architectures and their published checkpoints. Needs no Keras."""
+"""`keras-vit list`: the architectures and their published checkpoints, and the cache of these. Needs no Keras."""
 
+import textwrap
 from collections.abc import Iterator
 
 from keras_vit.models.config import VARIANTS, get_variant
 from keras_vit.weights.checkpoints import checkpoints
+from keras_vit.weights.download import CachedFile
 
 
 def variant_lines(variant: str | None = None) -> Iterator[str]:
@@ -25,3 +27,8 @@ def variant_lines(variant: str | None = None) -> Iterator[str]:
             accuracy = f"{checkpoint.top1:.2f} %, {checkpoint.published}" if checkpoint.top1 else ""
             line = f"  {checkpoint.name:<40s} {checkpoint.image_size:4d}  {checkpoint.trained_on:<26s} {accuracy}"
             yield line.rstrip()
+
+
+def cached_file_line(file: CachedFile) -> str:
+    """Returns a line for a file of the cache, followed by what is wrong with it."""
+    return f"wrong  {file.path}\n{textwrap.indent(file.fault, '  ')}" if file.fault else f"right  {file.path}"

@@ -1,7 +1,8 @@
 """Downloads published files into a cache: verified, resumed after an interruption, once for all processes.
 
 A file has its final name only after its length, the server's hash (if it sends one) and its SHA-256 (if it is known)
-are verified. The SHA-256 is recorded next to the file and compared at each later use. Environment variables:
+are verified, and it has opened as what its name says. The SHA-256 is recorded next to the file and compared at each
+later use; `verify_cache` compares those of all files. Environment variables:
 
     KERAS_VIT_CACHE    folder of the cache; by default keras_vit in KERAS_HOME, or in ~/.keras
     KERAS_VIT_MIRROR   an address that replaces https://HOST of every file: MIRROR/vit_models/sam/ViT-B_16.npz
@@ -15,10 +16,12 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_vit._atomic import write_text
-from keras_vit.weights.transfer import FAILURES, SHA256, drop, refuse_plain, transfer
+from keras_vit.weights.contents import check_content, describe
+from keras_vit.weights.transfer import FAILURES, SHA256, drop, finish, refuse_plain, transfer
 
 logger = logging.getLogger("keras_vit")
 
@@ -39,7 +42,8 @@ def fetch(address: str, sha256: str | None = None, cache: str | os.PathLike[str]
 
     Raises:
         ValueError: if the address is none of these, or the file's hash is not the server's, not `sha256`, or not the
-            one recorded at its first use.
+            one recorded at its first use, or the file does not open as what its name says. The message says what to
+            delete, or how to download it by hand.
         OSError: if it cannot be downloaded; the message has the address and the path for a download by hand.
     """
     if sha256 and not SHA256.fullmatch(sha256.lower()):
@@ -57,7 +61,7 @@ def fetch(address: str, sha256: str | None = None, cache: str | os.PathLike[str]
         with _locked(path):
             if not path.exists():
                 _download(source, path, record, sha256)
-    _verify(path, record, sha256)
+    _verify_cached(path, path.name, record, sha256)
     return path
 
 
@@ -73,7 +77,7 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
     Raises:
         ImportError: if huggingface_hub is not installed.
         ValueError: if the address has another form, the repository has no model.safetensors, in one file or several,
-            or a file's hash is not the hub's.
+            or a file's hash is not the hub's, or a file does not open as what its name says.
         OSError: if it cannot be downloaded.
     """
     match = _HUB.fullmatch(address)
@@ -98,11 +102,56 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
             f"Expected a repository with model.safetensors, in one file or several. Received: {address}, which has "
             f"{', '.join(others) or 'no weights'}. Pickles (.bin, .pt, .pth, .ckpt) are not read: convert them."
         )
-    # The hub's library compares sizes only, but the name of a large file in its cache is the SHA-256.
-    for file in (file.resolve() for file in sorted(folder.glob("*.safetensors"))):
-        if SHA256.fullmatch(file.name):
-            _verify(file, cache_folder(cache) / "huggingface" / name / f"{file.name}.sha256", file.name)
+    for link in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        file = link.resolve()
+        if SHA256.fullmatch(file.name):  # the hub's library compares sizes only, but so it names a large file
+            record = cache_folder(cache) / "huggingface" / name / f"{file.name}.sha256"
+            _verify_cached(file, link.name, record, file.name)
+        else:
+            with _advised(f"{_cached(file)}."):
+                check_content(file, link.name)
     return folder
+
+
+class CachedFile(NamedTuple):
+    """A file of the cache.
+
+    Args:
+        path: the file.
+        fault: what is wrong with it and what to delete; None if it is right.
+    """
+
+    path: pathlib.Path
+    fault: str | None
+
+
+def verify_cache(cache: str | os.PathLike[str] | None = None) -> Iterator[CachedFile]:
+    """Yields each file of the cache, hashed and opened, with what is wrong with it.
+
+    A file is compared with its recorded SHA-256, whatever its time. Nothing is changed. Unfinished downloads are left
+    out. Of the Hugging Face Hub's own cache, the files are verified that were used through `fetch_hub`.
+
+    Args:
+        cache: folder of the cache, in place of the environment's.
+    """
+    folder = cache_folder(cache)
+    files = {path: _side_path(path, ".sha256") for path in folder.rglob("*") if path.is_file()}
+    if records := [*folder.glob("huggingface/*/*/*.sha256")]:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        blobs = {
+            pathlib.Path(HF_HUB_CACHE, "--".join(("models", *record.parts[-3:-1])), "blobs", record.stem): record
+            for record in records
+        }
+        files |= {path: record for path, record in blobs.items() if path.exists()}
+    for path, record in sorted(files.items()):
+        if path.name.endswith(_SIDE_FILES):
+            continue
+        try:
+            _verify_cached(path, path.name, record, unchanged=False)
+            yield CachedFile(path, None)
+        except (ValueError, OSError) as error:
+            yield CachedFile(path, str(error))
 
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
@@ -122,16 +171,21 @@ def _by_hand(source: str, path: pathlib.Path) -> str:
 def _public(address: str) -> str:
     """Returns the https:// form of an address. Refuses one without a safe path in the cache."""
     url = quote(address, safe="%/?#[]@:=&+,;!$'()*~")
+    wrong = ValueError(
+        "Expected address to be that of a file: https://host/path, gs://bucket/path or hf://org/name, without a "
+        f"password and without empty, relative or unprintable parts. Received: address={address!r}"
+    )
     if address.startswith("gs://"):
         url = "https://storage.googleapis.com/" + quote(address.removeprefix("gs://"))  # "+" in a name must be %2B
-    parts = urlsplit(url)
-    names = [unquote(name) for name in parts.path.split("/")[1:]]
-    odd = [name for name in names if name in ("", ".", "..") or set(name) & set("/\\:\0") or name.endswith(_SIDE_FILES)]
+    try:
+        parts = urlsplit(url)
+        names = [unquote(name, errors="strict") for name in parts.path.split("/")[1:]]
+    except ValueError:
+        raise wrong from None
+    odd = [name for name in names if name in ("", ".", "..") or set(name) & set("/\\:") or name.endswith(_SIDE_FILES)]
+    odd += [name for name in names if not name.isprintable()]
     if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc or odd or not names:
-        raise ValueError(
-            "Expected address to be that of a file: https://host/path, gs://bucket/path or hf://org/name, without a "
-            f"password and without empty or relative parts. Received: address={address!r}"
-        )
+        raise wrong
     refuse_plain(url, os.environ.get("KERAS_VIT_MIRROR", ""))
     return url.partition("#")[0]
 
@@ -162,23 +216,59 @@ def _side_path(path: pathlib.Path, ending: str) -> pathlib.Path:
     return path.with_name(path.name + ending)
 
 
-def _verify(path: pathlib.Path, record: pathlib.Path, sha256: str | None = None) -> None:
-    """Compares a file with `sha256` and with the SHA-256 recorded at its first use; records it if there is none yet."""
+def _verify_cached(
+    path: pathlib.Path, name: str, record: pathlib.Path, sha256: str | None = None, unchanged: bool = True
+) -> None:
+    """Verifies a file of the cache: raises a ValueError that says what to delete. Records it if it is not yet.
+
+    Args:
+        unchanged: whether a file of the recorded size and time is assumed to be unchanged, and recorded otherwise.
+    """
+    with _advised(f"{_cached(path)}; if another content than at its first use is right, delete {record}, too."):
+        line = _compare(path, name, record, sha256, unchanged)
+    if line:
+        with _advised(f"{_cached(path)} and {record}."):
+            check_content(path, name)
+        with contextlib.suppress(OSError):  # a read-only cache is hashed at each start
+            if unchanged:
+                write_text(record, line)
+
+
+def _cached(path: pathlib.Path) -> str:
+    return f"{path} is a cached download and is not used. To download it again, delete it"
+
+
+@contextlib.contextmanager
+def _advised(advice: str) -> Iterator[None]:
+    """Adds to a ValueError what to do."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}\n{advice}") from error
+
+
+def _compare(
+    path: pathlib.Path, name: str, record: pathlib.Path, sha256: str | None, unchanged: bool = True
+) -> str | None:
+    """Compares a file with `sha256` and with the SHA-256 recorded at its first use.
+
+    Returns:
+        The new text of the record of a file that is still to be opened; None if its record says that it was.
+    """
     stat = path.stat()
-    now = f"size={stat.st_size} mtime_ns={stat.st_mtime_ns}"
+    now = f"opened size={stat.st_size} mtime_ns={stat.st_mtime_ns}"
     recorded, stamp = _read_record(record)
     # Hashing 2.5 GB takes seconds at each start. A file of the recorded size and time is assumed to be unchanged: this
     # detects damage by a disk or a copy, not somebody who sets the time of a file to deceive.
-    digest = recorded if recorded and stamp == now else _digest(path, "sha256")
+    known = unchanged and stamp == now
+    digest = recorded if recorded and known else _digest(path, "sha256")
     for expected, origin in ((sha256, "the one asked for"), (recorded, f"the one noted at its first use in {record}")):
         if expected and digest != expected.lower():
+            what = describe(path)
             raise ValueError(
-                f"Expected the SHA-256 {expected}, {origin}. Received: {digest}, of {path}. The file is not used. To "
-                f"download it again, delete {record.with_suffix('')}; if a new content is right, delete {record} too."
+                f"Expected the SHA-256 {expected}, {origin}. Received: {digest}, of {name}{what and f', {what}'}"
             )
-    if stamp != now:
-        with contextlib.suppress(OSError):  # a read-only cache is hashed at each start
-            write_text(record, f"# {now}\n{digest}  {record.stem}\n")
+    return None if known else f"# {now}\n{digest}  {record.stem}\n"
 
 
 def _read_record(record: pathlib.Path) -> tuple[str | None, str | None]:
@@ -192,6 +282,10 @@ def _read_record(record: pathlib.Path) -> tuple[str | None, str | None]:
 
 def _digest(path: pathlib.Path, algorithm: str) -> str:
     with path.open("rb") as file:
+        if algorithm == "crc32c":
+            from keras_vit.weights.crc32c import crc32c
+
+            return f"{crc32c(file):08x}"
         # Google's storage sends an MD5, which protects from damage but not from forgery.
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
@@ -215,21 +309,27 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
 
 def _download(source: str, path: pathlib.Path, record: pathlib.Path, sha256: str | None) -> None:
     """Downloads a file under another name, verifies it and renames it."""
-    part = _side_path(path, ".part")
+    part, by_hand = _side_path(path, ".part"), _by_hand(source, path)
     try:
         hashes = transfer(source, part, os.environ.get("KERAS_VIT_MIRROR", ""))
     except FAILURES as error:
-        raise OSError(f"Cannot download {source}: {error}{_by_hand(source, path)}") from error
+        raise OSError(f"Cannot download {source}: {error}{by_hand}") from error
+    except ValueError as error:
+        raise ValueError(f"Cannot download {source}: {error}{by_hand}") from error
     try:
-        for algorithm, expected in hashes.items():
-            if (digest := _digest(part, algorithm)) != expected:
-                raise ValueError(
-                    f"Expected the {algorithm} {expected}, which the server names. Received: {digest}, from {source}. "
-                    f"The file is deleted: try again, or try another network.{_by_hand(source, path)}"
-                )
-        _verify(part, record, sha256)
+        with _advised(f"It was downloaded from {source}, and is deleted: try again, or in another network.{by_hand}"):
+            for algorithm, expected in hashes.items():
+                if (digest := _digest(part, algorithm)) != expected:
+                    what = describe(part)
+                    raise ValueError(
+                        f"Expected the {algorithm} {expected}, which the server names. Received: {digest}, of "
+                        f"{path.name}{what and f', {what}'}"
+                    )
+            line = _compare(part, path.name, record, sha256)
+            check_content(part, path.name)
     except ValueError:
         drop(part)
         raise
-    os.replace(part, path)
-    drop(part)
+    if line:
+        write_text(record, line)
+    finish(part, path)

@@ -14,7 +14,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-from keras_vit._atomic import write_text
+from keras_vit._atomic import move
 
 logger = logging.getLogger("keras_vit")
 
@@ -25,6 +25,9 @@ _CHUNK = 1 << 16  # bytes; the most that is lost when the process ends
 
 FAILURES = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')  # W/"..." promises the same meaning but not the same bytes
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_HASH_BYTES = {"md5": 16, "crc32c": 4}  # of Google's hashes
 _TEMPORARY = {408, 429, 500, 502, 503, 504}  # HTTP status codes after which another try may succeed
 
 
@@ -44,7 +47,7 @@ def transfer(source: str, part: pathlib.Path, trusted: str = "") -> dict[str, st
 
     Raises:
         FAILURES: if the last try failed; the partial file is kept.
-        ValueError: if the server redirects to http://, or sends neither a length nor a hash.
+        ValueError: if the server redirects to http://, sends the file encoded, names no length and no hash, or two.
     """
     for wait in WAITS:
         try:
@@ -63,9 +66,16 @@ def drop(part: pathlib.Path) -> None:
     _side_file(part).unlink(missing_ok=True)
 
 
+def finish(part: pathlib.Path, path: pathlib.Path) -> None:
+    """Gives a complete partial file its final name in the same folder."""
+    _side_file(part).unlink(missing_ok=True)  # first: after the renaming, nobody would look for it
+    move(part, path)
+
+
 def refuse_plain(url: str, trusted: str = "") -> None:
     """Raises a ValueError for an http:// address, except on this machine or on the host of `trusted`."""
     parts, chosen = urlsplit(url), urlsplit(trusted)
+    _ = parts.port  # raises a ValueError for one that there cannot be
     known = (parts.scheme, parts.netloc) == (chosen.scheme, chosen.netloc) or _is_this_machine(parts.hostname)
     if parts.scheme != "https" and not (parts.scheme == "http" and known):
         raise ValueError(f"Expected an https:// address; http:// does not protect a file from changes. Received: {url}")
@@ -85,17 +95,21 @@ def _progress(part: pathlib.Path) -> tuple[int, dict[str, Any] | None]:
     """Returns the number of bytes of a partial file and its side file's content; (0, None) to start again."""
     try:
         state = json.loads(_side_file(part).read_text("utf-8"))
+        etag, length, hashes = state["etag"], state["length"], state["hashes"]
         size = part.stat().st_size
-    except (FileNotFoundError, ValueError):
+        fits = length is None or 0 <= size <= length
+        known = all(name in ("sha256", *_HASH_BYTES) and bytes.fromhex(digest) for name, digest in hashes.items())
+        resumable = size == length or (etag is not None and _STRONG_ETAG.fullmatch(etag))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none yet, or a damaged one
         return 0, None
-    return (size, state) if state["etag"] or size == state["length"] else (0, None)
+    return (size, state) if fits and known and resumable else (0, None)
 
 
 def _try(source: str, part: pathlib.Path, trusted: str) -> dict[str, str]:
     start, state = _progress(part)
     if state and start == state["length"]:  # a process ended between the last byte and the renaming
         return state["hashes"]
-    request = urllib.request.Request(source, headers={"User-Agent": "keras_vit"})
+    request = urllib.request.Request(source, headers={"User-Agent": "keras_vit", "Accept-Encoding": "identity"})
     if start and state:
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", state["etag"])  # a file that has changed is sent whole
@@ -109,16 +123,31 @@ def _try(source: str, part: pathlib.Path, trusted: str) -> dict[str, str]:
         drop(part)
         raise ConnectionError(f"the server has nothing after {start:,} bytes") from error
     with response:
+        _refuse_encoded(response)
         if response.status == 206:
             _check_range(response, part, start, state)
-        if response.status != 206 or state is None:
+        elif response.status != 200:
+            raise ConnectionError(f"the server answers {response.status} {response.reason}, and not with the file")
+        if response.status == 200 or state is None:
             drop(part)
             start, state = 0, _state(response, redirects.linked_etag)
-            write_text(_side_file(part), json.dumps(state))
+            # No aside is needed: the beginning of this text is no JSON, and there is no partial file yet.
+            _side_file(part).write_text(json.dumps(state), "utf-8")
         size = _append(response, part, start, state["length"])
+    if state["length"] is not None and size > state["length"]:
+        drop(part)
+        raise ConnectionError(f"the server sent more than the {state['length']:,} bytes that it named")
     if state["length"] not in (None, size):
         raise ConnectionError(f"the connection ended after {size:,} of {state['length']:,} bytes")
     return state["hashes"]
+
+
+def _refuse_encoded(response: Any) -> None:
+    """Raises a ValueError for content that would have to be unpacked: its length and hash are those of the file."""
+    for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
+        sent = ", ".join(response.headers.get_all(name, []))
+        if sent.strip().lower() not in ("", plain):
+            raise ValueError(f"Expected the file as it is. Received: {name}: {sent[:100]!r} from {response.url}")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -151,33 +180,59 @@ def _check_range(response: Any, part: pathlib.Path, start: int, state: dict[str,
 def _state(response: Any, linked_etag: str) -> dict[str, Any]:
     """Returns the ETag, the length and the hashes in the headers of a response.
 
-    Of Google's hashes MD5 is read; CRC32C, the only hash of composed objects, needs one more dependency. The hub's
-    linked ETag is a SHA-256 where it has the form of one; other ETags are not hashes.
+    The hub's linked ETag is a SHA-256 where it has the form of one; other ETags are not hashes.
     """
     headers = response.headers
-    length, etag = headers.get("Content-Length"), headers.get("ETag", "")
-    hashes: dict[str, str] = {}
-    for item in ",".join(headers.get_all("X-Goog-Hash", [])).split(","):
-        name, _, value = item.strip().partition("=")
-        if name == "md5":
-            hashes["md5"] = base64.b64decode(value).hex()
+    length, etag, hashes = _length(response), headers.get("ETag", ""), _google_hashes(response)
     linked = headers.get("X-Linked-ETag", linked_etag).strip('"')
     if SHA256.fullmatch(linked):
         hashes["sha256"] = linked
-    if not (length or hashes or response.chunked):
+    if length is None and not hashes and not response.chunked:
         raise ValueError(
             f"Expected a server that sends the length or a hash of a file. Received: neither from {response.url}"
         )
-    # A weak ETag, W/"...", promises the same meaning but not the same bytes.
-    resumable = length and etag.startswith('"')
-    return {"etag": etag if resumable else None, "length": int(length) if length else None, "hashes": hashes}
+    resumable = length is not None and _STRONG_ETAG.fullmatch(etag)
+    return {"etag": etag if resumable else None, "length": length, "hashes": hashes}
+
+
+def _length(response: Any) -> int | None:
+    """Returns the length in the headers of a response; raises a ValueError for one that is no number, and for two."""
+    sent = response.headers.get_all("Content-Length", [])
+    lengths = {length.strip() for value in sent for length in value.split(",")}
+    if len(lengths) > 1 or not all(_LENGTH.fullmatch(length) for length in lengths):
+        raise ValueError(
+            f"Expected one Content-Length in bytes. Received: {', '.join(sent)[:100]!r} from {response.url}"
+        )
+    return int(lengths.pop()) if lengths else None
+
+
+def _google_hashes(response: Any) -> dict[str, str]:
+    """Returns {algorithm: hexadecimal digest} of Google's storage: MD5; CRC32C of a file composed of parts."""
+    sent = ",".join(response.headers.get_all("X-Goog-Hash", []))
+    hashes: dict[str, str] = {}
+    for item in sent.split(","):
+        name, _, value = item.strip().partition("=")
+        if name in _HASH_BYTES:
+            with contextlib.suppress(ValueError):
+                digest = base64.b64decode(value, validate=True)
+                if len(digest) == _HASH_BYTES[name] and hashes.setdefault(name, digest.hex()) == digest.hex():
+                    continue
+            raise ValueError(f"Expected an MD5 and a CRC32C. Received: X-Goog-Hash: {sent[:100]!r} from {response.url}")
+    if "md5" in hashes:  # which is faster, and misses less
+        hashes.pop("crc32c", None)
+    return hashes
 
 
 def _append(response: Any, part: pathlib.Path, size: int, length: int | None) -> int:
-    """Appends a response to a partial file, with a progress bar if it takes long, and returns the file's size."""
+    """Appends a response to a partial file, with a progress bar if it takes long, and returns the file's size.
+
+    The size is one more than `length`, or a little more, if the server sends more than that.
+    """
+    if response.length is not None:
+        response.length += 1  # bytes; http.client would hide those that follow the named length
     started, bar = time.monotonic(), None
     with part.open("ab") as file:
-        while chunk := _read(response):
+        while (length is None or size <= length) and (chunk := _read(response, done=size == length)):
             file.write(chunk)
             size += len(chunk)
             if bar is None and time.monotonic() - started > SILENT:
@@ -191,8 +246,11 @@ def _append(response: Any, part: pathlib.Path, size: int, length: int | None) ->
     return size
 
 
-def _read(response: Any) -> bytes:
+def _read(response: Any, done: bool) -> bytes:
+    """Returns the next bytes of a response. `done`: all are here, and the server is expected to end the connection."""
     try:
         return response.read(_CHUNK)
-    except OSError as error:  # an error of the network, which is retried; an error of the disk is not
+    except (OSError, ValueError) as error:  # an error of the network, which is retried; an error of the disk is not
+        if done:
+            return b""
         raise ConnectionError(f"the connection broke: {error}") from error

@@ -245,6 +245,24 @@ def test_traceback_before_the_command():
     assert isinstance(result.exception, ValueError)
 
 
+def test_list_verifies_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path))
+    result = keras_vit_command("list", "--verify")
+    assert (result.exit_code, result.output) == (0, f"0 files in {tmp_path}, 0 wrong\n")
+    (tmp_path / "right.txt").write_text("a\n")
+    (tmp_path / "page.npz").write_text("<html><title>Log in</title>")
+    result = keras_vit_command("list", "--verify")
+    first, *fault, last = result.output.splitlines()
+    assert result.exit_code == 1
+    assert (
+        first == f"wrong  {tmp_path / 'page.npz'}"
+        and "'Log in'" in fault[0]
+        and fault[-1] == f"right  {tmp_path / 'right.txt'}"
+    )
+    assert last == f"2 files in {tmp_path}, 1 wrong"
+    assert "VARIANT, --recipes and --verify" in refused("list", "--recipes", "--verify")
+
+
 @pytest.mark.parametrize("command", ["fit", "list"])
 def test_traceback_after_the_command(command):
     result = CliRunner().invoke(cli.main, [command, "nothing of that name", "--traceback"])

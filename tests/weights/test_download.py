@@ -1,7 +1,9 @@
 import base64
 import contextlib
+import gzip
 import hashlib
 import http.server
+import io
 import json
 import logging
 import os
@@ -11,13 +13,30 @@ import sys
 import threading
 import time
 import types
+import zipfile
 
+import h5py
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from keras_vit.weights import transfer
-from keras_vit.weights.download import cache_folder, fetch
+from keras_vit.weights.crc32c import crc32c
+from keras_vit.weights.download import cache_folder, fetch, verify_cache
 
-CONTENT = bytes(range(251)) * 4099  # 1,028,849 bytes, many chunks
+
+def npz(numbers):
+    """Returns an .npz file, the same in every run, with a comment that makes it 1,028,849 bytes long: many chunks."""
+    member, file = io.BytesIO(), io.BytesIO()
+    np.save(member, numbers)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("kernel.npy"), member.getvalue())
+        archive.comment = bytes(1_028_849 - len(member.getvalue()) - 118)
+    return file.getvalue()
+
+
+CONTENT = npz(np.arange(257_000, dtype=np.float32))
+OTHER = npz(np.arange(257_000, dtype=np.float32)[::-1])
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -126,7 +145,7 @@ def test_a_break_is_resumed_by_the_next_call(server, tmp_path):
 
 
 def test_a_file_that_changes_after_a_break_is_not_glued(server):
-    new = CONTENT[::-1]
+    new = OTHER
 
     def changed(handler):
         server.content, server.etag = new, '"two"'
@@ -148,12 +167,12 @@ def test_a_range_of_another_file_is_not_glued(server):
     """A server that looks at Range and not at If-Range."""
 
     def blind(handler):
-        server.content, server.etag = CONTENT[::-1], '"two"'
+        server.content, server.etag = OTHER, '"two"'
         handler.headers.replace_header("If-Range", '"two"')
         handler.serve()
 
     server.answers["/file.npz"] = in_turn(breaking_off, blind, Handler.serve)
-    assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT[::-1]
+    assert fetch(f"{server.address}/file.npz").read_bytes() == OTHER
     assert [sent for _, sent in server.requests] == [None, "bytes=100003-", None]
 
 
@@ -235,8 +254,14 @@ def goog_hash(content):
     return f"crc32c=AAAAAA==,md5={base64.b64encode(hashlib.md5(content).digest()).decode()}"
 
 
+def goog_crc32c(content):
+    """The header of a file composed of parts, which has no MD5."""
+    return f"crc32c={base64.b64encode(crc32c(io.BytesIO(content)).to_bytes(4)).decode()}"
+
+
 HASHES = {
     "X-Goog-Hash": goog_hash,
+    "X-Goog-hash": goog_crc32c,
     "X-Linked-ETag": lambda content: f'"{hashlib.sha256(content).hexdigest()}"',
 }
 
@@ -249,6 +274,37 @@ def test_the_servers_hash_is_compared(server, tmp_path, header):
     with pytest.raises(ValueError, match="which the server names"):
         fetch(f"{server.address}/bad.npz")
     assert kept(tmp_path) == ["good.npz", "good.npz.sha256"]
+
+
+@pytest.mark.parametrize("value", ["md5=", "md5=AAAA", "md5=?", "crc32c=AAAA", "crc32c=AAAAAA==,crc32c=AAAAAQ=="])
+def test_a_hash_that_is_none_is_refused(server, tmp_path, value):
+    server.answers["/file.npz"] = lambda handler: handler.serve(X_Goog_Hash=value)
+    with pytest.raises(ValueError, match="X-Goog-Hash"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == []
+
+
+def of_bits(content):
+    remainder = 0xFFFFFFFF
+    for byte in content:
+        remainder ^= byte
+        for _ in range(8):
+            remainder = remainder >> 1 ^ (0x82F63B78 if remainder & 1 else 0)
+    return remainder ^ 0xFFFFFFFF
+
+
+def test_crc32c():
+    # RFC 3720, B.4; the check value of the catalogue of CRCs; and google-crc32c 1.9.0's of more than two blocks.
+    published = {
+        bytes(32): 0x8A9136AA,
+        b"\xff" * 32: 0x62A8AB43,
+        bytes(range(32)): 0x46DD794E,
+        b"123456789": 0xE3069283,
+    }
+    published[bytes(range(256)) * 35_000] = 0x28256C79
+    assert {content: crc32c(io.BytesIO(content)) for content in published} == published
+    for size in (0, 1, 3, 4, 5, 1023, 1025):
+        assert crc32c(io.BytesIO(CONTENT[:size])) == of_bits(CONTENT[:size])
 
 
 def test_a_hash_in_the_answer_that_redirects_is_compared(server):
@@ -279,14 +335,230 @@ def test_a_length_that_is_too_long_is_no_whole_file(server, tmp_path):
     assert "file.npz" not in kept(tmp_path)
 
 
-def test_a_length_that_is_too_short_is_found_by_the_hash(server, tmp_path):
-    server.answers["/file.npz"] = lambda h: h.serve(length=len(CONTENT) - 7, X_Goog_Hash=goog_hash(CONTENT))
-    with pytest.raises(ValueError, match="md5"):
+def test_a_length_that_is_too_short_is_refused(server, tmp_path):
+    server.answers["/file.npz"] = lambda h: h.serve(length=len(CONTENT) - 7)
+    with pytest.raises(OSError, match="more than the 1,028,842 bytes"):
         fetch(f"{server.address}/file.npz")
-    server.answers["/other.npz"] = lambda handler: handler.serve(length=len(CONTENT) - 7)
-    with pytest.raises(ValueError, match="the one asked for"):
-        fetch(f"{server.address}/other.npz", sha256=SHA256)
+    server.answers["/other.npz"] = lambda handler: handler.serve(length=len(CONTENT) - 700, end=len(CONTENT) - 700)
+    with pytest.raises(ValueError, match="an .npz file"):
+        fetch(f"{server.address}/other.npz")
     assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("other", ["1028842", "1028849, 7", "-1", "0x10", "many", "9" * 5000])
+def test_one_length_is_expected(server, tmp_path, other):
+    server.answers["/file.npz"] = lambda handler: handler.serve(Content_Length=other)
+    with pytest.raises(ValueError, match="Content-Length(.|\n)*by hand"):
+        fetch(f"{server.address}/file.npz")
+    server.answers["/file.npz"] = lambda handler: handler.serve(length=f"{len(CONTENT)}, {len(CONTENT)}")
+    assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("header", ["Content-Encoding", "Transfer-Encoding"])
+def test_an_encoded_body_is_refused(server, tmp_path, header):
+    asked = []
+
+    def packed(handler):
+        asked.append(handler.headers["Accept-Encoding"])
+        server.content = gzip.compress(CONTENT)
+        handler.serve(**{header: "gzip"})
+
+    server.answers["/file.npz"] = packed
+    with pytest.raises(ValueError, match=f"Received: {header}: 'gzip'(.|\n)*by hand"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == [] and asked == ["identity"]
+    server.answers.clear()
+    with pytest.raises(
+        ValueError, match=r"an \.npz file\. Received: file\.npz: it begins with b'\\x1f"
+    ):  # and no header
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [201, 202, 203, 204, 205])
+def test_only_a_whole_answer_is_the_file(server, tmp_path, code):
+    def other(handler):
+        handler.send_response(code)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    server.answers["/file.npz"] = other
+    with pytest.raises(OSError, match=str(code)):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[bad/file.npz", "http://127.0.0.1:99999/file.npz", f"https://{'a' * 70}/f"]
+)
+def test_a_redirect_to_no_address_is_refused(server, tmp_path, location):
+    def redirect(handler):
+        handler.send_response(302)
+        handler.send_header("Location", location)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.answers["/file.npz"] = redirect
+    with pytest.raises((ValueError, OSError), match="Cannot download(.|\n)*by hand"):
+        fetch(f"{server.address}/file.npz")
+    assert kept(tmp_path) == []
+
+
+def test_a_damaged_side_file_starts_anew(server, tmp_path):
+    for state in ("", "[]", "{}", "null", "[" * 100_000, '{"etag": "\\n", "length": null, "hashes": {}}'):
+        server.answers["/file.npz"] = breaking_off
+        with pytest.raises(OSError, match="ended after"):
+            fetch(f"{server.address}/file.npz")
+        (side,) = tmp_path.rglob("*.part.json")
+        side.write_text(state)
+        server.answers.clear()
+        server.requests.clear()
+        path = fetch(f"{server.address}/file.npz")
+        assert path.read_bytes() == CONTENT and [sent for _, sent in server.requests] == [None]
+        path.unlink()
+
+
+PAGE = b"<!DOCTYPE html><html><head><title>Log in\x1b[2J &amp;\n pay</title></head><body>no</body></html>"
+ENDINGS = ["npz", "safetensors", "h5", "keras", "zip", "json", "csv", "txt", "unknown", "html"]
+
+
+@pytest.mark.parametrize("content, what", [(PAGE, r"a web page, titled 'Log in\?\[2J & pay'"), (b"", "an empty file")])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_page_and_an_empty_body_are_refused(server, tmp_path, ending, content, what):
+    server.content = content
+    server.answers[f"/file.{ending}"] = lambda handler: whole(handler, content)
+    with pytest.raises(ValueError, match=f"Received: file.{ending}: {what}\n(.|\n)*by hand"):
+        fetch(f"{server.address}/file.{ending}")
+    assert kept(tmp_path) == []
+
+
+def whole(handler, content):
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def test_a_wrong_hash_says_that_a_page_was_received(server):
+    server.answers["/file.npz"] = lambda handler: whole(handler, PAGE)
+    with pytest.raises(ValueError, match=r"the one asked for. Received: \w{64}, of file.npz, a web page, titled"):
+        fetch(f"{server.address}/file.npz", sha256=SHA256)
+
+
+def of_kind(ending):
+    """Returns the smallest right file of a kind."""
+    file = io.BytesIO()
+    if ending == "safetensors":
+        return save({"kernel": np.ones(3, np.float32)})
+    if ending == "h5":
+        with h5py.File(file, "w") as arrays:
+            arrays["kernel"] = np.ones(3, np.float32)
+    elif ending in ("keras", "zip"):
+        with zipfile.ZipFile(file, "w") as members:
+            for name in ("config.json", "model.weights.h5"):
+                members.writestr(name, "{}")
+    elif ending in ("npz", "unknown"):
+        np.savez(file, kernel=np.ones(3, np.float32))
+    return {"json": b'{"a": 1}', "csv": b"a,b\n1,2\n", "txt": "caf\u00e9\n".encode()}.get(ending, file.getvalue())
+
+
+@pytest.mark.parametrize("ending", ENDINGS[:-1])
+def test_each_kind_of_file_is_opened_before_it_is_kept(server, tmp_path, ending):
+    content = of_kind(ending)
+    server.answers[f"/file.{ending}"] = lambda handler: whole(handler, content)
+    path = fetch(f"{server.address}/file.{ending}")
+    assert path.read_bytes() == content
+    wrong = {
+        "txt": [b"\x1b[2J", b"\xff"],
+        "csv": [b"a,b\n1\n", b'a,b\n"1'],
+        "json": [content[:-1], b"1", b"[" * 100_000],
+    }
+    flipped = bytearray(content)
+    at = content.find(b"\x00\x00\x80?" if ending in ("npz", "unknown") else b"{}")
+    flipped[at] ^= 1
+    others = {"npz": [bytes(flipped)], "keras": [bytes(flipped), of_kind("zip").replace(b"config", b"gonfig")]}
+    for number, damaged in enumerate(wrong.get(ending, [content[:-2], b"?" * 100, *others.get(ending, [])])):
+        name = f"/{number}.{ending}"
+        server.answers[name] = lambda handler, damaged=damaged: whole(handler, damaged)
+        with pytest.raises(ValueError, match=f"Received: {number}.{ending}: .*begins with(.|\n)*by hand") as error:
+            fetch(server.address + name)
+        assert len(str(error.value)) < 2000
+    assert kept(tmp_path) == [f"file.{ending}", f"file.{ending}.sha256"]
+
+
+def cached_page(server, tmp_path, note="# size={size} mtime_ns={time}\n{sha256}  {name}\n"):
+    """Puts a page into the cache, as an earlier version of this package did; returns its path."""
+    path = fetch(f"{server.address}/page.npz")
+    path.write_bytes(PAGE)
+    stat, sha256 = path.stat(), hashlib.sha256(PAGE).hexdigest()
+    record = path.with_name("page.npz.sha256")
+    record.write_text(note.format(size=stat.st_size, time=stat.st_mtime_ns, sha256=sha256, name=path.name))
+    return path
+
+
+def test_a_cached_page_of_an_earlier_version_says_what_to_delete(server, tmp_path):
+    path = cached_page(server, tmp_path)
+    with pytest.raises(ValueError, match="a web page, titled 'Log in") as error:
+        fetch(f"{server.address}/page.npz")
+    assert f"{path} is a cached download" in str(error.value)
+    assert str(error.value).endswith(f"delete it and {path}.sha256.")
+    for file in (path, path.with_name("page.npz.sha256")):
+        file.unlink()
+    assert fetch(f"{server.address}/page.npz").read_bytes() == CONTENT
+
+
+def test_the_cache_is_verified(server, tmp_path):
+    right = fetch(f"{server.address}/right.npz")
+    flipped = fetch(f"{server.address}/flipped.npz")
+    stat = flipped.stat()
+    flipped.write_bytes(CONTENT[:500] + b"?" + CONTENT[501:])
+    os.utime(flipped, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as after a fault of the disk
+    assert fetch(f"{server.address}/flipped.npz") == flipped
+    page = cached_page(server, tmp_path)
+    by_hand = right.with_name("by_hand.csv")
+    by_hand.write_bytes(b"a,b\n1\n")
+    server.answers["/part.npz"] = breaking_off
+    with pytest.raises(OSError):
+        fetch(f"{server.address}/part.npz")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    faults = dict(verify_cache())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert list(faults) == sorted([right, flipped, page, by_hand]) and faults[right] is None
+    assert "noted at its first use" in faults[flipped] and "a web page" in faults[page]
+    assert "line 2 has 1 cells" in faults[by_hand]
+    assert all(str(path) in fault for path, fault in faults.items() if fault)
+
+
+def test_an_empty_cache_is_right(server):
+    assert list(verify_cache()) == []
+
+
+def test_files_of_the_hub_are_verified(monkeypatch, tmp_path):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    content = of_kind("safetensors")
+    sha256 = hashlib.sha256(content).hexdigest()
+    blob = tmp_path / "hub/models--org--name/blobs" / sha256
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(content)
+    for name in (sha256, "0" * 64):  # the hub's cache no longer has one
+        record = tmp_path / f"cache/huggingface/org/name/{name}.sha256"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(f"{name}  {name}\n")
+    assert list(verify_cache(tmp_path / "cache")) == [(blob, None)]
+    blob.write_bytes(content[:-1] + b"!")
+    ((_, fault),) = verify_cache(tmp_path / "cache")
+    assert str(blob) in fault
+
+
+def test_a_page_in_the_hubs_cache_says_what_to_delete(hub, tmp_path):
+    there = hub()
+    (there.folder / "model.safetensors").write_bytes(of_kind("safetensors"))
+    (tmp_path / "blob").write_bytes(PAGE)
+    (there.folder / "config.json").symlink_to(tmp_path / "blob")
+    with pytest.raises(ValueError, match=f"config.json: a web page(.|\n)*{tmp_path / 'blob'} is a cached download"):
+        fetch("hf://org/name")
 
 
 def test_an_answer_without_a_length_or_a_hash_cannot_be_told_to_be_whole(server, tmp_path):
@@ -317,7 +589,7 @@ def test_a_cached_file_that_changed_is_not_used(server):
     path.write_bytes(CONTENT[:-1] + b"?")
     with pytest.raises(ValueError, match="noted at its first use") as error:
         fetch(f"{server.address}/file.npz")
-    assert f"delete {path};" in str(error.value)
+    assert f"{path} is a cached download and is not used. To download it again, delete it;" in str(error.value)
     path.unlink()
     assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT
 
@@ -333,7 +605,7 @@ def test_a_cached_file_of_another_time_and_the_same_content_is_used(server):
 def test_a_file_published_anew_is_not_taken_for_the_noted_one(server, tmp_path):
     path = fetch(f"{server.address}/file.npz")
     path.unlink()
-    server.content = CONTENT[::-1]
+    server.content = OTHER
     with pytest.raises(ValueError, match="noted at its first use"):
         fetch(f"{server.address}/file.npz")
     assert kept(tmp_path) == ["file.npz.sha256"]
@@ -500,25 +772,29 @@ def hub(monkeypatch, tmp_path):
 
 def test_a_repository_of_the_hub(hub, tmp_path):
     there = hub()
-    (tmp_path / SHA256).write_bytes(CONTENT)
-    (there.folder / "model.safetensors").symlink_to(tmp_path / SHA256)
+    content = of_kind("safetensors")
+    blob = tmp_path / hashlib.sha256(content).hexdigest()
+    blob.write_bytes(content)
+    (there.folder / "model.safetensors").symlink_to(blob)
     assert fetch("hf://org/name@refs/pr/7") == there.folder
     (asked,) = there.asked
     assert {"model.safetensors", "config.json", "preprocessor_config.json"} < {*asked.pop("allow_patterns")}
     assert asked == {"repo_id": "org/name", "revision": "refs/pr/7", "local_files_only": False}
-    (tmp_path / SHA256).write_bytes(CONTENT[::-1])
-    with pytest.raises(ValueError, match=SHA256):
+    blob.write_bytes(content[::-1])
+    with pytest.raises(ValueError, match=f"{blob} is a cached download"):
         fetch("hf://org/name")
 
 
 def test_a_repository_with_its_weights_in_parts(hub, tmp_path):
     there = hub()
-    (tmp_path / SHA256).write_bytes(CONTENT[::-1])
-    (there.folder / "model-00002-of-00002.safetensors").symlink_to(tmp_path / SHA256)
+    content = of_kind("safetensors")
+    blob = tmp_path / hashlib.sha256(content).hexdigest()
+    blob.write_bytes(OTHER)
+    (there.folder / "model-00002-of-00002.safetensors").symlink_to(blob)
     (there.folder / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(ValueError, match=SHA256):
+    with pytest.raises(ValueError, match=blob.name):
         fetch("hf://org/name")
-    (tmp_path / SHA256).write_bytes(CONTENT)
+    blob.write_bytes(content)
     assert fetch("hf://org/name") == there.folder
 
 
