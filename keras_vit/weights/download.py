@@ -180,11 +180,12 @@ def _public(address: str) -> str:
     try:
         parts = urlsplit(url)
         names = [unquote(name, errors="strict") for name in parts.path.split("/")[1:]]
+        of_web = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
     except ValueError:
         raise wrong from None
     odd = [name for name in names if name in ("", ".", "..") or set(name) & set("/\\:") or name.endswith(_SIDE_FILES)]
     odd += [name for name in names if not name.isprintable()]
-    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc or odd or not names:
+    if not of_web or "@" in parts.netloc or odd or not names:
         raise wrong
     refuse_plain(url, os.environ.get("KERAS_VIT_MIRROR", ""))
     return url.partition("#")[0]
@@ -205,7 +206,9 @@ def _mirrored(url: str) -> str:
 def _path_in_cache(url: str, cache: str | os.PathLike[str] | None) -> pathlib.Path:
     """Returns the path of a file in the cache: host, path and name, the same for every mirror."""
     parts = urlsplit(url)
-    host = ("" if parts.scheme == "https" else "http_") + parts.netloc.lower().replace(":", "_")
+    host = parts.netloc.lower().replace("%", "%25").replace("_", "%5f").replace(":", "_")  # no two hosts share one
+    if parts.scheme == "http":
+        host = f"http_{host}"
     *folders, name = (unquote(part) for part in parts.path.split("/")[1:])
     if parts.query:
         folders.append(hashlib.sha256(parts.query.encode()).hexdigest()[:16])

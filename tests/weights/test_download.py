@@ -14,15 +14,18 @@ import threading
 import time
 import types
 import zipfile
+from urllib.parse import quote, unquote, urlsplit
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from keras_vit.weights import transfer
 from keras_vit.weights.crc32c import crc32c
-from keras_vit.weights.download import cache_folder, fetch, verify_cache
+from keras_vit.weights.download import _path_in_cache, _public, cache_folder, fetch, verify_cache
 
 
 def npz(numbers):
@@ -648,6 +651,10 @@ def test_a_mirror_stands_in_for_every_host(server, monkeypatch, tmp_path):
         "https://example.org/%2e%2e/file.npz",
         "https://example.org/a%2Ffile.npz",
         "https://example.org/file.npz.sha256",
+        "https://example.org/%ff.npz",
+        "https://example.org/a%0Ab.npz",
+        "https://example.org:99999/file.npz",
+        "https://[example/file.npz",
         "gs://bucket/../file.npz",
         "hf://name",
         "hf://../name",
@@ -665,6 +672,41 @@ def test_no_two_addresses_share_a_place(server):
     ]
     assert len({fetch(address) for address in addresses}) == len(addresses)
     assert fetch(f"{server.address}/f g.npz#fragment") == fetch(addresses[-1])
+
+
+def test_every_address_has_its_own_path_in_the_cache(monkeypatch):
+    monkeypatch.setenv("KERAS_VIT_MIRROR", "http://intranet:80")
+    seen = {}
+    letters = st.sampled_from("%%%225f__..aaAA00hé字~ +&;=-!@/?#:\\\0\x1b\u202e")
+    hosts = ["h", "h:80", "h_80", "H", "127.0.0.1", "[::1]", "http_127.0.0.1", "a%5fb", "a_b", "x.", "intranet:80"]
+
+    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @given(
+        scheme=st.sampled_from(["https", "http", "gs"]),
+        host=st.sampled_from(hosts),
+        names=st.lists(st.text(letters, min_size=1, max_size=6), min_size=1, max_size=2),
+        query=st.sampled_from([None, "", "v=1", "v=%31", "a_b"]),
+        encoded=st.booleans(),
+    )
+    def check(scheme, host, names, query, encoded):
+        path = "/".join(quote(name, safe="") if encoded else name for name in names)
+        address = f"{scheme}://{host}/{path}" + ("" if query is None else f"?{query}")
+        try:
+            url = _public(address)
+        except ValueError as error:
+            assert "Expected" in str(error)
+            return
+        place = _path_in_cache(url, "cache")
+        assert place.parts[0] == "cache" and not {"..", "."} & set(place.parts) and len(place.parts) > 2
+        assert str(place).isprintable() and not place.name.endswith((".sha256", ".lock", ".part", ".part.json"))
+        parts = urlsplit(url)
+        key = parts.scheme, parts.netloc.lower(), tuple(map(unquote, parts.path.split("/"))), parts.query
+        assert seen.setdefault(place, key) == key
+        if encoded and scheme != "gs":
+            assert place.parts[-1] == names[-1] and place.parts[2 : 1 + len(names)] == tuple(names[:-1])
+
+    check()
+    assert len(seen) > 50
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
