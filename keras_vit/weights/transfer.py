@@ -226,13 +226,13 @@ def _google_hashes(response: Any) -> dict[str, str]:
 def _append(response: Any, part: pathlib.Path, size: int, length: int | None) -> int:
     """Appends a response to a partial file, with a progress bar if it takes long, and returns the file's size.
 
-    The size is one more than `length`, or a little more, if the server sends more than that.
+    The size is one more than `length` if the server sends more than that.
     """
     if response.length is not None:
         response.length += 1  # bytes; http.client would hide those that follow the named length
     started, bar = time.monotonic(), None
     with part.open("ab") as file:
-        while (length is None or size <= length) and (chunk := _read(response, done=size == length)):
+        while (length is None or size <= length) and (chunk := _read(response, length and length - size)):
             file.write(chunk)
             size += len(chunk)
             if bar is None and time.monotonic() - started > SILENT:
@@ -246,11 +246,11 @@ def _append(response: Any, part: pathlib.Path, size: int, length: int | None) ->
     return size
 
 
-def _read(response: Any, done: bool) -> bytes:
-    """Returns the next bytes of a response. `done`: all are here, and the server is expected to end the connection."""
+def _read(response: Any, left: int | None) -> bytes:
+    """Returns the next bytes of a response; `left` is the number of those that are expected, None if it is unknown."""
     try:
-        return response.read(_CHUNK)
+        return response.read(_CHUNK if left is None else min(left, _CHUNK) or 1)
     except (OSError, ValueError) as error:  # an error of the network, which is retried; an error of the disk is not
-        if done:
+        if left == 0:  # the file is whole, and the server does not end the connection, as it was asked to
             return b""
         raise ConnectionError(f"the connection broke: {error}") from error

@@ -348,6 +348,20 @@ def test_a_length_that_is_too_short_is_refused(server, tmp_path):
     assert kept(tmp_path) == []
 
 
+def test_a_server_that_does_not_end_the_connection(server, monkeypatch):
+    over = threading.Event()
+
+    def stall(handler):
+        handler.serve()
+        over.wait(60)
+
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.2)
+    server.answers["/file.npz"] = stall
+    assert fetch(f"{server.address}/file.npz").read_bytes() == CONTENT
+    assert len(server.requests) == 1
+    over.set()
+
+
 @pytest.mark.parametrize("other", ["1028842", "1028849, 7", "-1", "0x10", "many", "9" * 5000])
 def test_one_length_is_expected(server, tmp_path, other):
     server.answers["/file.npz"] = lambda handler: handler.serve(Content_Length=other)
