@@ -13,6 +13,8 @@ _BEGINNING = 1 << 16  # bytes that are searched for a title
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|script|\?xml)\b", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _LONGEST = 1_000  # characters of a reader's message
+_LARGEST_JSON = 1 << 26  # bytes; as objects of Python it takes up to twenty times as much
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _OF_KERAS = {"config.json", "model.weights.h5"}
 
 
@@ -56,15 +58,19 @@ def describe(path: pathlib.Path) -> str:
     if not page:
         return ""
     if page[2].lower() == b"?xml" and b"<html" not in head.lower():
-        return f"an XML document, {_plain(head)!r}"
+        return f"an XML document, {_decoded(head)!r}"
     title = _TITLE.search(head)
-    return f"a web page, titled {_plain(title[1])!r}" if title else "a web page"
+    return f"a web page, titled {_decoded(title[1])!r}" if title else "a web page"
 
 
-def _plain(text: bytes) -> str:
-    """Returns the beginning of a text on one line, without what a terminal would obey."""
-    words = html.unescape(text[:_LONGEST].decode("utf-8", "replace")).split()
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))[:200]
+def one_line(text: object) -> str:
+    """Returns the beginning of a text from a server on one line, without what a terminal would obey."""
+    line = " ".join(str(text)[:_LONGEST].split())[:300]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def _decoded(text: bytes) -> str:
+    return one_line(html.unescape(text[:_LONGEST].decode("utf-8", "replace")))
 
 
 def _open_arrays(path: pathlib.Path) -> None:
@@ -105,11 +111,12 @@ def _open_keras(path: pathlib.Path) -> None:
         missing = _OF_KERAS - set(file.namelist())
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        json.loads(file.read("config.json"))
     _open_zip(path)
 
 
 def _open_json(path: pathlib.Path) -> None:
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"it is larger than {_LARGEST_JSON:,} bytes")
     content = json.loads(path.read_text("utf-8"))
     if not isinstance(content, (dict, list)):
         raise ValueError(f"it holds {type(content).__name__}, neither an object nor a list")
@@ -127,7 +134,7 @@ def _open_csv(path: pathlib.Path) -> None:
 def _open_text(path: pathlib.Path) -> None:
     with path.open(encoding="utf-8", newline="") as file:
         for number, line in enumerate(file, 1):
-            if not line.replace("\t", "").rstrip("\r\n").isprintable():
+            if _CONTROL.search(line):
                 raise ValueError(f"line {number} has control characters")
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_vit._atomic import write_text
-from keras_vit.weights.contents import check_content, describe
+from keras_vit.weights.contents import check_content, describe, one_line
 from keras_vit.weights.transfer import FAILURES, SHA256, drop, finish, refuse_plain, transfer
 
 logger = logging.getLogger("keras_vit")
@@ -133,17 +133,18 @@ def verify_cache(cache: str | os.PathLike[str] | None = None) -> Iterator[Cached
 
     Args:
         cache: folder of the cache, in place of the environment's.
+
+    Raises:
+        ImportError: if there are such files, and huggingface_hub is no longer installed.
     """
     folder = cache_folder(cache)
     files = {path: _side_path(path, ".sha256") for path in folder.rglob("*") if path.is_file()}
-    if records := [*folder.glob("huggingface/*/*/*.sha256")]:
+    for record in folder.glob("huggingface/*/*/*.sha256"):
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        blobs = {
-            pathlib.Path(HF_HUB_CACHE, "--".join(("models", *record.parts[-3:-1])), "blobs", record.stem): record
-            for record in records
-        }
-        files |= {path: record for path, record in blobs.items() if path.exists()}
+        path = pathlib.Path(HF_HUB_CACHE, "--".join(("models", *record.parts[-3:-1])), "blobs", record.stem)
+        if path.exists():
+            files[path] = record
     for path, record in sorted(files.items()):
         if path.name.endswith(_SIDE_FILES):
             continue
@@ -170,14 +171,14 @@ def _by_hand(source: str, path: pathlib.Path) -> str:
 
 def _public(address: str) -> str:
     """Returns the https:// form of an address. Refuses one without a safe path in the cache."""
-    url = quote(address, safe="%/?#[]@:=&+,;!$'()*~")
     wrong = ValueError(
         "Expected address to be that of a file: https://host/path, gs://bucket/path or hf://org/name, without a "
         f"password and without empty, relative or unprintable parts. Received: address={address!r}"
     )
-    if address.startswith("gs://"):
-        url = "https://storage.googleapis.com/" + quote(address.removeprefix("gs://"))  # "+" in a name must be %2B
     try:
+        url = quote(address, safe="%/?#[]@:=&+,;!$'()*~")
+        if address.startswith("gs://"):
+            url = "https://storage.googleapis.com/" + quote(address.removeprefix("gs://"))  # "+" in a name must be %2B
         parts = urlsplit(url)
         names = [unquote(name, errors="strict") for name in parts.path.split("/")[1:]]
         of_web = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
@@ -276,7 +277,7 @@ def _compare(
 
 def _read_record(record: pathlib.Path) -> tuple[str | None, str | None]:
     """Returns the SHA-256 and the "size=… mtime_ns=…" of a record that `sha256sum -c` can read; Nones without one."""
-    text = record.read_text("utf-8") if record.exists() else ""
+    text = record.read_text("utf-8", "replace") if record.exists() else ""
     match = re.fullmatch(r"(# (?P<stamp>.+)\n)?(?P<digest>[0-9a-fA-F]{64})  .+\n?", text)
     if text and not match:
         raise ValueError(f"Expected a line of sha256sum. Received: {record}. Delete it if the file is right.")
@@ -316,9 +317,9 @@ def _download(source: str, path: pathlib.Path, record: pathlib.Path, sha256: str
     try:
         hashes = transfer(source, part, os.environ.get("KERAS_VIT_MIRROR", ""))
     except FAILURES as error:
-        raise OSError(f"Cannot download {source}: {error}{by_hand}") from error
+        raise OSError(f"Cannot download {source}: {one_line(error)}{by_hand}") from error
     except ValueError as error:
-        raise ValueError(f"Cannot download {source}: {error}{by_hand}") from error
+        raise ValueError(f"Cannot download {source}: {one_line(error)}{by_hand}") from error
     try:
         with _advised(f"It was downloaded from {source}, and is deleted: try again, or in another network.{by_hand}"):
             for algorithm, expected in hashes.items():

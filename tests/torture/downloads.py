@@ -186,6 +186,11 @@ def bad_status_line(ask):
 
 
 @fault("refused")
+def escapes_as_reason(ask):
+    ask.connection.sendall(b"HTTP/1.1 500 \x1b[2J" + b"x" * 60_000 + b"\r\n\r\n")
+
+
+@fault("refused")
 def empty_answer(ask):
     pass
 
@@ -716,8 +721,9 @@ def start(address, cache, rights, timeout):
         content = fetch(address, cache=cache).read_bytes()
         result = next((name for name, right in rights.items() if content == right), "wrong"), f"{content[:30]}"
     except (ValueError, OSError) as error:
-        told = "file." in str(error) and len(str(error)) <= LONGEST_MESSAGE
-        result = "refused" if told else "message", f"{type(error).__name__}: {str(error)[:500]}"
+        text = str(error)
+        told = "file." in text and len(text) <= LONGEST_MESSAGE and text.replace("\n", "").isprintable()
+        result = "refused" if told else "message", f"{type(error).__name__}: {text[:500]}"
     except BaseException as error:
         result = f"traceback: {type(error).__name__}", str(error)[:500]
     os.write(writes, json.dumps(result).encode())

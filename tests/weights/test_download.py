@@ -210,6 +210,16 @@ def test_the_tries_end_and_the_error_says_what_to_do_by_hand(server, tmp_path):
     assert place.with_name("file.npz.sha256").exists()
 
 
+def test_what_a_server_says_is_shown_on_one_line(server, caplog):
+    def shouts(handler):
+        handler.wfile.write(b"HTTP/1.1 503 \x1b[2J" + b"x" * 60_000 + b"\r\n\r\n")
+
+    server.answers["/file.npz"] = shouts
+    with pytest.raises(OSError, match=r"503: \?\[2Jxxx") as error:
+        fetch(f"{server.address}/file.npz")
+    assert len(str(error.value)) < 2_000 and "\x1b" not in caplog.text and len(caplog.text) < 2_000
+
+
 def test_what_is_not_there_is_asked_for_once(server, tmp_path):
     server.answers["/file.npz"] = lambda handler: handler.fail(404)
     with pytest.raises(OSError, match="404"):
@@ -377,7 +387,7 @@ def test_an_encoded_body_is_refused(server, tmp_path, header):
 
     def packed(handler):
         asked.append(handler.headers["Accept-Encoding"])
-        server.content = gzip.compress(CONTENT)
+        server.content = gzip.compress(CONTENT, mtime=0)
         handler.serve(**{header: "gzip"})
 
     server.answers["/file.npz"] = packed
@@ -477,7 +487,9 @@ def of_kind(ending):
                 members.writestr(name, "{}")
     elif ending in ("npz", "unknown"):
         np.savez(file, kernel=np.ones(3, np.float32))
-    return {"json": b'{"a": 1}', "csv": b"a,b\n1,2\n", "txt": "caf\u00e9\n".encode()}.get(ending, file.getvalue())
+    return {"json": b'{"a": 1}', "csv": b"a,b\n1,2\n", "txt": "\ufeffcaf\u00e9,\xa0\u200d\n".encode()}.get(
+        ending, file.getvalue()
+    )
 
 
 @pytest.mark.parametrize("ending", ENDINGS[:-1])
@@ -487,7 +499,7 @@ def test_each_kind_of_file_is_opened_before_it_is_kept(server, tmp_path, ending)
     path = fetch(f"{server.address}/file.{ending}")
     assert path.read_bytes() == content
     wrong = {
-        "txt": [b"\x1b[2J", b"\xff"],
+        "txt": [b"\x1b[2J", b"\xff", content + b"\0"],
         "csv": [b"a,b\n1\n", b'a,b\n"1'],
         "json": [content[:-1], b"1", b"[" * 100_000],
     }
@@ -666,6 +678,7 @@ def test_a_mirror_stands_in_for_every_host(server, monkeypatch, tmp_path):
         "https://example.org/a%2Ffile.npz",
         "https://example.org/file.npz.sha256",
         "https://example.org/%ff.npz",
+        "https://example.org/\udce9.npz",
         "https://example.org/a%0Ab.npz",
         "https://example.org:99999/file.npz",
         "https://[example/file.npz",
