@@ -1,5 +1,6 @@
 """Lists the images in a zip file of class folders, without unpacking it to the disk."""
 
+import itertools
 import os
 import stat
 import struct
@@ -11,30 +12,45 @@ from pathlib import Path
 from typing import Any
 
 from keras_vit.data.decoding import FileRange, ImageError
-from keras_vit.data.folder import Tree, hidden, list_tree, named_format
+from keras_vit.data.folder import DEEPEST, Tree, hidden, list_tree, named_format
 from keras_vit.data.listing import SPLIT_OF_NAME, ListedImage, Listing, Progress
-from keras_vit.data.messages import listed, printable
+from keras_vit.data.messages import listed, printable, shortened
 
 # Compressed members are held in memory, with this limit in bytes. Stored ones stay in the file.
 _MEMORY = 4 * 2**30
 _RATIO = 100  # bytes after decompression for each byte; a zip file of images, which are compressed already, has about 1
 _BOMB = 2**28  # bytes; smaller files may be drawings, which compress well
+_LONGEST_NAME = 4096  # characters of a member's name, with its folders; no disk holds a longer one
 _ENCRYPTED, _UTF8 = 1, 0x800  # bits of a member's flags
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_HEADER = 30  # bytes before a member's name
+# What zipfile raises for a damaged file.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    UnicodeError,
+    OverflowError,
+    IndexError,
+)
 
 
 def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Listing:
     """Lists the classes, splits and images of a zip file, which may have outer folders around all of them.
 
-    A stored member becomes a `FileRange`. A compressed one is expanded into memory, and its checksum tested.
+    A stored member becomes a `FileRange` with a checksum. A compressed one is expanded into memory, and its checksum
+    tested.
 
     Args:
         data: the file.
         class_depth: as in `list_tree`; outer folders do not count.
 
     Raises:
-        ValueError: if it is not a complete zip file, is encrypted, has members with invalid names, is compressed with
-            another method than deflate, or would expand to more than 4 GiB. The listing's `problems` are those of the
+        ValueError: if it is not a complete zip file, is encrypted, has members with invalid names, in more than 100
+            folders or in the same place, is compressed with another method than deflate, or would expand to more than
+            4 GiB. The listing's `problems` are those of the
             contents.
     """
     path = Path(data)
@@ -47,9 +63,10 @@ def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
                 images.append(_located(file, str(path), image))
                 progress.add()
             return replace(listing, images=tuple(images))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError) as error:
+    except _DAMAGE as error:
         raise ValueError(
-            f"{path} is not a whole zip file ({error}). Copy or download it again, or unpack it and name the folder."
+            f"{path} is not a whole zip file ({shortened(str(error))}). Copy or download it again, or unpack it and "
+            "name the folder."
         ) from error
 
 
@@ -85,8 +102,20 @@ def _hidden(path: str) -> bool:
 
 
 def _refuse_members(path: Path, members: list[tuple[str, zipfile.ZipInfo]]) -> None:
+    if faults := [
+        f"{shortened(name)!r} is in more than {DEEPEST} folders or has a name of more than {_LONGEST_NAME:,} characters"
+        for name, _ in members
+        if name.count("/") > DEEPEST or len(name) > _LONGEST_NAME
+    ]:
+        raise ValueError("\n".join([f"{path} is not read; zip fewer folders inside each other:", *listed(faults)]))
     times = Counter(name.removesuffix("/") for name, _ in members)
     above = {"/".join(parts[:end]) for parts in (name.split("/") for name in times) for end in range(1, len(parts))}
+    by_place = sorted((info for _, info in members), key=lambda info: info.header_offset)
+    overlapping = {
+        id(one)
+        for one, other in itertools.pairwise(by_place)
+        if one.header_offset + _HEADER + one.compress_size > other.header_offset
+    }
     faults = []
     for name, info in members:
         parts = name.removesuffix("/").split("/")
@@ -97,7 +126,8 @@ def _refuse_members(path: Path, members: list[tuple[str, zipfile.ZipInfo]]) -> N
                 "is encrypted": info.flag_bits & _ENCRYPTED,
                 "is compressed in a way that is not read": info.compress_type not in _METHODS,
                 "is listed more than once": times[name.removesuffix("/")] > 1,
-                "is a file and a folder": not info.is_dir() and name in above,
+                "is a file and a folder": not name.endswith("/") and name in above,
+                "lies where another member does": id(info) in overlapping,
                 "is not a path inside a folder": {"", ".", ".."} & {*parts} or "\\" in info.filename or ":" in parts[0],
                 "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
             }.items()
@@ -143,15 +173,16 @@ def _located(file: zipfile.ZipFile, path: str, image: ListedImage) -> ListedImag
 def _place(file: zipfile.ZipFile, path: str, info: Any) -> FileRange | bytes:
     if info.compress_type != zipfile.ZIP_STORED:
         try:
-            return file.read(info)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ImageError(f"damaged in the zip file ({error})") from error
+            with file.open(info) as member:
+                return member.read(info.file_size)  # at most, whatever it expands to
+        except _DAMAGE as error:
+            raise ImageError(f"damaged in the zip file ({shortened(str(error))})") from error
     stream: Any = file.fp
-    stream.seek(info.header_offset)
-    header = stream.read(30)
-    if len(header) < 30 or not header.startswith(b"PK\3\4"):
+    stream.seek(max(info.header_offset, 0))
+    header = stream.read(_HEADER)
+    if info.header_offset < 0 or len(header) < _HEADER or not header.startswith(b"PK\3\4"):
         raise ImageError("damaged in the zip file (no member where one should begin)")
     name, extra = struct.unpack_from("<HH", header, 26)  # their lengths; the member's bytes follow
     if info.file_size != info.compress_size:
         raise ImageError("damaged in the zip file (a stored member of two sizes)")
-    return FileRange(path, info.header_offset + 30 + name + extra, info.file_size)
+    return FileRange(path, info.header_offset + _HEADER + name + extra, info.file_size, info.CRC)

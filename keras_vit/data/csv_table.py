@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_vit.data.folder import named_format, one_class
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, WEIGHTS, ListedImage, Listing
-from keras_vit.data.messages import listed
+from keras_vit.data.messages import few, listed, shortened
 
 _COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
 # Other names for the columns: an error names the column to write instead.
@@ -63,7 +63,7 @@ def _listing(path: Path, reader: Any) -> Listing:
             if not wrong:
                 lines[row["path"]] = reader.line_num
                 images.append(_image(path.parent, row))
-                if "\\" in row["path"] and not (path.parent / row["path"]).exists():
+                if "\\" in row["path"] and not os.path.exists(path.parent / row["path"]):
                     backslashes.append(f"line {reader.line_num}: {row['path']}")
     if backslashes:
         faults.append(
@@ -85,8 +85,8 @@ def _refuse_header(path: Path, header: list[str]) -> None:
     if faults:
         expected = ", ".join(f"{name} ({need})" for name, need in _COLUMNS.items())
         raise ValueError(
-            f"The first line of {path} must name the columns {expected}. Received: {', '.join(header)!r}, "
-            f"which has {', '.join(faults)}.{_header_instead(header)}"
+            f"The first line of {path} must name the columns {expected}. Received: {shortened(', '.join(header))!r}, "
+            f"which has {few(faults)}.{shortened(_header_instead(header))}"
         )
 
 
@@ -101,16 +101,16 @@ def _header_instead(header: list[str]) -> str:
     forms = {name: "".join(filter(str.isalnum, name.casefold())) for name in header}
     meant = {name: form if form in _COLUMNS else _OTHER_NAMES.get(form) for name, form in forms.items()}
     right = [meant[name] or name for name in header]
-    advice = ""
+    has_both, advice = {"path", "label"} <= {*right}, ""
     if mark:
         advice += f" Its cells are separated by {_SEPARATORS[mark]}: save it anew with commas."
     if right != header and len({*right}) == len(right):
         changed = [f"{name!r} to {meant[name]!r}" for name in header if meant[name] not in (None, name)]
         advice += f" Change {', '.join(changed)}."
-    if extra := [name for name in right if name and name not in _COLUMNS and {"path", "label"} <= {*right}]:
+    if has_both and (extra := [name for name in right if name and name not in _COLUMNS]):
         advice += f" Remove {', '.join(map(repr, extra))}."
-    if advice and {"path", "label"} <= {*right}:
-        advice += f" The first line is then: {','.join(name for name in right if name not in extra)}"
+    if has_both and advice:
+        advice += f" The first line is then: {','.join(name for name in right if name in _COLUMNS or not name)}"
     return advice
 
 
@@ -153,5 +153,5 @@ def _problems(images: list[ListedImage]) -> list[str]:
     problems = [one_class(*splits_of)] if len(splits_of) == 1 else []
     untrained = sorted(name for name, splits in splits_of.items() if "train" not in splits)
     if untrained:
-        problems.append(f"classes without an image to train on: {', '.join(untrained)}")
+        problems.append(f"classes without an image to train on: {few(untrained)}")
     return problems

@@ -7,6 +7,7 @@ import re
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,7 @@ class FileRange:
         path: of the larger file.
         offset: of the first byte.
         length: number of bytes.
+        crc: CRC-32 of the bytes, tested whenever they are read; None where it is not known.
 
     Example:
         ```python
@@ -119,6 +121,7 @@ class FileRange:
     path: str
     offset: int
     length: int
+    crc: int | None = None
 
     def __str__(self) -> str:
         return f"{self.path}, {self.length:,} bytes from {self.offset:,} on"
@@ -179,6 +182,8 @@ def read_file(image: EncodedImage) -> bytes:
         raise ImageError(f"cannot be read ({error.strerror})") from error
     if len(data) < length:
         raise ImageError("the file ends before it does")
+    if isinstance(image, FileRange) and image.crc not in (None, zlib.crc32(data)):
+        raise ImageError(f"damaged: its bytes are not those that {path} was made with")
     return data
 
 

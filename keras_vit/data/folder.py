@@ -21,6 +21,7 @@ _FORMAT_OF_ENDING = {
     **dict.fromkeys(("tif", "tiff", "heic", "heif", "avif", "ico", "psd", "svg", "jp2", "jxl"), ""),
     **dict.fromkeys(("dng", "nef", "nrw", "cr2", "cr3", "arw", "orf", "rw2", "raf", "pef", "srw"), ""),
 }
+DEEPEST = 100  # folders inside each other; deeper ones are no classes of images but an attack or a circle
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _TABLES = (".tsv", ".txt", ".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet")
 
@@ -89,9 +90,11 @@ def list_tree(
     if split_folders:
         stray += [name for name, _ in _sort_files("", _files(tree).items(), other)]
         stray += [f"{name}/" for name in _folders(tree) if name.casefold() not in SPLIT_OF_NAME]
+    folders_of = defaultdict(list)
     for unlisted_folder, reason in (unlisted or {}).items():
         if unlisted_folder.split("/")[0] + "/" not in stray:
-            problems.append(f"{Path(path) / unlisted_folder} cannot be listed ({reason})")
+            folders_of[reason].append(str(Path(path) / unlisted_folder))
+    problems += [f"{few(folders)} cannot be listed ({reason})" for reason, folders in folders_of.items()]
     in_folder = {top or "train/": classes[split] for split, top, _ in tops}
     problems += _class_problems(path, tree, in_folder, images, stray, empty, other, class_depth)
     splits = [split for split, *_ in split_folders]
@@ -174,7 +177,7 @@ def _split_folders(tree: Tree, problems: list[str]) -> list[tuple[str, str, Tree
         problems.append(f"no train/ folder next to {others}; add one, or name one of these to draw all splits from it")
     for split, number in count.items():
         if number > 1:
-            names = ", ".join(f"{name}/" for kind, name in named if kind == split)
+            names = few(f"{name}/" for kind, name in named if kind == split)
             problems.append(f"{names} are all names of the {split} split; keep one of them")
     named.sort(key=lambda item: SPLITS.index(item[0]))
     return [(split, f"{name}/", folders[name]) for split, name in named]
@@ -202,7 +205,7 @@ def _class_problems(
         return [f"there is no image in it (expected: a folder of images for each class){inside}"]
     problems = []
     if empty:
-        problems.append(f"class folders without an image: {', '.join(empty)}; fill or remove them")
+        problems.append(f"class folders without an image: {few(empty)}; fill or remove them")
     names = {name for names in classes.values() for name in names}
     if len(names) == 1:
         (name,) = names
@@ -212,7 +215,7 @@ def _class_problems(
         for one, two in ((train, other_split), (other_split, train)):
             if only := sorted(classes[one] - classes[two]):
                 advice = f"add images of them to {two} or remove them from {one}"
-                problems.append(f"classes in {one} that {two} does not have: {', '.join(only)}; {advice}")
+                problems.append(f"classes in {one} that {two} does not have: {few(only)}; {advice}")
     return problems
 
 
@@ -261,6 +264,9 @@ def _read_tree(folder: Path, unlisted: dict[str, str], top: str = "", above: fro
     """Lists all files in a folder; a link to a folder above it is not followed."""
     real = os.path.realpath(folder)
     if real in above:
+        return {}
+    if len(above) > DEEPEST:
+        unlisted[top] = f"more than {DEEPEST} folders deep"
         return {}
     try:
         entries = sorted(

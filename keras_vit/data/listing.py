@@ -135,7 +135,7 @@ def read_listing(listing: Listing) -> Listing:
     lost = [f"{split}/{name}" if listing.own_splits else name for (split, name), good in readable.items() if not good]
     problems = listing.problems
     if lost:
-        problems += (f"no image can be read in: {', '.join(lost)}; replace the images or remove the class",)
+        problems += (f"no image can be read in: {few(lost)}; replace the images or remove the class",)
     return replace(listing, images=tuple(read), problems=problems)
 
 

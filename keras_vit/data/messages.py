@@ -4,7 +4,8 @@ import os
 import shlex
 from collections.abc import Iterable
 
-_LISTED = 20  # lines of one kind in an error
+_LISTED = 5  # lines of one kind in an error
+_LONGEST = 300  # characters of each
 
 
 def printable(name: str) -> str:
@@ -17,18 +18,24 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """Returns a text on one line, in printable characters; the middle of a long one is left out."""
+    text = one_line(text if len(text) <= 2 * most else f"{text[:most]}{text[-most:]}")
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-(most // 2) :]}"
+
+
 def few(values: Iterable[str], most: int = 5) -> str:
-    """Returns the first values and the number of the others, on one line."""
+    """Returns the first values, shortened, and the number of the others, on one line."""
     values = list(values)
     more = f" and {len(values) - most:,} more" if len(values) > most else ""
-    return ", ".join(map(one_line, values[:most])) + more
+    return ", ".join(shortened(value, 120) for value in values[:most]) + more
 
 
 def listed(lines: Iterable[str]) -> list[str]:
-    """Returns the first lines of a long list, indented, and the number of the others."""
-    lines = list(map(one_line, lines))
-    more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    return [f"  {line}" for line in lines[:_LISTED]] + more
+    """Returns the first lines of a long list, indented and shortened, and the number of the others."""
+    lines = list(lines)
+    more = [f"  and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
+    return [f"  {shortened(line)}" for line in lines[:_LISTED]] + more
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

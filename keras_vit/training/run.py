@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_vit import _compat
+from keras_vit.data.messages import few
 from keras_vit.training.checkpoints import TrainingCheckpoint, TrainingCheckpoints
 from keras_vit.training.devices import Devices
 from keras_vit.training.display import Display
@@ -199,7 +200,7 @@ class Run(keras.callbacks.Callback):
             f"Expected a finite loss of at most max_loss={self.recipe.max_loss:g}, and finite gradients. Received at "
             f"step {self.step + 1} of {self.plan.steps}: loss {loss:g}, gradient norm {norm:g}. "
             "No weight was changed by NaN or infinite values.\n"
-            f"  images of the step: {', '.join(images)}\n"
+            f"  images of the step: {few(images, 20)}\n"
             f"  last checkpoint: {last}\n"
             f"  Try a lower learning_rate (now {self.recipe.learning_rate:g}), more warmup_steps, clip_norm=1 or "
             "precision=float32; check the images. If the loss is large but sound, raise max_loss."

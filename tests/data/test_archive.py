@@ -1,3 +1,4 @@
+import tracemalloc
 import zipfile
 
 import pytest
@@ -122,6 +123,8 @@ def test_an_encrypted_zip(pack):
         ("C:/1.png", "not a path inside"),
         ("a//1.png", "not a path inside"),
         ("a/0.png/1.png", "is a file and a folder"),
+        ("a/" * 30_000 + "1.png", "is in more than 100 folders"),
+        ("a/" + "x" * 5_000 + ".png", "more than 4,096 characters"),
     ],
 )
 def test_names_that_play_tricks(pack, name, why):
@@ -207,3 +210,58 @@ def test_names_that_are_no_text_stay_apart(tmp_path, image):
 def test_folders_around_them_all_do_not_count(pack):
     root, path = pack(FOLDERS, "one/two/three/")
     assert open_source(path).digest == open_source(root).digest
+
+
+def changed(path, name, place, value):
+    """Changes bytes of a member's entry in the directory at the end of a zip file."""
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\1\2", 0, data.rindex(name.encode()))
+    data[at + place : at + place + len(value)] = value
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "place, value, message",
+    [
+        (6, b"\xff", "is not a whole zip file .zip file version 25.5"),
+        (8, b"\x20", "b/9.png: damaged in the zip file"),  # a patch, which zipfile does not read
+        (42, bytes(4), "'b/9.png' lies where another member does|'a/0.png' lies where"),
+        (46, bytes(7), "'' is not a path inside"),
+    ],
+)
+def test_entries_that_zipfile_fails_on(pack, place, value, message):
+    path = pack(FOLDERS)[1]
+    changed(path, "b/9.png", place, value)
+    with pytest.raises(ValueError, match=message) as caught:
+        open_source(path)
+    assert str(path) in str(caught.value)
+
+
+def test_damage_in_a_stored_image_is_found_by_its_checksum(pack):
+    _, path = pack({name: b"BM" + bytes(9) if name == "a/0.png" else n for name, n in FOLDERS.items()}, method=0)
+    image = open_source(path, on_bad_image="skip").train.images[0]
+    data = bytearray(path.read_bytes())
+    data[image.offset + image.length - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged: its bytes are not those that .*flowers.zip was made with"):
+        decode(image)
+
+
+def test_a_member_expands_to_no_more_than_its_size(pack):
+    path = pack(FOLDERS | {"b/z.png": bytes(50_000_000)})[1]
+    changed(path, "b/z.png", 24, (100).to_bytes(4, "little"))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="b/z.png: damaged in the zip file .Bad CRC-32"):
+        open_source(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_faults_of_many_members_are_five_and_a_count(tmp_path):
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for index in range(400):
+            file.writestr(f"../{index}\x1b{'x' * 1000}.png", b"")
+    with pytest.raises(ValueError, match="and 395 more") as caught:
+        open_source(path)
+    assert len(str(caught.value)) < 2000 and str(caught.value).replace("\n", "").isprintable()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from keras_vit.data import messages
 from keras_vit.data.sources import open_source
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -71,7 +72,8 @@ def test_a_column_without_a_name_is_passed_over(table):
     assert len(open_source(table(text, 4), test=0, validation=0).train.labels) == 4
 
 
-def test_all_faults_are_named_with_their_lines(table):
+def test_all_faults_are_named_with_their_lines(table, monkeypatch):
+    monkeypatch.setattr(messages, "_LISTED", 20)
     text = (
         "path,label,split,weight\n"
         "photos/0.png,a,train,1\n"
@@ -92,9 +94,9 @@ def test_all_faults_are_named_with_their_lines(table):
         "line 4: no path",
         "line 6: photos/0.png again, as in line 2",
         "line 7: expected split to be train, validation or test. Received: 'later'",
-        "line 8: expected weight to be a number of 0 or more. Received: '-1'",
-        "line 9: expected weight to be a number of 0 or more. Received: 'nan'",
-        "line 10: expected weight to be a number of 0 or more. Received: 'much'",
+        "line 8: expected weight to be 0, or from 1e-06 to 1e+06. Received: '-1'",
+        "line 9: expected weight to be 0, or from 1e-06 to 1e+06. Received: 'nan'",
+        "line 10: expected weight to be 0, or from 1e-06 to 1e+06. Received: 'much'",
         "line 11: 3 cells in place of 4",
     ):
         assert line in str(caught.value)
@@ -129,6 +131,43 @@ def test_all_faults_are_named_with_their_lines(table):
 def test_tables_that_are_not_as_described(table, text, message):
     with pytest.raises(ValueError, match=message):
         open_source(table(text, 2))
+
+
+@pytest.mark.parametrize("weight", ["1e-40", "1e38", "1e-7", "2e6", "inf"])
+def test_weights_out_of_range(table, weight):
+    with pytest.raises(
+        ValueError, match=f"line 2: expected weight to be 0, or from 1e-06 to 1e.06. Received: '{weight}'"
+    ):
+        open_source(table(f"path,label,weight\nphotos/0.png,a,{weight}\nphotos/1.png,b,1e-6\nphotos/2.png,b,1e6\n", 3))
+
+
+def test_weights_of_0_alone(table):
+    path = table(
+        "path,label,split,weight\n" + rows(4, end=",train,0") + "photos/4.png,a,test,1\nphotos/5.png,b,test,1\n", 6
+    )
+    with pytest.raises(ValueError, match="cannot be trained on:\n  - no image to train on has a weight above 0"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\n" + "photos/\x1b[31m0.png,a,b\n" * 99,
+        "path,label\n" + "".join(f"{'x' * 9999}\\{i}\x1b,a\n" for i in range(99)),
+        "path,label\n" + "".join(f"{i}.png,\x1b[31m{i}{'y' * 999}\n" for i in range(99)),
+        "path,label,split\n" + "".join(f"{i}.png,\x1b[31m{i}{'y' * 999},test\n" for i in range(99)),
+        "path," + ",".join(f"\x1b[31m{i}" for i in range(9999)) + "\n",
+        f"{'x' * 99999}\x07;path;label\n",
+        f"path,label\n{'x' * 200_000},a\n",
+    ],
+)
+def test_messages_are_short_and_printable_whatever_the_cells_hold(table, text):
+    path = table(text)
+    with pytest.raises(ValueError) as caught:
+        open_source(path)
+    message = str(caught.value)
+    assert message.replace("\n", "").isprintable()
+    assert str(path) in message and len(message) <= 2000
 
 
 def test_images_that_are_not_there(table):

@@ -226,12 +226,18 @@ def test_a_link_to_nowhere_is_a_bad_image(write):
         open_source(root)
 
 
+def test_folders_that_are_too_deep_are_named(write):
+    root = write(class_folders(a=2, b=2) | {f"a/{'x/' * 101}c.png": 7})
+    with pytest.raises(ValueError, match=r"/x/x.* cannot be listed \(more than 100 folders deep\)"):
+        open_source(root)
+
+
 def test_a_long_list_of_bad_images_is_cut(write):
     root = write(class_folders(a=2, b=2) | {f"a/bad {index:02d}.png": b"" for index in range(27)})
     with pytest.raises(ValueError, match="27 images") as caught:
         open_source(root)
-    assert str(caught.value).count("an empty file") == 20
-    assert "and 7 more" in str(caught.value)
+    assert str(caught.value).count("an empty file") == 5
+    assert "and 22 more" in str(caught.value)
 
 
 @pytest.mark.parametrize("split", ["", "train/", "test/"])
