@@ -202,5 +202,5 @@ def _read_recipe(path: pathlib.Path) -> Recipe:
 def _read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error

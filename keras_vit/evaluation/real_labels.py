@@ -38,7 +38,7 @@ def read_real_labels(path: str | os.PathLike[str], classes: int = 1000) -> tuple
     """
     try:
         labels = json.loads(pathlib.Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"Expected the ReaL labels, a JSON file. {path} cannot be read: {error}") from error
     if not isinstance(labels, list) or not all(map(_are_whole_numbers, labels)):
         raise ValueError(f"Expected a list of lists of class numbers, as in real.json. Received: {path}, another JSON")

@@ -427,7 +427,7 @@ def _read(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
         content = json.loads(path.read_text("utf-8")) if path.exists() else {"files": {}}
         files = {name: dict(figures) for name, figures in content["files"].items()}
         return {"files": files, "refused": dict(content.get("refused", {}))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}. Remove it to export again") from error
 
 

@@ -15,6 +15,10 @@ _schema = _compat.tflite_schema()
 _NORMALIZATION = 1  # ProcessUnitOptions of metadata_schema.fbs
 _TENSOR_AXIS_LABELS = 2  # AssociatedFileType
 
+# The most that is read: of labels (100,000 names have about 2 MB), of the directory of the zip file behind the model, of
+# a text and of a list in the metadata, whose tables may lie in each other.
+LABELS_BYTES, _DIRECTORY_BYTES, _TEXT_BYTES, _ITEMS = 2**24, 2**16, 2**16, 256
+
 
 class MetadataError(ValueError):
     """Raised if a file cannot be used. Its message is the end of a sentence that names the file."""
@@ -62,13 +66,16 @@ class _Table:
         at = self._field(slot)
         return 0 if at is None else self._number(kind, at)
 
-    def _vector(self, slot: int) -> tuple[int, int]:
-        """Returns the position of a vector's first item, and the number of items."""
+    def _vector(self, slot: int, most: int = _ITEMS) -> tuple[int, int]:
+        """Returns the position of a vector's first item, and the number of items, at most `most`."""
         at = self._field(slot)
-        return (0, 0) if at is None else ((start := self._follow(at)) + 4, self._number("<I", start))
+        start, length = (0, 0) if at is None else ((start := self._follow(at)) + 4, self._number("<I", start))
+        if length > most:
+            raise MetadataError(f"carries TFLite metadata with a list of {length:,} items, of which {most:,} are read")
+        return start, length
 
     def text(self, slot: int) -> str:
-        start, length = self._vector(slot)
+        start, length = self._vector(slot, _TEXT_BYTES)
         return bytes(self.data[start : start + length]).decode("utf-8")
 
     def floats(self, slot: int) -> tuple[float, ...]:
@@ -113,7 +120,7 @@ def read_description(file: bytes) -> FileDescription:
 
 def _metadata(file: bytes) -> bytes:
     model = _schema.Model.GetRootAsModel(file, 0)
-    for i in range(model.MetadataLength()):
+    for i in range(min(model.MetadataLength(), _ITEMS)):
         if model.Metadata(i).Name() == b"TFLITE_METADATA":
             return model.Buffers(model.Metadata(i).Buffer()).DataAsNumpy().tobytes()
     raise MetadataError("carries no TFLite metadata, which describe its input and name its classes")
@@ -124,8 +131,21 @@ def _labels(file: bytes, outputs: Sequence[_Table]) -> tuple[int, tuple[str, ...
     for i, end in enumerate(outputs):
         for item in end.tables(6):
             if item.number(2) == _TENSOR_AXIS_LABELS:
-                with zipfile.ZipFile(io.BytesIO(file)) as behind:
-                    return i, tuple(behind.read(item.text(0)).decode("utf-8").split("\n")[:-1])
+                return i, tuple(_member(file, item.text(0)).decode("utf-8").split("\n")[:-1])
     if any(end.text(0) == "probabilities" for end in outputs):
         raise MetadataError("names no classes")
     return 0, ()  # numbers, which have none
+
+
+def _member(file: bytes, name: str) -> bytes:
+    """Returns a member of the zip file behind a model."""
+    end = file.rindex(b"PK\5\6", 0, len(file) - 18)  # of a record of 22 bytes
+    (directory,) = struct.unpack_from("<I", file, end + 12)
+    if directory > _DIRECTORY_BYTES or file[max(end - 20, 0) : end].startswith(b"PK\6\7"):
+        raise MetadataError(f"carries a zip file with a directory of more than {_DIRECTORY_BYTES:,} bytes")
+    with zipfile.ZipFile(io.BytesIO(file)) as behind:
+        size = behind.getinfo(name).file_size
+        if size > LABELS_BYTES:
+            raise MetadataError(f"carries labels of {size:,} bytes, of which {LABELS_BYTES:,} are read")
+        with behind.open(name) as member:
+            return member.read(size)  # at most, whatever it expands to

@@ -36,7 +36,7 @@ class SavedModelFile:
             self.class_names = tuple(self._asset("labels").split("\n")[:-1])
             facts = json.loads(self._asset("facts"))
             is_scaled = facts["input_type"] == "scaled"
-        except (KeyError, AttributeError, OSError, ValueError, tf.errors.OpError) as error:
+        except (KeyError, AttributeError, OSError, ValueError, RecursionError, tf.errors.OpError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
                 f"Expected a SavedModel made by this version of keras_vit. Received: {path}, which lacks {reason}. "

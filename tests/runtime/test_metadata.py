@@ -1,5 +1,7 @@
 import importlib.util
+import io
 import pathlib
+import tracemalloc
 import zipfile
 
 import keras
@@ -9,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_vit.export.tflite import metadata
 from keras_vit.export.tflite.conversion import converted
-from keras_vit.runtime.metadata import read_description
+from keras_vit.runtime.metadata import LABELS_BYTES, read_description
 from keras_vit.runtime.tflite import TFLiteFile
 
 CLASSES = ("Möwe, groß", "fox, red", "鹿", 'it\'s a "bee"', " yak ")
@@ -196,3 +198,40 @@ def test_no_damage_goes_unsaid_or_breaks_the_reader(described):
             refused += 1
             assert str(error).startswith(("is ", "carries ", "names ")), str(error)
     assert refused > 100
+
+
+def with_labels(described, text, count=1, method=zipfile.ZIP_DEFLATED):
+    """Returns the file with other members in place of its labels."""
+    file = io.BytesIO()
+    file.write(described[: labels_start(described)])
+    with zipfile.ZipFile(file, "a", method) as behind:
+        behind.writestr("labels.txt", text)
+        for index in range(count - 1):
+            behind.writestr(str(index), "")
+    return file.getvalue()
+
+
+def test_labels_that_expand_to_too_much_are_refused(described):
+    assert read_description(with_labels(described, "a\nb\n")).class_names == ("a", "b")
+    file = with_labels(described, bytes(LABELS_BYTES + 1))
+    lying = bytearray(file)
+    at = file.rindex(b"PK\1\2") + 24
+    lying[at : at + 4] = (9).to_bytes(4, "little")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="carries labels of 16,777,217 bytes, of which 16,777,216 are read"):
+        read_description(file)
+    with pytest.raises(ValueError, match="metadata that cannot be read"):
+        read_description(bytes(lying))
+    with pytest.raises(ValueError, match="a directory of more than 65,536 bytes"):
+        read_description(with_labels(described, "a\n", count=1500))
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_lists_in_metadata_that_are_too_long_are_refused(described):
+    start, data = block(described)
+    place = start + data.index(FACTS["author"].encode()) - 4
+    long = bytearray(described)
+    long[place : place + 4] = (2**16 + 1).to_bytes(4, "little")
+    with pytest.raises(ValueError, match="a list of 65,537 items, of which 65,536 are read"):
+        read_description(bytes(long))
