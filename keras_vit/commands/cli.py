@@ -6,8 +6,11 @@ Keras and its backend take seconds to import, so they are imported inside the co
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
 from typing import Any
 
 import click
@@ -31,24 +34,60 @@ class _Group(click.Group):
         command.params.append(_traceback_option(hidden=True, expose_value=False, callback=_set_traceback))
 
     def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except (BrokenPipeError, click.ClickException, click.exceptions.Exit):  # a broken pipe: `| head` has ended
-            raise
-        except KeyboardInterrupt:
-            context.exit(130)
-        except Exception as error:
-            if context.params["traceback"]:
+        with _Stops() as stops:
+            try:
+                return super().invoke(context)
+            except (BrokenPipeError, click.ClickException, click.exceptions.Exit):  # a broken pipe: `| head` has ended
                 raise
-            if isinstance(error, (ValueError, OSError, ImportError)):
-                click.echo(f"Error: {error}", err=True)
-                context.exit(getattr(error, "exit_status", 2))
-            click.echo(
-                f"Error: an internal error of keras_vit: {type(error).__name__}: {error}\n"
-                "Please report it with the output of the same command after `keras-vit --traceback`.",
-                err=True,
-            )
-            context.exit(1)
+            except BaseException as error:
+                if number := stops.number_of(error):
+                    action = "continues it" if context.invoked_subcommand == "fit" else "starts it again"
+                    click.echo(f"\nStopped by {number.name}. The same command {action}.", err=True)
+                    context.exit(128 + number)
+                self._report(context, error)
+
+    def _report(self, context: click.Context, error: BaseException) -> None:
+        if context.params["traceback"] or not isinstance(error, Exception):
+            raise error
+        if isinstance(error, (ValueError, OSError, ImportError)):
+            click.echo(f"Error: {error}", err=True)
+            context.exit(getattr(error, "exit_status", 2))
+        click.echo(
+            f"Error: an internal error of keras_vit: {type(error).__name__}: {error}\n"
+            "Please report it with the output of the same command after `keras-vit --traceback`.",
+            err=True,
+        )
+        context.exit(1)
+
+
+class _Stops:
+    """Raises KeyboardInterrupt on SIGTERM as on SIGINT within a `with` block, so that a command cleans up.
+
+    `keras_vit.training.signals` has its own handlers during the training.
+    """
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "_Stops":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._received = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    def number_of(self, error: BaseException) -> signal.Signals | None:
+        """Returns the signal that an error comes from, if any: TensorFlow wraps what is raised inside its calls."""
+        if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:  # after the training's last step
+            return signal.SIGTERM
+        return self._received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
 
 
 def _traceback_option(**options: Any) -> click.Option:
@@ -307,13 +346,13 @@ def evaluate_command(
     --few-shot, --knn and --linear-probe evaluate the features of a model, with or without a head. They are fitted on
     train/, or on 80 % of a folder without splits; its classes can be any. Features are cached.
     """
-    evaluation = _import_with_keras("commands.evaluate").evaluate(
-        model, folder, image_size=image_size or None, **options
-    )
-    click.echo(evaluation.text())
-    if output:
-        evaluation.write_page(output, f"{model} on {folder or 'the test images of its run'}")
-        click.echo(f"wrote {output}")
+    work = _import_with_keras("commands.evaluate")
+    with _import_with_keras("commands.run_folder").page_in_run(output):
+        evaluation = work.evaluate(model, folder, image_size=image_size or None, **options)
+        click.echo(evaluation.text())
+        if output:
+            evaluation.write_page(output, f"{model} on {folder or 'the test images of its run'}")
+            click.echo(f"wrote {output}")
 
 
 def _metadata_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,16 +10,16 @@ import keras
 import numpy as np
 
 import keras_vit
-from keras_vit._atomic import write_text
+from keras_vit._atomic import locked, write_text
 from keras_vit._progress import show_progress
 from keras_vit.commands.examples import evaluation_examples
-from keras_vit.commands.image_model import open_model, require_head
+from keras_vit.commands.image_model import ImageModel, open_model, require_head
 from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.export import export_model
 from keras_vit.export.proof import Agreement, read_proof, read_refused, write_proof
 from keras_vit.export.targets import Target, check_requirements, targets_named
-from keras_vit.export.writing import ExportsRefused, reason_of
+from keras_vit.export.writing import ExportsRefused, check_writable, reason_of
 from keras_vit.models.interface import pixels_of
 from keras_vit.report.proof_tables import export_tables, replace_card_exports
 from keras_vit.report.run_page import Report, replace_page_exports, write_report
@@ -132,13 +132,26 @@ def export(
     Raises:
         ExportsRefused: if files cannot be exported or do not agree with the model; the other files are kept.
         ImportError: if a package is missing that a target needs; raised before the model is read.
-        ValueError: if the model, the data or a target cannot be used.
+        ValueError: if the model, the data or a target cannot be used, or another process writes to the folder.
     """
     targets = targets_named(targets)
     runtime = options.get("runtime")
     check_requirements({name: target.with_settings(runtime=runtime) for name, target in targets.items()})
     opened = require_head(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
     folder = pathlib.Path(output) if output else opened.path.parent
+    check_writable(folder)
+    with locked(folder):
+        return folder, _export(opened, targets, folder, data, options)
+
+
+def _export(
+    opened: ImageModel,
+    targets: dict[str, Target],
+    folder: pathlib.Path,
+    data: str | os.PathLike[str] | None,
+    options: dict[str, Any],
+) -> list[Agreement]:
+    """Exports a model, and updates the pages; returns the comparison of each file with the model."""
     recipe = recipe_beside(opened.path)
     images: dict[str, Any] = {}
     if opened.kind == "numbers" and data is not None:
@@ -171,7 +184,7 @@ def export(
         update_pages(*pages)
         raise
     update_pages(*pages)
-    return folder, agreements
+    return agreements
 
 
 def update_pages(folder: pathlib.Path, run_folder: pathlib.Path, title: str) -> None:

@@ -1,5 +1,6 @@
 """`keras-vit fit`: trains a recipe, evaluates and exports the model, and writes the report and the model card."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -12,10 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit._atomic import write_text, written_aside
+from keras_vit._atomic import locked, write_text, written_aside
 from keras_vit._progress import log_progress, show_progress
 from keras_vit.commands.examples import open_recipe_data
-from keras_vit.commands.export import Exports, export_run, update_pages
+from keras_vit.commands.export import Exports, agreement_line, export_run, refusal_line, update_pages
 from keras_vit.commands.image_list import write_images
 from keras_vit.commands.image_model import open_model
 from keras_vit.commands.pages import pretext_report, run_report, write_run_card
@@ -38,7 +39,7 @@ from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
 from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import write_report
-from keras_vit.training.devices import devices_of
+from keras_vit.training.devices import Devices, devices_of
 from keras_vit.training.fit import CHECKPOINTS, train
 from keras_vit.training.objectives import OBJECTIVES, vit_of
 from keras_vit.training.recipe import Recipe
@@ -64,21 +65,26 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
         None on a worker other than the chief, which writes no files.
 
     Raises:
-        ValueError: if the folder contains anything else, or the data cannot be used.
+        ValueError: if the folder contains anything else, another process writes to it, or the data cannot be used.
         ImportError: if a package is missing that an export needs; raised before the training.
     """
     get_variant(recipe.variant)
     targets = targets_named(recipe.exports)
-    objective = OBJECTIVES[recipe.objective]
     folder = pathlib.Path(output)
-    if metrics := finished_metrics(folder, recipe):
-        source = open_recipe_data(recipe)
-        require_same_data(folder, source)
-        return _add_missing_exports(folder, recipe, source, metrics)
+    if metrics := _finished(folder, recipe):
+        return metrics
     check_requirements(targets)
     devices = devices_of(
         recipe.strategy, recipe.jit_compile
     )  # first: a cluster has to be set up before any computation
+    with locked(folder) if devices.chief else contextlib.nullcontext():
+        # Another process may have finished the run meanwhile.
+        return _finished(folder, recipe) or _run(folder, recipe, devices)
+
+
+def _run(folder: pathlib.Path, recipe: Recipe, devices: Devices) -> dict[str, Any] | None:
+    """Trains a recipe and writes all files of its run; returns the metrics, or None on a worker."""
+    objective = OBJECTIVES[recipe.objective]
     source = open_recipe_data(recipe)
     require_same_data(folder, source)
     weights = weights_digest(folder, recipe)
@@ -106,10 +112,27 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
     return _finish(folder, recipe, source, network, history) if devices.chief else None
 
 
-def _add_missing_exports(
-    folder: pathlib.Path, recipe: Recipe, source: Source, metrics: dict[str, Any]
-) -> dict[str, Any]:
-    """Exports a finished run to those files of its recipe that are missing, and returns its metrics."""
+def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
+    """Returns the metrics of a finished run, with those files of its recipe exported that are missing; else None."""
+    metrics = finished_metrics(folder, recipe)
+    if metrics is None:
+        return None
+    try:  # all that is read of them later
+        result_line(metrics)
+        for item in metrics["exports"]:
+            agreement_line(item), item["target"]
+        for item in metrics.get("refused", []):
+            refusal_line(**item)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"Expected the metrics of a run. Received: {folder / METRICS_FILE}, which is damaged "
+            f"({type(error).__name__}: {error}). Restore it, or remove it to run the recipe again."
+        ) from error
+    source = open_recipe_data(recipe)
+    require_same_data(folder, source)
+    if (folder / CHECKPOINTS).exists():  # the process was killed while it removed them
+        with locked(folder):
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
     exported = {item["target"] for item in metrics["exports"]}
     missing = [name for name, target in targets.items() if name not in exported or not (folder / target.file).exists()]
@@ -118,12 +141,14 @@ def _add_missing_exports(
         return metrics
     logger.info("%s already contains this run, finished; exporting its model to the missing files", folder)
     check_requirements({name: targets[name] for name in missing})
-    exports = export_run(folder, dataclasses.replace(recipe, exports=tuple(missing)), open_model(folder).model, source)
-    added = _export_metrics(exports)
-    kept = [item for item in metrics["exports"] if item["target"] not in missing]
-    metrics |= added | {"exports": kept + added["exports"]}
-    update_pages(folder, folder, folder.name)
-    write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1))
+    with locked(folder):
+        model = open_model(folder).model
+        exports = export_run(folder, dataclasses.replace(recipe, exports=tuple(missing)), model, source)
+        added = _export_metrics(exports)
+        kept = [item for item in metrics["exports"] if item["target"] not in missing]
+        metrics |= added | {"exports": kept + added["exports"]}
+        update_pages(folder, folder, folder.name)
+        write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1))
     return metrics
 
 
@@ -140,7 +165,7 @@ def _finish(
     batches = evaluation_batches(source.test, model.input_shape[1:3], contract=contract, protocol=recipe.evaluation)
     metrics = {
         "test_images": len(source.test.labels),
-        "training_seconds": sum(row["seconds"] for row in history),
+        "training_seconds": sum(row.get("seconds", 0.0) for row in history),
         "parameters": model.count_params(),
         "bad_images": len(source.bad),
     }

@@ -4,6 +4,7 @@ import csv
 import gzip
 import os
 import pathlib
+import zlib
 
 from keras_vit._atomic import written_aside
 from keras_vit.data.messages import few
@@ -46,7 +47,9 @@ def image_changes(folder: str | os.PathLike[str], source: Source) -> list[str] |
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             listed = {name: tuple(row) for name, *row in list(csv.reader(file))[1:]}
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+        if any(len(row) != len(_COLUMNS) - 1 for row in listed.values()):
+            raise ValueError("a row of another number of columns")
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     now = _rows(source)
     both = [name for name in listed if name in now]

@@ -85,7 +85,7 @@ def run_report(
             "test images": f"{len(scores.labels):,}",
             "calibration error": f"{calibrated.ece:.4f}",
             "parameters": f"{model.count_params():,}",
-            "training": f"{sum(row['seconds'] for row in history):.0f} s",
+            "training": f"{sum(row.get('seconds', 0.0) for row in history):.0f} s",
         },
         history=history,
         class_names=names,

@@ -1,17 +1,19 @@
 """The folder of a run: its run.json, whether it is finished, and whether settings, data and weights are unchanged."""
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import pathlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
 import keras_vit.builders  # registers the layers, without which no model of ours loads
+from keras_vit._atomic import locked
 from keras_vit.commands.image_list import image_changes
 from keras_vit.data.sources import Source
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
@@ -91,7 +93,7 @@ def finished_metrics(folder: str | os.PathLike[str], recipe: Recipe) -> dict[str
         raise _different_run(folder, "settings", differences)
     if not (folder / METRICS_FILE).exists():
         return None
-    metrics = _read_json(folder / METRICS_FILE)
+    metrics = _read_object(folder / METRICS_FILE)
     return {_OLDER_METRICS.get(name, name): value for name, value in metrics.items()}
 
 
@@ -108,7 +110,8 @@ def require_same_data(folder: str | os.PathLike[str], source: Source) -> None:
     folder = pathlib.Path(folder)
     if not (folder / RUN_FILE).exists() or not _has_begun(folder):
         return
-    theirs, ours = _read_json(folder / RUN_FILE).get("data", {}), _data_description(source)
+    path, ours = folder / RUN_FILE, _data_description(source)
+    theirs = _object_in(_read_object(path), "data", path)
     differences = _differences(theirs, ours)
     if differences and (images := image_changes(folder, source)):
         # The names of the images are more useful than the digest and the counts that follow from them.
@@ -137,11 +140,26 @@ def weights_digest(folder: str | os.PathLike[str], recipe: Recipe) -> str | None
         if begun:
             raise ValueError(f"{error}\n{folder} started from it; restore it to continue the run.") from error
         raise
-    theirs = _read_json(folder / RUN_FILE).get("weights_sha256") if begun else None
+    theirs = _read_object(folder / RUN_FILE).get("weights_sha256") if begun else None
     if theirs not in (None, ours):
         difference = f"  {recipe.weights}: sha256 {theirs} there, {ours} here"
         raise _different_run(folder, "weights", [difference], " Or restore the file to continue that run.")
     return ours
+
+
+@contextlib.contextmanager
+def page_in_run(page: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Locks the folder of a page if it is that of a run, so that no other process writes to it meanwhile.
+
+    Args:
+        page: the .html file to write; None for none.
+
+    Raises:
+        ValueError: if another process writes to the folder.
+    """
+    folder = pathlib.Path(page).parent if page else None
+    with locked(folder) if folder and (folder / RUN_FILE).exists() else contextlib.nullcontext():
+        yield
 
 
 def _has_begun(folder: pathlib.Path) -> bool:
@@ -152,7 +170,16 @@ def _has_begun(folder: pathlib.Path) -> bool:
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    return [f"  {name}: {theirs[name]!r} there, {ours[name]!r} here" for name in theirs if theirs[name] != ours[name]]
+    return [
+        f"  {name}: {_shortened(theirs[name])} there, {_shortened(ours[name])} here"
+        for name in ours
+        if name in theirs and theirs[name] != ours[name]
+    ]
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _different_run(folder: pathlib.Path, subject: str, differences: Sequence[str], advice: str = "") -> ValueError:
@@ -188,19 +215,34 @@ def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
 
 
 def _read_recipe(path: pathlib.Path) -> Recipe:
-    settings = _read_json(path).get("recipe", {})
-    if isinstance(settings.get("variant"), dict):
-        settings["variant"] = (ResNet if "units" in settings["variant"] else Variant)(**settings["variant"])
+    settings = _object_in(_read_object(path), "recipe", path)
     try:
+        if isinstance(settings.get("variant"), dict):
+            settings["variant"] = (ResNet if "units" in settings["variant"] else Variant)(**settings["variant"])
         # JSON has no tuples; a recipe has no lists.
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
         return Recipe(**fields)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} was written by another version of keras_vit: {error}") from error
+        raise ValueError(
+            f"{path} is damaged, or was written by another version of keras_vit: {str(error)[:1000]}"
+        ) from error
 
 
-def _read_json(path: pathlib.Path) -> Any:
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object. Received: {path}, a {type(content).__name__}. Restore the file.")
+    return content
+
+
+def _object_in(content: Mapping[str, Any], name: str, path: pathlib.Path) -> dict[str, Any]:
+    """Returns an object in a JSON file; empty if it is missing."""
+    value = content.get(name, {})
+    if not isinstance(value, dict):
+        raise ValueError(
+            f'Expected a JSON object "{name}" in {path}. Received: a {type(value).__name__}. Restore the file.'
+        )
+    return value

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit._atomic import written_aside
+from keras_vit._atomic import locked, written_aside
 from keras_vit._progress import show_progress
 from keras_vit.analysis.attention import attention_rollout
 from keras_vit.export.proof import (
@@ -89,10 +89,23 @@ def write_exports(
         ExportsRefused: if files cannot be written or do not agree with the model. They are removed, the others stay,
             and the message names a target that agrees, if one does.
         OSError: if the folder cannot be written to.
+        ValueError: if another process writes to it.
     """
     folder = pathlib.Path(folder)
     read_proof(folder)  # raises if an older one cannot be read, before anything is written
     check_writable(folder)
+    with locked(folder):
+        return _write_all(serving, folder, targets, reference, bounds, bundle)
+
+
+def _write_all(
+    serving: Serving,
+    folder: pathlib.Path,
+    targets: Mapping[str, Target],
+    reference: Reference,
+    bounds: Bounds | None,
+    bundle: bool,
+) -> list[Agreement]:
     labels = folder / LABELS
     if labels.exists() and labels.read_bytes() != "".join(f"{name}\n" for name in serving.class_names).encode():
         logger.warning("%s names the classes of another model; it no longer fits that model's files there", labels)

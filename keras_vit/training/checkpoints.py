@@ -30,6 +30,7 @@ STATE, MANIFEST = "state.npz", "manifest.json"
 
 # step_00000123, or step_00000123_2 where that name exists: one rename cannot replace a folder by another.
 _NAME = re.compile(r"step_(\d{8,})(?:_(\d+))?")
+_FIELDS = {"step": int, "best": bool, "notes": dict, "sha256": str, "size": int, "dtypes": dict}
 # The kinds of NumPy dtypes that a state file holds: numbers and text, no objects.
 _STORABLE_KINDS = "biufcSU"
 
@@ -281,6 +282,8 @@ def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"its {MANIFEST} is not the manifest of a checkpoint") from error
     if seal != _seal(manifest):
         raise ValueError(f"its {MANIFEST} was altered")
+    if wrong := [name for name, kind in _FIELDS.items() if type(manifest.get(name)) is not kind]:
+        raise ValueError(f"its {MANIFEST} lacks {', '.join(wrong)}")
     if manifest["step"] != _split_name(path)[0]:
         raise ValueError(f"its {MANIFEST} is that of step {manifest['step']}")
     return manifest

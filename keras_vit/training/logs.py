@@ -138,15 +138,19 @@ def _read(path: pathlib.Path) -> tuple[tuple[str, ...], list[dict[str, float]]]:
     lines = path.read_text("utf-8-sig", errors="replace").split("\n")[:-1] if path.exists() else []
     if not lines:
         return (), []
-    columns = tuple(next(csv.reader(lines[:1])))
+    try:
+        columns = tuple(next(csv.reader(lines[:1]), ()))
+    except csv.Error:
+        columns = ()
     if "step" not in columns:
         raise ValueError(
-            f"Expected {path} to be a training log. Received: columns={columns}, without 'step'. Move it away."
+            f"Expected {path} to be a training log. Received: columns={str(columns)[:300]}, without 'step'. Move "
+            "it away."
         )
     rows = []
     for i, line in enumerate(lines[1:], 2):
         row = _numbers(columns, line.split(","))
-        if row is None or "step" not in row:
+        if row is None or not isinstance(row.get("step"), int):
             logger.warning("%s: line %d is not a row of the log and is skipped", path, i)
         else:
             rows.append(row)
@@ -165,9 +169,12 @@ def _numbers(columns: tuple[str, ...], fields: list[str]) -> dict[str, float] | 
 
 def _number(text: str) -> float:
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         return float(text)
+    if abs(number) >= 2**63:
+        raise ValueError(f"Expected a number of 64 bits. Received: {text[:50]}")
+    return number
 
 
 def _text(columns: tuple[str, ...], rows: Sequence[Mapping[str, float]]) -> str:

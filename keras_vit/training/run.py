@@ -84,11 +84,17 @@ class Run(keras.callbacks.Callback):
         if checkpoint := self.checkpoints.newest():
             self._load(checkpoint)
             self.step = checkpoint.step
-            self.best, self.finished = checkpoint.notes["best"], checkpoint.notes["finished"]
-            self._sums |= checkpoint.notes["sums"]
-            self._seconds = checkpoint.notes["seconds"]
-            if self.early_stopping:
-                self.early_stopping.state = checkpoint.notes["early_stopping"]
+            try:
+                self.best, self.finished = checkpoint.notes["best"], checkpoint.notes["finished"]
+                self._sums |= checkpoint.notes["sums"]
+                self._seconds = checkpoint.notes["seconds"]
+                if self.early_stopping:
+                    self.early_stopping.state = checkpoint.notes["early_stopping"]
+            except KeyError as error:
+                raise ValueError(
+                    f"Expected a checkpoint of a run. Received: {checkpoint.path}, whose notes lack {error}. Another "
+                    f"version of keras_vit wrote it; remove {self.checkpoints.folder} to start again."
+                ) from error
             logger.info("resumes after step %d of %d", self.step, self.plan.steps)
         if not self.devices.agree(self.step):
             raise ValueError(
