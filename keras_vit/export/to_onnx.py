@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit.export.checksum import PROPERTY, with_checksum
 from keras_vit.export.serving import Serving
 from keras_vit.export.to_savedmodel import savedmodel_metadata
 
@@ -26,7 +27,8 @@ def write_onnx(serving: Serving, path: pathlib.Path) -> None:
     """Writes an ONNX file for any batch size, and compares it in onnxruntime with the model.
 
     Input and outputs have the model's names. The metadata of the file are texts: `labels`, `mean` and `std` (parts of
-    255) in JSON, `input_type`, and the facts.
+    255) in JSON, `input_type`, the facts, and the `sha256` of all bytes of the file before it, by which the runtime
+    refuses a damaged file.
 
     Args:
         serving: the model, on the TensorFlow backend.
@@ -52,7 +54,7 @@ def write_onnx(serving: Serving, path: pathlib.Path) -> None:
         file = _converted(serving.model, onnx, tf2onnx)
     _refuse_unknown(onnx, file)
     _name_outputs_and_write_metadata(onnx, file, serving)
-    encoded = file.SerializeToString()
+    encoded = with_checksum(file.SerializeToString(), PROPERTY)
     _refuse_if_different(_session(onnxruntime, encoded), serving)
     path.write_bytes(encoded)
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_vit import _compat
 from keras_vit.data.crop import resize_pixels
+from keras_vit.export.checksum import write_checksums
 from keras_vit.export.exif import turn_upright
 from keras_vit.export.serving import Serving
 from keras_vit.layers import StdConv
@@ -35,6 +36,8 @@ def write_savedmodel(serving: Serving, path: str | os.PathLike[str]) -> None:
     Assets, attributes of the loaded object: `labels` (labels.txt, one a line) and `facts` (facts.json, see
     `savedmodel_metadata`).
 
+    SHA256SUMS in the version folder has the SHA-256 of each of its files.
+
     Args:
         serving: the model.
         path: of the folder, which must not exist.
@@ -53,6 +56,7 @@ def write_savedmodel(serving: Serving, path: str | os.PathLike[str]) -> None:
             signatures=_signatures(module.run, serving),
             options=_compat.without_gradients(),
         )
+    write_checksums(pathlib.Path(path, _VERSION))
 
 
 def savedmodel_metadata(serving: Serving) -> dict[str, Any]:

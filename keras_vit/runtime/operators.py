@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ _schema = _compat.tflite_schema()
 
 _NAMES = {code: name for name, code in vars(_schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name for name, code in vars(_schema.TensorType).items() if isinstance(code, int)}
+_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT16": 2, "UINT8": 1, "INT8": 1, "INT4": 1, "BOOL": 1}  # others: 8
 
 # Operators that LiteRT's WebGPU delegate ran (LiteRT.js 2.5.3), in ViTs, hybrids and BiTs.
 GPU_OPERATORS = set(
@@ -19,6 +21,27 @@ GPU_OPERATORS = set(
     "FULLY_CONNECTED GELU LOGISTIC MAX_POOL_2D MEAN MUL NEG PAD QUANTIZE RELU RESHAPE RESIZE_BILINEAR RSQRT "
     "SLICE SOFTMAX SPLIT SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM TANH TRANSPOSE".split()
 )
+
+
+# TFLite's kernels count bytes in 32 bits.
+_MAX_BYTES = 2**31
+_MAX_PARTS = 1_000_000  # tensors of a file, which may be the same ones again and again
+
+
+def refuse_huge(file: bytes) -> None:
+    """Raises a ValueError for a TFLite file that states a tensor of 2 GiB or more, which would be reserved.
+
+    Args:
+        file: its bytes. Other exceptions may be raised where they are not a TFLite file.
+    """
+    model = _schema.Model.GetRootAsModel(file, 0)
+    graphs = (model.Subgraphs(i) for i in range(model.SubgraphsLength()))
+    tensors = (graph.Tensors(i) for graph in graphs for i in range(graph.TensorsLength()))
+    for count, tensor in enumerate(tensors):
+        shape = tensor.ShapeAsNumpy().tolist() if tensor.ShapeLength() else []
+        size = math.prod(shape) * _BYTES.get(_TYPES.get(tensor.Type(), ""), 8)
+        if min(shape, default=0) < 0 or size >= _MAX_BYTES or count >= _MAX_PARTS:
+            raise ValueError(f"it has a tensor of shape {str(shape):.80}")
 
 
 def count_operators(file: bytes) -> tuple[dict[str, int], list[str]]:

@@ -61,6 +61,7 @@ def test_the_metadata_describe_input_and_outputs(exported):
     # What a client of a "scaled" file does: the same to all colours; the rest is inside.
     assert (json.loads(metadata.pop("mean")), json.loads(metadata.pop("std"))) == ([0.5] * 3, [0.5] * 3)
     assert json.loads(metadata.pop("outputs")) == list(OUTPUTS)
+    assert len(metadata.pop("sha256")) == 64
     assert metadata == {"input_type": serving.input_type, "returns": "probabilities", **FACTS}
 
 

@@ -11,6 +11,7 @@ import flatbuffers
 import numpy as np
 
 from keras_vit import _compat
+from keras_vit.export.checksum import COMMENT, with_checksum
 from keras_vit.export.tflite.batch_axis import keep_batch_axis
 
 _schema: Any = _compat.tflite_schema()
@@ -44,7 +45,7 @@ def add_metadata(
     std: Sequence[float] | None,
     outputs: Sequence[str],
 ) -> bytes:
-    """Returns the bytes of a TFLite file with TFLite metadata and labels inside, and with its outputs in order.
+    """Returns the bytes of a TFLite file with TFLite metadata, labels and its SHA-256 inside, and its outputs in order.
 
     Tokens get their batch axis back, too; without it a GPU fails (see `keep_batch_axis`).
 
@@ -77,12 +78,13 @@ def add_metadata(
     builder.Finish(parsed.Pack(builder), b"TFL3")
     file = io.BytesIO()
     file.write(builder.Output())
-    # The labels are an uncompressed zip member behind the model, which a phone reads without a copy of the file.
-    if class_names:
-        with zipfile.ZipFile(file, "a") as behind:
+    with zipfile.ZipFile(file, "a") as behind:
+        # The labels are an uncompressed zip member behind the model, which a phone reads without a copy of the file.
+        if class_names:
             # ZipInfo has a fixed date: the same model always has the same bytes.
             behind.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in class_names))
-    return file.getvalue()
+        behind.comment = COMMENT
+    return with_checksum(file.getvalue())
 
 
 def _name_tensors(model: Any, outputs: Sequence[str]) -> None:

@@ -1,0 +1,129 @@
+"""Refuses damaged exported files, before their runtime reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+# What stands before the SHA-256 at the end of a file: in the comment of a .tflite file's zip, and in the last metadata
+# property of an .onnx file. The SHA-256, 64 hexadecimal digits, is that of all bytes before it.
+_MARKS = (b"sha256:", b"\x72\x4a\x0a\x06sha256\x12\x40")
+_DIGITS = 64
+CHECKSUMS = "SHA256SUMS"  # in the version folder of a SavedModel, as sha256sum writes it
+_LONGEST_REASON = 300  # characters
+
+
+def refuse_damaged(path: str | os.PathLike[str]) -> None:
+    """Raises a ValueError if a file or the version folder of a SavedModel is not as it was exported.
+
+    What has no SHA-256 inside passes: files of another program, or of an older version.
+
+    Args:
+        path: of a .tflite or .onnx file, or of the folder.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        _refuse_damaged_folder(path)
+        return
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(length - _DIGITS - max(map(len, _MARKS)), 0))
+        end = file.read()
+        stated = next((end.rpartition(mark)[2] for mark in _MARKS if mark in end), None)
+        if stated is None:
+            return
+        file.seek(0)
+        digest, left = hashlib.sha256(), length - len(stated)
+        while left > 0 and (part := file.read(min(left, 1 << 20))):
+            digest.update(part)
+            left -= len(part)
+    if digest.hexdigest().encode() != stated:
+        raise _damaged(path, "whose bytes differ from the SHA-256 at its end")
+
+
+def _refuse_damaged_folder(folder: pathlib.Path) -> None:
+    if not (folder / CHECKSUMS).is_file():
+        return
+    faults = []
+    for line in (folder / CHECKSUMS).read_bytes().splitlines():
+        digest, _, name = line.decode("utf-8", "replace").partition("  ")
+        part = pathlib.PurePosixPath(name.replace("\0", "?"))
+        if part.is_absolute() or ".." in part.parts or not (folder / part).is_file():
+            faults.append(f"has no {name!r:.80}")
+        elif hashlib.sha256((folder / part).read_bytes()).hexdigest() != digest:
+            faults.append(f"has another {name!r:.80}")
+    if faults:
+        rest = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise _damaged(folder, f"which {', '.join(faults[:5])}{rest} than {CHECKSUMS} there says")
+
+
+def _damaged(path: pathlib.Path, fault: str) -> ValueError:
+    return ValueError(
+        f"Expected a file as it was exported. Received: {path}, {fault}. It is damaged, or another program changed it: "
+        "copy or export it again"
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its type if it has none."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line[:_LONGEST_REASON]
+
+
+# Each of these returns a part of a file's metadata, or raises a ValueError that is the end of a sentence.
+
+
+def checked_names(names: Any) -> tuple[str, ...]:
+    """Returns the class names, texts."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError("it names its classes by other values than texts")
+    return tuple(names)
+
+
+def checked_scaling(mean: Any, std: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the std of each colour, (3,) float32."""
+    values = []
+    for name, numbers in (("mean", mean), ("std", std)):
+        with np.errstate(all="ignore"):
+            array = np.array(numbers if isinstance(numbers, list | tuple) else None, np.float32)
+        if array.shape != (3,) or not np.isfinite(array).all() or (name == "std" and not (array > 0).all()):
+            raise ValueError(f"it has no {name} of three colours: {numbers!r:.80}")
+        values.append(array)
+    return values[0], values[1]
+
+
+def checked_image_size(shape: Any) -> tuple[int, int]:
+    """Returns the (height, width) of an input (batch, height, width, 3)."""
+    sides = list(shape)
+    if (
+        len(sides) != 4
+        or sides[3] != 3
+        or not all(isinstance(side, int | np.integer) and side > 0 for side in sides[1:3])
+    ):
+        raise ValueError(f"it has an input of shape {sides}, expected (batch, height, width, 3)")
+    return int(sides[1]), int(sides[2])
+
+
+def checked_pixels(pixels: Any, size: tuple[int, int]) -> np.ndarray:
+    """Returns images (images, height, width, 3) of a file's input size."""
+    pixels = np.asarray(pixels)
+    if pixels.shape[1:] != (*size, 3) and len(pixels):
+        raise ValueError(f"Expected pixels of shape (images, {size[0]}, {size[1]}, 3). Received: shape {pixels.shape}")
+    return pixels
+
+
+def checked_outputs(
+    path: os.PathLike[str], class_names: tuple[str, ...], outputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns a file's outputs; raises a ValueError if it returns other probabilities than one for each class name."""
+    first = next(iter(outputs.values()), None)
+    if class_names and first is not None and first.shape[1:] != (len(class_names),):
+        raise ValueError(
+            f"Expected a class name for each probability. Received: {path}, of {len(class_names)} class names and "
+            f"probabilities of shape {first.shape[1:]}"
+        )
+    return outputs
