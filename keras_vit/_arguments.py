@@ -4,9 +4,9 @@ Numbers of NumPy are accepted like Python's, and lists like tuples. True is not 
 """
 
 import difflib
-import math
 import numbers
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,7 +24,7 @@ def integer(name: str, value: Any, least: int = 1) -> int:
         ValueError: if the value is not an integer, or is smaller.
     """
     checked = plain(value)
-    if _is_integer(checked) and checked >= least:
+    if is_integer(checked) and checked >= least:
         return checked
     raise ValueError(f"Expected {name} to be an integer of {least} or more. Received: {name}={value!r}")
 
@@ -84,7 +84,7 @@ def size(name: str, value: Any) -> tuple[int, int]:
         ValueError: if the value is neither.
     """
     checked = plain(value)
-    sides = (checked, checked) if _is_integer(checked) else checked
+    sides = (checked, checked) if is_integer(checked) else checked
     if not _are_sides(sides, 2):
         raise ValueError(
             f"Expected {name} to be the size of the images in pixels, (height, width) or one integer for both. "
@@ -104,7 +104,7 @@ def shape(name: str, value: Any) -> tuple[int | None, ...]:
         if not _has_channels_first(*sides):
             return sides
         advice = f" Channels come last: {name}={(*sides[1:], sides[0])}."
-    elif _is_integer(sides) and sides > 0:
+    elif is_integer(sides) and sides > 0:
         advice = f" For square RGB images: {name}={(sides, sides, 3)}."
     elif _are_sides(sides, 2):
         advice = f" For RGB images of that size: {name}={(*sides, 3)}."
@@ -132,12 +132,12 @@ def known_names(
 
 def is_number(value: Any) -> bool:
     """Returns whether a value is a finite number in plain Python."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_size(value: Any) -> bool:
-    """Returns whether a value is an integer of 1 or more in plain Python."""
-    return _is_integer(value) and value > 0
+    """Returns whether a value is an integer of 1 or more in plain Python; no size needs more than 31 bits."""
+    return is_integer(value) and 0 < value < 2**31
 
 
 def _has_channels_first(first: int | None, second: int | None, third: int | None) -> bool:
@@ -145,7 +145,8 @@ def _has_channels_first(first: int | None, second: int | None, third: int | None
     return None not in (first, second, third) and first in (1, 3) and min(second or 0, third or 0) >= 16
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Returns whether a value is an integer in plain Python; True is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

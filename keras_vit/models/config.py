@@ -32,6 +32,9 @@ class Numerics:
         group_norm_epsilon: epsilon of the group norms.
         conv_epsilon: epsilon of the weight standardization.
         conv_epsilon_inside: whether `conv_epsilon` is added to the variance (True) or to the standard deviation.
+
+    Raises:
+        ValueError: if a value has another type, or an epsilon is below 0 or not finite.
     """
 
     gelu: str = "tanh"
@@ -39,6 +42,12 @@ class Numerics:
     group_norm_epsilon: float = 1e-6
     conv_epsilon: float = 1e-5
     conv_epsilon_inside: bool = False
+
+    def __post_init__(self) -> None:
+        checked.choice("gelu", self.gelu, get_args(Gelu))
+        for name in ("norm_epsilon", "group_norm_epsilon", "conv_epsilon"):
+            checked.number(name, getattr(self, name), "0 or more", lambda value: value >= 0)
+        checked.flag("conv_epsilon_inside", self.conv_epsilon_inside)
 
     @property
     def of_convolutions(self) -> dict[str, Any]:
@@ -92,7 +101,7 @@ class ResNet:
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("units", "widths", "root_width"):  # lists come from JSON
+        for name in ("units", "widths", "root_width", "parameters"):  # lists come from JSON
             object.__setattr__(self, name, checked.plain(getattr(self, name)))
         fits = isinstance(self.units, tuple) and isinstance(self.widths, tuple) and len(self.units) == len(self.widths)
         fits = (
@@ -104,8 +113,10 @@ class ResNet:
             raise ValueError(
                 "Expected units and widths to be tuples of positive integers, one for each stage, every width a "
                 "multiple of 128 and root_width a multiple of 32. "
-                f"Received: units={self.units}, widths={self.widths}, root_width={self.root_width}"
+                f"Received: units={self.units!r:.200}, widths={self.widths!r:.200}, "
+                f"root_width={self.root_width!r:.200}"
             )
+        _check_parameters(self)
 
     @property
     def stride(self) -> int:
@@ -178,11 +189,14 @@ class Variant:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked.plain(getattr(self, field.name)))
         if isinstance(self.stem, dict):  # as JSON holds it
-            object.__setattr__(self, "stem", ResNet(**self.stem))
+            try:
+                object.__setattr__(self, "stem", ResNet(**self.stem))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"Expected stem to be the fields of a ResNet. Received: {error!s:.1000}") from error
         sizes = ("patch_size", "hidden_size", "num_layers", "num_heads", "mlp_dim")
         wrong = {name: value for name in sizes if not checked.is_size(value := getattr(self, name))}
         if wrong:
-            received = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
+            received = ", ".join(f"{name}={value!r:.80}" for name, value in wrong.items())
             raise ValueError(f"Expected {', '.join(wrong)} to be positive integers. Received: {received}")
         if self.hidden_size % self.num_heads:
             raise ValueError(
@@ -191,7 +205,8 @@ class Variant:
             )
         for rules in (_KINDS, _RULES):
             if faults := [text for text, holds in rules if not holds(self)]:
-                raise ValueError("Expected a valid Variant: " + "; ".join(faults) + f". Received: {self}")
+                raise ValueError("Expected a valid Variant: " + "; ".join(faults) + f". Received: {self!s:.800}")
+        _check_parameters(self)
 
     @property
     def has_class_token(self) -> bool:
@@ -208,6 +223,13 @@ class Variant:
         for _ in range(self.stem.stride.bit_length() - 1 if self.stem else 0):
             height, width = -(-height // 2), -(-width // 2)  # padding rounds an odd side up
         return height // self.patch_size, width // self.patch_size
+
+
+def _check_parameters(row: Variant | ResNet) -> None:
+    if not (row.parameters is None or checked.is_integer(row.parameters) and row.parameters >= 0):
+        raise ValueError(
+            f"Expected parameters to be None or a number of weights. Received: parameters={row.parameters!r:.80}"
+        )
 
 
 class VariantFields(TypedDict, total=False):

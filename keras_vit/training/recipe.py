@@ -202,21 +202,27 @@ class Recipe:
             value = checked.plain(getattr(self, name))
             object.__setattr__(self, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
         wrong = [
-            f"  {name}={getattr(self, name)!r}, expected {type_description(annotation)}"
+            f"  {name}={getattr(self, name)!r:.80}, expected {type_description(annotation)}"
             for name, annotation in FIELDS.items()
             if not has_type(getattr(self, name), annotation)
         ]
         if wrong:
-            raise TypeError("Expected fields of a recipe of other types. Received:\n" + "\n".join(wrong))
+            raise TypeError("Expected fields of a recipe of other types. Received:\n" + _first(wrong))
         wrong = [
-            f"  {name}={getattr(self, name)!r}, expected {expected}"
+            f"  {name}={getattr(self, name)!r:.80}, expected {expected}"
             for names, expected, holds in RANGES
             for name in names
             if getattr(self, name) is not None and not holds(getattr(self, name))
         ]
         wrong += [f"  {expected}" for expected, holds in CONSTRAINTS if not wrong and not holds(self)]
         if wrong:
-            raise ValueError("Expected fields of a recipe within their ranges. Received:\n" + "\n".join(wrong))
+            raise ValueError("Expected fields of a recipe within their ranges. Received:\n" + _first(wrong))
+
+
+def _first(lines: list[str]) -> str:
+    """Returns the first ten lines of a message, and how many more there are."""
+    more = [f"  and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return "\n".join(lines[:10] + more)
 
 
 FIELDS: dict[str, Any] = typing.get_type_hints(Recipe)

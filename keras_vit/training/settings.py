@@ -12,7 +12,10 @@ from keras_vit import _arguments as checked
 
 
 def has_type(value: object, annotation: Any) -> bool:
-    """Returns whether a value has the type of a field; an int passes for a float, True does not pass for an int."""
+    """Returns whether a value has the type of a field.
+
+    An int passes for a float, True does not pass for an int, and an int has to fit into 64 bits.
+    """
     for kind in types_of(annotation):
         if typing.get_origin(kind) is tuple:
             item, *_ = typing.get_args(kind)
@@ -21,7 +24,10 @@ def has_type(value: object, annotation: Any) -> bool:
         elif isinstance(value, bool):
             if kind is bool:
                 return True
-        elif isinstance(value, (int, float) if kind is float else kind):
+        elif isinstance(value, int) and kind in (int, float):
+            if abs(value) < 2**63:
+                return True
+        elif isinstance(value, kind):
             return True
     return False
 
@@ -73,12 +79,12 @@ def parse_settings(texts: Iterable[str], fields: Mapping[str, Any]) -> dict[str,
         name, equals, text = setting.partition("=")
         candidates = [value for value in _candidates(text) if name in fields and has_type(value, fields[name])]
         if not equals:
-            faults.append(f"  {setting!r}: expected field=value")
+            faults.append(f"  {setting!r:.80}: expected field=value")
         elif name not in fields:
             near = difflib.get_close_matches(name, fields, n=3, cutoff=0.4) or sorted(fields)
-            faults.append(f"  unknown field {name!r}. Nearest: {', '.join(near)}")
+            faults.append(f"  unknown field {name!r:.80}. Nearest: {', '.join(near)}")
         elif not candidates:
-            faults.append(f"  {name}={text!r}: expected {type_description(fields[name])}")
+            faults.append(f"  {name}={text!r:.80}: expected {type_description(fields[name])}")
         else:
             values[name] = candidates[0]
     if faults:
