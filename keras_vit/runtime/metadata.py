@@ -15,8 +15,8 @@ _schema = _compat.tflite_schema()
 _NORMALIZATION = 1  # ProcessUnitOptions of metadata_schema.fbs
 _TENSOR_AXIS_LABELS = 2  # AssociatedFileType
 
-# The most that is read: of labels (100,000 names have about 2 MB), of the directory of the zip file behind the model, of
-# a text and of a list in the metadata, whose tables may lie in each other.
+# The most that is read: of labels (100,000 names have about 2 MB), of the directory of the zip file behind the model,
+# of a text and of a list in the metadata, whose tables may lie in each other.
 LABELS_BYTES, _DIRECTORY_BYTES, _TEXT_BYTES, _ITEMS = 2**24, 2**16, 2**16, 256
 
 
