@@ -130,6 +130,14 @@ def known_names(
         raise TypeError(f"Expected an argument of {function}. Received: {name}=. {hint}")
 
 
+def shortened(values: Iterable[object], separator: str = ", ", most: int = 5) -> str:
+    """Returns the first values, each on one line of at most 200 characters, and the number of the others."""
+    texts = list(map(str, values))
+    shown = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:200]) for text in texts[:most]]
+    more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
+    return separator.join(shown + more)
+
+
 def is_number(value: Any) -> bool:
     """Returns whether a value is a finite number in plain Python."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -11,10 +11,11 @@ PACKAGE = pathlib.Path(keras_vit.__file__).parent
 ANYTHING = None
 
 # A part is a folder or a module at the root. It may import itself and, beside these parts or modules, what all share.
-ALL_SHARE = {"_arguments", "_atomic", "_compat"}
+ALL_SHARE = {"_arguments", "_atomic", "_compat", "_finite"}
 ALLOWED = {
     "_arguments": set(),
     "_atomic": set(),
+    "_finite": set(),
     "_quiet": set(),
     "_progress": set(),
     "_compat": set(),

@@ -3,9 +3,12 @@
 import dataclasses
 import logging
 import math
+import re
+from collections.abc import Iterable
 
 from keras_vit.layers.positions import square_grid
 from keras_vit.models.config import VARIANTS, Pooling, ResNet, Variant, name_of
+from keras_vit.weights.arrays import UNCOUNTED
 from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.names import FORMATS, find_layers, format_column
 from keras_vit.weights.reshaping import ArrayShape
@@ -58,18 +61,25 @@ def detect_architecture(file: CheckpointFile, num_heads: int | None = None) -> A
 def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     format, names = file.format or "", file.shapes
     is_torch = FORMATS[format].family == "torch"
-    num_layers = 1 + max((layer["i"] for layer in find_layers(format, "block_{i:02d}/mlp/hidden", names)), default=-1)
-    count: dict[int, int] = {}  # stage -> units
-    for layer in find_layers(format, "stage{s}_unit{u:02d}/conv2", names):
-        count[layer["s"]] = max(count.get(layer["s"], 0), layer["u"] + 1)
-    units = tuple(count[stage] for stage in range(len(count)))
+    num_layers, units = _count_layers(format, names)
+    num_layers = max(num_layers, file.num_layers)
+    if (most := max((num_layers, *units))) > len(names):
+        raise ValueError(f"{file.path}: {len(names)} arrays cannot be those of {most} layers")
     cells = format_column(format, num_layers, units)
+    present = {ours for ours, cell in cells.items() if cell.name in names}
 
     def shape(ours: str) -> ArrayShape:
         return names[cells[ours].name]
 
-    def has(ours: str) -> bool:
-        return ours in cells and cells[ours].name in names
+    def has(part: str) -> bool:
+        """Returns whether the file has any array of an optional part; if another lacks, it is missing."""
+        return any(re.match(part, ours) for ours in present)
+
+    def units_of(layer: str) -> int:
+        """Returns the number of outputs of a dense layer, from either of its arrays."""
+        if f"{layer}/bias" in present:
+            return shape(f"{layer}/bias")[0]
+        return shape(f"{layer}/kernel")[0 if is_torch else -1]
 
     def kernel(ours: str) -> ArrayShape:
         """Returns (height, width, channels in, channels out)."""
@@ -77,12 +87,14 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         return (*sizes[2:], sizes[1], sizes[0]) if is_torch else sizes
 
     resnet = None
-    if has("stem/conv/kernel"):
+    if has("stem/|stage"):
         widths = tuple(kernel(f"stage{s}_unit01/conv3/kernel")[3] for s in range(1, len(units) + 1))
         resnet = ResNet(units, widths, kernel("stem/conv/kernel")[3])
-    classes = shape("head/bias")[0] if has("head/bias") else None
+    classes = units_of("head") if has("head/(kernel|bias)") else None
     channels = kernel("stem/conv/kernel" if resnet else "encoder/projection/kernel")[2]
+    stem_weights = sum(count * width**2 for count, width in zip(resnet.units, resnet.widths)) if resnet else 0
     if resnet and not num_layers:
+        _refuse_small(file, stem_weights + (classes or 0) * max(resnet.widths, default=0))
         return _published(resnet, channels, classes, None, None)
 
     def input_size(ours: str) -> int:
@@ -91,11 +103,20 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
 
     patch_size, _, _, hidden_size = kernel("encoder/projection/kernel")
     table, tokens = cells["encoder/position_embedding"], shape("encoder/position_embedding")[1]
-    pooling: Pooling = "token" if has("encoder/class_token") else "map" if has("pooling/probe") else "gap"
-    if has("head/distillation/kernel"):
+    known = (
+        math.prod(Variant(patch_size, 1, 1, 1, 1, resnet).grid(*file.image_size)) if file.image_size else 0
+    )  # patches
+    of_transformers = FORMATS[format].column == "hf"
+    distilled = has("encoder/distillation_token|head/distillation/") or (of_transformers and tokens - 2 == known)
+    # Every model of transformers has a class token, and every one with further tokens.
+    has_token = has("encoder/(class_token|register_tokens)") or distilled or of_transformers
+    pooling: Pooling = "token" if has_token else "map" if has("pooling/") else "gap"
+    if has("head/distillation/"):
         pooling = "token+distillation"
-    elif pooling == "token" and has("head/kernel") and not has("pre_logits/kernel"):
+    elif pooling == "token" and "head/kernel" in present and not has("pre_logits/"):
         pooling = "token+gap" if input_size("head/kernel") == 2 * hidden_size else pooling
+    elif pooling == "token" and classes and format.startswith("hf_dinov2"):
+        pooling = "token+gap"  # the head's kernel is missing
     elif pooling == "gap" and not square_grid(tokens) and square_grid(tokens - 1):
         pooling = "token"  # the class token is missing, which is an error when the file is loaded
     query, mlp_dim = shape("block_00/attention/query/kernel"), input_size("block_00/mlp/out/kernel")
@@ -108,12 +129,11 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         mlp_dim,
         resnet,
         pooling,
-        has("encoder/distillation_token"),
-        register_tokens=shape("encoder/register_tokens")[1] if has("encoder/register_tokens") else 0,
-        layer_scale=1e-5 if has("block_00/attention_scale/gamma") else None,
+        distilled,
+        register_tokens=shape("encoder/register_tokens")[1] if has("encoder/register_tokens") else file.num_registers,
+        layer_scale=1e-5 if has(".*_scale/") else None,
         swiglu=shape("block_00/mlp/hidden/bias")[0] == 2 * mlp_dim,
     )
-    known = math.prod(variant.grid(*file.image_size)) if file.image_size else 0  # patches
     own = 1, variant.has_class_token + variant.distillation_token, hidden_size
     counts = [tokens - rows for _, rows, _ in table.shapes(own, variant)]
     patches = next((count for count in counts if count == known or square_grid(count)), counts[0])
@@ -121,8 +141,31 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     size = (grid[0] * variant.stride, grid[1] * variant.stride) if grid else None
     if known == patches:
         size = file.image_size
-    representation = shape("pre_logits/bias")[0] if has("pre_logits/bias") else None
+    representation = units_of("pre_logits") if has("pre_logits/") else None
+    block = 4 * hidden_size + 2 * mlp_dim
+    rest = (classes or 0) + patch_size**2 * channels
+    _refuse_small(file, stem_weights + (num_layers * block + rest) * hidden_size)
     return _published(variant, channels, classes, representation, size)
+
+
+def _count_layers(format: str, names: Iterable[str]) -> tuple[int, tuple[int, ...]]:
+    """Returns the number of blocks, and that of the units of each stage, from any of their arrays."""
+    blocks, count = 0, dict[int, int]()
+    for table in FORMATS[format].tables:
+        for row in table:
+            if row.startswith("block_"):
+                blocks = max([blocks, *(layer["i"] + 1 for layer in find_layers(format, row, names))])
+            elif row.startswith("stage"):
+                for layer in find_layers(format, row, names):
+                    count[layer["s"]] = max(count.get(layer["s"], 0), layer["u"] + 1)
+    return blocks, tuple(count[stage] for stage in range(len(count)))
+
+
+def _refuse_small(file: CheckpointFile, weights: int) -> None:
+    """Raises a ValueError for a model of far more weights than the file holds, before anyone builds it."""
+    held = sum(map(math.prod, file.shapes.values()))
+    if weights > 2 * held + UNCOUNTED:
+        raise ValueError(f"{file.path}: its sizes are those of a model of {weights:,} weights, it holds {held:,}")
 
 
 def _heads(file: CheckpointFile, hidden_size: int) -> int:

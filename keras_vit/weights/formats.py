@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -12,7 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit import _arguments as checked
 from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
+from keras_vit.weights.json_file import (
+    COUNT,
+    FLAG,
+    NUMBER,
+    NUMBER_LIST,
+    SIDES,
+    TEXT,
+    Kind,
+    Kinds,
+    read_json,
+    refuse_other_types,
+)
 from keras_vit.weights.names import FORMATS, find_layers
 from keras_vit.weights.readers import open_arrays
 from keras_vit.weights.reshaping import ArrayShape
@@ -67,6 +79,45 @@ SUPPORTED_BACKBONE: dict[str, tuple[Any, ...]] = {
     "output_stride": (32,),  # a smaller one dilates the convolutions
 }
 SUPPORTED_ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {"timm": {"act_layer": (None, *ACTIVATIONS)}}
+LEAST_0 = Kind("an integer of 0 or more", lambda value: value == 0 or checked.is_size(value))
+# {file: its fields that are read}
+FIELDS: dict[str, Kinds] = {
+    "config.json": {
+        "hidden_act": TEXT,
+        "layer_norm_eps": NUMBER,
+        "num_attention_heads": COUNT,
+        "num_hidden_layers": COUNT,
+        "num_register_tokens": LEAST_0,
+        "image_size": SIDES,
+        "backbone_config": {},
+        "model_args": {"num_heads": COUNT, "act_layer": TEXT, "depth": COUNT, "reg_tokens": LEAST_0},
+        "pretrained_cfg": {
+            "input_size": SIDES,
+            "mean": NUMBER_LIST,
+            "std": NUMBER_LIST,
+            "interpolation": TEXT,
+            "crop_pct": NUMBER,
+            "crop_mode": TEXT,
+        },
+    },
+    "preprocessor_config.json": {
+        "do_normalize": FLAG,
+        "do_rescale": FLAG,
+        "do_center_crop": FLAG,
+        "image_mean": NUMBER_LIST,
+        "image_std": NUMBER_LIST,
+        "rescale_factor": NUMBER,
+        "resample": Kind("an integer", lambda value: isinstance(value, int)),
+        **dict.fromkeys(
+            ("size", "crop_size"),
+            Kind(
+                "an integer or an object of integers, each 1 or more",
+                lambda value: all(map(checked.is_size, value.values() if isinstance(value, dict) else [value])),
+            ),
+        ),
+    },
+}
+MOST_BLOCKS = 1000  # in a stacked array, whose first axis a file can claim to be of any length
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
@@ -81,6 +132,8 @@ class CheckpointFile:
         numerics: the form of the GELU and the epsilons that the format's project uses.
         left_out: names of arrays that the file holds besides the model's, for the log.
         num_heads: attention heads, where a configuration has them.
+        num_layers: transformer blocks, where a configuration has them.
+        num_registers: register tokens, where a configuration has them.
         image_size: (height, width) of its images in pixels, where a configuration has it.
         pixels: fields of a `Pixels`; None where one is unknown.
         grid: (rows, columns) of its positions, where it is known; else they are assumed to be a square.
@@ -94,6 +147,8 @@ class CheckpointFile:
     numerics: Numerics
     left_out: tuple[str, ...] = ()
     num_heads: int | None = None
+    num_layers: int = 0
+    num_registers: int = 0
     image_size: tuple[int, int] | None = None
     pixels: dict[str, Any] = dataclasses.field(default_factory=dict)
     grid: tuple[int, int] | None = None
@@ -143,7 +198,7 @@ def open_checkpoint_file(path: str | os.PathLike[str]) -> Iterator[CheckpointFil
         shapes = {name: reader.shapes[key][0 if block is None else 1 :] for name, (key, block) in rows.items()}
         format = _recognize(path, shapes)
         has_config = format and path.suffix in (".safetensors", ".json")
-        config = _read_json(path.with_name("config.json")) if has_config else {}
+        config = _read_beside(path, "config.json") if has_config else {}
         numerics = NUMERICS[format] if format else OFFICIAL_VIT
         file = CheckpointFile(path, format, shapes, numerics, left_out, _file=reader, _rows=rows)
         _configure(file, path, config)
@@ -176,7 +231,9 @@ def _without_prefixes(shapes: Mapping[str, ArrayShape]) -> tuple[dict[str, tuple
         # Some of BiT's files number all convolutions in one sequence.
         name = re.sub(r"(standardized_conv2d|group_norm)_\d+/", r"\1/", name.removeprefix(wrapper))
         stacked = name.startswith("Transformer/encoderblock/") and shapes[in_file]
-        blocks: Iterable[int | None] = range(shapes[in_file][0]) if stacked else (None,)
+        if stacked and stacked[0] > MOST_BLOCKS:
+            raise ValueError(f"Expected at most {MOST_BLOCKS} blocks. Received: {in_file} with {stacked[0]}")
+        blocks: Iterable[int | None] = range(stacked[0]) if stacked else (None,)
         for block in blocks:
             key = name if block is None else name.replace("encoderblock", f"encoderblock_{block}")
             if key in rows:
@@ -212,13 +269,14 @@ def _recognize(path: pathlib.Path, names: Iterable[str]) -> str | None:
     return best
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def _read_beside(path: pathlib.Path, name: str) -> dict[str, Any]:
+    """Returns a JSON file in the folder of a weight file; {} where there is none."""
+    path = path.with_name(name)
     if not path.exists():
         return {}
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    config = read_json(path)
+    refuse_other_types(path, config, FIELDS[name])
+    return config
 
 
 def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any]) -> None:
@@ -235,6 +293,8 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
     ]
     if file.format == "timm" and config.get("global_pool") == "avg" and {"cls_token", "head.weight"} <= {*file.shapes}:
         wrong.append("  global_pool='avg', expected 'token' with a class token and a head")
+    if file.format == "timm" and config.get("global_pool") == "token" and "cls_token" not in file.shapes:
+        wrong.append("  global_pool='token', and cls_token is missing")
     if wrong:
         raise ValueError(f"{path.with_name('config.json')} is of another architecture:\n" + "\n".join(wrong))
     if file.project == "timm":
@@ -247,6 +307,8 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
 def _configure_timm(file: CheckpointFile, arguments: dict[str, Any], pretrained: dict[str, Any]) -> None:
     if file.format == "timm":
         file.num_heads = arguments.get("num_heads")
+        file.num_layers = arguments.get("depth") or 0
+        file.num_registers = arguments.get("reg_tokens") or 0
         file.image_size = _sides((pretrained.get("input_size") or [None])[1:])
         gelu = ACTIVATIONS.get(arguments.get("act_layer") or "", "erf")
         file.numerics = dataclasses.replace(file.numerics, gelu=gelu)
@@ -264,6 +326,8 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
     file.class_names = _hf_class_names(config)
     if file.format != "hf_bit":
         file.num_heads = config.get("num_attention_heads")
+        file.num_layers = config.get("num_hidden_layers") or 0
+        file.num_registers = config.get("num_register_tokens") or 0
         file.image_size = _sides(config.get("image_size"))
         file.numerics = dataclasses.replace(
             file.numerics,
@@ -277,7 +341,7 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
                 path,
                 file.numerics.norm_epsilon,
             )
-    processor = _read_json(path.with_name("preprocessor_config.json"))
+    processor = _read_beside(path, "preprocessor_config.json")
     size, crop = (_side(processor.get(name)) for name in ("size", "crop_size"))
     mean, std = (
         (processor.get("image_mean"), processor.get("image_std"))

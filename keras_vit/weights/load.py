@@ -3,10 +3,11 @@
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from keras_vit import _arguments as checked
 from keras_vit.layers.positions import resize_positions, square_grid
 from keras_vit.models.config import ResNet, Variant
 from keras_vit.weights.channels import adapt_channels
@@ -16,6 +17,7 @@ from keras_vit.weights.reshaping import ArrayShape, Cell
 
 logger = logging.getLogger("keras_vit")
 
+LINES = 5  # of each kind of fault, in a message
 _POSITIONS = "encoder/position_embedding"
 OF_THE_HEAD = ("head/", "pre_logits/")
 ZERO_HEAD = (
@@ -62,7 +64,9 @@ def read_weights(
     cells = _cells(file, shapes, variant, names)
     needed = {ours: cells.get(ours, Cell(ours)) for ours in shapes}
     if new_head:
-        needed = {ours: cell for ours, cell in needed.items() if not _is_of_new_head(ours, cell, file.shapes)}
+        keeps = any(cell.name in file.shapes for ours, cell in needed.items() if ours.startswith("pre_logits/"))
+        of_new_head = ("head/",) if keeps else OF_THE_HEAD
+        needed = {ours: cell for ours, cell in needed.items() if not ours.startswith(of_new_head)}
     left_out = _left_out(file.shapes, needed, cells, include_top, new_head)
     expected = dict(shapes)
     file_grid = _grid_to_resize(file, cells, shapes, grid, variant)
@@ -77,7 +81,7 @@ def read_weights(
         raise ValueError(f"{file.path} does not fit the model:\n{faults}{_advice(file, shapes, cells)}")
     for names_left_out in (left_out, file.left_out):
         if names_left_out:
-            logger.info("%s: left out %s", file.path, _few(names_left_out))
+            logger.info("%s: left out %s", file.path, checked.shortened(sorted(names_left_out)))
     if file_grid and grid:
         logger.info("%s: positions resized from %d x %d to %d x %d patches, %s", file.path, *file_grid, *grid, mode)
 
@@ -105,10 +109,6 @@ def _cells(
     if isinstance(variant, ResNet):
         return format_column(file.format, 0, variant.units)
     return format_column(file.format, variant.num_layers, variant.stem.units if variant.stem else ())
-
-
-def _is_of_new_head(ours: str, cell: Cell, file_shapes: Mapping[str, ArrayShape]) -> bool:
-    return ours.startswith("head/") or (ours.startswith("pre_logits/") and cell.name not in file_shapes)
 
 
 def _left_out(
@@ -181,16 +181,18 @@ def _faults(
     variant: Variant | ResNet,
 ) -> str:
     """Returns a line for each missing, misfitting and unused array."""
-    lines = []
+    lines: dict[str, list[str]] = {"missing": [], "misfit": [], "unused": []}
     for ours, cell in needed.items():
         fitting = cell.shapes(shapes[ours], variant)
         if cell.name not in file_shapes:
-            lines.append(f"  missing: {cell.name} {fitting[0]}, for {ours}")
+            lines["missing"].append(f"  missing: {cell.name} {fitting[0]}, for {ours}")
         elif file_shapes[cell.name] not in fitting:
-            lines.append(f"  misfit:  {cell.name} {file_shapes[cell.name]}, expected {fitting[0]} for {ours}")
+            line = f"  misfit:  {cell.name} {file_shapes[cell.name]}, expected {fitting[0]} for {ours}"
+            lines["misfit"].append(line)
     unused = sorted(set(file_shapes) - {cell.name for cell in needed.values()} - left_out)
-    lines += [f"  unused:  {name} {file_shapes[name]}" for name in unused]
-    return "\n".join(_grouped(lines))
+    lines["unused"] = [f"  unused:  {name} {file_shapes[name]}" for name in unused]
+    kinds = [_grouped(of_kind) for of_kind in lines.values()]
+    return "\n".join(checked.shortened((f"{line:.120}" for line in kind), "\n", LINES) for kind in kinds if kind)
 
 
 def _grouped(lines: Iterable[str]) -> list[str]:
@@ -201,16 +203,12 @@ def _grouped(lines: Iterable[str]) -> list[str]:
     return [one[0] if len(one) == 1 else f"{pattern}, in {len(one)} blocks" for pattern, one in groups.items()]
 
 
-def _few(names: Collection[str]) -> str:
-    first = sorted(names)[:5]
-    return ", ".join(first) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def _advice(file: CheckpointFile, shapes: Mapping[str, ArrayShape], cells: Mapping[str, Cell]) -> str:
     """Returns the arguments that would make the file fit, where the shapes show it."""
     advice = []
-    head, pre_logits = (cells.get(f"{name}/bias") for name in ("head", "pre_logits"))
-    if head and "head/bias" in shapes and file.shapes.get(head.name, ()) != shapes["head/bias"]:
+    head, kernel, pre_logits = (cells.get(name) for name in ("head/bias", "head/kernel", "pre_logits/bias"))
+    is_partial = head and kernel and head.name not in file.shapes and kernel.name in file.shapes
+    if head and "head/bias" in shapes and file.shapes.get(head.name, ()) != shapes["head/bias"] and not is_partial:
         has = f"has a head of {file.shapes[head.name][-1]} classes" if head.name in file.shapes else "has no head"
         advice.append(f"The file {has}: pass new_head=True to start a new one, or include_top=False.")
     if pre_logits and pre_logits.name in file.shapes and "pre_logits/bias" not in shapes:

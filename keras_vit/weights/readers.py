@@ -1,17 +1,30 @@
 """Readers of .npz, .safetensors and HDF5 weight files, which unpickle nothing and check every claim of a file."""
 
 import io
-import json
 import math
 import os
 import pathlib
+import re
+import stat
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_vit.weights.arrays import BFLOAT16, CHUNK, ByteFile, Placement, WeightFile, float32, plain_array
+from keras_vit import _arguments as checked
+from keras_vit.weights.arrays import (
+    BFLOAT16,
+    CHUNK,
+    NUMBERS,
+    ByteFile,
+    Placement,
+    WeightFile,
+    float32,
+    plain_array,
+    reason,
+)
+from keras_vit.weights.json_file import read_json
 
 RATIO = 1032  # the most that deflate can compress: 258 bytes to two bits (zlib's technical notes)
 MAX_HEADER = 10_000  # bytes; NumPy's limit for the header of an .npy file, which is parsed as Python
@@ -61,8 +74,30 @@ def open_arrays(path: Path) -> WeightFile:
     raise _unreadable(path, f"it is none of these. {PICKLE}" if pickled else f"it is none of these: {head!r}")
 
 
+def check_member(info: zipfile.ZipInfo, size: int) -> None:
+    """Raises a ValueError for a member of a zip file that leads elsewhere or cannot be what it claims to be.
+
+    Args:
+        info: the member.
+        size: of the zip file, bytes.
+    """
+    parts = info.filename.replace("\\", "/").split("/")
+    most = info.compress_size * (RATIO if info.compress_type == zipfile.ZIP_DEFLATED else 1)
+    for fault, is_faulty in {
+        "has a name outside the folder": ".." in parts or not parts[0] or ":" in parts[0],
+        "is a link": stat.S_ISLNK(info.external_attr >> 16),
+        "is encrypted": info.flag_bits & 1,
+        "is compressed, and not with deflate": info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+        f"claims to unpack to {info.file_size} bytes": info.header_offset + info.compress_size > size
+        or info.file_size > most,
+    }.items():
+        if is_faulty:
+            raise ValueError(fault)
+
+
 def _unreadable(path: Path, error: object, kind: str = "an .npz, .safetensors or .weights.h5 file") -> ValueError:
-    return ValueError(f"Expected the path of {kind} with weights. Received: path={path}: {error}")
+    text = reason(error) if isinstance(error, BaseException) else error
+    return ValueError(f"Expected the path of {kind} with weights. Received: path={path}: {text:.500}")
 
 
 class NpzFile(ByteFile):
@@ -83,7 +118,7 @@ class NpzFile(ByteFile):
         try:
             self._file = zipfile.ZipFile(path)
             self._size = os.path.getsize(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # BadZipFile, NotImplementedError for a version, IndexError for an empty name, ...
             raise _unreadable(path, error, "an .npz file") from error
         members = [(member.filename, member) for member in self._file.infolist()]
         for name, _ in members:
@@ -94,17 +129,11 @@ class NpzFile(ByteFile):
 
     def _register(self, info: zipfile.ZipInfo) -> None:
         name = info.filename.removesuffix(".npy")
-        parts = name.replace("\\", "/").split("/")
-        for fault, is_faulty in {
-            "is not a .npy member": name == info.filename,
-            "occurs twice": name in self.shapes,
-            "has a name outside the folder": ".." in parts or not parts[0] or ":" in parts[0],
-            "is encrypted": info.flag_bits & 1,
-            "is compressed, and not with deflate": info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            f"claims to unpack to {info.file_size} bytes": not self._can_hold(info),
-        }.items():
-            if is_faulty:
-                raise ValueError(fault)
+        if name == info.filename:
+            raise ValueError("is not a .npy member")
+        if name in self.shapes:
+            raise ValueError("occurs twice")
+        check_member(info, self._size)
         with self._file.open(info) as member:
             head = io.BytesIO(member.read(MAX_HEADER))
         version = np.lib.format.read_magic(head)
@@ -117,10 +146,6 @@ class NpzFile(ByteFile):
             raise ValueError(f"holds {held} bytes, its header says {dtype} of {shape}")
         self.shapes[name] = shape
         self._placements[name] = Placement(dtype, head.tell(), by_columns and len(shape) > 1)
-
-    def _can_hold(self, info: zipfile.ZipInfo) -> bool:
-        most = info.compress_size * (RATIO if info.compress_type == zipfile.ZIP_DEFLATED else 1)
-        return info.header_offset + info.compress_size <= self._size and info.file_size <= most
 
     def _stream(self, name: str, position: int) -> Any:
         """Returns a member at a byte. A member read in part stays open, so that rows in rising order unpack it once."""
@@ -165,7 +190,7 @@ class SafetensorsFile(ByteFile):
     }
 
     def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         super().__init__(path)
         try:
@@ -173,7 +198,7 @@ class SafetensorsFile(ByteFile):
                 slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
                 tensors = [(name, (name, tuple(one.get_shape()), one.get_dtype())) for name, one in slices]
             self._file = open(path, "rb")
-        except (OSError, SafetensorError) as error:
+        except Exception as error:  # SafetensorError, OSError, and what Python's side of the library raises
             raise _unreadable(path, error, "a .safetensors file") from error
         self._end = 8 + int.from_bytes(self._file.read(8), "little")
         self._register_all(tensors, self._register)
@@ -199,18 +224,27 @@ class ShardedFile(WeightFile):
 
     Raises:
         ValueError: if it is not an index, or a file that it names is missing, lies in another folder, is refused by its
-            reader, or lacks an array.
+            reader, or lacks an array; or if it does not name all files, or all arrays in them.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._files: dict[str, SafetensorsFile] = {}
         try:
-            places = dict(json.loads(pathlib.Path(path).read_text("utf-8"))["weight_map"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise _unreadable(path, f"no index of .safetensors files: {error}") from error
+            places = read_json(path)["weight_map"]
+            if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+                raise ValueError('expected {"weight_map": {name: file}}')
+        except (ValueError, KeyError) as error:
+            raise _unreadable(path, f"no index of .safetensors files: {reason(error)}") from error
         self._file_of = places
+        parts = {*places.values()}
+        if counts := {int(match[1]) for match in map(re.compile(r".*-of-0*(\d{1,6})\.").match, parts) if match}:
+            if counts != {len(parts)}:
+                raise _unreadable(path, f"it names {len(parts)} of {max(counts)} files", "a whole index")
         self._register_all([(name, (name, file)) for name, file in places.items()], self._register)
+        if unnamed := sorted({name for file in self._files.values() for name in file.shapes} - {*places}):
+            self.close()
+            raise _unreadable(path, f"it leaves out {checked.shortened(unnamed)}", "a whole index")
 
     def _register(self, entry: tuple[str, str]) -> None:
         name, file = entry
@@ -236,6 +270,8 @@ class H5File(WeightFile):
 
     Args:
         path: the file.
+        stream: an open HDF5 file that lies in it; by default, the file itself is one.
+        kinds: NumPy's letters of the types that are numbers.
 
     Raises:
         ValueError: if the file is missing or not an HDF5 file, or has links or datasets that are not plain arrays, lie
@@ -249,16 +285,20 @@ class H5File(WeightFile):
         32000: "lzf",
     }  # those built into HDF5 and h5py
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stream: BinaryIO | None = None, kinds: str = NUMBERS) -> None:
         import h5py
 
         super().__init__(path)
-        try:
-            self._file = h5py.File(path, "r")
-        except OSError as error:
-            raise _unreadable(path, error, "an HDF5 file") from error
+        self._kinds = kinds
         links: dict[str, Any] = {}
-        self._file.visititems_links(links.__setitem__)  # unlike `visititems`, this visits links to other files, too
+        try:
+            self._size = os.path.getsize(path)
+            self._file = h5py.File(stream or path, "r")
+            self._file.visititems_links(links.__setitem__)  # unlike `visititems`, this visits links to other files, too
+        except Exception as error:  # OSError, RuntimeError, SystemError, UnicodeDecodeError, ...
+            if self._file:
+                self.close()
+            raise _unreadable(path, error, "an HDF5 file") from error
         self._register_all([(name, (name, link)) for name, link in links.items()], self._register)
 
     def _register(self, entry: tuple[str, Any]) -> None:
@@ -274,7 +314,7 @@ class H5File(WeightFile):
             raise ValueError("has its numbers in another file")
         if dataset.shape is None:
             raise ValueError("is empty")
-        plain_array(dataset.dtype)
+        plain_array(dataset.dtype, self._kinds)
         self._check_size(dataset)
         self.shapes[name] = dataset.shape
 
@@ -290,7 +330,7 @@ class H5File(WeightFile):
             claimed = chunks * math.prod(dataset.chunks) * dataset.dtype.itemsize
             if dataset.id.get_num_chunks() != chunks:
                 raise ValueError(f"has {dataset.id.get_num_chunks()} of {chunks} chunks")
-        if held > os.path.getsize(self.path) or claimed > held * (RATIO if filters else 1):
+        if held > self._size or claimed > held * (RATIO if filters else 1):
             raise ValueError(f"claims {claimed} bytes and holds {held}")
 
     def _fill(self, array: np.ndarray, name: str, start: int) -> None:

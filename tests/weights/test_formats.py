@@ -403,3 +403,93 @@ def test_the_way_of_resizing_that_the_caller_chose_is_kept_with_the_model(oracle
     np.testing.assert_array_equal(model.get_layer("encoder").position_embedding, resized)
     model.save(tmp_path / "model.keras")
     assert keras_vit.load(tmp_path / "model.keras").get_layer("encoder").position_resize == "half_pixel"
+
+
+@pytest.mark.parametrize(
+    "case, name",
+    [
+        ("token_32", "head/bias"),
+        ("rep_32", "pre_logits/bias"),
+        ("bit_1111x1_64", "resnet/head/conv2d/bias"),
+        ("hf_vit_32", "classifier.bias"),
+        ("hf_bit_64", "classifier.1.bias"),
+        ("hf_deit_32", "deit.embeddings.distillation_token"),
+        ("timm_vit_32", "head.bias"),
+        ("timm_deit_distilled_32", "head_dist.weight"),
+        ("timm_dinov2_giant_32", "blocks.0.ls1.gamma"),
+    ],
+)
+def test_one_missing_array_of_an_optional_part_is_missed(oracle, tmp_path, case, name):
+    path = oracle.write(case, tmp_path)
+    arrays = dict(oracle.arrays(case))
+    (stored,) = [one for one in arrays if one == name or one.endswith(f".{name}") or name.endswith(f".{one}")]
+    del arrays[stored]
+    (np.savez if path.suffix == ".npz" else lambda path, **arrays: save_file(arrays, path))(path, **arrays)
+    heads = {"num_heads": 4} if case.startswith("timm") else {}
+    ending = name.removeprefix("deit.")
+    with pytest.raises(ValueError, match=rf"does not fit the model:\n  missing: \S*{ending} .*\Z"):
+        keras_vit.load(path, **heads)
+
+
+@pytest.mark.parametrize("changed", [{"num_hidden_layers": 4}, {"num_register_tokens": 2}])
+def test_a_configuration_of_more_than_the_file_has(oracle, save_tensors, config, changed):
+    path = save_tensors(oracle.arrays("hf_vit_32"), config=config(**changed))
+    with pytest.raises(ValueError, match="missing"):
+        keras_vit.load(path)
+
+
+def test_a_class_token_that_the_configuration_of_timm_expects(oracle, save_tensors):
+    arrays = dict(oracle.arrays("timm_deit3_32"))
+    del arrays["cls_token"]
+    with pytest.raises(ValueError, match="cls_token is missing"):
+        keras_vit.load(save_tensors(arrays, config={"global_pool": "token"}), num_heads=4)
+
+
+@pytest.mark.parametrize("layers", [99, 10**9])
+def test_numbers_of_blocks_that_no_file_can_have(oracle, save, layers):
+    arrays = oracle.checkpoint()
+    arrays[f"Transformer/encoderblock_{layers}/LayerNorm_0/bias"] = np.ones(32, np.float32)
+    with pytest.raises(ValueError, match="missing|cannot be those of") as error:
+        keras_vit.load(save(arrays))
+    assert len(str(error.value)) < 2000
+
+
+def test_a_stacked_array_of_more_blocks_than_any_model(oracle, save):
+    arrays = oracle.checkpoint() | {"Transformer/encoderblock/LayerNorm_0/bias": np.zeros((10**9, 0), np.float32)}
+    with pytest.raises(ValueError, match="at most 1000 blocks"):
+        keras_vit.load(save(arrays))
+
+
+def test_sizes_whose_model_is_far_larger_than_the_file(oracle, save):
+    arrays = oracle.checkpoint() | {"embedding/kernel": np.zeros((1, 1, 3, 10**6), np.float32)}
+    with pytest.raises(ValueError, match=r"checkpoint\.npz: its sizes are those of a model of"):
+        keras_vit.load(save(arrays))
+
+
+@pytest.mark.parametrize(
+    "file, field, value",
+    [
+        ("config", "layer_norm_eps", "1e-6"),
+        ("config", "layer_norm_eps", -1),
+        ("config", "layer_norm_eps", float("nan")),
+        ("config", "num_attention_heads", 2.5),
+        ("config", "hidden_act", ["gelu"]),
+        ("config", "image_size", {"height": 32}),
+        ("config", "backbone_config", [1]),
+        ("preprocessor_config", "image_mean", "0.5"),
+        ("preprocessor_config", "image_std", [1, None, 1]),
+        ("preprocessor_config", "rescale_factor", "x"),
+        ("preprocessor_config", "size", {"height": "32"}),
+        ("preprocessor_config", "resample", [2]),
+        ("preprocessor_config", "do_normalize", "no"),
+    ],
+)
+def test_values_of_other_types_in_a_configuration(oracle, save_tensors, config, file, field, value):
+    beside = {"config": config()} | {file: (config() if file == "config" else {}) | {field: value}}
+    with pytest.raises(ValueError, match=rf"{file}\.json holds values of other types.*\n  {field}="):
+        keras_vit.load(save_tensors(oracle.arrays("hf_vit_32"), **beside))
+
+
+def test_lists_that_are_nested_too_deeply(oracle, save_tensors):
+    with pytest.raises(ValueError, match=r"config\.json cannot be read"):
+        keras_vit.load(save_tensors(oracle.arrays("hf_vit_32"), config="[" * 10**5))

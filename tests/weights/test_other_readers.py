@@ -6,8 +6,9 @@ import struct
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from keras_vit.weights.readers import H5File, SafetensorsFile
+from keras_vit.weights.readers import H5File, SafetensorsFile, open_arrays
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def datasets(tmp_path):
         yield file, tmp_path / "written.h5"
 
 
-def test_all_faulty_datasets_stand_in_one_message(datasets, tmp_path):
+def test_all_faulty_datasets_stand_in_one_message(every_fault, datasets, tmp_path):
     file, path = datasets
     ones = np.ones((7, 5), np.float32)
     file["good"] = ones
@@ -111,3 +112,39 @@ def test_a_dataset_that_was_cut_off(datasets):
     path.write_bytes(path.read_bytes()[:-2_000])
     with pytest.raises(ValueError, match=r"an HDF5 file.*written\.h5"):
         H5File(path)
+
+
+@pytest.fixture
+def in_parts(tmp_path):
+    """Writes an index of two files and returns its path."""
+
+    def in_parts(change=lambda places: None, text=None):
+        names = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+        save_file({"a": np.ones(3, np.float32), "b": np.ones(2, np.float32)}, tmp_path / names[0])
+        save_file({"c": np.ones(1, np.float32)}, tmp_path / names[1])
+        places = dict(zip("abc", (names[0], names[0], names[1])))
+        change(places)
+        path = tmp_path / "model.safetensors.index.json"
+        path.write_text(json.dumps({"weight_map": places}) if text is None else text)
+        return path
+
+    return in_parts
+
+
+def test_an_index_that_names_every_array(in_parts):
+    with open_arrays(in_parts()) as file:
+        assert file.shapes == {"a": (3,), "b": (2,), "c": (1,)}
+
+
+@pytest.mark.parametrize("name, fault", [("a", "leaves out a"), ("c", "names 1 of 2 files")])
+def test_an_index_that_leaves_out_an_array(in_parts, name, fault):
+    with pytest.raises(ValueError, match=rf"index\.json: it {fault}"):
+        open_arrays(in_parts(lambda places: places.pop(name)))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, '{"weight_map": [1]}', '{"weight_map": {"a": 1}}', '{"weight_map": null}']
+)
+def test_an_index_of_other_types(in_parts, text):
+    with pytest.raises(ValueError, match="no index of .safetensors files"):
+        open_arrays(in_parts(text=text))

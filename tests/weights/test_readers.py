@@ -49,7 +49,7 @@ class Harmful:
         return pytest.fail, ("was unpickled",)
 
 
-def test_all_faulty_members_stand_in_one_message_and_nothing_is_unpickled(write):
+def test_all_faulty_members_stand_in_one_message_and_nothing_is_unpickled(every_fault, write):
     good = npy(np.ones(2, np.float32))
     with pytest.warns(UserWarning, match="Duplicate name"):
         path = write(
@@ -76,6 +76,39 @@ def test_all_faulty_members_stand_in_one_message_and_nothing_is_unpickled(write)
     assert "nothing is unpickled" in result["pickled.npy"]
     assert "twice" in result["twice.npy"].split(":")[1]
     assert "version (7, 0)" in result["version.npy"]
+
+
+def test_of_many_faulty_members_the_first_five_and_the_number_of_the_rest_stand_in_the_message(write):
+    with pytest.raises(ValueError, match="and 395 more") as error:
+        NpzFile(write(*((f"{number}{'x' * 300}", b"") for number in range(400))))
+    assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [(4, 255), (6, 1), (8, 99)],  # of the directory's entry: version to extract, encryption, compression
+    ids=["version", "encryption", "compression"],
+)
+def test_a_directory_of_another_kind_of_zip(save, place, value):
+    path = save({"kernel": np.ones(3, np.float32)})
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 2 + place] = value
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="checkpoint.npz"):
+        NpzFile(path)
+
+
+def test_a_member_without_a_name(write):
+    path = write(("a", b"x"))
+    data = path.read_bytes()
+    directory = data.rindex(b"PK\x01\x02")
+    entry = bytearray(data[directory : directory + 46])
+    entry[28] = 0  # the length of the name
+    end = bytearray(data[directory + 47 :])
+    end[12] -= 1  # the length of the directory
+    path.write_bytes(data[:directory] + entry + end)
+    with pytest.raises(ValueError, match="not a .npy member"):
+        NpzFile(path)
 
 
 def test_a_missing_file(tmp_path):
