@@ -10,6 +10,7 @@ Importing this module imports no other library: the functions import what they u
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,42 @@ def nested_output(tensor: keras.KerasTensor) -> keras.KerasTensor:
 
 def _functional(model: Any) -> Any:
     return getattr(model, "_functional", None) or model  # a Sequential holds a functional model
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keras: files of models
+
+
+@contextlib.contextmanager
+def safe_deserialization() -> Iterator[None]:
+    """Lets Keras build nothing inside the block that runs code from a file, whatever its global setting.
+
+    Uses `SafeModeScope`: `load_model(safe_mode=True)` gives way to `keras.config.enable_unsafe_deserialization`, which
+    has no opposite.
+    """
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    with SafeModeScope(True):
+        yield
+
+
+def count_weights(config: dict[str, Any]) -> int:
+    """Returns the number of values in the weights of a model from its configuration, without allocating them.
+
+    Uses the list of weights that a `keras.StatelessScope` leaves for later, which has no public name.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    name = "uninitialized_variables"
+    others = global_state.get_global_attribute(name)
+    global_state.set_global_attribute(name, [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            keras.saving.deserialize_keras_object(config)
+        return sum(math.prod(weight.shape) for weight in global_state.get_global_attribute(name))
+    finally:
+        global_state.set_global_attribute(name, others)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import keras
 
 from keras_vit import _arguments as checked
 from keras_vit._atomic import written_aside
+from keras_vit._finite import refuse_not_finite
 from keras_vit.builders import load
 from keras_vit.models.class_names import names_for
 from keras_vit.models.config import ResNet
@@ -50,7 +51,8 @@ def save_checkpoint(
 
     Raises:
         ValueError: if the format cannot hold the model or the path does not fit the format (all faults in one message,
-            before anything is written), other files would be overwritten, or the model has no layers of keras_vit.
+            before anything is written), a weight is NaN or infinite, other files would be overwritten, or the model has
+            no layers of keras_vit.
 
     Example:
         ```python
@@ -88,6 +90,7 @@ def save_checkpoint(
         raise ValueError(
             f"Expected {description.classes} class names, one for each output. Received: {len(names)} class_names"
         )
+    refuse_not_finite(model.name, arrays.items())
     write_checkpoint(path, written, arrays, architecture, description.numerics, pixels, names)
 
 

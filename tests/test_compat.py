@@ -1,6 +1,7 @@
 """Every private or unstable name of another library: that it is there, means what it did, and is used in one place."""
 
 import ast
+import json
 import pathlib
 import re
 import sys
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.saving import serialization_lib
 
 import keras_vit
 from keras_vit import _compat
@@ -167,6 +169,24 @@ def test_a_graph_is_followed_from_end_to_start():
 class Indices(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         self.seen.append(_compat.variable_index(self, variable))
+
+
+def test_a_lambda_is_refused_whatever_the_global_setting():
+    config = keras.saving.serialize_keras_object(keras.layers.Lambda(lambda x: x))
+    setting = serialization_lib.SafeModeScope(False)  # as `keras.config.enable_unsafe_deserialization`, for a while
+    with setting:
+        keras.saving.deserialize_keras_object(json.loads(json.dumps(config)), safe_mode=True)
+        with _compat.safe_deserialization(), pytest.raises(ValueError, match="Lambda|lambda"):
+            keras.saving.deserialize_keras_object(config, safe_mode=True)
+        assert serialization_lib.in_safe_mode() is False
+
+
+def test_weights_are_counted_and_not_made():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5), keras.layers.Dropout(0.5)])
+    config = keras.saving.serialize_keras_object(model)
+    text = json.dumps(config)
+    assert _compat.count_weights(config) == 3 * 5 + 5 + 2  # the state of the dropout's seed
+    assert _compat.count_weights(json.loads(text.replace('"units": 5', '"units": 1000000000000'))) == 4 * 10**12 + 2
 
 
 def test_the_index_of_a_weight_in_an_update_step():

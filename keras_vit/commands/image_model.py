@@ -20,7 +20,7 @@ from keras_vit.models.class_names import names_for
 from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, numbers_of, outputs_of, pixels_of, served
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
-from keras_vit.weights.open import is_whole_model
+from keras_vit.weights.keras_file import is_whole_model, load_keras_file
 
 logger = logging.getLogger("keras_vit")
 
@@ -283,8 +283,4 @@ def _load_keras_file(path: pathlib.Path) -> keras.Model:
     if not path.exists() or not is_whole_model(path):
         fault = "which does not exist" if not path.exists() else f"a {path.suffix or 'nameless'} file"
         raise ValueError(f"Expected a .keras file or the folder of a finished run. Received: {path}, {fault}")
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras raises errors of many types for a file that is not a model
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is not a model that Keras can load: {reason[:200]}") from error
+    return load_keras_file(path)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_vit import _arguments as checked
+from keras_vit._finite import refuse_model_not_finite
 
 if TYPE_CHECKING:
     import keras
@@ -290,6 +291,7 @@ def _check(model: Any, class_names: Any, images: Any, labels: Any, calibration: 
 
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
+    refuse_model_not_finite(model)
     names = checked.plain(class_names)
     if names is not None and not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
         raise ValueError(f"Expected class_names to be a list of texts. Received: class_names={class_names!r}")

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_vit import _compat
+from keras_vit._finite import refuse_model_not_finite
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
 from keras_vit.preprocessing import Pixels, PixelsLike, as_pixels, preprocess_input
@@ -124,13 +125,15 @@ class VisionModel(keras.Model):
         """Saves the model as `keras.Model` does.
 
         Raises:
-            ValueError: if it is quantized and `filepath` ends in .h5, which does not store the quantization.
+            ValueError: if a weight is NaN or infinite, or the model is quantized and `filepath` ends in .h5, which does
+                not store the quantization.
         """
         if str(filepath).endswith(".h5") and any(layer.quantization_mode for layer in _compat.layers_inside(self)):
             raise ValueError(
                 "Expected filepath to end in .keras for a quantized model, as a .h5 file does not store quantization. "
                 f"Received: filepath={str(filepath)!r}"
             )
+        refuse_model_not_finite(self)
         super().save(filepath, overwrite, zipped, **kwargs)
 
     def get_config(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import h5py
 import keras
 import numpy as np
 
@@ -19,6 +18,7 @@ from keras_vit.weights.architecture import Architecture, detect_architecture
 from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
 from keras_vit.weights.download import fetch
 from keras_vit.weights.formats import CheckpointFile, open_checkpoint_file
+from keras_vit.weights.keras_file import is_whole_model, load_keras_file
 
 logger = logging.getLogger("keras_vit")
 # Formats without a pixel contract in the file: the official code scales pixels to -1 to 1.
@@ -95,15 +95,6 @@ def open_checkpoint(
         yield OpenedCheckpoint(file, architecture, pixels)
 
 
-def is_whole_model(path: str | os.PathLike[str]) -> bool:
-    """Returns whether Keras saved a whole model in a file: a .keras file, or a .h5 file with more than weights."""
-    path = os.fspath(path)
-    if path.endswith(".h5") and h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            return "model_config" in file.attrs
-    return path.endswith(".keras")
-
-
 def checkpoint_digest(weights: Weights, variant: str | None = None, shape: Sequence[int | None] | None = None) -> str:
     """Returns the SHA-256 of a checkpoint's file; of a folder, the SHA-256 of a list of its files and their SHA-256.
 
@@ -153,11 +144,7 @@ def _locate(
 
 def _open_saved_model(path: str) -> OpenedCheckpoint:
     """Opens a model that Keras saved whole."""
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras raises errors of many kinds for a file that is something else
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is not a model that Keras can load: {reason}") from error
+    model = load_keras_file(path)
     description = describe_model(model)
     file = CheckpointFile(
         path,
