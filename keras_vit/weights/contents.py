@@ -63,14 +63,14 @@ def describe(path: pathlib.Path) -> str:
     return f"a web page, titled {_decoded(title[1])!r}" if title else "a web page"
 
 
-def one_line(text: object) -> str:
+def shown(text: object) -> str:
     """Returns the beginning of a text from a server on one line, without what a terminal would obey."""
     line = " ".join(str(text)[:_LONGEST].split())[:300]
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _decoded(text: bytes) -> str:
-    return one_line(html.unescape(text[:_LONGEST].decode("utf-8", "replace")))
+    return shown(html.unescape(text[:_LONGEST].decode("utf-8", "replace")))
 
 
 def _open_arrays(path: pathlib.Path) -> None:
@@ -100,6 +100,9 @@ def _open_h5(path: pathlib.Path) -> None:
 
 
 def _open_zip(path: pathlib.Path) -> None:
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":  # zipfile opens an archive after other bytes, but `open_arrays` does not
+            raise ValueError("it does not begin as an archive")
     with zipfile.ZipFile(path) as file:
         damaged = file.testzip()
     if damaged is not None:

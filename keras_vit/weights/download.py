@@ -20,7 +20,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_vit._atomic import write_text
-from keras_vit.weights.contents import check_content, describe, one_line
+from keras_vit.weights.contents import check_content, describe, shown
 from keras_vit.weights.transfer import FAILURES, SHA256, drop, finish, refuse_plain, transfer
 
 logger = logging.getLogger("keras_vit")
@@ -188,19 +188,25 @@ def _public(address: str) -> str:
     odd += [name for name in names if not name.isprintable()]
     if not of_web or "@" in parts.netloc or odd or not names:
         raise wrong
-    refuse_plain(url, os.environ.get("KERAS_VIT_MIRROR", ""))
+    refuse_plain(url, _mirror())
     return url.partition("#")[0]
 
 
+def _mirror() -> str:
+    mirror = os.environ.get("KERAS_VIT_MIRROR", "")
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(mirror)
+        if not mirror or (parts.scheme in ("https", "http") and parts.hostname and parts.port != 0):
+            return mirror
+    raise ValueError(
+        f"Expected KERAS_VIT_MIRROR to be an https:// or http:// address. Received: KERAS_VIT_MIRROR={mirror!r}"
+    )
+
+
 def _mirrored(url: str) -> str:
-    mirror = os.environ.get("KERAS_VIT_MIRROR")
+    mirror, parts = _mirror(), urlsplit(url)
     if not mirror:
         return url
-    if not mirror.startswith(("https://", "http://")):
-        raise ValueError(
-            f"Expected KERAS_VIT_MIRROR to be an https:// or http:// address. Received: KERAS_VIT_MIRROR={mirror!r}"
-        )
-    parts = urlsplit(url)
     return mirror.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
 
 
@@ -315,11 +321,11 @@ def _download(source: str, path: pathlib.Path, record: pathlib.Path, sha256: str
     """Downloads a file under another name, verifies it and renames it."""
     part, by_hand = _side_path(path, ".part"), _by_hand(source, path)
     try:
-        hashes = transfer(source, part, os.environ.get("KERAS_VIT_MIRROR", ""))
+        hashes = transfer(source, part, _mirror())
     except FAILURES as error:
-        raise OSError(f"Cannot download {source}: {one_line(error)}{by_hand}") from error
+        raise OSError(f"Cannot download {source}: {shown(error)}{by_hand}") from error
     except ValueError as error:
-        raise ValueError(f"Cannot download {source}: {one_line(error)}{by_hand}") from error
+        raise ValueError(f"Cannot download {source}: {shown(error)}{by_hand}") from error
     try:
         with _advised(f"It was downloaded from {source}, and is deleted: try again, or in another network.{by_hand}"):
             for algorithm, expected in hashes.items():

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keras_vit._atomic import move
-from keras_vit.weights.contents import one_line
+from keras_vit.weights.contents import shown
 
 logger = logging.getLogger("keras_vit")
 
@@ -56,7 +56,7 @@ def transfer(source: str, part: pathlib.Path, trusted: str = "") -> dict[str, st
         except FAILURES as error:
             if getattr(error, "code", 503) not in _TEMPORARY:
                 raise
-            logger.warning("%s: %s; next try in %s s", source, one_line(error), wait)
+            logger.warning("%s: %s; next try in %s s", source, shown(error), wait)
             time.sleep(wait)
     return _try(source, part, trusted)
 

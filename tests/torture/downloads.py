@@ -784,7 +784,7 @@ def killed(state, number, random):
     kills, wrong = random.randint(1, 4), None
     for _ in range(kills):
         process, reads = start(address, cache, rights, 5)
-        time.sleep(random.choice((0.02, 0.06)) * random.random())
+        time.sleep(random.choice((0.04, 0.12)) * random.random())
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         os.close(reads)

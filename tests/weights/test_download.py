@@ -507,7 +507,9 @@ def test_each_kind_of_file_is_opened_before_it_is_kept(server, tmp_path, ending)
     at = content.find(b"\x00\x00\x80?" if ending in ("npz", "unknown") else b"{}")
     flipped[at] ^= 1
     others = {"npz": [bytes(flipped)], "keras": [bytes(flipped), of_kind("zip").replace(b"config", b"gonfig")]}
-    for number, damaged in enumerate(wrong.get(ending, [content[:-2], b"?" * 100, *others.get(ending, [])])):
+    for number, damaged in enumerate(
+        wrong.get(ending, [content[:-2], b"?" * 100, b"\r\n" + content, *others.get(ending, [])])
+    ):
         name = f"/{number}.{ending}"
         server.answers[name] = lambda handler, damaged=damaged: whole(handler, damaged)
         with pytest.raises(ValueError, match=f"Received: {number}.{ending}: .*begins with(.|\n)*by hand") as error:
@@ -657,9 +659,10 @@ def test_a_mirror_stands_in_for_every_host(server, monkeypatch, tmp_path):
     assert path == tmp_path / "cache/storage.googleapis.com/vit_models/imagenet21k+imagenet2012/ViT-B_16.npz"
     monkeypatch.delenv("KERAS_VIT_MIRROR")
     assert fetch("https://storage.googleapis.com/vit_models/imagenet21k%2Bimagenet2012/ViT-B_16.npz") == path
-    monkeypatch.setenv("KERAS_VIT_MIRROR", "/a/folder")
-    with pytest.raises(ValueError, match="KERAS_VIT_MIRROR"):
-        fetch("gs://vit_models/sam/ViT-B_16.npz")
+    for wrong in ("/a/folder", "http://[bad", "http://host:99999", "https://"):
+        monkeypatch.setenv("KERAS_VIT_MIRROR", wrong)
+        with pytest.raises(ValueError, match="KERAS_VIT_MIRROR"):
+            fetch("gs://vit_models/sam/ViT-B_16.npz")
 
 
 @pytest.mark.parametrize(
