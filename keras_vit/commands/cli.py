@@ -17,6 +17,7 @@ import click
 
 import keras_vit
 from keras_vit._quiet import quiet
+from keras_vit.data.messages import without_controls
 from keras_vit.export.targets import ALIASES, DEFAULT_TARGET, EXTRA_OUTPUTS, INPUTS, TARGETS
 from keras_vit.models.config import OUTPUT_KINDS
 
@@ -24,6 +25,18 @@ from keras_vit.models.config import OUTPUT_KINDS
 _FAMILIES = ("drop", "shuffle", "texture", "shift", "corruptions")
 _FORMATS = ("npz", "bit", "hf", "timm")
 REFUSED = 3  # exit status if an export could not be made, or failed its comparison with the model
+
+
+def _echo(text: str, err: bool = False) -> None:
+    """Prints a text; names from files and folders cannot control the terminal."""
+    click.echo(without_controls(text), err=err)
+
+
+class _Formatter(logging.Formatter):
+    """Formats a message as `_echo` does."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_controls(super().format(record))
 
 
 class _Group(click.Group):
@@ -42,7 +55,7 @@ class _Group(click.Group):
             except BaseException as error:
                 if number := stops.number_of(error):
                     action = "continues it" if context.invoked_subcommand == "fit" else "starts it again"
-                    click.echo(f"\nStopped by {number.name}. The same command {action}.", err=True)
+                    _echo(f"\nStopped by {number.name}. The same command {action}.", err=True)
                     context.exit(128 + number)
                 self._report(context, error)
 
@@ -50,9 +63,9 @@ class _Group(click.Group):
         if context.params["traceback"] or not isinstance(error, Exception):
             raise error
         if isinstance(error, (ValueError, OSError, ImportError)):
-            click.echo(f"Error: {error}", err=True)
+            _echo(f"Error: {error}", err=True)
             context.exit(getattr(error, "exit_status", 2))
-        click.echo(
+        _echo(
             f"Error: an internal error of keras_vit: {type(error).__name__}: {error}\n"
             "Please report it with the output of the same command after `keras-vit --traceback`.",
             err=True,
@@ -109,7 +122,7 @@ def _set_traceback(context: click.Context, option: click.Parameter, value: bool)
 def main(traceback: bool) -> None:
     """Trains, evaluates and exports Vision Transformers for your own images."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Formatter("%(message)s"))
     logger = logging.getLogger("keras_vit")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)
@@ -178,7 +191,7 @@ def check_command(context: click.Context, folder: str, class_depth: int | None) 
     from keras_vit.commands.check import check_images
 
     report = check_images(folder, class_depth)
-    click.echo(report.text())
+    _echo(report.text())
     if report.problems:
         context.exit(2)
 
@@ -218,18 +231,18 @@ def fit_command(
         recipe = _import_with_keras("commands.run_folder").read_recipe(folder)
     metrics = work.fit(recipe, folder)
     if metrics is None:
-        click.echo("This worker has finished. The chief worker writes the files.")
+        _echo("This worker has finished. The chief worker writes the files.")
         return
-    click.echo(f"\n{work.result_line(metrics)}")
+    _echo(f"\n{work.result_line(metrics)}")
     lines = _import_with_keras("commands.export")
     for item in metrics["exports"]:
-        click.echo(lines.agreement_line(item))
+        _echo(lines.agreement_line(item))
     refused = metrics.get("refused", [])  # missing in the metrics of runs of older versions
     for item in refused:
-        click.echo(lines.refusal_line(**item))
+        _echo(lines.refusal_line(**item))
     if quick:
-        click.echo("\n--quick tests that the run works; the accuracy of its small model says nothing.")
-    click.echo(f"\nAll files are in {folder}. Open report.html first.")
+        _echo("\n--quick tests that the run works; the accuracy of its small model says nothing.")
+    _echo(f"\nAll files are in {folder}. Open report.html first.")
     if refused:
         click.get_current_context().exit(REFUSED)
 
@@ -255,7 +268,7 @@ def preview_command(recipe_or_data: str, settings: tuple[str, ...], output: str 
     """
     work = _import_with_keras("commands.preview")
     recipe, name = _recipe(recipe_or_data, settings)
-    click.echo(f"wrote {work.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'))}")
+    _echo(f"wrote {work.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'))}")
 
 
 @main.command("lr")
@@ -270,7 +283,7 @@ def lr_command(recipe_or_data: str, settings: tuple[str, ...], steps: int) -> No
     """
     work = _import_with_keras("commands.lr")
     recipe, _ = _recipe(recipe_or_data, settings)
-    click.echo(work.find_learning_rate(recipe, steps).text())
+    _echo(work.find_learning_rate(recipe, steps).text())
 
 
 @main.command("predict")
@@ -290,7 +303,7 @@ def predict_command(model: str, images: tuple[str, ...], top: int, pixels: str |
     predictor = work.open_predictor(model, pixels, outputs)
     for image, prediction in work.iterate_predictions(predictor, images, top):
         shown = (_prediction_text(name, value, bool(predictor.class_names)) for name, value in prediction)
-        click.echo(f"{image}: " + ", ".join(shown))
+        _echo(f"{image}: " + ", ".join(shown))
 
 
 def _prediction_text(name: str, value: float, is_class: bool) -> str:
@@ -349,10 +362,10 @@ def evaluate_command(
     work = _import_with_keras("commands.evaluate")
     with _import_with_keras("commands.run_folder").page_in_run(output):
         evaluation = work.evaluate(model, folder, image_size=image_size or None, **options)
-        click.echo(evaluation.text())
+        _echo(evaluation.text())
         if output:
             evaluation.write_page(output, f"{model} on {folder or 'the test images of its run'}")
-            click.echo(f"wrote {output}")
+            _echo(f"wrote {output}")
 
 
 def _metadata_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -470,14 +483,14 @@ def export_command(
         _print_agreements(work, error.agreements)
         raise
     _print_agreements(work, agreements)
-    click.echo(f"in {folder}")
+    _echo(f"in {folder}")
 
 
 def _print_agreements(work: Any, agreements: Iterable[Any]) -> None:
     for item in agreements:
-        click.echo(work.agreement_line(vars(item)))
+        _echo(work.agreement_line(vars(item)))
         if item.note:
-            click.echo(f"    {item.note}")
+            _echo(f"    {item.note}")
 
 
 @main.command("bench")
@@ -493,14 +506,14 @@ def bench_command(files: tuple[str, ...], data: str | None) -> None:
     notes = [note for row in rows if (note := row.pop("note"))]
     _print_table(rows)
     for note in notes:
-        click.echo(note)
+        _echo(note)
 
 
 def _print_table(rows: list[Mapping[str, str]]) -> None:
     """Prints rows of {heading: text} in columns; the first row has all headings."""
     widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in rows[0]}
     for row in (dict(zip(widths, widths)), *rows):
-        click.echo("  ".join(f"{row.get(name, ''):<{width}s}" for name, width in widths.items()).rstrip())
+        _echo("  ".join(f"{row.get(name, ''):<{width}s}" for name, width in widths.items()).rstrip())
 
 
 @main.command("analyze")
@@ -522,7 +535,7 @@ def analyze_command(
     12 images; the figures of the heads and the nearest images are computed from all.
     """
     _import_with_keras("commands.analyze").analyze(model, images, output, image_size or None, **options)
-    click.echo(f"wrote {output}")
+    _echo(f"wrote {output}")
 
 
 @main.command("robustness")
@@ -561,7 +574,7 @@ def robustness_command(
     result, rows = work.robustness(model, folder, baseline, images=images, families=families or None, **options)
     _print_table(rows)
     work.write_robustness_page(output, result)
-    click.echo(f"wrote {output}")
+    _echo(f"wrote {output}")
 
 
 @main.command("cost")
@@ -587,14 +600,12 @@ def cost_command(
     """
     result = _import_with_keras("commands.cost").cost_of(target, image_size or None, settings, images)
     shape = " x ".join(map(str, result.cost.input_shape))
-    click.echo(f"{result.name}, one image of {shape}, {result.cost.multiply_accumulates / 1e9:,.4g} GMACs")
-    click.echo(result.cost.text())
+    _echo(f"{result.name}, one image of {shape}, {result.cost.multiply_accumulates / 1e9:,.4g} GMACs")
+    _echo(result.cost.text())
     if result.images:
-        click.echo(
-            f"training: {result.exaflops:,.4g} exaFLOPs, 2 x 3 x multiply-accumulates x {result.images:,} images"
-        )
+        _echo(f"training: {result.exaflops:,.4g} exaFLOPs, 2 x 3 x multiply-accumulates x {result.images:,} images")
     elif str(target).endswith(".py"):
-        click.echo("training: unknown number of images, as the data is not on this machine; set it with --images N")
+        _echo("training: unknown number of images, as the data is not on this machine; set it with --images N")
 
 
 @main.command("convert")
@@ -622,7 +633,7 @@ def convert_command(
     --to timm or --to hf.
     """
     _import_with_keras("commands.convert").convert_checkpoint(source, target, format, num_heads, image_size or None)
-    click.echo(f"wrote {target}")
+    _echo(f"wrote {target}")
 
 
 @main.command("list")
@@ -653,9 +664,9 @@ def list_command(context: click.Context, variant: str | None, recipes: bool, ver
     if verify:
         faults = []
         for file in verify_cache():
-            click.echo(cached_file_line(file))
+            _echo(cached_file_line(file))
             faults.append(file.fault is not None)
-        click.echo(f"{len(faults):,} files in {cache_folder()}, {sum(faults):,} wrong")
+        _echo(f"{len(faults):,} files in {cache_folder()}, {sum(faults):,} wrong")
         context.exit(any(faults))
     for line in recipe_lines() if recipes else variant_lines(variant):
-        click.echo(line)
+        _echo(line)

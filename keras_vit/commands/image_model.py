@@ -14,6 +14,9 @@ import numpy as np
 
 import keras_vit.builders  # registers the layers, without which no model of ours loads
 from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
+from keras_vit.data.damage import damage
+from keras_vit.data.decoding import read_file
+from keras_vit.data.messages import listed, one_line
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.models.class_names import names_for
@@ -239,6 +242,8 @@ def require_head(opened: ImageModel) -> ImageModel:
 def read_batches(model: Any, images: Sequence[Any], size: int = _BATCH_SIZE) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yields images at the input size of a model, batch by batch: (indices, uint8 (batch, height, width, 3)).
 
+    Logs a warning for each image that is damaged and can be decoded all the same.
+
     Args:
         model: an `ImageModel` or an exported file.
         images: paths.
@@ -254,12 +259,14 @@ def read_batches(model: Any, images: Sequence[Any], size: int = _BATCH_SIZE) -> 
             try:
                 pixels.append(model.read(image))
                 indices.append(i)
+                if reason := damage(read_file(image)):
+                    logger.warning("%s: %s", "bytes" if isinstance(image, bytes) else one_line(str(image)), reason)
             except ValueError as error:
-                faults.append(f"  {error}")
+                faults.append(str(error))
         if pixels:
             yield indices, np.stack(pixels)
     if faults:
-        raise ValueError("Images cannot be read:\n" + "\n".join(faults))
+        raise ValueError("\n".join(["Images cannot be read:", *listed(faults)]))
 
 
 def read_images(model: Any, images: Sequence[Any]) -> np.ndarray:

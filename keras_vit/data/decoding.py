@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import re
 import struct
@@ -15,9 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-# Pillow's limit for an error (twice its MAX_IMAGE_PIXELS): more than cameras have, while the RGB array is still half a
-# gigabyte. A file of a few kilobytes can claim far more, so the header is checked first.
-MAX_PIXELS = 178_956_970
+from keras_vit.data.messages import one_line
+
+# Where Pillow warns. A file of a few kilobytes can claim far more, so the header is checked first.
+MAX_PIXELS = 89_478_485
+_SETTING = "KERAS_VIT_MAX_PIXELS"
+SCAN = 0xDA  # the segment in front of a JPEG's codes
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # EXIF orientation -> the operation that makes the image upright; 1 needs none
@@ -137,6 +141,10 @@ def decode(image: EncodedImage) -> np.ndarray:
     pixels become white, an animation its first image, and the EXIF orientation is applied. 16-bit grey is scaled and
     rounded; 16-bit colour keeps its high byte, as in Pillow. Colour profiles are not applied.
 
+    An image of more than 89,478,485 pixels, or than the environment variable KERAS_VIT_MAX_PIXELS, is refused. A JPEG
+    that is not progressive is decoded at 1/2, 1/4 or 1/8 of its height and width instead. The images that threads
+    decode at the same time have at most this many pixels together.
+
     Args:
         image: a path, the bytes of an encoded file, or a `FileRange`.
 
@@ -145,8 +153,8 @@ def decode(image: EncodedImage) -> np.ndarray:
 
     Raises:
         TypeError: if `image` is none of these.
-        ValueError: if the file is missing, has another format, is damaged or truncated, or its header claims more than
-            178,956,970 pixels. The message has the file and the reason.
+        ValueError: if the file is missing, has another format, is damaged or truncated, or is too large. The message
+            has the file and the reason.
 
     Example:
         ```python
@@ -159,7 +167,7 @@ def decode(image: EncodedImage) -> np.ndarray:
     try:
         return decode_with_info(read_file(image))[0]
     except ImageError as error:
-        name = "bytes" if isinstance(image, bytes) else str(image)
+        name = "bytes" if isinstance(image, bytes) else one_line(str(image))
         raise ImageError(f"{name}: {error}") from error
 
 
@@ -190,27 +198,35 @@ def read_file(image: EncodedImage) -> bytes:
 def decode_with_info(data: bytes) -> tuple[np.ndarray, ImageInfo]:
     """Decodes bytes as `decode` does, with their format and size; an `ImageError` has the reason alone."""
     name = recognize(data)
+    limit = max_pixels()
     # Pillow warns of damaged animations and of large GIF frames. Only these two formats need the lock.
     warns = name == "GIF" or (name == "PNG" and b"acTL" in data)
     try:
-        if name == "WebP":
-            _check_size(*_webp_size(data))  # its reader allocates memory when it is created
-        with _no_warnings() if warns else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if warns:
+                stack.enter_context(_no_warnings())
+            if name == "WebP":  # its reader allocates memory when it is created
+                stack.enter_context(_room(*_webp_size(data), limit))
             image = _READERS[name][1](io.BytesIO(data))
-            _check_size(image.width, image.height)
+            if name == "JPEG":
+                _reduce(image, data, limit)
+            if name != "WebP":
+                stack.enter_context(_room(image.width, image.height, limit))
             image.load()
-        orientation = orientation_of(image.info.get("exif", b""))
-        mode = _mode(image, data)
-        image = _flat(image, data)
-        if orientation != 1:
-            image = image.transpose(_UPRIGHT[orientation])
-        pixels = np.array(image)  # (height, width, 3)
+            orientation = orientation_of(image.info.get("exif", b""))
+            mode = _mode(image, data)
+            image = _flat(image, data)
+            if orientation != 1:
+                image = image.transpose(_UPRIGHT[orientation])
+            shown = np.asarray(image)  # (height, width, 3), of read-only bytes
+            del image  # frees its memory before the copy
+            pixels = shown.copy()
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError("not enough memory to decode it") from error
     except Exception as error:  # Pillow raises nearly any exception on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = one_line(str(error) or type(error).__name__)
         raise ImageError(f"a {name} that is damaged or cut short ({reason})") from error
     return pixels, ImageInfo(name, mode, pixels.shape[0], pixels.shape[1], orientation)
 
@@ -234,9 +250,60 @@ def _other_content(data: bytes) -> str:
     return f"not an image in a format that is read ({', '.join(_READERS)}); convert it to JPEG or PNG"
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"claims {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} in all are decoded")
+def max_pixels() -> int:
+    """Returns the most pixels that are decoded at once: KERAS_VIT_MAX_PIXELS, by default `MAX_PIXELS`."""
+    value = os.environ.get(_SETTING) or str(MAX_PIXELS)
+    if not value.isdecimal() or not int(value):
+        raise ValueError(f"Expected {_SETTING} to be a positive whole number. Received: {_SETTING}={value!r}")
+    return int(value)
+
+
+def _reduce(image: Any, data: bytes, limit: int) -> None:
+    """Makes Pillow decode a JPEG above the limit at 1/2, 1/4 or 1/8 of its sides, if libjpeg's memory is bounded."""
+    scans = [data[start + 4 : start + 5] for kind, start, _ in jpeg_segments(data) if kind == SCAN]
+    if "progressive" in image.info or scans != [bytes([image.layers])]:
+        return  # of several scans, libjpeg keeps the coefficients of the whole image at full size
+    width, height = image.size
+    scale = next((scale for scale in (1, 2, 4) if math.ceil(width / scale) * math.ceil(height / scale) <= limit), 8)
+    if scale > 1:
+        image.draft(None, (max(1, width // scale), max(1, height // scale)))
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields (kind, start, end) of a JPEG's segments up to that of its first scan; ends early where none follows."""
+    kind, end = 0, 2
+    while kind != SCAN and data[end : end + 1] == b"\xff" and end + 4 <= len(data):
+        kind, start = data[end + 1], end
+        end += 2 + int.from_bytes(data[end + 2 : end + 4], "big")
+        yield kind, start, end
+
+
+class _Room:
+    """Makes threads wait, in turn, so that the images that they decode have at most `limit` pixels together."""
+
+    def __init__(self) -> None:
+        self._turn, self._changed, self._pixels = threading.Lock(), threading.Condition(), 0
+
+    @contextlib.contextmanager
+    def __call__(self, width: int, height: int, limit: int) -> Iterator[None]:
+        pixels = width * height
+        if pixels > limit:
+            raise ImageError(
+                f"claims {width:,} x {height:,} pixels, of which at most {limit:,} in all are decoded; make it "
+                f"smaller, or set the environment variable {_SETTING}"
+            )
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self._pixels + pixels <= limit)
+            self._pixels += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= pixels
+                self._changed.notify_all()
+
+
+_room = _Room()
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -297,7 +364,7 @@ def _flat(image: Image.Image, data: bytes) -> Image.Image:
     if image.mode == "RGB" and key is not None:
         image.info["transparency"] = tuple(value >> 8 if depth == 16 else value & 255 for value in key)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)

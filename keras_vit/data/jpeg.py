@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_vit.data.decoding import MAX_PIXELS, orientation_of
+from keras_vit.data.decoding import SCAN, max_pixels, orientation_of
 
-_PROGRESSIVE, _SCAN, _END = 0xC2, 0xDA, 0xD9  # markers
+_PROGRESSIVE, _END = 0xC2, 0xD9  # markers
 _IGNORED = {*range(0xE0, 0xF0), 0xFE}  # application segments and comments
 _SAMPLING = {b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11"}  # grey, 4:4:4, 4:2:2, 4:2:0
 _ALL = 2**64 - 1  # a bit for each of a block's coefficients
@@ -36,7 +36,7 @@ class _Header:
 def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Returns (height, width) of a plain JPEG, None for any other file.
 
-    A plain JPEG is a complete, upright image of at most `MAX_PIXELS`, baseline or progressive with 8 bits, grey or
+    A plain JPEG is a complete, upright image of at most `max_pixels()`, baseline or progressive with 8 bits, grey or
     YCbCr at 4:4:4, 4:2:2 or 4:2:0, that defines every table it uses. TensorFlow decodes it as `decode` does. All other
     files, valid or not, are left to `decode`.
 
@@ -66,7 +66,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         _need(data[place] == 0xFF, place + 4 <= end <= len(data))
         yield kind, data[place + 4 : end]
         place = end
-        if kind == _SCAN:
+        if kind == SCAN:
             place += int(np.argmax(marks[end:]))  # 0 if there is none, where the next check fails
     _need(data[place] == 0xFF)
 
@@ -87,7 +87,7 @@ def _read_frame(header: _Header, kind: int, body: bytes) -> None:
     names = body[6::3]
     _need(body[7::3] in _SAMPLING, len(set(names)) == len(names), names != b"RGB")
     header.size = _number(body, 1), _number(body, 3)
-    _need(0 < header.size[0] * header.size[1] <= MAX_PIXELS)
+    _need(0 < header.size[0] * header.size[1] <= max_pixels())
     header.progressive = kind == _PROGRESSIVE
     header.quantization_of = dict(zip(names, body[8::3], strict=True))
     header.complete = dict.fromkeys(names, 0)
@@ -158,7 +158,7 @@ _SEGMENT_READERS: dict[int, Callable[[_Header, int, bytes], None]] = {
     0xC0: _read_frame,
     _PROGRESSIVE: _read_frame,
     0xC4: _read_huffman,
-    _SCAN: _read_scan,
+    SCAN: _read_scan,
     0xDB: _read_quantization,
     0xDD: _read_restarts,
     0xE1: _read_exif,

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_vit.data.damage import damage
 from keras_vit.data.decoding import FileRange, ImageError, ImageInfo, decode_with_info, read_file
 from keras_vit.data.messages import few, listed
 
 SPLITS = ("train", "validation", "test")
 SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_OF_NAME |= dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
-THREADS = min(8, os.cpu_count() or 1)  # each may hold a whole image of MAX_PIXELS
+THREADS = min(8, os.cpu_count() or 1)  # decode images of `max_pixels()` together
 WEIGHTS = 1e-6, 1e6  # least and largest weight of an image, other than 0; the sums of a batch stay exact enough
 _SECONDS_BETWEEN_NEWS = 5.0
 _AT_ONCE = 64  # images that the threads read between two progress messages at most
@@ -119,7 +120,7 @@ class Progress:
 
 
 def read_listing(listing: Listing) -> Listing:
-    """Reads, hashes and decodes every image once, in threads. Keeps the size and format, not the pixels."""
+    """Reads, hashes, decodes and checks every image once, in threads. Keeps the size and format, not the pixels."""
     read = list(listing.images)
     unread = [index for index, image in enumerate(read) if not image.digest and not image.reason]
     progress = Progress(len(unread))
@@ -144,7 +145,10 @@ def _read_image(image: ListedImage) -> ListedImage:
     try:
         data = read_file(image.file)
         digest = digest_of(data)
-        return replace(image, digest=digest, info=decode_with_info(data)[1])
+        info = decode_with_info(data)[1]
+        if reason := damage(data):
+            raise ImageError(reason)
+        return replace(image, digest=digest, info=info)
     except ImageError as error:
         return replace(image, digest=digest, reason=str(error))
 

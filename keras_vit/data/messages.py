@@ -18,6 +18,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def without_controls(text: str) -> str:
+    """Returns a text of several lines with unprintable characters as escapes, except line breaks."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def shortened(text: str, most: int = _LONGEST) -> str:
     """Returns a text on one line, in printable characters; the middle of a long one is left out."""
     text = one_line(text if len(text) <= 2 * most else f"{text[:most]}{text[-most:]}")

@@ -2,48 +2,136 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Sequence
+import pathlib
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import BmpImagePlugin, ExifTags, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 # Where a resize samples the first pixel, in parts of a pixel: MediaPipe's warp at the corner of the image; TensorFlow,
 # Pillow, Android and browsers at the center of a pixel.
 CORNER, CENTER = 0.0, 0.5
 
+_MOST_PIXELS = 89_478_485  # where Pillow warns
+_one_at_a_time = threading.Lock()  # warnings are silenced for the whole process, and memory is that of one image
+_READERS: dict[bytes, Any] = {  # `Image.open` would limit the pixels at sizes of its own
+    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"GIF87a": GifImagePlugin.GifImageFile,
+    b"GIF89a": GifImagePlugin.GifImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+}
+# EXIF orientation -> the steps (down, right) through the pixels that make the image upright, from 5 on after it was
+# turned over its diagonal.
+_STEPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+
 
 def upright(image: str | os.PathLike[str] | bytes) -> np.ndarray:
     """Decodes an image as (height, width, 3) uint8 RGB, turned upright by its EXIF orientation, on white.
+
+    A large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as `keras_vit.data.decode` does.
 
     Args:
         image: a path, or the bytes of an encoded file.
 
     Raises:
-        ValueError: if Pillow cannot read it; names the file.
+        ValueError: if it is no JPEG, PNG, GIF, BMP or WebP file, is damaged, or has more pixels than the environment
+            variable KERAS_VIT_MAX_PIXELS, by default 89,478,485; names the file.
     """
+    with _opened(image) as (opened, bits):
+        pixels = _on_white(opened, bits)
+        orientation = _orientation(opened)
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    down, right = _STEPS[orientation]
+    return np.ascontiguousarray(pixels[::down, ::right])
+
+
+def upright_size(image: str | os.PathLike[str] | bytes) -> tuple[int, int]:
+    """Returns the upright (height, width) of `upright` in pixels; reads the header alone."""
+    with _opened(image) as (opened, _):
+        width, height = opened.size
+        return (width, height) if _orientation(opened) >= 5 else (height, width)
+
+
+@contextlib.contextmanager
+def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[tuple[Any, int]]:
+    """Opens an image and yields it and the bits of its levels; whatever fails is a ValueError that names the file."""
+    limit = int(os.environ.get("KERAS_VIT_MAX_PIXELS") or _MOST_PIXELS)
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            turned: Image.Image = ImageOps.exif_transpose(opened)
-            if turned.mode.startswith("I"):
-                # 16-bit grey; Pillow's own conversion would clip levels above 255.
-                turned = Image.fromarray((np.asarray(turned).clip(0, 65535) / 257).round().astype(np.uint8))
-            if turned.has_transparency_data:
-                turned = turned.convert("RGBA")
-                turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
-            return np.asarray(turned.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        data = image if isinstance(image, bytes) else pathlib.Path(image).read_bytes()
+        reader = next((reader for start, reader in _READERS.items() if data.startswith(start)), None)
+        if reader is None:
+            raise ValueError("it is no JPEG, PNG, GIF, BMP or WebP file")
+        with _one_at_a_time, warnings.catch_warnings():  # of damaged EXIF and animations
+            warnings.simplefilter("ignore")
+            opened = reader(io.BytesIO(data))
+            width, height = opened.size
+            if width * height > limit and reader is JpegImagePlugin.JpegImageFile and not _is_buffered(data):
+                by = next((by for by in (2, 4) if -(-width // by) * -(-height // by) <= limit), 8)
+                opened.draft(None, (max(1, width // by), max(1, height // by)))
+            if opened.width * opened.height > limit:
+                raise ValueError(f"it has {width} x {height} pixels; KERAS_VIT_MAX_PIXELS allows {limit} in all")
+            yield opened, data[24] if reader is PngImagePlugin.PngImageFile else 8
+    except Exception as error:  # Pillow raises nearly any exception on a damaged file
         name = f"{len(image)} bytes" if isinstance(image, bytes) else image
         raise ValueError(f"Expected an image. Received: {name}, which cannot be read: {error}") from error
 
 
-def upright_size(image: str | os.PathLike[str] | bytes) -> tuple[int, int]:
-    """Returns the upright (height, width) of an encoded image in pixels; reads its header alone."""
-    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-        on_its_side = opened.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        width, height = opened.size
-        return (width, height) if on_its_side else (height, width)
+def _is_buffered(jpeg: bytes) -> bool:
+    """Whether libjpeg keeps a whole JPEG in memory at full size: its first scan lacks components or is progressive."""
+    place, components = 2, 0
+    while place + 10 <= len(jpeg) and jpeg[place] == 0xFF:
+        kind, length = jpeg[place + 1], 256 * jpeg[place + 2] + jpeg[place + 3]
+        if kind in (0xC0, 0xC1, 0xC9):  # a frame that is not progressive
+            components = jpeg[place + 9]
+        elif kind == 0xDA:
+            return jpeg[place + 4] != components
+        place += 2 + length
+    return True
+
+
+def _orientation(opened: Any) -> int:
+    """Returns the EXIF orientation, 1 to 8; 1 if it is absent or damaged."""
+    exif = Image.Exif()
+    try:
+        exif.load(opened.info.get("exif", b""))
+        value: Any = exif.get(ExifTags.Base.Orientation)
+    except Exception:
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _on_white(opened: Any, bits: int) -> np.ndarray:
+    """Returns the pixels of an image, (height, width, 3) uint8, on white where it is transparent.
+
+    Args:
+        opened: the image.
+        bits: of a level in the file.
+    """
+    opened.load()
+    key, most = opened.info.get("transparency"), 2**bits - 1
+    if opened.mode.startswith("I"):
+        # 16-bit grey; Pillow's own conversion would clip levels above 255.
+        deep = np.asarray(opened).clip(0, 65535)
+        return np.where(deep == key, 255, (deep / 257).round())[..., None].repeat(3, 2).astype(np.uint8)
+    if opened.mode in ("L", "RGB") and key is not None:
+        # Pillow compares the color that is transparent to levels that it has stretched or cut to 8 bits.
+        pixels = np.array(opened.convert("RGB"))
+        levels = [(level & most) >> 8 if bits == 16 else (level & most) * 255 // most for level in np.atleast_1d(key)]
+        pixels[(pixels == levels).all(-1)] = 255
+        return pixels
+    if opened.has_transparency_data:
+        colors = opened.convert("RGBA")
+        opened = Image.alpha_composite(Image.new("RGBA", colors.size, "white"), colors)
+    return np.asarray(opened.convert("RGB"))
 
 
 def resized(pixels: np.ndarray, size: Sequence[int], origin: float = CORNER) -> np.ndarray:

@@ -1,15 +1,19 @@
+import contextlib
 import io
 import struct
 import threading
+import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_vit.data import decoding as decode_module
-from keras_vit.data.decoding import MAX_PIXELS, FileRange, decode, decode_with_info, read_file
+from keras_vit.data.decoding import FileRange, decode, decode_with_info, read_file
+from keras_vit.runtime.images import upright
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -310,8 +314,8 @@ BOMBS = {
 }
 _crc = zlib.crc32(BOMBS["png"][12:24] + b"\x08\0\0\0\0")
 BOMBS["png"] += b"\x08\0\0\0\0" + struct.pack(">I", _crc) + png(8, 0, np.zeros((1, 1), int))[33:]
-_jpeg = encode(colours(), "JPEG")
-_frame = _jpeg.index(b"\xff\xc0")
+_jpeg = encode(colours(), "JPEG", progressive=True)
+_frame = _jpeg.index(b"\xff\xc2")
 BOMBS["jpeg"] = _jpeg[: _frame + 5] + struct.pack(">HH", 60000, 60000) + _jpeg[_frame + 9 :]
 
 
@@ -329,12 +333,79 @@ def test_a_size_that_is_only_claimed_is_refused_before_decoding(name, monkeypatc
 def test_the_bound_is_inclusive_and_large_images_do_not_warn(monkeypatch):
     data = encode(colours(), "PNG")
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10)  # Pillow would warn from 11 pixels on
-    monkeypatch.setattr(decode_module, "MAX_PIXELS", ROWS * COLUMNS)
+    monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(ROWS * COLUMNS))
     assert decode(data).shape == (ROWS, COLUMNS, 3)
-    monkeypatch.setattr(decode_module, "MAX_PIXELS", ROWS * COLUMNS - 1)
-    with pytest.raises(ValueError, match="claims 7 x 13 pixels"):
+    monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(ROWS * COLUMNS - 1))
+    with pytest.raises(ValueError, match="claims 7 x 13 pixels.*at most 90.*KERAS_VIT_MAX_PIXELS"):
         decode(data)
-    assert MAX_PIXELS > 170e6
+    for value in ("0", "-1", "many", "1e9"):
+        monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", value)
+        with pytest.raises(ValueError, match=f"Received: KERAS_VIT_MAX_PIXELS='{value}'") as caught:
+            decode(data)
+        assert not isinstance(caught.value, decode_module.ImageError)  # no reason to leave the image out
+
+
+@pytest.mark.parametrize("most, scale", [(90 * 150, 1), (90 * 150 - 1, 2), (45 * 75 - 1, 4), (23 * 38 - 1, 8)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_above_the_limit_is_decoded_at_a_reduced_scale(most, scale, mode, monkeypatch):
+    whole = Image.fromarray(colours()).resize((150, 90), Image.Resampling.BILINEAR)
+    monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(most))
+    pixels, info = decode_with_info(encode(whole.convert(mode), "JPEG", quality=95))
+    assert pixels.shape == (-(-90 // scale), -(-150 // scale), 3) == (info.height, info.width, 3)
+    assert np.array_equal(upright(encode(whole.convert(mode), "JPEG", quality=95)), pixels)
+    small = np.asarray(whole.convert(mode).convert("RGB").resize(pixels.shape[1::-1], Image.Resampling.BOX))
+    assert np.abs(pixels.astype(int) - small)[:-1, :-1].mean() < 6  # 90 / 8 is no whole number
+
+
+def in_two_scans(jpeg: bytes) -> bytes:
+    """Makes the first scan of a JPEG one of a single component."""
+    scan = jpeg.index(b"\xff\xda")
+    assert jpeg[scan + 4] == 3
+    return jpeg[:scan] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + jpeg[scan + 14 :]
+
+
+LARGE = Image.new("RGB", (150, 90))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(LARGE, "JPEG", progressive=True),
+        in_two_scans(encode(LARGE, "JPEG")),
+        *(encode(LARGE, format) for format in ("PNG", "GIF", "BMP", "WEBP")),
+    ],
+    ids=["progressive", "two scans", "png", "gif", "bmp", "webp"],
+)
+def test_what_would_be_in_memory_as_a_whole_is_refused(data, monkeypatch):
+    monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(90 * 150 - 1))
+    with pytest.raises(ValueError, match="claims 150 x 90 pixels"):
+        decode(data)
+    with pytest.raises(ValueError, match="150 x 90 pixels"):
+        upright(data)
+
+
+def test_images_that_are_decoded_at_once_share_the_limit(monkeypatch):
+    monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(5 * ROWS * COLUMNS // 2))
+    together, most = [], []
+    real = decode_module._flat
+
+    def flat(*args):
+        together.append(1)
+        most.append(len(together))
+        time.sleep(0.01)
+        together.pop()
+        return real(*args)
+
+    monkeypatch.setattr(decode_module, "_flat", flat)
+    data = [encode(colours(), "PNG"), encode(colours(), "WEBP"), encode(colours(), "PNG")[:-30]] * 4
+
+    def decode_or_refuse(data):
+        with contextlib.suppress(ValueError):
+            decode(data)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode_or_refuse, data))
+    assert max(most) == 2
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,11 @@ def test_they_are_what_their_names_say():
     assert 0xFFFF**2 > MAX_PIXELS
 
 
+def test_one_above_the_limit_is_for_the_careful_decoder(monkeypatch):
+    monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(ROWS * COLUMNS - 1))
+    assert plain_jpeg_size(PLAIN["4:2:0"]) is None
+
+
 def assert_alike(data):
     pixels = tf.image.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
     assert np.abs(pixels.astype(int) - decode(data)).max() <= 1
