@@ -44,7 +44,7 @@ def _bare(data: bytes) -> bytes:
 
 def _png(data: bytes) -> str:
     place = 8
-    while place < len(data) and data[place + 4 : place + 8] != b"IEND":
+    while place + 12 <= len(data) and data[place + 4 : place + 8] != b"IEND":
         (length,) = struct.unpack_from(">I", data, place)
         kind, body, check = data[place + 4 : place + 8], data[place + 8 : place + 8 + length], place + 8 + length
         # Pillow checks all but those of the pixels.

@@ -99,14 +99,20 @@ def _is_buffered(jpeg: bytes) -> bool:
 
 
 def _orientation(opened: Any) -> int:
-    """Returns the EXIF orientation, 1 to 8; 1 if it is absent or damaged."""
-    exif = Image.Exif()
-    try:
-        exif.load(opened.info.get("exif", b""))
-        value: Any = exif.get(ExifTags.Base.Orientation)
-    except Exception:
+    """Returns the EXIF orientation, 1 to 8; 1 if it is absent or damaged (TIFF 6.0, section 2)."""
+    block = opened.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    if block[:2] not in (b"II", b"MM"):
         return 1
-    return value if value in range(1, 9) else 1
+
+    def number(start: int, size: int) -> int:
+        return int.from_bytes(block[start : start + size], "little" if block[:1] == b"I" else "big")
+
+    start = number(4, 4)
+    for entry in range(start + 2, min(start + 2 + 12 * number(start, 2), len(block) - 11), 12):
+        if number(entry, 2) == ExifTags.Base.Orientation:
+            one_short = number(entry + 2, 2) == 3 and number(entry + 4, 4) == 1
+            return number(entry + 8, 2) if one_short and 1 <= number(entry + 8, 2) <= 8 else 1
+    return 1
 
 
 def _on_white(opened: Any, bits: int) -> np.ndarray:
