@@ -195,8 +195,15 @@ def update_pages(folder: pathlib.Path, run_folder: pathlib.Path, title: str) -> 
         run_folder: the folder of the run that the model came from.
         title: the heading of a new report, if the run has none.
     """
-    agreements, refused = [Agreement(**item) for item in read_proof(folder)], read_refused(folder)
-    tables = export_tables(agreements, refused)
+    items, refused = read_proof(folder), read_refused(folder)
+    try:
+        agreements = [Agreement(**item) for item in items]
+        tables = export_tables(agreements, refused)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"Expected figures of exported files. Received: {folder / 'proof.json'}, which is damaged "
+            f"({type(error).__name__}: {error}). Remove it to export again."
+        ) from error
     report, card = ((folder / name, run_folder / name) for name in ("report.html", "card.md"))
     if template := next((path for path in report if path.exists()), None):
         write_text(report[0], replace_page_exports(template.read_text("utf-8"), **tables))

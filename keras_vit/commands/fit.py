@@ -119,8 +119,9 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
         return None
     try:  # all that is read of them later
         result_line(metrics)
+        exported = {item["target"] for item in metrics["exports"]}
         for item in metrics["exports"]:
-            agreement_line(item), item["target"]
+            agreement_line(item)
         for item in metrics.get("refused", []):
             refusal_line(**item)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -134,7 +135,6 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
         with locked(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
-    exported = {item["target"] for item in metrics["exports"]}
     missing = [name for name, target in targets.items() if name not in exported or not (folder / target.file).exists()]
     if not missing:
         logger.info("%s already contains this run, finished; nothing is changed", folder)

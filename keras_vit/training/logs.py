@@ -139,7 +139,7 @@ def _read(path: pathlib.Path) -> tuple[tuple[str, ...], list[dict[str, float]]]:
     if not lines:
         return (), []
     try:
-        columns = tuple(next(csv.reader(lines[:1]), ()))
+        columns = tuple(next(csv.reader(lines[:1], strict=True), ()))
     except csv.Error:
         columns = ()
     if "step" not in columns:

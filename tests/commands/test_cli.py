@@ -1,8 +1,12 @@
 """The command line as a user types it; what each command does is tested in the file of its name."""
 
 import json
+import os
 import pathlib
 import re
+import signal
+import time
+import types
 
 import numpy as np
 import pytest
@@ -320,3 +324,37 @@ def test_analyze_robustness_and_cost_of_a_run(run, tmp_path):
     assert cost.exit_code == 0 and re.search(r"^total .* M ", cost.output, re.M)
     assert "Images cannot be read" in refused("analyze", folder, folder / "labels.txt", "--output", tmp_path / "b.html")
     assert not (tmp_path / "b.html").exists()
+
+
+# ---- signals
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["raised", "wrapped by a library"])
+@pytest.mark.parametrize("command, action", [("fit", "continues it"), ("export", "starts it again")])
+def test_a_signal_at_any_moment_ends_with_what_to_do(monkeypatch, number, status, wrapped, command, action):
+    def work(*_, **__):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        except KeyboardInterrupt as error:
+            if wrapped:
+                raise RuntimeError("KeyboardInterrupt: ") from error
+            raise
+
+    monkeypatch.setattr(cli, "_import_with_keras", lambda _: types.SimpleNamespace(fit=work, export=work))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    result = keras_vit_command(command, RECIPE)
+    assert result.exit_code == status
+    assert f"Stopped by {number.name}. The same command {action}." in result.output
+    assert "Error" not in result.output
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_end_of_the_training_at_a_signal_is_told_too(monkeypatch):
+    def work(*_):
+        raise SystemExit(143)  # as after the step that saved a checkpoint
+
+    monkeypatch.setattr(cli, "_import_with_keras", lambda _: types.SimpleNamespace(fit=work))
+    result = keras_vit_command("fit", RECIPE)
+    assert result.exit_code == 143 and "Stopped by SIGTERM. The same command continues it." in result.output

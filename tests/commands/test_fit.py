@@ -1,12 +1,19 @@
 """The way from images to files, on runs small enough for a test."""
 
+import contextlib
 import csv
 import dataclasses
+import gzip
 import hashlib
 import json
+import pathlib
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
+import types
 
 import keras
 import numpy as np
@@ -18,12 +25,13 @@ from sklearn.model_selection import train_test_split
 import keras_vit
 from keras_vit.commands import fit as fit_module
 from keras_vit.commands.evaluate import evaluate
+from keras_vit.commands.export import Exports, export
 from keras_vit.commands.fit import fit
 from keras_vit.commands.image_list import image_changes, write_images
 from keras_vit.commands.image_model import open_classifier
 from keras_vit.commands.predict import predict
 from keras_vit.commands.preview import preview
-from keras_vit.commands.run_folder import finished_metrics, read_recipe
+from keras_vit.commands.run_folder import finished_metrics, page_in_run, read_recipe
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.data.sources import open_source
 from keras_vit.models.config import Variant
@@ -467,3 +475,109 @@ def test_metrics_of_an_earlier_version_have_the_names_of_today(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"recipe": dataclasses.asdict(DIGITS)}))
     (tmp_path / "metrics.json").write_text(json.dumps({"test_pictures": 360, "bad_pictures": 0, "parameters": 5}))
     assert finished_metrics(tmp_path, DIGITS) == {"test_images": 360, "bad_images": 0, "parameters": 5}
+
+
+# ---- other processes, damaged files
+
+
+@pytest.fixture
+def other_process(monkeypatch):
+    """Returns a function that locks a folder as another process does; its lock ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def hold(folder):
+            program = (
+                "import keras_vit_command, sys, keras_vit._atomic as a\nwith a.locked(sys.argv[1]): print(input())"
+            )
+            command = [sys.executable, "-c", program, str(folder)]
+            process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
+            stack.callback(process.kill)
+            while not (pathlib.Path(folder) / ".lock.json").exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            return str(process.pid)
+
+        yield hold
+
+
+def test_a_second_process_is_refused_at_once_and_told_who_writes(bare, tmp_path, other_process, monkeypatch):
+    folder, read = tmp_path / "bare", open_source
+    shutil.copytree(bare, folder)
+    process = other_process(folder)
+    monkeypatch.setattr(fit_module, "open_recipe_data", None)  # nothing of the work is begun
+    (folder / "metrics.json").rename(folder / "hidden.json")
+    before = fingerprints(folder)
+    recipe = dataclasses.replace(DIGITS, epochs=1, exports=())
+    with pytest.raises(ValueError, match=rf"Received: {folder}, to which process {process} on .* since .*: -c"):
+        fit(recipe, folder)
+    with pytest.raises(ValueError, match=f"process {process} on "):
+        export(folder, "savedmodel", data="digits")
+    with pytest.raises(ValueError, match=f"process {process} on "), page_in_run(folder / "evaluation.html"):
+        pass
+    with page_in_run(None), page_in_run(tmp_path / "page.html"):
+        pass  # no folder of a run
+    assert fingerprints(folder) == before
+    (folder / "hidden.json").rename(folder / "metrics.json")
+    monkeypatch.setattr(fit_module, "open_recipe_data", lambda recipe: read(recipe.data))
+    assert fit(recipe, folder)["test_images"] == 360  # finished: nothing is written
+
+
+def test_checkpoints_that_a_killed_process_has_not_removed_go(bare, tmp_path):
+    shutil.copytree(bare, tmp_path / "bare")
+    (tmp_path / "bare" / "checkpoints" / "step_00000011").mkdir(parents=True)
+    fit(dataclasses.replace(DIGITS, epochs=1, exports=()), tmp_path / "bare")
+    assert fingerprints(tmp_path / "bare") == fingerprints(bare)
+    assert not (tmp_path / "bare" / "checkpoints").exists()
+
+
+def damaged(value):
+    """Yields copies of JSON, each with one part replaced by another type, or left out."""
+    for other in (None, True, -1, 1e308, "", [], [[]], {}, {"a": []}):
+        if type(other) is not type(value) or other != value:
+            yield other
+    if isinstance(value, (dict, list)):
+        items = list(value.items() if isinstance(value, dict) else enumerate(value))[:12]
+        for name, part in items:
+            for other in damaged(part):
+                changed = value.copy()
+                changed[name] = other
+                yield changed
+            if isinstance(value, dict):
+                yield {key: part for key, part in value.items() if key != name}
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "proof.json"])
+def test_a_damaged_file_of_a_run_is_named_whatever_is_in_it(run, tmp_path, name, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder, ignore=shutil.ignore_patterns("saved_model", "tensorboard"))
+    monkeypatch.setattr(fit_module, "export_run", lambda *_: Exports([], {}))
+    monkeypatch.setattr(fit_module, "open_model", lambda _: types.SimpleNamespace(model=None))
+    source = open_source(DIGITS.data)
+    monkeypatch.setattr(fit_module, "open_recipe_data", lambda _: source)
+    whole = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    content = json.loads(whole[folder / name])
+    texts = [json.dumps(other).encode() for other in damaged(content)]
+    texts = texts[:: max(1, len(texts) // 120)]
+    refused = 0
+    for text in [b"", b"{", b"\xff", b"[" * 100_000, b"\0" * 9, *texts]:
+        (folder / name).write_bytes(text)
+        try:
+            read_recipe(folder)
+            fit(DIGITS, folder)
+        except (ValueError, TypeError) as error:
+            refused += 1
+            assert str(folder) in str(error) and len(str(error)) <= 2000, text[:200]
+            assert not isinstance(error, TypeError)
+        for path, data in whole.items():
+            path.write_bytes(data)
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:50] + b"x" * 9 + data[59:], lambda data: gzip.compress(b"a,b\n\nx")]
+)
+def test_a_damaged_list_of_images_is_named(bare, tmp_path, damage):
+    path = tmp_path / "images.csv.gz"
+    path.write_bytes(damage((bare / path.name).read_bytes()))
+    with pytest.raises(ValueError, match="images.csv.gz cannot be read"):
+        image_changes(tmp_path, open_source("synthetic:2x8"))

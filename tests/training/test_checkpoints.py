@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from keras_vit._atomic import aside_of
-from keras_vit.training.checkpoints import MANIFEST, STATE, TrainingCheckpoints
+from keras_vit.training.checkpoints import MANIFEST, STATE, TrainingCheckpoints, _seal
 
 
 def state(step, size):
@@ -225,6 +225,17 @@ def another_step(path):
     (path / MANIFEST).write_text(json.dumps(manifest | {"notes": {"step": 4}}))
 
 
+def sealed(**fields):
+    """Returns a damage: a manifest with other fields, or without those of None, whose seal is right."""
+
+    def damage(path):
+        manifest = json.loads((path / MANIFEST).read_text()) | fields
+        manifest = {name: value for name, value in manifest.items() if value is not None and name != "seal"}
+        (path / MANIFEST).write_text(json.dumps(manifest | {"seal": _seal(manifest)}))
+
+    return damage
+
+
 def removed(name):
     return lambda path: (path / name).unlink()
 
@@ -243,6 +254,8 @@ DAMAGES = {
     "no text": (lambda path: (path / MANIFEST).write_bytes(b"\xff"), "manifest.json is not the manifest"),
     "no manifest's JSON": (written("[1]"), "manifest.json is not the manifest"),
     "deep JSON": (written("[" * 100_000), "manifest.json is not the manifest"),
+    "sealed without its step": (sealed(step=None), "manifest.json lacks step"),
+    "sealed with other types": (sealed(notes=[], dtypes=3, best="yes"), "manifest.json lacks best, notes, dtypes"),
     "other notes": (another_step, "manifest.json was altered"),
     "renamed": (lambda path: path.rename(path.with_name("step_00000009")), "manifest.json is that of step 3"),
 }

@@ -163,6 +163,24 @@ def test_lines_that_are_not_rows_are_named_and_skipped(tmp_path, caplog):
     assert len(caplog.records) == 4
 
 
+@pytest.mark.parametrize("step", ["nan", "inf", "1.5", "9" * 30, "9" * 5000, "", "x", '"9'])
+def test_a_step_that_is_no_step_is_skipped(tmp_path, step):
+    (tmp_path / "history.csv").write_text(f"epoch,step,loss\n1,7,0.5\n2,{step},0.4\n3,21,0.3\n")
+    logs = Logs(tmp_path)
+    logs.resume(30)
+    assert [row["step"] for row in logs.rows()] == [7, 21]
+    logs.append({"epoch": 4, "step": 28, "loss": 0.2})
+    assert_logged(tmp_path, logs.rows())
+
+
+@pytest.mark.parametrize("head", ["", "{}", "[1]", '"step', "\0", "a" * 200_000, "epoch,\x1b,step" * 9_000 + "s"])
+def test_a_damaged_head_is_refused_in_a_short_message(tmp_path, head):
+    (tmp_path / "history.csv").write_text(f"{head}\n1,7,0.5\n")
+    with pytest.raises(ValueError, match="history.csv") as error:
+        Logs(tmp_path).resume(7)
+    assert len(str(error.value)) < 1000
+
+
 def test_another_file_of_that_name_is_refused(tmp_path):
     (tmp_path / "history.csv").write_text("name,year\nViT,2020\n")
     for use in (Logs(tmp_path).rows, lambda: Logs(tmp_path).resume(0), lambda: Logs(tmp_path).append(row(1))):
