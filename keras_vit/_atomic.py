@@ -113,10 +113,11 @@ def named_errors(path: str | os.PathLike[str], *others: str | os.PathLike[str]) 
         code = _disk_error(error, [os.fspath(each) for each in (path, *others)])
         if code is None:
             raise
+        told = "" if isinstance(error, OSError) else f" ({str(error).strip()[:300]})"  # it may name a temporary file
         raise WriteError(
             code,
-            f"{os.fspath(path)} could not be written: {os.strerror(code)}. Free some space or make it writable, and "
-            "run the same command again.",
+            f"{os.fspath(path)} could not be written: {os.strerror(code)}{told}. Free some space or make it writable, "
+            "and run the same command again.",
         ) from error
 
 

@@ -199,7 +199,7 @@ def update_pages(folder: pathlib.Path, run_folder: pathlib.Path, title: str) -> 
     try:
         agreements = [Agreement(**item) for item in items]
         tables = export_tables(agreements, refused)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise ValueError(
             f"Expected figures of exported files. Received: {folder / 'proof.json'}, which is damaged "
             f"({type(error).__name__}: {error}). Remove it to export again."

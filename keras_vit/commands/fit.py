@@ -124,7 +124,7 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
             agreement_line(item)
         for item in metrics.get("refused", []):
             refusal_line(**item)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ValueError(
             f"Expected the metrics of a run. Received: {folder / METRICS_FILE}, which is damaged "
             f"({type(error).__name__}: {error}). Restore it, or remove it to run the recipe again."

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from outcome import LONGEST_MESSAGE, Outcome
 
-SHARE = 3.0
+SHARE = 0.35
 HANG = 1800  # seconds; a case is a run of many starts
 SLOWEST = 900.0
 KILLS = 10  # of one run, at most
@@ -263,11 +263,11 @@ def prepare(folder):
 
 
 def case(state, number, random):
-    backend = BACKENDS[number // 2 % len(BACKENDS)]  # two processes have every other number
+    backend = BACKENDS[number % len(BACKENDS)]  # each of two processes has one, and its cases
     if backend not in state["servers"]:
         state["servers"][backend] = Server(state["folder"], backend)
     server = state["servers"][backend]
-    kind = KINDS[number // 2 // len(BACKENDS) % len(KINDS)]
+    kind = KINDS[number // 2 % len(KINDS)]
     folder = state["folder"] / f"run_{number}"
     try:
         result, detail, count = globals()[kind](server, folder, random)
