@@ -1,5 +1,6 @@
 """Lists the images in a zip file of class folders, without unpacking it to the disk."""
 
+import contextlib
 import itertools
 import os
 import stat
@@ -7,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,11 @@ _MEMORY = 4 * 2**30
 _RATIO = 100  # bytes after decompression for each byte; a zip file of images, which are compressed already, has about 1
 _BOMB = 2**28  # bytes; smaller files may be drawings, which compress well
 _LONGEST_NAME = 4096  # characters of a member's name, with its folders; no disk holds a longer one
-_ENCRYPTED, _UTF8 = 1, 0x800  # bits of a member's flags
+_ENCRYPTED, _UTF8 = 0x2061, 0x800  # bits of a member's flags; of the first, some are encrypted, one is a patch
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADER = 30  # bytes before a member's name
 # What zipfile raises for a damaged file.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    UnicodeError,
-    OverflowError,
-    IndexError,
-)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
 
 
 def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Listing:
@@ -54,16 +47,33 @@ def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
             contents.
     """
     path = Path(data)
+    with _opened(path) as file:
+        listing = list_tree(str(path), path.stem, _unwrapped(_tree(file, path)), class_depth=class_depth)
+        _refuse_bomb(path, [image.file for image in listing.images])
+        used, progress, images = {id(image.file) for image in listing.images}, Progress(len(listing.images)), []
+        for image in listing.images:
+            images.append(_located(file, str(path), image))
+            progress.add()
+        with _named(path):
+            for info in file.infolist():
+                if id(info) not in used:  # an image whose name is damaged may be among them
+                    _start(file, info)
+        return replace(listing, images=tuple(images))
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    with _named(path):
+        return zipfile.ZipFile(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turns an error of zipfile into a ValueError that names the file."""
     try:
-        with zipfile.ZipFile(path) as file:
-            listing = list_tree(str(path), path.stem, _unwrapped(_tree(file, path)), class_depth=class_depth)
-            _refuse_bomb(path, [image.file for image in listing.images])
-            progress, images = Progress(len(listing.images)), []
-            for image in listing.images:
-                images.append(_located(file, str(path), image))
-                progress.add()
-            return replace(listing, images=tuple(images))
+        yield
     except _DAMAGE as error:
+        if getattr(error, "filename", None):
+            raise  # an error of the disk, with its own message
         raise ValueError(
             f"{path} is not a whole zip file ({shortened(str(error))}). Copy or download it again, or unpack it and "
             "name the folder."
@@ -123,7 +133,7 @@ def _refuse_members(path: Path, members: list[tuple[str, zipfile.ZipInfo]]) -> N
         faults += [
             f"{name!r} {why}"
             for why, is_faulty in {
-                "is encrypted": info.flag_bits & _ENCRYPTED,
+                "is encrypted or a patch": info.flag_bits & _ENCRYPTED,
                 "is compressed in a way that is not read": info.compress_type not in _METHODS,
                 "is listed more than once": times[name.removesuffix("/")] > 1,
                 "is a file and a folder": not name.endswith("/") and name in above,
@@ -171,18 +181,26 @@ def _located(file: zipfile.ZipFile, path: str, image: ListedImage) -> ListedImag
 
 
 def _place(file: zipfile.ZipFile, path: str, info: Any) -> FileRange | bytes:
-    if info.compress_type != zipfile.ZIP_STORED:
-        try:
+    try:
+        start = _start(file, info)
+        if info.compress_type != zipfile.ZIP_STORED:
             with file.open(info) as member:
                 return member.read(info.file_size)  # at most, whatever it expands to
-        except _DAMAGE as error:
-            raise ImageError(f"damaged in the zip file ({shortened(str(error))})") from error
-    stream: Any = file.fp
-    stream.seek(max(info.header_offset, 0))
-    header = stream.read(_HEADER)
-    if info.header_offset < 0 or len(header) < _HEADER or not header.startswith(b"PK\3\4"):
-        raise ImageError("damaged in the zip file (no member where one should begin)")
-    name, extra = struct.unpack_from("<HH", header, 26)  # their lengths; the member's bytes follow
+    except _DAMAGE as error:
+        raise ImageError(f"damaged in the zip file ({shortened(str(error))})") from error
     if info.file_size != info.compress_size:
         raise ImageError("damaged in the zip file (a stored member of two sizes)")
-    return FileRange(path, info.header_offset + _HEADER + name + extra, info.file_size, info.CRC)
+    return FileRange(path, start, info.file_size, info.CRC)
+
+
+def _start(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """Returns the place of a member's bytes, behind its own header, which has its name once more."""
+    stream: Any = file.fp
+    stream.seek(info.header_offset)
+    header = stream.read(_HEADER)
+    if len(header) < _HEADER or not header.startswith(b"PK\3\4"):
+        raise zipfile.BadZipFile("no member where one should begin")
+    name, extra = struct.unpack_from("<HH", header, _HEADER - 4)  # their lengths
+    if stream.read(name) != info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437"):
+        raise zipfile.BadZipFile(f"{shortened(info.filename)!r} has another name in its own header")
+    return info.header_offset + _HEADER + name + extra

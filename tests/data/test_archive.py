@@ -224,9 +224,11 @@ def changed(path, name, place, value):
     "place, value, message",
     [
         (6, b"\xff", "is not a whole zip file .zip file version 25.5"),
-        (8, b"\x20", "b/9.png: damaged in the zip file"),  # a patch, which zipfile does not read
+        (8, b"\x20", "'b/9.png' is encrypted or a patch"),
         (42, bytes(4), "'b/9.png' lies where another member does|'a/0.png' lies where"),
+        (42, b"\xff\xff\xff\x7f", "b/9.png: damaged in the zip file .no member where"),
         (46, bytes(7), "'' is not a path inside"),
+        (46, b"b.9", "is not a whole zip file .'b.9.png' has another name in its own header"),
     ],
 )
 def test_entries_that_zipfile_fails_on(pack, place, value, message):
