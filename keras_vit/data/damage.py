@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import simplejpeg
 
-from keras_vit.data.decoding import jpeg_segments
+from keras_vit.data.decoding import jpeg_segments, max_pixels, room
 
 _IGNORED = {*range(0xE0, 0xF0), 0xFE}  # application segments and comments
 _HARMLESS = "Invalid SOS parameters for sequential JPEG"
 
 
 def damage(data: bytes) -> str:
-    """Returns what is wrong with the bytes of an image that can be decoded all the same; "" if nothing is.
+    """Returns what is wrong with the bytes of an image that `decode` has read all the same; "" if nothing is.
 
     Only part of what is damaged can be told: GIF, BMP and WebP have no checksums, and damage to a JPEG may by chance
     make another valid one. The cost is less than that of decoding the image.
@@ -24,9 +24,10 @@ def damage(data: bytes) -> str:
 def _jpeg(data: bytes) -> str:
     data = _bare(data)
     try:
-        *_, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         layout = "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"
-        simplejpeg.decode_jpeg(data, layout, min_factor=8, min_height=1, min_width=1)  # at 1/8 of the size
+        with room(int(height) * int(width), max_pixels()):  # the coefficients of a progressive JPEG
+            simplejpeg.decode_jpeg(data, layout, min_factor=8, min_height=1, min_width=1)  # at 1/8 of the size
     except ValueError as error:
         if str(error) != _HARMLESS:
             return f"a JPEG that is damaged inside (libjpeg: {error})"

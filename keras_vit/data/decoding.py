@@ -206,12 +206,12 @@ def decode_with_info(data: bytes) -> tuple[np.ndarray, ImageInfo]:
             if warns:
                 stack.enter_context(_no_warnings())
             if name == "WebP":  # its reader allocates memory when it is created
-                stack.enter_context(_room(*_webp_size(data), limit))
+                stack.enter_context(room(_checked(*_webp_size(data), limit), limit))
             image = _READERS[name][1](io.BytesIO(data))
             if name == "JPEG":
                 _reduce(image, data, limit)
             if name != "WebP":
-                stack.enter_context(_room(image.width, image.height, limit))
+                stack.enter_context(room(_checked(image.width, image.height, limit), limit))
             image.load()
             orientation = orientation_of(image.info.get("exif", b""))
             mode = _mode(image, data)
@@ -264,7 +264,7 @@ def _reduce(image: Any, data: bytes, limit: int) -> None:
     if "progressive" in image.info or scans != [bytes([image.layers])]:
         return  # of several scans, libjpeg keeps the coefficients of the whole image at full size
     width, height = image.size
-    scale = next((scale for scale in (1, 2, 4) if math.ceil(width / scale) * math.ceil(height / scale) <= limit), 8)
+    scale = next((n for n in (1, 2, 4, 8) if math.ceil(width / n) * math.ceil(height / n) <= limit), 1)
     if scale > 1:
         image.draft(None, (max(1, width // scale), max(1, height // scale)))
 
@@ -278,22 +278,26 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield kind, start, end
 
 
+def _checked(width: int, height: int, limit: int) -> int:
+    """Returns the number of pixels of an image, or raises an `ImageError` if it is above the limit."""
+    if width * height > limit:
+        raise ImageError(
+            f"claims {width:,} x {height:,} pixels, of which at most {limit:,} in all are decoded; make it smaller, or "
+            f"set the environment variable {_SETTING}"
+        )
+    return width * height
+
+
 class _Room:
-    """Makes threads wait, in turn, so that the images that they decode have at most `limit` pixels together."""
+    """Makes threads wait, in turn, until the images in memory have at most `limit` pixels together, or are none."""
 
     def __init__(self) -> None:
         self._turn, self._changed, self._pixels = threading.Lock(), threading.Condition(), 0
 
     @contextlib.contextmanager
-    def __call__(self, width: int, height: int, limit: int) -> Iterator[None]:
-        pixels = width * height
-        if pixels > limit:
-            raise ImageError(
-                f"claims {width:,} x {height:,} pixels, of which at most {limit:,} in all are decoded; make it "
-                f"smaller, or set the environment variable {_SETTING}"
-            )
+    def __call__(self, pixels: int, limit: int) -> Iterator[None]:
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._pixels + pixels <= limit)
+            self._changed.wait_for(lambda: not self._pixels or self._pixels + pixels <= limit)
             self._pixels += pixels
         try:
             yield
@@ -303,7 +307,7 @@ class _Room:
                 self._changed.notify_all()
 
 
-_room = _Room()
+room = _Room()
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

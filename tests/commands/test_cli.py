@@ -119,6 +119,27 @@ def test_predict_names_the_classes_of_each_image(run, tmp_path):
     assert "missing.png" in refused("predict", run[0], tmp_path / "missing.png")
 
 
+def test_names_cannot_control_the_terminal(run, tmp_path):
+    for name in ("cat\x1b[31m", "dog\u202e"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            pixels = np.full((3, 3), 40 * i + ord(name[0]) - 96, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}\x1b[2J.png")
+    image = tmp_path / "cat\x1b[31m" / "0\x1b[2J.png"
+    (tmp_path / "cat\x1b[31m" / "\x9b.png").write_text("none")
+    for arguments in (
+        ("predict", run[0], image),
+        ("predict", run[0], tmp_path / "cat\x1b[31m" / "\x9b.png"),
+        ("check", tmp_path),
+        ("fit", tmp_path, *SMALL, "--output", tmp_path / "run"),
+        ("analyze", run[0], tmp_path / "\x1b[2J.png"),
+    ):
+        result = keras_vit_command(*arguments)
+        output = result.stdout + result.stderr
+        assert r"\x1b[" in output
+        assert all(c == "\n" or c.isprintable() for c in output), ascii(output)
+
+
 def test_evaluate_gives_the_accuracy_of_the_run(run):
     folder, _ = run
     result = keras_vit_command("evaluate", folder)
