@@ -285,11 +285,12 @@ NAMES = {
 }
 
 
-def moment(server, random):
+def moment(server, folder, random):
     """Returns when to end a run: after some seconds, or at a write of some file."""
     if random.random() < 0.5:
         return {"after": random.uniform(0, server.seconds)}
-    return {"after": 10 * server.seconds, "writes": random.randint(1, 45), "delay": random.choice([0, 0.002, 0.02])}
+    most = 12 if (folder / "run.json").exists() else 50  # a run that continues writes fewer files
+    return {"after": 10 * server.seconds, "writes": random.randint(1, most), "delay": random.choice([0, 0.002, 0.02])}
 
 
 def ended(server, folder, count, **options):
@@ -304,7 +305,7 @@ def ended(server, folder, count, **options):
 def kill(server, folder, random):
     count = 0
     for _ in range(random.randint(2, KILLS)):
-        result = server.start(folder, signal.SIGKILL, **moment(server, random))
+        result = server.start(folder, signal.SIGKILL, **moment(server, folder, random))
         if result["status"] == -signal.SIGKILL and result["sent"] != -1:
             count += 1
         elif result["status"]:
@@ -318,7 +319,7 @@ def stop(server, folder, random):
     count = 0
     for _ in range(random.randint(2, KILLS)):
         number = random.choice([signal.SIGTERM, signal.SIGINT])
-        result = server.start(folder, number, **moment(server, random))
+        result = server.start(folder, number, **moment(server, folder, random))
         text = server.log(folder)
         if result["status"] == 0 or "All files are in" in text:  # the signal came after the end
             break
