@@ -77,7 +77,7 @@ class WeightFile:
                 if array.size:
                     self._fill(array, name, rows[0] if rows else 0)
         except Exception as error:  # zipfile, zlib and h5py raise any kind on damaged data
-            raise ValueError(f"{self.path}: cannot read {name}: {reason(error)}") from error
+            raise ValueError(f"{self.path}: cannot read {name:.200}: {reason(error):.500}") from error
         refuse_not_finite(self.path, [(name, array)])
         return array
 

@@ -194,7 +194,7 @@ def open_checkpoint_file(path: str | os.PathLike[str]) -> Iterator[CheckpointFil
     """
     path = _weight_file(pathlib.Path(path))
     with open_arrays(path) as reader:
-        rows, left_out = _without_prefixes(reader.shapes)
+        rows, left_out = _without_prefixes(path, reader.shapes)
         shapes = {name: reader.shapes[key][0 if block is None else 1 :] for name, (key, block) in rows.items()}
         format = _recognize(path, shapes)
         has_config = format and path.suffix in (".safetensors", ".json")
@@ -212,12 +212,15 @@ def _weight_file(path: pathlib.Path) -> pathlib.Path:
     if len(files) != 1:
         raise ValueError(
             f"Expected a weight file, or a folder with one .safetensors file, or one in parts and its index. "
-            f"Received: path={path}, a folder with {[file.name for file in files]}. Name the file."
+            f"Received: path={path}, a folder with {checked.shortened(file.name for file in files) or 'none'}. "
+            "Name the file."
         )
     return files[0]
 
 
-def _without_prefixes(shapes: Mapping[str, ArrayShape]) -> tuple[dict[str, tuple[str, int | None]], tuple[str, ...]]:
+def _without_prefixes(
+    path: pathlib.Path, shapes: Mapping[str, ArrayShape]
+) -> tuple[dict[str, tuple[str, int | None]], tuple[str, ...]]:
     """Returns {name: (name in the file, block or None)} without prefixes, and the names that are not the model's."""
     known = (prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes))
     state = next(known, None) or _nested_prefix(shapes)
@@ -232,12 +235,16 @@ def _without_prefixes(shapes: Mapping[str, ArrayShape]) -> tuple[dict[str, tuple
         name = re.sub(r"(standardized_conv2d|group_norm)_\d+/", r"\1/", name.removeprefix(wrapper))
         stacked = name.startswith("Transformer/encoderblock/") and shapes[in_file]
         if stacked and stacked[0] > MOST_BLOCKS:
-            raise ValueError(f"Expected at most {MOST_BLOCKS} blocks. Received: {in_file} with {stacked[0]}")
+            raise ValueError(
+                f"Expected at most {MOST_BLOCKS} blocks. Received: {path} with {stacked[0]} in {in_file:.200}"
+            )
         blocks: Iterable[int | None] = range(stacked[0]) if stacked else (None,)
         for block in blocks:
             key = name if block is None else name.replace("encoderblock", f"encoderblock_{block}")
             if key in rows:
-                raise ValueError(f"Expected one array a weight. Received: {rows[key][0]} and {in_file}, both {key}")
+                raise ValueError(
+                    f"Expected one array a weight. Received: {path} with {checked.shortened((rows[key][0], in_file))}"
+                )
             rows[key] = in_file, block
     return rows, left_out
 
@@ -264,7 +271,7 @@ def _recognize(path: pathlib.Path, names: Iterable[str]) -> str | None:
     if not counts[best]:
         raise ValueError(
             "Expected weights of a Vision Transformer or a BiT, from the official code, big_vision, Hugging Face, timm "
-            f"or Keras. Received: {path} with {len(names)} arrays, {', '.join(sorted(names)[:5])}, ..."
+            f"or Keras. Received: {path} with {len(names)} arrays, {checked.shortened(sorted(names))}"
         )
     return best
 
@@ -282,7 +289,7 @@ def _read_beside(path: pathlib.Path, name: str) -> dict[str, Any]:
 def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any]) -> None:
     """Sets what the shapes do not show from a configuration; refuses one of another architecture."""
     wrong = [
-        f"  {name}={settings[name]!r}, expected {' or '.join(map(repr, known))}"
+        f"{name}={settings[name]!r:.80}, expected {' or '.join(map(repr, known))}"
         for settings, expected in (
             (config, SUPPORTED_CONFIG.get(file.format or "", {})),
             (config.get("backbone_config") or {}, SUPPORTED_BACKBONE),
@@ -292,11 +299,14 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
         if name in settings and settings[name] not in known
     ]
     if file.format == "timm" and config.get("global_pool") == "avg" and {"cls_token", "head.weight"} <= {*file.shapes}:
-        wrong.append("  global_pool='avg', expected 'token' with a class token and a head")
+        wrong.append("global_pool='avg', expected 'token' with a class token and a head")
     if file.format == "timm" and config.get("global_pool") == "token" and "cls_token" not in file.shapes:
-        wrong.append("  global_pool='token', and cls_token is missing")
+        wrong.append("global_pool='token', and cls_token is missing")
     if wrong:
-        raise ValueError(f"{path.with_name('config.json')} is of another architecture:\n" + "\n".join(wrong))
+        separator = "\n  "
+        raise ValueError(
+            f"{path.with_name('config.json')} is of another architecture:\n  {checked.shortened(wrong, separator)}"
+        )
     if file.project == "timm":
         _configure_timm(file, config.get("model_args") or {}, config.get("pretrained_cfg") or {})
         file.class_names = _timm_class_names(config)
@@ -342,6 +352,7 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
                 file.numerics.norm_epsilon,
             )
     processor = _read_beside(path, "preprocessor_config.json")
+    sides = processor.get("size")
     size, crop = (_side(processor.get(name)) for name in ("size", "crop_size"))
     mean, std = (
         (processor.get("image_mean"), processor.get("image_std"))
@@ -357,7 +368,7 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
         "std": std,
         "interpolation": RESAMPLE.get(processor.get("resample", -1)),
         "crop": min(crop / size, 1.0) if processor.get("do_center_crop") and size and crop else None,
-        "keep_aspect": "shortest_edge" in (processor.get("size") or ()),
+        "keep_aspect": isinstance(sides, dict) and "shortest_edge" in sides,
     }
 
 

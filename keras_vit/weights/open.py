@@ -87,7 +87,11 @@ def open_checkpoint(
                 logger.debug("%s does not show its architecture", path, exc_info=True)
         # Pillow smooths an image that it makes smaller; all projects but the official code resize with it.
         known = {name: value for name, value in file.pixels.items() if value is not None}
-        pixels = pixels or (Pixels(**known, antialias=True) if known.get("mean") else None)
+        if not pixels and known.get("mean"):
+            try:
+                pixels = Pixels(**known, antialias=True)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"The configuration of {path} has other pixels than a model reads: {error}") from error
         if pixels is None and file.format not in (None, *OFFICIAL_FORMATS):
             logger.info(
                 "%s has no mean and std of pixels; unless the model has its own, they are scaled to -1 to 1", path
