@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_vit.data.decoding import FileRange, ImageError
-from keras_vit.data.folder import DEEPEST, Tree, hidden, list_tree, named_format
+from keras_vit.data.folder import MOST_FOLDERS, Tree, hidden, list_tree, named_format
 from keras_vit.data.listing import SPLIT_OF_NAME, ListedImage, Listing, Progress
-from keras_vit.data.messages import listed, printable, shortened
+from keras_vit.data.messages import abridged, listed, printable
 
 # Compressed members are held in memory, with this limit in bytes. Stored ones stay in the file.
 _MEMORY = 4 * 2**30
@@ -75,7 +75,7 @@ def _named(path: Path) -> Iterator[None]:
         if getattr(error, "filename", None):
             raise  # an error of the disk, with its own message
         raise ValueError(
-            f"{path} is not a whole zip file ({shortened(str(error))}). Copy or download it again, or unpack it and "
+            f"{path} is not a whole zip file ({abridged(str(error))}). Copy or download it again, or unpack it and "
             "name the folder."
         ) from error
 
@@ -113,9 +113,9 @@ def _hidden(path: str) -> bool:
 
 def _refuse_members(path: Path, members: list[tuple[str, zipfile.ZipInfo]]) -> None:
     if faults := [
-        f"{shortened(name)!r} is in more than {DEEPEST} folders or has a name of more than {_LONGEST_NAME:,} characters"
+        f"{abridged(name)!r} is in more than {MOST_FOLDERS} folders or has a name of more than {_LONGEST_NAME:,} characters"
         for name, _ in members
-        if name.count("/") > DEEPEST or len(name) > _LONGEST_NAME
+        if name.count("/") > MOST_FOLDERS or len(name) > _LONGEST_NAME
     ]:
         raise ValueError("\n".join([f"{path} is not read; zip fewer folders inside each other:", *listed(faults)]))
     times = Counter(name.removesuffix("/") for name, _ in members)
@@ -187,7 +187,7 @@ def _place(file: zipfile.ZipFile, path: str, info: Any) -> FileRange | bytes:
             with file.open(info) as member:
                 return member.read(info.file_size)  # at most, whatever it expands to
     except _DAMAGE as error:
-        raise ImageError(f"damaged in the zip file ({shortened(str(error))})") from error
+        raise ImageError(f"damaged in the zip file ({abridged(str(error))})") from error
     if info.file_size != info.compress_size:
         raise ImageError("damaged in the zip file (a stored member of two sizes)")
     return FileRange(path, start, info.file_size, info.CRC)
@@ -202,5 +202,5 @@ def _start(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
         raise zipfile.BadZipFile("no member where one should begin")
     name, extra = struct.unpack_from("<HH", header, _HEADER - 4)  # their lengths
     if stream.read(name) != info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437"):
-        raise zipfile.BadZipFile(f"{shortened(info.filename)!r} has another name in its own header")
+        raise zipfile.BadZipFile(f"{abridged(info.filename)!r} has another name in its own header")
     return info.header_offset + _HEADER + name + extra

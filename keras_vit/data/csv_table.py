@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_vit.data.folder import named_format, one_class
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, WEIGHTS, ListedImage, Listing
-from keras_vit.data.messages import few, listed, shortened
+from keras_vit.data.messages import abridged, few, listed
 
 _COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
 # Other names for the columns: an error names the column to write instead.
@@ -85,8 +85,8 @@ def _refuse_header(path: Path, header: list[str]) -> None:
     if faults:
         expected = ", ".join(f"{name} ({need})" for name, need in _COLUMNS.items())
         raise ValueError(
-            f"The first line of {path} must name the columns {expected}. Received: {shortened(', '.join(header))!r}, "
-            f"which has {few(faults)}.{shortened(_header_instead(header))}"
+            f"The first line of {path} must name the columns {expected}. Received: {abridged(', '.join(header))!r}, "
+            f"which has {few(faults)}.{abridged(_header_instead(header))}"
         )
 
 

@@ -21,7 +21,7 @@ _FORMAT_OF_ENDING = {
     **dict.fromkeys(("tif", "tiff", "heic", "heif", "avif", "ico", "psd", "svg", "jp2", "jxl"), ""),
     **dict.fromkeys(("dng", "nef", "nrw", "cr2", "cr3", "arw", "orf", "rw2", "raf", "pef", "srw"), ""),
 }
-DEEPEST = 100  # folders inside each other; deeper ones are no classes of images but an attack or a circle
+MOST_FOLDERS = 100  # folders inside each other; deeper ones are no classes of images but an attack or a circle
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _TABLES = (".tsv", ".txt", ".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet")
 
@@ -265,8 +265,8 @@ def _read_tree(folder: Path, unlisted: dict[str, str], top: str = "", above: fro
     real = os.path.realpath(folder)
     if real in above:
         return {}
-    if len(above) > DEEPEST:
-        unlisted[top] = f"more than {DEEPEST} folders deep"
+    if len(above) > MOST_FOLDERS:
+        unlisted[top] = f"more than {MOST_FOLDERS} folders deep"
         return {}
     try:
         entries = sorted(

@@ -23,7 +23,7 @@ def without_controls(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
-def shortened(text: str, most: int = _LONGEST) -> str:
+def abridged(text: str, most: int = _LONGEST) -> str:
     """Returns a text on one line, in printable characters; the middle of a long one is left out."""
     text = one_line(text if len(text) <= 2 * most else f"{text[:most]}{text[-most:]}")
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-(most // 2) :]}"
@@ -33,14 +33,14 @@ def few(values: Iterable[str], most: int = 5) -> str:
     """Returns the first values, shortened, and the number of the others, on one line."""
     values = list(values)
     more = f" and {len(values) - most:,} more" if len(values) > most else ""
-    return ", ".join(shortened(value, 120) for value in values[:most]) + more
+    return ", ".join(abridged(value, 120) for value in values[:most]) + more
 
 
 def listed(lines: Iterable[str]) -> list[str]:
     """Returns the first lines of a long list, indented and shortened, and the number of the others."""
     lines = list(lines)
     more = [f"  and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
-    return [f"  {shortened(line)}" for line in lines[:_LISTED]] + more
+    return [f"  {abridged(line)}" for line in lines[:_LISTED]] + more
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
