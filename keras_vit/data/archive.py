@@ -25,7 +25,7 @@ _BOMB = 2**28  # bytes; smaller files may be drawings, which compress well
 _LONGEST_NAME = 4096  # characters of a member's name, with its folders; no disk holds a longer one
 _ENCRYPTED, _UTF8 = 0x2061, 0x800  # bits of a member's flags; of the first, some are encrypted, one is a patch
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_HEADER = 30  # bytes before a member's name
+_HEADER, _END = 30, 22  # bytes before a member's name, and of the record at the end of the file
 # What zipfile raises for a damaged file.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
 
@@ -63,7 +63,14 @@ def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
 
 def _opened(path: Path) -> zipfile.ZipFile:
     with _named(path):
-        return zipfile.ZipFile(path)
+        file = zipfile.ZipFile(path)
+        stream: Any = file.fp
+        stream.seek(-min(stream.seek(0, os.SEEK_END), 2**16 + _END), os.SEEK_END)
+        tail = stream.read()
+        (count,) = struct.unpack_from("<H", tail, tail.rindex(b"PK\5\6", 0, 4 - _END) + 10)
+        if count not in (0xFFFF, len(file.infolist()) & 0xFFFF):  # the former where a larger record has it
+            raise zipfile.BadZipFile(f"{len(file.infolist()):,} members are listed, and {count:,} counted")
+        return file
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ ODD = {
     "checksum": (lambda e, r: e.update(crc=e["crc"] ^ 1 << r.randrange(32)), False),
     "size": (lambda e, r: e.update(size=e["size"] + r.choice([-1, 1, -20, 99, 2**31])), None),
     "compressed size": (lambda e, r: e.update(compressed=e["compressed"] + r.choice([-1, 9, -20, 2**31])), None),
-    "bytes": (lambda e, r: e.update(packed=flipped(e["packed"], r)), False),
+    "bytes": (lambda e, r: e.update(packed=flipped(e["packed"], r)), None),
     "torn extra": (lambda e, r: e.update(extra=b"\1\0\x10\0\0"), False),
     "zip64": (lambda e, r: zip64(e), True),
     "extra": (lambda e, r: e.update(extra=b"UT\5\0\1abcd", local_extra=b"UT\5\0\1abcd"), True),
