@@ -130,7 +130,7 @@ def known_names(
         raise TypeError(f"Expected an argument of {function}. Received: {name}=. {hint}")
 
 
-def shortened(values: Iterable[object], separator: str = ", ", most: int = 5) -> str:
+def first_few(values: Iterable[object], separator: str = ", ", most: int = 5) -> str:
     """Returns the first values, each on one line of at most 200 characters, and the number of the others."""
     texts = list(map(str, values))
     shown = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:200]) for text in texts[:most]]

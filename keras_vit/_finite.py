@@ -24,7 +24,7 @@ def refuse_not_finite(owner: object, arrays: Iterable[tuple[str, np.ndarray]]) -
     """
     if faulty := [name for name, array in arrays if not _is_finite(array)]:
         hold = "holds" if len(faulty) == 1 else "hold"
-        raise ValueError(f"{owner}: {checked.shortened(faulty)} {hold} NaN or infinity. Expected finite weights")
+        raise ValueError(f"{owner}: {checked.first_few(faulty)} {hold} NaN or infinity. Expected finite weights")
 
 
 def refuse_model_not_finite(model: keras.Model, owner: object = None) -> None:

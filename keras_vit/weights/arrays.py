@@ -19,7 +19,7 @@ NUMBERS = "fiu"  # NumPy's letters of the types that float32 can represent
 BFLOAT16 = np.dtype("V2")  # NumPy has no bfloat16: np.savez and h5py write the numbers as two untyped bytes
 
 
-def reason(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Returns the first line of an error, or its kind where it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -77,7 +77,7 @@ class WeightFile:
                 if array.size:
                     self._fill(array, name, rows[0] if rows else 0)
         except Exception as error:  # zipfile, zlib and h5py raise any kind on damaged data
-            raise ValueError(f"{self.path}: cannot read {name:.200}: {reason(error):.500}") from error
+            raise ValueError(f"{self.path}: cannot read {name:.200}: {first_line(error):.500}") from error
         refuse_not_finite(self.path, [(name, array)])
         return array
 
@@ -92,10 +92,10 @@ class WeightFile:
             try:
                 register(entry)
             except Exception as error:  # the parsers of zipfile, NumPy and h5py raise any kind on a damaged header
-                faults.append(f"{label}: {reason(error)}")
+                faults.append(f"{label}: {first_line(error)}")
         if faults:
             self.close()
-            listed = checked.shortened(faults, "\n  ", LISTED)
+            listed = checked.first_few(faults, "\n  ", LISTED)
             raise ValueError(f"{self.path} has members that are not plain arrays:\n  {listed}")
 
     def close(self) -> None:

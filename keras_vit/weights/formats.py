@@ -212,7 +212,7 @@ def _weight_file(path: pathlib.Path) -> pathlib.Path:
     if len(files) != 1:
         raise ValueError(
             f"Expected a weight file, or a folder with one .safetensors file, or one in parts and its index. "
-            f"Received: path={path}, a folder with {checked.shortened(file.name for file in files) or 'none'}. "
+            f"Received: path={path}, a folder with {checked.first_few(file.name for file in files) or 'none'}. "
             "Name the file."
         )
     return files[0]
@@ -243,7 +243,7 @@ def _without_prefixes(
             key = name if block is None else name.replace("encoderblock", f"encoderblock_{block}")
             if key in rows:
                 raise ValueError(
-                    f"Expected one array a weight. Received: {path} with {checked.shortened((rows[key][0], in_file))}"
+                    f"Expected one array a weight. Received: {path} with {checked.first_few((rows[key][0], in_file))}"
                 )
             rows[key] = in_file, block
     return rows, left_out
@@ -271,7 +271,7 @@ def _recognize(path: pathlib.Path, names: Iterable[str]) -> str | None:
     if not counts[best]:
         raise ValueError(
             "Expected weights of a Vision Transformer or a BiT, from the official code, big_vision, Hugging Face, timm "
-            f"or Keras. Received: {path} with {len(names)} arrays, {checked.shortened(sorted(names))}"
+            f"or Keras. Received: {path} with {len(names)} arrays, {checked.first_few(sorted(names))}"
         )
     return best
 
@@ -305,7 +305,7 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
     if wrong:
         separator = "\n  "
         raise ValueError(
-            f"{path.with_name('config.json')} is of another architecture:\n  {checked.shortened(wrong, separator)}"
+            f"{path.with_name('config.json')} is of another architecture:\n  {checked.first_few(wrong, separator)}"
         )
     if file.project == "timm":
         _configure_timm(file, config.get("model_args") or {}, config.get("pretrained_cfg") or {})

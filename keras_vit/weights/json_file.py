@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras_vit import _arguments as checked
 
-DEEPEST = 200  # levels of nesting; a model of models of Keras has some dozens
+DEEPEST_JSON = 200  # levels of nesting; a model of models of Keras has some dozens
 LARGEST = 1 << 24  # bytes; the names of 21,841 classes are one tenth of this
 
 
@@ -40,11 +40,11 @@ def parse_json(text: bytes | str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"Expected a JSON object. Received: a {type(value).__name__}")
     level: list[Any] = [value]
-    for _ in range(DEEPEST):
+    for _ in range(DEEPEST_JSON):
         inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
         level = [each for one in inside for each in one]
     if level:
-        raise ValueError(f"Expected JSON of at most {DEEPEST} levels. Received: more")
+        raise ValueError(f"Expected JSON of at most {DEEPEST_JSON} levels. Received: more")
     return value
 
 
@@ -81,7 +81,7 @@ def refuse_other_types(path: object, value: Mapping[str, Any], kinds: Kinds) -> 
         kinds: {name: `Kind`, or the kinds of the object inside}; other names are not checked.
     """
     if faults := list(_faults(value, kinds)):
-        listed = checked.shortened(faults, separator="\n  ")
+        listed = checked.first_few(faults, separator="\n  ")
         raise ValueError(f"{path} holds values of other types than its project writes:\n  {listed}")
 
 

@@ -10,7 +10,7 @@ import keras
 
 from keras_vit import _compat
 from keras_vit._finite import refuse_model_not_finite
-from keras_vit.weights.arrays import NUMBERS, UNCOUNTED, reason
+from keras_vit.weights.arrays import NUMBERS, UNCOUNTED, first_line
 from keras_vit.weights.json_file import parse_json
 from keras_vit.weights.readers import H5File, check_member
 
@@ -51,7 +51,7 @@ def load_keras_file(path: str | os.PathLike[str]) -> keras.Model:
         if not isinstance(model, keras.Model):
             raise ValueError(f"it holds a {type(model).__name__}")
     except Exception as error:  # Keras raises errors of many kinds for a file that is something else
-        raise ValueError(f"{path} is not a model that Keras can load: {reason(error):.500}") from error
+        raise ValueError(f"{path} is not a model that Keras can load: {first_line(error):.500}") from error
     refuse_model_not_finite(model, path)
     return model
 

@@ -81,7 +81,7 @@ def read_weights(
         raise ValueError(f"{file.path} does not fit the model:\n{faults}{_advice(file, shapes, cells)}")
     for names_left_out in (left_out, file.left_out):
         if names_left_out:
-            logger.info("%s: left out %s", file.path, checked.shortened(sorted(names_left_out)))
+            logger.info("%s: left out %s", file.path, checked.first_few(sorted(names_left_out)))
     if file_grid and grid:
         logger.info("%s: positions resized from %d x %d to %d x %d patches, %s", file.path, *file_grid, *grid, mode)
 
@@ -192,7 +192,7 @@ def _faults(
     unused = sorted(set(file_shapes) - {cell.name for cell in needed.values()} - left_out)
     lines["unused"] = [f"  unused:  {name} {file_shapes[name]}" for name in unused]
     kinds = [_grouped(of_kind) for of_kind in lines.values()]
-    return "\n".join(checked.shortened((f"{line:.120}" for line in kind), "\n", LINES) for kind in kinds if kind)
+    return "\n".join(checked.first_few((f"{line:.120}" for line in kind), "\n", LINES) for kind in kinds if kind)
 
 
 def _grouped(lines: Iterable[str]) -> list[str]:

@@ -20,9 +20,9 @@ from keras_vit.weights.arrays import (
     ByteFile,
     Placement,
     WeightFile,
+    first_line,
     float32,
     plain_array,
-    reason,
 )
 from keras_vit.weights.json_file import read_json
 
@@ -96,7 +96,7 @@ def check_member(info: zipfile.ZipInfo, size: int) -> None:
 
 
 def _unreadable(path: Path, error: object, kind: str = "an .npz, .safetensors or .weights.h5 file") -> ValueError:
-    text = reason(error) if isinstance(error, BaseException) else error
+    text = first_line(error) if isinstance(error, BaseException) else error
     return ValueError(f"Expected the path of {kind} with weights. Received: path={path}: {text:.500}")
 
 
@@ -235,7 +235,7 @@ class ShardedFile(WeightFile):
             if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
                 raise ValueError('expected {"weight_map": {name: file}}')
         except (ValueError, KeyError) as error:
-            raise _unreadable(path, f"no index of .safetensors files: {reason(error)}") from error
+            raise _unreadable(path, f"no index of .safetensors files: {first_line(error)}") from error
         self._file_of = places
         parts = {*places.values()}
         if counts := {int(match[1]) for match in map(re.compile(r".*-of-0*(\d{1,6})\.").match, parts) if match}:
@@ -244,7 +244,7 @@ class ShardedFile(WeightFile):
         self._register_all([(name, (name, file)) for name, file in places.items()], self._register)
         if unnamed := sorted({name for file in self._files.values() for name in file.shapes} - {*places}):
             self.close()
-            raise _unreadable(path, f"it leaves out {checked.shortened(unnamed)}", "a whole index")
+            raise _unreadable(path, f"it leaves out {checked.first_few(unnamed)}", "a whole index")
 
     def _register(self, entry: tuple[str, str]) -> None:
         name, file = entry
