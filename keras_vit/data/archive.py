@@ -120,7 +120,7 @@ def _hidden(path: str) -> bool:
 
 def _refuse_members(path: Path, members: list[tuple[str, zipfile.ZipInfo]]) -> None:
     if faults := [
-        f"{abridged(name)!r} is in more than {MOST_FOLDERS} folders or its name is longer than {_LONGEST_NAME:,} characters"
+        f"{abridged(name)!r} is in more than {MOST_FOLDERS} folders or its name has over {_LONGEST_NAME:,} characters"
         for name, _ in members
         if name.count("/") > MOST_FOLDERS or len(name) > _LONGEST_NAME
     ]:
