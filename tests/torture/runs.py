@@ -172,7 +172,8 @@ class Server:
         return self.folder / folder.name
 
     def log(self, folder):
-        return pathlib.Path(f"{self._beside(folder)}.log").read_text("utf-8", "replace")
+        path = pathlib.Path(f"{self._beside(folder)}.log")
+        return path.read_text("utf-8", "replace") if path.exists() else ""  # killed before it opened its log
 
     def steps(self, folder):
         path = pathlib.Path(f"{self._beside(folder)}.steps")
@@ -323,6 +324,8 @@ def stop(server, folder, random):
         text = server.log(folder)
         if result["status"] == 0 or "All files are in" in text:  # the signal came after the end
             break
+        if not folder.exists() and "Stopped by" not in text:  # before the command had begun
+            continue
         count += 1
         if result["sent"] == -1:
             return "does not end", text[-500:], count
