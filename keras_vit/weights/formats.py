@@ -283,7 +283,7 @@ def _read_beside(path: pathlib.Path, name: str) -> dict[str, Any]:
         return {}
     config = read_json(path)
     refuse_other_types(path, config, FIELDS[name])
-    return config
+    return {field: value for field, value in config.items() if value is not None}
 
 
 def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any]) -> None:

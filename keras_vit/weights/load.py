@@ -209,9 +209,9 @@ def _advice(file: CheckpointFile, shapes: Mapping[str, ArrayShape], cells: Mappi
     head, kernel, pre_logits = (cells.get(name) for name in ("head/bias", "head/kernel", "pre_logits/bias"))
     is_partial = head and kernel and head.name not in file.shapes and kernel.name in file.shapes
     if head and "head/bias" in shapes and file.shapes.get(head.name, ()) != shapes["head/bias"] and not is_partial:
-        has = f"has a head of {file.shapes[head.name][-1]} classes" if head.name in file.shapes else "has no head"
+        has = f"has a head of {file.shapes[head.name][-1]} classes" if file.shapes.get(head.name) else "has no head"
         advice.append(f"The file {has}: pass new_head=True to start a new one, or include_top=False.")
-    if pre_logits and pre_logits.name in file.shapes and "pre_logits/bias" not in shapes:
+    if pre_logits and file.shapes.get(pre_logits.name) and "pre_logits/bias" not in shapes:
         width = file.shapes[pre_logits.name][-1]
         advice.append(f"The file has a layer pre_logits before the head: pass representation_size={width}.")
     if "fc_norm.weight" in file.shapes:

@@ -510,3 +510,16 @@ def test_long_names_are_shortened(save):
     with pytest.raises(ValueError, match="and 1 more") as error:
         keras_vit.load(save({f"{i}{'x' * 9999}": np.ones(1, np.float32) for i in range(6)}))
     assert len(str(error.value)) < 2000
+
+
+def test_null_stands_for_the_default(oracle, save_tensors, config):
+    processor = {"rescale_factor": None, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": None}
+    path = save_tensors(oracle.arrays("hf_vit_32"), config=config(layer_norm_eps=None), preprocessor_config=processor)
+    assert keras_vit.load(path).get_layer("norm").epsilon == TRANSFORMERS.norm_epsilon
+
+
+@pytest.mark.parametrize("name", ["head/bias", "pre_logits/bias"])
+def test_a_bias_without_axes(oracle, save, name):
+    arrays = oracle.checkpoint(representation_size=20) | {name: np.float32(1)}
+    with pytest.raises(ValueError, match=rf"checkpoint\.npz.*(too few|misfit)|misfit:  {name}"):
+        keras_vit.build(keras_vit.Variant(*oracle.SIZES), classes=10, representation_size=20, weights=save(arrays))
