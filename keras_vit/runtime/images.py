@@ -108,7 +108,7 @@ def _orientation(opened: Any) -> int:
         return int.from_bytes(block[start : start + size], "little" if block[:1] == b"I" else "big")
 
     start = number(4, 4)
-    for entry in range(start + 2, min(start + 2 + 12 * number(start, 2), len(block) - 11), 12):
+    for entry in range(start + 2, min(start + 2 + 12 * number(start, 2), len(block) - 9), 12):
         if number(entry, 2) == ExifTags.Base.Orientation:
             one_short = number(entry + 2, 2) == 3 and number(entry + 4, 4) == 1
             return number(entry + 8, 2) if one_short and 1 <= number(entry + 8, 2) <= 8 else 1

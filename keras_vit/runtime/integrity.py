@@ -52,10 +52,13 @@ def _refuse_damaged_folder(folder: pathlib.Path) -> None:
     for line in (folder / CHECKSUMS).read_bytes().splitlines():
         digest, _, name = line.decode("utf-8", "replace").partition("  ")
         part = pathlib.PurePosixPath(name.replace("\0", "?"))
-        if part.is_absolute() or ".." in part.parts or not (folder / part).is_file():
+        try:
+            if part.is_absolute() or ".." in part.parts:
+                raise FileNotFoundError
+            if hashlib.sha256((folder / part).read_bytes()).hexdigest() != digest:
+                faults.append(f"has another {name!r:.80}")
+        except OSError:  # not there, a folder, or a name that is too long
             faults.append(f"has no {name!r:.80}")
-        elif hashlib.sha256((folder / part).read_bytes()).hexdigest() != digest:
-            faults.append(f"has another {name!r:.80}")
     if faults:
         rest = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise _damaged(folder, f"which {', '.join(faults[:5])}{rest} than {CHECKSUMS} there says")

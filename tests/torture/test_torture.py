@@ -1,10 +1,13 @@
-"""The harness of the torture run."""
+"""The harness of the torture run, and a sample of the run itself."""
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+
+import pytest
 
 HERE = pathlib.Path(__file__).parent
 TOY = """
@@ -55,3 +58,12 @@ def test_a_part_goes_on_after_every_kind_of_fault(tmp_path):
     assert "| toy | other | 10 |  | 10 |" in done.stdout and "21 tried" in done.stdout
     again = run(tmp_path, "toy", "--only", 8)
     assert again.returncode == 0 and "numbers" in again.stdout
+
+
+@pytest.mark.soak
+def test_a_sample_of_the_torture_run_has_no_fault():
+    # The part `runs` needs minutes for its first case: tests/training/test_killed.py kills a run.
+    parts = {path.stem for path in HERE.glob("*.py")} - {"run", "outcome", "test_torture", "runs"}
+    done = run(HERE, *sorted(parts), "--seconds", 30)
+    assert done.returncode == 0, done.stdout + done.stderr[-2_000:]
+    assert set(re.findall(r"^\| (\w+) \|", done.stdout, re.MULTILINE)) == parts | {"part"}
