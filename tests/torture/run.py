@@ -1,6 +1,6 @@
 """Runs the torture run: cases of every part from a seed, in processes that may die, and a table of their outcomes.
 
-python tests/torture/run.py [PART ...] [--seed 0] [--seconds 600] [--json FILE]
+python tests/torture/run.py [PART ...] [--seed 0] [--seconds 600] [--brief] [--json FILE]
 python tests/torture/run.py PART --only NUMBER      repeats one case
 
 A part is a module of this folder with
@@ -170,12 +170,12 @@ def run(part, seed, seconds):
     return rows
 
 
-def table(part, rows):
-    """Returns the lines of a part: its kinds, cases by result, and extremes."""
+def table(part, rows, brief):
+    """Returns the lines of a part: its kinds, or all in one line, cases by result, and extremes."""
     module = importlib.import_module(part)
     kinds = collections.defaultdict(list)
     for row in rows:
-        kinds[row["kind"]].append(row)
+        kinds["all" if brief else row["kind"]].append(row)
     for kind, of_kind in sorted(kinds.items()):
         counts = collections.Counter()
         for row in of_kind:
@@ -200,10 +200,12 @@ def faults(part, rows):
 
 
 def main(arguments=None):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(parts())}; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--brief", action="store_true", help="a line for each part, and not for each kind")
     parser.add_argument("--json", type=pathlib.Path, help="file for the rows of all cases")
     parser.add_argument("--only", type=int, help="number of one case, which is run in this process")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
@@ -225,7 +227,7 @@ def main(arguments=None):
     every, lines = {}, []
     for part in chosen:
         every[part] = run(part, options.seed, options.seconds * shares[part] / sum(shares.values()))
-        print(*table(part, every[part]), sep="\n", flush=True)
+        print(*table(part, every[part], options.brief), sep="\n", flush=True)
         lines += faults(part, every[part])
     if options.json:
         options.json.write_text(json.dumps(every))
