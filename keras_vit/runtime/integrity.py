@@ -71,7 +71,7 @@ def _damaged(path: pathlib.Path, fault: str) -> ValueError:
     )
 
 
-def reason_of(error: BaseException) -> str:
+def short_reason(error: BaseException) -> str:
     """Returns the first line of an error's message, or its type if it has none."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return line[:_LONGEST_REASON]

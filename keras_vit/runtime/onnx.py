@@ -16,8 +16,8 @@ from keras_vit.runtime.integrity import (
     checked_outputs,
     checked_pixels,
     checked_scaling,
-    reason_of,
     refuse_damaged,
+    short_reason,
 )
 
 _BATCH = 64
@@ -60,7 +60,7 @@ class OnnxFile:
         except Exception as error:  # onnxruntime's errors have no class in common
             raise ValueError(
                 f"Expected an ONNX file made by `keras-vit export`. Received: {path}, which cannot be used: "
-                f"{reason_of(error)}"
+                f"{short_reason(error)}"
             ) from error
 
     def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
@@ -82,7 +82,7 @@ class OnnxFile:
             rows = [self._session.run(self.outputs, {self._input.name: batch}) for batch in batches]
         except Exception as error:  # see above
             raise ValueError(
-                f"Expected a file that onnxruntime runs. Received: {self.path}, which fails: {reason_of(error)}"
+                f"Expected a file that onnxruntime runs. Received: {self.path}, which fails: {short_reason(error)}"
             ) from error
         return checked_outputs(
             self.path, self.class_names, {name: np.concatenate(parts) for name, parts in zip(self.outputs, zip(*rows))}

@@ -18,8 +18,8 @@ from keras_vit.runtime.integrity import (
     checked_outputs,
     checked_pixels,
     checked_scaling,
-    reason_of,
     refuse_damaged,
+    short_reason,
 )
 
 _BATCH = 64
@@ -57,7 +57,7 @@ class SavedModelFile:
         except Exception as error:  # the loader can raise nearly anything for a damaged folder
             raise ValueError(
                 f"Expected a SavedModel made by this version of keras_vit. Received: {path}, which lacks "
-                f"{reason_of(error)}. Export the model again"
+                f"{short_reason(error)}. Export the model again"
             ) from error
 
     def _asset(self, name: str) -> str:
@@ -88,7 +88,7 @@ class SavedModelFile:
             rows = [run(**{entry: tf.constant(values[i : i + _BATCH])}) for i in range(0, len(values), _BATCH)]
         except Exception as error:  # see above
             raise ValueError(
-                f"Expected a SavedModel that TensorFlow runs. Received: {self.path}, which fails: {reason_of(error)}"
+                f"Expected a SavedModel that TensorFlow runs. Received: {self.path}, which fails: {short_reason(error)}"
             ) from error
         outputs = {name: np.concatenate([row[name].numpy() for row in rows]) for name in self.outputs}
         return checked_outputs(self.path, self.class_names, outputs)

@@ -16,8 +16,8 @@ from keras_vit.runtime.integrity import (
     checked_image_size,
     checked_pixels,
     checked_scaling,
-    reason_of,
     refuse_damaged,
+    short_reason,
 )
 from keras_vit.runtime.metadata import MetadataError, read_description
 from keras_vit.runtime.operators import refuse_huge
@@ -67,7 +67,7 @@ class TFLiteFile:
         except MetadataError as error:
             raise ValueError(f"{_EXPECTED}. Received: {path}, which {error}") from error
         except Exception as error:  # LiteRT's errors have no class in common
-            raise ValueError(f"{_EXPECTED}. Received: {path}, which cannot be used: {reason_of(error)}") from error
+            raise ValueError(f"{_EXPECTED}. Received: {path}, which cannot be used: {short_reason(error)}") from error
         self.class_names = self.description.class_names
         first = names[self.description.scores_index]
         self.outputs = (first, *(name for name in names if name != first))
@@ -116,7 +116,7 @@ class TFLiteFile:
             ]
         except Exception as error:  # see above
             raise ValueError(
-                f"Expected a file that LiteRT runs. Received: {self.path}, which fails: {reason_of(error)}"
+                f"Expected a file that LiteRT runs. Received: {self.path}, which fails: {short_reason(error)}"
             ) from error
 
 
