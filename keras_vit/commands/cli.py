@@ -662,6 +662,8 @@ def list_command(context: click.Context, variant: str | None, recipes: bool, ver
     if bool(variant) + recipes + verify > 1:
         raise click.UsageError("Expected one of VARIANT, --recipes and --verify.")
     if verify:
+        if not cache_folder().is_dir():
+            raise ValueError(f"Expected the folder of a cache. Received: {cache_folder()}, which does not exist.")
         faults = []
         for file in verify_cache():
             _echo(cached_file_line(file))

@@ -39,6 +39,7 @@ from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
 from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import write_report
+from keras_vit.runtime.files import open_exported
 from keras_vit.training.devices import Devices, devices_of
 from keras_vit.training.fit import CHECKPOINTS, train
 from keras_vit.training.objectives import OBJECTIVES, vit_of
@@ -112,8 +113,19 @@ def _run(folder: pathlib.Path, recipe: Recipe, devices: Devices) -> dict[str, An
     return _finish(folder, recipe, source, network, history) if devices.chief else None
 
 
+def _opens(path: pathlib.Path) -> bool:
+    """Returns whether an exported file is there and, as far as the installed runtimes tell, whole."""
+    try:
+        open_exported(path)
+    except ImportError:
+        return path.exists()
+    except ValueError:
+        return False
+    return True
+
+
 def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
-    """Returns the metrics of a finished run, with those files of its recipe exported that are missing; else None."""
+    """Returns the metrics of a finished run, with those files of its recipe exported that are missing or damaged."""
     metrics = finished_metrics(folder, recipe)
     if metrics is None:
         return None
@@ -135,14 +147,14 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
         with locked(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
-    missing = [name for name, target in targets.items() if name not in exported or not (folder / target.file).exists()]
+    model = open_model(folder).model
+    missing = [name for name, target in targets.items() if name not in exported or not _opens(folder / target.file)]
     if not missing:
         logger.info("%s already contains this run, finished; nothing is changed", folder)
         return metrics
-    logger.info("%s already contains this run, finished; exporting its model to the missing files", folder)
+    logger.info("%s already contains this run, finished; exporting its model to the missing or damaged files", folder)
     check_requirements({name: targets[name] for name in missing})
     with locked(folder):
-        model = open_model(folder).model
         exports = export_run(folder, dataclasses.replace(recipe, exports=tuple(missing)), model, source)
         added = _export_metrics(exports)
         kept = [item for item in metrics["exports"] if item["target"] not in missing]

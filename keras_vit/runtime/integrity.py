@@ -48,20 +48,21 @@ def refuse_damaged(path: str | os.PathLike[str]) -> None:
 def _refuse_damaged_folder(folder: pathlib.Path) -> None:
     if not (folder / CHECKSUMS).is_file():
         return
-    faults = []
-    for line in (folder / CHECKSUMS).read_bytes().splitlines():
+    lines = (folder / CHECKSUMS).read_bytes().splitlines()
+    faults = [] if lines else [f"an empty {CHECKSUMS}"]
+    for line in lines:
         digest, _, name = line.decode("utf-8", "replace").partition("  ")
         part = pathlib.PurePosixPath(name.replace("\0", "?"))
         try:
             if part.is_absolute() or ".." in part.parts:
                 raise FileNotFoundError
             if hashlib.sha256((folder / part).read_bytes()).hexdigest() != digest:
-                faults.append(f"has another {name!r:.80}")
+                faults.append(f"another {name!r:.80} than {CHECKSUMS} says")
         except OSError:  # not there, a folder, or a name that is too long
-            faults.append(f"has no {name!r:.80}")
+            faults.append(f"no {name!r:.80}")
     if faults:
         rest = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise _damaged(folder, f"which {', '.join(faults[:5])}{rest} than {CHECKSUMS} there says")
+        raise _damaged(folder, f"which has {', '.join(faults[:5])}{rest}")
 
 
 def _damaged(path: pathlib.Path, fault: str) -> ValueError:

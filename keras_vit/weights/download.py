@@ -283,11 +283,13 @@ def _compare(
 
 def _read_record(record: pathlib.Path) -> tuple[str | None, str | None]:
     """Returns the SHA-256 and the "size=… mtime_ns=…" of a record that `sha256sum -c` can read; Nones without one."""
-    text = record.read_text("utf-8", "replace") if record.exists() else ""
+    if not record.exists():
+        return None, None
+    text = record.read_text("utf-8", "replace")
     match = re.fullmatch(r"(# (?P<stamp>.+)\n)?(?P<digest>[0-9a-fA-F]{64})  .+\n?", text)
-    if text and not match:
+    if match is None:
         raise ValueError(f"Expected a line of sha256sum. Received: {record}. Delete it if the file is right.")
-    return (match["digest"].lower(), match["stamp"]) if match else (None, None)
+    return match["digest"].lower(), match["stamp"]
 
 
 def _digest(path: pathlib.Path, algorithm: str) -> str:

@@ -285,6 +285,8 @@ def test_list_verifies_the_cache(monkeypatch, tmp_path):
         and fault[-1] == f"right  {tmp_path / 'right.txt'}"
     )
     assert last == f"2 files in {tmp_path}, 1 wrong"
+    monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path / "none"))
+    assert f"{tmp_path / 'none'}, which does not exist" in refused("list", "--verify")
     assert "VARIANT, --recipes and --verify" in refused("list", "--recipes", "--verify")
 
 

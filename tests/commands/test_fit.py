@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -418,6 +419,8 @@ def test_a_finished_run_gets_the_exports_that_are_missing_without_training(tmp_p
         assert fingerprints(folder)["model_float32.tflite"] == before["model_float32.tflite"]
         (folder / "model_float32.tflite").unlink()
         assert [item["target"] for item in fit(both, folder)["exports"]] == ["tflite-int8", "tflite-float32"]
+        os.truncate(folder / "model_int8.tflite", 5_000)
+        assert [item["target"] for item in fit(both, folder)["exports"]] == ["tflite-float32", "tflite-int8"]
     assert [item["target"] for item in metrics["exports"]] == ["tflite-float32", "tflite-int8"]
     assert metrics | {"exports": first["exports"]} == first
     assert metrics["exports"][0] == first["exports"][0]
@@ -426,6 +429,9 @@ def test_a_finished_run_gets_the_exports_that_are_missing_without_training(tmp_p
         assert after[name] == before[name]
     for page in ("card.md", "report.html"):
         assert "model_int8.tflite" in (folder / page).read_text()
+    os.truncate(folder / "model.keras", 5_000)
+    with pytest.raises(ValueError, match="model.keras is not a model that Keras can load"):
+        fit(both, folder)
 
 
 def test_a_preview_shows_what_the_training_sees(tmp_path):

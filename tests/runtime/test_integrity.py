@@ -209,6 +209,7 @@ FILES = {"saved_model.pb": b"no protobuf", "assets/labels.txt": b"ash\n"}
         (lambda folder: (folder / "assets/labels.txt").unlink(), "no 'assets/labels.txt'"),
         (lambda folder: (folder / integrity.CHECKSUMS).write_bytes(b"\xff\0\n/etc/passwd\n"), "no ''"),
         (lambda folder: (folder / integrity.CHECKSUMS).write_bytes(b"0  ../model\n" * 100), "95 more"),
+        (lambda folder: (folder / integrity.CHECKSUMS).write_bytes(b""), "an empty SHA256SUMS"),
         (lambda folder: (folder / integrity.CHECKSUMS).unlink(), "SavedModel made by this version"),
     ],
 )

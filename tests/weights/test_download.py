@@ -559,6 +559,8 @@ def test_the_cache_is_verified(server, tmp_path):
     assert "noted at its first use" in faults[flipped] and "a web page" in faults[page]
     assert "line 2 has 1 cells" in faults[by_hand]
     assert all(str(path) in fault for path, fault in faults.items() if fault)
+    right.with_name(f"{right.name}.sha256").write_text("")
+    assert "a line of sha256sum" in dict(verify_cache())[right]
 
 
 def test_an_empty_cache_is_right(server):
