@@ -232,7 +232,9 @@ def _read_object(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(
+            f"{path} cannot be read: {error}. Restore the file, or choose another folder with --output."
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(f"Expected a JSON object. Received: {path}, a {type(content).__name__}. Restore the file.")
     return content

@@ -96,6 +96,8 @@ class Run(keras.callbacks.Callback):
                     f"version of keras_vit wrote it; remove {self.checkpoints.folder} to start again."
                 ) from error
             logger.info("resumes after step %d of %d", self.step, self.plan.steps)
+        elif any(self.checkpoints.folder.glob("step_*")):
+            logger.warning("no training checkpoint is intact: the run starts again from its beginning")
         if not self.devices.agree(self.step):
             raise ValueError(
                 "Expected all workers to read the same checkpoints, in a shared folder. Received: this one resumes "
