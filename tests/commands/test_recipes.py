@@ -94,7 +94,7 @@ def test_list_shows_what_to_type_and_what_each_recipe_does():
     for line, name in zip(lines, NAMES):
         assert (RECIPES / f"{name}.py").read_text("utf-8").startswith(f'"""{line.split(maxsplit=1)[1]}\n')
     assert empty == "" and str(RECIPES) in last
-    assert "not both" in output("list", "ViT-S/16", "--recipes", status=2)
+    assert "one of VARIANT, --recipes and --verify" in output("list", "ViT-S/16", "--recipes", status=2)
 
 
 def test_an_installed_package_has_the_recipes_inside(tmp_path, monkeypatch):

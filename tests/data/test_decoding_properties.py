@@ -61,7 +61,7 @@ def test_black_and_white_comes_back(bits, format):
 @properties
 @given(images(()), st.integers(1, 256), st.randoms(use_true_random=False), st.sampled_from(["PNG", "BMP", "GIF"]))
 def test_palettes_come_back(indices, colours, random, format):
-    indices = (indices % colours).astype(np.uint8)
+    indices = (indices.astype(int) % colours).astype(np.uint8)
     palette = np.frombuffer(random.randbytes(3 * colours), np.uint8).reshape(-1, 3)
     image = Image.fromarray(indices).convert("L")
     image.putpalette(palette.tobytes())

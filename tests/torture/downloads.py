@@ -20,7 +20,7 @@ import zipfile
 
 from outcome import LONGEST_MESSAGE, Outcome
 
-SHARE = 0.15
+SHARE = 0.14
 RACERS = 8
 PATIENCE = 20  # seconds for a process
 STALL = 0.05  # seconds without a byte, for the faults that stall

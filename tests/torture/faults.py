@@ -16,7 +16,7 @@ from keras_vit.export.targets import TARGETS
 from keras_vit.export.tflite.conversion import converted, with_metadata
 from keras_vit.runtime.tflite import TFLiteFile
 
-SHARE = 0.05
+SHARE = 0.03
 GOOD = {"caught", "passed"}
 TARGET = TARGETS["tflite-float32"]
 IMAGES = 48

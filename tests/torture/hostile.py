@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from outcome import LONGEST_MESSAGE, Outcome
 
-SHARE = 0.03
+SHARE = 0.05
 GOOD = {"refused"}
 
 

@@ -16,7 +16,7 @@ from keras_vit.data.decoding import decode, recognize
 from keras_vit.data.jpeg import plain_jpeg_size
 from keras_vit.runtime.images import upright
 
-SHARE = 0.2
+SHARE = 0.06
 GOOD = {"equal", "refused"}
 _MOST = 300_000  # pixels: a mutant may claim any size, and is to be quick
 _HEIGHT, _WIDTH = 37, 53

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from outcome import LONGEST_MESSAGE, Outcome
 
-SHARE = 0.7
+SHARE = 0.28
 HANG = 1800  # seconds; a case is a run of many starts
 SLOWEST = 900.0
 KILLS = 10  # of one run, at most

@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_vit.data.sources import list_own, open_source
 
-SHARE = 0.1
+SHARE = 0.03
 CLASSES = ("ash", "Märzveilchen", "fir")
 MEGABYTES = 100
 
