@@ -16,6 +16,7 @@ from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
 from keras_vit.weights.json_file import (
     COUNT,
     FLAG,
+    IMAGE_SHAPE,
     NUMBER,
     NUMBER_LIST,
     SIDES,
@@ -92,7 +93,7 @@ FIELDS: dict[str, Kinds] = {
         "backbone_config": {},
         "model_args": {"num_heads": COUNT, "act_layer": TEXT, "depth": COUNT, "reg_tokens": LEAST_0},
         "pretrained_cfg": {
-            "input_size": SIDES,
+            "input_size": IMAGE_SHAPE,
             "mean": NUMBER_LIST,
             "std": NUMBER_LIST,
             "interpolation": TEXT,

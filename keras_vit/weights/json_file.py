@@ -69,6 +69,10 @@ SIDES = Kind(
     "one integer or a list of integers, each 1 or more",
     lambda value: all(map(checked.is_size, value)) if isinstance(value, list) else checked.is_size(value),
 )
+IMAGE_SHAPE = Kind(
+    "a list of 3 integers, each 1 or more",
+    lambda value: isinstance(value, list) and len(value) == 3 and all(map(checked.is_size, value)),
+)
 Kinds = Mapping[str, "Kind | Kinds"]
 
 
