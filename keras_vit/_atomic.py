@@ -20,8 +20,8 @@ _ASIDE = re.compile(r"\.(\d+)-([0-9a-f]{8})\..+", re.DOTALL)
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _DAY = 86_400  # seconds; nothing is written aside for longer, so an older leftover belongs to no process
 # The system's errors of a file that cannot be written, which some libraries pass on as text alone.
-_TOLD = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-_UNNAMED = (*_TOLD, errno.EIO, errno.EINVAL)
+_IN_WORDS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_UNNAMED = (*_IN_WORDS, errno.EIO, errno.EINVAL)
 _LOCK, _HOLDER = ".lock", ".lock.json"
 
 
@@ -113,10 +113,10 @@ def named_errors(path: str | os.PathLike[str], *others: str | os.PathLike[str]) 
         code = _disk_error(error, [os.fspath(each) for each in (path, *others)])
         if code is None:
             raise
-        told = "" if isinstance(error, OSError) else f" ({str(error).strip()[:300]})"  # it may name a temporary file
+        words = "" if isinstance(error, OSError) else f" ({str(error).strip()[:300]})"  # it may name a temporary file
         raise WriteError(
             code,
-            f"{os.fspath(path)} could not be written: {os.strerror(code)}{told}. Free some space or make it writable, "
+            f"{os.fspath(path)} could not be written: {os.strerror(code)}{words}. Free some space or make it writable, "
             "and run the same command again.",
         ) from error
 
@@ -129,7 +129,7 @@ def _disk_error(error: Exception, paths: list[str]) -> int | None:
             ours = any(name == path or name.startswith(path + os.sep) for path in paths)
             return error.errno if ours and error.errno != errno.ENOENT else None
         return error.errno if error.errno in _UNNAMED else None
-    return next((code for code in _TOLD if os.strerror(code) in str(error)), None)
+    return next((code for code in _IN_WORDS if os.strerror(code) in str(error)), None)
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:

@@ -208,8 +208,8 @@ def test_errors_of_the_disk_name_the_file_and_what_to_do(tmp_path, error, code):
         aside.write_text("half")
         raise error
     assert raised.value.errno == code
-    told = f" ({error})" if isinstance(error, Library) else ""
-    assert str(raised.value).startswith(f"{path} could not be written: {os.strerror(code)}{told}. Free some space")
+    words = f" ({error})" if isinstance(error, Library) else ""
+    assert str(raised.value).startswith(f"{path} could not be written: {os.strerror(code)}{words}. Free some space")
     assert contents(tmp_path) == {"model.keras": "old"}
 
 

@@ -15,7 +15,7 @@ _HARMLESS = "Invalid SOS parameters for sequential JPEG"
 def damage(data: bytes) -> str:
     """Returns what is wrong with the bytes of an image that `decode` has read all the same; "" if nothing is.
 
-    Only part of what is damaged can be told: GIF, BMP and WebP have no checksums, and damage to a JPEG may by chance
+    Only a part of all damage can be found: GIF, BMP and WebP have no checksums, and damage to a JPEG may by chance
     make another valid one. The cost is less than that of decoding the image.
     """
     return next((reason(data) for start, reason in _REASONS.items() if data.startswith(start)), "")

@@ -722,8 +722,8 @@ def start(address, cache, rights, timeout):
         result = next((name for name, right in rights.items() if content == right), "wrong"), f"{content[:30]}"
     except (ValueError, OSError) as error:
         text = str(error)
-        told = "file." in text and len(text) <= LONGEST_MESSAGE and text.replace("\n", "").isprintable()
-        result = "refused" if told else "message", f"{type(error).__name__}: {text[:500]}"
+        is_clear = "file." in text and len(text) <= LONGEST_MESSAGE and text.replace("\n", "").isprintable()
+        result = "refused" if is_clear else "message", f"{type(error).__name__}: {text[:500]}"
     except BaseException as error:
         result = f"traceback: {type(error).__name__}", str(error)[:500]
     os.write(writes, json.dumps(result).encode())

@@ -249,15 +249,19 @@ def test_a_redirect_is_followed_and_resumed(server, code):
     assert server.requests[-1] == ("/elsewhere.npz", "bytes=100003-")
 
 
-@pytest.mark.parametrize("location", ["http://192.0.2.1/file.npz", "ftp://127.0.0.1/file.npz", "file:///etc/hostname"])
-def test_a_redirect_to_what_is_not_safe_is_refused(server, tmp_path, location):
-    def redirect(handler):
+def redirecting(location):
+    def answer(handler):
         handler.send_response(302)
         handler.send_header("Location", location)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    server.answers["/file.npz"] = redirect
+    return answer
+
+
+@pytest.mark.parametrize("location", ["http://192.0.2.1/file.npz", "ftp://127.0.0.1/file.npz", "file:///etc/hostname"])
+def test_a_redirect_to_what_is_not_safe_is_refused(server, tmp_path, location):
+    server.answers["/file.npz"] = redirecting(location)
     with pytest.raises((ValueError, OSError), match="https|not allowed"):
         fetch(f"{server.address}/file.npz")
     assert kept(tmp_path) == []
@@ -420,13 +424,7 @@ def test_only_a_whole_answer_is_the_file(server, tmp_path, code):
     "location", ["http://[bad/file.npz", "http://127.0.0.1:99999/file.npz", f"https://{'a' * 70}/f"]
 )
 def test_a_redirect_to_no_address_is_refused(server, tmp_path, location):
-    def redirect(handler):
-        handler.send_response(302)
-        handler.send_header("Location", location)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    server.answers["/file.npz"] = redirect
+    server.answers["/file.npz"] = redirecting(location)
     with pytest.raises((ValueError, OSError), match="Cannot download(.|\n)*by hand"):
         fetch(f"{server.address}/file.npz")
     assert kept(tmp_path) == []
