@@ -18,7 +18,7 @@ from keras_vit._progress import log_progress, show_progress
 from keras_vit.commands.examples import open_recipe_data
 from keras_vit.commands.export import Exports, agreement_line, export_run, refusal_line, update_pages
 from keras_vit.commands.image_list import write_images
-from keras_vit.commands.image_model import open_model
+from keras_vit.commands.image_model import load_keras_model
 from keras_vit.commands.pages import pretext_report, run_report, write_run_card
 from keras_vit.commands.run_folder import (
     LABELS_FILE,
@@ -147,7 +147,7 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
         with locked(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
-    model = open_model(folder).model
+    model = load_keras_model(folder)[1]
     missing = [name for name, target in targets.items() if name not in exported or not _opens(folder / target.file)]
     if not missing:
         logger.info("%s already contains this run, finished; nothing is changed", folder)
