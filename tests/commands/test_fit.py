@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import keras
 import numpy as np
@@ -558,7 +557,7 @@ def test_a_damaged_file_of_a_run_is_named_whatever_is_in_it(run, tmp_path, name,
     hidden = ["tensorboard", *(["saved_model"] if name == "proof.json" else [])]  # a missing export: all is read
     shutil.copytree(run[0], folder, ignore=shutil.ignore_patterns(*hidden))
     monkeypatch.setattr(fit_module, "export_run", lambda *_: Exports([], {}))
-    monkeypatch.setattr(fit_module, "open_model", lambda _: types.SimpleNamespace(model=None))
+    monkeypatch.setattr(fit_module, "load_keras_model", lambda _: (None, None))
     source = open_source(DIGITS.data)
     monkeypatch.setattr(fit_module, "open_recipe_data", lambda _: source)
     whole = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
