@@ -29,7 +29,9 @@ SLOWEST = 900.0
 KILLS = 10  # of one run, at most
 ROOM = 3_000_000  # bytes; a run needs about 2 MB
 BACKENDS = os.environ.get("RUNS_BACKEND", "tensorflow jax").split()
-KINDS = os.environ.get("RUNS_KIND", "kill damage full kill stop damage kill full").split()
+KINDS = os.environ.get(
+    "RUNS_KIND", "kill damage damage full damage kill damage damage damage stop kill damage damage"
+).split()
 RECIPE = """
 from keras_vit.models.config import Variant
 from keras_vit.training import Recipe
