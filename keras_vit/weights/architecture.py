@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from keras_vit import _arguments as checked
 from keras_vit.layers.positions import square_grid
 from keras_vit.models.config import VARIANTS, Pooling, ResNet, Variant, name_of
 from keras_vit.weights.arrays import UNCOUNTED
@@ -56,6 +57,22 @@ def detect_architecture(file: CheckpointFile, num_heads: int | None = None) -> A
             f"{file.path}: the architecture cannot be detected from the shapes: {reason}. Name the architecture: "
             "keras_vit.build(variant, weights=...) lists each array that does not fit."
         ) from error
+
+
+def refuse_other_sizes(file: CheckpointFile, architecture: Architecture) -> None:
+    """Raises a ValueError if the configuration next to a file contradicts the shapes of its arrays."""
+    sizes = vars(architecture.variant) | vars(architecture)
+    wrong = [
+        f"{name}: {value:,}, in the arrays {sizes[field]:,}"
+        for name, (field, value) in file.stated.items()
+        if sizes.get(field) is not None and sizes[field] != value
+    ]
+    if wrong:
+        separator = "\n  "
+        raise ValueError(
+            f"{file.path}: the config.json next to it is of another model:\n  {checked.first_few(wrong, separator)}\n"
+            "Replace it by the file's own, or remove it."
+        )
 
 
 def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:

@@ -90,8 +90,22 @@ FIELDS: dict[str, Kinds] = {
         "num_hidden_layers": COUNT,
         "num_register_tokens": LEAST_0,
         "image_size": SIDES,
+        "hidden_size": COUNT,
+        "intermediate_size": COUNT,
+        "patch_size": SIDES,
+        "num_channels": COUNT,
+        "num_classes": LEAST_0,
+        "num_features": COUNT,
         "backbone_config": {},
-        "model_args": {"num_heads": COUNT, "act_layer": TEXT, "depth": COUNT, "reg_tokens": LEAST_0},
+        "model_args": {
+            "num_heads": COUNT,
+            "act_layer": TEXT,
+            "depth": COUNT,
+            "reg_tokens": LEAST_0,
+            "embed_dim": COUNT,
+            "patch_size": SIDES,
+            "in_chans": COUNT,
+        },
         "pretrained_cfg": {
             "input_size": IMAGE_SHAPE,
             "mean": NUMBER_LIST,
@@ -118,6 +132,23 @@ FIELDS: dict[str, Kinds] = {
         ),
     },
 }
+# {project: {field of the architecture: its names in config.json, or in the `model_args` in it}}
+STATED: dict[str, dict[str, tuple[str, ...]]] = {
+    "hf": {
+        "hidden_size": ("hidden_size",),
+        "mlp_dim": ("intermediate_size",),
+        "num_layers": ("num_hidden_layers",),
+        "patch_size": ("patch_size",),
+        "channels": ("num_channels",),
+    },
+    "timm": {
+        "hidden_size": ("num_features", "embed_dim"),
+        "num_layers": ("depth",),
+        "patch_size": ("patch_size",),
+        "channels": ("in_chans",),
+        "classes": ("num_classes",),
+    },
+}
 MOST_BLOCKS = 1000  # in a stacked array, whose first axis a file can claim to be of any length
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
@@ -140,6 +171,7 @@ class CheckpointFile:
         grid: (rows, columns) of its positions, where it is known; else they are assumed to be a square.
         resized_with: how its positions were resized before, where that is known.
         class_names: in the order of the head's outputs, where a configuration names them.
+        stated: {its name in the configuration: (field of the architecture, value)} of sizes that the shapes show, too.
     """
 
     path: str | pathlib.Path
@@ -155,6 +187,7 @@ class CheckpointFile:
     grid: tuple[int, int] | None = None
     resized_with: str | None = None
     class_names: tuple[str, ...] | None = None
+    stated: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
     _file: Any = None  # a `WeightFile`, or the weights of a model
     # {name: (name in the file, index of the block in a stacked array)}
     _rows: dict[str, tuple[str, int | None]] = dataclasses.field(default_factory=dict)
@@ -308,6 +341,11 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
         raise ValueError(
             f"{path.with_name('config.json')} is of another architecture:\n  {checked.first_few(wrong, separator)}"
         )
+    given = config | (config.get("model_args") or {})
+    for field, names in STATED.get(file.project or "", {}).items():
+        file.stated |= {name: (field, value) for name in names if (value := _one_size(given.get(name)))}
+    if file.project == "hf" and isinstance(labels := config.get("id2label"), dict) and labels:
+        file.stated["id2label"] = "classes", len(labels)
     if file.project == "timm":
         _configure_timm(file, config.get("model_args") or {}, config.get("pretrained_cfg") or {})
         file.class_names = _timm_class_names(config)
@@ -404,6 +442,12 @@ def _sides(size: Any) -> tuple[int, int] | None:
     """Returns (height, width) of one number or two, or None of anything else."""
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     return (sides[0], sides[1]) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else None
+
+
+def _one_size(size: Any) -> int | None:
+    """Returns one number, or the number that stands in (height, width) twice; None for anything else."""
+    sides = _sides(size)
+    return sides[0] if sides and sides[0] == sides[1] else None
 
 
 def _side(size: Any) -> Any:

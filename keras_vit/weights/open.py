@@ -14,7 +14,7 @@ import numpy as np
 from keras_vit import _arguments as checked
 from keras_vit.models.description import describe_model
 from keras_vit.preprocessing import Pixels
-from keras_vit.weights.architecture import Architecture, detect_architecture
+from keras_vit.weights.architecture import Architecture, detect_architecture, refuse_other_sizes
 from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
 from keras_vit.weights.download import fetch
 from keras_vit.weights.formats import CheckpointFile, open_checkpoint_file
@@ -85,6 +85,8 @@ def open_checkpoint(
                     raise
                 # The caller named the architecture: `read_weights` lists what does not fit it.
                 logger.debug("%s does not show its architecture", path, exc_info=True)
+            else:
+                refuse_other_sizes(file, architecture)
         # Pillow smooths an image that it makes smaller; all projects but the official code resize with it.
         known = {name: value for name, value in file.pixels.items() if value is not None}
         if not pixels and known.get("mean"):

@@ -217,6 +217,28 @@ def test_another_architecture_is_refused_with_all_that_differs(oracle, save_tens
     ]
 
 
+@pytest.mark.parametrize(
+    "case, name, value",
+    [
+        ("hf_vit_32", "hidden_size", 37),
+        ("hf_vit_32", "intermediate_size", 37),
+        ("hf_vit_32", "num_hidden_layers", 1),
+        ("hf_vit_32", "patch_size", 7),
+        ("hf_vit_32", "num_channels", 1),
+        ("hf_vit_32", "id2label", {"0": "a", "1": "b"}),
+        ("hf_bit_64", "num_channels", 1),
+        ("timm_vit_32", "num_classes", 37),
+        ("timm_vit_32", "num_features", 37),
+        ("timm_vit_32", "model_args", {"patch_size": 7}),
+    ],
+)
+def test_a_configuration_that_contradicts_the_arrays_is_refused(oracle, save_tensors, config, case, name, value):
+    said = {"num_heads": 4} if case == "timm_vit_32" else config(case)
+    path = save_tensors(oracle.arrays(case), config=said | {name: value})
+    with pytest.raises(ValueError, match=r"config.json next to it is of another model:\n  \w+: \d+, in the arrays"):
+        keras_vit.load(path, num_heads=4)
+
+
 def test_another_backbone_of_a_hybrid_is_refused(oracle, save_tensors, config):
     said = config("hf_vit_hybrid_64")
     said["backbone_config"] |= {"layer_type": "preactivation", "output_stride": 16}
