@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import os
 import pathlib
 import platform
@@ -14,7 +13,7 @@ import numpy as np
 
 import keras_vit
 from keras_vit.analysis.attention import attention_rollout
-from keras_vit.commands.run_folder import RUN_FILE
+from keras_vit.commands.run_folder import RUN_FILE, read_object
 from keras_vit.data.decoding import read_file
 from keras_vit.data.pipeline import read_all, read_pixels
 from keras_vit.data.sources import Examples, Source
@@ -210,7 +209,7 @@ def write_run_card(
         refused: {file: reason} for exports that are not kept.
     """
     base, base_model, base_license = _base_checkpoint(recipe)
-    run = json.loads((pathlib.Path(path).parent / RUN_FILE).read_text("utf-8"))
+    run = read_object(pathlib.Path(path).parent / RUN_FILE)
     write_model_card(
         path,
         ModelCard(

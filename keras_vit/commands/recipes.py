@@ -126,7 +126,7 @@ def _recipes_like(text: str) -> str:
 def _run(file: pathlib.Path, target: str | os.PathLike[str]) -> Recipe:
     try:
         recipe = runpy.run_path(str(file)).get("RECIPE")
-    except Exception as error:  # a program of the user's, which can raise any error
+    except (Exception, SystemExit) as error:  # a program of the user's, which can raise any error
         raise ValueError(f"{target} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"Expected {target} to define RECIPE = Recipe(...). Received: RECIPE={recipe!r}")

@@ -93,7 +93,7 @@ def finished_metrics(folder: str | os.PathLike[str], recipe: Recipe) -> dict[str
         raise _different_run(folder, "settings", differences)
     if not (folder / METRICS_FILE).exists():
         return None
-    metrics = _read_object(folder / METRICS_FILE)
+    metrics = read_object(folder / METRICS_FILE)
     return {_OLDER_METRICS.get(name, name): value for name, value in metrics.items()}
 
 
@@ -111,7 +111,7 @@ def require_same_data(folder: str | os.PathLike[str], source: Source) -> None:
     if not (folder / RUN_FILE).exists() or not _has_begun(folder):
         return
     path, ours = folder / RUN_FILE, _data_description(source)
-    theirs = _object_in(_read_object(path), "data", path)
+    theirs = _object_in(read_object(path), "data", path)
     differences = _differences(theirs, ours)
     if differences and (images := image_changes(folder, source)):
         # The names of the images are more useful than the digest and the counts that follow from them.
@@ -140,7 +140,7 @@ def weights_digest(folder: str | os.PathLike[str], recipe: Recipe) -> str | None
         if begun:
             raise ValueError(f"{error}\n{folder} started from it; restore it to continue the run.") from error
         raise
-    theirs = _read_object(folder / RUN_FILE).get("weights_sha256") if begun else None
+    theirs = read_object(folder / RUN_FILE).get("weights_sha256") if begun else None
     if theirs not in (None, ours):
         difference = f"  {recipe.weights}: sha256 {theirs} there, {ours} here"
         raise _different_run(folder, "weights", [difference], " Or restore the file to continue that run.")
@@ -215,7 +215,7 @@ def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
 
 
 def _read_recipe(path: pathlib.Path) -> Recipe:
-    settings = _object_in(_read_object(path), "recipe", path)
+    settings = _object_in(read_object(path), "recipe", path)
     try:
         if isinstance(settings.get("variant"), dict):
             settings["variant"] = (ResNet if "units" in settings["variant"] else Variant)(**settings["variant"])
@@ -228,7 +228,15 @@ def _read_recipe(path: pathlib.Path) -> Recipe:
         ) from error
 
 
-def _read_object(path: pathlib.Path) -> dict[str, Any]:
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the JSON object in a file of a run.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: if it cannot be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

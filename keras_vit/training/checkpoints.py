@@ -216,9 +216,12 @@ class TrainingCheckpoints:
             f"The last checkpoint is {newest.path}, of step {newest.step}" if newest else "There is no checkpoint yet"
         )
         size = sum(array.nbytes for array in arrays.values()) / 1e6
+        advice = f"Free some space ({size:,.1f} MB a checkpoint) or make it writable"
+        if self.folder.exists() and not self.folder.is_dir():
+            advice = f"Move the file {self.folder} away"
         return (
             f"Step {step} could not be saved in {self.folder}: {os.strerror(error.errno or errno.EIO)}. {last}. "
-            f"Free some space ({size:,.1f} MB a checkpoint) or make it writable, and run the same command again."
+            f"{advice}, and run the same command again."
         )
 
 

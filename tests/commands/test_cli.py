@@ -311,6 +311,7 @@ def test_an_internal_error_asks_for_a_report(fault, monkeypatch):
 def test_a_recipe_that_cannot_be_run_is_the_users(tmp_path):
     recipe = write(tmp_path / "recipe.py", "from keras_vit.training.recipe import Recipe\nRECIPE = Recipe(epoch=3)\n")
     assert "recipe.py cannot be run: TypeError" in refused("fit", recipe)
+    assert "recipe.py cannot be run: SystemExit" in refused("fit", write(recipe, "import sys\nsys.exit(0)\n"))
 
 
 REGISTERED = """

@@ -327,6 +327,14 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (old, hard))
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.write_text("a file")
+    with pytest.raises(OSError, match="Step 1 could not be saved in .* Move the file .*checkpoints away"):
+        TrainingCheckpoints(folder).save(1, state(1, 3), {"step": 1})
+    assert folder.read_text() == "a file"
+
+
 def assert_kept(folder, checkpoints, error):
     assert names(folder) == ["step_00000001", "step_00000002"]
     message = str(error.value)
