@@ -4,7 +4,7 @@ A case takes one run, with exports and report, through several kills, or one dam
 ends it, and all that is in its folder is compared with a run that nothing befell.
 
 Each start is a fork of a process that has imported all modules, but in which no backend has computed anything yet.
-RUNS_BACKEND=jax or tensorflow leaves the other one out, RUNS_KIND=kill, stop, damage or full the other kinds.
+RUNS_BACKEND=jax or tensorflow leaves the other one out, RUNS_KIND=kill, both, stop, damage or full the other kinds.
 """
 
 import csv
@@ -29,9 +29,7 @@ SLOWEST = 900.0
 KILLS = 10  # of one run, at most
 ROOM = 3_000_000  # bytes; a run needs about 2 MB
 BACKENDS = os.environ.get("RUNS_BACKEND", "tensorflow jax").split()
-KINDS = os.environ.get(
-    "RUNS_KIND", "kill damage damage full damage kill damage damage damage stop kill damage damage"
-).split()
+KINDS = os.environ.get("RUNS_KIND", "kill both damage both full both kill both stop").split()
 RECIPE = """
 from keras_vit.models.config import Variant
 from keras_vit.training import Recipe
@@ -282,6 +280,7 @@ def case(state, number, random):
 
 NAMES = {
     "kill": "kill -9 in a run",
+    "both": "kill -9 in a run, and then a damaged checkpoint",
     "stop": "SIGTERM, SIGINT in a run",
     "damage": "damaged checkpoint",
     "full": "full disk in a run",
@@ -302,15 +301,20 @@ def ended(server, folder, count, **options):
     if result["status"]:
         return "failed", f"status {result['status']}: {server.log(folder)[-500:]}", max(count, 1)
     differences = server.differences(folder, **options)
-    return ("differs" if differences else "equal"), differences, max(count, 1)
+    return ("differs" if differences else "equal"), differences, count
 
 
-def kill(server, folder, random):
+def both(server, folder, random):
+    return kill(server, folder, random, then=lambda: damage_one(folder, random))
+
+
+def kill(server, folder, random, then=lambda: True):
+    """Kills a run some times; counts those kills after which `then` has done something."""
     count = 0
     for _ in range(random.randint(2, KILLS)):
         result = server.start(folder, signal.SIGKILL, **moment(server, folder, random))
         if result["status"] == -signal.SIGKILL and result["sent"] != -1:
-            count += 1
+            count += then()
         elif result["status"]:
             return "failed", f"status {result['status']}: {server.log(folder)[-500:]}", count + 1
         else:
@@ -349,10 +353,22 @@ def damage(server, folder, random):
     shutil.copytree(stopped, folder)
     for ending in ("log", "steps"):
         shutil.copy(f"{server._beside(stopped)}.{ending}.kept", f"{server._beside(folder)}.{ending}")
-    checkpoints = sorted((folder / "checkpoints").glob("step_*"))
-    for path in random.sample(checkpoints, random.choice([1, 1, 1, 2, len(checkpoints)])):
-        random.choice(DAMAGES)(random.choice([path / "state.npz", path / "manifest.json"]), checkpoints, random)
+    damage_one(folder, random)
     return ended(server, folder, 1)
+
+
+def damage_one(folder, random):
+    """Damages a checkpoint of a run, or more; returns whether there was one."""
+    checkpoints = sorted(path for path in (folder / "checkpoints").glob("step_*") if intact(path))
+    count = min(len(checkpoints), random.choice([1, 1, 1, 2, len(checkpoints)]))
+    for path in random.sample(checkpoints, count):
+        if intact(path):  # the one before may have been moved
+            random.choice(DAMAGES)(random.choice([path / "state.npz", path / "manifest.json"]), checkpoints, random)
+    return bool(checkpoints)
+
+
+def intact(path):
+    return all((path / name).is_file() for name in ("state.npz", "manifest.json"))
 
 
 def altered(path, checkpoints, random):
