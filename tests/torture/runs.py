@@ -7,6 +7,7 @@ Each start is a fork of a process that has imported all modules, but in which no
 RUNS_BACKEND=jax or tensorflow leaves the other one out, RUNS_KIND=kill, both, stop, damage or full the other kinds.
 """
 
+import contextlib
 import csv
 import gzip
 import json
@@ -358,17 +359,15 @@ def damage(server, folder, random):
 
 
 def damage_one(folder, random):
-    """Damages a checkpoint of a run, or more; returns whether there was one."""
-    checkpoints = sorted(path for path in (folder / "checkpoints").glob("step_*") if intact(path))
+    """Damages a checkpoint of a run, or more; returns whether it did."""
+    checkpoints = sorted((folder / "checkpoints").glob("step_*"))
     count = min(len(checkpoints), random.choice([1, 1, 1, 2, len(checkpoints)]))
+    done = False
     for path in random.sample(checkpoints, count):
-        if intact(path):  # the one before may have been moved
+        with contextlib.suppress(OSError, ValueError):  # damaged before, so that it cannot be damaged in this way
             random.choice(DAMAGES)(random.choice([path / "state.npz", path / "manifest.json"]), checkpoints, random)
-    return bool(checkpoints)
-
-
-def intact(path):
-    return all((path / name).is_file() for name in ("state.npz", "manifest.json"))
+            done = True
+    return done
 
 
 def altered(path, checkpoints, random):
