@@ -205,6 +205,11 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
                 parent.rmdir()
 
 
+def is_locked(folder: pathlib.Path) -> bool:
+    """Returns whether a process writes to a folder, or was killed while it did."""
+    return (folder / _LOCK).exists()
+
+
 def _this_process() -> dict[str, str]:
     program, *arguments = sys.argv or ["python"]
     return {

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit._atomic import locked, write_text, written_aside
+from keras_vit._atomic import is_locked, locked, write_text, written_aside
 from keras_vit._progress import log_progress, show_progress
 from keras_vit.commands.examples import open_recipe_data
 from keras_vit.commands.export import Exports, agreement_line, export_run, refusal_line, update_pages
@@ -143,8 +143,8 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
         ) from error
     source = open_recipe_data(recipe)
     require_same_data(folder, source)
-    if (folder / CHECKPOINTS).exists():  # the process was killed while it removed them
-        with locked(folder):
+    if (folder / CHECKPOINTS).exists() or is_locked(folder):  # by a process that was killed at its end, or writes now
+        with contextlib.suppress(ValueError), locked(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
     model = load_keras_model(folder)[1]

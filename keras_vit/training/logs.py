@@ -25,8 +25,8 @@ class Logs:
     """Training log of one run: history.csv, a row for each epoch, and the same numbers for TensorBoard.
 
     TensorBoard's file is written anew from history.csv whenever a run resumes. A run appends the row of a step before
-    it saves the checkpoint of that step, and calls `resume` with the step of the checkpoint that it resumes from, which
-    removes the later rows; the run will append them again.
+    it saves the checkpoint of that step, with the text of the log in it. It calls `resume` with the step and the text
+    of the checkpoint that it resumes from, which removes the later rows; the run will append them again.
 
     One process writes.
 
@@ -81,14 +81,23 @@ class Logs:
         self._columns, self._last = columns, values["step"]
         self._write_events([values])
 
-    def resume(self, step: float) -> None:
+    @property
+    def text(self) -> str:
+        """The content of history.csv, or "" without a row."""
+        return self.path.read_text("utf-8") if self.path.exists() else ""
+
+    def resume(self, step: float, text: str | None = None) -> None:
         """Removes the rows after a step, and writes TensorBoard's file anew from the others.
+
+        Args:
+            step: number of steps done.
+            text: the content that history.csv had after this step; by default, the one that it has.
 
         Raises:
             ValueError: if the file is not a training log; nothing is changed then.
             OSError: if the disk is full or not writable; history.csv stays as it is.
         """
-        columns, rows = _read(self.path)
+        columns, rows = _read(self.path) if text is None else _parsed(text, self.path)
         kept = [row for row in rows if row["step"] <= step]
         with named_errors(self.path):
             if kept:
@@ -134,8 +143,12 @@ def _plain(values: Mapping[str, float]) -> dict[str, float]:
 
 def _read(path: pathlib.Path) -> tuple[tuple[str, ...], list[dict[str, float]]]:
     """Returns the columns and the rows of a training log; () and [] if there is no file."""
-    # A killed process may leave half a line at the end.
-    lines = path.read_text("utf-8-sig", errors="replace").split("\n")[:-1] if path.exists() else []
+    return _parsed(path.read_text("utf-8-sig", errors="replace"), path) if path.exists() else ((), [])
+
+
+def _parsed(text: str, path: pathlib.Path) -> tuple[tuple[str, ...], list[dict[str, float]]]:
+    """Returns the columns and the rows of the text of a training log."""
+    lines = text.split("\n")[:-1]  # a killed process may leave half a line at the end
     if not lines:
         return (), []
     try:

@@ -81,6 +81,7 @@ class Run(keras.callbacks.Callback):
                 checkpoints.
         """
         self.set_model(model)
+        log = None
         if checkpoint := self.checkpoints.newest():
             self._load(checkpoint)
             self.step = checkpoint.step
@@ -88,6 +89,7 @@ class Run(keras.callbacks.Callback):
                 self.best, self.finished = checkpoint.notes["best"], checkpoint.notes["finished"]
                 self._sums |= checkpoint.notes["sums"]
                 self._seconds = checkpoint.notes["seconds"]
+                log = checkpoint.notes.get("log")  # missing in those of version 0.1.0
                 if self.early_stopping:
                     self.early_stopping.state = checkpoint.notes["early_stopping"]
             except KeyError as error:
@@ -104,7 +106,8 @@ class Run(keras.callbacks.Callback):
                 f"from step {self.step} in {self.checkpoints.folder}, another from a different step."
             )
         if self.logs:
-            self.logs.resume(self.step)
+            # Not history.csv as it is: it lacks rows if a run resumed before from an older checkpoint than this one.
+            self.logs.resume(self.step, log)
 
     def restore_best(self) -> None:
         """Restores the best checkpoint, if the recipe keeps the best weights."""
@@ -238,6 +241,7 @@ class Run(keras.callbacks.Callback):
             "early_stopping": self.early_stopping and self.early_stopping.state,
             "finished": self.finished,
             "sums": self._sums,
+            "log": self.logs.text if self.logs else None,
             "seconds": self._seconds + started - self._epoch_started if within else 0.0,
         }
         arrays = {name: ops.convert_to_numpy(variable) for name, variable in self._variables().items()}

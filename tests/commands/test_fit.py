@@ -527,12 +527,14 @@ def test_a_second_process_is_refused_at_once_and_told_who_writes(bare, tmp_path,
     assert fit(recipe, folder)["test_images"] == 360  # finished: nothing is written
 
 
-def test_checkpoints_that_a_killed_process_has_not_removed_go(bare, tmp_path):
-    shutil.copytree(bare, tmp_path / "bare")
-    (tmp_path / "bare" / "checkpoints" / "step_00000011").mkdir(parents=True)
-    fit(dataclasses.replace(DIGITS, epochs=1, exports=()), tmp_path / "bare")
-    assert fingerprints(tmp_path / "bare") == fingerprints(bare)
-    assert not (tmp_path / "bare" / "checkpoints").exists()
+@pytest.mark.parametrize("left", ["checkpoints/step_00000011/state.npz", ".lock"])
+def test_what_a_process_killed_at_its_end_has_not_removed_goes(bare, tmp_path, left):
+    folder = shutil.copytree(bare, tmp_path / "bare")
+    (folder / left).parent.mkdir(parents=True, exist_ok=True)
+    (folder / left).touch()
+    fit(dataclasses.replace(DIGITS, epochs=1, exports=()), folder)
+    assert fingerprints(folder) == fingerprints(bare)
+    assert not (folder / left.split("/")[0]).exists()
 
 
 def damaged(value):

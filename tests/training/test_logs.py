@@ -111,6 +111,21 @@ def test_a_resumed_run_drops_the_rows_after_its_checkpoint(tmp_path, step, kept)
     assert_logged(tmp_path, [row(done) for done in (*(7, 14, 21)[:kept], 100, 101)])
 
 
+def test_a_run_may_go_back_and_on_again_with_the_text_of_its_checkpoint(tmp_path):
+    logs = Logs(tmp_path)
+    assert logs.text == ""
+    for step in (7, 14):
+        logs.append(row(step))
+    text = logs.text
+    logs.resume(7)  # the checkpoint of step 14 could not be read
+    logs.append(row(14, loss=9.0))
+    logs.resume(14, text)
+    assert_logged(tmp_path, [row(7), row(14)])
+    assert logs.text == text
+    logs.resume(14, "")
+    assert_logged(tmp_path, [])
+
+
 def test_the_same_run_may_go_back(tmp_path):
     logs = Logs(tmp_path)
     for step in (1, 2, 3):
