@@ -62,9 +62,13 @@ __all__ = [
 # The public modules; each is imported when it is first used.
 _PARTS = ("analysis", "data", "evaluation", "export", "layers", "pretraining", "runtime", "training")
 
-# Importing the public names registers the layers with Keras, so that a saved model loads. Only the console script
-# leaves that to its commands: Keras and its backend take seconds to import, and `keras-vit --help` needs neither.
-if "keras_vit_command" not in _sys.modules:
+# Importing the public names registers the layers with Keras, so that a saved model loads. Only the command line leaves
+# that to its commands: Keras and its backend take seconds to import, and `keras-vit --help` needs neither.
+_is_command = "keras_vit_command" in _sys.modules or (
+    # Python sets argv[0] to "-m" while it locates the module that it is to run.
+    _sys.argv[:1] == ["-m"] and ("-m", "keras_vit") in zip(_sys.orig_argv, _sys.orig_argv[1:])
+)
+if not _is_command:
     from keras_vit.builders import (
         BiT_R50x1,
         BiT_R50x2,

@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_vit._progress import show_progress
 from keras_vit.analysis import attention, convolutions, embeddings, geometry, plots, relevance
-from keras_vit.commands.image_model import ImageModel, describe_image_model, load_keras_model, read_images
+from keras_vit.commands.image_files import read_images
+from keras_vit.commands.image_model import ImageModel, describe_image_model, load_keras_model
 from keras_vit.commands.run_folder import MODEL_FILE
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
 from keras_vit.models.features import representation

@@ -20,6 +20,7 @@ from keras_vit._quiet import quiet
 from keras_vit.data.messages import without_controls
 from keras_vit.export.targets import ALIASES, DEFAULT_TARGET, EXTRA_OUTPUTS, INPUTS, TARGETS
 from keras_vit.models.config import OUTPUT_KINDS
+from keras_vit.runtime.files import is_exported, is_saved_model
 
 # Copies of tables whose modules import Keras. Tests compare them with the tables.
 _FAMILIES = ("drop", "shuffle", "texture", "shift", "corruptions")
@@ -297,7 +298,10 @@ def predict_command(model: str, images: tuple[str, ...], top: int, pixels: str |
     MODEL is a .keras file, the folder of a run, a checkpoint, or an exported file. A .tflite file is run with its own
     metadata alone, as on a phone. For a model that returns numbers, prints these numbers.
     """
-    work = _import_with_keras("commands.predict")
+    if not is_exported(model) or is_saved_model(model):
+        _import_with_keras("commands.image_model")
+    from keras_vit.commands import predict as work
+
     for handler in logging.getLogger("keras_vit").handlers:
         handler.setStream(sys.stderr)  # type: ignore[attr-defined]  # `main` adds stream handlers; stdout: results only
     predictor = work.open_predictor(model, pixels, outputs)

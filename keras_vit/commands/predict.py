@@ -1,15 +1,22 @@
-"""`keras-vit predict`: predicts the classes of image files."""
+"""`keras-vit predict`: predicts the classes of image files.
+
+Keras and TensorFlow are imported for a model that needs them alone: a .tflite or .onnx file runs without.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_vit.commands.image_model import open_model, read_batches, require_head
+from keras_vit.commands.image_files import read_batches
 from keras_vit.export.targets import EXTRA_OUTPUTS
-from keras_vit.preprocessing import Pixels
 from keras_vit.runtime.files import is_exported, open_exported
+
+if TYPE_CHECKING:
+    from keras_vit.preprocessing import Pixels
 
 
 def predict(
@@ -58,6 +65,8 @@ def open_predictor(
         ValueError: if it cannot be used, or returns neither classes nor numbers.
     """
     if not is_exported(model):
+        from keras_vit.commands.image_model import open_model, require_head
+
         return require_head(open_model(model, pixels=pixels, outputs=outputs))
     if pixels is not None or outputs is not None:
         raise ValueError(

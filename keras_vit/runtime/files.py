@@ -62,8 +62,16 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
         ```
     """
     path = pathlib.Path(path)
-    is_folder = any((path / name).exists() for name in ("1/saved_model.pb", "saved_model.pb", "index.html"))
-    return path.suffix in (".tflite", ".onnx") or is_folder
+    return path.suffix in (".tflite", ".onnx") or (path / "index.html").exists() or is_saved_model(path)
+
+
+def is_saved_model(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a path is the folder of a SavedModel: the one exported file that TensorFlow runs.
+
+    Args:
+        path: of a file or folder, which need not exist.
+    """
+    return any((pathlib.Path(path) / name).exists() for name in ("1/saved_model.pb", "saved_model.pb"))
 
 
 def open_exported(path: str | os.PathLike[str], threads: int = 2) -> ExportedFile:

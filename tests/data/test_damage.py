@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.commands.image_model import read_batches
+from keras_vit.commands.image_files import read_batches
 from keras_vit.data import check_folder, open_source
 from keras_vit.data.damage import damage
 from keras_vit.data.decoding import decode, decode_with_info
