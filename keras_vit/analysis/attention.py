@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,10 +10,9 @@ import keras
 import numpy as np
 
 from keras_vit.analysis.geometry import grid_of, require_layers, token_stride
+from keras_vit.analysis.reading import Reading
 from keras_vit.layers import AttentionPooling, PatchEncoder, TransformerBlock
 from keras_vit.models.hooks import Watch, layers_of
-
-BATCH = 8  # images in a forward pass; the attention of a ViT-B/16 has 22 MB per image
 
 
 def attention_maps(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
@@ -36,7 +36,8 @@ def attention_maps(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
         assert maps[0].shape == (2, 2, 17, 17)  # 16 patches and the class token
         ```
     """
-    return _read(model, images, lambda layer, weights: weights)
+    images = require_layers(model, images)
+    return _of_blocks(model, lambda layer, weights: weights, list).of(images)
 
 
 def class_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -62,6 +63,11 @@ def class_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
         ```
     """
     images = require_layers(model, images)
+    return class_attention_reading(model).of(images)
+
+
+def class_attention_reading(model: keras.Model) -> Reading:
+    """Returns the reading of `class_attention`, with the same errors."""
     encoder = layers_of(model, PatchEncoder)[0]
     if not encoder.has_class_token:
         raise ValueError(
@@ -69,8 +75,7 @@ def class_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
             "attention of all tokens, or `attention_rollout` for what the head reads."
         )
     extra = encoder.extra_tokens
-    rows = _read(model, images, lambda layer, weights: weights[:, :, 0, extra:])
-    return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid_of(model))
+    return _of_blocks(model, lambda layer, weights: weights[:, :, 0, extra:], _on_grid(model))
 
 
 def mean_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -94,10 +99,14 @@ def mean_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
         ```
     """
     images = require_layers(model, images)
-    grid = grid_of(model)
-    patches = grid[0] * grid[1]
-    rows = _read(model, images, lambda layer, weights: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=2))
-    return np.stack(rows, axis=1).reshape(len(images), len(rows), -1, *grid)
+    return mean_attention_reading(model).of(images)
+
+
+def mean_attention_reading(model: keras.Model) -> Reading:
+    """Returns the reading of `mean_attention`."""
+    return _of_blocks(
+        model, lambda layer, weights: keras.ops.mean(_between_patches(model, weights), axis=2), _on_grid(model)
+    )
 
 
 def patch_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -121,9 +130,12 @@ def patch_attention(model: keras.Model, images: np.ndarray) -> np.ndarray:
         ```
     """
     images = require_layers(model, images)
-    patches = grid_of(model)[0] * grid_of(model)[1]
-    maps = _read(model, images, lambda layer, weights: keras.ops.mean(weights[:, :, -patches:, -patches:], axis=1))
-    return np.stack(maps, axis=1)
+    return patch_attention_reading(model).of(images)
+
+
+def patch_attention_reading(model: keras.Model) -> Reading:
+    """Returns the reading of `patch_attention`."""
+    return _of_blocks(model, lambda layer, weights: keras.ops.mean(_between_patches(model, weights), axis=1))
 
 
 def attention_rollout(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -149,10 +161,14 @@ def attention_rollout(model: keras.Model, images: np.ndarray) -> np.ndarray:
     Source: arXiv:2005.00928; see `rollout`.
     """
     images = require_layers(model, images)
-    layers = layers_of(model, (TransformerBlock, AttentionPooling))
-    watch = _watch(model, layers, lambda layer, weights: keras.ops.mean(weights, axis=1))
-    parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))  # maps of all would fill memory
-    return np.concatenate([rollout(watch.predict_on_batch(part), grid_of(model)) for part in parts])
+    return rollout_reading(model).of(images)
+
+
+def rollout_reading(model: keras.Model) -> Reading:
+    """Returns the reading of `attention_rollout`."""
+    layers = [layer.attention for layer in layers_of(model, (TransformerBlock, AttentionPooling))]
+    watch = Watch(model, layers, "probabilities", lambda layer, weights: keras.ops.mean(weights, axis=1))
+    return Reading(watch, functools.partial(rollout, grid=grid_of(model)))
 
 
 def rollout(maps: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
@@ -207,16 +223,21 @@ def attention_distance(model: keras.Model, images: np.ndarray) -> np.ndarray:
     Source: arXiv:2010.11929, figure 7, right, and appendix D.7.
     """
     images = require_layers(model, images)
+    return distance_reading(model).of(images).mean(axis=0)
+
+
+def distance_reading(model: keras.Model) -> Reading:
+    """Returns the reading of the attention distance of each image, (images, blocks, heads)."""
     rows, columns = grid_of(model)
     places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
     distances = np.linalg.norm(places[:, None] - places, axis=-1).astype("float32") * token_stride(model)
 
     def read(layer: keras.layers.Layer, weights: Any) -> Any:
-        weights = keras.ops.cast(weights[:, :, -rows * columns :, -rows * columns :], "float32")
+        weights = keras.ops.cast(_between_patches(model, weights), "float32")
         weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
         return keras.ops.mean(keras.ops.sum(weights * distances, axis=-1), axis=-1)
 
-    return np.stack([each.mean(axis=0) for each in _read(model, images, read)])
+    return _of_blocks(model, read)
 
 
 def attention_entropy(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -242,23 +263,42 @@ def attention_entropy(model: keras.Model, images: np.ndarray) -> np.ndarray:
         assert (entropies <= np.log(17)).all()
         ```
     """
+    images = require_layers(model, images)
+    return entropy_reading(model).of(images).mean(axis=0)
+
+
+def entropy_reading(model: keras.Model) -> Reading:
+    """Returns the reading of the attention entropy of each image, (images, blocks, heads)."""
 
     def read(layer: keras.layers.Layer, weights: Any) -> Any:
         weights = keras.ops.cast(weights, "float32")
         logs = keras.ops.log(keras.ops.maximum(weights, 1e-30))  # 0 log 0 is 0
         return -keras.ops.mean(keras.ops.sum(weights * logs, axis=-1), axis=-1)
 
-    return np.stack([each.mean(axis=0) for each in _read(model, images, read)])
+    return _of_blocks(model, read)
 
 
-def _read(model: keras.Model, images: np.ndarray, read: Callable[[Any, Any], Any]) -> list[np.ndarray]:
-    """Returns the result of `read` on the attention of each block."""
-    images = require_layers(model, images)
-    return _watch(model, layers_of(model, TransformerBlock), read).predict(images, batch_size=BATCH, verbose=0)
+def _stacked(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack(blocks, axis=1)
 
 
-def _watch(model: keras.Model, layers: Sequence[Any], read: Callable[[Any, Any], Any]) -> Watch:
-    return Watch(model, [layer.attention for layer in layers], "probabilities", read)
+def _of_blocks(
+    model: keras.Model, read: Callable[[Any, Any], Any], finish: Callable[[list[np.ndarray]], Any] = _stacked
+) -> Reading:
+    """Returns the reading of the attention of each block."""
+    layers = [block.attention for block in layers_of(model, TransformerBlock)]
+    return Reading(Watch(model, layers, "probabilities", read), finish)
+
+
+def _on_grid(model: keras.Model) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """Returns a function that lays out rows of attention, (images, heads, patches) each, as the grid of patches."""
+    return lambda rows: _stacked(rows).reshape(len(rows[0]), len(rows), -1, *grid_of(model))
+
+
+def _between_patches(model: keras.Model, weights: Any) -> Any:
+    """Returns the attention of the patches to the patches, without the tokens in front of them."""
+    rows, columns = grid_of(model)
+    return weights[:, :, -rows * columns :, -rows * columns :]
 
 
 def rollout_tensor(model: keras.Model) -> keras.KerasTensor:

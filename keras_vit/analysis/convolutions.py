@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_vit import _arguments as checked
 from keras_vit.analysis.geometry import require_layers, stage_of
+from keras_vit.analysis.reading import Reading
 from keras_vit.layers import Bottleneck, Stem
 from keras_vit.models.hooks import Watch, layers_of
 
@@ -30,9 +31,13 @@ def stage_maps(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
         ```
     """
     images = require_layers(model, images, Stem)
+    return stage_maps_reading(model).of(images)
+
+
+def stage_maps_reading(model: keras.Model) -> Reading:
+    """Returns the reading of `stage_maps`."""
     last = {stage_of(layer): layer for layer in layers_of(model, (Stem, Bottleneck))}  # the last one of each stage
-    maps = Watch(model, list(last.values())).predict(images, batch_size=8, verbose=0)
-    return dict(zip(last, maps))
+    return Reading(Watch(model, list(last.values())), lambda maps: dict(zip(last, maps)))
 
 
 def strongest_channels(maps: np.ndarray, count: int = 5) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_vit import _arguments as checked
 from keras_vit.analysis.geometry import grid_of, require_layers
+from keras_vit.analysis.reading import Reading
 from keras_vit.layers import PatchEncoder, Patches, Positions, Stem
 from keras_vit.models.hooks import Watch, layers_of, outer_layers_of
 
@@ -110,10 +111,15 @@ def patch_tokens(model: keras.Model, images: np.ndarray) -> np.ndarray:
         ```
     """
     images = require_layers(model, images)
+    return patch_tokens_reading(model).of(images)
+
+
+def patch_tokens_reading(model: keras.Model) -> Reading:
+    """Returns the reading of `patch_tokens`."""
     rows, columns = grid_of(model)
     norms = [layer for layer in outer_layers_of(model, keras.layers.LayerNormalization) if layer.name == "norm"]
     watch = Watch(model, norms, read=lambda layer, tokens: tokens[:, -rows * columns :])
-    return watch.predict(images, verbose=0)[0].astype("float32").reshape(len(images), rows, columns, -1)
+    return Reading(watch, lambda kept: kept[0].astype("float32").reshape(len(kept[0]), rows, columns, -1))
 
 
 def token_colours(tokens: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit.analysis.attention import BATCH
 from keras_vit.analysis.geometry import grid_of, require_layers
 from keras_vit.analysis.gradients import gradients
+from keras_vit.analysis.reading import BATCH
 from keras_vit.layers import PatchEncoder, TransformerBlock
 from keras_vit.models.hooks import changed, head_of, layers_of
 

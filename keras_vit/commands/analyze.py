@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,11 +10,12 @@ import numpy as np
 
 from keras_vit._progress import show_progress
 from keras_vit.analysis import attention, convolutions, embeddings, geometry, plots, relevance
+from keras_vit.analysis.reading import Reading, read_together
 from keras_vit.commands.image_files import read_images
 from keras_vit.commands.image_model import ImageModel, describe_image_model, load_keras_model
 from keras_vit.commands.run_folder import MODEL_FILE
 from keras_vit.layers import PatchEncoder, Patches, Stem, TransformerBlock
-from keras_vit.models.features import representation
+from keras_vit.models.features import Representation
 from keras_vit.models.hooks import head_of, layers_of
 from keras_vit.preprocessing import Pixels
 from keras_vit.report.analysis_page import Analysis, AnalyzedImage, write_analysis
@@ -65,8 +66,9 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
         pixels: uint8 (images, height, width, 3), of the size of the model.
         names: of the images.
     """
-    model, looks = opened.model, _image_analyses(opened, pixels, names)
-    images = opened.preprocess(pixels)
+    model = opened.model
+    logger.info("computes the attention maps of %d images", min(len(pixels), MAX_IMAGES_SHOWN))
+    shown, of_all = _read(opened, opened.preprocess(pixels))
     height, width = opened.image_size
     summary = {"image": f"{height} × {width} pixels", "parameters": f"{model.count_params():,}"}
     parts: dict[str, Any] = {}
@@ -74,13 +76,12 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
         grid, heads = geometry.grid_of(model), blocks[0].attention.num_heads
         encoder = layers_of(model, PatchEncoder)[0]
         summary |= {"patches": f"{grid[0]} × {grid[1]}", "blocks × heads": f"{len(blocks)} × {heads}"}
-        logger.info("computes attention distance and entropy over %d images", len(images))
         stem = geometry.receptive_fields(model)[:-1]
         parts = {
             "attention_of": _attention_caption(encoder.has_class_token),
-            "averaged_over": "one image" if len(images) == 1 else f"{len(images):,} images",
-            "distances": attention.attention_distance(model, images),
-            "entropies": attention.attention_entropy(model, images),
+            "averaged_over": "one image" if len(pixels) == 1 else f"{len(pixels):,} images",
+            "distances": of_all["distances"].mean(axis=0),
+            "entropies": of_all["entropies"].mean(axis=0),
             "tokens": grid[0] * grid[1] + encoder.extra_tokens,
             "receptive_fields": [field for field in stem if field.name != "stem"],
         }
@@ -96,7 +97,7 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
     return Analysis(
         f"{name}: attention maps and features",
         summary,
-        looks,
+        _analyzed_images(opened, pixels, names, shown, of_all.get("features")),
         filter_components=components,
         variance_shares=shares,
         facts={k: v for k, v in facts.items() if v},
@@ -104,37 +105,64 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
     )
 
 
-def _image_analyses(opened: ImageModel, pixels: np.ndarray, names: Sequence[str]) -> list[AnalyzedImage]:
-    """Computes the figures of each image that the page shows."""
-    model, all_images = opened.model, opened.preprocess(pixels)
-    images = all_images[:MAX_IMAGES_SHOWN]
-    logger.info("computes the attention maps of %d images", len(images))
-    parts: list[dict[str, Any]] = [{} for _ in images]
+def _read(opened: ImageModel, images: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Runs a model on preprocessed images, once on each but for the shown ones, which two figures run again.
 
-    def add(name: str, values: Iterable[Any]) -> None:
-        for part, value in zip(parts, values):
-            part[name] = value
-
-    if layers_of(model, TransformerBlock):
+    Returns:
+        ({figure: values} of the images that the page shows, {figure: values} of all images).
+    """
+    model = opened.model
+    of_all: dict[str, Reading] = {}
+    of_shown: dict[str, Reading] = {}
+    if blocks := layers_of(model, TransformerBlock):
         has_class_token = layers_of(model, PatchEncoder)[0].has_class_token
-        attention_maps = attention.class_attention if has_class_token else attention.mean_attention
-        add("attention_maps", attention_maps(model, images))
-        add("patch_attention", attention.patch_attention(model, images))
-        add("rollout", attention.attention_rollout(model, images))
-        add("token_colours", embeddings.token_colours(embeddings.patch_tokens(model, images)))
-        if opened.class_names:
-            add("relevance", relevance.attention_relevance(model, images))
+        attention_maps = attention.class_attention_reading if has_class_token else attention.mean_attention_reading
+        of_all |= {"distances": attention.distance_reading(model), "entropies": attention.entropy_reading(model)}
+        of_shown |= {
+            "attention_maps": attention_maps(model),
+            "patch_attention": attention.patch_attention_reading(model),
+            "rollout": attention.rollout_reading(model),
+            "tokens": embeddings.patch_tokens_reading(model),
+        }
     if layers_of(model, Stem):
-        add("stage_maps", _stages(model, images))
+        of_shown["stages"] = convolutions.stage_maps_reading(model)
+    if len(images) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
+        of_all["features"] = Reading(Representation(model), lambda kept: kept[0])
+    first, others = images[:MAX_IMAGES_SHOWN], images[MAX_IMAGES_SHOWN:]
+    shown = read_together(of_all | of_shown, first)
+    rest = read_together(of_all, others) if len(others) else {}
+    whole = {name: np.concatenate([shown.pop(name), *([rest[name]] if rest else [])]) for name in of_all}
+    if opened.class_names and blocks:
+        shown["relevance"] = relevance.attention_relevance(model, first)
     if opened.class_names and opened.served is not None:
-        add("prediction", _predictions(opened.served.predict(images, verbose=0), opened.class_names))
-    if len(all_images) > 1 and (len(model.output_shape) == 2 or head_of(model) is not None):
-        order, cosines = embeddings.nearest_neighbours(
-            representation(model).predict(all_images, verbose=0), count=NEAREST_IMAGES
-        )
-        near = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
-        add("neighbours", near)
-    return [AnalyzedImage(image, name, **part) for image, name, part in zip(pixels, names, parts)]
+        shown["prediction"] = opened.served.predict(first, verbose=0)
+    return shown, whole
+
+
+def _analyzed_images(
+    opened: ImageModel,
+    pixels: np.ndarray,
+    names: Sequence[str],
+    shown: dict[str, Any],
+    features: np.ndarray | None,
+) -> list[AnalyzedImage]:
+    """Returns the figures of each image that the page shows."""
+    parts: dict[str, Any] = {
+        name: shown[name] for name in ("attention_maps", "patch_attention", "rollout", "relevance") if name in shown
+    }
+    if "tokens" in shown:
+        parts["token_colours"] = embeddings.token_colours(shown["tokens"])
+    if "stages" in shown:
+        parts["stage_maps"] = _stages(opened.model, shown["stages"])
+    if "prediction" in shown:
+        parts["prediction"] = _predictions(shown["prediction"], opened.class_names)
+    if features is not None:
+        order, cosines = embeddings.nearest_neighbours(features, count=NEAREST_IMAGES)
+        parts["neighbours"] = [[(names[j], pixels[j], float(c)) for j, c in zip(*pair)] for pair in zip(order, cosines)]
+    return [
+        AnalyzedImage(image, name, **{part: values[i] for part, values in parts.items()})
+        for i, (image, name) in enumerate(zip(pixels[:MAX_IMAGES_SHOWN], names))
+    ]
 
 
 def _attention_caption(has_class_token: bool) -> str:
@@ -143,11 +171,11 @@ def _attention_caption(has_class_token: bool) -> str:
     return "The mean attention of all patches, by block and head; this model has no class token."
 
 
-def _stages(model: keras.Model, images: np.ndarray) -> list[dict[str, np.ndarray]]:
+def _stages(model: keras.Model, stages: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     """Returns the mean and the strongest feature maps of each stage of a hybrid or a ResNet, for each image."""
     fields = {field.name: field.size for field in geometry.receptive_fields(model)}
-    shown: list[dict[str, np.ndarray]] = [{} for _ in images]
-    for name, maps in convolutions.stage_maps(model, images).items():
+    shown: list[dict[str, np.ndarray]] = [{} for _ in next(iter(stages.values()))]
+    for name, maps in stages.items():
         mean, strongest = maps.mean(axis=-1, keepdims=True), convolutions.strongest_channels(maps)
         for i, stack in enumerate(np.concatenate([mean, strongest], axis=-1)):
             shown[i][f"{name}, receptive field {fields[name]} pixels"] = stack

@@ -88,22 +88,24 @@ def representation(model: keras.Model) -> keras.Model:
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: a {type(model).__name__}")
-    return _Representation(model)
+    return Representation(model)
 
 
-class _Representation(Watch):
+class Representation(Watch):
     """Outputs the input of the head, or the output of a model without a head."""
 
     def __init__(self, model: keras.Model) -> None:
         head = head_of(model)
-        super().__init__(model, [head] if head else [], "input")
-        self.has_head = head is not None
+
+        def read(layer: keras.layers.Layer, x: Any) -> Any:
+            if len(x.shape) != 2:
+                raise ValueError(
+                    f"Expected features of shape (batch, features). Received: {model.name!r}, which returns "
+                    f"{tuple(x.shape)}. Build it with pooling='token', 'gap' or 'map'."
+                )
+            return x
+
+        super().__init__(model, [head or model], "input" if head else "output", read)
 
     def call(self, images: Any) -> Any:
-        x = super().call(images)[0] if self.has_head else self.model(images, training=False)
-        if len(x.shape) != 2:
-            raise ValueError(
-                f"Expected features of shape (batch, features). Received: {self.model.name!r}, which returns "
-                f"{tuple(x.shape)}. Build it with pooling='token', 'gap' or 'map'."
-            )
-        return x
+        return super().call(images)[0]

@@ -156,7 +156,8 @@ class Watch(keras.Model):
         super().__init__(name=f"{model.name}_watch")
         self.model = model
 
-        def run(images: Any) -> list[Any]:
+        @contextlib.contextmanager
+        def keeping() -> Iterator[list[Any]]:
             kept: list[Any] = []
 
             def keep(layer: keras.layers.Layer, value: Any) -> Any:
@@ -164,10 +165,30 @@ class Watch(keras.Model):
                 return value
 
             with changed(layers, point, keep):
-                model(images, training=False)
-            return kept
+                yield kept
 
-        self._run = run  # a function, so that Keras does not take `layers` for layers of this model
+        # Fills a list as long as the context lasts; a function, so that Keras does not take `layers` for its own.
+        self.keeping = keeping
 
     def call(self, images: Any) -> list[Any]:
-        return self._run(images)
+        with self.keeping() as kept:
+            self.model(images, training=False)
+        return kept
+
+
+class Watches(keras.Model):
+    """Runs a model once for several watches of it, and returns what each of them would: a list of lists.
+
+    Args:
+        watches: of the same model.
+    """
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        super().__init__(name=f"{watches[0].name}es")
+        self.model, self.keeping = watches[0].model, [watch.keeping for watch in watches]
+
+    def call(self, images: Any) -> list[list[Any]]:
+        with contextlib.ExitStack() as stack:
+            kept = [stack.enter_context(keeping()) for keeping in self.keeping]
+            self.model(images, training=False)
+        return kept

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_vit
-from keras_vit.analysis import attention
+from keras_vit.analysis import attention, reading
 from keras_vit.analysis.attention import (
     attention_distance,
     attention_entropy,
@@ -39,10 +39,12 @@ def give(monkeypatch, *maps):
     """Lets the blocks look at what the test says."""
     heads = [keras.ops.convert_to_tensor(np.array([block], np.float32)) for block in maps]
 
-    def watch(model, layers, point, read):
-        return Given([np.asarray(read(None, weights)) for weights in heads])
-
-    monkeypatch.setattr(attention, "Watch", watch)
+    monkeypatch.setattr(attention, "Watch", lambda model, layers, point, read: read)
+    monkeypatch.setattr(
+        reading,
+        "Watches",
+        lambda reads: Given([[np.asarray(read(None, weights)) for weights in heads] for read in reads]),
+    )
 
 
 class Given:
@@ -276,6 +278,6 @@ def test_half_precision_gives_nearly_the_same(make, images):
 
 
 def test_many_images_are_rolled_out_in_parts(vit, make):
-    many = make.made_images(12, 20, attention.BATCH + 3)
+    many = make.made_images(12, 20, reading.BATCH + 3)
     apart = np.concatenate([attention_rollout(vit, many[:5]), attention_rollout(vit, many[5:])])
     np.testing.assert_allclose(attention_rollout(vit, many), apart, atol=1e-6)

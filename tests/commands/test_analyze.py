@@ -1,13 +1,29 @@
+import collections
 import re
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import keras_vit
-from keras_vit.commands.analyze import analyze
+from keras_vit.analysis import (
+    attention_distance,
+    attention_entropy,
+    attention_relevance,
+    attention_rollout,
+    class_attention,
+    nearest_neighbours,
+    patch_attention,
+    patch_tokens,
+    stage_maps,
+    token_colours,
+)
+from keras_vit.commands.analyze import MAX_IMAGES_SHOWN, analyze, analyze_pixels
 from keras_vit.commands.image_model import open_model
+from keras_vit.layers import Stem
+from keras_vit.models.hooks import changed, layers_of
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +66,55 @@ def test_a_hybrid_of_the_users_own_without_a_class_token_and_one_image(photos, t
     page = (tmp_path / "a.html").read_text("utf-8")
     assert "this model has no class token" in page and "stage1, receptive field 19 pixels" in page
     assert re.search(r"<b>(cat|dog|fish) \d+%</b>", page)
+
+
+def test_the_page_has_the_figures_of_the_functions_and_runs_the_model_three_times(tmp_path):
+    keras.utils.set_random_seed(0)
+    stem = keras_vit.ResNet((1,), (128,), 32)
+    build = keras_vit.build(keras_vit.Variant(1, 8, 2, 2, 11, stem=stem), input_shape=(16, 24, 3), classes=5)
+    build.save(tmp_path / "model.keras")
+    opened = open_model(tmp_path / "model.keras")
+    model, count = opened.model, MAX_IMAGES_SHOWN + 2
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 24, 3), np.uint8)
+    runs = collections.Counter()
+
+    def counted(layer, images):
+        def note(images):
+            runs.update(image.tobytes() for image in images)
+            return images
+
+        return tf.ensure_shape(tf.numpy_function(note, [images], images.dtype), images.shape)
+
+    with changed(layers_of(model, Stem), "input", counted):
+        analysis = analyze_pixels(opened, pixels, [f"{i}.png" for i in range(count)])
+    images = opened.preprocess(pixels)
+    assert [runs[image.tobytes()] for image in images] == [3] * MAX_IMAGES_SHOWN + [1] * 2
+
+    shown = images[:MAX_IMAGES_SHOWN]
+    expected = {
+        "attention_maps": class_attention(model, shown),
+        "patch_attention": patch_attention(model, shown),
+        "rollout": attention_rollout(model, shown),
+        "relevance": attention_relevance(model, shown),
+        "token_colours": token_colours(patch_tokens(model, shown)),
+    }
+    for name, values in expected.items():
+        for image, value in zip(analysis.images, values, strict=True):
+            np.testing.assert_allclose(getattr(image, name), value, atol=1e-6)
+    np.testing.assert_allclose(analysis.distances, attention_distance(model, images), rtol=1e-6)
+    np.testing.assert_allclose(analysis.entropies, attention_entropy(model, images), rtol=1e-6)
+    stages = stage_maps(model, shown)
+    for i, image in enumerate(analysis.images):
+        assert image.stage_maps.keys() == {"stem, receptive field 11 pixels", "stage1, receptive field 19 pixels"}
+        for maps, stage in zip(image.stage_maps.values(), stages.values(), strict=True):
+            np.testing.assert_allclose(maps[..., 0], stage[i].mean(axis=-1), atol=1e-6)
+    order, cosines = nearest_neighbours(keras_vit.representation(model).predict(images, verbose=0), count=4)
+    for i, image in enumerate(analysis.images):
+        names, _, near = zip(*image.neighbours)
+        assert names == tuple(f"{j}.png" for j in order[i])
+        np.testing.assert_allclose(near, cosines[i], atol=1e-6)
+    probabilities = opened.predict(pixels)["probabilities"]
+    assert analysis.images[3].prediction == f"class {probabilities[3].argmax()} {probabilities[3].max():.0%}"
 
 
 def test_a_bit_has_no_attention_to_show(photos, tmp_path):
