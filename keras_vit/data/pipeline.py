@@ -308,7 +308,8 @@ def _batches(
 def _reader(examples: Examples, image_size: Size, protocol: str) -> tuple[Callable[[Any], Any], bool]:
     """Returns a function from rows to their images, uint8, and whether it accepts many rows at once."""
     if len(examples.images) * image_size[0] * image_size[1] * 3 <= _MEMORY:
-        table = tf.constant(read_all(examples.images, image_size, protocol))
+        with tf.device("CPU:0"):  # an accelerator's memory is for the model
+            table = tf.constant(read_all(examples.images, image_size, protocol))
         return lambda row: tf.gather(table, row["index"]), True
     resized = PROTOCOLS[protocol]
 
