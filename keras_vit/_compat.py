@@ -1,8 +1,9 @@
 """Every use of a private or unstable name of another library, in one place.
 
 Each function says which name it uses and why there is no public way. The names are those of Keras 3.15, TensorFlow
-2.21, JAX 0.10 and 0.12, LiteRT 2.3, ai-edge-quantizer 0.10 and datasets 5.2. tests/test_compat.py has a test for each,
-which fails when the name goes away or changes its meaning, and a scan of the package for such names anywhere else.
+2.21, JAX 0.10 and 0.12, LiteRT 2.3, ai-edge-quantizer 0.10, OpenVINO 2026.4 and datasets 5.2. tests/test_compat.py
+has a test for each, which fails when the name goes away or changes its meaning, and a scan of the package for such
+names anywhere else.
 
 Importing this module imports no other library: the functions import what they use.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -397,6 +399,23 @@ def quantizer_modules() -> tuple[Any, Any, Any]:
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
     return quantizer, recipe_manager, qtyping
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# OpenVINO
+
+
+def openvino_without_telemetry() -> Any:
+    """Imports OpenVINO, which otherwise reports each import and each conversion to its makers over the network.
+
+    Uses that it goes on without the package `openvino_telemetry`: the documented way, the command `opt_in_out`, is the
+    user's to run. Raises an ImportError if OpenVINO is not installed.
+    """
+    absent: Any = None
+    sys.modules.setdefault("openvino_telemetry", absent)
+    import openvino
+
+    return openvino
 
 
 # ---------------------------------------------------------------------------------------------------------------------

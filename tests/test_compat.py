@@ -399,6 +399,21 @@ def test_the_quantizer(tflite):
     assert _compat.tflite_schema().TensorType.INT8 in types
 
 
+IMPORTED = """
+import json, sys
+from keras_vit import _compat
+openvino = _compat.openvino_without_telemetry()
+images = openvino.opset8.parameter([1], float)
+telemetry = openvino.tools.ovc.telemetry_utils.tm.__name__
+print(json.dumps([telemetry, [name for name in sys.modules if name.startswith("openvino_telemetry.")]]))
+"""
+
+
+def test_openvino_is_imported_without_telemetry(run_python):
+    pytest.importorskip("openvino")
+    assert run_python("-c", IMPORTED) == ["openvino.tools.ovc.telemetry_stub", []]
+
+
 def test_a_dataset_in_another_order():
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"number": [1, 2, 3]})

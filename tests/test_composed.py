@@ -150,9 +150,9 @@ def test_a_regression_is_numbers_everywhere(images, shades, tmp_path):
     assert float(line.split(": ")[1]) == pytest.approx(expected[0], abs=0.01) and "%" not in line
     refused = command("evaluate", tmp_path / "model.keras", shades)
     assert refused.exit_code == 2 and "returns numbers" in refused.output
-    targets = ["tflite-float32", "tflite-int8", "savedmodel", "onnx"]
+    targets = ["tflite-float32", "tflite-int8", "savedmodel", "onnx", "openvino"]
     result = export_model(model, tmp_path / "out", targets, class_names=["metres"])
-    for item, bound in zip(result, (1e-3, 0.1, 1e-3, 1e-3)):
+    for item, bound in zip(result, (1e-3, 0.1, 1e-3, 1e-3, 1e-3)):
         assert item.numbers["relative_difference"] <= bound and item.top1_agreement is None and item.accuracy is None
         file = open_exported(tmp_path / "out" / item.file)
         assert file.class_names == () and file.outputs == ("numbers",)

@@ -19,6 +19,7 @@ MAX_COLUMNS = 120
 # Examples that compile a training step or start a converter anew; `make test-all` runs them.
 SLOW_EXAMPLES = {
     "export/api.py:onnx",
+    "export/api.py:openvino",
     "export/api.py:savedmodel",
     "training/fit.py:train",
     "training/lr_finder.py:search_learning_rate",

@@ -15,7 +15,7 @@ from keras_vit.runtime.files import open_exported
 def bench(
     files: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | None = None
 ) -> Iterator[dict[str, str]]:
-    """Measures exported files and yields a row for each.
+    """Measures exported files and yields a row for each, and one more for bfloat16 where its runtime can compute in it.
 
     Args:
         files: paths of exported files, as in `keras_vit.runtime.files.open_exported`.
@@ -29,12 +29,16 @@ def bench(
     Raises:
         ValueError: if a file is not an exported file, or the data cannot be used.
     """
-    for path, file in [(path, open_exported(path)) for path in files]:  # opens all files before it measures one
-        figures = latency_and_memory(file.model_path)
-        accuracy, note = _accuracy_in_proof(file) if data is None else _measure_accuracy(file, data)
+    opened = [(path, open_exported(path)) for path in files]  # all files before it measures one
+    for path, file, precision in [(*pair, precision) for pair in opened for precision in pair[1].precisions]:
+        figures = latency_and_memory(file.model_path, precision)
+        if data is None:
+            accuracy, note = _accuracy_in_proof(file, precision)
+        else:
+            accuracy, note = _measure_accuracy(open_exported(path, precision=precision), data)
         times, memory = figures["latency_ms"], figures["peak_memory"]
         yield {
-            "file": str(path),
+            "file": f"{path}{', bfloat16' if precision == 'bfloat16' else ''}",
             "size": f"{size_on_disk(file.path) / 1e6:.2f} MB",
             **{f"{threads} threads": f"{times[threads]:.2f} ms" if threads in times else "" for threads in ("1", "2")},
             "memory": f"{memory / 2**20:.0f} MiB" if memory else "unknown",
@@ -53,9 +57,11 @@ def _measure_accuracy(file: Any, data: str | os.PathLike[str]) -> tuple[float, s
     return accuracy, resize_note(file, accuracy) if needs_resize(file, examples.images) else ""
 
 
-def _accuracy_in_proof(file: Any) -> tuple[float | None, str]:
+def _accuracy_in_proof(file: Any, precision: str) -> tuple[float | None, str]:
     """Returns the accuracy of a file in proof.json, or None, and a note if the client's resize changes it."""
     proof: dict[str, Any] = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
+    if precision == "bfloat16":
+        return proof.get("bfloat16", {}).get("accuracy"), ""
     accuracy, client_accuracy = proof.get("accuracy"), proof.get("from_encoded", {}).get("accuracy")
     if client_accuracy is None or client_accuracy == accuracy:
         return accuracy, ""

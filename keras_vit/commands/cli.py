@@ -456,7 +456,7 @@ def export_command(
     outputs: str | None,
     **facts: str | None,
 ) -> None:
-    """Exports a model to TFLite, SavedModel, ONNX or a web page.
+    """Exports a model to TFLite, SavedModel, ONNX, OpenVINO or a web page.
 
     MODEL is a .keras file or the folder of a run. The format tflite is tflite-int8: TFLite with 8-bit weights, for
     phones.
@@ -503,8 +503,9 @@ def _print_agreements(work: Any, agreements: Iterable[Any]) -> None:
 def bench_command(files: tuple[str, ...], data: str | None) -> None:
     """Compares speed, memory, size and accuracy of exports.
 
-    FILE is a .tflite or .onnx file, or the folder of a SavedModel or a web page. Latency is the median of 30 runs on
-    one image, in milliseconds.
+    FILE is a .tflite or .onnx file, the .xml file of an OpenVINO model, or the folder of an OpenVINO model, a
+    SavedModel or a web page. Latency is the median of 30 runs on one image, in milliseconds. An OpenVINO model has a
+    second line for bfloat16 on a CPU that has this type.
     """
     rows = list(_import_with_keras("commands.bench").bench(files, data))
     notes = [note for row in rows if (note := row.pop("note"))]

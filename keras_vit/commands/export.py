@@ -216,10 +216,19 @@ def update_pages(folder: pathlib.Path, run_folder: pathlib.Path, title: str) -> 
 def agreement_line(agreement: Mapping[str, Any]) -> str:
     """Returns a line of text on an exported file: size, accuracy, agreement with the model and latency.
 
+    A second line has those in bfloat16 where its runtime can compute in it.
+
     Args:
         agreement: the fields of an `Agreement`.
     """
     images = agreement["images"]
+    line = f"  {agreement['file']:<24s} {agreement['bytes'] / 1e6:7.2f} MB, {_figures(agreement, images)}"
+    if figures := agreement.get("bfloat16"):
+        line += f"\n    in bfloat16, the default of its runtime on this CPU: {_figures(figures, images)}"
+    return line
+
+
+def _figures(agreement: Mapping[str, Any], images: int) -> str:
     if numbers := agreement.get("numbers"):
         comparison = f"largest difference {numbers['max_difference']:.1e} on {images:,} images"
     else:
@@ -228,8 +237,7 @@ def agreement_line(agreement: Mapping[str, Any]) -> str:
             f"difference {agreement['logits']['max_difference']:.1e}"
         )
     accuracy = "" if agreement["accuracy"] is None else f"accuracy {agreement['accuracy']:.2%}, "
-    latency = max(agreement["latency_ms"].items())[1]
-    return f"  {agreement['file']:<24s} {agreement['bytes'] / 1e6:7.2f} MB, {accuracy}{comparison}, {latency:.1f} ms"
+    return f"{accuracy}{comparison}, {max(agreement['latency_ms'].items())[1]:.1f} ms"
 
 
 def refusal_line(file: str, reason: str) -> str:

@@ -221,6 +221,29 @@ def onnx(model: keras.Model, path: str | os.PathLike[str], **options: Any) -> Ag
     return _export_one(model, path, "onnx", options)
 
 
+def openvino(model: keras.Model, path: str | os.PathLike[str], **options: Any) -> Agreement:
+    """Exports a classifier to a folder with an OpenVINO model, in `path`/1; needs the extra "openvino".
+
+    Args:
+        model, options: see `export_model`.
+        path: of the folder.
+
+    Returns:
+        The model's `Agreement`: computed in float32, and also in bfloat16 where the CPU has this type.
+
+    Raises:
+        ValueError, ImportError: see `export_model`.
+
+    Example:
+        ```python
+        model = keras_vit.build(keras_vit.Variant(8, 32, 1, 2, 64), input_shape=(32, 32, 3), classes=3)
+        agreement = keras_vit.export.openvino(model, "classifier")
+        assert agreement.logits["max_difference"] < 1e-3
+        ```
+    """
+    return _export_one(model, path, "openvino", options)
+
+
 def web(model: keras.Model, path: str | os.PathLike[str], **options: Any) -> Agreement:
     """Exports a classifier to a web page that runs it in the browser; needs LiteRT.js from npm.
 

@@ -26,6 +26,7 @@ from keras_vit.data.pipeline import read_all
 from keras_vit.models.interface import image_size_of, numbers_of, pixels_of
 from keras_vit.preprocessing import Pixels, preprocess_input
 from keras_vit.runtime import measure
+from keras_vit.runtime.files import open_exported
 
 logger = logging.getLogger("keras_vit")
 
@@ -74,6 +75,9 @@ class Agreement:
         numbers: {"max_difference", "relative_difference"} of outputs that are numbers, in their own unit and in parts
             of the largest number of an output. Empty for classes; for numbers, the figures of classes are None.
         pixels: the pixel contract of the model, in words.
+        bfloat16: figures of the same file where its runtime computes in bfloat16, as OpenVINO does by default on a CPU
+            that has this type; all other figures are of float32. Those above of classes or of numbers, and
+            "latency_ms". Empty for other files and other CPUs.
     """
 
     file: str
@@ -95,6 +99,7 @@ class Agreement:
     peak_memory: int | None = None
     numbers: dict[str, float] = dataclasses.field(default_factory=dict)
     pixels: str = ""
+    bfloat16: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -235,20 +240,32 @@ def compare(
             f"Expected the outputs {', '.join(missing)}. Received: {file.path}, of outputs {', '.join(file.outputs)}"
         )
     outputs = file.predict(reference.pixels)
-    actual = reference.head_outputs(outputs)
-    figures = _compare_classes(actual, reference, tie) if reference.class_names else _compare_numbers(actual, reference)
     return Agreement(
         file=name,
         target=target,
         bytes=size_on_disk(file.path),
-        images=len(actual),
-        **figures,
+        images=len(reference.pixels),
+        **_figures(outputs, reference, tie),
         extra_outputs={
             output: _largest(outputs[output][: len(values)] - values) / max(_largest(values), LEAST_PROBABILITY)
             for output, values in (extra_outputs or {}).items()
         },
         from_encoded=_compare_encoded(file, reference, tie, client_resize == "center") if reference.encoded else {},
     )
+
+
+def figures_in_bfloat16(file: Any, reference: Reference, tie: float) -> dict[str, Any]:
+    """Returns the `Agreement.bfloat16` of an opened file."""
+    if "bfloat16" not in file.precisions:
+        return {}
+    outputs = open_exported(file.path, precision="bfloat16").predict(reference.pixels)
+    latency = latency_and_memory(file.model_path, "bfloat16")["latency_ms"]
+    return {**_figures(outputs, reference, tie), "latency_ms": latency}
+
+
+def _figures(outputs: Mapping[str, np.ndarray], reference: Reference, tie: float) -> dict[str, Any]:
+    actual = reference.head_outputs(outputs)
+    return _compare_classes(actual, reference, tie) if reference.class_names else _compare_numbers(actual, reference)
 
 
 def _compare_classes(actual: np.ndarray, reference: Reference, tie: float) -> dict[str, Any]:
@@ -362,17 +379,20 @@ def _interpolated(pixels: np.ndarray, positions: np.ndarray, axis: int) -> np.nd
 
 
 def size_on_disk(path: pathlib.Path) -> int:
-    """Returns the bytes of a file, or of all files in a folder."""
-    return sum(part.stat().st_size for part in [path, *path.rglob("*")] if part.is_file())
+    """Returns the bytes of a file, of all files in a folder, or of the .xml file of an OpenVINO model and its .bin."""
+    others = [path.with_suffix(".bin")] if path.suffix == ".xml" else path.rglob("*")
+    return sum(part.stat().st_size for part in [path, *others] if part.is_file())
 
 
-def latency_and_memory(path: str | os.PathLike[str]) -> dict[str, Any]:
+def latency_and_memory(path: str | os.PathLike[str], precision: str = "float32") -> dict[str, Any]:
     """Returns {"latency_ms", "peak_memory"} of a file, measured in a process of its own by `runtime.measure`.
 
     Raises:
         ValueError: if the file cannot be run.
     """
-    done = subprocess.run([sys.executable, measure.__file__, str(path)], capture_output=True, text=True, check=False)
+    # Without its folder on the path: openvino.py there would come before OpenVINO.
+    command = [sys.executable, "-P", measure.__file__, str(path), precision]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"Expected a file that runs in a process of its own. Received: {path}, which fails: {reason}")

@@ -182,6 +182,15 @@ TARGETS: dict[str, Target] = {
         _TIES["float32"],
         requirements="export.to_onnx.import_onnx",
     ),
+    "openvino": Target(
+        "openvino_model",
+        "OpenVINO model for servers with Intel or AMD processors",
+        "export.to_openvino.write_openvino",
+        {},
+        _FLOAT32,
+        _TIES["float32"],
+        requirements="export.to_openvino.import_openvino",
+    ),
     "tflite-float32": _tflite("float32", "TFLite, weights of 32 bits", _FLOAT32, _TIES["float32"]),
     "tflite-float16": _tflite(
         "float16", "TFLite, weights of 16 bits, for GPUs", _FLOAT16, _TIES["float16"], "tflite-float32"

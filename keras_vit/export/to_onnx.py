@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import pathlib
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import tensorflow as tf
 
 from keras_vit.export.checksum import PROPERTY, with_checksum
 from keras_vit.export.serving import Serving
-from keras_vit.export.to_savedmodel import savedmodel_metadata
+from keras_vit.export.to_savedmodel import metadata_texts
 
 OPSET = 18
 MAX_WEIGHT_BYTES = 2**31 - 2**24  # a file may have 2 GiB in all
@@ -124,9 +123,7 @@ def _name_outputs_and_write_metadata(onnx: Any, file: Any, serving: Serving) -> 
     file.graph.output.extend(ends)
     for end in (*file.graph.input, *file.graph.output):
         end.type.tensor_type.shape.dim[0].dim_param = "batch"
-    facts = {"labels": serving.class_names, **savedmodel_metadata(serving)}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
-    onnx.helper.set_model_props(file, texts)
+    onnx.helper.set_model_props(file, metadata_texts(serving))
 
 
 def _session(onnxruntime: Any, encoded: bytes) -> Any:

@@ -59,8 +59,14 @@ def write_savedmodel(serving: Serving, path: str | os.PathLike[str]) -> None:
     write_checksums(pathlib.Path(path, _VERSION))
 
 
+def metadata_texts(serving: Serving) -> dict[str, str]:
+    """Returns the labels and `savedmodel_metadata` as texts, JSON where they are none, for an ONNX or OpenVINO file."""
+    facts = {"labels": serving.class_names, **savedmodel_metadata(serving)}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+
+
 def savedmodel_metadata(serving: Serving) -> dict[str, Any]:
-    """Returns the metadata of a SavedModel or ONNX file: its scaling, its outputs, and the facts.
+    """Returns the metadata of an exported file: its scaling, its outputs, and the facts.
 
     `input_type` is one of `keras_vit.export.targets.INPUTS`; `mean` and `std` are parts of 255; `returns` is
     "probabilities", "scores" or "numbers"; `outputs` are the names, in order.

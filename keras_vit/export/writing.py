@@ -22,6 +22,7 @@ from keras_vit.export.proof import (
     Agreement,
     Reference,
     compare,
+    figures_in_bfloat16,
     latency_and_memory,
     read_proof,
     violations,
@@ -32,7 +33,7 @@ from keras_vit.export.targets import TARGETS, Bounds, Target
 from keras_vit.export.tflite.metadata import LABELS
 from keras_vit.models.class_names import write_names
 from keras_vit.preprocessing import preprocess_input
-from keras_vit.runtime.files import open_exported
+from keras_vit.runtime.files import ExportedFile, open_exported
 
 logger = logging.getLogger("keras_vit")
 
@@ -132,14 +133,18 @@ def _write_and_keep(
 ) -> Agreement:
     """Writes a file and returns its `Agreement`; if it does not agree, raises an error and leaves no file."""
     with written_aside(folder / target.file) as aside:
-        agreement, model_path, violated = _write_and_compare(serving, name, target, aside, reference, bounds)
+        agreement, file, violated = _write_and_compare(serving, name, target, aside, reference, bounds)
         if violated:
             raise ValueError(
                 f"it does not agree with the model on {agreement.images} images:\n"
                 + "\n".join(f"  {violation}" for violation in violated)
                 + _advice(serving, target, reference, bounds, agreement)
             )
-        agreement = dataclasses.replace(agreement, **latency_and_memory(model_path))
+        agreement = dataclasses.replace(
+            agreement,
+            **latency_and_memory(file.model_path),
+            bfloat16=figures_in_bfloat16(file, reference, target.tie),
+        )
         if bundle:
             target.write_bundle(folder / f"{pathlib.Path(target.file).stem}.zip", aside, target.file, reference)
         # At once: if a later target fails, this file stays, and so does its entry in proof.json.
@@ -161,8 +166,8 @@ def check_writable(folder: pathlib.Path) -> None:
 
 def _write_and_compare(
     serving: Serving, name: str, target: Target, path: pathlib.Path, reference: Reference, bounds: Bounds | None
-) -> tuple[Agreement, pathlib.Path, list[str]]:
-    """Writes a file; returns its `Agreement`, the path of the model in it, and the bounds that it violates."""
+) -> tuple[Agreement, ExportedFile, list[str]]:
+    """Writes a file; returns its `Agreement`, the file opened, and the bounds that it violates."""
     overrides = dict(target.overrides)
     if not has_attention(serving.inner) and "rollout" in overrides.get("extra_outputs", ()):
         overrides["extra_outputs"] = ()  # a BiT has no attention, and that of a nested model is out of reach
@@ -187,7 +192,7 @@ def _write_and_compare(
         operators=operators,
         gpu_unsupported=unsupported,
     )
-    return agreement, file.model_path, violations(agreement, {**target.bounds, **(bounds or {})})
+    return agreement, file, violations(agreement, {**target.bounds, **(bounds or {})})
 
 
 def _expected_extra_outputs(serving: Serving, reference: Reference) -> dict[str, Any]:

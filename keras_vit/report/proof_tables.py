@@ -40,6 +40,8 @@ NOTES = {
     "largest difference from JPEG": "Largest difference between two probabilities from the bytes of an image file; in "
     "brackets the parts due to the client's resize and to the exported file.",
     "pixel scaling": "How the exported model scales a pixel of 0 to 255; the file does this unless the client does.",
+    "in bfloat16": "Agreement, logit difference and latency, 1 / 2 threads, where the runtime computes in bfloat16, as "
+    "OpenVINO does by default on a CPU that has this type. All other columns are of float32.",
     "not supported on GPU": "Operators that LiteRT's GPU delegate leaves to the CPU, as far as tested in a browser.",
     "operators": "Operators of the file, with their numbers.",
 }
@@ -89,6 +91,7 @@ def export_details(agreement: Any) -> dict[str, str]:
         )
         if jpeg
         else "–",
+        "in bfloat16": _in_bfloat16(agreement.bfloat16),
         "not supported on GPU": "; ".join(agreement.gpu_unsupported) or ("nothing" if operators else "–"),
         "operators": ", ".join(f"{count} {kind}" for kind, count in operators.items()) or "–",
     }
@@ -174,6 +177,15 @@ def _difference(figures: Mapping[str, float]) -> str:
 
 def _numbers(figures: Mapping[str, float]) -> str:
     return f"numbers: {figures['max_difference']:.2g}, {figures['relative_difference']:.2g} of the largest"
+
+
+def _in_bfloat16(figures: Mapping[str, Any]) -> str:
+    if not figures:
+        return "–"
+    if numbers := figures.get("numbers"):
+        return f"{_numbers(numbers)}; {_latencies(figures['latency_ms'])}"
+    differences = f"{_share(figures['top1_agreement'])}; {_difference(figures['logits'])}"
+    return f"{differences}; {_latencies(figures['latency_ms'])}"
 
 
 def _latencies(latency_ms: Mapping[str, float]) -> str:

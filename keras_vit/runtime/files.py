@@ -7,10 +7,12 @@ import pathlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from keras_vit import _arguments as checked
+
 if TYPE_CHECKING:
     import numpy as np
 
-_KINDS = "a .tflite or .onnx file, the folder of a SavedModel, or that of a page"
+_KINDS = "a .tflite, .onnx or .xml file, or the folder of a SavedModel, an OpenVINO model or a page"
 
 
 class ExportedFile(Protocol):
@@ -18,16 +20,19 @@ class ExportedFile(Protocol):
 
     Attributes:
         path: of the file or folder.
-        model_path: of the model in it: the .tflite file of a page, the version folder of a SavedModel.
+        model_path: of the model in it: the .tflite file of a page, the version folder of a SavedModel, the .xml file
+            of an OpenVINO model.
         class_names: in the order of the probabilities; () where the outputs are numbers.
         outputs: names of the outputs, "probabilities" first.
         image_size: (height, width) of the input, pixels.
+        precisions: types in which its runtime can compute on this machine; "float32", which is proven, first.
     """
 
     path: pathlib.Path
     model_path: pathlib.Path
     class_names: tuple[str, ...]
     outputs: tuple[str, ...]
+    precisions: tuple[str, ...]
 
     @property
     def image_size(self) -> tuple[int, int]: ...
@@ -53,7 +58,7 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
         path: of a file or folder, which need not exist.
 
     Returns:
-        True for names of .tflite and .onnx files, and for folders with a SavedModel or a page.
+        True for names of .tflite, .onnx and .xml files, and for folders with a SavedModel, an OpenVINO model or a page.
 
     Example:
         ```python
@@ -62,7 +67,9 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
         ```
     """
     path = pathlib.Path(path)
-    return path.suffix in (".tflite", ".onnx") or (path / "index.html").exists() or is_saved_model(path)
+    files = ("1/model.xml", "model.xml", "index.html")
+    names = path.suffix in (".tflite", ".onnx", ".xml") or any((path / name).exists() for name in files)
+    return names or is_saved_model(path)
 
 
 def is_saved_model(path: str | os.PathLike[str]) -> bool:
@@ -74,12 +81,14 @@ def is_saved_model(path: str | os.PathLike[str]) -> bool:
     return any((pathlib.Path(path) / name).exists() for name in ("1/saved_model.pb", "saved_model.pb"))
 
 
-def open_exported(path: str | os.PathLike[str], threads: int = 2) -> ExportedFile:
+def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: str = "float32") -> ExportedFile:
     """Opens an exported file as an image classifier.
 
     Args:
-        path: of a .tflite or .onnx file, a SavedModel's folder (or its version folder), or a page's folder.
+        path: of a .tflite or .onnx file, of the .xml file of an OpenVINO model, or of the folder of an OpenVINO model,
+            a SavedModel (either's version folder, too) or a page.
         threads: number of CPU threads, where the runtime has such an option.
+        precision: "bfloat16" for an OpenVINO model to compute as it does by default on a CPU that has this type.
 
     Returns:
         An `ExportedFile`.
@@ -98,6 +107,7 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2) -> ExportedFil
         ```
     """
     path = pathlib.Path(path)
+    checked.choice("precision", precision, ("float32", "bfloat16"))
     if not path.exists():
         raise ValueError(f"Expected {_KINDS}. Received: {path}, which does not exist")
     if path.suffix == ".tflite":
@@ -118,4 +128,9 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2) -> ExportedFil
         from keras_vit.runtime.savedmodel import SavedModelFile
 
         return SavedModelFile(path, version)
+    xml = path if path.suffix == ".xml" else version / "model.xml"
+    if xml.exists():
+        from keras_vit.runtime.openvino import OpenVINOFile
+
+        return OpenVINOFile(xml.parents[1] if xml.parent.name == "1" else path, xml, threads, precision)
     raise ValueError(f"Expected {_KINDS}. Received: {path}")

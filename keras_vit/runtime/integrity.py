@@ -13,12 +13,12 @@ import numpy as np
 # property of an .onnx file. The SHA-256, 64 hexadecimal digits, is that of all bytes before it.
 _MARKS = (b"sha256:", b"\x72\x4a\x0a\x06sha256\x12\x40")
 _DIGITS = 64
-CHECKSUMS = "SHA256SUMS"  # in the version folder of a SavedModel, as sha256sum writes it
+CHECKSUMS = "SHA256SUMS"  # in the version folder of a SavedModel or an OpenVINO model, as sha256sum writes it
 _LONGEST_REASON = 300  # characters
 
 
 def refuse_damaged(path: str | os.PathLike[str]) -> None:
-    """Raises a ValueError if a file or the version folder of a SavedModel is not as it was exported.
+    """Raises a ValueError if a file, or the version folder of a SavedModel or OpenVINO model, is not as exported.
 
     What has no SHA-256 inside passes: files of another program, or of an older version.
 
@@ -72,10 +72,10 @@ def _damaged(path: pathlib.Path, fault: str) -> ValueError:
     )
 
 
-def short_reason(error: BaseException) -> str:
-    """Returns the first line of an error's message, or its type if it has none."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line[:_LONGEST_REASON]
+def short_reason(error: BaseException, line: int = 0) -> str:
+    """Returns a line of an error's message, the first by default, or its type if it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[line][:_LONGEST_REASON]
 
 
 # Each of these returns a part of a file's metadata, or raises a ValueError that is the end of a sentence.

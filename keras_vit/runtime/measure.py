@@ -1,26 +1,27 @@
 """Measures the latency and the peak memory of an exported file; run as a script, in a process for each file.
 
-    python measure.py FILE [REPEATS]
+    python -P measure.py FILE [PRECISION]
 
-Prints {"latency_ms": {threads: median of the repeats}, "peak_memory": bytes} as JSON. The inputs are zeros: the layers
+Prints {"latency_ms": {threads: median of 30 runs}, "peak_memory": bytes} as JSON. The inputs are zeros: the layers
 of keras_vit take the same time for all values. Imports nothing of keras_vit, so that the memory is that of the file and
 of its runtime.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 _THREADS = (1, 2)
-REPEATS = 30
+_REPEATS = 30
 
 
 def measure_tflite(path: str, threads: int) -> Callable[[], Any]:
@@ -47,6 +48,20 @@ def measure_onnx(path: str, threads: int) -> Callable[[], Any]:
     return lambda: session.run(None, inputs)
 
 
+def measure_openvino(path: str, threads: int, precision: str) -> Callable[[], Any]:
+    """Returns a function that runs the .xml file of an OpenVINO model once."""
+    sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # without it, nothing is reported over the network
+    import openvino
+
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+    run = openvino.Core().compile_model(path, "CPU", options)
+    (entry,) = run.inputs
+    shape = [axis.get_length() for axis in list(entry.partial_shape)[1:]]
+    images = np.zeros([1, *shape], entry.element_type.to_dtype())
+    return lambda: run(images)
+
+
 def measure_savedmodel(path: str, threads: int) -> Callable[[], Any]:
     """Returns a function that runs the version folder of a SavedModel once."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -61,16 +76,27 @@ def measure_savedmodel(path: str, threads: int) -> Callable[[], Any]:
     return lambda: (model, run(images))
 
 
-def measure(path: str, repeats: int = REPEATS) -> dict[str, Any]:
-    """Returns {"latency_ms": {threads: median milliseconds for one image}, "peak_memory": bytes}."""
-    kind = {".tflite": measure_tflite, ".onnx": measure_onnx}.get(os.path.splitext(path)[1], measure_savedmodel)
+def measure(path: str, precision: str = "float32") -> dict[str, Any]:
+    """Returns {"latency_ms": {threads: median milliseconds for one image}, "peak_memory": bytes}.
+
+    Args:
+        path: of the file, or of the version folder of a SavedModel.
+        precision: in which OpenVINO computes, "float32" or "bfloat16".
+    """
+    kinds: dict[str, Callable[[str, int], Callable[[], Any]]]
+    kinds = {
+        ".tflite": measure_tflite,
+        ".onnx": measure_onnx,
+        ".xml": functools.partial(measure_openvino, precision=precision),
+    }
+    kind = kinds.get(os.path.splitext(path)[1], measure_savedmodel)
     latency = {}
     # TensorFlow's number of threads cannot change once it runs: a SavedModel is measured with one.
     for threads in _THREADS if kind is not measure_savedmodel else (max(_THREADS),):
         run = kind(path, threads)
         run()
         times = []
-        for _ in range(repeats):
+        for _ in range(_REPEATS):
             started = time.perf_counter()
             run()
             times.append(time.perf_counter() - started)
@@ -94,4 +120,4 @@ def peak_memory() -> int | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:]))))
+    print(json.dumps(measure(*sys.argv[1:])))

@@ -35,6 +35,8 @@ class OnnxFile:
         ImportError: if onnxruntime is not installed.
     """
 
+    precisions: tuple[str, ...] = ("float32",)
+
     def __init__(self, path: str | os.PathLike[str], threads: int = 2):
         try:
             import onnxruntime

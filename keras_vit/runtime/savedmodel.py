@@ -36,6 +36,8 @@ class SavedModelFile:
         ValueError: if it lacks signatures and assets that `keras-vit export` writes.
     """
 
+    precisions: tuple[str, ...] = ("float32",)
+
     def __init__(self, path: str | os.PathLike[str], version: str | os.PathLike[str]):
         self.path, self.model_path = pathlib.Path(path), pathlib.Path(version)
         refuse_damaged(self.model_path)

@@ -38,6 +38,8 @@ class TFLiteFile:
         ValueError: if it is not a TFLite file, or lacks the metadata of its input and classes; names the file.
     """
 
+    precisions: tuple[str, ...] = ("float32",)
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -95,14 +95,15 @@ def test_a_missing_runtime_is_reported_before_the_model_is_read(run, tmp_path, m
 
 
 def test_all_missing_requirements_are_in_one_error(run, tmp_path, monkeypatch):
-    for name in ("onnxruntime", "ai_edge_quantizer"):
+    for name in ("onnxruntime", "openvino", "ai_edge_quantizer"):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     monkeypatch.chdir(tmp_path)  # without node_modules
     with pytest.raises(ImportError) as caught:
-        export(run[0], ["onnx", "tflite-int4", "tflite-static-int8", "web", "web-float32"])
+        export(run[0], ["onnx", "openvino", "tflite-int4", "tflite-static-int8", "web", "web-float32"])
     lines = str(caught.value).splitlines()
-    assert len(lines) == 3  # each once
-    for line, words in zip(lines, ("pip install tf2onnx", "pip install ai-edge-quantizer", "npm install")):
+    assert len(lines) == 4  # each once
+    commands = ("pip install tf2onnx", "pip install openvino", "pip install ai-edge-quantizer", "npm install")
+    for line, words in zip(lines, commands):
         assert words in line
 
 
@@ -167,7 +168,7 @@ def test_bench_puts_files_side_by_side(run, images):
     assert row["accuracy"] == f"{scores.accuracy:.2%}"
     assert f"accuracy {scores.accuracy:.2%} with the client's own resize;" in row["note"]  # 16 pixels to 8
     assert [row["note"] for row in rows] == [""] * 3  # scans of 8 pixels need none
-    with pytest.raises(ValueError, match="Expected a .tflite or .onnx file.*labels.txt"):
+    with pytest.raises(ValueError, match="Expected a .tflite, .onnx or .xml file.*labels.txt"):
         list(bench([folder / "model_int8.tflite", folder / "labels.txt"]))
 
 

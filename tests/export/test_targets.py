@@ -26,7 +26,7 @@ def test_the_table_needs_no_keras(run_python):
 SHADOWS = """
 import json
 import keras_vit
-names = ("tflite", "savedmodel", "onnx", "web")
+names = ("tflite", "savedmodel", "onnx", "openvino", "web")
 before = {name: getattr(keras_vit.export, name) for name in names}
 import keras_vit.export.tflite.metadata, keras_vit.export.web.site, keras_vit.export.writing  # as an export does
 from keras_vit.export.tflite import conversion

@@ -101,9 +101,9 @@ def test_convert_keeps_the_class_names_of_a_run(model, tmp_path):
     assert keras.saving.load_model(tmp_path / "again.keras").class_names == NAMES
 
 
-@pytest.mark.parametrize("target", ["tflite-float32", "savedmodel", "onnx"])
+@pytest.mark.parametrize("target", ["tflite-float32", "savedmodel", "onnx", "openvino"])
 def test_exported_files_have_the_names_of_the_model(target, model, tmp_path):
     named = keras_vit.VisionModel(model.input, model.output, class_names=NAMES)
     keras_vit.export.export_model(named, tmp_path, [target])
-    (path,) = (path for path in tmp_path.iterdir() if path.name.startswith(("model", "saved_model")))
+    (path,) = (path for path in tmp_path.iterdir() if path.name.startswith(("model", "saved_model", "openvino_model")))
     assert open_exported(path).class_names == NAMES == read_names(tmp_path / "labels.txt")

@@ -228,6 +228,7 @@ def test_an_exported_file_is_listed_with_all_its_figures():
         "pixel scaling": "–",
         "probability difference": "0.031, mean 0.00047",
         "largest difference from JPEG": "0.19 (resize 0.17, file 0.021), 613 images",
+        "in bfloat16": "–",
         "not supported on GPU": "GATHER: not among the operators; CAST: a tensor of int64",
         "operators": "73 FULLY_CONNECTED, 12 GELU",
     }
@@ -255,6 +256,17 @@ def test_what_was_not_measured_is_a_dash():
     assert export_details(agreement(gpu_unsupported=()))["not supported on GPU"] == "nothing"
     assert export_row(agreement(latency_ms={"2": 5.234}))["latency, 1 / 2 threads"] == "– / 5.23 ms"
     assert export_row(agreement(peak_memory=None))["peak memory"] == "–"
+
+
+def test_the_figures_in_bfloat16_are_in_a_column():
+    numbers = {"numbers": {"max_difference": 0.25, "relative_difference": 0.002}}
+    figures = {"top1_agreement": 0.9971, "logits": {"max_difference": 0.0412, "mean_difference": 0.0063}}
+    latency = {"latency_ms": {"1": 5.234, "2": 3.101}}
+    shown = [export_details(agreement(bfloat16=more | latency))["in bfloat16"] for more in (figures, numbers)]
+    assert shown == [
+        "99.71%; 0.041, mean 0.0063; 5.23 / 3.10 ms",
+        "numbers: 0.25, 0.002 of the largest; 5.23 / 3.10 ms",
+    ]
 
 
 def test_the_exports_of_a_card_are_replaced_alone():

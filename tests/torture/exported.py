@@ -1,8 +1,8 @@
-"""Mutants of exported files: .tflite, ONNX and SavedModel.
+"""Mutants of exported files: .tflite, ONNX, OpenVINO and SavedModel.
 
 A damaged file is refused by the SHA-256 inside it, or has the outputs of the whole one. A crafted one (ONNX with the
 right SHA-256, or a SavedModel without) may also be another model: nothing tells it from one that was exported so.
-Crafted .tflite files are not tried: LiteRT itself can crash on them.
+Crafted .tflite files and OpenVINO models are not tried: their runtimes themselves can crash on them.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ SHARE = 0.03
 GOOD = {"equal", "refused", "another model"}
 CLASSES = ("ash", "fox, red", "Möwe")
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
-TARGETS = ("tflite-float32", "tflite-int8", "onnx", "savedmodel")
+TARGETS = ("tflite-float32", "tflite-int8", "onnx", "savedmodel", "openvino")
 SUMS = "1/SHA256SUMS"
 
 
@@ -34,9 +34,10 @@ class State:
         agreements = keras_vit.export.export_model(model, whole, TARGETS, class_names=CLASSES)
         self.paths = {agreement.target: whole / agreement.file for agreement in agreements}
         self.files = {target: path.read_bytes() for target, path in self.paths.items() if path.is_file()}
-        saved = self.paths["savedmodel"]
         self.parts = {
-            path.relative_to(saved).as_posix(): path.read_bytes() for path in saved.rglob("*") if path.is_file()
+            target: {part.relative_to(path).as_posix(): part.read_bytes() for part in path.rglob("*") if part.is_file()}
+            for target, path in self.paths.items()
+            if path.is_dir()
         }
         self.expected = {target: self.results(path) for target, path in self.paths.items()}
         self.folder = folder / "mutants"
@@ -111,11 +112,12 @@ def signed(file):
 def case(state, number, random):
     target = TARGETS[number // 2 % len(TARGETS)]
     crafted = target == "onnx" and random.random() < 0.3
-    if target == "savedmodel":
-        crafted = random.random() < 0.02
-        path = state.folder / f"saved_{number}"
-        changed = random.choice(sorted(state.parts))
-        parts = state.parts | {changed: mutant(state.parts[changed], random)}
+    if target in state.parts:
+        crafted = target == "savedmodel" and random.random() < 0.02
+        path = state.folder / f"folder_{number}"
+        parts = state.parts[target]
+        changed = random.choice(sorted(parts))
+        parts = parts | {changed: mutant(parts[changed], random)}
         if crafted:
             del parts[SUMS]
         for name, content in parts.items():
@@ -126,7 +128,7 @@ def case(state, number, random):
         file = mutant(state.files[target], random)
         path.write_bytes(signed(file) if crafted else file)
     kind = f"{target}{', crafted' if crafted else ''}"
-    limits = {"limit_mb": None if target == "savedmodel" or crafted else 64, "limit_s": 20 if crafted else 5}
+    limits = {"limit_mb": None if target in state.parts or crafted else 64, "limit_s": 20 if crafted else 5}
     try:
         found = state.results(path)
     except ValueError as error:
