@@ -53,7 +53,7 @@ class Trial:
         recipe = dataclasses.replace(self.recipe, seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             model, log = train(recipe, source, folder)
-        model_cost = cost(model)
+        model_cost = cost(keras.Model(model.input, model.output))  # of all tokens, as published counts are
         numbers = {
             "images": count,
             "steps": log[-1]["step"],
@@ -100,8 +100,9 @@ def _some(examples: Examples, indices: np.ndarray) -> Examples:
 
 
 def cost_of(recipe: Recipe) -> int:
-    """Returns the multiply-accumulates of one image in a recipe's model with ten classes."""
-    return cost(new_model(recipe, 10)).multiply_accumulates
+    """Returns the multiply-accumulates of one image in a recipe's model with ten classes, for all of its tokens."""
+    model = new_model(recipe, 10)
+    return cost(keras.Model(model.input, model.output)).multiply_accumulates
 
 
 def scores(model: keras.Model, source: Source, protocol: str = "official", shots: int = 0) -> dict[str, float]:

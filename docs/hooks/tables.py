@@ -9,7 +9,7 @@ import keras_vit_command  # noqa: F401  first: `import keras_vit` then does not 
 from keras_vit.models.config import VARIANTS, Variant
 from keras_vit.weights import checkpoints as published
 
-# Billions of multiply-accumulates of an image of 224 x 224 pixels, as `keras-vit cost VARIANT` counts them.
+# Billions of multiply-accumulates of an image of 224 x 224 pixels, of all tokens, as benchmarks/table6.py counts them.
 GMACS = {
     "ViT-Ti/16": 1.25,
     "ViT-S/8": 22.41,

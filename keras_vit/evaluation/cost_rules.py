@@ -84,16 +84,18 @@ def _attention(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
 
 def _windowed(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
     """Multiplies within windows, each with the tokens in front of the patches, and these with all tokens."""
-    batch, tokens, hidden_size = inputs[0]
+    (batch, queries, hidden_size), (_, tokens, _) = inputs
     front, windows, side = tokens - math.prod(layer.grid), math.prod(layer.windows), math.prod(layer.side)
-    pairs = batch * (tokens**2 if windows == 1 else front * tokens + windows * side * (front + side))
+    if windows == 1 or queries < tokens:
+        return _attention(layer, inputs, outputs)
+    pairs = batch * (front * tokens + windows * side * (front + side))
     return Work(2 * pairs * hidden_size, pairs * layer.num_heads)
 
 
 def _relative(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:
     """Multiplies queries also with a key for each distance."""
-    plain, (batch, queries, hidden_size) = _attention(layer, inputs, outputs), inputs[0]
-    return Work(plain.multiply_accumulates + batch * queries * (2 * queries - 1) * hidden_size, plain.kept)
+    plain, (batch, queries, hidden_size), (_, tokens, _) = _attention(layer, inputs, outputs), *inputs
+    return Work(plain.multiply_accumulates + batch * queries * (2 * tokens - 1) * hidden_size, plain.kept)
 
 
 def _one_head(layer: Any, inputs: Shapes, outputs: Shapes) -> Work:

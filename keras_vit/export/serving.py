@@ -15,6 +15,7 @@ from keras_vit.layers import TransformerBlock
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, in_float32, numbers_of, outputs_of, pixels_of, served
+from keras_vit.models.lean import LeanModel
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, rescaling
 
 # What a file says about itself, in words.
@@ -165,7 +166,7 @@ def make_serving(
     x = _rescaled(x, pixels, client_scaling_of(pixels)) if input_type == "scaled" else rescaling(pixels)(x)
     heads = {"probabilities": inner.outputs[0]} if kind != "numbers" else numbers_of(inner)
     sources = {**heads, **{name: _extra_tensor(inner, name) for name in extra_outputs}}
-    tensors = dict(zip(sources, keras.Model(inner.inputs, list(sources.values()))(x)))
+    tensors = dict(zip(sources, LeanModel(inner.inputs, list(sources.values()))(x)))
     if output_type == "uint8":
         tensors["probabilities"] = keras.ops.cast(tensors["probabilities"] * 255 + 0.5, "uint8")
     return Serving(

@@ -130,12 +130,14 @@ class RelativeAttention(Attention):
         )
 
     def scores(self, q: Any, k: Any) -> Any:
-        tokens = k.shape[2]
-        by_distance = ops.matmul(q, ops.transpose(self.relative_keys))  # (batch, heads, tokens, 2 * tokens - 1)
+        queries, tokens = q.shape[2], k.shape[2]  # the queries are those of the first tokens
+        by_distance = ops.matmul(q, ops.transpose(self.relative_keys))  # (batch, heads, queries, 2 * tokens - 1)
+        if queries < tokens:  # one more row, so that the flat array has a whole row for the last query, too
+            by_distance = ops.pad(by_distance, ((0, 0), (0, 0), (0, 1), (0, 0)))
         # Query i needs the columns from tokens - 1 - i on: in the flat array, each row begins one number later.
-        flat = ops.reshape(by_distance, (-1, self.num_heads, tokens * (2 * tokens - 1)))
-        flat = flat[:, :, tokens - 1 : tokens - 1 + tokens * (2 * tokens - 2)]
-        return super().scores(q, k) + ops.reshape(flat, (-1, self.num_heads, tokens, 2 * tokens - 2))[..., :tokens]
+        flat = ops.reshape(by_distance, (-1, self.num_heads, by_distance.shape[2] * (2 * tokens - 1)))
+        flat = flat[:, :, tokens - 1 : tokens - 1 + queries * (2 * tokens - 2)]
+        return super().scores(q, k) + ops.reshape(flat, (-1, self.num_heads, queries, 2 * tokens - 2))[..., :tokens]
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -185,7 +187,8 @@ class WindowAttention(Attention):
         return tuple(-(-length // size) for size, length in zip(self.side, self.grid))
 
     def call(self, queries: Any, tokens: Any, training: bool | None = None) -> Any:
-        if self.windows == (1, 1) or is_hooked(self, "probabilities"):  # a hook receives those of all pairs
+        few = queries.shape[1] < tokens.shape[1]  # the first of the tokens alone, which are in front of the patches
+        if self.windows == (1, 1) or few or is_hooked(self, "probabilities"):  # a hook receives those of all pairs
             return super().call(queries, tokens, training=training)
         q, k, v = (self._heads(layer, tokens) for layer in (self.query, self.key, self.value))
         q = q * q.shape[-1] ** -0.5
@@ -235,7 +238,7 @@ class WindowAttention(Attention):
         return np.pad(windows, ((0, 0), (0, 0), (0, 0), (front, 0)), constant_values=True)
 
     def scores(self, q: Any, k: Any) -> Any:
-        return _masked(self._same_window(k.shape[2]), super().scores(q, k))
+        return _masked(self._same_window(k.shape[2])[:, :, : q.shape[2]], super().scores(q, k))
 
     def _same_window(self, tokens: int) -> np.ndarray:
         """Returns which token attends to which, (1, 1, tokens, tokens)."""

@@ -10,7 +10,7 @@ function of its own, as `keras_vit.models.hooks.Watch` does, and never runs the 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +45,32 @@ def through_hooks(layer: keras.layers.Layer, point: str, value: Any) -> Any:
     for function in _FUNCTIONS.get().get((id(layer), point), ()):
         value = function(value)
     return value
+
+
+# {id of a layer: how many of the first tokens it passes on}, of the model that runs in this thread.
+_READ: ContextVar[Mapping[int, int]] = ContextVar("keras_vit_tokens_read", default=MappingProxyType({}))
+
+
+@contextlib.contextmanager
+def reading(tokens: Mapping[int, int]) -> Iterator[None]:
+    """Lets layers compute the first tokens alone as long as the context lasts, for a model that reads no others.
+
+    Args:
+        tokens: {id of a layer: how many tokens}, with all layers of which a hook would see that others are missing.
+    """
+    token = _READ.set(tokens)
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
+def tokens_read(layer: keras.layers.Layer) -> int | None:
+    """Returns how many of the first tokens of a layer's output are read; None for all, as where a hook sees them."""
+    read = _READ.get()
+    if id(layer) not in read or any(other in read for other, _ in _FUNCTIONS.get()):
+        return None
+    return read[id(layer)]
 
 
 def is_hooked(layer: keras.layers.Layer, point: str) -> bool:

@@ -8,6 +8,7 @@ import keras
 
 from keras_vit.layers.attention import Attention, RelativeAttention, WindowAttention
 from keras_vit.layers.composite import Composite, Shape
+from keras_vit.layers.hooks import tokens_read
 from keras_vit.layers.mlp import MLP, SwiGLU
 
 
@@ -116,12 +117,17 @@ class TransformerBlock(Composite):
             scale.build(input_shape)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        computed = functools.partial(self._computed, training=training)
+        # A subclass with a call of its own may read all tokens there.
+        read = tokens_read(self) if type(self).call is TransformerBlock.call else None
+        computed = functools.partial(self._computed, read=read, training=training)
         return keras.remat(computed)(x) if self.rematerialized else computed(x)
 
-    def _computed(self, x: Any, training: bool | None) -> Any:
-        y = self.attention_norm(x)
-        y = self.attention_dropout(self.attention(y, y, training=training), training=training)
+    def _computed(self, x: Any, read: int | None, training: bool | None) -> Any:
+        """Returns the tokens after the block, the first `read` alone unless it is None."""
+        queries = y = self.attention_norm(x)
+        if read is not None:
+            x, queries = x[:, :read], y[:, :read]
+        y = self.attention_dropout(self.attention(queries, y, training=training), training=training)
         x = x + self.skips[0](self.scaled(y, 0), training=training)
         y = self.mlp(self.mlp_norm(x), training=training)
         return x + self.skips[1](self.scaled(y, 1), training=training)

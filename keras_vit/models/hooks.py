@@ -61,7 +61,7 @@ def changed(
 
     of_any = {"input": list(layers), "output": [layer for layer in layers if not isinstance(layer, Composite)]}
     with around_calls(of_any.get(point, ()), around):
-        with hooked([layer for layer in layers if layer not in of_any.get(point, ())], point, change):
+        with hooked(layers, point, change):  # also where no layer of ours asks for it: it says that one looks inside
             yield
 
 

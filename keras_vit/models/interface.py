@@ -15,6 +15,7 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit.layers import Patches, Stem
 from keras_vit.models.config import OUTPUT_KINDS
+from keras_vit.models.lean import LeanModel
 from keras_vit.preprocessing import CONTRACT_WORDS, CONTRACTS, Pixels, PixelsLike, as_pixels
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -357,7 +358,7 @@ def served(model: keras.Model, outputs: str, class_names: Sequence[str] | None =
         x = keras.layers.Activation(kind, dtype="float32", name=_free_name(model, kind))(x)
     if count == 1 and (class_names is None or len(class_names) == 2):
         x = keras.layers.Concatenate(name=_free_name(model, "both"))([1.0 - x, x])
-    return model if x is model.outputs[0] else keras.Model(model.inputs, x, name=model.name)
+    return model if x is model.outputs[0] else LeanModel(model.inputs, x, name=model.name)
 
 
 def in_float32(model: keras.Model) -> keras.Model:

@@ -12,11 +12,12 @@ from keras_vit import _compat
 from keras_vit._finite import refuse_model_not_finite
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
+from keras_vit.models.lean import LeanModel
 from keras_vit.preprocessing import Pixels, PixelsLike, as_pixels, preprocess_input
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class VisionModel(keras.Model):
+class VisionModel(LeanModel):
     """A functional `keras.Model` with its pixel contract and its class names, which are saved with it.
 
     The layer that reads the images, `Patches` or `Stem`, stores the pixel contract, so that a clone or another model

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
+from keras_vit.models.lean import LeanModel
+
 _TRAINERS = {
     "tensorflow": ("keras_vit.training.step_tensorflow", "TensorFlowTrainer"),
     "jax": ("keras_vit.training.step_jax", "JaxTrainer"),
@@ -121,7 +123,7 @@ class OutputLoss:
         return outputs[:, 0], outputs[:, 1]
 
 
-class TrainerBase:
+class TrainerBase(LeanModel):
     """Base class of the trainers of all backends; precedes `keras.Model` among their bases.
 
     Args:
