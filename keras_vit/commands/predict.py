@@ -1,6 +1,7 @@
 """`keras-vit predict`: predicts the classes of image files.
 
-Keras and TensorFlow are imported for a model that needs them alone: a .tflite or .onnx file runs without.
+Keras and TensorFlow are imported for a model that needs them alone: a .tflite or .onnx file or an OpenVINO model runs
+without.
 """
 
 from __future__ import annotations
