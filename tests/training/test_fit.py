@@ -125,6 +125,30 @@ def test_a_run_that_receives_a_signal_saves_and_resumes(source, plain, tmp_path,
     assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
 
 
+def test_a_checkpoint_that_is_readable_again_has_its_log(source, plain, tmp_path, monkeypatch):
+    def stop(at):
+        monkeypatch.setattr("keras_vit.training.fit.Run", type("At", (Asking,), {"at": at}))
+        with pytest.raises(SystemExit):
+            train(RECIPE, source, tmp_path)
+
+    epoch = plain[1][0]["step"]
+    stop(epoch - 1)
+    stop(epoch)
+    newest = TrainingCheckpoints(tmp_path / "checkpoints").newest().path
+    newest.rename(tmp_path / "away")  # a drive that fails for a moment
+    monkeypatch.setattr("keras_vit.training.fit.Run", type("Ending", (run_module.Run,), {"on_train_begin": ending}))
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, source, tmp_path)
+    (tmp_path / "away").rename(newest)
+    monkeypatch.undo()
+    model, history = train(RECIPE, source, tmp_path)
+    assert same(values(model), plain[0]) and columns(history) == columns(plain[1])
+
+
+def ending(run, logs=None):
+    raise KeyboardInterrupt
+
+
 def test_a_finished_run_is_not_trained_again(source, plain, monkeypatch):
     weights, rows, folder = plain
     monkeypatch.setattr(run_module.Run, "on_train_batch_end", None)
