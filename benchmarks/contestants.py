@@ -1,27 +1,43 @@
 """The contestants of speed.py: a Vision Transformer from each library, and one step of it.
 
-Run as a worker: python contestants.py NAME TASK. All have the same sizes, 1000 classes, random weights, no dropout,
-float32 and the same batch of random images; a training step is forward, cross-entropy, backward and AdamW.
+Run as a worker: python contestants.py NAME TASK. All have the same sizes, 1000 classes, the exact GELU, random weights,
+no dropout and the same batch of random images; a training step is forward, cross-entropy, backward and AdamW.
+
+In bfloat16, weights and values of a forward pass have this dtype; a training step keeps its weights in float32 and
+computes in bfloat16: Keras' policies "bfloat16" and "mixed_bfloat16", PyTorch's `model.to` and autocast.
 """
 
+import os
+import pathlib
 import sys
+import tempfile
 
 import interleave
 import numpy as np
 
 IMAGE_SIZE = 224
 CLASSES = 1000
-BATCH = 16
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 SIZES = {  # hidden_size, num_layers, num_heads, mlp_dim; weights
     "ViT-B/16": ((768, 12, 12, 3072), 86_567_656),
     "ViT-S/16": ((384, 12, 6, 1536), 22_050_664),
 }
-TASKS = {"forward": "ViT-B/16", "train": "ViT-S/16"}
+TASKS = {  # variant, images, dtype
+    "forward-float32": ("ViT-B/16", 16, "float32"),
+    "forward-bfloat16": ("ViT-B/16", 16, "bfloat16"),
+    "train-float32": ("ViT-S/16", 16, "float32"),
+    "train-bfloat16": ("ViT-S/16", 16, "bfloat16"),
+    "single-float32": ("ViT-B/16", 1, "float32"),
+}
+OURS = "keras_vit"
 
 
-def ours(variant, gelu):
+def is_training(task):
+    return task.startswith("train")
+
+
+def ours(variant, gelu="erf"):
     import keras_vit
 
     return keras_vit.build(variant, classifier_activation=None, classes=CLASSES, dropout=0.0, gelu=gelu)
@@ -78,52 +94,64 @@ def _declare_torchvision():
         _declare_torchvision.library = library  # the operators exist as long as it does
 
 
-def _batch():
-    rng = np.random.default_rng(0)
-    images = rng.uniform(-1, 1, (BATCH, IMAGE_SIZE, IMAGE_SIZE, 3)).astype("float32")
-    return images, rng.integers(0, CLASSES, BATCH)
+def _batch(task):
+    rng, batch = np.random.default_rng(0), TASKS[task][1]
+    images = rng.uniform(-1, 1, (batch, IMAGE_SIZE, IMAGE_SIZE, 3)).astype("float32")
+    return images, rng.integers(0, CLASSES, batch)
 
 
-def keras_step(model, task):
+def keras_step(make, task):
     """Returns the step, and the number of weights."""
     import keras
-    import tensorflow as tf
 
-    images, labels = _batch()
-    x, y = tf.constant(images), tf.constant(labels)
-    if task == "forward":
+    variant, _, dtype = TASKS[task]
+    keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(dtype, dtype) if is_training(task) else dtype)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(interleave.THREADS)
+    model = make(variant)
+    images, labels = (keras.ops.convert_to_tensor(array) for array in _batch(task))
+    if not is_training(task):
+        import tensorflow as tf
+
         forward = tf.function(lambda images: model(images, training=False))
-        return lambda: forward(x).numpy(), model.count_params()
+        return lambda: forward(images).numpy(), model.count_params()
     model.compile(
         keras.optimizers.AdamW(LEARNING_RATE, WEIGHT_DECAY),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,  # as Keras' "auto" on a CPU
     )
-    return lambda: model.train_on_batch(x, y), model.count_params()
+    return lambda: model.train_on_batch(images, labels), model.count_params()
 
 
-def torch_step(model, task):
+def torch_step(make, task):
     """Returns the step, and the number of weights."""
     import torch
 
     torch.set_num_threads(interleave.THREADS)
-    images, labels = _batch()
+    variant, _, dtype = TASKS[task]
+    model = make(variant)
+    images, labels = _batch(task)
     x, y = torch.tensor(images.transpose(0, 3, 1, 2).copy()), torch.tensor(labels)
     weights = sum(parameter.numel() for parameter in model.parameters())
+    if not is_training(task):
+        model.eval().to(getattr(torch, dtype))
+        x = x.to(getattr(torch, dtype))
 
-    def forward():
-        with torch.inference_mode():
-            return _logits(model(x)).numpy()
+        def forward():
+            with torch.inference_mode():
+                return _logits(model(x)).float().numpy()
 
-    if task == "forward":
-        model.eval()
         return forward, weights
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def train():
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(_logits(model(x)), y)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            logits = _logits(model(x))
+        loss = torch.nn.functional.cross_entropy(logits.float(), y)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -135,17 +163,90 @@ def _logits(output):
     return getattr(output, "logits", output)
 
 
-CONTESTANTS = {
-    "keras_vit, erf": (lambda variant: ours(variant, "erf"), keras_step),
-    "keras_vit, tanh": (lambda variant: ours(variant, "tanh"), keras_step),
-    "keras-hub": (keras_hub, keras_step),
-    "timm": (timm, torch_step),
-    "transformers": (transformers, torch_step),
+def onnxruntime_step(make, task):
+    """Returns the step of an ONNX file, and the number of weights."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = interleave.THREADS
+    model, images = make(TASKS[task][0]), _batch(task)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model.onnx"
+        model.export(path, format="onnx", verbose=False)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: images}), model.count_params()
+
+
+def openvino_step(make, task):
+    """Returns the step of an OpenVINO model of ours, and the number of weights."""
+    import openvino
+
+    model = make(TASKS[task][0])
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(f"{folder}/model.xml", format="openvino", verbose=False)
+        converted = openvino.Core().read_model(f"{folder}/model.xml")
+    return _openvino(converted, task, _batch(task)[0]), model.count_params()
+
+
+def openvino_torch_step(make, task):
+    """Returns the step of an OpenVINO model of a PyTorch model, and the number of weights."""
+    import openvino
+    import torch
+
+    model = make(TASKS[task][0]).eval()
+    images = np.ascontiguousarray(_batch(task)[0].transpose(0, 3, 1, 2))
+    converted = openvino.convert_model(model, example_input=torch.tensor(images), input=images.shape)
+    return _openvino(converted, task, images), sum(parameter.numel() for parameter in model.parameters())
+
+
+def _openvino(model, task, images):
+    import openvino
+
+    precision = {"float32": "f32", "bfloat16": "bf16"}[TASKS[task][2]]
+    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": interleave.THREADS}
+    compiled = openvino.Core().compile_model(model, "CPU", options)
+    return lambda: compiled(images)
+
+
+def tflite_step(make, task):
+    """Returns the step of a .tflite file for one image, and the number of weights."""
+    import keras_vit
+    from keras_vit.runtime.files import open_exported
+
+    model = make(TASKS[task][0])
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.tflite"
+        keras_vit.export.tflite(model, path, mode="float32", outputs="logits")
+        file = open_exported(path)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, IMAGE_SIZE, IMAGE_SIZE, 3), "uint8")
+    return lambda: file.predict(pixels), model.count_params()
+
+
+FORWARD, TRAIN, SINGLE = ("forward-float32", "forward-bfloat16"), ("train-float32", "train-bfloat16"), "single-float32"
+CONTESTANTS = {  # how the model is made, and its step; tasks; Keras' backend
+    OURS: (ours, keras_step, (*FORWARD, *TRAIN, SINGLE), "tensorflow"),
+    "keras_vit, tanh": (lambda variant: ours(variant, "tanh"), keras_step, FORWARD, "tensorflow"),
+    "keras_vit on PyTorch": (ours, keras_step, TRAIN, "torch"),
+    "keras_vit, OpenVINO": (ours, openvino_step, (*FORWARD, SINGLE), "tensorflow"),
+    "keras_vit, .tflite": (ours, tflite_step, (SINGLE,), "tensorflow"),
+    "keras-hub": (keras_hub, keras_step, (*FORWARD, *TRAIN, SINGLE), "tensorflow"),
+    "timm": (timm, torch_step, (*FORWARD, *TRAIN, SINGLE), None),
+    "transformers": (transformers, torch_step, (*FORWARD, *TRAIN, SINGLE), None),
+    "onnxruntime": (ours, onnxruntime_step, (FORWARD[0], SINGLE), "tensorflow"),
+    "timm, OpenVINO": (timm, openvino_torch_step, (*FORWARD, SINGLE), None),
 }
+
+
+def of_task(task):
+    """Returns the names of the contestants of a task."""
+    return [name for name, (_, _, tasks, _) in CONTESTANTS.items() if task in tasks]
 
 
 if __name__ == "__main__":
     name, task = sys.argv[1:]
-    make, step = CONTESTANTS[name]
-    run, weights = step(make(TASKS[task]), task)
+    make, step, _, backend = CONTESTANTS[name]
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend
+    run, weights = step(make, task)
     interleave.serve(run, weights=weights)

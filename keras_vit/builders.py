@@ -22,9 +22,11 @@ from keras_vit.layers.mlp import GELUS
 from keras_vit.layers.positions import INTERPOLATIONS, PositionResize
 from keras_vit.models.class_names import usable_names
 from keras_vit.models.config import (
+    DTYPES,
     OFFICIAL_BIT,
     OFFICIAL_VIT,
     VARIANTS,
+    Dtype,
     Gelu,
     Numerics,
     Pooling,
@@ -36,6 +38,7 @@ from keras_vit.models.config import (
     with_options,
 )
 from keras_vit.models.description import describe_model, keras_names, our_model, weight_path
+from keras_vit.models.interface import in_dtype
 from keras_vit.models.resnet import bit
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.models.vit import vit
@@ -199,6 +202,7 @@ def load(
     norm_epsilon: float | None = None,
     position_resize: PositionResize | None = None,
     channels: Channels | None = None,
+    dtype: Dtype | None = None,
 ) -> keras.Model:
     """Loads a checkpoint of any supported format: builds its model and reads its weights.
 
@@ -213,6 +217,9 @@ def load(
             position embedding; by default the checkpoint's own, or (224, 224, 3).
         pooling, classifier_activation, name, representation_size, gelu, norm_epsilon, position_resize, channels: as in
             `keras_vit.build`. `representation_size` reads the layer `pooler` of a headless Hugging Face file.
+        dtype: "bfloat16" or "float16" to store the weights and compute in, for predictions in half the memory and, on a
+            processor with such instructions, in less time; the head computes in float32. By default, Keras' dtype
+            policy, or the saved model's own.
 
     Returns:
         A functional `keras.Model` that has `preprocess_input` and `pixels`.
@@ -235,6 +242,7 @@ def load(
             "keras_vit.build(variant) builds a model with random weights."
         )
     num_heads = None if num_heads is None else checked.integer("num_heads", num_heads)
+    checked.choice("dtype", dtype, DTYPES, or_none=True)
     shape = _shape_of(None, input_shape)
     settings = _Settings(
         pooling=pooling,
@@ -254,7 +262,7 @@ def load(
             )
         changes = (num_heads, shape, pooling, name, representation_size, gelu, norm_epsilon, channels)
         if opened.model and classifier_activation == "softmax" and not any(changes):
-            return opened.model
+            return in_dtype(opened.model, dtype) if dtype else opened.model
         row, headless = opened.architecture.variant, opened.architecture.classes is None
         if isinstance(row, ResNet) and representation_size:
             raise ValueError(
@@ -269,7 +277,8 @@ def load(
         if headless:
             own = row.pooling if isinstance(row, Variant) else "gap"
             settings = dataclasses.replace(settings, include_top=False, pooling=settings.pooling or own)
-        return _assemble(row, opened, shape, None, settings)
+        model = _assemble(row, opened, shape, None, settings)
+        return in_dtype(model, dtype) if dtype else model
 
 
 @dataclasses.dataclass(frozen=True)

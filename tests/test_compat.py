@@ -259,6 +259,11 @@ def test_weights_are_brought_up_to_date_within_fit(run_python):
 # TensorFlow and JAX
 
 
+def test_the_exact_gelu():
+    """Its gradient and its rounding are tested on each backend in tests/layers/test_transformer.py."""
+    np.testing.assert_allclose(_compat.exact_gelu(np.float32([-1, 0, 2])), [-0.1586553, 0, 1.9544997], atol=1e-6)
+
+
 def test_projective_transform():
     image = np.arange(12, dtype="float32").reshape(1, 3, 4, 1)
     one_left = tf.constant([[1, 0, 1, 0, 1, 0, 0, 0]], tf.float32)

@@ -123,6 +123,7 @@ def evaluate(
     class_depth: int = 1,
     pixels: str | Pixels | None = None,
     outputs: str | None = None,
+    dtype: str | None = None,
 ) -> Evaluation:
     """Evaluates a model on labelled images.
 
@@ -142,6 +143,7 @@ def evaluate(
         class_depth: folder levels down to the class folders of `data`: 2 for data/region/class.
         pixels: the pixel values that a Keras model expects, as in `keras_vit.pixels_of`.
         outputs: the kind of the outputs of a Keras model, as in `keras_vit.outputs_of`.
+        dtype: the dtype that a Keras model computes in, as in `keras_vit.load`.
 
     Returns:
         The results. With `few_shot`, `knn` or `linear_probe`, a head that does not have the classes of the data is not
@@ -154,7 +156,7 @@ def evaluate(
     on_features = bool(few_shot or knn or linear_probe)
     if real and classes:
         raise ValueError(f"Expected one of real and classes. Received: real={real!r}, classes={classes!r}")
-    opened = _open(model, image_size, pixels, outputs)
+    opened = _open(model, image_size, pixels, outputs, dtype)
     if (on_features or flips) and not isinstance(opened, ImageModel):
         raise ValueError(
             "Expected a Keras model, the folder of a run or a checkpoint for few_shot, knn, linear_probe or flips. "
@@ -214,11 +216,12 @@ def _open(
     image_size: tuple[int, int] | None,
     pixels: str | Pixels | None,
     outputs: str | None,
+    dtype: str | None,
 ) -> Any:
     """Returns an `ImageModel`, or an exported file."""
     if not is_exported(model):
-        return open_model(model, image_size, pixels=pixels, outputs=outputs)
-    for name, value in {"image_size": image_size, "pixels": pixels, "outputs": outputs}.items():
+        return open_model(model, image_size, pixels=pixels, outputs=outputs, dtype=dtype)
+    for name, value in {"image_size": image_size, "pixels": pixels, "outputs": outputs, "dtype": dtype}.items():
         if value:
             raise ValueError(
                 f"Expected {name} for a Keras model only. Received: {name}={value!r} for {model}, an exported file"

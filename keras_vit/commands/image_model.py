@@ -17,7 +17,7 @@ from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.models.class_names import names_for
 from keras_vit.models.hooks import head_of
-from keras_vit.models.interface import image_size_of, numbers_of, outputs_of, pixels_of, served
+from keras_vit.models.interface import image_size_of, in_dtype, numbers_of, outputs_of, pixels_of, served
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
 from keras_vit.weights.keras_file import is_whole_model, load_keras_file
 
@@ -115,6 +115,7 @@ def open_model(
     *,
     pixels: str | Pixels | None = None,
     outputs: str | None = None,
+    dtype: str | None = None,
 ) -> ImageModel:
     """Opens a model of RGB images.
 
@@ -124,12 +125,15 @@ def open_model(
         image_size: (height, width) in pixels to resize the model to; None for its own.
         pixels: the pixel values that the model expects, as in `keras_vit.pixels_of`; read from its layers by default.
         outputs: the kind of its outputs, as in `keras_vit.outputs_of`; read from its layers by default.
+        dtype: the dtype to compute in, as in `keras_vit.load`; the model's own by default.
 
     Raises:
-        ValueError: if the model cannot be loaded, its input are not RGB images, its pixels or outputs are unknown, or
-            the number of class names is not that of its outputs.
+        ValueError: if the model cannot be loaded, its input are not RGB images, its pixels or outputs are unknown, the
+            number of class names is not that of its outputs, or a dtype is set for a quantized model.
     """
-    return describe_image_model(*load_keras_model(target, image_size), pixels=pixels, outputs=outputs)
+    path, model = load_keras_model(target, image_size)
+    model = in_dtype(model, dtype) if dtype else model
+    return describe_image_model(path, model, pixels=pixels, outputs=outputs)
 
 
 def describe_image_model(

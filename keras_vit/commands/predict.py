@@ -27,6 +27,7 @@ def predict(
     *,
     pixels: str | Pixels | None = None,
     outputs: str | None = None,
+    dtype: str | None = None,
 ) -> list[list[tuple[str, float]]]:
     """Predicts the classes of image files.
 
@@ -36,6 +37,7 @@ def predict(
         top: number of classes per image.
         pixels: the pixel values that a Keras model expects, as in `keras_vit.pixels_of`.
         outputs: the kind of the outputs of a Keras model, as in `keras_vit.outputs_of`.
+        dtype: the dtype that a Keras model computes in, as in `keras_vit.load`.
 
     Returns:
         For each image, a list of (class name, probability), the most probable class first. For a model that returns
@@ -44,12 +46,15 @@ def predict(
     Raises:
         ValueError: if the model cannot be used, or images cannot be read; one message lists all of these.
     """
-    predictor = open_predictor(model, pixels, outputs)
+    predictor = open_predictor(model, pixels, outputs, dtype)
     return [prediction for _, prediction in iterate_predictions(predictor, images, top)]
 
 
 def open_predictor(
-    model: str | os.PathLike[str], pixels: str | Pixels | None = None, outputs: str | None = None
+    model: str | os.PathLike[str],
+    pixels: str | Pixels | None = None,
+    outputs: str | None = None,
+    dtype: str | None = None,
 ) -> Any:
     """Opens a model or an exported file for predictions.
 
@@ -57,6 +62,7 @@ def open_predictor(
         model: as in `predict`.
         pixels: as in `predict`.
         outputs: as in `predict`.
+        dtype: as in `predict`.
 
     Returns:
         An `ImageModel`, or an exported file as `keras_vit.runtime.files.open_exported` returns it. Both have
@@ -68,11 +74,11 @@ def open_predictor(
     if not is_exported(model):
         from keras_vit.commands.image_model import open_model, require_head
 
-        return require_head(open_model(model, pixels=pixels, outputs=outputs))
-    if pixels is not None or outputs is not None:
+        return require_head(open_model(model, pixels=pixels, outputs=outputs, dtype=dtype))
+    if (pixels, outputs, dtype) != (None, None, None):
         raise ValueError(
-            f"Expected pixels and outputs for a Keras model only. Received: model={model}, an exported file, whose "
-            "metadata has both"
+            f"Expected pixels, outputs and dtype for a Keras model only. Received: model={model}, an exported file, "
+            "which has its own"
         )
     return open_exported(model)
 

@@ -46,7 +46,7 @@ def extract_features(
     """
     features, labels = [], []
     for images, of_batch in log_progress(batches, "have features", count):
-        features.append(np.asarray(model.predict_on_batch(images)))
+        features.append(np.asarray(model.predict_on_batch(images), np.float32))
         labels.append(np.asarray(of_batch))
     if not features:
         raise ValueError("Expected images to compute features of. Received: no images")

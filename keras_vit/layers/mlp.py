@@ -5,13 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_vit import _compat
 from keras_vit.layers.composite import Composite, Shape
 from keras_vit.layers.initializers import initial
 
 GELUS = {
     "tanh": lambda x: ops.gelu(x, approximate=True),
-    # Written out, because exporting `ops.gelu(approximate=False)` to ONNX leaves an Erfc that no runtime can run.
-    "erf": lambda x: 0.5 * x * (1.0 + ops.erf(x * 0.5**0.5)),
+    "erf": _compat.exact_gelu,
 }
 
 

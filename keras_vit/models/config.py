@@ -16,8 +16,10 @@ Pooling = Literal["token", "gap", "map", "none", "token+gap", "token+distillatio
 PositionKind = Literal["learned", "learned-2d", "sincos-2d", "relative", "none"]
 PositionPlace = Literal["stem", "layers", "shared"]
 AttentionKind = Literal["full", "axial"]
+Dtype = Literal["float32", "bfloat16", "float16"]  # of a loaded model's weights and of what it computes
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
+DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit.layers import Patches, Stem
 from keras_vit.models.config import OUTPUT_KINDS
+from keras_vit.models.hooks import head_of
 from keras_vit.models.lean import LeanModel
 from keras_vit.preprocessing import CONTRACT_WORDS, CONTRACTS, Pixels, PixelsLike, as_pixels
 
@@ -368,13 +369,38 @@ def in_float32(model: keras.Model) -> keras.Model:
     """
     if not any(layer.compute_dtype in ("float16", "bfloat16") for layer in (model, *_compat.layers_inside(model))):
         return model
+    return in_dtype(model, "float32")
+
+
+def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
+    """Returns a model of the same layers under a dtype policy, with a copy of the weights in the policy's dtype.
+
+    The head and activations compute in float32 under any policy, as in a model that is built under it.
+
+    Args:
+        model: the model.
+        dtype: out of `DTYPES`.
+
+    Raises:
+        ValueError: if the model has LoRA or is quantized.
+    """
+    head = head_of(model)
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+        stays = layer is head or isinstance(layer, keras.layers.Activation)
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32" if stays else dtype})
 
-    plain = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    plain.set_weights(model.get_weights())
-    return plain
+    other = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    if len(other.weights) != len(model.weights):
+        raise ValueError(
+            f"Expected a model without LoRA and quantization for dtype={dtype!r}. Received: {model.name!r}, with "
+            f"{len(model.weights)} weights instead of {len(other.weights)}"
+        )
+    for new, old in zip(other.weights, model.weights):
+        new.assign(old)
+    if hasattr(model, "own_pixels"):  # a `VisionModel`
+        other.own_pixels, other.class_names = model.own_pixels, model.class_names
+    return other
 
 
 def numbers_of(model: keras.Model) -> dict[str, Any]:

@@ -3,8 +3,10 @@ import math
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_vit.layers import MLP, Attention, AttentionPooling, ClassToken, TransformerBlock
+from keras_vit.layers.mlp import GELUS
 
 HEADS, WIDTH, MLP_DIM, TOKENS = 2, 14, 11, 5
 FORMS = {
@@ -108,6 +110,45 @@ def test_gelu(gelu):
     np.testing.assert_allclose(identity(layer)(x), expected, atol=1e-6)
     other = np.vectorize(FORMS["erf" if gelu == "tanh" else "tanh"])(x.astype(np.float64))
     assert np.abs(expected - other).max() > 1e-4  # so that the two are told apart
+
+
+def gradient_of_sum(function, x):
+    """Returns the gradient of the sum of a function of an array, by the backend."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.grad(lambda x: function(x).sum())(x)
+    if backend == "torch":
+        import torch
+
+        tensor = torch.tensor(x, requires_grad=True)
+        with torch.enable_grad():
+            function(tensor).sum().backward()
+        return tensor.grad
+    import tensorflow as tf
+
+    tensor = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        y = function(tensor)
+    return tape.gradient(y, tensor)
+
+
+def test_the_gradient_of_the_exact_gelu():
+    x = np.linspace(-9, 9, 1001, dtype=np.float32)
+    wide = x.astype(np.float64)
+    below = np.array([math.erfc(-value / math.sqrt(2)) / 2 for value in wide])  # of a normal distribution
+    expected = below + wide * np.exp(-(wide**2) / 2) / math.sqrt(2 * math.pi)
+    np.testing.assert_allclose(gradient_of_sum(GELUS["erf"], x), expected, atol=1e-6)
+
+
+def test_the_exact_gelu_in_bfloat16():
+    x = ops.cast(np.linspace(-9, 9, 1001, dtype=np.float32), "bfloat16")
+    y, x = (ops.convert_to_numpy(ops.cast(values, "float32")) for values in (GELUS["erf"](x), x))
+    expected = np.array([0.5 * value * math.erfc(-value / math.sqrt(2)) for value in x.astype(np.float64)])
+    # The formula rounds 1 + erf, which is near 0 for a negative x: 2**-9 of x at most, and the argument of erf before.
+    np.testing.assert_array_less(np.abs(y - expected), 2**-7 * np.maximum(np.abs(x), 2**-9))
 
 
 def test_gelu_is_the_official_files_by_default():
