@@ -50,7 +50,7 @@ def test_it_is_the_model_that_the_policy_builds(kind, dtype, policy, tmp_path):
     logits = loaded(IMAGES)
     np.testing.assert_array_equal(logits, built(IMAGES))
     error = {"bfloat16": 2**-8, "float16": 2**-11}[dtype]  # of one rounding; the blocks add up a few of them
-    np.testing.assert_allclose(logits, model(IMAGES), atol=8 * error * np.abs(model(IMAGES)).max())
+    np.testing.assert_allclose(logits, model(IMAGES), atol=8 * error * np.abs(np.asarray(model(IMAGES))).max())
 
 
 def test_a_checkpoint_is_loaded_in_bfloat16_and_saved_again(tmp_path):
