@@ -106,10 +106,6 @@ def keras_step(make, task):
 
     variant, _, dtype = TASKS[task]
     keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(dtype, dtype) if is_training(task) else dtype)
-    if keras.backend.backend() == "torch":
-        import torch
-
-        torch.set_num_threads(interleave.THREADS)
     model = make(variant)
     images, labels = (keras.ops.convert_to_tensor(array) for array in _batch(task))
     if not is_training(task):
@@ -123,6 +119,23 @@ def keras_step(make, task):
         jit_compile=False,  # as Keras' "auto" on a CPU
     )
     return lambda: model.train_on_batch(images, labels), model.count_params()
+
+
+def trainer_step(make, task):
+    """Returns the step of a run on Keras' PyTorch backend, and the number of weights."""
+    import keras
+    import torch
+
+    import keras_vit
+
+    torch.set_num_threads(interleave.THREADS)
+    variant, batch, dtype = TASKS[task]
+    keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(dtype, dtype))
+    trainer = keras_vit.training.make_trainer(make(variant))
+    trainer.compile(keras_vit.training.AdamW(LEARNING_RATE, kernel_decay=WEIGHT_DECAY), jit_compile=False)
+    images, labels = map(torch.tensor, _batch(task))
+    targets, weights = torch.nn.functional.one_hot(labels, CLASSES).float(), torch.ones(batch)
+    return lambda: trainer.train_on_batch(images, targets, weights), trainer.count_params()
 
 
 def torch_step(make, task):
@@ -227,7 +240,7 @@ FORWARD, TRAIN, SINGLE = ("forward-float32", "forward-bfloat16"), ("train-float3
 CONTESTANTS = {  # how the model is made, and its step; tasks; Keras' backend
     OURS: (ours, keras_step, (*FORWARD, *TRAIN, SINGLE), "tensorflow"),
     "keras_vit, tanh": (lambda variant: ours(variant, "tanh"), keras_step, FORWARD, "tensorflow"),
-    "keras_vit on PyTorch": (ours, keras_step, TRAIN, "torch"),
+    "keras_vit on PyTorch": (ours, trainer_step, TRAIN, "torch"),
     "keras_vit, OpenVINO": (ours, openvino_step, (*FORWARD, SINGLE), "tensorflow"),
     "keras_vit, .tflite": (ours, tflite_step, (SINGLE,), "tensorflow"),
     "keras-hub": (keras_hub, keras_step, (*FORWARD, *TRAIN, SINGLE), "tensorflow"),

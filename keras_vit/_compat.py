@@ -168,6 +168,62 @@ def _as_matrix(function: Callable[[Any], Any], x: Any) -> Any:
     return ops.reshape(function(ops.reshape(x, (-1, x.shape[-1]))), x.shape)
 
 
+class FusedOnTorch:
+    """Updates all weights by PyTorch's fused AdamW, in one pass through memory; comes before Adam among the bases.
+
+    Overrides `_backend_update_step` of Keras' Adam, as its optimizers for PyTorch do, which no subclass inherits from:
+    update steps of single operations pass through memory twenty times. `torch.optim.adamw.adamw` has no settled
+    arguments.
+    """
+
+    def factor_and_decay(self, variable: keras.Variable) -> tuple[float, float]:
+        """Returns the factor on the learning rate of a weight, and its weight decay."""
+        raise NotImplementedError
+
+    def update_average(self, variable: keras.Variable) -> None:
+        """Is called after each update of a weight."""
+        raise NotImplementedError
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        import keras
+
+        optimizer: Any = self
+        if keras.backend.backend() != "torch" or optimizer.amsgrad:
+            super()._backend_update_step(grads, trainable_variables, learning_rate)  # type: ignore[misc]
+            return
+        import torch
+        from torch.optim.adamw import adamw
+
+        groups: dict[tuple[float, float], list[tuple[Any, ...]]] = {}
+        for gradient, variable in zip(grads, trainable_variables):
+            index = variable_index(optimizer, variable)
+            moments = optimizer._momentums[index].value, optimizer._velocities[index].value
+            groups.setdefault(self.factor_and_decay(variable), []).append((variable.value, gradient, *moments))
+        step, rate = int(optimizer.iterations), float(learning_rate)
+        with torch.no_grad():
+            for (factor, decay), tensors in groups.items():
+                values, gradients, momentums, velocities = map(list, zip(*tensors))
+                adamw(
+                    values,
+                    gradients,
+                    momentums,
+                    velocities,
+                    [],
+                    list(torch.full((len(values),), float(step), device=values[0].device)),
+                    fused=True,
+                    amsgrad=False,
+                    beta1=optimizer.beta_1,
+                    beta2=optimizer.beta_2,
+                    lr=rate * factor,
+                    weight_decay=decay,
+                    # Keras adds epsilon before the correction of the second moment, PyTorch after it.
+                    eps=optimizer.epsilon / math.sqrt(1 - optimizer.beta_2 ** (step + 1)),
+                    maximize=False,
+                )
+        for variable in trainable_variables:
+            self.update_average(variable)
+
+
 class BuiltBeforeFit:
     """Keeps `fit` from building a model; comes before `keras.Model` among the bases of one that is built already.
 

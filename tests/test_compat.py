@@ -1,6 +1,7 @@
 """Every private or unstable name of another library: that it is there, means what it did, and is used in one place."""
 
 import ast
+import importlib.util
 import json
 import pathlib
 import re
@@ -253,6 +254,31 @@ print(json.dumps(seen))
 def test_weights_are_brought_up_to_date_within_fit(run_python):
     (weight,) = run_python("-c", SYNC, KERAS_BACKEND="jax")
     assert weight == pytest.approx(1 - 0.01 * 4)
+
+
+FUSED = """
+import json, keras, numpy as np
+from keras_vit import _compat
+from keras_vit.training.optimizers import AdamW
+def trained(kind):
+    rng = np.random.default_rng(0)
+    weights = [keras.Variable(rng.normal(size=(5, 3)).astype("float32"), name=name) for name in ("kernel", "bias")]
+    optimizer = kind(0.01, kernel_decay=0.1, ema=0.9, scales={"bias": 0.5})
+    for _ in range(7):
+        optimizer.apply([keras.ops.array(rng.normal(size=(5, 3)).astype("float32")) for _ in weights], weights)
+    return [keras.ops.convert_to_numpy(value) for value in weights + optimizer.variables]
+fused = trained(AdamW)
+adam_of_keras = keras.optimizers.Optimizer._backend_update_step
+plain = trained(type("Plain", (AdamW,), {"_backend_update_step": adam_of_keras}))
+print(json.dumps([float(np.abs(one - other).max()) for one, other in zip(fused, plain, strict=True)]))
+"""
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
+def test_the_fused_step_of_pytorch_is_that_of_keras(run_warm):
+    """To rounding: Keras computes the corrections of Adam in float32, `_compat.FusedOnTorch` in float64."""
+    differences = run_warm("-c", FUSED, KERAS_BACKEND="torch")
+    assert len(differences) == 2 + 2 + 3 * 2 and max(differences) < 1e-6
 
 
 # ---------------------------------------------------------------------------------------------------------------------

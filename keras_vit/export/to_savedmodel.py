@@ -171,6 +171,11 @@ def _in_tensorflow(model: keras.Model) -> tuple[Any, list[Any]]:
     if keras.backend.backend() == "tensorflow":
         run = _function(lambda images: model(images, training=False), *signature)
         return run, [variable.value for variable in model.variables]
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            "Expected Keras on the TensorFlow or JAX backend for a SavedModel. Received: "
+            f"backend={keras.backend.backend()!r}. Start again with KERAS_BACKEND=tensorflow"
+        )
 
     def run_stateless(values: Any, images: Any) -> Any:
         trained, others = values[: len(model.trainable_variables)], values[len(model.trainable_variables) :]

@@ -1,8 +1,10 @@
 """Devices: distribution strategies for one device, several GPUs, several machines or a TPU."""
 
+import atexit
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from keras_vit import _compat
+
+logger = logging.getLogger("keras_vit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +54,8 @@ def devices_of(strategy: str = "auto", jit_compile: bool = False) -> Devices:
     "multiworker" is MultiWorkerMirroredStrategy as TF_CONFIG says; "tpu" is TPUStrategy on the TPU that TPU_NAME names,
     or the local one. On JAX, all of these are `keras.distribution.DataParallel` over JAX's devices, those of all
     processes with "multiworker". "auto" is "multiworker" with TF_CONFIG set, "tpu" with TPU_NAME, "mirrored" with
-    several GPUs, and "one" otherwise.
+    several GPUs, and "one" otherwise. On PyTorch, "mirrored" and "multiworker" are DistributedDataParallel over the
+    processes that torchrun has started, one a device; "auto" is "one" outside of torchrun.
 
     Call it before TensorFlow computes anything: MultiWorkerMirroredStrategy requires it.
 
@@ -70,8 +75,10 @@ def devices_of(strategy: str = "auto", jit_compile: bool = False) -> Devices:
         assert devices.description == "one device"
         ```
     """
-    if keras.backend.backend() == "jax":
-        return _on_jax(strategy)
+    if keras.backend.backend() in _BACKENDS:
+        with contextlib.suppress(RuntimeError):  # TensorFlow has a GPU already
+            tf.config.set_visible_devices([], "GPU")  # it reads the images alone, and would take the GPU's memory
+        return _BACKENDS[keras.backend.backend()](strategy)
     cluster = json.loads(os.environ.get("TF_CONFIG") or "{}")
     if "ps" in cluster.get("cluster", {}):
         raise ValueError(
@@ -172,3 +179,48 @@ def _on_jax(strategy: str) -> Devices:
         scope=layout.scope,
         distribute=lambda dataset_of: dataset_of((process, process + 1, processes)),
     )
+
+
+def _on_torch(strategy: str) -> Devices:
+    import torch
+    from torch import distributed
+
+    from keras_vit.training.step_torch import batches_on_torch
+
+    started = "WORLD_SIZE" in os.environ  # by torchrun
+    if strategy == "tpu":
+        raise ValueError("Expected strategy=tpu on TensorFlow or JAX. Received: the PyTorch backend.")
+    if strategy in ("mirrored", "multiworker") and not started:
+        raise ValueError(
+            f"Expected processes that torchrun has started with strategy={strategy} on PyTorch. Received: one without "
+            "the environment variable WORLD_SIZE. Start again with "
+            "`torchrun --nproc-per-node=gpu -m keras_vit fit RECIPE`."
+        )
+    process, processes = 0, 1
+    if strategy != "one" and started:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if not distributed.is_initialized():
+            distributed.init_process_group()
+            atexit.register(distributed.destroy_process_group)
+        process, processes = distributed.get_rank(), distributed.get_world_size()
+    elif (count := torch.cuda.device_count()) > 1:
+        logger.info("uses one GPU of %d; `torchrun --nproc-per-node=gpu -m keras_vit fit RECIPE` uses all", count)
+
+    def agree(number: int) -> bool:
+        numbers = [None] * processes
+        distributed.all_gather_object(numbers, number)
+        return len(set(numbers)) == 1
+
+    many = processes > 1
+    return Devices(
+        strategy if many else "one",
+        description=f"{processes} processes, DistributedDataParallel" if many else "one device",
+        replicas=processes,
+        chief=process == 0,
+        distribute=lambda dataset_of: batches_on_torch(dataset_of((process, process + 1, processes))),
+        agree=agree if many else lambda number: True,
+    )
+
+
+_BACKENDS = {"jax": _on_jax, "torch": _on_torch}

@@ -102,7 +102,7 @@ def train(
             )
             begin(pixels)
             run.restore(trainer)
-            if not run.finished:
+            if not run.finished and (recipe.jit_compile or keras.backend.backend() != "torch"):
                 logger.info("the first step compiles the training, which may take minutes")
             for epoch, epochs, steps in plan.segments(run.step):
                 if run.finished:

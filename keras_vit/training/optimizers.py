@@ -51,13 +51,22 @@ class _PerWeight(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """Updates a variable by its gradient."""
-        index = _compat.variable_index(self, variable)
-        rate = ops.cast(learning_rate, variable.dtype) * self._rates[index]
-        if self.kernel_decay and self._decays[index]:
-            self.assign_sub(variable, variable * self.kernel_decay * rate)
+        factor, decay = self.factor_and_decay(variable)
+        rate = ops.cast(learning_rate, variable.dtype) * factor
+        if decay:
+            self.assign_sub(variable, variable * decay * rate)
         super().update_step(gradient, variable, rate)
+        self.update_average(variable)
+
+    def factor_and_decay(self, variable: keras.Variable) -> tuple[float, float]:
+        """Returns the factor on the learning rate of a variable, and its weight decay."""
+        index = _compat.variable_index(self, variable)
+        return self._rates[index], self.kernel_decay if self._decays[index] else 0.0
+
+    def update_average(self, variable: keras.Variable) -> None:
+        """Updates the moving average of a variable, if there is one."""
         if self.ema:
-            average = self.averages[index]
+            average = self.averages[_compat.variable_index(self, variable)]
             before = ops.convert_to_tensor(average)
             mixed = before + (variable - before) * (1.0 - ema_decay(self.ema, self.iterations))
             # A weight that overflowed stays out of the average, which would be NaN or infinite ever after.
@@ -170,7 +179,7 @@ class SGD(_PerWeight, _OptaxMomentum):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
-class AdamW(_PerWeight, keras.optimizers.Adam):
+class AdamW(_PerWeight, _compat.FusedOnTorch, keras.optimizers.Adam):
     """AdamW: Keras' Adam with decoupled weight decay of kernels alone.
 
     Args:

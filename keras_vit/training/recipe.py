@@ -86,9 +86,9 @@ class Recipe:
         precision: dtype policy, "float32", "mixed_bfloat16" or "mixed_float16".
         remat: whether blocks are rematerialized (gradient checkpointing) to save memory; needs `dropout` and
             `stochastic_depth` of 0.
-        jit_compile: whether XLA compiles the step; JAX always does.
+        jit_compile: whether XLA compiles the step, on PyTorch torch.compile; JAX always does.
         strategy: distribution strategy: "auto", "one" device, "mirrored" on all devices of this machine, "multiworker"
-            or "tpu".
+            or "tpu"; on PyTorch, torchrun starts a process for each device.
         crop: crop of the training images: "resize" scales the whole image, "inception" crops a random area and aspect
             ratio, "random" crops a square at random from an image resized to `crop_from`.
         crop_from: height and width before a "random" crop, pixels; None is about 8/7 of `image_size`.

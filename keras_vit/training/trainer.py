@@ -12,6 +12,7 @@ from keras_vit.models.lean import LeanModel
 _TRAINERS = {
     "tensorflow": ("keras_vit.training.step_tensorflow", "TensorFlowTrainer"),
     "jax": ("keras_vit.training.step_jax", "JaxTrainer"),
+    "torch": ("keras_vit.training.step_torch", "TorchTrainer"),
 }
 
 
@@ -62,7 +63,7 @@ def make_trainer(
     if backend not in _TRAINERS:
         raise ValueError(
             f"Expected a Keras backend that can train, one of {tuple(_TRAINERS)}. Received: {backend}. "
-            "Set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax."
+            "Set KERAS_BACKEND=tensorflow, for example."
         )
     outputs = model.outputs if loss == "output" else logits_of(model)
     module, name = _TRAINERS[backend]

@@ -4,12 +4,13 @@ A case takes one run, with exports and report, through several kills, or one dam
 ends it, and all that is in its folder is compared with a run that nothing befell.
 
 Each start is a fork of a process that has imported all modules, but in which no backend has computed anything yet.
-RUNS_BACKEND=jax or tensorflow leaves the other one out, RUNS_KIND=kill, both, stop, damage or full the other kinds.
+RUNS_BACKEND="jax torch" leaves TensorFlow out, RUNS_KIND=kill, both, stop, damage or full the other kinds.
 """
 
 import contextlib
 import csv
 import gzip
+import importlib.util
 import json
 import os
 import pathlib
@@ -29,7 +30,8 @@ HANG = 1800  # seconds; a case is a run of many starts
 SLOWEST = 900.0
 KILLS = 10  # of one run, at most
 ROOM = 3_000_000  # bytes; a run needs about 2 MB
-BACKENDS = os.environ.get("RUNS_BACKEND", "tensorflow jax").split()
+INSTALLED = ["tensorflow", "jax", *(["torch"] if importlib.util.find_spec("torch") else [])]
+BACKENDS = os.environ.get("RUNS_BACKEND", " ".join(INSTALLED)).split()
 KINDS = os.environ.get("RUNS_KIND", "kill both damage both full both kill both stop").split()
 RECIPE = """
 from keras_vit.models.config import Variant
@@ -52,7 +54,8 @@ RECIPE = Recipe(
     exports={exports!r},
 )
 """
-EXPORTS = {"tensorflow": ("tflite-float32",), "jax": ("savedmodel",)}  # TFLite files need the TensorFlow backend
+# TFLite files need the TensorFlow backend.
+EXPORTS = {"tensorflow": ("tflite-float32",), "jax": ("savedmodel",), "torch": ()}
 
 SERVER = """
 import json, os, select, sys, time
@@ -265,11 +268,11 @@ def prepare(folder):
 
 
 def case(state, number, random):
-    backend = BACKENDS[number % len(BACKENDS)]  # each of two processes has one, and its cases
+    backend = BACKENDS[number % len(BACKENDS)]
     if backend not in state["servers"]:
         state["servers"][backend] = Server(state["folder"], backend)
     server = state["servers"][backend]
-    kind = KINDS[number // 2 % len(KINDS)]
+    kind = KINDS[number // len(BACKENDS) % len(KINDS)]
     folder = state["folder"] / f"run_{number}"
     try:
         result, detail, count = globals()[kind](server, folder, random)

@@ -44,7 +44,7 @@ LEARNING_RATES = {"sgd": 0.5, "adamw": 1e-3, "muon": 1e-3}
 def run(folder, optimizer, devices, **settings):
     recipe = Recipe(
         **EQUAL,
-        remat=keras.backend.backend() == "jax",
+        remat=keras.backend.backend() != "tensorflow",
         optimizer=optimizer,
         learning_rate=LEARNING_RATES[optimizer],
         weights=str(folder / "start.npz"),

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import importlib.util
 import json
 import pathlib
 import socket
@@ -29,7 +30,10 @@ RUNS = {
         1,
         "4 devices, DataParallel",
     ),
+    "torch-one": ({"KERAS_BACKEND": "torch"}, "one", 1, "one device"),
+    "torch-auto": ({"KERAS_BACKEND": "torch"}, "auto", 2, "2 processes, DistributedDataParallel"),
 }
+needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
 
 
 def free_ports(number):
@@ -66,8 +70,10 @@ def run(folder, run_warm):
 
         def process(index):
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            more = {"TF_CONFIG": json.dumps(task)} if processes > 1 else {}
-            return run_warm(SCRIPT, folder, strategy, *optimizers, **environment, **more)
+            host, port = addresses[0].split(":")
+            torchrun = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "MASTER_ADDR": host, "MASTER_PORT": port}
+            more = {"TF_CONFIG": json.dumps(task), **{name: str(value) for name, value in torchrun.items()}}
+            return run_warm(SCRIPT, folder, strategy, *optimizers, **environment, **(more if processes > 1 else {}))
 
         with concurrent.futures.ThreadPoolExecutor(processes) as pool:
             said = list(pool.map(process, range(processes)))
@@ -95,7 +101,14 @@ def test_two_devices_train_like_one(run):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", [name for name in RUNS if name != "tensorflow-one"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=needs_torch if name.startswith("torch") else ())
+        for name in RUNS
+        if name != "tensorflow-one"
+    ],
+)
 def test_many_devices_train_like_one(run, name, optimizer):
     assert_same(run("tensorflow-one", OPTIMIZERS)[optimizer], run(name, OPTIMIZERS)[optimizer])
 
@@ -110,6 +123,18 @@ def test_no_strategy_is_one_device(monkeypatch):
 def test_a_compiled_step_on_many_devices_is_refused(strategy):
     with pytest.raises(ValueError, match=f"jit_compile=False with strategy={strategy}"):
         devices_of(strategy, jit_compile=True)
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "strategy, message",
+    [("tpu", "TensorFlow or JAX"), ("mirrored", "WORLD_SIZE.*torchrun"), ("multiworker", "WORLD_SIZE")],
+)
+def test_torch_needs_torchrun_for_many_devices(monkeypatch, strategy, message):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match=message):
+        devices_of(strategy)
 
 
 def test_a_parameter_server_is_refused(monkeypatch):

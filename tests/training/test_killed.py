@@ -1,5 +1,6 @@
 """A run killed (SIGKILL) repeatedly while it writes checkpoints ends with the same weights as one that was not."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -88,3 +89,47 @@ def test_a_run_killed_in_its_writes_ends_with_the_same_bits(straight, tmp_path):
         again[step] = True
     assert sorted(again) == sorted(once)
     assert [row["step"] for row in rows] == [13, 26, 39, 52, 60]
+
+
+STOPPED = """
+import dataclasses, json, os, pathlib, signal, sys
+import keras, numpy as np
+sys.path.insert(0, sys.argv[1])
+import killed_run
+from keras_vit.training.fit import train
+from keras_vit.data.sources import open_source
+
+recipe = dataclasses.replace(killed_run.RECIPE, steps=12, steps_per_epoch=5)
+source = open_source(recipe.data)
+
+class Stopping(killed_run.run.Run):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.step in stops:
+            stops.remove(self.step)
+            os.kill(os.getpid(), signal.SIGTERM)
+        super().on_train_batch_end(batch, logs)
+
+def trained(folder):
+    sys.modules["keras_vit.training.fit"].Run = Stopping
+    while True:
+        try:
+            model, log = train(recipe, source, pathlib.Path(sys.argv[2], folder))
+            return [keras.ops.convert_to_numpy(weight) for weight in model.weights], [row["loss"] for row in log]
+        except SystemExit:
+            print("stopped", file=sys.stderr)
+
+stops = []
+straight, losses = trained("straight")
+stops = [2, 4, 7]
+stopped, again = trained("stopped")
+equal = sum(np.array_equal(one, other) for one, other in zip(straight, stopped, strict=True))
+print(json.dumps({"left": stops, "equal": equal, "of": len(straight), "losses": losses == again}))
+"""
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
+def test_a_run_on_pytorch_that_is_stopped_ends_with_the_same_bits(run_warm, tmp_path):
+    """Dropout draws from PyTorch's own generators, which no checkpoint holds."""
+    result = run_warm("-c", STOPPED, SCRIPT.parent, tmp_path, KERAS_BACKEND="torch")
+    assert result["left"] == [] and result["losses"]
+    assert result["equal"] == result["of"] > 20

@@ -1,3 +1,4 @@
+import importlib.util
 import pathlib
 
 import keras
@@ -10,6 +11,7 @@ from keras_vit.training.optimizers import SGD, AdamW, Muon
 from keras_vit.training.trainer import CrossEntropy, make_trainer
 
 CLASSES, BATCH = 5, 12
+needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
 OWN = keras_vit.Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12)
 
 
@@ -164,6 +166,7 @@ def test_a_batch_that_is_not_finite_leaves_the_weights_as_they_are(poison, jit_c
         pytest.param("jax", "one", "scaled", marks=pytest.mark.soak),
         pytest.param("tensorflow", "two", "sgd,adamw", marks=pytest.mark.soak),
         pytest.param("jax", "one", "sgd,adamw", marks=pytest.mark.soak),
+        pytest.param("torch", "one", "sgd,adamw,scaled", marks=[pytest.mark.soak, needs_torch]),
     ],
 )
 def test_a_batch_that_is_not_finite_changes_nothing_after_good_ones(run_warm, backend, devices, cases):
@@ -210,6 +213,6 @@ def test_float16_skips_a_step_that_overflows_and_halves_its_scale():
 
 
 def test_another_backend_is_refused(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ValueError, match="Received: torch. Set KERAS_BACKEND=tensorflow"):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(ValueError, match="Received: openvino. Set KERAS_BACKEND=tensorflow"):
         make_trainer(model_of())
