@@ -131,6 +131,18 @@ def test_rounding_regards_what_the_weights_multiply(bits, block):
     assert lost(weights) < 0.3 * lost(nearest)
 
 
+def test_a_token_that_hardly_varies_is_rounded():
+    """The class token of few images, whose covariance has less than full rank and lies far below its mean."""
+    statistics = quantization._Statistics(is_input=True)
+    tokens = (100 + 1e-3 * np.random.default_rng(0).normal(size=(16, 1, 64))).astype("float32")
+    for token in tokens:
+        statistics.add(token)
+    np.testing.assert_allclose(statistics.mean(), tokens.mean(axis=(0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(statistics.covariance(), np.cov(tokens[:, 0].T, bias=True), atol=1e-8)
+    weights, _ = rounded(np.ones((3, 64), "float32"), statistics.covariance(), 8)
+    np.testing.assert_allclose(weights, 1, atol=0.01)
+
+
 def test_static_int8_holds_where_scale_was_moved(model, as_built, smooth):
     kept = loss(quantized(smooth, "static-int8", made_images(16)), model)
     assert kept < 0.04

@@ -225,6 +225,7 @@ class _Statistics:
 
     def __init__(self, is_input: bool):
         self.least, self.most, self.rows, self.is_input = np.inf, -np.inf, 0, is_input
+        self.origin: Any = 0.0  # of the sums
         self.sum: Any = 0.0
         self.products: Any = 0.0
 
@@ -232,15 +233,19 @@ class _Statistics:
         values = values.reshape(-1, values.shape[-1])
         self.least, self.most = min(self.least, values.min()), max(self.most, values.max())
         if self.is_input:
+            if not self.rows:  # near the mean, so that a small variance is not lost in the products of large values
+                self.origin = values.mean(0)
+            values = values - self.origin
             self.rows += len(values)
             self.sum = self.sum + values.sum(0, dtype="float64")
             self.products = self.products + values.T @ values
 
     def mean(self) -> np.ndarray:
-        return self.sum / self.rows
+        return self.origin + self.sum / self.rows
 
     def covariance(self) -> np.ndarray:
-        return self.products / self.rows - np.outer(self.mean(), self.mean())
+        mean = self.sum / self.rows  # from the origin on
+        return self.products / self.rows - np.outer(mean, mean)
 
 
 def _observe(tflite: bytes, layers: Sequence[FullyConnected], images: Iterable[np.ndarray]) -> dict[int, _Statistics]:
