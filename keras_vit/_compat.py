@@ -11,6 +11,7 @@ Importing this module imports no other library: the functions import what they u
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sys
 import warnings
@@ -91,6 +92,54 @@ def nested_output(tensor: keras.KerasTensor) -> keras.KerasTensor:
 
 def _functional(model: Any) -> Any:
     return getattr(model, "_functional", None) or model  # a Sequential holds a functional model
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attention
+
+
+def fused_attention(dtype: str) -> Callable[[Any, Any, Any], Any] | None:
+    """Returns a function that computes attention in one kernel, which holds no probabilities; None without a kernel.
+
+    PyTorch has one for every device. JAX has cuDNN's, for 16 bits on a GPU.
+
+    Not `keras.ops.dot_product_attention` for all: on PyTorch, it copies its arguments first; on a TPU, it masks all
+    later tokens where no mask is given.
+
+    Args:
+        dtype: in which the attention is computed.
+
+    Returns:
+        A function of queries, keys and values, (batch, tokens, heads, head_dim) each, which divides the scores by the
+        square root of head_dim.
+    """
+    import keras
+    from keras import ops
+
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from torch.nn import functional
+
+        def by_token(*arguments: Any) -> Any:
+            return functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in arguments)).transpose(1, 2)
+
+        return by_token
+    if backend == "jax" and dtype in ("bfloat16", "float16"):
+        import jax
+
+        if jax.default_backend() == "gpu":
+            plain = functools.partial(ops.dot_product_attention, flash_attention=False)
+
+            def on_cuda(*arguments: Any) -> Any:
+                if not isinstance(arguments[0].shape[0], int):  # open, in a model that is exported: cuDNN needs it
+                    return plain(*arguments)
+                # What is lowered for another device is computed again for a gradient, and so keeps nothing for it: what
+                # it keeps would be in what is lowered for CUDA, too.
+                other = jax.checkpoint(plain)
+                return jax.lax.platform_dependent(*arguments, cuda=ops.dot_product_attention, default=other)
+
+            return on_cuda
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -140,6 +140,11 @@ def test_importing_it_imports_nothing_else(run_python):
 # Keras
 
 
+def test_tensorflow_has_no_kernel_for_attention():
+    """For the other backends: layers/test_fused_attention.py."""
+    assert _compat.fused_attention("float32") is None
+
+
 def test_layers_inside_a_layer_come_in_order():
     wrapped = keras.layers.Bidirectional(keras.layers.LSTM(2))
     assert _compat.sublayers(wrapped) == [wrapped.forward_layer, wrapped.backward_layer]

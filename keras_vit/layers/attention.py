@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vit import _compat
 from keras_vit.layers.composite import Composite, Shape
 from keras_vit.layers.hooks import is_hooked, through_hooks
 from keras_vit.layers.initializers import initial
@@ -64,9 +65,19 @@ class Attention(Composite):
             layer.build(shape)
 
     def call(self, queries: Any, tokens: Any, training: bool | None = None) -> Any:
+        kernel = _compat.fused_attention(self.compute_dtype)
+        if kernel and not self._probabilities_are_read(training):
+            q, k, v = self._by_token(self.query, queries), *(self._by_token(x, tokens) for x in (self.key, self.value))
+            return self._projected(kernel(q, k, v))
         weights = through_hooks(self, "probabilities", self.probabilities(queries, tokens))
         weights = self.dropout(weights, training=training)
         return self._joined(ops.matmul(weights, self._heads(self.value, tokens)))
+
+    def _probabilities_are_read(self, training: bool | None) -> bool:
+        """Returns whether the probabilities themselves are needed: for dropout, a hook, or a subclass's own."""
+        changed = type(self).scores is not Attention.scores or type(self).probabilities is not Attention.probabilities
+        dropped = self.dropout.rate > 0 and training is not False
+        return changed or dropped or is_hooked(self, "probabilities")
 
     def probabilities(self, queries: Any, tokens: Any) -> Any:
         """Returns the attention probabilities, (batch, heads, queries, tokens); they sum to 1 over the tokens."""
@@ -77,17 +88,24 @@ class Attention(Composite):
         """Returns the attention scores before the softmax, (batch, heads, queries, tokens)."""
         return ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
 
-    def _heads(self, layer: keras.layers.Dense, x: Any) -> Any:
-        """Returns queries, keys or values by head, (batch, heads, tokens, head_dim)."""
+    def _by_token(self, layer: keras.layers.Dense, x: Any) -> Any:
+        """Returns queries, keys or values, (batch, tokens, heads, head_dim)."""
         tokens, hidden_size = x.shape[1:]
         x = layer(ops.reshape(x, (-1, hidden_size)))  # flat: TensorFlow adds the bias within the matrix product
-        x = ops.reshape(x, (-1, tokens, self.num_heads, hidden_size // self.num_heads))
-        return ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, tokens, head_dim)
+        return ops.reshape(x, (-1, tokens, self.num_heads, hidden_size // self.num_heads))
+
+    def _heads(self, layer: keras.layers.Dense, x: Any) -> Any:
+        """Returns queries, keys or values by head, (batch, heads, tokens, head_dim)."""
+        return ops.transpose(self._by_token(layer, x), (0, 2, 1, 3))
 
     def _joined(self, x: Any) -> Any:
         """Returns the output of the layer, (batch, tokens, hidden_size), from values by head."""
-        heads, tokens, head_dim = x.shape[1:]
-        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, heads * head_dim))  # (batch * tokens, hidden_size)
+        return self._projected(ops.transpose(x, (0, 2, 1, 3)))
+
+    def _projected(self, x: Any) -> Any:
+        """Returns the output of the layer, (batch, tokens, hidden_size), from values by token."""
+        tokens, heads, head_dim = x.shape[1:]
+        x = ops.reshape(x, (-1, heads * head_dim))  # (batch * tokens, hidden_size)
         return ops.reshape(self.out(x), (-1, tokens, heads * head_dim))
 
     def compute_output_shape(self, queries_shape: Shape, tokens_shape: Shape) -> Shape:
