@@ -142,26 +142,27 @@ def training_batches(
     else:
         read, together = cropped(examples, image_size, augmentation.crop, seed + _CROP, augmentation.crop_from), False
     change = keras_cv_layers(augmentation.keras_cv) if augmentation.keras_cv else tf.identity
+    flips = augmentation.flip and not augmentation.moves  # an affine augmentation flips itself
     # The last row of a part is mixed with the first of the next one.
     rows_read = here + 1 if augmentation.mixes and parts[2] > 1 else here
 
     def rows(element: Any) -> dict[str, Any]:
         step = first_step + element // pieces
         row = ((start + element % pieces) * here + tf.range(rows_read, dtype=tf.int64)) % batch_size
-        flips = random_flips(batch_size, key(seed + _AFFINE, step)) & (augmentation.flip and not augmentation.moves)
         index = tf.gather(order.indices(step), row)
         return {
             "step": tf.fill([rows_read], step),
             "row": row,
             "number": tf.gather(order.numbers(step), row),
             "index": index,
-            "flip": tf.gather(flips, row),
+            **({"flip": tf.gather(random_flips(batch_size, key(seed + _AFFINE, step)), row)} if flips else {}),
             "weight": tf.gather(order.mask(step), row) * tf.gather(weights, index),
         }
 
     def augmented(row: dict[str, Any]) -> Any:
         image = read(row)
-        image = _compat.select_whole(row["flip"], tf.reverse(image, [-2]), image)
+        if flips:
+            image = _compat.select_whole(row["flip"], tf.reverse(image, [-2]), image)
         if augmentation.randaugment:
             layers, magnitude = augmentation.randaugment
             image = randaugment(image, layers, magnitude, key(seed + _RANDAUGMENT, row["number"]))
