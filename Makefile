@@ -70,6 +70,8 @@ savedmodels: $(VENV)/.installed
 
 bench: $(VENV)/.installed-dev .venv-bench/.installed
 	$(BIN)/python benchmarks/startup.py
+	PYTHONPATH=. $(BIN)/python benchmarks/pipeline.py --peers .venv-bench/bin/python
+	$(BIN)/python benchmarks/training.py
 	PYTHONPATH=. .venv-bench/bin/python benchmarks/loading.py
 	PYTHONPATH=. .venv-bench/bin/python benchmarks/speed.py
 

@@ -6,6 +6,7 @@ process works at a time, and the figures of one round can be compared with each 
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,37 +29,49 @@ class Worker:
 
     Args:
         *command: the arguments of `python`; the process must call `serve`.
+        python: another Python than this one, such as that of an environment with other libraries.
+        paused: whether the process and those that it starts are stopped between two steps, for a worker that goes on
+            in the background. What it has in its buffers at the end of a step is there at the start of the next one.
 
     Raises:
         RuntimeError: if the process ends before it is ready or in a step; with the end of its output.
     """
 
-    def __init__(self, *command):
-        self._log = tempfile.TemporaryFile("w+")
+    def __init__(self, *command, python=sys.executable, paused=False):
+        self._log, self._paused = tempfile.TemporaryFile("w+"), paused
         self._process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             env=os.environ | ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            start_new_session=paused,
         )
         try:
             self.facts = self._read_result()
         except RuntimeError:
             self.close()
             raise
+        self._send(signal.SIGSTOP)
 
     def step(self):
         """Returns the seconds of one step, and the number of processor cores that it used."""
+        self._send(signal.SIGCONT)
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
         result = self._read_result()
+        self._send(signal.SIGSTOP)
         return result["seconds"], result["cores"]
 
     def close(self):
+        self._send(signal.SIGCONT)
         self._process.communicate()
         self._log.close()
+
+    def _send(self, number):
+        if self._paused and self._process.poll() is None:
+            os.killpg(self._process.pid, number)
 
     def _read_result(self):
         line = self._process.stdout.readline()

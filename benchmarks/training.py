@@ -25,10 +25,10 @@ import sys
 import tempfile
 import time
 
-import augmentation
 import interleave
 import keras
 import numpy as np
+import pipeline
 import tensorflow as tf
 
 from keras_vit.data.sources import open_source
@@ -38,7 +38,7 @@ from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
 from keras_vit.training.schedules import plan_of
 
-VARIANT, IMAGE_SIZE, CLASSES = "ViT-S/16", 224, 8
+VARIANT, IMAGE_SIZE, CLASSES, IMAGES = "ViT-S/16", 224, 8, 64
 BATCH, PATH_BATCH = 16, 8  # images per step; fewer on the path, for many steps between two checkpoints
 BARE_STEPS = 10  # between two turns of the path
 BARE, PATH, ONE, TWO, MIRRORED = "bare step", "recipe path", "one process", "two workers", "mirrored"
@@ -152,11 +152,9 @@ def work_on_path(count):
     fit.Run = functools.partial(Turns, count, turns)
     with tempfile.TemporaryDirectory() as name, contextlib.suppress(Turns.Over):
         folder = pathlib.Path(name)
-        augmentation.write_images(folder)
-        lines = [f"{path.name},{i % CLASSES}" for i, path in enumerate(sorted(folder.glob("*.jpg")))]
-        (folder / "images.csv").write_text("\n".join(["path,label", *lines]))
+        pipeline.write_images(folder / "images", 500, IMAGES, CLASSES)
         recipe = recipe_of(
-            str(folder / "images.csv"),
+            str(folder / "images"),
             PATH_BATCH,
             steps_per_epoch=25,  # about one line of the log per checkpoint
             crop="inception",
