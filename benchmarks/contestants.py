@@ -176,30 +176,36 @@ def _logits(output):
     return getattr(output, "logits", output)
 
 
+def _with_file(make, task, kind, read, **options):
+    """Returns what a function of the path of a file returns that keras_vit exports, and the number of weights."""
+    import keras_vit
+
+    model = make(TASKS[task][0])
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / f"model.{kind}"
+        getattr(keras_vit.export, kind)(model, path, outputs="logits", input_type="scaled", **options)
+        return read(path), model.count_params()
+
+
 def onnxruntime_step(make, task):
-    """Returns the step of an ONNX file, and the number of weights."""
+    """Returns the step of an ONNX file of ours, and the number of weights."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = interleave.THREADS
-    model, images = make(TASKS[task][0]), _batch(task)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/model.onnx"
-        model.export(path, format="onnx", verbose=False)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: images}), model.count_params()
+    session, weights = _with_file(make, task, "onnx", lambda path: onnxruntime.InferenceSession(path, options))
+    name, images = session.get_inputs()[0].name, _batch(task)[0]
+    return lambda: session.run(None, {name: images}), weights
 
 
 def openvino_step(make, task):
-    """Returns the step of an OpenVINO model of ours, and the number of weights."""
+    """Returns the step of an ONNX file of ours in OpenVINO, and the number of weights."""
     import openvino
 
-    model = make(TASKS[task][0])
-    with tempfile.TemporaryDirectory() as folder:
-        model.export(f"{folder}/model.xml", format="openvino", verbose=False)
-        converted = openvino.Core().read_model(f"{folder}/model.xml")
-    return _openvino(converted, task, _batch(task)[0]), model.count_params()
+    images = _batch(task)[0]
+    model, weights = _with_file(make, task, "onnx", openvino.Core().read_model)
+    model.reshape(images.shape)
+    return _openvino(model, task, images), weights
 
 
 def openvino_torch_step(make, task):
@@ -223,17 +229,21 @@ def _openvino(model, task, images):
 
 
 def tflite_step(make, task):
-    """Returns the step of a .tflite file for one image, and the number of weights."""
-    import keras_vit
-    from keras_vit.runtime.files import open_exported
+    """Returns the step of a .tflite file of ours for one image, and the number of weights."""
+    from ai_edge_litert.interpreter import Interpreter
 
-    model = make(TASKS[task][0])
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "model.tflite"
-        keras_vit.export.tflite(model, path, mode="float32", outputs="logits")
-        file = open_exported(path)
-    pixels = np.random.default_rng(0).integers(0, 256, (1, IMAGE_SIZE, IMAGE_SIZE, 3), "uint8")
-    return lambda: file.predict(pixels), model.count_params()
+    def read(path):
+        return Interpreter(model_content=path.read_bytes(), num_threads=interleave.THREADS)
+
+    file, weights = _with_file(make, task, "tflite", read, mode="float32")
+    file.allocate_tensors()
+    index, images = file.get_input_details()[0]["index"], _batch(task)[0]
+
+    def step():
+        file.set_tensor(index, images)
+        file.invoke()
+
+    return step, weights
 
 
 FORWARD, TRAIN, SINGLE = ("forward-float32", "forward-bfloat16"), ("train-float32", "train-bfloat16"), "single-float32"
