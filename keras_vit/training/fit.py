@@ -102,7 +102,7 @@ def train(
             )
             begin(pixels)
             run.restore(trainer)
-            if not run.finished and (recipe.jit_compile or keras.backend.backend() != "torch"):
+            if not run.finished and keras.backend.backend() != "torch":
                 logger.info("the first step compiles the training, which may take minutes")
             for epoch, epochs, steps in plan.segments(run.step):
                 if run.finished:
@@ -134,6 +134,8 @@ def _check(recipe: Recipe, source: Source, devices: Devices) -> None:
         )
     if (devices.strategy, recipe.momentum_dtype, keras.backend.backend()) == ("multiworker", "bfloat16", "tensorflow"):
         faults.append("momentum_dtype=bfloat16: TensorFlow cannot send it to other workers; choose float32")
+    if recipe.jit_compile and keras.backend.backend() == "torch":
+        faults.append("jit_compile=True: PyTorch takes many minutes to compile Keras' whole step; choose False")
     examples = _weighted(recipe, source.train, len(source.class_names))
     faults += weight_faults(examples.weights, examples.names)
     if not len(source.validation.labels):

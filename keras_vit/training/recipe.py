@@ -86,7 +86,7 @@ class Recipe:
         precision: dtype policy, "float32", "mixed_bfloat16" or "mixed_float16".
         remat: whether blocks are rematerialized (gradient checkpointing) to save memory; needs `dropout` and
             `stochastic_depth` of 0.
-        jit_compile: whether XLA compiles the step, on PyTorch torch.compile; JAX always does.
+        jit_compile: whether XLA compiles the step; JAX always does, PyTorch never.
         strategy: distribution strategy: "auto", "one" device, "mirrored" on all devices of this machine, "multiworker"
             or "tpu"; on PyTorch, torchrun starts a process for each device.
         crop: crop of the training images: "resize" scales the whole image, "inception" crops a random area and aspect

@@ -84,7 +84,6 @@ class TorchTrainer(TrainerBase, LeanModel):
                 variable.assign(variable + _process() * PROCESS_STRIDE)
         return network
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _seed_step(self) -> None:
         """Seeds PyTorch's own generators, which dropout draws from, so that a resumed run draws as an uninterrupted."""
         state = np.random.SeedSequence((self.first_seed, int(self.optimizer.iterations), _process()))

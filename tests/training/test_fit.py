@@ -367,6 +367,12 @@ def test_settings_that_do_not_fit_the_model_are_refused(source, tmp_path, settin
     assert not list(tmp_path.iterdir())
 
 
+def test_a_compiled_step_on_pytorch_is_refused(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match="jit_compile=True: PyTorch"):
+        train(with_(jit_compile=True), source, tmp_path)
+
+
 @pytest.mark.parametrize("settings, name", [({"early_stopping": 2}, "early_stopping"), ({"keep": "best"}, "keep=best")])
 def test_settings_that_need_validation_images_are_refused_without(source, tmp_path, settings, name):
     none = dataclasses.replace(source.validation, images=(), labels=np.zeros(0, np.int64), names=())
