@@ -11,15 +11,18 @@ COMMENT = b"sha256:" + bytes(64)  # of the zip at the end of a .tflite file
 PROPERTY = b"\x72\x4a\x0a\x06sha256\x12\x40" + bytes(64)
 
 
-def with_checksum(file: bytes, end: bytes = b"") -> bytes:
+def with_checksum(file: bytes | memoryview, end: bytes = b"") -> bytes:
     """Returns a file with the SHA-256 of all bytes before it in the place of its last 64.
 
     Args:
         file: its bytes.
         end: `PROPERTY` to add it to an ONNX file; empty for a zip with `COMMENT`.
     """
-    content = (file + end)[:-64]
-    return content + hashlib.sha256(content).hexdigest().encode()
+    parts = [file, end[:-64]] if end else [memoryview(file)[:-64]]
+    checksum = hashlib.sha256()
+    for part in parts:
+        checksum.update(part)
+    return b"".join([*parts, checksum.hexdigest().encode()])  # a large file is copied once
 
 
 def write_checksums(folder: pathlib.Path) -> None:

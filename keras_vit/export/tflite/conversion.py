@@ -5,38 +5,44 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit import _compat
 from keras_vit._quiet import quiet
 from keras_vit.data.crop import PROTOCOLS
 from keras_vit.export.serving import Serving
+from keras_vit.export.tflite.flatbuffer import packed
 from keras_vit.export.tflite.metadata import add_metadata
+from keras_vit.export.tflite.precision import store_in_8_bits, store_in_16_bits
 from keras_vit.export.tflite.quantization import quantized
+from keras_vit.export.tflite.simplification import simplify
 from keras_vit.export.tflite.smoothing import smoothed
 from keras_vit.preprocessing import preprocess_input
 
-# By mode, TensorFlow's converter options: its optimizations, and the types in which it may store weights.
-CONVERTER = {
-    "float32": ([], []),
-    "float16": ([tf.lite.Optimize.DEFAULT], [tf.float16]),
-    "int8": ([tf.lite.Optimize.DEFAULT], []),
+# By mode, what stores the weights in fewer bits.
+MODES: dict[str, Callable[[Any], None] | None] = {
+    "float32": None,
+    "float16": store_in_16_bits,
+    "int8": store_in_8_bits,
 }
 
 # By mode, the mode of `quantization` for files that calibration images quantize from a float32 file. "int8" is not
-# among them: TensorFlow's converter needs no extra package, a tenth of the time, and no images.
+# among them: `store_in_8_bits` needs no extra package, a tenth of the time, and no images.
 QUANTIZED = {"rounded-int8": "int8", "static-int8": "static-int8", "int4": "int4"}
 
 
-def converted(model: keras.Model, mode: str = "float32") -> bytes:
+def converted(model: keras.Model, mode: str = "float32", fold_norms: bool = True) -> bytes:
     """Converts a model to the bytes of a TFLite file, without metadata.
 
     Args:
         model: the `model` of a `Serving`.
-        mode: one of `CONVERTER`.
+        mode: one of `MODES`.
+        fold_norms: see `simplify`.
 
     Raises:
         ValueError: if the model has an operator that TFLite does not have, which the message names, or if Keras'
@@ -47,21 +53,46 @@ def converted(model: keras.Model, mode: str = "float32") -> bytes:
             "Expected Keras on the TensorFlow backend for a TFLite file. Received: "
             f"backend={keras.backend.backend()!r}. Start again with KERAS_BACKEND=tensorflow"
         )
+    kernels = _kernels(model)
+    with quiet():  # a dozen notes on the stages of the conversion
+        parsed = _compat.read_flatbuffer(_without_kernels(model, kernels))
+    simplify(parsed, {name: np.asarray(kernel) for name, kernel in kernels.items()}, fold_norms)
+    if store := MODES[mode]:
+        store(parsed)
+    return packed(parsed)
+
+
+def _kernels(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns the kernels of a model's dense layers, {a name that is no other input's: kernel}."""
+    layers = [layer for layer in _compat.layers_inside(model) if isinstance(layer, keras.layers.Dense)]
+    kernels = {id(layer.kernel): layer.kernel for layer in layers if isinstance(layer.kernel, keras.Variable)}
+    return {f"kernel_{i}": kernel for i, kernel in enumerate(kernels.values()) if kernel.dtype == "float32"}
+
+
+def _without_kernels(model: keras.Model, kernels: Mapping[str, keras.Variable]) -> bytes:
+    """Returns a float32 TFLite file whose inputs are the images and the kernels, see `simplification`."""
     (images,) = model.inputs
+
+    def run(images: Any, *values: Any) -> Any:
+        with keras.StatelessScope(zip(kernels.values(), values)):
+            return model(images, training=False)
+
     # A fixed batch of 1: the delegates of phones refuse unknown dimensions.
-    signature = tf.TensorSpec((1, *images.shape[1:]), images.dtype, "images")
+    signature = [tf.TensorSpec((1, *images.shape[1:]), images.dtype, "images")]
+    signature += [tf.TensorSpec(kernel.shape, kernel.dtype, name) for name, kernel in kernels.items()]
     module = tf.Module()  # Keras' own export takes twice as long for a ViT-S/16
-    module.run = tf.function(lambda images: model(images, training=False), [signature], autograph=False)
-    module.weights = [variable.value for variable in model.variables]
+    module.run = tf.function(run, signature, autograph=False)
+    known = {id(kernel) for kernel in kernels.values()}
+    module.weights = [variable.value for variable in model.variables if id(variable) not in known]
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={"serving_default": module.run})
+        tf.saved_model.save(
+            module, folder, signatures={"serving_default": module.run}, options=_compat.without_gradients()
+        )
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.optimizations, converter.target_spec.supported_types = CONVERTER[mode]
         # TFLite's own operators alone: a phone's runtime has no others.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
-            with quiet():  # a dozen notes on the stages of the conversion
-                return converter.convert()
+            return converter.convert()
         except Exception as error:  # the converter's errors have no class in common
             raise ValueError(f"{model.name} does not convert to TFLite: {_reason(error)}") from error
 
@@ -82,7 +113,8 @@ def calibrated(serving: Serving, mode: str) -> tuple[bytes, np.ndarray]:
     size = serving.inner.input_shape[1:3]
     pixels = np.stack([PROTOCOLS["official"](image, size) for image in serving.calibration])
     smooth = serving.with_changes(model=smoothed(serving.inner, preprocess_input(pixels, serving.pixels)))
-    return converted(smooth.model), serving.client_inputs(serving.calibration)
+    # The norms keep the scale that was moved into them.
+    return converted(smooth.model, fold_norms=False), serving.client_inputs(serving.calibration)
 
 
 def exported(serving: Serving, mode: str, in_float: Sequence[str] = ()) -> bytes:
@@ -117,7 +149,7 @@ def write_tflite(
     Args:
         serving: the model; the modes in `QUANTIZED` need its `calibration` images.
         path: of the file.
-        mode: one of `CONVERTER` or `QUANTIZED`.
+        mode: one of `MODES` or `QUANTIZED`.
         in_float: layers that stay in float32 in a mode of `QUANTIZED`, see `keras_vit.export.sensitivity`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reads and changes the fully connected layers of a TFLite file."""
+"""Reads and changes a TFLite file: its fully connected layers and its constants."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import flatbuffers
 import numpy as np
 
 from keras_vit import _compat
+
+_schema: Any = _compat.tflite_schema()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class FullyConnected:
 
 def fully_connected_layers(model: Any) -> list[FullyConnected]:
     """Returns the fully connected layers of a flatbuffer's model, in its order."""
-    operators = _compat.tflite_schema().BuiltinOperator
+    operators = _schema.BuiltinOperator
     graph = model.subgraphs[0]
     kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
     gelus = {graph.operators[i].inputs[0] for i, kind in enumerate(kinds) if kind == operators.GELU}
@@ -67,7 +70,8 @@ def _has_constant(model: Any, tensor: Any) -> bool:
 
 def constant(model: Any, tensor: Any) -> np.ndarray:
     """Returns the float32 values of a constant tensor."""
-    return np.frombuffer(bytes(model.buffers[tensor.buffer].data), "float32").reshape(tensor.shape)
+    values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), "float32")
+    return values.reshape(() if tensor.shape is None else tensor.shape)
 
 
 def uses_of(model: Any) -> collections.Counter[int]:
@@ -93,5 +97,42 @@ def own_constant(model: Any, uses: collections.Counter[int], operator: Any, plac
 
 
 def set_constant(model: Any, tensor: Any, values: np.ndarray) -> None:
-    """Replaces the float32 values of a constant tensor."""
-    model.buffers[tensor.buffer].data = np.frombuffer(values.astype("float32").tobytes(), "uint8")
+    """Replaces the float32 values of a constant tensor, and its shape."""
+    tensor.shape = np.array(values.shape, np.int32)
+    model.buffers[tensor.buffer].data = np.ascontiguousarray(values, "float32").reshape(-1).view("uint8")
+
+
+def packed(model: Any) -> bytes:
+    """Returns a `ModelT` as a TFLite file, without the buffers that nothing uses, which go from the model, too."""
+    holders = [*(tensor for graph in model.subgraphs for tensor in graph.tensors), *(model.metadata or ())]
+    used = sorted({0, *(holder.buffer for holder in holders)})
+    places = {old: new for new, old in enumerate(used)}
+    for holder in holders:
+        holder.buffer = places[holder.buffer]
+    model.buffers = [_AlignedBuffer.of(model.buffers[index].data) for index in used]
+    size = sum(0 if buffer.data is None else len(buffer.data) for buffer in model.buffers)
+    builder = flatbuffers.Builder(size + size // 64 + 2**20)  # a builder that grows copies all that it holds
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+
+class _AlignedBuffer(_schema.BufferT):
+    """A buffer with its data at a multiple of 16 bytes, which the schema demands and the generated code neglects."""
+
+    @classmethod
+    def of(cls, data: np.ndarray | None) -> _AlignedBuffer:
+        buffer = cls()
+        buffer.data = data
+        return buffer
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        data = None
+        if self.data is not None and len(self.data):
+            builder.StartVector(1, len(self.data), 16)
+            builder.head -= len(self.data)
+            builder.Bytes[builder.head : builder.head + len(self.data)] = np.ascontiguousarray(self.data).data
+            data = builder.EndVector()
+        _schema.BufferStart(builder)
+        if data is not None:
+            _schema.BufferAddData(builder, data)
+        return _schema.BufferEnd(builder)

@@ -13,6 +13,7 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit.export.checksum import COMMENT, with_checksum
 from keras_vit.export.tflite.batch_axis import keep_batch_axis
+from keras_vit.export.tflite.flatbuffer import packed
 
 _schema: Any = _compat.tflite_schema()
 
@@ -69,22 +70,20 @@ def add_metadata(
     _name_tensors(parsed, outputs)
     _declare_scale(parsed.subgraphs[0])
     metadata = _Metadata().write(image_size, facts, input_type, mean, std, outputs)
-    parsed.buffers.append(_buffer(np.frombuffer(metadata, np.uint8)))
+    parsed.buffers.append(_schema.BufferT())
+    parsed.buffers[-1].data = np.frombuffer(metadata, np.uint8)
     note = _schema.MetadataT()
     note.name, note.buffer = METADATA, len(parsed.buffers) - 1
     parsed.metadata = [*(item for item in parsed.metadata or () if item.name != METADATA), note]
-    parsed.buffers = [_buffer(buffer.data) for buffer in parsed.buffers]
-    builder = flatbuffers.Builder(len(model) + len(metadata) + 2**16)
-    builder.Finish(parsed.Pack(builder), b"TFL3")
     file = io.BytesIO()
-    file.write(builder.Output())
+    file.write(packed(parsed))
     with zipfile.ZipFile(file, "a") as behind:
         # The labels are an uncompressed zip member behind the model, which a phone reads without a copy of the file.
         if class_names:
             # ZipInfo has a fixed date: the same model always has the same bytes.
             behind.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in class_names))
         behind.comment = COMMENT
-    return with_checksum(file.getvalue())
+    return with_checksum(file.getbuffer())
 
 
 def _name_tensors(model: Any, outputs: Sequence[str]) -> None:
@@ -109,28 +108,6 @@ def _declare_scale(graph: Any) -> None:
             tensor.quantization = _schema.QuantizationParametersT()
             tensor.quantization.scale = np.array([1 / 255], np.float32)
             tensor.quantization.zeroPoint = np.array([0], np.int64)
-
-
-class _AlignedBuffer(_schema.BufferT):
-    """A buffer with its data at a multiple of 16 bytes, which the schema demands and the generated code neglects."""
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:
-        data = None
-        if self.data is not None and len(self.data):
-            builder.StartVector(1, len(self.data), 16)
-            builder.head -= len(self.data)
-            builder.Bytes[builder.head : builder.head + len(self.data)] = np.ascontiguousarray(self.data).data
-            data = builder.EndVector()
-        _schema.BufferStart(builder)
-        if data is not None:
-            _schema.BufferAddData(builder, data)
-        return _schema.BufferEnd(builder)
-
-
-def _buffer(data: np.ndarray | None) -> _AlignedBuffer:
-    buffer = _AlignedBuffer()
-    buffer.data = data
-    return buffer
 
 
 class _Metadata:
