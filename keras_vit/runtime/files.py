@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from keras_vit import _arguments as checked
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -107,7 +105,8 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
         ```
     """
     path = pathlib.Path(path)
-    checked.choice("precision", precision, ("float32", "bfloat16"))
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"Expected precision to be one of ('float32', 'bfloat16'). Received: precision={precision!r}")
     if not path.exists():
         raise ValueError(f"Expected {_KINDS}. Received: {path}, which does not exist")
     if path.suffix == ".tflite":
