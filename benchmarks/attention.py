@@ -18,6 +18,7 @@ from keras import ops
 
 VARIANT = "ViT-S/16"
 WEIGHTS = contestants.SIZES[VARIANT][1]
+TASKS, BATCH = ("forward", "train"), 16
 
 
 class Fused(keras.layers.Layer):
@@ -66,12 +67,11 @@ WAYS = {"dense": None, "fused": Fused, "keras": Stock}
 
 def work(way, task):
     """Serves one way's steps."""
-    import keras_vit
     from keras_vit.layers import transformer
 
     transformer.Attention = WAYS[way] or transformer.Attention
-    model = keras_vit.build(VARIANT, classifier_activation=None, dropout=0.0)
-    step, weights = contestants.keras_step(model, task)
+    contestants.TASKS[task] = (VARIANT, BATCH, "float32", contestants.IMAGE_SIZE)
+    step, weights = contestants.keras_step(contestants.ours, task)
     interleave.serve(step, weights=weights)
 
 
@@ -82,7 +82,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.worker:
         return work(*arguments.worker)
-    for task in contestants.TASKS:
+    for task in TASKS:
         with contextlib.ExitStack() as stack:
             workers = {}
             for way in WAYS:
@@ -93,7 +93,7 @@ def main():
                         f"{way} is another model: {workers[way].facts['weights']:,} weights instead of {WEIGHTS:,}"
                     )
             seconds, cores = interleave.rounds(workers, arguments.rounds)
-        interleave.print_table(f"{task}, {VARIANT}", seconds, "dense", contestants.BATCH)
+        interleave.print_table(f"{task}, {VARIANT}", seconds, "dense", BATCH)
         if reason := interleave.busy(cores):
             print(reason)
 

@@ -7,6 +7,7 @@ In bfloat16, weights and values of a forward pass have this dtype; a training st
 computes in bfloat16: Keras' policies "bfloat16" and "mixed_bfloat16", PyTorch's `model.to` and autocast.
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -23,12 +24,12 @@ SIZES = {  # hidden_size, num_layers, num_heads, mlp_dim; weights
     "ViT-B/16": ((768, 12, 12, 3072), 86_567_656),
     "ViT-S/16": ((384, 12, 6, 1536), 22_050_664),
 }
-TASKS = {  # variant, images, dtype
-    "forward-float32": ("ViT-B/16", 16, "float32"),
-    "forward-bfloat16": ("ViT-B/16", 16, "bfloat16"),
-    "train-float32": ("ViT-S/16", 16, "float32"),
-    "train-bfloat16": ("ViT-S/16", 16, "bfloat16"),
-    "single-float32": ("ViT-B/16", 1, "float32"),
+TASKS = {  # variant, images, dtype, height and width
+    "forward-float32": ("ViT-B/16", 16, "float32", IMAGE_SIZE),
+    "forward-bfloat16": ("ViT-B/16", 16, "bfloat16", IMAGE_SIZE),
+    "train-float32": ("ViT-S/16", 16, "float32", IMAGE_SIZE),
+    "train-bfloat16": ("ViT-S/16", 16, "bfloat16", IMAGE_SIZE),
+    "single-float32": ("ViT-B/16", 1, "float32", IMAGE_SIZE),
 }
 OURS = "keras_vit"
 
@@ -59,14 +60,14 @@ def keras_hub(variant):
 
 
 def timm(variant):
-    _declare_torchvision()
+    declare_torchvision()
     import timm
 
     return timm.create_model(f"vit_{variant[4:5].replace('B', 'base').replace('S', 'small')}_patch16_224")
 
 
 def transformers(variant):
-    _declare_torchvision()
+    declare_torchvision()
     from transformers import ViTConfig, ViTForImageClassification
 
     hidden_size, num_layers, num_heads, mlp_dim = SIZES[variant][0]
@@ -82,7 +83,8 @@ def transformers(variant):
     return ViTForImageClassification(config)
 
 
-def _declare_torchvision():
+@functools.cache
+def declare_torchvision():
     """Declares two operators that are missing in a torchvision for CUDA with a torch for CPUs; no ViT uses them."""
     import torch
 
@@ -91,12 +93,12 @@ def _declare_torchvision():
         boxes = "Tensor dets, Tensor scores, float iou_threshold"
         for name in ("nms", "qnms"):
             library.define(f"{name}({boxes}) -> Tensor")
-        _declare_torchvision.library = library  # the operators exist as long as it does
+        declare_torchvision.library = library  # the operators exist as long as it does
 
 
 def _batch(task):
-    rng, batch = np.random.default_rng(0), TASKS[task][1]
-    images = rng.uniform(-1, 1, (batch, IMAGE_SIZE, IMAGE_SIZE, 3)).astype("float32")
+    rng, (_, batch, _, side) = np.random.default_rng(0), TASKS[task]
+    images = rng.uniform(-1, 1, (batch, side, side, 3)).astype("float32")
     return images, rng.integers(0, CLASSES, batch)
 
 
@@ -104,7 +106,7 @@ def keras_step(make, task):
     """Returns the step, and the number of weights."""
     import keras
 
-    variant, _, dtype = TASKS[task]
+    variant, _, dtype, _ = TASKS[task]
     keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(dtype, dtype) if is_training(task) else dtype)
     model = make(variant)
     images, labels = (keras.ops.convert_to_tensor(array) for array in _batch(task))
@@ -129,7 +131,7 @@ def trainer_step(make, task):
     import keras_vit
 
     torch.set_num_threads(interleave.THREADS)
-    variant, batch, dtype = TASKS[task]
+    variant, batch, dtype, _ = TASKS[task]
     keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(dtype, dtype))
     trainer = keras_vit.training.make_trainer(make(variant))
     trainer.compile(keras_vit.training.AdamW(LEARNING_RATE, kernel_decay=WEIGHT_DECAY), jit_compile=False)
@@ -143,7 +145,7 @@ def torch_step(make, task):
     import torch
 
     torch.set_num_threads(interleave.THREADS)
-    variant, _, dtype = TASKS[task]
+    variant, _, dtype, _ = TASKS[task]
     model = make(variant)
     images, labels = _batch(task)
     x, y = torch.tensor(images.transpose(0, 3, 1, 2).copy()), torch.tensor(labels)

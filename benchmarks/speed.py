@@ -47,7 +47,7 @@ TARGETS = (
 def measure(task, count):
     """Returns {name: seconds of each round}, and a line for each contestant that failed or is another model."""
     failures = []
-    variant, _, _ = contestants.TASKS[task]
+    variant = contestants.TASKS[task][0]
     with contextlib.ExitStack() as stack:
         workers = {}
         for name in contestants.of_task(task):
@@ -84,7 +84,7 @@ def main():
         parser.error(f"unknown tasks: {', '.join(sorted(unknown))}")
     reasons, lines = [], []
     for task in arguments.tasks or contestants.TASKS:
-        variant, batch, _ = contestants.TASKS[task]
+        variant, batch, *_ = contestants.TASKS[task]
         seconds, failures = measure(task, arguments.rounds)
         interleave.print_table(f"{task}, {variant}, batch of {batch}", seconds, contestants.OURS, batch)
         reasons += failures

@@ -103,7 +103,8 @@ def test_pooling_reads_the_tokens_of_its_name():
         model = build(include_top=False, pooling=pooling)
         tokens = keras.Model(model.input, model.get_layer("norm").output)(made_images())
         values[pooling] = np.asarray(model(made_images())), np.asarray(tokens)
-    np.testing.assert_array_equal(values["token"][0], values["token"][1][:, 0])
+    # Not to the bit: of the last block, the model computes the class token alone.
+    np.testing.assert_allclose(values["token"][0], values["token"][1][:, 0], atol=1e-6)
     np.testing.assert_allclose(values["gap"][0], values["gap"][1].mean(axis=1), atol=1e-6)
     np.testing.assert_array_equal(*values[None])
 

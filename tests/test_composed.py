@@ -170,7 +170,7 @@ def test_a_file_of_numbers_is_proven_by_its_numbers(tmp_path, monkeypatch):
         "keras_vit.runtime.tflite.TFLiteFile.predict",
         lambda self, pixels: {name: values * 1.002 for name, values in run(self, pixels).items()},
     )
-    with pytest.raises(ValueError, match=r"numbers.relative_difference is 0.002"):
+    with pytest.raises(ValueError, match=r"numbers.relative_difference is 0.00(2|1999)"):
         keras_vit.export.tflite(model, tmp_path / "a.tflite", mode="float32")
     assert not list(tmp_path.iterdir())
 

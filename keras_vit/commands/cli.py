@@ -466,7 +466,9 @@ def export_command(
     outputs: str | None,
     **facts: str | None,
 ) -> None:
-    """Exports a model to TFLite, SavedModel, ONNX, OpenVINO or a web page.
+    """Exports a model to a file for a phone, server or browser.
+
+    The formats are those of TFLite, SavedModel, ONNX and OpenVINO, and a web page.
 
     MODEL is a .keras file or the folder of a run. The format tflite is tflite-int8: TFLite with 8-bit weights, for
     phones.

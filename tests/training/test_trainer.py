@@ -69,8 +69,11 @@ def test_ten_steps_of_the_official_implementation(oracle, tmp_path, name):
     batch = oracle.images(name), targets, np.ones(2, "float32")
     data = [np.stack([part] * 10) for part in batch]
     logs, _ = fitted(tuple(data), SGD(0.05, momentum=0.9), model=model, clip_norm=1.0)
-    rtol = 1e-3 if "hybrid" in name else 1e-5
-    np.testing.assert_allclose([row["loss"] for row in logs], oracle.numbers("losses")[name], rtol=rtol)
+    # In the hybrid's fifth step a ReLU's input is so near to 0 that rounding decides: of ten runs with all weights
+    # moved by one unit in the last place, some agree to 1e-5 to the end and the others differ by 1.0e-3 in the last.
+    rtol = np.where(np.arange(10) < (4 if "hybrid" in name else 10), 1e-5, 2e-3)
+    expected = oracle.numbers("losses")[name]
+    assert (np.abs([row["loss"] for row in logs] - expected) <= rtol * expected).all()
 
 
 @pytest.mark.parametrize(
