@@ -75,6 +75,8 @@ class Worker:
 
     def _read_result(self):
         line = self._process.stdout.readline()
+        while line and not line.startswith("{"):  # what a library prints before `serve`
+            line = self._process.stdout.readline()
         if not line:
             self._process.wait()
             self._log.seek(0)
