@@ -51,7 +51,7 @@ class Logs:
         Raises:
             ValueError: if the file is not a training log.
         """
-        return _read(self.path)[1]
+        return _parsed(self.text, self.path)[1]
 
     def append(self, values: Mapping[str, float | None]) -> None:
         """Appends a row; it is on the disk when this returns.
@@ -84,7 +84,7 @@ class Logs:
     @property
     def text(self) -> str:
         """The content of history.csv, or "" without a row."""
-        return self.path.read_text("utf-8") if self.path.exists() else ""
+        return self.path.read_text("utf-8-sig", errors="replace") if self.path.exists() else ""
 
     def resume(self, step: float, text: str | None = None) -> None:
         """Removes the rows after a step, and writes TensorBoard's file anew from the others.
@@ -97,7 +97,7 @@ class Logs:
             ValueError: if the file is not a training log; nothing is changed then.
             OSError: if the disk is full or not writable; history.csv stays as it is.
         """
-        columns, rows = _read(self.path) if text is None else _parsed(text, self.path)
+        columns, rows = _parsed(self.text if text is None else text, self.path)
         kept = [row for row in rows if row["step"] <= step]
         with named_errors(self.path):
             if kept:
@@ -139,11 +139,6 @@ def _plain(values: Mapping[str, float]) -> dict[str, float]:
     if faults or not isinstance(values.get("step"), numbers.Integral):
         raise ValueError(f"Expected numbers, and a step that is an integer. Received: {faults or values}")
     return {name: int(value) if isinstance(value, numbers.Integral) else float(value) for name, value in values.items()}
-
-
-def _read(path: pathlib.Path) -> tuple[tuple[str, ...], list[dict[str, float]]]:
-    """Returns the columns and the rows of a training log; () and [] if there is no file."""
-    return _parsed(path.read_text("utf-8-sig", errors="replace"), path) if path.exists() else ((), [])
 
 
 def _parsed(text: str, path: pathlib.Path) -> tuple[tuple[str, ...], list[dict[str, float]]]:

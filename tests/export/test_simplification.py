@@ -85,5 +85,5 @@ def test_a_block_has_no_operator_too_many():
 def test_norms_keep_the_scale_that_smoothing_moved_into_them():
     model = with_random_weights(vit())
     folded, kept = (count_operators(converted(model, fold_norms=fold))[0] for fold in (True, False))
-    # A norm that something else than layers reads, as in the last block, keeps them in both.
-    assert kept["MUL"] - folded["MUL"] == kept["ADD"] - folded["ADD"] >= 3
+    # Of five norms, two have a reader that is no layer: the first of the last block is sliced, the last is reshaped.
+    assert kept["MUL"] - folded["MUL"] == kept["ADD"] - folded["ADD"] == 3
