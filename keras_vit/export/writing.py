@@ -33,7 +33,8 @@ from keras_vit.export.targets import TARGETS, Bounds, Target
 from keras_vit.export.tflite.metadata import LABELS
 from keras_vit.models.class_names import write_names
 from keras_vit.preprocessing import preprocess_input
-from keras_vit.runtime.files import ExportedFile, open_exported
+from keras_vit.runtime.exported import ExportedFile
+from keras_vit.runtime.files import open_exported
 
 logger = logging.getLogger("keras_vit")
 

@@ -4,49 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
+    from keras_vit.runtime.exported import ExportedFile
 
 _KINDS = "a .tflite, .onnx or .xml file, or the folder of a SavedModel, an OpenVINO model or a page"
-
-
-class ExportedFile(Protocol):
-    """An exported file, opened as an image classifier.
-
-    Attributes:
-        path: of the file or folder.
-        model_path: of the model in it: the .tflite file of a page, the version folder of a SavedModel, the .xml file
-            of an OpenVINO model.
-        class_names: in the order of the probabilities; () where the outputs are numbers.
-        outputs: names of the outputs, "probabilities" first.
-        image_size: (height, width) of the input, pixels.
-        precisions: types in which its runtime can compute on this machine; "float32", which is proven, first.
-    """
-
-    path: pathlib.Path
-    model_path: pathlib.Path
-    class_names: tuple[str, ...]
-    outputs: tuple[str, ...]
-    precisions: tuple[str, ...]
-
-    @property
-    def image_size(self) -> tuple[int, int]: ...
-
-    def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
-        """Decodes an image, turns it upright and resizes it, (height, width, 3) uint8."""
-
-    def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the outputs for images, {output: (images, ...) float32}.
-
-        Args:
-            pixels: (images, height, width, 3) uint8 of the file's input size.
-        """
-
-    def predict_encoded(self, images: Iterable[str | os.PathLike[str] | bytes]) -> dict[str, np.ndarray]:
-        """Returns the outputs for encoded images, paths or bytes, as `predict` does."""
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:

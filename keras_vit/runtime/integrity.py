@@ -118,16 +118,3 @@ def checked_pixels(pixels: Any, size: tuple[int, int]) -> np.ndarray:
     if pixels.shape[1:] != (*size, 3) and len(pixels):
         raise ValueError(f"Expected pixels of shape (images, {size[0]}, {size[1]}, 3). Received: shape {pixels.shape}")
     return pixels
-
-
-def checked_outputs(
-    path: os.PathLike[str], class_names: tuple[str, ...], outputs: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Returns a file's outputs; raises a ValueError if it returns other probabilities than one for each class name."""
-    first = next(iter(outputs.values()), None)
-    if class_names and first is not None and first.shape[1:] != (len(class_names),):
-        raise ValueError(
-            f"Expected a class name for each probability. Received: {path}, of {len(class_names)} class names and "
-            f"probabilities of shape {first.shape[1:]}"
-        )
-    return outputs

@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_vit.runtime.images import CENTER, resized, upright
-from keras_vit.runtime.integrity import (
-    checked_image_size,
-    checked_names,
-    checked_outputs,
-    checked_pixels,
-    checked_scaling,
-    refuse_damaged,
-    short_reason,
-)
-
-_BATCH = 64
+from keras_vit.runtime.exported import ExportedFile, scaling_of
+from keras_vit.runtime.integrity import checked_image_size, checked_names, refuse_damaged, short_reason
 
 
-class OnnxFile:
-    """An .onnx file, opened as an image classifier; see `keras_vit.runtime.files.ExportedFile`.
+class OnnxFile(ExportedFile):
+    """An .onnx file, opened as an image classifier.
 
     Args:
         path: of the file.
@@ -35,7 +26,7 @@ class OnnxFile:
         ImportError: if onnxruntime is not installed.
     """
 
-    precisions: tuple[str, ...] = ("float32",)
+    _runtime = "onnxruntime"
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 2):
         try:
@@ -51,12 +42,12 @@ class OnnxFile:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-            facts = self._session.get_modelmeta().custom_metadata_map
-            self.class_names = checked_names(json.loads(facts["labels"]))
-            self._scaling: tuple[np.ndarray, np.ndarray] | None = None  # mean and std, parts of 255
-            if facts["input_type"] == "scaled":
-                self._scaling = checked_scaling(json.loads(facts["mean"]), json.loads(facts["std"]))
+            texts = self._session.get_modelmeta().custom_metadata_map
+            facts = {name: json.loads(texts[name]) for name in ("labels", "mean", "std")}
+            self.class_names = checked_names(facts["labels"])
+            self._scaling = scaling_of(facts | {"input_type": texts["input_type"]})
             (self._input,) = self._session.get_inputs()
+            self._dtype = np.uint8 if "uint8" in self._input.type else np.float32
             self.image_size = checked_image_size(self._input.shape)
             self.outputs = tuple(end.name for end in self._session.get_outputs())
         except Exception as error:  # onnxruntime's errors have no class in common
@@ -65,31 +56,5 @@ class OnnxFile:
                 f"{short_reason(error)}"
             ) from error
 
-    def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
-        """Decodes an image, turns it upright and resizes it, (height, width, 3) uint8."""
-        return resized(upright(image), self.image_size, CENTER)
-
-    def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the outputs for images, {output: (images, ...) float32}, the probabilities first.
-
-        Args:
-            pixels: (images, height, width, 3) uint8 of the file's input size.
-        """
-        pixels = checked_pixels(pixels, self.image_size)
-        pixels = pixels if "uint8" in self._input.type else pixels.astype(np.float32)
-        if self._scaling:
-            pixels = (pixels - self._scaling[0] * 255) / (self._scaling[1] * 255)
-        batches = [pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH)]
-        try:
-            rows = [self._session.run(self.outputs, {self._input.name: batch}) for batch in batches]
-        except Exception as error:  # see above
-            raise ValueError(
-                f"Expected a file that onnxruntime runs. Received: {self.path}, which fails: {short_reason(error)}"
-            ) from error
-        return checked_outputs(
-            self.path, self.class_names, {name: np.concatenate(parts) for name, parts in zip(self.outputs, zip(*rows))}
-        )
-
-    def predict_encoded(self, images: Iterable[str | os.PathLike[str] | bytes]) -> dict[str, np.ndarray]:
-        """Returns the outputs for encoded images, paths or bytes, as `predict` does."""
-        return self.predict(np.stack([self.read(image) for image in images]))
+    def _run(self, pixels: np.ndarray) -> Sequence[Any]:
+        return self._session.run(self.outputs, {self._input.name: pixels})
