@@ -101,10 +101,9 @@ def _functional(model: Any) -> Any:
 def fused_attention(dtype: str) -> Callable[[Any, Any, Any], Any] | None:
     """Returns a function that computes attention in one kernel, which holds no probabilities; None without a kernel.
 
-    PyTorch has one for every device. JAX has cuDNN's, for 16 bits on a GPU.
+    PyTorch has one for every device. JAX has cuDNN's, for 16 bits on a GPU, and `splash_attention` on a TPU.
 
-    Not `keras.ops.dot_product_attention` for all: on PyTorch, it copies its arguments first; on a TPU, it masks all
-    later tokens where no mask is given.
+    Not `keras.ops.dot_product_attention` on PyTorch, as it copies its arguments first.
 
     Args:
         dtype: in which the attention is computed.
@@ -124,22 +123,59 @@ def fused_attention(dtype: str) -> Callable[[Any, Any, Any], Any] | None:
             return functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in arguments)).transpose(1, 2)
 
         return by_token
-    if backend == "jax" and dtype in ("bfloat16", "float16"):
+    if backend == "jax":
         import jax
 
-        if jax.default_backend() == "gpu":
-            plain = functools.partial(ops.dot_product_attention, flash_attention=False)
+        device = jax.default_backend()
+        if device == "tpu":
+            platform, kernel, fewest = (
+                "tpu",
+                splash_attention,
+                1024,
+            )  # tokens; fewer lose more by padding than they save
+        elif device == "gpu" and dtype in ("bfloat16", "float16"):
+            platform, kernel, fewest = "cuda", ops.dot_product_attention, 1
+        else:
+            return None
+        plain = functools.partial(ops.dot_product_attention, flash_attention=False)
 
-            def on_cuda(*arguments: Any) -> Any:
-                if not isinstance(arguments[0].shape[0], int):  # open, in a model that is exported: cuDNN needs it
-                    return plain(*arguments)
-                # What is lowered for another device is computed again for a gradient, and so keeps nothing for it: what
-                # it keeps would be in what is lowered for CUDA, too.
-                other = jax.checkpoint(plain)
-                return jax.lax.platform_dependent(*arguments, cuda=ops.dot_product_attention, default=other)
+        def attend(*arguments: Any) -> Any:
+            (batch, *_), (_, tokens, *_) = arguments[0].shape, arguments[1].shape
+            if tokens < fewest or not isinstance(batch, int):  # open, in a model that is exported: a kernel needs it
+                return plain(*arguments)
+            # What is lowered for another device is computed again for a gradient, and so keeps nothing for it: what it
+            # keeps would be in what is lowered for the device, too.
+            other = jax.checkpoint(plain)
+            return jax.lax.platform_dependent(*arguments, **{platform: kernel}, default=other)
 
-            return on_cuda
+        return attend
     return None
+
+
+def splash_attention(q: Any, k: Any, v: Any) -> Any:
+    """Returns attention by JAX' kernel for TPUs, of queries, keys and values (batch, tokens, heads, head_dim).
+
+    Uses `jax.experimental.pallas.ops.tpu.splash_attention`: `keras.ops.dot_product_attention` uses it, too, but as of
+    Keras 3.15 does not scale the scores, and masks all later tokens.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
+
+    (_, queries, heads, head_dim), tokens = q.shape, k.shape[1]
+
+    def padded(x: Any) -> Any:  # (batch, heads, tokens, head_dim), of a multiple of the 128 tokens of a block
+        return jnp.transpose(jnp.pad(x, ((0, 0), (0, -x.shape[1] % 128), (0, 0), (0, 0))), (0, 2, 1, 3))
+
+    q, k, v = padded(q * head_dim**-0.5), padded(k), padded(v)
+    sizes = q.shape[2], k.shape[2]
+    # A query attends to the tokens of its own segment, so not to the padding.
+    segments = splash_attention_kernel.SegmentIds(
+        jnp.zeros(sizes[0], "int32"), (jnp.arange(sizes[1]) >= tokens).astype("int32")
+    )
+    mask = splash_attention_mask.MultiHeadMask([splash_attention_mask.FullMask(sizes)] * heads)
+    kernel = splash_attention_kernel.make_splash_mha(mask, head_shards=1, q_seq_shards=1)
+    return jnp.transpose(jax.vmap(kernel, (0, 0, 0, None))(q, k, v, segments)[:, :, :queries], (0, 2, 1, 3))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -271,6 +307,16 @@ class FusedOnTorch:
                 )
         for variable in trainable_variables:
             self.update_average(variable)
+
+
+def expect_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes an optimizer apply gradients as they are, which are summed over the replicas already.
+
+    Replaces `_all_reduce_sum_gradients` of Keras' optimizers for TensorFlow, which has no switch: a second sum takes as
+    long as the first, and workers exchange all gradients over the network for it.
+    """
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    inner._all_reduce_sum_gradients = list
 
 
 class BuiltBeforeFit:

@@ -141,7 +141,7 @@ def test_importing_it_imports_nothing_else(run_python):
 
 
 def test_tensorflow_has_no_kernel_for_attention():
-    """For the other backends: layers/test_fused_attention.py."""
+    """For the other backends, and `_compat.splash_attention`: layers/test_fused_attention.py."""
     assert _compat.fused_attention("float32") is None
 
 
@@ -338,6 +338,27 @@ def test_replicas():
         assert isinstance(_compat.steps_without_merge(), bool)
     (value,) = _compat.replica_values(strategy, strategy.run(lambda: tf.constant(3)))
     assert int(value) == 3
+
+
+@pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer])
+def test_gradients_that_are_summed_are_not_summed_again(monkeypatch, wrap):
+    sums, all_reduce = [], tf.distribute.ReplicaContext.all_reduce
+
+    def counted(self, operation, values, options=None):
+        sums.append(len(values))
+        return all_reduce(self, operation, values, options)
+
+    monkeypatch.setattr(tf.distribute.ReplicaContext, "all_reduce", counted)
+    for change, expected in ((lambda optimizer: None, [1]), (_compat.expect_summed_gradients, [])):
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+        with strategy.scope():
+            variable, optimizer = keras.Variable([5.0]), wrap(keras.optimizers.SGD(1.0))
+            optimizer.build([variable])
+        change(optimizer)
+        gradient = tf.constant([getattr(optimizer, "initial_scale", 1.0)])
+        sums.clear()
+        strategy.run(lambda: optimizer.apply([gradient], [variable]))  # noqa: B023
+        assert (sums, float(variable.value.numpy()[0])) == (expected, 4.0)
 
 
 def test_tpu(monkeypatch):

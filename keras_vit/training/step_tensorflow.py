@@ -18,10 +18,13 @@ class TensorFlowTrainer(TrainerBase, _compat.BuiltBeforeFit, keras.Model):
     accumulate under tf.distribute.
     """
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        _compat.expect_summed_gradients(self.optimizer)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of a step on (images, targets, weights)."""
         images, targets, weights = data
-        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         total = _sum_over_replicas(tf.reduce_sum(weights))
         divisor, has_weight = self.divisor(total), total != 0
         variables = [variable.value for variable in self.trainable_variables]
@@ -37,7 +40,7 @@ class TensorFlowTrainer(TrainerBase, _compat.BuiltBeforeFit, keras.Model):
         loss = loss / divisor
         norm = tf.where(has_weight, tf.linalg.global_norm(self._unscaled(gradients)), 0.0)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
-        factor = self.gradient_factor(norm, finite) / replicas  # the optimizer sums over the replicas once more
+        factor = self.gradient_factor(norm, finite)
         # A LossScaleOptimizer skips a batch that is not finite itself, and adapts its scale.
         self._apply([gradient * factor for gradient in gradients], has_weight & (finite | self.scales_loss))
         logs = {"loss": loss, "accuracy": accuracy / divisor, "weight": total, "gradient_norm": norm}

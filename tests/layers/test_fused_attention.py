@@ -106,13 +106,48 @@ nn._can_use_flash_attention = lambda *arguments: True
 shape = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 1024, 1024, 3"), "float32")
 forward = jax.jit(lambda weights, images: model.stateless_call(weights, [], images, training=False)[0])
 exported = jax.export.export(forward, platforms=["cuda"])(weights, shape).mlir_module()
-print(json.dumps([plain, lowered("cuda"), lowered("cpu"), exported.count("cudnn")]))
+results = [plain, lowered("cuda"), lowered("cpu"), exported.count("cudnn")]
+KERNELS = ("tpu_custom_call",)
+jax.default_backend = lambda: "tpu"
+print(json.dumps([*results, lowered("tpu"), lowered("cpu")]))
 """
 
 
-def test_jax_lowers_to_cudnn_for_a_gpu_and_holds_no_probabilities(run_warm):
-    plain, fused, elsewhere, exported = run_warm("-c", LOWER, KERAS_BACKEND="jax")
+def test_jax_lowers_to_a_kernel_of_a_gpu_or_a_tpu_and_holds_no_probabilities(run_warm):
+    plain, fused, elsewhere, exported, on_tpu, off_tpu = run_warm("-c", LOWER, KERAS_BACKEND="jax")
     assert plain[0] > 0 and plain[1:] == [0, 0]
     assert fused == [0, 2, 2]  # for each of two blocks, and its gradient
     assert elsewhere[0] > 0 and elsewhere[1:] == [0, 0]
     assert exported == 0  # for any batch size
+    assert on_tpu == [0, 3]  # the output, the gradient of queries, that of keys and values; both blocks call them
+    assert off_tpu[0] > 0 and off_tpu[1] == 0
+
+
+# JAX' kernel for TPUs, interpreted on this machine's processor.
+ON_TPU = """
+import functools, json
+import jax, numpy as np
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel
+from keras import ops
+from keras_vit import _compat
+
+make = splash_attention_kernel.make_splash_mha
+splash_attention_kernel.make_splash_mha = functools.partial(make, interpret=True)
+plain = functools.partial(ops.dot_product_attention, flash_attention=False)
+random, differences = np.random.default_rng(0), []
+for queries, tokens, head_dim in ((150, 150, 64), (1, 130, 64), (5, 17, 12)):
+    q = random.normal(size=(2, queries, 3, head_dim)).astype("float32")
+    k, v = random.normal(size=(2, 2, tokens, 3, head_dim)).astype("float32")
+    values, gradients = [], []
+    for attend in (_compat.splash_attention, plain):
+        values.append(attend(q, k, v))
+        gradients.append(jax.grad(lambda *a: (attend(*a) ** 2).sum(), argnums=(0, 1, 2))(q, k, v))
+    differences.append(float(abs(values[0] - values[1]).max()))
+    differences += [float(abs(one - two).max()) for one, two in zip(*gradients)]
+print(json.dumps(differences))
+"""
+
+
+def test_the_numbers_of_jax_kernel_for_tpus_are_the_same(run_warm):
+    differences = run_warm("-c", ON_TPU, KERAS_BACKEND="jax")
+    assert len(differences) == 3 * 4 and max(differences) < 1e-5
