@@ -10,11 +10,9 @@ as many in training), over the speed of a product of two square bfloat16 matrice
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
 import sys
-import time
+
+import interleave
 
 # hidden_size, num_layers, num_heads, mlp_dim; tokens
 SIZES = {"ViT-B/16": (768, 12, 12, 3072), "ViT-S/16": (384, 12, 6, 1536), "tiny": (32, 2, 2, 64)}
@@ -144,28 +142,16 @@ class Timm:
         return torch_product(size)
 
 
-def seconds_of(step, count):
-    """Returns the median seconds of a step, after some that compile."""
-    for _ in range(WARM_UP):
-        step()
-    seconds = []
-    for _ in range(count):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
 def work(contestant, name, task):
     """Prints a line of JSON for each batch that fits."""
     made = (Keras if CONTESTANTS[contestant] else Timm)(name)
     tiny = name == "tiny"
     size = 256 if tiny else 8192
-    ceiling = 2 * size**3 / seconds_of(made.product(size), STEPS)
+    ceiling = 2 * size**3 / interleave.median_seconds(made.product(size), STEPS, WARM_UP)
     batch = 2 if tiny else 32
     while batch <= (4 if tiny else MOST_IMAGES):
         try:
-            seconds = seconds_of(made.step(task, batch), STEPS)
+            seconds = interleave.median_seconds(made.step(task, batch), STEPS, WARM_UP)
         except Exception as error:  # each library has its own error of a full memory
             if "memory" not in str(error).lower() and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -176,13 +162,8 @@ def work(contestant, name, task):
 
 def measure(contestant, name, task):
     """Returns the results of `work` in a process of its own."""
-    environment = os.environ | {"KERAS_BACKEND": CONTESTANTS[contestant] or "torch"}
-    command = [sys.executable, __file__, "--work", json.dumps([contestant, name, task])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if not rows:
-        raise RuntimeError(done.stderr.strip()[-1500:] or f"exit status {done.returncode}")
-    return rows
+    work = json.dumps([contestant, name, task])
+    return interleave.results_of(__file__, "--work", work, KERAS_BACKEND=CONTESTANTS[contestant] or "torch")
 
 
 def main():

@@ -201,11 +201,11 @@ def onnxruntime_step(make, task):
 
 
 def openvino_step(make, task):
-    """Returns the step of an ONNX file of ours in OpenVINO, and the number of weights."""
+    """Returns the step of an OpenVINO model of ours, and the number of weights."""
     import openvino
 
     images = _batch(task)[0]
-    model, weights = _with_file(make, task, "onnx", openvino.Core().read_model)
+    model, weights = _with_file(make, task, "openvino", lambda path: openvino.Core().read_model(path / "1/model.xml"))
     model.reshape(images.shape)
     return _openvino(model, task, images), weights
 

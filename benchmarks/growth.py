@@ -15,11 +15,7 @@ import argparse
 import gc
 import json
 import math
-import os
-import statistics
-import subprocess
 import sys
-import time
 
 import contestants
 import interleave
@@ -72,24 +68,19 @@ def work(library, task, sizes):
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the peak is that of now
         step = make(library, task, side, batch)
-        step()
-        seconds = []
-        for _ in range(TASKS[task]):
-            start = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - start)
-        print(json.dumps({"seconds": statistics.median(seconds), "gib": memory("VmHWM") - base}), flush=True)
+        seconds = interleave.median_seconds(step, TASKS[task])
+        print(json.dumps({"seconds": seconds, "gib": memory("VmHWM") - base}), flush=True)
         del step
         gc.collect()
 
 
 def measure(library, task, sizes):
     """Returns the results of `work` in a process of its own."""
-    command = [sys.executable, __file__, "--work", json.dumps([library, task, sizes])]
-    done = subprocess.run(command, env=os.environ | interleave.ENVIRONMENT, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{library}, {task}: {done.stderr.strip()[-1500:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    work = json.dumps([library, task, sizes])
+    results = interleave.results_of(__file__, "--work", work, **interleave.ENVIRONMENT)
+    if len(results) < len(sizes):
+        raise RuntimeError(f"{library}, {task}: only {len(results)} of {len(sizes)} sizes end")
+    return results
 
 
 def amount(series, size):
@@ -121,14 +112,22 @@ def plot(rows, path):
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text, not outlines
+    from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(2, 4, figsize=(13, 6.5), layout="constrained")
-    for axis, ((series, task, quantity), of) in zip(axes.T.flat, sorted(rows.items())):
+    figure, axes = pyplot.subplots(4, 2, figsize=(8, 12), layout="constrained")
+    for axis, ((series, task, quantity), of) in zip(axes.flat, rows.items(), strict=True):
+        sizes = [amount(series, size) for size in SERIES[series]]
         for library, values in of.items():
-            axis.loglog([amount(series, size) for size in SERIES[series]], values, "o-", label=library)
-        axis.set(xlabel=series, ylabel={"seconds": "time (s)", "gib": "memory (GiB)"}[quantity], title=task)
-        axis.grid(True, which="both", alpha=0.3)
+            axis.loglog(sizes, values, "o-", label=library)
+        axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_locator(ticker.NullLocator())
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        label = {"seconds": "time (s)", "gib": "memory (GiB)"}[quantity]
+        axis.set(xlabel=series, ylabel=label, title={"forward": "forward pass", "train": "training step"}[task])
+        axis.grid(True, alpha=0.3)
     axes[0, 0].legend()
     figure.savefig(path)
 

@@ -141,6 +141,33 @@ def print_table(title, seconds, ours, images):
         )
 
 
+def median_seconds(step, count, warm_up=1):
+    """Returns the median seconds of a step, after some that compile."""
+    for _ in range(warm_up):
+        step()
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def results_of(*command, **environment):
+    """Returns the lines of JSON that a process of this Python prints, before an error if there are any.
+
+    Raises:
+        RuntimeError: if there are none; with the end of the process' errors.
+    """
+    done = subprocess.run(
+        [sys.executable, *command], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if not results:
+        raise RuntimeError(done.stderr.strip()[-1500:] or f"exit status {done.returncode}")
+    return results
+
+
 def medians(functions, rounds):
     """Returns {name: median seconds} of functions that run in turn in this process, without the first round."""
     seconds = {name: [] for name in functions}

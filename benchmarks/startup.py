@@ -69,7 +69,7 @@ def files_of(folder):
     known = run("-c", COMMAND, "export", "--help")[1]
     options = [word for name in FILES if f"\n  {name} " in known for word in ("--to", name)]
     run("-c", COMMAND, "export", RUN, *options, "--output", folder)
-    return {f"keras-vit predict {path.suffix}": path for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES}
+    return {f"keras-vit predict {path.suffix}": path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES}
 
 
 def measure(rounds, folder):
