@@ -473,7 +473,7 @@ def without_gradients() -> Any:
 
 
 def jax_in_tensorflow(function: Callable[..., Any], shapes: Sequence[str | None]) -> Callable[..., Any]:
-    """Returns a function of JAX as a function of TensorFlow, without its gradient.
+    """Returns a function of JAX as a function of TensorFlow, for CPUs, NVIDIA GPUs and TPUs, without its gradient.
 
     Uses TensorFlow's `stablehlo` and `xla` modules and `jax.extend.mlir`. `jax.experimental.jax2tf` does the same, but
     writes StableHLO of a few weeks before the release of JAX, which an older TensorFlow does not read: the operations
@@ -501,7 +501,7 @@ def jax_in_tensorflow(function: Callable[..., Any], shapes: Sequence[str | None]
             jax.tree.map(lambda value, shape=shape: description(value, shape), argument)
             for argument, shape in zip(arguments, shapes, strict=True)
         ]
-        exported = jax.export.export(jax.jit(function))(*described)
+        exported = jax.export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))(*described)
         values = jax.tree.leaves(arguments)
         results = xla.call_module(
             [tf.convert_to_tensor(values[i]) for i in exported.module_kept_var_idx],

@@ -393,6 +393,22 @@ def test_jax_in_tensorflow():
     assert run({"w": variable}, tf.zeros((2, 2), tf.int32), tf.ones((1, 3)))["double"].numpy().tolist() == [12]
 
 
+def test_a_function_of_jax_runs_on_the_device_of_tensorflow():
+    import jax
+
+    def function(x):
+        return jax.lax.platform_dependent(x, cpu=lambda x: x + 1, cuda=lambda x: x + 2, tpu=lambda x: x + 3)
+
+    run = tf.function(_compat.jax_in_tensorflow(function, ["(batch, 3)"]), autograph=False)
+    (node,) = (
+        node
+        for node in run.get_concrete_function(tf.TensorSpec((None, 3))).graph.as_graph_def().node
+        if node.op == "XlaCallModule"
+    )
+    assert list(node.attr["platforms"].list.s) == [b"CPU", b"CUDA", b"TPU"]
+    assert run(tf.zeros((2, 3))).numpy().tolist() == [[1, 1, 1]] * 2
+
+
 def test_operations_of_jax_are_written_in_a_version_that_tensorflow_reads():
     from tensorflow.compiler.mlir.stablehlo import stablehlo
 
