@@ -43,7 +43,7 @@ class OnnxFile(ExportedFile):
                 str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
             texts = self._session.get_modelmeta().custom_metadata_map
-            facts = {name: json.loads(texts[name]) for name in ("labels", "mean", "std")}
+            facts = {name: json.loads(texts[name]) for name in ("labels", "mean", "std") if name in texts}
             self.class_names = checked_names(facts["labels"])
             self._scaling = scaling_of(facts | {"input_type": texts["input_type"]})
             (self._input,) = self._session.get_inputs()
