@@ -72,17 +72,26 @@ def seconds_between_updates() -> float | None:
 def log_progress(
     batches: Iterable[tuple[Any, Any]], done_text: str, count: int | None = None
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields batches of (images, labels), and logs every few seconds how many images are done.
+    """Yields batches of (images, labels), and logs every few seconds how many images are done, and how many a second.
 
     Args:
         batches: batches of one pass over the images.
         done_text: past participle for the log, as "scored".
         count: number of all images, if known.
     """
-    done, next_update = 0, time.monotonic() + SECONDS_BETWEEN_UPDATES
+    done, logged, start = 0, 0, time.monotonic()
+    next_update = start + SECONDS_BETWEEN_UPDATES
+
+    def log() -> int:
+        speed = done / max(time.monotonic() - start, 1e-9)
+        shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+        logger.info("%d%s images %s, %s images/s", done, f" of {count}" if count else "", done_text, shown)
+        return done
+
     for images, labels in batches:
         yield images, labels
         done += len(labels)
         if time.monotonic() >= next_update:
-            logger.info("%d%s images %s", done, f" of {count}" if count else "", done_text)
-            next_update = time.monotonic() + SECONDS_BETWEEN_UPDATES
+            logged, next_update = log(), time.monotonic() + SECONDS_BETWEEN_UPDATES
+    if 0 < logged < done:
+        log()

@@ -25,12 +25,20 @@ from keras_vit.runtime.files import is_exported, is_saved_model
 # Copies of tables whose modules import Keras. Tests compare them with the tables.
 _FAMILIES = ("drop", "shuffle", "texture", "shift", "corruptions")
 _FORMATS = ("npz", "bit", "hf", "timm")
-REFUSED = 3  # exit status if an export could not be made, or failed its comparison with the model
+REFUSED = 3  # exit status if an export could not be made or failed its comparison with the model, or an image be read
 
 
 def _echo(text: str, err: bool = False) -> None:
     """Prints a text; names from files and folders cannot control the terminal."""
     click.echo(without_controls(text), err=err)
+
+
+def _echo_exactly(text: str) -> None:
+    """Prints a text with names as they are, also those that are not UTF-8; on a terminal as `_echo` does."""
+    if sys.stdout.isatty():
+        _echo(text)
+    else:
+        click.echo(text.encode("utf-8", "surrogateescape"))
 
 
 class _Formatter(logging.Formatter):
@@ -297,32 +305,63 @@ def lr_command(recipe_or_data: str, settings: tuple[str, ...], steps: int) -> No
 
 @main.command("predict")
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes per image.")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON object per image, one a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write a CSV table with a row per image.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="Write to a file, in UTF-8, which appears when it is complete.  [default: standard output]",
+)
+@click.option(
+    "--features",
+    metavar="FILE",
+    help="Also write the features of the images, the input of the model's head, to an .npz file with the arrays "
+    "'images' (paths) and 'features'. An exported file returns them if it was exported with --extra-output features.",
+)
 @_model_options
 @_dtype_option
-def predict_command(model: str, images: tuple[str, ...], top: int, **options: Any) -> None:
+def predict_command(
+    model: str,
+    images: tuple[str, ...],
+    top: int,
+    as_json: bool,
+    as_csv: bool,
+    output: str | None,
+    features: str | None,
+    **options: Any,
+) -> None:
     """Predicts the classes of images.
 
     MODEL is a .keras file, the folder of a run, a checkpoint, or an exported file. A .tflite file is run with its own
     metadata alone, as on a phone. For a model that returns numbers, prints these numbers.
+
+    IMAGES are files; folders, for all images in them and in the folders inside; patterns such as "photos/**/*.jpg";
+    @FILE, a list of files and folders, one a line; or -, such a list from the standard input. There can be any number
+    of images: two batches of 64 are in memory.
+
+    Images that cannot be read are named on the standard error, and all others are predicted, in order. The exit status
+    is then 3, or 2 if no image can be read.
     """
+    if as_json and as_csv:
+        raise click.UsageError("Expected one of --json and --csv.")
     if not is_exported(model) or is_saved_model(model):
         _import_with_keras("commands.image_model")
     from keras_vit.commands import predict as work
+    from keras_vit.commands.prediction_lines import lines_to
 
     for handler in logging.getLogger("keras_vit").handlers:
         handler.setStream(sys.stderr)  # type: ignore[attr-defined]  # `main` adds stream handlers; stdout: results only
-    predictor = work.open_predictor(model, **options)
-    for image, prediction in work.iterate_predictions(predictor, images, top):
-        shown = (_prediction_text(name, value, bool(predictor.class_names)) for name, value in prediction)
-        _echo(f"{image}: " + ", ".join(shown))
-
-
-def _prediction_text(name: str, value: float, is_class: bool) -> str:
-    if is_class:
-        return f"{name} {value:.1%}"
-    return f"{value:.6g}" if name == "numbers" else f"{name} {value:.6g}"
+    predictor = work.open_predictor(model, **options, features=features is not None)
+    style = "json" if as_json else "csv" if as_csv else "text"
+    with lines_to(output, _echo_exactly if as_csv else _echo) as write:
+        read, unread = work.write_predictions(predictor, images, write, top=top, style=style, features=features)
+    for file in filter(None, (output, features)):
+        _echo(f"wrote {file}", err=True)
+    if unread:
+        _echo(f"Error: {unread:,} of {read + unread:,} images could not be read.", err=True)
+        click.get_current_context().exit(REFUSED)
 
 
 @main.command("evaluate")

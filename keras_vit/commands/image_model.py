@@ -16,6 +16,7 @@ from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.models.class_names import names_for
+from keras_vit.models.features import PredictionAndRepresentation, Representation
 from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, in_dtype, numbers_of, outputs_of, pixels_of, served
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
@@ -39,6 +40,7 @@ class ImageModel:
             without a head.
         served: the model with probabilities in place of logits, and with two classes in place of a binary head; None
             for a model that returns features or numbers.
+        with_features: whether `predict` also returns the features of the images, the input of the head.
     """
 
     path: pathlib.Path
@@ -48,6 +50,7 @@ class ImageModel:
     pixels: Pixels = OFFICIAL_PIXELS
     kind: str | None = "probabilities"
     served: keras.Model | None = None
+    with_features: bool = False
 
     @property
     def returns(self) -> str | None:
@@ -64,7 +67,8 @@ class ImageModel:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The names of the arrays that `predict` returns."""
-        return tuple(numbers_of(self.model)) if self.kind == "numbers" else ("probabilities",)
+        heads = [*numbers_of(self.model)] if self.kind == "numbers" else ["probabilities"] if self.kind else []
+        return (*heads, "features") if self.with_features else tuple(heads)
 
     def read(self, image: Any) -> np.ndarray:
         """Returns an encoded image at the size of the model, uint8 (height, width, 3), resized as in evaluation."""
@@ -75,15 +79,21 @@ class ImageModel:
         return preprocess_input(images, self.pixels)
 
     def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns {name: array} of the outputs for uint8 images: {"probabilities": (batch, classes)}, or numbers."""
+        """Returns {name: array} of the outputs for uint8 images: {"probabilities": (batch, classes)}, or numbers.
+
+        With `with_features`, also {"features": (batch, features)}.
+        """
         arrays = keras.tree.flatten(self._prediction_model.predict(self.preprocess(images), verbose=0))
         return dict(zip(self.outputs, map(np.asarray, arrays)))
 
     @functools.cached_property
     def _prediction_model(self) -> keras.Model:
+        model = self.served or self.model
         if self.kind == "numbers":
-            return keras.Model(self.model.inputs, list(numbers_of(self.model).values()))
-        return self.served or self.model
+            model = keras.Model(self.model.inputs, list(numbers_of(self.model).values()))
+        if not self.with_features:
+            return model
+        return PredictionAndRepresentation(model) if self.kind else Representation(model)
 
 
 def load_keras_model(

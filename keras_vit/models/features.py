@@ -109,3 +109,12 @@ class Representation(Watch):
 
     def call(self, images: Any) -> Any:
         return super().call(images)[0]
+
+
+class PredictionAndRepresentation(Representation):
+    """Outputs what a model does, and the features of `Representation`, in one pass: (outputs, features)."""
+
+    def call(self, images: Any) -> Any:
+        with self.keeping() as kept:
+            outputs = self.model(images, training=False)
+        return outputs, kept[0]

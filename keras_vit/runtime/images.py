@@ -19,7 +19,7 @@ from PIL import BmpImagePlugin, ExifTags, GifImagePlugin, Image, JpegImagePlugin
 CORNER, CENTER = 0.0, 0.5
 
 _MOST_PIXELS = 89_478_485  # where Pillow warns
-_one_at_a_time = threading.Lock()  # warnings are silenced for the whole process, and memory is that of one image
+_one_at_a_time = threading.Lock()  # warnings are silenced for the whole process, and large images fill the memory
 _READERS: dict[bytes, Any] = {  # `Image.open` would limit the pixels at sizes of its own
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
@@ -70,7 +70,9 @@ def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[tuple[Any, int]]:
         reader = next((reader for start, reader in _READERS.items() if data.startswith(start)), None)
         if reader is None:
             raise ValueError("it is no JPEG, PNG, GIF, BMP or WebP file")
-        with _one_at_a_time, warnings.catch_warnings():  # of damaged EXIF and animations
+        with contextlib.ExitStack() as alone:
+            alone.enter_context(_one_at_a_time)
+            alone.enter_context(warnings.catch_warnings())  # of damaged EXIF and animations
             warnings.simplefilter("ignore")
             opened = reader(io.BytesIO(data))
             width, height = opened.size
@@ -79,6 +81,9 @@ def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[tuple[Any, int]]:
                 opened.draft(None, (max(1, width // by), max(1, height // by)))
             if opened.width * opened.height > limit:
                 raise ValueError(f"it has {width} x {height} pixels; KERAS_VIT_MAX_PIXELS allows {limit} in all")
+            may_warn = reader is GifImagePlugin.GifImageFile or b"acTL" in data  # of damaged animations
+            if not may_warn and opened.width * opened.height <= limit // 4:
+                alone.close()  # threads decode such images at the same time
             yield opened, data[24] if reader is PngImagePlugin.PngImageFile else 8
     except Exception as error:  # Pillow raises nearly any exception on a damaged file
         name = f"{len(image)} bytes" if isinstance(image, bytes) else image

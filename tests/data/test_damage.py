@@ -95,8 +95,8 @@ def test_predict_warns_once_for_each_file_and_goes_on(tmp_path, caplog):
     good, bad = tmp_path / "good.jpg", tmp_path / "bad\x1b[31m.jpg"
     good.write_bytes(JPEGS["baseline"])
     bad.write_bytes(broken(JPEGS["baseline"], "missing", 2000))
-    (((indices, pixels)),) = read_batches(Reader, [good, bad, JPEGS["grey"]])
-    assert indices == [0, 1, 2] and len(pixels) == 3
+    (batch,) = read_batches(Reader, [good, bad, JPEGS["grey"]])
+    assert batch.images == [good, bad, JPEGS["grey"]] and len(batch.pixels) == 3 and not batch.faults
     (record,) = caplog.records
     assert record.levelname == "WARNING" and "\x1b" not in record.getMessage()
     assert record.getMessage().startswith(str(bad).replace("\x1b", "\\x1b") + ": a JPEG that is damaged inside")

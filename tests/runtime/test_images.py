@@ -1,4 +1,6 @@
+import concurrent.futures
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_vit.data.decoding import decode
+from keras_vit.runtime import images
 from keras_vit.runtime.images import CENTER, CORNER, resized, upright, upright_size
 
 RANDOM = np.random.default_rng(3)
@@ -87,6 +90,29 @@ def test_a_path_is_read_like_bytes(tmp_path):
     path.write_bytes(encoded(rgb()))
     for name in (path, str(path)):
         np.testing.assert_array_equal(upright(name), LEVELS[..., :3])
+
+
+@pytest.mark.parametrize("kind, limit, together", [("JPEG", 1000, True), ("JPEG", 100, False), ("GIF", 1000, False)])
+def test_threads_decode_small_images_at_the_same_time(monkeypatch, kind, limit, together):
+    """But large ones, and those whose decoder may warn, one after the other."""
+    monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(limit))  # the image has 77
+    inside, most, lock, both = [], [], threading.Lock(), threading.Barrier(2)
+
+    def flat(opened, bits, own=images._on_white):
+        with lock:
+            inside.append(opened)
+            most.append(len(inside))
+        if together:
+            both.wait(30)
+        pixels = own(opened, bits)
+        inside.remove(opened)
+        return pixels
+
+    monkeypatch.setattr(images, "_on_white", flat)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(upright, [encoded(rgb(), kind)] * 2)
+    np.testing.assert_array_equal(first, second)
+    assert max(most) == (2 if together else 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", encoded(Image.new("RGB", (50, 50)))[:60]])
