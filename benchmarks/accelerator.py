@@ -9,6 +9,7 @@ as many in training), over the speed of a product of two square bfloat16 matrice
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 
@@ -178,7 +179,10 @@ def main():
     for name in ["tiny"] if options.tiny else ["ViT-B/16", "ViT-S/16"]:
         for task in TASKS:
             print(f"\n{name}, {task}\n{'':22}{'images':>8}{'images/s':>10}{'share of the product':>22}")
-            for contestant in CONTESTANTS:
+            for contestant, backend in CONTESTANTS.items():
+                if not importlib.util.find_spec(backend or "timm"):
+                    failures.append(f"{name}, {task}: {contestant}: {backend or 'timm'} is not installed")
+                    continue
                 try:
                     rows = measure(contestant, name, task)
                 except RuntimeError as error:

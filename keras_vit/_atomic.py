@@ -187,7 +187,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         except Timeout as error:
             raise ValueError(
                 f"Expected a folder that no other process writes to. Received: {folder}, {_holder(folder)}. Wait until "
-                "it has ended, or choose another folder with --output."
+                "it has ended, or choose another folder."
             ) from error
     try:
         if first:

@@ -20,7 +20,18 @@ def gradients(function: _Function, tensors: Sequence[Any]) -> tuple[list[Any], A
     Returns:
         A list of gradients of the same shapes, and the structure of further tensors.
     """
-    return _BACKENDS[keras.backend.backend()](function, tensors)
+    return require_gradients()(function, tensors)
+
+
+def require_gradients() -> Callable[[_Function, Sequence[Any]], tuple[list[Any], Any]]:
+    """Returns the backend's function; raises a ValueError if Keras' backend computes no gradients."""
+    backend = keras.backend.backend()
+    if backend not in _BACKENDS:
+        raise ValueError(
+            f"Expected a Keras backend that computes gradients, one of {tuple(_BACKENDS)}. Received: {backend}. "
+            "Set KERAS_BACKEND=tensorflow, for example."
+        )
+    return _BACKENDS[backend]
 
 
 def _tensorflow(function: _Function, tensors: Sequence[Any]) -> tuple[list[Any], Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_vit._progress import show_progress
 from keras_vit.analysis import attention, convolutions, embeddings, geometry, plots, relevance
+from keras_vit.analysis.gradients import require_gradients
 from keras_vit.analysis.reading import Reading, read_together
 from keras_vit.commands.image_files import read_images
 from keras_vit.commands.image_model import ImageModel, describe_image_model, load_keras_model
@@ -51,6 +52,7 @@ def analyze(
         ImportError: if matplotlib, the extra [plots], is not installed.
     """
     plots.require_matplotlib()  # first: the analysis takes minutes
+    require_gradients()
     path, keras_model = load_keras_model(model, image_size)
     geometry.require_layers(keras_model, kind=(Patches, Stem))
     opened = describe_image_model(path, keras_model, pixels=pixels, outputs=outputs)

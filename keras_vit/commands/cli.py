@@ -590,6 +590,11 @@ def analyze_command(
     MODEL is a .keras file, the folder of a run, or a checkpoint as for `keras-vit convert`. The page shows the first
     12 images; the figures of the heads and the nearest images are computed from all.
     """
+    if is_exported(model):
+        raise ValueError(
+            f"Expected a Keras model, whose layers can be looked into. Received: {model}, an exported file. Analyze "
+            "the run or the .keras file that it comes from"
+        )
     _import_with_keras("commands.analyze").analyze(model, images, output, image_size or None, **options)
     _echo(f"wrote {output}")
 

@@ -28,9 +28,8 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
         ```
     """
     path = pathlib.Path(path)
-    files = ("1/model.xml", "model.xml", "index.html")
-    names = path.suffix in (".tflite", ".onnx", ".xml") or any((path / name).exists() for name in files)
-    return names or is_saved_model(path)
+    named = path.suffix in (".tflite", ".onnx", ".xml") or (path / "index.html").exists()
+    return named or (_version(path) / "model.xml").exists() or is_saved_model(path)
 
 
 def is_saved_model(path: str | os.PathLike[str]) -> bool:
@@ -39,7 +38,13 @@ def is_saved_model(path: str | os.PathLike[str]) -> bool:
     Args:
         path: of a file or folder, which need not exist.
     """
-    return any((pathlib.Path(path) / name).exists() for name in ("1/saved_model.pb", "saved_model.pb"))
+    return (_version(pathlib.Path(path)) / "saved_model.pb").exists()
+
+
+def _version(path: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the newest version, as a server chooses it: the largest number; without any, the path."""
+    numbers = [int(folder.name) for folder in path.glob("[0-9]*/") if folder.name.isdecimal()]
+    return path / str(max(numbers)) if numbers else path
 
 
 def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: str = "float32") -> ExportedFile:
@@ -47,7 +52,7 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
 
     Args:
         path: of a .tflite or .onnx file, of the .xml file of an OpenVINO model, or of the folder of an OpenVINO model,
-            a SavedModel (either's version folder, too) or a page.
+            a SavedModel (either's version folder, too) or a page. Of several versions, the largest number is opened.
         threads: number of CPU threads, where the runtime has such an option.
         precision: "bfloat16" for an OpenVINO model to compute as it does by default on a CPU that has this type.
 
@@ -85,7 +90,7 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
         from keras_vit.runtime.tflite import TFLiteFile
 
         return TFLiteFile(path, threads, model_path=path / "model.tflite", resize_origin=CENTER)
-    version = path / "1" if (path / "1").is_dir() else path
+    version = _version(path)
     if (version / "saved_model.pb").exists():
         from keras_vit.runtime.savedmodel import SavedModelFile
 
@@ -94,5 +99,5 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
     if xml.exists():
         from keras_vit.runtime.openvino import OpenVINOFile
 
-        return OpenVINOFile(xml.parents[1] if xml.parent.name == "1" else path, xml, threads, precision)
+        return OpenVINOFile(xml.parents[1] if xml.parent.name.isdecimal() else path, xml, threads, precision)
     raise ValueError(f"Expected {_KINDS}. Received: {path}")

@@ -58,6 +58,10 @@ def _refuse_damaged_folder(folder: pathlib.Path) -> None:
                 raise FileNotFoundError
             if hashlib.sha256((folder / part).read_bytes()).hexdigest() != digest:
                 faults.append(f"another {name!r:.80} than {CHECKSUMS} says")
+        except PermissionError as error:
+            raise ValueError(
+                f"Expected a file that can be read. Received: {folder / part}, {error.strerror}"
+            ) from error
         except OSError:  # not there, a folder, or a name that is too long
             faults.append(f"no {name!r:.80}")
     if faults:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit import _compat
+from keras_vit._quiet import quiet
 from keras_vit.runtime.exported import ExportedFile, scaling_of
 from keras_vit.runtime.integrity import checked_image_size, checked_names, refuse_damaged, short_reason
 
@@ -53,7 +54,8 @@ class OpenVINOFile(ExportedFile):
             self.precisions = ("float32", "bfloat16")
         options = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads}
         try:
-            model = core.read_model(self.model_path)
+            with quiet():  # what its readers of other formats say of a file that is none of theirs
+                model = core.read_model(self.model_path)
             if missing := [name for name in _FACTS if not model.has_rt_info(["keras_vit", name])]:
                 raise ValueError(f"it lacks the metadata {', '.join(missing)}")
             texts = {name: model.get_rt_info(["keras_vit", name]).astype(str) for name in _FACTS}

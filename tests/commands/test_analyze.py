@@ -140,3 +140,9 @@ def test_a_model_is_opened_at_another_size(tmp_path):
     assert open_model(tmp_path / "a.keras").image_size == (8, 8)
     larger = open_model(tmp_path / "a.keras", (12, 16))
     assert larger.image_size == (12, 16) and larger.class_names == ("class 0", "class 1")
+
+
+def test_a_backend_without_gradients_is_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(ValueError, match="computes gradients, one of .*Received: openvino"):
+        analyze(tmp_path / "own.npz", photos, tmp_path / "own.html")

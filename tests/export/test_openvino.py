@@ -155,6 +155,15 @@ def test_a_model_that_does_not_agree_is_refused(model, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_newest_version_is_opened(proven, tmp_path):
+    shutil.copytree(proven[0] / "1", tmp_path / "model" / "2")
+    (tmp_path / "model" / "1").mkdir()
+    assert keras_vit.runtime.is_exported(tmp_path / "model")
+    file = open_exported(tmp_path / "model")
+    assert (file.path, file.model_path) == (tmp_path / "model", tmp_path / "model" / "2" / "model.xml")
+    assert open_exported(file.model_path).path == tmp_path / "model"
+
+
 def changed_byte(folder, name, at):
     file = bytearray((folder / name).read_bytes())
     file[int(at * len(file))] ^= 1
