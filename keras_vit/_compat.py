@@ -382,15 +382,15 @@ def projective_transform(images: Any, transforms: Any, size: tuple[int, int]) ->
     )
 
 
-def index_shuffle(index: Any, seed: Any, count: int, rounds: int) -> Any:
-    """Returns where a random permutation of `count` numbers takes each index.
+def index_shuffle(index: Any, seed: Any, count: Any, rounds: int) -> Any:
+    """Returns the place of each index in a random permutation of `count` numbers.
 
     Uses `tf.raw_ops.RandomIndexShuffle`: `tf.random.experimental.index_shuffle` pads a seed for each index wrongly.
 
     Args:
         index: (indices,) int64.
         seed: (indices, 3) uint32.
-        count: how many numbers are permuted.
+        count: how many numbers are permuted, an integer; or (indices,) int64, another permutation for each index.
         rounds: of the cipher.
     """
     import tensorflow as tf

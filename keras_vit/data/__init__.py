@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from keras_vit.data.augmentation import Augmentation, keras_cv_layers
     from keras_vit.data.check import FolderReport, check_folder
     from keras_vit.data.decoding import FileRange, ImageError, decode
-    from keras_vit.data.order import Order
+    from keras_vit.data.order import BalancedOrder, Order
     from keras_vit.data.pipeline import evaluation_batches, read_pixels, training_batches, validation_batches
     from keras_vit.data.sources import Examples, Source, open_source
 
 __all__ = [
     "Augmentation",
+    "BalancedOrder",
     "Examples",
     "FileRange",
     "FolderReport",
@@ -39,7 +40,7 @@ _MODULE_OF = {
     **dict.fromkeys(("Augmentation", "keras_cv_layers"), "augmentation"),
     **dict.fromkeys(("FolderReport", "check_folder"), "check"),
     **dict.fromkeys(("FileRange", "ImageError", "decode"), "decoding"),
-    "Order": "order",
+    **dict.fromkeys(("BalancedOrder", "Order"), "order"),
     **dict.fromkeys(("evaluation_batches", "read_pixels", "training_batches", "validation_batches"), "pipeline"),
     **dict.fromkeys(("Examples", "Source", "open_source"), "sources"),
 }

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_vit import _compat
@@ -11,6 +12,9 @@ from keras_vit import _compat
 # Rounds of the cipher that permutes. With TensorFlow's default of 4, examples that are a power of two apart remain so
 # too often; from 12 on no statistic distinguishes the orders from random permutations (docs/shuffling.md).
 ROUNDS = 16
+
+# More passes than there are in a run, so that the numbers of the passes of all classes are different.
+_PASSES = 2**40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,73 @@ class Order:
         return step // self.steps_per_pass, self.numbers(step % self.steps_per_pass)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class BalancedOrder(Order):
+    """The order of training examples in which each class is equally often in the stream, whatever its examples are.
+
+    Of every C consecutive rows of the stream, with C the number of classes that have examples, each is of another
+    class, in a random order. The examples of a class come in passes, each in another order: those of a rare class come
+    more often. A step is a function of the seed and its number, as in `Order`.
+
+    Args:
+        count, batch_size, seed: as of `Order`.
+        full_batches: True; the stream has no passes through all examples, after which a batch could end.
+        labels: (count,) the class of each example, integers from 0.
+
+    Raises:
+        ValueError: if `labels` are not of `count` examples, or `full_batches` is False.
+
+    Example:
+        ```python
+        order = keras_vit.data.BalancedOrder(count=10, batch_size=6, labels=np.array([0] * 9 + [1]))
+        assert (order.indices(0).numpy() == 9).sum() == 3
+        ```
+    """
+
+    labels: np.ndarray = dataclasses.field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.labels) != self.count or not self.full_batches:
+            raise ValueError(
+                f"Expected a label of each of {self.count} examples, and full_batches=True. "
+                f"Received: {len(self.labels)} labels, full_batches={self.full_batches}"
+            )
+
+    def indices(self, step: Any) -> Any:
+        """Returns the indices of the examples of a step, (batch_size,) int64."""
+        _, counts = np.unique(self.labels, return_counts=True)
+        by_class, firsts = np.argsort(self.labels, kind="stable"), np.cumsum(counts) - counts
+        rows = self.numbers(step)
+        draw, chosen = rows // len(counts), self._classes(rows, len(counts))
+        count = tf.gather(tf.constant(counts), chosen)
+        place = _compat.index_shuffle(
+            draw % count, _cipher_key(self.seed, chosen * _PASSES + draw // count), count, ROUNDS
+        )
+        return tf.gather(tf.constant(by_class), tf.gather(tf.constant(firsts), chosen) + place)
+
+    def _classes(self, rows: Any, classes: int) -> Any:
+        """Returns the class of each row, (batch_size,) int64: in each block of `classes` rows a random permutation.
+
+        Sorts random numbers, since the cipher takes long to permute as few numbers as there are classes.
+        """
+        first = rows[0] // classes
+        blocks = first + tf.range(self.batch_size // classes + 2, dtype=tf.int64)
+        hashes = _hash(self.seed, classes * _PASSES + blocks)
+        draws = _splitmix64(hashes[:, tf.newaxis] + tf.bitcast(tf.range(classes, dtype=tf.int64), tf.uint64))
+        order = tf.argsort(tf.bitcast(_shifted(draws, 1), tf.int64), stable=True)
+        return tf.gather(tf.cast(tf.reshape(order, [-1]), tf.int64), rows - first * classes)
+
+
+def order_of(
+    labels: np.ndarray, batch_size: int, seed: int = 0, full_batches: bool = True, sampling: str = "shuffled"
+) -> Order:
+    """Returns the order of training examples with these labels, by the field `sampling` of a recipe."""
+    if sampling == "balanced":
+        return BalancedOrder(len(labels), batch_size, seed, full_batches, labels=labels)
+    return Order(len(labels), batch_size, seed, full_batches)
+
+
 def key(seed: int, number: Any) -> Any:
     """Returns the seed of a stateless operation, a different one for each number of a row or a step: (2,) int64.
 
@@ -93,10 +164,15 @@ def _cipher_key(seed: int, passes: Any) -> Any:
     RandomIndexShuffle does not hash its key, and uses few bits of it for few examples: the key (0, pass, 0) leaves
     neighbours together. So the key is a hash of both numbers.
     """
-    first = _splitmix64(_splitmix64(tf.constant(seed, tf.int64)) ^ tf.bitcast(passes, tf.uint64))
+    first = _hash(seed, passes)
     second = _splitmix64(first)
     words = tf.stack([_shifted(first, 32), first, second], 1)
     return tf.bitcast(words & tf.constant(2**32 - 1, tf.uint64), tf.int64)
+
+
+def _hash(seed: int, numbers: Any) -> Any:
+    """Returns a hash of a seed and each number, uint64."""
+    return _splitmix64(_splitmix64(tf.constant(seed, tf.int64)) ^ tf.bitcast(numbers, tf.uint64))
 
 
 def _splitmix64(x: Any) -> Any:

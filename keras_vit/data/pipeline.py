@@ -22,7 +22,7 @@ from keras_vit.data.crop import PROTOCOLS, Size, cropped, with_name
 from keras_vit.data.decoding import EncodedImage, decode, decode_with_info, read_file
 from keras_vit.data.listing import weight_faults
 from keras_vit.data.mixing import mix
-from keras_vit.data.order import Order, key
+from keras_vit.data.order import key, order_of
 from keras_vit.data.randaugment import randaugment
 from keras_vit.data.sources import Examples
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
@@ -89,6 +89,7 @@ def training_batches(
     augmentation: Augmentation | None = None,
     contract: Pixels = OFFICIAL_PIXELS,
     full_batches: bool = True,
+    sampling: str = "shuffled",
     parts: tuple[int, int, int] = (0, 1, 1),
 ) -> Any:
     """Returns a tf.data dataset of shuffled and augmented training batches.
@@ -108,6 +109,7 @@ def training_batches(
         augmentation: the data augmentation; None for none.
         contract: how images are scaled.
         full_batches: see `Order`. Rows that only fill a batch have the weight 0.
+        sampling: "shuffled", see `Order`, or "balanced", see `BalancedOrder`.
         parts: (start, stop, of): each batch is divided into `of` parts of consecutive rows, and the dataset has the
             parts from `start` to before `stop`, an element each. Together the parts are the whole batch, bit for bit.
             An image is mixed with that of the next row, which may be in the next part.
@@ -135,7 +137,7 @@ def training_batches(
     if faults := weight_faults(examples.weights, examples.names):
         raise ValueError(f"These images cannot be trained on: {'; '.join(faults)}")
     augmentation = augmentation or Augmentation()
-    order = Order(len(examples.labels), batch_size, seed, full_batches)
+    order = order_of(examples.labels, batch_size, seed, full_batches, sampling)
     labels, weights = tf.constant(examples.labels), _weights(examples)
     if augmentation.crop == "resize":
         read, together = _reader(examples, image_size, "official")

@@ -14,12 +14,13 @@ import numpy as np
 
 from keras_vit.data.augmentation import Augmentation
 from keras_vit.data.listing import weight_faults
-from keras_vit.data.order import Order
+from keras_vit.data.order import order_of
 from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.data.sources import Examples, Source
 from keras_vit.models.interface import pixels_of
 from keras_vit.preprocessing import Pixels
 from keras_vit.training.checkpoints import TrainingCheckpoints
+from keras_vit.training.class_weights import class_weights_of
 from keras_vit.training.devices import Devices
 from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.logs import Logs
@@ -77,7 +78,7 @@ def train(
     """
     devices = devices or Devices()
     folder = pathlib.Path(folder)
-    order = Order(len(source.train.labels), recipe.batch_size, recipe.seed, recipe.full_batches)
+    order = order_of(source.train.labels, recipe.batch_size, recipe.seed, recipe.full_batches, recipe.sampling)
     plan = plan_of(recipe, order.steps_per_pass)
     _check(recipe, source, devices)
     keras.utils.set_random_seed(recipe.seed)
@@ -136,7 +137,7 @@ def _check(recipe: Recipe, source: Source, devices: Devices) -> None:
         faults.append("momentum_dtype=bfloat16: TensorFlow cannot send it to other workers; choose float32")
     if recipe.jit_compile and keras.backend.backend() == "torch":
         faults.append("jit_compile=True: PyTorch takes many minutes to compile Keras' whole step; choose False")
-    examples = _weighted(recipe, source.train, len(source.class_names))
+    examples = _weighted(recipe, source)
     faults += weight_faults(examples.weights, examples.names)
     if not len(source.validation.labels):
         faults += [
@@ -168,7 +169,7 @@ def batches_of(
 ) -> Any:
     """Returns a recipe's training batches from a step on, as a tf.data.Dataset; see `training_batches`."""
     return training_batches(
-        _weighted(recipe, source.train, len(source.class_names)),
+        _weighted(recipe, source),
         size,
         len(source.class_names),
         batch_size=recipe.batch_size,
@@ -190,17 +191,17 @@ def batches_of(
         ),
         contract=pixels,
         full_batches=recipe.full_batches,
+        sampling=recipe.sampling,
         parts=parts,
     )
 
 
-def _weighted(recipe: Recipe, examples: Examples, num_classes: int) -> Examples:
-    """Returns the examples, weighted so that all classes have the same sum if the recipe's classes are balanced."""
-    if recipe.class_weights == "equal":
+def _weighted(recipe: Recipe, source: Source) -> Examples:
+    """Returns the training images with the weights of their classes in the loss, times their own."""
+    examples = source.train
+    class_weights = class_weights_of(recipe.class_weights, examples.labels, source.class_names)
+    if class_weights is None:
         return examples
-    class_weights = len(examples.labels) / (
-        num_classes * np.maximum(np.bincount(examples.labels, minlength=num_classes), 1)
-    )
     own = 1.0 if examples.weights is None else examples.weights
     return dataclasses.replace(examples, weights=(class_weights[examples.labels] * own).astype(np.float32))
 

@@ -111,4 +111,6 @@ def _data(recipe: Recipe) -> dict[str, Any]:
     if recipe.data == "digits" or recipe.data.startswith("synthetic") or os.path.exists(recipe.data):
         return {}
     parts = {"train_split": None, "validation_split": None, "test_split": None, "validation": 0.2, "test": 0.2}
-    return {"data": SYNTHETIC, "data_dir": None, "class_depth": None, **parts}
+    # Weights by name are those of other classes.
+    class_weights = "equal" if ":" in recipe.class_weights else recipe.class_weights
+    return {"data": SYNTHETIC, "data_dir": None, "class_depth": None, "class_weights": class_weights, **parts}

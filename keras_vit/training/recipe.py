@@ -57,6 +57,8 @@ class Recipe:
         batch_size: images a step, over all devices.
         full_batches: whether every batch is full, with images of the next pass where a pass ends; otherwise the last
             batch of a pass is smaller.
+        sampling: order of the training images: "shuffled", each once in a pass; or "balanced", each class equally
+            often, so that the images of rare classes come more often than others.
         accumulation: gradient accumulation steps: parts of a batch that are computed one after the other, to save
             memory.
         optimizer: "adamw"; "muon", which learns faster from scratch; or "sgd", with momentum as in optax (the velocity
@@ -76,7 +78,8 @@ class Recipe:
             t steps. The averaged weights are validated and kept at the end. 0 is no average.
         loss: "softmax" or "sigmoid" cross-entropy.
         label_smoothing: fraction of each label that is spread over all classes.
-        class_weights: "equal", or "balanced": each class has the same weight in the loss, however many images it has.
+        class_weights: "equal"; "balanced", each class has the same weight in the loss, however many images it has; or a
+            weight for each class, such as "dark:2,light:1".
         early_stopping: patience in epochs: the run ends when this number of epochs, and `early_stopping_steps` steps,
             have passed without a better validation accuracy. Better means by more than its standard error. 0 never
             stops early.
@@ -154,6 +157,7 @@ class Recipe:
     steps_per_epoch: int | None = None
     batch_size: int = 64
     full_batches: bool = True
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     accumulation: int = 1
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     momentum: float = 0.9
@@ -169,7 +173,7 @@ class Recipe:
     ema: float = 0.0
     loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.1
-    class_weights: Literal["equal", "balanced"] = "equal"
+    class_weights: str = "equal"
     early_stopping: int = 0
     early_stopping_steps: int = 500
     keep: Literal["last", "best"] = "last"
@@ -257,6 +261,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         "0 or more and less than 1",
         lambda value: 0 <= value < 1,
     ),
+    (
+        ("class_weights",),
+        "'equal', 'balanced' or a weight for each class, as dark:2,light:1",
+        lambda value: value in ("equal", "balanced") or ":" in value,
+    ),
     (("head_bias",), "a finite number", math.isfinite),
     (("milestones",), "growing steps", lambda value: list(value) == sorted({*value}) and min(value, default=1) > 0),
     (
@@ -282,6 +291,15 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         lambda recipe: not (recipe.remat and (recipe.dropout or recipe.stochastic_depth)),
     ),
     ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
+    (
+        "sampling='balanced' with objective='classes' and full_batches=True, and without class_weights='balanced'",
+        lambda recipe: (
+            recipe.sampling == "shuffled"
+            or recipe.objective == "classes"
+            and recipe.full_batches
+            and recipe.class_weights != "balanced"
+        ),
+    ),
     (
         "lora, representation_size and head_bias with objective='classes' alone",
         lambda recipe: (

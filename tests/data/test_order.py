@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_vit.data.mixing import mix
-from keras_vit.data.order import Order, _splitmix64, key
+from keras_vit.data.order import BalancedOrder, Order, _splitmix64, key, order_of
 
 COUNT, ROWS = 11, 4
 
@@ -196,3 +196,82 @@ def test_mixing_draws_from_small_seeds_as_from_any():
     unit = (ratio(tf.constant(pairs)).numpy().reshape(20, 40) - 0.75) * 4 * math.sqrt(3)  # uniform from 1/2 to 1
     for products in (unit, unit[0], unit[:, 0], unit[1:] * unit[:-1], unit[:, 1:] * unit[:, :-1]):
         assert abs(products.mean()) * math.sqrt(products.size) < 4
+
+
+# ---- each class equally often
+
+LABELS = np.array([0] * 9 + [3] * 2 + [5])  # of 9, 2 and 1 examples; classes 1, 2 and 4 have none
+BALANCED = [[10, 11, 6, 2, 9, 11], [11, 3, 9, 8, 10, 11], [11, 4, 10, 11, 7, 9]]
+
+
+def balanced(labels, steps, batch_size, seed=0):
+    order = BalancedOrder(len(labels), batch_size, seed, labels=labels)
+    return np.concatenate([order.indices(step) for step in range(steps)])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 36])
+def test_each_class_is_equally_often_in_any_stretch(batch_size):
+    stream = balanced(LABELS, 36 // batch_size, batch_size, seed=4)
+    blocks = LABELS[stream[: len(stream) // 3 * 3]].reshape(-1, 3)
+    assert (np.sort(blocks, axis=1) == [0, 3, 5]).all()
+    assert len({tuple(block) for block in blocks}) > 1
+    np.testing.assert_array_equal(stream, balanced(LABELS, 1, 36, seed=4)[: len(stream)])  # however it is divided
+
+
+def test_the_examples_of_a_class_come_in_passes_each_in_another_order():
+    stream = balanced(LABELS, 9, 18)
+    passes = stream[LABELS[stream] == 0].reshape(6, 9)
+    assert (np.sort(passes, axis=1) == np.arange(9)).all() and len({tuple(one) for one in passes}) == 6
+    pairs = stream[LABELS[stream] == 3].reshape(-1, 2)
+    assert (np.sort(pairs, axis=1) == [9, 10]).all() and len({tuple(pair) for pair in pairs}) == 2
+
+
+def test_a_balanced_order_is_a_function_of_the_seed_and_the_step_eagerly_and_in_a_graph():
+    order = BalancedOrder(len(LABELS), 5, 3, labels=LABELS)
+    run = tf.function(lambda step: (order.indices(step), order.mask(step)))
+    for step in tf.data.Dataset.range(7):
+        indices, mask = run(step)
+        np.testing.assert_array_equal(indices, BalancedOrder(len(LABELS), 5, 3, labels=LABELS).indices(int(step)))
+        np.testing.assert_array_equal(mask, np.ones(5))
+    assert (order.indices(6).numpy() != BalancedOrder(len(LABELS), 5, 4, labels=LABELS).indices(6).numpy()).any()
+    assert order.indices(0).dtype == tf.int64 and order.steps_per_pass == 3
+
+
+def test_the_balanced_order_stays_as_it_is():
+    order = BalancedOrder(len(LABELS), 6, 5, labels=LABELS)
+    np.testing.assert_array_equal(np.stack([order.indices(step) for step in (0, 1, 1000)]), BALANCED)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_all_orders_of_the_classes_are_equally_likely(classes):
+    labels = np.arange(classes)  # an example each: the stream shows the classes
+    seen = np.concatenate([balanced(labels, 1, 100 * classes, seed).reshape(-1, classes) for seed in range(20)])
+    _, times = np.unique(seen, axis=0, return_counts=True)
+    expected, freedom = len(seen) / math.factorial(classes), math.factorial(classes) - 1
+    assert len(times) == math.factorial(classes)
+    assert ((times - expected) ** 2 / expected).sum() < freedom + 4 * math.sqrt(2 * freedom)
+
+
+def test_passes_of_classes_of_the_same_size_are_independent():
+    labels = np.repeat(np.arange(4), 50)
+    streams = np.stack([balanced(labels, 1, 600, seed) for seed in range(20)])
+    within = np.stack([[stream[labels[stream] == k] % 50 for k in range(4)] for stream in streams])  # seed, class, draw
+    pairs = {
+        "classes": (within[:, 1:], within[:, :-1]),
+        "seeds": (within[1:], within[:-1]),
+        "passes": (within[..., 50:], within[..., :-50]),
+        "data": (within, np.broadcast_to(np.tile(np.arange(50), 3), within.shape)),
+    }
+    for name, (one, other) in pairs.items():
+        assert abs(deviation((one == other).sum(), one.size, 1 / 50)) < 5, name
+
+
+@pytest.mark.parametrize("count, full_batches", [(3, True), (12, False)])
+def test_labels_of_other_examples_or_short_batches_are_refused(count, full_batches):
+    with pytest.raises(ValueError, match=f"Received: 12 labels, full_batches={full_batches}"):
+        BalancedOrder(count, 4, full_batches=full_batches, labels=LABELS)
+
+
+def test_the_order_of_a_recipe():
+    assert type(order_of(LABELS, 4)) is Order
+    assert order_of(LABELS, 4, 5, sampling="balanced").labels is LABELS

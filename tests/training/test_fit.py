@@ -351,6 +351,10 @@ def test_class_weights_make_a_rare_class_count(source, tmp_path, monkeypatch):
     sums = [weights[labels == i].sum() for i in range(3)]
     np.testing.assert_allclose(sums, sums[0], rtol=1e-6)
     assert weights.sum() == pytest.approx(len(labels), rel=1e-6)
+    seen.clear()
+    by_hand = ",".join(f"{name}:{i + 2}" for i, name in enumerate(rare.class_names))
+    batches_of(with_(class_weights=by_hand), rare, (12, 12), None, Plan(1, 1, 0), 0, (0, 1, 1))
+    np.testing.assert_array_equal(seen["weights"].weights, labels + 2)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ KEPT = {
     "lora": 4,
     "epochs": 7,
     "full_batches": False,
+    "sampling": "balanced",
     "accumulation": 8,
     "optimizer": "sgd",
     "momentum": 0.8,
@@ -187,3 +188,9 @@ def test_the_decoder_is_small_too():
 def test_a_quick_recipe_is_as_quick_as_it_gets():
     once = quick_recipe(LARGE)
     assert quick_recipe(once) == once
+
+
+def test_class_weights_by_name_stay_with_the_classes_that_they_name():
+    named = dataclasses.replace(LARGE, class_weights="dark:2,light:1")
+    assert quick_recipe(named).class_weights == "equal"
+    assert quick_recipe(dataclasses.replace(named, data="digits")).class_weights == "dark:2,light:1"

@@ -32,6 +32,9 @@ RECIPE = Recipe(data="digits", variant="ViT-Ti/16", image_size=32)
         ("randaugment=2,15", "randaugment", (2, 15)),
         ("steps=500", "steps", 500),
         ("keras_cv=GridMask", "keras_cv", ("GridMask",)),
+        ("class_weights=dark:2,light:1", "class_weights", "dark:2,light:1"),
+        ("class_weights=0:2,1:1", "class_weights", "0:2,1:1"),
+        ("class_weights=1:2", "class_weights", "1:2"),
     ],
 )
 def test_a_setting_is_read_as_its_fields_type(text, field, value):
@@ -80,6 +83,8 @@ def test_wrong_types_are_in_one_message():
         ("objective", "colours"),
         ("corrupted", 1.0),
         ("decoder_layers", 0),
+        ("class_weights", "heavy"),
+        ("sampling", "equal"),
     ],
 )
 def test_values_out_of_range_are_refused_with_their_name(field, value):
@@ -97,6 +102,9 @@ def test_values_out_of_range_are_refused_with_their_name(field, value):
         ({"crop": "random", "crop_from": 31}, "crop_from with crop='random' alone"),
         ({"lora": 4, "freeze_to": "norm"}, "lora or freeze_to"),
         ({"remat": True, "dropout": 0.1}, "dropout and stochastic_depth of 0 with remat"),
+        ({"sampling": "balanced", "class_weights": "balanced"}, "sampling='balanced' with objective='classes'"),
+        ({"sampling": "balanced", "full_batches": False}, "full_batches=True, and without class_weights='balanced'"),
+        ({"sampling": "balanced", "objective": "mae"}, "sampling='balanced' with objective='classes'"),
         ({"objective": "mae", "lora": 4}, "lora, representation_size and head_bias with objective='classes'"),
         ({"objective": "mae", "head_bias": -7.0}, "lora, representation_size and head_bias with objective='classes'"),
     ],
