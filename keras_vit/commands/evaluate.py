@@ -82,6 +82,9 @@ class Evaluation:
         if self.scores is not None:
             figures = {
                 "top-1 accuracy": f"{self.scores.accuracy:.2%}",
+                "95% interval": "{:.1%} to {:.1%}".format(*self.scores.interval),
+                "balanced accuracy": f"{self.scores.balanced_accuracy:.2%}",
+                "macro F1": f"{self.scores.macro_f1:.2%}",
                 "top-5 accuracy": f"{self.scores.top_k_accuracy(5):.2%}",
             }
             if self.calibration is not None:
@@ -99,7 +102,9 @@ class Evaluation:
             width, counts = max(map(len, self.class_names)), self.scores.confusion_matrix.sum(axis=1)
             rows = zip(self.class_names, self.scores.per_class_accuracy, counts)
             lines += [f"{name:<{width}s}  {accuracy:7.2%} of {count:,}" for name, accuracy, count in rows if count]
-            lines.append(f"accuracy {self.scores.accuracy:.2%} on {len(self.scores.labels):,} images")
+            interval = "95% interval {:.1%} to {:.1%}".format(*self.scores.interval)
+            lines.append(f"accuracy {self.scores.accuracy:.2%} on {len(self.scores.labels):,} images, {interval}")
+            lines.append(f"balanced accuracy {self.scores.balanced_accuracy:.2%}, macro F1 {self.scores.macro_f1:.2%}")
             if len(self.class_names) > 5:
                 lines.append(f"top-5 accuracy {self.scores.top_k_accuracy(5):.2%}")
             if self.calibration is not None:

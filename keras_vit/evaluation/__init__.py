@@ -7,7 +7,7 @@ The functions expect a built model and arrays or batches of images; they know no
 """
 
 from keras_vit.evaluation import callbacks
-from keras_vit.evaluation.accuracy import Scores, score
+from keras_vit.evaluation.accuracy import Scores, score, wilson_interval
 from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.evaluation.corruptions import CORRUPTIONS, corrupt
 from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
@@ -40,4 +40,5 @@ __all__ = [
     "robustness_curves",
     "score",
     "validation_order",
+    "wilson_interval",
 ]

@@ -1,6 +1,8 @@
-"""Top-1 and top-k accuracy, per-class accuracy, the confusion matrix and the most confident mistakes."""
+"""Top-1 and top-k accuracy with intervals, balanced accuracy, F1, the confusion matrix and the worst mistakes."""
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -46,9 +48,41 @@ class Scores:
     @property
     def per_class_accuracy(self) -> np.ndarray:
         """The accuracy on the images of each class, also called recall, (classes,); NaN for a class without images."""
-        matrix = self.confusion_matrix
-        counts = matrix.sum(axis=1)
-        return np.divide(matrix.diagonal(), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+        correct, images, _ = self._counts
+        return np.divide(correct, images, out=np.full(len(images), np.nan), where=images > 0)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy, (lowest, highest), as in `wilson_interval`."""
+        return wilson_interval(int((self.predictions == self.labels).sum()), len(self.labels))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of `per_class_accuracy`, without NaN: a class counts the same however many images it has, 0 to 1."""
+        return float(np.nanmean(self.per_class_accuracy))
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 score, 0 to 1, of the classes that are true or predicted for an image."""
+        correct, images, predicted = self._counts
+        occurs = images + predicted > 0
+        return float(np.mean(2 * correct[occurs] / (images + predicted)[occurs]))
+
+    @property
+    def most_frequent_class(self) -> tuple[int, float]:
+        """The class with the most images, and its share: the accuracy of a model that always predicts it."""
+        _, images, _ = self._counts
+        return int(images.argmax()), float(images.max() / images.sum())
+
+    @property
+    def _counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of correct predictions, of images and of predictions of each class, (classes,) each."""
+        classes, predictions = self.probabilities.shape[1], self.predictions
+        correct, images, predicted = (
+            np.bincount(numbers, minlength=classes)
+            for numbers in (self.labels[predictions == self.labels], self.labels, predictions)
+        )
+        return correct, images, predicted
 
     @property
     def confusion_matrix(self) -> np.ndarray:
@@ -117,6 +151,34 @@ def score(model: keras.Model, batches: Iterable[tuple[Any, Any]], flips: bool = 
         raise ValueError("Expected images to evaluate on. Received: no images")
     labels, probabilities = (np.concatenate(parts) for parts in zip(*outputs))
     return Scores(check_labels(labels, *probabilities.shape), probabilities)
+
+
+def wilson_interval(correct: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the Wilson score interval of an accuracy: the rates that the number of correct images is compatible with.
+
+    Unlike accuracy ± 2 standard errors, it stays within 0 and 1, and has a width at an accuracy of 0 or 1, too.
+
+    Args:
+        correct: Number of correct images.
+        images: Number of images, 1 or more.
+        confidence: Share of such intervals that contain the true rate, about.
+
+    Returns:
+        (lowest, highest), 0 to 1.
+
+    Example:
+        ```python
+        low, high = keras_vit.evaluation.wilson_interval(81, 100)
+        assert (round(low, 3), round(high, 3)) == (0.722, 0.875)
+        ```
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    rate, spread = correct / images, z**2 / images
+    centre = (rate + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * rate * (1 - rate) + spread**2 / 4) / (1 + spread)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def check_labels(labels: Any, images: int, classes: int | None = None) -> np.ndarray:

@@ -130,7 +130,8 @@ def test_a_number_names_no_class_where_classes_are_numbers_themselves(tmp_path):
 def test_features_are_evaluated_together_and_computed_once(colours, cache, monkeypatch):
     arguments = (colours / "head", colours / "parts", "--few-shot", 1, "--few-shot", 5, "--knn", "--linear-probe")
     output = command(*arguments).output
-    assert re.match(r"accuracy .* on 10 images", output.splitlines()[-6])
+    assert re.match(r"accuracy .* on 10 images, 95% interval \d", output.splitlines()[-7])
+    assert re.match(r"balanced accuracy [\d.]+%, macro F1 [\d.]+%", output.splitlines()[-6])
     assert re.match(r"calibration error 0\.\d{4}", output.splitlines()[-5])
     assert "5-shot, a linear classifier, on 10 images: 100.00%" in output
     assert "14 nearest neighbours of 14, on 10 images: " in output
@@ -209,7 +210,9 @@ def test_a_page_with_confusion_and_reliability(colours, tmp_path):
     assert done.exit_code == 0 and f"wrote {tmp_path / 'page.html'}" in done.output
     page = (tmp_path / "page.html").read_text("utf-8")
     assert re.findall(r'<section id="(\w+)"', page) == ["matrix", "classes", "calibration"]
-    assert "<dt>calibration error</dt>" in page and "nearest neighbours" in page
+    for name in ("calibration error", "95% interval", "balanced accuracy", "macro F1"):
+        assert f"<dt>{name}</dt>" in page
+    assert "nearest neighbours" in page
 
 
 def test_a_page_of_features_alone(colours, tmp_path):

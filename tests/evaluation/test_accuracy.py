@@ -1,7 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from keras_vit.evaluation.accuracy import Scores, score
+from keras_vit.evaluation.accuracy import Scores, score, wilson_interval
 
 # Six images of three classes. True classes, probabilities, and the results by hand.
 LABELS = np.array([0, 1, 2, 2, 1, 0])
@@ -169,3 +172,46 @@ def test_batches_without_rows_raise():
 
     with pytest.raises(ValueError, match="Received: no images"):
         score(Empty(), [(np.zeros((0, 2, 2, 3)), np.zeros(0, int))])
+
+
+def test_balanced_accuracy_and_macro_f1_are_scikit_learns():
+    random = np.random.default_rng(0)
+    for labels in (random.integers(0, 5, 60), random.choice(5, 60, p=[0.9, 0.05, 0.05, 0, 0])):
+        scores = Scores(labels, random.dirichlet(np.ones(6), 60))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes that are predicted and do not occur
+            balanced = balanced_accuracy_score(labels, scores.predictions)
+        assert scores.balanced_accuracy == pytest.approx(balanced)
+        assert scores.macro_f1 == pytest.approx(f1_score(labels, scores.predictions, average="macro"))
+
+
+def test_a_model_that_always_predicts_the_frequent_class_is_not_flattered():
+    scores = Scores(np.array([1] * 19 + [0]), np.array([[0.1, 0.9]] * 20))
+    assert scores.accuracy == 0.95 and scores.most_frequent_class == (1, 0.95)
+    assert scores.balanced_accuracy == 0.5 and scores.macro_f1 == pytest.approx(38 / 39 / 2)
+
+
+@pytest.mark.parametrize(
+    "correct, images, low, high",
+    # R's prop.test(correct, images, correct=FALSE)
+    [
+        (81, 100, 0.7222, 0.8749),
+        (0, 10, 0, 0.2775),
+        (10, 10, 0.7225, 1),
+        (1, 1, 0.2065, 1),
+        (500, 1000, 0.4691, 0.5309),
+    ],
+)
+def test_wilson_intervals(correct, images, low, high):
+    assert wilson_interval(correct, images) == pytest.approx((low, high), abs=5e-5)
+    right = np.arange(images) < correct
+    scores = Scores(np.zeros(images, int), np.stack([right, ~right], axis=1).astype(float))
+    assert scores.interval == wilson_interval(correct, images)
+
+
+def test_an_interval_contains_the_true_rate_as_often_as_it_claims():
+    random = np.random.default_rng(0)
+    for rate, images, confidence in ((0.9, 40, 0.95), (0.5, 25, 0.95), (0.97, 200, 0.99)):
+        spans = [wilson_interval(int(k), images, confidence) for k in random.binomial(images, rate, 2000)]
+        contained = np.mean([low <= rate <= high for low, high in spans])
+        assert contained == pytest.approx(confidence, abs=0.03)
