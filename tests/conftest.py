@@ -90,6 +90,21 @@ def measured_once():
 
 
 @pytest.fixture(scope="session")
+def regression_once():
+    """Returns `logistic_regression`, but reuses the result of the same images: it takes seconds."""
+    from keras_vit.commands.verdict import logistic_regression
+
+    results = {}
+
+    def regression_once(source):
+        if source.digest not in results:
+            results[source.digest] = logistic_regression(source)
+        return results[source.digest]
+
+    return regression_once
+
+
+@pytest.fixture(scope="session")
 def run_python():
     """Runs a program in a new Python and returns the last line that it prints, read as JSON."""
 

@@ -226,10 +226,10 @@ def fit_command(
 
     Writes the model, its exports, a report and a model card into the folder of the run.
 
-    RECIPE is the name of a recipe of keras_vit, such as finetune_folder (see keras-vit list --recipes), or a .py file
-    that defines RECIPE. DATA is a folder with one folder of images per class, or with train/ and test/ that contain
-    such folders; a .zip file of one; a .csv file of path,label; digits, fashion_mnist, hf:NAME, or the name of a
-    TensorFlow Datasets data set.
+    RECIPE is the name of a recipe of keras_vit, such as finetune_folder (see keras-vit list --recipes), a .py file that
+    defines RECIPE, or the run.json of a run, for the same settings again. DATA is a folder with one folder of images
+    per class, or with train/ and test/ that contain such folders; a .zip file of one; a .csv file of path,label;
+    digits, fashion_mnist, hf:NAME, or the name of a TensorFlow Datasets data set.
 
     FIELD=VALUE sets any field of the recipe: epochs=3 learning_rate=1e-4 variant=ViT-S/16 image_size=224
     weights=S_16.npz on_bad_image=skip.
@@ -250,13 +250,13 @@ def fit_command(
     if metrics is None:
         _echo("This worker has finished. The chief worker writes the files.")
         return
-    _echo(f"\n{work.result_line(metrics)}")
     lines = _import_with_keras("commands.export")
     for item in metrics["exports"]:
         _echo(lines.agreement_line(item))
     refused = metrics.get("refused", [])  # missing in the metrics of runs of older versions
     for item in refused:
         _echo(lines.refusal_line(**item))
+    _echo("\n" + "\n".join(work.result_lines(metrics)))
     if quick:
         _echo("\n--quick tests that the run works; the accuracy of its small model says nothing.")
     _echo(f"\nAll files are in {folder}. Open report.html first.")

@@ -30,6 +30,7 @@ from keras_vit.commands.run_folder import (
     run_description,
     weights_digest,
 )
+from keras_vit.commands.verdict import run_verdict
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Source
 from keras_vit.evaluation.accuracy import score
@@ -130,7 +131,7 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
     if metrics is None:
         return None
     try:  # all that is read of them later
-        result_line(metrics)
+        result_lines(metrics)
         exported = {item["target"] for item in metrics["exports"]}
         for item in metrics["exports"]:
             agreement_line(item)
@@ -202,10 +203,11 @@ def _finish_classifier(
     logger.info("evaluates the model on %d test images", metrics["test_images"])
     scores = score(model, log_progress(batches, "evaluated", metrics["test_images"]))
     exports = export_run(folder, recipe, model, source)
-    added = {"test_accuracy": scores.accuracy} | _export_metrics(exports)
+    verdict = run_verdict(recipe, source, scores, history, folder)
+    added = verdict.metrics | _export_metrics(exports)
     logger.info("writes the report and the model card")
-    write_report(folder / REPORT_FILE, run_report(recipe, model, source, scores, history, *exports))
-    write_run_card(folder / CARD_FILE, recipe, model, source, scores, {**metrics, **added}, *exports)
+    write_report(folder / REPORT_FILE, run_report(recipe, model, source, verdict, history, *exports))
+    write_run_card(folder / CARD_FILE, recipe, model, source, verdict, {**metrics, **added}, *exports)
     return added
 
 
@@ -239,15 +241,16 @@ def _finish_pretext(
     return added
 
 
-def result_line(metrics: Mapping[str, Any]) -> str:
-    """Returns a line with the test accuracy, or the test loss of a pretext task, of a finished run.
+def result_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns a line with the test accuracy, or the test loss of a pretext task, of a finished run, and its verdict.
 
     Args:
-        metrics: as `fit` returns them.
+        metrics: as `fit` returns them; those of older versions have no verdict.
     """
     if "test_accuracy" in metrics:
         result = f"test accuracy {metrics['test_accuracy']:.2%}"
     else:
         metric = OBJECTIVES[metrics["objective"]].metric
         result = f"test loss {metrics['test_loss']:.4f}, {metric} {metrics['test_metric']:.1%}"
-    return f"{result} on {metrics['test_images']:,} images, {metrics['training_seconds']:.0f} s of training"
+    line = f"{result} on {metrics['test_images']:,} images, {metrics['training_seconds']:.0f} s of training"
+    return [line, *(f"  {line}" for line in metrics.get("verdict", ()))]

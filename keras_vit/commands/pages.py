@@ -17,9 +17,10 @@ from keras_vit.commands.run_folder import RUN_FILE, read_object
 from keras_vit.data.decoding import read_file
 from keras_vit.data.pipeline import read_all, read_pixels
 from keras_vit.data.sources import Examples, Source
-from keras_vit.evaluation.accuracy import Scores, score
+from keras_vit.evaluation.accuracy import score
 from keras_vit.evaluation.brightness import measure_brightness
 from keras_vit.evaluation.calibration import calibration
+from keras_vit.evaluation.verdict import Verdict
 from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
 from keras_vit.models.config import ResNet, Variant
@@ -50,7 +51,7 @@ def run_report(
     recipe: Recipe,
     model: keras.Model,
     source: Source,
-    scores: Scores,
+    verdict: Verdict,
     history: Sequence[Mapping[str, Any]],
     agreements: Sequence[Agreement],
     refused: Mapping[str, str] | None = None,
@@ -61,12 +62,12 @@ def run_report(
         recipe: the recipe of the run.
         model: the trained model.
         source: its images.
-        scores: its scores on the test images.
+        verdict: its scores on the test images, and what they show.
         history: the rows of history.csv, one per epoch.
         agreements: of the exported files.
         refused: {file: reason} for exports that are not kept.
     """
-    names, probabilities = source.class_names, scores.probabilities
+    names, scores, probabilities = source.class_names, verdict.scores, verdict.scores.probabilities
     calibrated = calibration(probabilities, scores.labels)
     correct = np.flatnonzero(scores.predictions == scores.labels)
     mistakes, examples = scores.most_confident_mistakes[:REPORT_IMAGES], _balanced(correct, scores.labels)
@@ -79,8 +80,11 @@ def run_report(
         rollouts = attention_rollout(model, batch)
     return Report(
         title=f"{source.name}: a Vision Transformer for {len(names)} classes",
+        verdict=verdict,
         summary={
             "test accuracy": f"{scores.accuracy:.2%}",
+            "balanced accuracy": f"{scores.balanced_accuracy:.2%}",
+            "macro F1": f"{scores.macro_f1:.2%}",
             "test images": f"{len(scores.labels):,}",
             "calibration error": f"{calibrated.ece:.4f}",
             "parameters": f"{model.count_params():,}",
@@ -191,7 +195,7 @@ def write_run_card(
     recipe: Recipe,
     model: keras.Model,
     source: Source,
-    scores: Scores,
+    verdict: Verdict,
     metrics: Mapping[str, Any],
     agreements: Sequence[Agreement],
     refused: Mapping[str, str] | None = None,
@@ -203,7 +207,7 @@ def write_run_card(
         recipe: the recipe of the run.
         model: the trained model.
         source: its images.
-        scores: its scores on the test images.
+        verdict: its scores on the test images, and what they show.
         metrics: as in metrics.json.
         agreements: of the exported files.
         refused: {file: reason} for exports that are not kept.
@@ -219,7 +223,7 @@ def write_run_card(
             class_names=source.class_names,
             image_size=model.input_shape[1:3],
             pixel_scaling=pixels_of(model).description,
-            scores=scores,
+            verdict=verdict,
             counts={split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
             digest=source.digest,
             bad_images=metrics["bad_images"],

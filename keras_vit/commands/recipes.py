@@ -32,8 +32,9 @@ def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = ()) ->
     """Returns the recipe that a command line names, with its settings applied.
 
     Args:
-        target: the name of a recipe of this package, or recipes/NAME.py; another .py file; or data (a folder, a .zip, a
-            .csv or the name of a data set), for the default recipe. The name of a data set is never that of a recipe.
+        target: the name of a recipe of this package, or recipes/NAME.py; another .py file; the run.json of a run, for
+            its recipe; or data (a folder, a .zip, a .csv or the name of a data set), for the default recipe. The name
+            of a data set is never that of a recipe.
         settings: "field=value" texts.
 
     Returns:
@@ -48,8 +49,12 @@ def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = ()) ->
     file = find_recipe_file(target)
     if file is not None:
         return change(_run(file, target), settings), file.stem
-    named = names_data_set(target, data_dir)
     path = pathlib.Path(target)
+    if path.name == "run.json" and path.is_file():
+        from keras_vit.commands.run_folder import read_recipe  # imports Keras
+
+        return change(read_recipe(path.parent), settings), path.resolve().parent.name
+    named = names_data_set(target, data_dir)
     if not (named or path.exists() or is_other_source(target)):
         raise ValueError(f"{describe_unknown(target)}{_recipes_like(str(target))}")
     own = path.exists() and not named

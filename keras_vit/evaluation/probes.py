@@ -82,6 +82,7 @@ def linear_probe(
     test_labels: np.ndarray,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
     seed: int = 0,
+    verbose: bool = True,
 ) -> Scores:
     """Linear probe: trains a logistic regression on standardised features and evaluates it.
 
@@ -95,6 +96,7 @@ def linear_probe(
         test_labels: (test images,).
         strengths: Strengths of the L2 regularisation to choose from.
         seed: Seed of the choice of the held-out fifth.
+        verbose: Whether the accuracy of each strength is logged.
 
     Returns:
         The `Scores` of the test images.
@@ -117,13 +119,15 @@ def linear_probe(
     train, test = (np.asarray(features, "float64") for features in (train_features, test_features))
     mean, std = train.mean(axis=0), train.std(axis=0) + 1e-5
     train, test = (train - mean) / std, (test - mean) / std
-    probe = _trained_probe(train, train_labels, strengths, seed)
+    probe = _trained_probe(train, train_labels, strengths, seed, logging.INFO if verbose else logging.DEBUG)
     probabilities = np.zeros((len(test), classes))
     probabilities[:, probe.classes_] = probe.predict_proba(test)
     return Scores(test_labels, probabilities)
 
 
-def _trained_probe(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float] | np.ndarray, seed: int) -> Any:
+def _trained_probe(
+    features: np.ndarray, labels: np.ndarray, strengths: Sequence[float] | np.ndarray, seed: int, level: int
+) -> Any:
     """Returns a logistic regression of the strength with the best held-out accuracy; of equal ones the strongest."""
     from sklearn.linear_model import LogisticRegression
 
@@ -131,20 +135,22 @@ def _trained_probe(features: np.ndarray, labels: np.ndarray, strengths: Sequence
     probe = LogisticRegression(max_iter=_STEPS, warm_start=True)
     held_out, accuracies = _held_out(labels, seed), {}
     for strength in sorted(strengths, reverse=True):
-        _fit(probe, features[~held_out], labels[~held_out], strength)
+        _fit(probe, features[~held_out], labels[~held_out], strength, level)
         accuracies[strength] = float(np.mean(probe.predict(features[held_out]) == labels[held_out]))
-        logger.info("linear probe: regularisation %g, held-out accuracy %.2f%%", strength, 100 * accuracies[strength])
-    return _fit(probe, features, labels, max(accuracies, key=lambda strength: accuracies[strength]))
+        percent = 100 * accuracies[strength]
+        logger.log(level, "linear probe: regularisation %g, held-out accuracy %.2f%%", strength, percent)
+    best = max(accuracies, key=lambda strength: accuracies[strength])
+    return _fit(probe, features, labels, best, level)
 
 
-def _fit(probe: Any, features: np.ndarray, labels: np.ndarray, strength: float) -> Any:
+def _fit(probe: Any, features: np.ndarray, labels: np.ndarray, strength: float, level: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # logged below
         probe.set_params(C=1 / strength).fit(features, labels)
     if probe.n_iter_.max() >= _STEPS:
-        logger.info("linear probe: regularisation %g has not converged in %d steps", strength, _STEPS)
+        logger.log(level, "linear probe: regularisation %g has not converged in %d steps", strength, _STEPS)
     return probe
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from keras_vit._atomic import write_text
-from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.brightness import Brightness
 from keras_vit.evaluation.calibration import Calibration, calibration
+from keras_vit.evaluation.verdict import Verdict
 from keras_vit.report.markdown import escaped, folded, grid, table
 from keras_vit.report.proof_tables import exports_section
+from keras_vit.report.verdict_block import verdict_section
 
 # The identifiers that the Hub accepts for `license`, as its error for any other lists them (May 2026).
 LICENSES = frozenset(
@@ -38,6 +39,8 @@ def card_header(
     name: str,
     data: str,
     accuracy: float,
+    balanced_accuracy: float,
+    macro_f1: float,
     ece: float,
     license: str | None = None,
     hub_data: str | None = None,
@@ -49,6 +52,8 @@ def card_header(
         name: Name of the model.
         data: Name of the data set for readers.
         accuracy: Accuracy on the test split, 0 to 1.
+        balanced_accuracy: Mean accuracy of the classes on the test split, 0 to 1.
+        macro_f1: Mean F1 score of the classes on the test split, 0 to 1.
         ece: Expected calibration error on the test split, 0 to 1.
         license: Name of the licence, such as "Apache-2.0"; None if unknown.
         hub_data: Name of the data set on the Hugging Face Hub, "owner/name", or None.
@@ -56,6 +61,8 @@ def card_header(
     """
     metrics = [
         {"type": "accuracy", "name": "Test accuracy", "value": round(accuracy, 6)},
+        {"type": "balanced_accuracy", "name": "Balanced accuracy", "value": round(balanced_accuracy, 6)},
+        {"type": "f1", "name": "Macro F1", "value": round(macro_f1, 6)},
         {"type": "expected_calibration_error", "name": "Expected calibration error", "value": round(ece, 6)},
     ]
     result = {
@@ -70,7 +77,7 @@ def card_header(
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "vision-transformer", "keras-vit"],
         "datasets": [hub_data] if hub_data else None,
-        "metrics": ["accuracy"],
+        "metrics": ["accuracy", "f1"],
         "base_model": base_model,
         "model-index": [{"name": name, "results": [result]}],
     }
@@ -126,7 +133,7 @@ class ModelCard:
         class_names: In the order of the outputs.
         image_size: (height, width) in pixels.
         pixel_scaling: Description of the scaling of pixels.
-        scores: Scores on the test split.
+        verdict: Scores on the test split, and what they show.
         counts: Split -> number of images.
         digest: SHA-256 of the data, as of `keras_vit.data.sources.Source`.
         bad_images: Number of images that could not be read and were left out.
@@ -152,7 +159,7 @@ class ModelCard:
     class_names: Sequence[str]
     image_size: tuple[int, int]
     pixel_scaling: str
-    scores: Scores
+    verdict: Verdict
     counts: Mapping[str, int]
     digest: str
     bad_images: int
@@ -184,7 +191,7 @@ def write_model_card(path: str | os.PathLike[str], card: ModelCard) -> None:
 
 def render_model_card(card: ModelCard) -> str:
     """Returns the text that `write_model_card` writes: the template model_card.md, filled in."""
-    scores, classes = card.scores, len(card.class_names)
+    scores, classes = card.verdict.scores, len(card.class_names)
     calibrated = calibration(scores.probabilities, scores.labels)
     height, width = card.image_size
     template = Template(resources.files("keras_vit").joinpath("report/model_card.md").read_text("utf-8"))
@@ -193,6 +200,8 @@ def render_model_card(card: ModelCard) -> str:
             name=card.name,
             data=card.name,
             accuracy=scores.accuracy,
+            balanced_accuracy=scores.balanced_accuracy,
+            macro_f1=scores.macro_f1,
             ece=calibrated.ece,
             license=card.license,
             hub_data=card.hub_data,
@@ -215,6 +224,10 @@ def render_model_card(card: ModelCard) -> str:
         ),
         environment="\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in card.environment.items()),
         accuracy=f"{scores.accuracy:.2%}",
+        interval="{:.1%} to {:.1%}".format(*scores.interval),
+        balanced_accuracy=f"{scores.balanced_accuracy:.2%}",
+        macro_f1=f"{scores.macro_f1:.2%}",
+        verdict=verdict_section(card.verdict),
         test=f"{len(scores.labels):,}",
         confusion_matrix=_confusion_matrix(scores.confusion_matrix, card.class_names),
         classes=_classes(scores.confusion_matrix, card.class_names),

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from keras_vit.evaluation.calibration import Calibration
+from keras_vit.evaluation.verdict import Verdict
 from keras_vit.report.charts import bar_table, confusion_table, percent, scrolling, svg_curves, text
 from keras_vit.report.image_figures import attention_figure, figure_group, mistake_figure, reconstruction_figure
 from keras_vit.report.reliability_diagram import reliability_diagram
 from keras_vit.report.template import SECTION, framed, links, resource, sections, write_page
+from keras_vit.report.verdict_block import verdict_block
 
 EXPORTS = re.compile(r"<!-- exports -->\n.*?<!-- /exports -->\n", re.DOTALL)
 LINKS = re.compile(r"(<nav [^\n]*</nav>)?\n</header>\n")
@@ -86,6 +88,7 @@ class Report:
     Args:
         title: Heading of the page.
         summary: Label -> value with its unit, shown as large figures; the most important one first.
+        verdict: What the numbers show, and what to do next: the page opens with it. None to leave it out.
         history: A row an epoch. "accuracy" and "val_accuracy" (0 to 1), "loss" and "val_loss" are drawn over "epoch"
             (counted from 1 if missing). The table below has every column, also "learning_rate" and "seconds". A value
             may be NaN or missing.
@@ -106,6 +109,7 @@ class Report:
 
     title: str
     summary: Mapping[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
     history: Sequence[Mapping[str, float]] = ()
     accuracy_name: str = "Accuracy"
     class_names: Sequence[str] = ()
@@ -157,7 +161,8 @@ def render_report(report: Report) -> str:
         "left_out": _left_out(report.bad_images),
         "settings": _named(report.settings),
     }
-    return framed(sections("run_page.html", bodies), report.title, report.summary)
+    lead = verdict_block(report.verdict) if report.verdict else ""
+    return framed(sections("run_page.html", bodies), report.title, report.summary, lead=lead)
 
 
 def replace_page_exports(

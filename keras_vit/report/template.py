@@ -30,7 +30,9 @@ def sections(template: str, bodies: Mapping[str, str], **parts: object) -> str:
     return Template(kept).substitute(bodies, **parts)
 
 
-def framed(main: str, title: str, summary: Mapping[str, object], style: str = "", script: str = "") -> str:
+def framed(
+    main: str, title: str, summary: Mapping[str, object], style: str = "", script: str = "", lead: str = ""
+) -> str:
     """Returns a complete, self-contained HTML page.
 
     Args:
@@ -39,11 +41,13 @@ def framed(main: str, title: str, summary: Mapping[str, object], style: str = ""
         summary: Label -> value with its unit, shown as large figures; the most important one first.
         style: CSS in addition to that of all pages.
         script: JavaScript; without it the page forbids all scripts.
+        lead: HTML below the heading, above the figures.
     """
     figures = (f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in summary.items())
     return Template(resource("frame.html")).substitute(
         main=main,
         title=text(title),
+        lead=lead,
         style=resource("page.css") + style,
         scripts=" script-src 'unsafe-inline';" if script else "",
         summary=f'<dl class="summary">{"".join(figures)}</dl>' if summary else "",

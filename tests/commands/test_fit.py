@@ -5,10 +5,12 @@ import csv
 import dataclasses
 import gzip
 import hashlib
+import html
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,6 +33,7 @@ from keras_vit.commands.image_list import image_changes, write_images
 from keras_vit.commands.image_model import open_classifier
 from keras_vit.commands.predict import predict
 from keras_vit.commands.preview import preview
+from keras_vit.commands.recipes import find_recipe
 from keras_vit.commands.run_folder import finished_metrics, page_in_run, read_recipe
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.data.sources import open_source
@@ -108,6 +111,35 @@ def test_the_accuracy_that_is_told_is_the_models_on_the_test_images(run):
     assert 0.15 < accuracy < 1  # it has learned something, and not by looking
     shown = f"{accuracy:.2%}"
     assert shown in (folder / "card.md").read_text() and shown in (folder / "report.html").read_text()
+
+
+def test_the_verdict_is_in_the_metrics_the_report_and_the_card(run):
+    folder, metrics = run
+    page, card = (html.unescape((folder / name).read_text("utf-8")) for name in ("report.html", "card.md"))
+    low, high = metrics["test_accuracy_interval"]
+    assert low < metrics["test_accuracy"] < high
+    assert 0.85 < metrics["logistic_regression"]["accuracy"] < 1  # of real digits, better than three epochs
+    assert metrics["curves"] == "none" and any("less accurate than the logistic" in line for line in metrics["verdict"])
+    assert f"macro F1 {metrics['test_macro_f1']:.1%}" in "\n".join(metrics["verdict"])
+    for name in ("test_accuracy", "test_balanced_accuracy", "test_macro_f1"):
+        assert f"{metrics[name]:.2%}" in page and f"{metrics[name]:.2%}" in card
+    said = [line for line in metrics["verdict"] if line.endswith(".") and not line.startswith(("Next:", "balanced"))]
+    assert said and all(line in page and line in card.replace("\\", "") for line in said)
+    step = metrics["next_step"]
+    assert step["text"] in page and step["command"] in page and step["text"] not in card
+    assert page.index(step["command"]) < page.index("<dt>test accuracy</dt>")  # it opens the page
+
+
+def test_the_command_of_the_next_step_has_the_settings_of_the_run(run):
+    folder, metrics = run
+    program, command, file, option, output, *settings = shlex.split(metrics["next_step"]["command"])
+    assert (program, command, option) == ("keras-vit", "fit", "--output")
+    recipe, name = find_recipe(file, settings)
+    assert name == folder.name and output == f"{folder}-2"
+    changed = {"weights", "variant", "image_size", "optimizer", "learning_rate", "layer_decay"}
+    same = {field: value for field, value in dataclasses.asdict(DIGITS).items() if field not in changed}
+    assert {field: dataclasses.asdict(recipe)[field] for field in same} == same
+    assert recipe.weights == "imagenet21k"
 
 
 def test_a_finished_run_is_left_as_it_is(run):

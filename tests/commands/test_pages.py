@@ -13,6 +13,7 @@ import keras_vit
 from keras_vit.commands import pages
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.accuracy import Scores
+from keras_vit.evaluation.verdict import Verdict
 from keras_vit.models.config import Variant
 from keras_vit.training.recipe import Recipe
 
@@ -41,7 +42,8 @@ def card_of(folder, recipe=RECIPE):
     model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=3)
     scores = Scores(SOURCE.test.labels, np.eye(3)[[0, 1, 2, 0, 1, 2, 1]] * 0.6 + 0.4 / 3)
     metrics = {"parameters": 4321, "bad_images": 1, "training_seconds": 61.4}
-    pages.write_run_card(folder / "card.md", recipe, model, SOURCE, scores, metrics, [])
+    verdict = Verdict(scores, SOURCE.class_names, "it is not of interest", ("none", "The curves are level."))
+    pages.write_run_card(folder / "card.md", recipe, model, SOURCE, verdict, metrics, [])
     text = (folder / "card.md").read_text("utf-8")
     return yaml.safe_load(text.split("---\n")[1]), text
 

@@ -8,6 +8,7 @@ import yaml
 
 from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.brightness import Brightness
+from keras_vit.evaluation.verdict import Baseline, Verdict
 from keras_vit.export.proof import Agreement
 from keras_vit.report.markdown import escaped
 from keras_vit.report.model_card import ModelCard, card_header, render_model_card, write_model_card
@@ -17,6 +18,8 @@ from keras_vit.report.proof_tables import NOTES, export_details, export_row, exp
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0])
 CONFIDENCE = np.array([0.9, 0.9, 0.9, 0.5, 0.7, 0.7, 0.5, 0.9, 0.9, 0.7, 0.7])
+BASELINE = Baseline(0.5454, (0.28, 0.787), 16, 1237, 11)
+FIGURES = {"accuracy": 0.5, "balanced_accuracy": 0.4, "macro_f1": 0.3, "ece": 0.1}
 
 
 def agreement(**other):
@@ -60,7 +63,7 @@ def card(names=("wren", "tit", "owl"), labels=LABELS, predicted=PREDICTED, confi
         "class_names": names,
         "image_size": (192, 224),
         "pixel_scaling": "(pixel / 255 - 0.5) / 0.5",
-        "scores": Scores(labels, probabilities),
+        "verdict": Verdict(Scores(labels, probabilities), names, BASELINE, ("none", "The curves are level.")),
         "counts": {"train": 1237, "validation": 139, "test": len(labels)},
         "digest": "c0ffee" * 10 + "abcd",
         "bad_images": 5,
@@ -96,7 +99,7 @@ def test_the_header_is_what_the_hub_reads():
     assert (head["library_name"], head["pipeline_tag"], head["metrics"]) == (
         "keras",
         "image-classification",
-        ["accuracy"],
+        ["accuracy", "f1"],
     )
     assert "image-classification" in head["tags"]
     assert "datasets" not in head and "base_model" not in head
@@ -109,6 +112,8 @@ def test_the_header_is_what_the_hub_reads():
     ece = (2 * 0.5 + 4 * 0.05 + 5 * 0.1) / 11
     assert values == {
         "accuracy": pytest.approx(8 / 11, abs=1e-6),
+        "balanced_accuracy": pytest.approx((3 / 4 + 2 / 3 + 3 / 4) / 3, abs=1e-6),
+        "f1": pytest.approx((3 / 4 + 2 / 3 + 3 / 4) / 3, abs=1e-6),
         "expected_calibration_error": pytest.approx(ece, abs=1e-6),
     }
 
@@ -130,7 +135,7 @@ def test_names_of_the_hub_are_in_the_header():
     ],
 )
 def test_a_license_is_one_that_the_hub_takes(license, fields):
-    head = yaml.safe_load(card_header(name="a", data="b", accuracy=1.0, ece=0.0, license=license).strip("-"))
+    head = yaml.safe_load(card_header(name="a", data="b", **FIGURES, license=license).strip("-"))
     assert {key: head[key] for key in head if "license" in key} == fields
 
 
@@ -152,7 +157,7 @@ def test_a_license_is_one_that_the_hub_takes(license, fields):
     ],
 )
 def test_any_name_comes_back_out_of_the_header(name):
-    head, _ = read(card_header(name=name, data=name, accuracy=0.5, ece=0.1) + "\n")
+    head, _ = read(card_header(name=name, data=name, **FIGURES) + "\n")
     assert head["model-index"][0]["name"] == name
     assert head["model-index"][0]["results"][0]["dataset"]["name"] == name
 
@@ -322,3 +327,16 @@ def test_a_name_of_broken_bytes_can_be_written(tmp_path):
     text = (tmp_path / "card.md").read_text("utf-8")
     assert "caf\\udce9" in text and read(text)[0]["model-index"][0]["name"] == "caf?"
     assert [path.name for path in tmp_path.iterdir()] == ["card.md"]
+
+
+def test_the_verdict_is_the_first_section():
+    text = render_model_card(card(names=("wr*n", "tit", "owl")))
+    assert text.index("## Verdict") < text.index("## Input and output")
+    assert rows(text, "classifier") == [
+        ["classifier", "test accuracy", "95% interval"],
+        ["this model", "72.7%", "43.4% to 90.3%"],
+        ["logistic regression, 16 x 16 pixels", "54.5%", "28.0% to 78.7%"],
+        ["always wr\\*n", "36.4%", "–"],
+    ]
+    assert "The curves are level." in text and "11 test images prove little" in text
+    assert "balanced accuracy **72.22%**, macro F1\n**72.22%**" in text

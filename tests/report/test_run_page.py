@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_vit.evaluation.accuracy import Scores, wilson_interval
 from keras_vit.evaluation.calibration import calibration
+from keras_vit.evaluation.verdict import Baseline, Verdict
 from keras_vit.report import charts, reliability_diagram
 from keras_vit.report.run_page import (
     AttentionExample,
@@ -539,3 +541,26 @@ def test_the_exports_of_an_empty_page_bring_their_link():
 def test_a_page_of_something_else_is_refused():
     with pytest.raises(ValueError, match="Expected a report"):
         replace_page_exports("<html></html>", **EXPORTS)
+
+
+def test_the_page_opens_with_the_verdict():
+    scores = Scores(np.arange(40) % 2, np.eye(2)[np.where(np.arange(40) < 30, np.arange(40) % 2, 0)])
+    verdict = Verdict(
+        scores,
+        (NASTY, "owl"),
+        Baseline(0.5, wilson_interval(20, 40), 16, 90, 40),
+        ("none", "The curves are level."),
+        "Train longer.",
+        f"keras-vit fit {NASTY}/run.json epochs=9",
+    )
+    source = render_report(replace(full(), verdict=verdict))
+    page = Page(source)
+    assert NASTY not in source and page.words.index("this model") < page.words.index("Test accuracy")
+    for words in ("87.5\u00a0%", "73.9 to 94.5\u00a0%", f"always {NASTY}", "The curves are level.", "Train longer."):
+        assert words in page.words, words
+    assert f"keras-vit fit {NASTY}/run.json epochs=9" in page.words
+    bands = [
+        tuple(map(float, re.findall(r"[\d.]+", attributes["style"]))) for attributes in page.all("u") if attributes
+    ]
+    assert bands[0] == pytest.approx((73.9, 20.7)) and len(page.all("s")) == 3
+    assert "Next" not in Page(render_report(replace(full(), verdict=replace(verdict, next_step="")))).words

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_vit.commands.evaluate import evaluate
-from keras_vit.commands.fit import fit, result_line
+from keras_vit.commands.fit import fit, result_lines
 from keras_vit.commands.predict import predict
 from keras_vit.data.sources import open_source
 from keras_vit.models.config import ResNet, Variant
@@ -90,7 +90,7 @@ def test_a_run_writes_a_model_a_log_and_a_report(run):
     assert metrics == json.loads((folder / "metrics.json").read_text())
     assert "test_accuracy" not in metrics and metrics["exports"] == [] and metrics["test_images"] == 360
     assert 0 <= metrics["test_metric"] <= 1 and metrics["test_loss"] > 0
-    assert result_line(metrics).startswith(f"test loss {metrics['test_loss']:.4f}, colour accuracy ")
+    assert result_lines(metrics)[0].startswith(f"test loss {metrics['test_loss']:.4f}, colour accuracy ")
     page = (folder / "report.html").read_text()
     assert page.count(', reconstructed"') == page.count(', masked"') == 12
     assert "Colour accuracy over 2 epochs" in page and ">Reconstructions<" in page

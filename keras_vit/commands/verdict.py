@@ -1,0 +1,273 @@
+"""The verdict on a run: compares its model with a logistic regression, and chooses the next step from one table."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_vit.commands.run_folder import RUN_FILE
+from keras_vit.data.decoding import decode, read_file
+from keras_vit.data.messages import quoted
+from keras_vit.data.sources import Examples, Source
+from keras_vit.evaluation.accuracy import Scores, wilson_interval
+from keras_vit.evaluation.probes import linear_probe
+from keras_vit.evaluation.verdict import Baseline, Verdict, read_curves
+from keras_vit.runtime.images import upright_size
+from keras_vit.training.recipe import Recipe
+
+logger = logging.getLogger("keras_vit")
+
+SIZE = 16  # height and width of the images of the logistic regression, pixels
+MOST_IMAGES = 2000  # that it is trained on, and tested on: they take seconds, however large the data is
+MOST_CLASSES = 100
+REGULARISATIONS = (1e2, 1e3, 1e4)  # of its regularisation, to choose from; weaker ones fit the training images alone
+_SIDES = 16  # training images whose size is read
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """A finished run, as the conditions of `NEXT_STEPS` see it.
+
+    Args:
+        recipe: its recipe.
+        folder: its folder.
+        source: its images.
+        verdict: what its scores and its curves show.
+    """
+
+    recipe: Recipe
+    folder: str
+    source: Source
+    verdict: Verdict
+
+    @property
+    def curves(self) -> str:
+        return self.verdict.curves[0]
+
+    @property
+    def train_images(self) -> int:
+        return len(self.source.train.labels)
+
+    @functools.cached_property
+    def weak_class(self) -> int | None:
+        """The class with the lowest accuracy, if that is below the accuracy of all by more than chance explains."""
+        scores = self.verdict.scores
+        images = np.bincount(scores.labels, minlength=len(self.source.class_names))
+        weakest = int(np.nanargmin(scores.per_class_accuracy))
+        correct = round(scores.per_class_accuracy[weakest] * images[weakest])
+        # The weakest of many classes is weak by chance alone: Bonferroni's correction.
+        _, high = wilson_interval(correct, int(images[weakest]), 1 - 0.05 / np.count_nonzero(images))
+        return weakest if high < scores.accuracy else None
+
+    @property
+    def weak(self) -> str:
+        return "" if self.weak_class is None else self.source.class_names[self.weak_class]
+
+    @property
+    def weak_is_rare(self) -> bool:
+        """Whether the weak class has less than half of the training images that a class has on average."""
+        if self.weak_class is None:
+            return False
+        return bool(2 * np.mean(self.source.train.labels == self.weak_class) < 1 / len(self.source.class_names))
+
+    @functools.cached_property
+    def side(self) -> int:
+        """The median of the shorter sides of some training images, pixels."""
+        chosen = self.source.train.images[:: max(1, self.train_images // _SIDES)][:_SIDES]
+        return int(np.median([min(upright_size(read_file(image))) for image in chosen]))
+
+    @property
+    def longer(self) -> str:
+        """The settings of a run of twice the length."""
+        length = f"steps={2 * self.recipe.steps}" if self.recipe.steps else f"epochs={2 * self.recipe.epochs}"
+        return f"{length} early_stopping=0" if self.recipe.early_stopping else length
+
+    @property
+    def larger(self) -> int:
+        return 2 * self.recipe.image_size
+
+    @property
+    def run(self) -> str:
+        return quoted(self.folder)
+
+    @property
+    def file(self) -> str:
+        return quoted(os.path.join(self.folder, RUN_FILE))
+
+    @property
+    def output(self) -> str:
+        """The option for a folder beside that of the run: runs/images-2 after runs/images, then runs/images-3."""
+        path = pathlib.Path(self.folder)
+        name, number = re.fullmatch(r"(.*?)(?:-(\d+))?", path.name, re.DOTALL).groups()  # type: ignore[union-attr]
+        return f"--output {quoted(path.with_name(f'{name}-{int(number or 1) + 1}'))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class NextStep:
+    """What to do after a run, if a condition holds.
+
+    Args:
+        when: the condition in words, as in docs/evaluating.md.
+        holds: the condition.
+        text: one sentence, with attributes of the `Outcome` in the notation of `str.format`.
+        command: the command to run, likewise.
+    """
+
+    when: str
+    holds: Callable[[Outcome], Any]
+    text: str
+    command: str
+
+
+_AGAIN = "keras-vit fit {0.file} {0.output}"  # the settings of the run's run.json
+# The first one whose condition holds is the next step.
+NEXT_STEPS = (
+    NextStep(
+        "the interval of the accuracy reaches 99 %",
+        lambda o: o.verdict.scores.interval[1] >= 0.99,
+        "An accuracy of 99% or more is within the interval: evaluate the run on new images from where it will be used.",
+        "keras-vit evaluate {0.run} new_images/",
+    ),
+    NextStep(
+        "random weights at the start, fewer than 20,000 training images",
+        lambda o: o.recipe.weights is None and o.train_images < 20_000,
+        "The training began with random weights: fine-tune a published checkpoint, which needs fewer images.",
+        f"{_AGAIN} weights=imagenet21k variant=ViT-S/16 image_size=224 optimizer=adamw learning_rate=3e-4 "
+        "layer_decay=0.75",
+    ),
+    NextStep(
+        "a weak class with less than half of the average number of training images",
+        lambda o: (
+            o.weak_is_rare
+            and (o.recipe.class_weights, o.recipe.sampling, o.recipe.full_batches) == ("equal", "shuffled", True)
+        ),
+        "Class {0.weak} is rare, and classified worse than the average: draw each class equally often.",
+        f"{_AGAIN} sampling=balanced",
+    ),
+    NextStep(
+        "still improving",
+        lambda o: o.curves == "still improving",
+        "The model still improved at the end: train for twice as long.",
+        f"{_AGAIN} {{0.longer}}",
+    ),
+    NextStep(
+        "underfitted, with `freeze_to` or `lora`",
+        lambda o: o.curves == "underfitted" and (o.recipe.freeze_to or o.recipe.lora),
+        "The model underfits, and most of its weights are frozen: train all of them.",
+        f"{_AGAIN} freeze_to=None lora=0",
+    ),
+    NextStep(
+        "underfitted",
+        lambda o: o.curves == "underfitted",
+        "The model underfits: search for a better learning rate.",
+        "keras-vit lr {0.file}",
+    ),
+    NextStep(
+        "a weak class",
+        lambda o: o.weak_class is not None,
+        "Class {0.weak} is classified worse than the average: add images of it, and train again.",
+        _AGAIN,
+    ),
+    NextStep(
+        "overfitted, with `flip=false`",
+        lambda o: o.curves == "overfitted" and not o.recipe.flip,
+        "The model overfits: mirror half of the training images, unless left and right matter.",
+        f"{_AGAIN} flip=true",
+    ),
+    NextStep(
+        "overfitted, without RandAugment",
+        lambda o: o.curves == "overfitted" and not o.recipe.randaugment,
+        "The model overfits: augment the training images more.",
+        f"{_AGAIN} randaugment=2,10",
+    ),
+    NextStep(
+        "images of at least twice `image_size`, which is 224 or less",
+        lambda o: o.recipe.crop_from is None and o.larger <= min(o.side, 448),
+        "The images have {0.side} pixels a side, and the model reads {0.recipe.image_size}: train on larger ones.",
+        f"{_AGAIN} image_size={{0.larger}}",
+    ),
+    NextStep(
+        "otherwise",
+        lambda o: True,
+        "Look at the mistakes in report.html, correct wrong labels, add images like the others, and train again.",
+        _AGAIN,
+    ),
+)
+
+
+def run_verdict(
+    recipe: Recipe,
+    source: Source,
+    scores: Scores,
+    history: Sequence[Mapping[str, float]],
+    folder: str | os.PathLike[str],
+) -> Verdict:
+    """Returns the verdict on the classifier of a run.
+
+    Args:
+        recipe: the recipe of the run.
+        source: its images.
+        scores: its scores on the test images.
+        history: the rows of history.csv, one per epoch.
+        folder: the folder of the run, for the command of the next step.
+    """
+    # The training accuracy is that of other images than the validation accuracy if they are mixed or weighted.
+    plain = not (recipe.mixup or recipe.cutmix) and source.train.weights is None
+    plain = plain and (recipe.class_weights, recipe.sampling) == ("equal", "shuffled")
+    curves = read_curves(history, len(source.validation.labels), plain)
+    verdict = Verdict(scores, source.class_names, logistic_regression(source), curves)
+    outcome = Outcome(recipe, os.fspath(folder), source, verdict)
+    step = next(step for step in NEXT_STEPS if step.holds(outcome))
+    return dataclasses.replace(verdict, next_step=step.text.format(outcome), command=step.command.format(outcome))
+
+
+def logistic_regression(source: Source) -> Baseline | str:
+    """Trains a logistic regression on the pixels of small images, and tests it.
+
+    It is trained and tested on at most `MOST_IMAGES` images of the training and of the test split, drawn at random.
+
+    Args:
+        source: the images.
+
+    Returns:
+        Its accuracy, or the reason why there is none.
+    """
+    if len(source.class_names) > MOST_CLASSES:
+        return f"there are more than {MOST_CLASSES} classes, which takes long"
+    train, test = _some(source.train), _some(source.test)
+    counts = np.bincount(source.train.labels[train])
+    if np.count_nonzero(counts) < 2 or counts.max() < 2:
+        return "it needs training images of two classes, and two images of one of them"
+    logger.info("trains a logistic regression on %d training images, to compare the model with", len(train))
+    pixels, labels = _small(source.train, train), source.train.labels[train]
+    test_pixels, test_labels = _small(source.test, test), source.test.labels[test]
+    scores = linear_probe(pixels, labels, test_pixels, test_labels, REGULARISATIONS, verbose=False)
+    return Baseline(scores.accuracy, scores.interval, SIZE, len(train), len(test))
+
+
+def _some(examples: Examples) -> np.ndarray:
+    """Returns the indices of at most `MOST_IMAGES` examples, drawn at random."""
+    return np.random.default_rng(0).permutation(len(examples.labels))[:MOST_IMAGES]
+
+
+def _small(examples: Examples, indices: np.ndarray) -> np.ndarray:
+    """Returns the pixels of examples at `SIZE` x `SIZE`, the means of areas: (examples, values) float32."""
+
+    def pixels(index: int) -> np.ndarray:
+        image = decode(examples.images[index])
+        for _ in range(2):  # the rows, then the columns
+            edges = np.arange(SIZE) * len(image) // SIZE
+            lengths = np.maximum(np.diff(edges, append=len(image)), 1)  # an image of fewer pixels repeats some
+            sums = np.add.reduceat(image, edges, dtype=np.float32)
+            image = (sums / lengths[:, None, None].astype(np.float32)).swapaxes(0, 1)
+        return image.ravel()
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return np.stack([*pool.map(pixels, indices)])
