@@ -85,7 +85,6 @@ def run_report(
             "test accuracy": f"{scores.accuracy:.2%}",
             "balanced accuracy": f"{scores.balanced_accuracy:.2%}",
             "macro F1": f"{scores.macro_f1:.2%}",
-            "test images": f"{len(scores.labels):,}",
             "calibration error": f"{calibrated.ece:.4f}",
             "parameters": f"{model.count_params():,}",
             "training": f"{sum(row.get('seconds', 0.0) for row in history):.0f} s",

@@ -245,7 +245,7 @@ def logistic_regression(source: Source) -> Baseline | str:
     counts = np.bincount(source.train.labels[train])
     if np.count_nonzero(counts) < 2 or counts.max() < 2:
         return "it needs training images of two classes, and two images of one of them"
-    logger.info("trains a logistic regression on %d training images, to compare the model with", len(train))
+    logger.info("trains a logistic regression on %s training images, to compare the model with", f"{len(train):,}")
     pixels, labels = _small(source.train, train), source.train.labels[train]
     test_pixels, test_labels = _small(source.test, test), source.test.labels[test]
     scores = linear_probe(pixels, labels, test_pixels, test_labels, REGULARISATIONS, verbose=False)

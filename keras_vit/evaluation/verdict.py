@@ -192,17 +192,17 @@ class Verdict:
         if isinstance(baseline, str):
             return [f"There is no logistic regression to compare with: {baseline}."]
         (low, high), (other_low, other_high) = self.scores.interval, baseline.interval
+        name = f"the logistic regression, trained on {baseline.train_images:,} images"
         if low > other_high or high < other_low:
             shown = "more" if low > other_high else "less"
-            text = f"The model is {shown} accurate than the logistic regression: their intervals do not overlap."
+            sentences = [f"The model is {shown} accurate than {name}: their intervals do not overlap."]
         else:
-            text = "The intervals of the model and of the logistic regression overlap: these test images do not show "
-            text += "that one is more accurate than the other."
+            sentences = [f"The interval of the model overlaps that of {name}: neither is shown to be more accurate."]
         if baseline.test_images < len(self.scores.labels):
-            text += (
-                f" The logistic regression was tested on {baseline.test_images:,} of the test images, drawn at random."
+            sentences.append(
+                f"The logistic regression was tested on {baseline.test_images:,} of the test images, drawn at random."
             )
-        return [f"{text} It was trained on {baseline.train_images:,} images."]
+        return sentences
 
     @property
     def lines(self) -> list[str]:
@@ -213,7 +213,7 @@ class Verdict:
             for name, accuracy, span in self.compared
         ]
         step = [f"Next: {self.next_step}", f"  {self.command}"] if self.next_step else []
-        return [*rows, f"{self.averages}.", *self.sentences, *step]
+        return [*rows, self.averages, *self.sentences, *step]
 
     @property
     def averages(self) -> str:

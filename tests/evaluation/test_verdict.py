@@ -98,7 +98,7 @@ def verdict_of(correct=120, images=150, share=0.5, baseline=80, **other):
 
 @pytest.mark.parametrize(
     "baseline, words",
-    [(80, "more accurate than the"), (115, "do not show"), (130, "do not show"), (148, "less accurate")],
+    [(80, "is more accurate"), (115, "neither is shown"), (130, "neither is shown"), (148, "is less accurate")],
 )
 def test_of_overlapping_intervals_neither_is_called_better(baseline, words):
     (sentence,) = [line for line in verdict_of(baseline=baseline).sentences if "logistic regression" in line]
