@@ -98,6 +98,7 @@ def test_fit_says_how_it_went_and_where_everything_lies(run):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert f"test accuracy {metrics['test_accuracy']:.2%} on 360 images" in output
     assert "epoch 1/1: loss" in output and "model_int8.tflite" in output and str(folder) in output
+    assert all(f"  {line}\n" in output for line in metrics["verdict"])
 
 
 def test_fit_again_reports_the_finished_run(run, one_block):

@@ -115,11 +115,16 @@ def test_a_flip_mirrors_whole_images_and_about_half_of_them(noise, memory, colum
 
 
 @pytest.mark.parametrize(
-    "augmentation, full_batches",
-    [(EVERYTHING, False), (Augmentation(**TWIST, mixup=0.4), True), (Augmentation(flip=True), False)],
+    "augmentation, order",
+    [
+        (EVERYTHING, {"full_batches": False}),
+        (Augmentation(**TWIST, mixup=0.4), {}),
+        (Augmentation(flip=True), {"full_batches": False}),
+        (Augmentation(flip=True, mixup=0.4), {"sampling": "balanced"}),
+    ],
 )
-def test_parts_are_the_whole_batch_bit_for_bit(noise, augmentation, full_batches):
-    settings = {"batch_size": 12, "steps": 4, "seed": 3, "full_batches": full_batches, "augmentation": augmentation}
+def test_parts_are_the_whole_batch_bit_for_bit(noise, augmentation, order):
+    settings = {"batch_size": 12, "steps": 4, "seed": 3, "augmentation": augmentation, **order}
     exact = whole(stream(noise, **settings))
     assert [array.shape for array in exact] == [(4, 12, ROWS, COLUMNS, 3), (4, 12, 3), (4, 12)]
     assert all(array.dtype == np.float32 for array in exact)
