@@ -310,10 +310,6 @@ def _batches(
 
 def _reader(examples: Examples, image_size: Size, protocol: str) -> tuple[Callable[[Any], Any], bool]:
     """Returns a function from rows to their images, uint8, and whether it accepts many rows at once."""
-    if len(examples.images) * image_size[0] * image_size[1] * 3 <= _MEMORY:
-        with tf.device("CPU:0"):  # an accelerator's memory is for the model
-            table = tf.constant(read_all(examples.images, image_size, protocol))
-        return lambda row: tf.gather(table, row["index"]), True
     resized = PROTOCOLS[protocol]
 
     def read(index: int) -> np.ndarray:
@@ -323,7 +319,22 @@ def _reader(examples: Examples, image_size: Size, protocol: str) -> tuple[Callab
     def one(row: dict[str, Any]) -> Any:
         return tf.ensure_shape(tf.numpy_function(read, [row["index"]], tf.uint8), (*image_size, 3))
 
-    return one, False
+    count = len(examples.images)
+    if count * image_size[0] * image_size[1] * 3 > _MEMORY:
+        return one, False
+    kept: list[Any] = [None] * count  # an image is decoded when a batch first needs it
+
+    def read_kept(indices: Any) -> np.ndarray:
+        for index in indices.ravel():
+            if kept[index] is None:
+                kept[index] = read(index)
+        return np.stack([kept[index] for index in indices.ravel()]).reshape(*indices.shape, *image_size, 3)
+
+    def many(row: dict[str, Any]) -> Any:
+        images = tf.numpy_function(read_kept, [row["index"]], tf.uint8)
+        return tf.ensure_shape(images, (*row["index"].shape, *image_size, 3))
+
+    return many, True
 
 
 def _weights(examples: Examples) -> Any:

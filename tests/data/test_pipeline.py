@@ -249,22 +249,14 @@ def test_evaluation_gives_every_image_once_in_order(examples, memory):
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), examples.labels)
 
 
-PLACED = """
-import json, sys
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_vit.data import open_source, training_batches
-made, constant = [], tf.constant
-tf.constant = lambda *arguments: made.append(constant(*arguments)) or made[-1]
-with tf.device("CPU:1"):  # in place of an accelerator
-    training_batches(open_source("synthetic:2x4").train, (8, 8), 2, batch_size=2, steps=1)
-print(json.dumps([tensor.device[-5:] for tensor in made if tensor.dtype == tf.uint8]))
-"""
-
-
-def test_the_images_in_memory_are_not_on_an_accelerator(run_warm):
-    assert run_warm("-c", PLACED) == ["CPU:0"]
+def test_images_that_fit_into_memory_are_decoded_once_when_they_are_needed(examples, monkeypatch):
+    decoded, read = [], pipeline.read_file
+    monkeypatch.setattr(pipeline, "read_file", lambda image: decoded.append(image) or read(image))
+    batches = iter(stream(examples, steps=6))
+    assert len(decoded) < COUNT
+    for _ in range(6):
+        next(batches)
+    assert sorted(decoded) == sorted(examples.images)
 
 
 def test_a_file_name_that_is_no_ascii_is_read_in_every_route(tmp_path, examples, memory):
