@@ -6,14 +6,17 @@ from keras_vit.commands.recipes import FOLDER_RECIPE
 from keras_vit.data.check import FolderReport, check_folder
 
 
-def check_images(folder: str | os.PathLike[str], class_depth: int | None = None) -> FolderReport:
+def check_images(
+    folder: str | os.PathLike[str], class_depth: int | None = None, groups: str | None = None
+) -> FolderReport:
     """Checks a folder of images for the recipe that `keras-vit fit` uses for a folder.
 
     Args:
         folder: one folder of images per class, train/ and test/ with such folders, a .zip file of one, or a .csv file.
         class_depth: folder levels down to the class folders; None for 1.
+        groups: pattern of the names, as in a recipe.
 
     Returns:
         The report. Its `problems` are the reasons for which `fit` would refuse the folder.
     """
-    return check_folder(folder, class_depth=class_depth, image_size=FOLDER_RECIPE["image_size"])
+    return check_folder(folder, class_depth=class_depth, groups=groups, image_size=FOLDER_RECIPE["image_size"])

@@ -194,20 +194,21 @@ def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> tuple[
 @main.command("check")
 @click.argument("folder")
 @click.option("--class-depth", type=click.IntRange(1), metavar="N", help="Folder levels down to the class folders.")
+@click.option("--groups", metavar="PATTERN", help="Regular expression: its parentheses match the group in a name.")
 @click.pass_context
-def check_command(context: click.Context, folder: str, class_depth: int | None) -> None:
+def check_command(context: click.Context, folder: str, class_depth: int | None, groups: str | None) -> None:
     """Checks a folder of images before training.
 
     FOLDER contains one folder of images per class, or train/ and test/ with such folders. It can also be a .zip file
     of such a folder, or a .csv file.
 
-    Prints the classes with their counts, class imbalance, unreadable images, unusual formats, rotated images and exact
-    duplicates, and the next command to run. The exit status is 2 if `keras-vit fit` would refuse the folder even
-    with on_bad_image=skip. No file is written.
+    Prints the classes with their counts, class imbalance, unreadable images, unusual formats, rotated images, exact
+    and near duplicates, and the next command to run. The exit status is 2 if `keras-vit fit` would refuse the folder
+    even with on_bad_image=skip. No file is written.
     """
     from keras_vit.commands.check import check_images
 
-    report = check_images(folder, class_depth)
+    report = check_images(folder, class_depth, groups)
     _echo(report.text())
     if report.problems:
         context.exit(2)

@@ -32,9 +32,10 @@ def open_recipe_data(recipe: Recipe) -> Source:
         test_split=recipe.test_split,
         validation=recipe.validation,
         test=recipe.test,
-        seed=recipe.seed,
+        seed=recipe.split_seed,
         on_bad_image=recipe.on_bad_image,
         class_depth=recipe.class_depth,
+        groups=recipe.groups,
         require_test=True,
     )
 

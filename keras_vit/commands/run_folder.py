@@ -216,6 +216,8 @@ def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
 
 def _read_recipe(path: pathlib.Path) -> Recipe:
     settings = _object_in(read_object(path), "recipe", path)
+    if "seed" in settings:  # of older runs, it drew the splits, too
+        settings.setdefault("split_seed", settings["seed"])
     try:
         if isinstance(settings.get("variant"), dict):
             settings["variant"] = (ResNet if "units" in settings["variant"] else Variant)(**settings["variant"])

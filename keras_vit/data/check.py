@@ -2,13 +2,15 @@
 
 import itertools
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keras_vit.data.folder import named_format
 from keras_vit.data.listing import SPLITS, ListedImage
 from keras_vit.data.messages import one_line, quoted
+from keras_vit.data.near_duplicates import joined, near_sets, sets_of
 from keras_vit.data.problems import find_problems
 from keras_vit.data.sources import is_other_source, list_own, names_data_set
 from keras_vit.data.splits import check_shares
@@ -37,6 +39,10 @@ class FolderReport:
         copies: images with the same bytes in one split and class.
         leaks: images with the same bytes in two splits.
         conflicts: images with the same bytes in two classes.
+        near: near duplicates in one split and class: the same image in another encoding, size or brightness.
+        near_leaks: near duplicates in two splits.
+        near_conflicts: near duplicates in two classes.
+        groups: number of groups, each in one split; 0 without groups.
         problems: reasons why fit would refuse the folder, also without the unreadable images.
         notes: on unusual things that are not errors.
         smaller: number of images with a side below `image_size`.
@@ -75,6 +81,10 @@ class FolderReport:
     copies: tuple[tuple[str, ...], ...]
     leaks: tuple[tuple[str, ...], ...]
     conflicts: tuple[tuple[str, ...], ...]
+    near: tuple[tuple[str, ...], ...]
+    near_leaks: tuple[tuple[str, ...], ...]
+    near_conflicts: tuple[tuple[str, ...], ...]
+    groups: int
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     smaller: int
@@ -104,6 +114,8 @@ class FolderReport:
         lines.append("the model's outputs are the classes in this order, sorted by name")
         if self.drawn:
             lines.append(f"drawn from train, by content: {', '.join(self.drawn)}")
+        if self.groups:
+            lines.append(f"groups, each in one split: {self.groups:,}")
         if self.imbalance > 1:
             lines.append(f"largest class / smallest class in train: {self.imbalance:.1f}")
         for title, counts in (("formats", self.formats), ("modes", self.modes)):
@@ -122,6 +134,11 @@ class FolderReport:
         lines += _listed("the same image in two classes: one label is wrong", map(" = ".join, self.conflicts))
         lines += _listed("the same image in two splits: the accuracy will be too high", map(" = ".join, self.leaks))
         lines += _listed("copies of one image", map(" = ".join, self.copies))
+        lines += _listed("nearly the same image in two classes: a label may be wrong", map(joined, self.near_conflicts))
+        lines += _listed(
+            "nearly the same image in two splits: the accuracy will be too high", map(joined, self.near_leaks)
+        )
+        lines += _listed("near duplicates, kept in one split", map(joined, self.near))
         lines += _listed("named for another format", [f"{name} is {kind}" for name, kind in self.misnamed])
         lines += _listed("rotated upright by their EXIF orientation", self.rotated)
         lines += _listed("class folders without an image", self.empty)
@@ -139,6 +156,7 @@ def check_folder(
     test: float = 0.2,
     seed: int = 0,
     class_depth: int | None = None,
+    groups: str | None = None,
     image_size: int | None = None,
 ) -> FolderReport:
     """Checks a folder, a .zip or a .csv of images before training. Reads every image once.
@@ -147,7 +165,7 @@ def check_folder(
 
     Args:
         folder: its path.
-        validation, test, seed, class_depth: as in `open_source`.
+        validation, test, seed, class_depth, groups: as in `open_source`.
         image_size: side of the model's images, pixels, to count the images that are smaller; None for no count.
 
     Returns:
@@ -176,12 +194,13 @@ def check_folder(
             f"Received: {os.fspath(folder)!r}, a prepared data set, which fit checks itself"
         )
     listing, used = find_problems(
-        list_own(folder, class_depth), validation=validation, test=test, seed=seed, require_test=True
+        list_own(folder, class_depth, groups), validation=validation, test=test, seed=seed, require_test=True
     )
     count = Counter((image.split, image.class_name) for image in used)
     infos = [(image.name, image.info) for image in used if image.info]
     areas = sorted((info.height * info.width, info.height, info.width) for _, info in infos)
-    copies, leaks, conflicts = _duplicates(used)
+    copies, leaks, conflicts = _duplicates(sets_of(used, lambda image: image.digest))
+    near, near_leaks, near_conflicts = _duplicates(near_sets(used))
     return FolderReport(
         folder=listing.path,
         class_names=listing.class_names,
@@ -199,6 +218,10 @@ def check_folder(
         copies=copies,
         leaks=leaks,
         conflicts=conflicts,
+        near=near,
+        near_leaks=near_leaks,
+        near_conflicts=near_conflicts,
+        groups=len({image.group for image in used if image.group}),
         problems=listing.problems,
         notes=listing.notes,
         smaller=sum(min(info.height, info.width) < (image_size or 0) for _, info in infos),
@@ -207,27 +230,25 @@ def check_folder(
             [
                 f"keras-vit fit {quoted(folder)}",
                 *([f"class_depth={class_depth}"] if class_depth else []),
+                *([shlex.quote(f"groups={groups}")] if groups else []),
                 *(["on_bad_image=skip"] if any(image.reason for image in listing.images) else []),
             ]
         ),
     )
 
 
-def _duplicates(images: tuple[ListedImage, ...]) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """Returns (copies, leaks, conflicts), groups of names with the same bytes; a leak can be a conflict, too."""
-    groups = defaultdict(list)
-    for image in images:
-        groups[image.digest].append(image)
+def _duplicates(sets: Iterable[Sequence[ListedImage]]) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Returns (copies, leaks, conflicts), names of sets of equal images; a leak can be a conflict, too."""
     copies, leaks, conflicts = [], [], []
-    for group in groups.values():
-        names = tuple(image.name for image in group)
-        across_splits = len({image.split for image in group}) > 1
-        across_classes = len({image.class_name for image in group}) > 1
+    for images in sets:
+        names = tuple(image.name for image in images)
+        across_splits = len({image.split for image in images}) > 1
+        across_classes = len({image.class_name for image in images}) > 1
         if across_splits:
             leaks.append(names)
         if across_classes:
             conflicts.append(names)
-        if len(group) > 1 and not across_splits and not across_classes:
+        if not across_splits and not across_classes:
             copies.append(names)
     return tuple(copies), tuple(leaks), tuple(conflicts)
 

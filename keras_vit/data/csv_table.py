@@ -10,7 +10,7 @@ from keras_vit.data.folder import named_format, one_class
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, WEIGHTS, ListedImage, Listing
 from keras_vit.data.messages import abridged, few, listed
 
-_COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional"}
+_COLUMNS = {"path": "required", "label": "required", "split": "optional", "weight": "optional", "group": "optional"}
 # Other names for the columns: an error names the column to write instead.
 _OTHER_NAMES = {
     **dict.fromkeys(("image", "images", "img", "picture", "photo", "file", "files", "uri", "url"), "path"),
@@ -18,17 +18,18 @@ _OTHER_NAMES = {
     **dict.fromkeys(("class", "classname", "category", "target", "y", "labels", "labelname", "species"), "label"),
     **dict.fromkeys(("subset", "set", "fold", "partition", "phase"), "split"),
     **dict.fromkeys(("weights", "sampleweight"), "weight"),
+    **dict.fromkeys(("groups", "groupid", "patient", "patientid", "subject", "subjectid"), "group"),
 }
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 def list_csv(data: str | os.PathLike[str]) -> Listing:
-    """Reads a table of images with the columns path and label, and optionally split and weight, in any order.
+    """Reads a table of images with the columns path and label, and optionally split, weight and group, in any order.
 
     A path is relative to the file's folder. A label is the name of a class. A split is train, validation (val, valid,
     dev) or test. A weight, by default 1, is that of the image in the training loss: 0, or from 1e-6 to 1e6. It has no
-    effect on the validation and test accuracy. The text is UTF-8. A column without a name, such as the index that
-    pandas writes, is ignored.
+    effect on the validation and test accuracy. Images of one group lie in one split. The text is UTF-8. A column
+    without a name, such as the index that pandas writes, is ignored.
 
     Args:
         data: the file.
@@ -117,7 +118,7 @@ def _header_instead(header: list[str]) -> str:
 def _faults(row: dict[str, str], cells: int, columns: int, earlier: int | None) -> list[str]:
     if cells != columns:
         return [f"{cells} cells in place of {columns}; put a cell with a comma into quotes"]
-    faults = [f"no {name}" for name in ("path", "label") if not row[name]]
+    faults = [f"no {name}" for name in ("path", "label", "group") if name in row and not row[name]]
     if "\0" in row["path"]:
         faults.append("a path with a NUL character")
     if earlier:
@@ -141,7 +142,8 @@ def _weight(row: dict[str, str]) -> float | None:
 
 def _image(folder: Path, row: dict[str, str]) -> ListedImage:
     split = SPLIT_OF_NAME[row.get("split", "train").casefold()]
-    return ListedImage(str(folder / row["path"]), row["path"], row["label"], split, _weight(row) or 0.0)
+    weight, group = _weight(row) or 0.0, row.get("group", "")
+    return ListedImage(str(folder / row["path"]), row["path"], row["label"], split, weight, group)
 
 
 def _problems(images: list[ListedImage]) -> list[str]:

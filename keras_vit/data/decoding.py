@@ -179,7 +179,7 @@ def read_file(image: EncodedImage) -> bytes:
         raise TypeError(f"Expected a path, a FileRange or the bytes of an image. Received: {type(image).__name__}")
     path, offset, length = (image.path, image.offset, image.length) if isinstance(image, FileRange) else (image, 0, -1)
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe could wait forever
+        if not os.path.isfile(path) and os.path.exists(path):  # reading a pipe could wait forever
             raise ImageError("not a file" + (" but a folder" if os.path.isdir(path) else ""))
         with open(path, "rb") as file:
             file.seek(offset)

@@ -14,6 +14,7 @@ import numpy as np
 from keras_vit.data.damage import damage
 from keras_vit.data.decoding import FileRange, ImageError, ImageInfo, decode_with_info, read_file
 from keras_vit.data.messages import few, listed
+from keras_vit.data.perceptual_hash import perceptual_hash
 
 SPLITS = ("train", "validation", "test")
 SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -21,7 +22,7 @@ SPLIT_OF_NAME |= dict.fromkeys(("validation", "val", "valid", "dev"), "validatio
 THREADS = min(8, os.cpu_count() or 1)  # decode images of `max_pixels()` together
 WEIGHTS = 1e-6, 1e6  # least and largest weight of an image, other than 0; the sums of a batch stay exact enough
 _SECONDS_BETWEEN_NEWS = 5.0
-_AT_ONCE = 64  # images that the threads read between two progress messages at most
+_AT_ONCE = 64  # images that a thread reads between two progress messages at most
 _log = logging.getLogger("keras_vit")
 
 
@@ -37,9 +38,12 @@ class ListedImage:
         class_name: the class.
         split: one of `SPLITS`.
         weight: of the image in training, 0 or in the range of `WEIGHTS`.
+        group: whose images lie in one split; "" for none.
         digest: SHA-256 of the encoded bytes; "" before it is read.
         info: format and size; None before it is read.
         reason: why it cannot be read; "" if it can.
+        look: perceptual hash; None if it has none.
+        near: the least digest of its near duplicates and itself; "" if it has none.
     """
 
     file: str | bytes | FileRange
@@ -47,9 +51,17 @@ class ListedImage:
     class_name: str
     split: str
     weight: float = 1.0
+    group: str = ""
     digest: str = ""
     info: ImageInfo | None = None
     reason: str = ""
+    look: int | None = None
+    near: str = ""
+
+    @property
+    def content(self) -> str:
+        """A text that is the same for copies and near duplicates, and differs for other images."""
+        return self.near or self.digest
 
 
 @dataclass(frozen=True)
@@ -123,13 +135,14 @@ def read_listing(listing: Listing) -> Listing:
     """Reads, hashes, decodes and checks every image once, in threads. Keeps the size and format, not the pixels."""
     read = list(listing.images)
     unread = [index for index, image in enumerate(read) if not image.digest and not image.reason]
+    size = min(_AT_ONCE, len(unread) // (8 * THREADS) or 1)
+    parts = [unread[start : start + size] for start in range(0, len(unread), size)]
     progress = Progress(len(unread))
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(unread), _AT_ONCE):
-            some = unread[start : start + _AT_ONCE]
-            for index, image in zip(some, pool.map(_read_image, [read[index] for index in some]), strict=True):
+        for part, images in zip(parts, pool.map(lambda part: [_read_image(read[i]) for i in part], parts), strict=True):
+            for index, image in zip(part, images, strict=True):
                 read[index] = image
-            progress.add(len(some))
+            progress.add(len(part))
     readable: dict[tuple[str, str], bool] = defaultdict(bool)  # {(split, class): whether an image can be read}
     for image in read:
         readable[image.split, image.class_name] |= not image.reason
@@ -145,10 +158,10 @@ def _read_image(image: ListedImage) -> ListedImage:
     try:
         data = read_file(image.file)
         digest = digest_of(data)
-        info = decode_with_info(data)[1]
+        pixels, info = decode_with_info(data)
         if reason := damage(data):
             raise ImageError(reason)
-        return replace(image, digest=digest, info=info)
+        return replace(image, digest=digest, info=info, look=perceptual_hash(pixels))
     except ImageError as error:
         return replace(image, digest=digest, reason=str(error))
 

@@ -7,8 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from keras_vit.data.groups import group_problems
 from keras_vit.data.listing import ListedImage, Listing, read_listing, weight_faults
 from keras_vit.data.messages import few
+from keras_vit.data.near_duplicates import mark_near_duplicates
 from keras_vit.data.splits import assign_splits
 from keras_vit.models.class_names import name_faults
 
@@ -16,7 +18,7 @@ from keras_vit.models.class_names import name_faults
 def find_problems(
     listing: Listing, *, validation: float, test: float, seed: int, require_test: bool
 ) -> tuple[Listing, tuple[ListedImage, ...]]:
-    """Reads every image once, draws the missing splits, and finds all problems.
+    """Reads every image once, marks near duplicates, draws the missing splits, and finds all problems.
 
     Args:
         listing: the images, not read yet.
@@ -29,13 +31,20 @@ def find_problems(
         The listing with images read and with all `problems` and `notes`, and the readable images in their splits.
     """
     listing = read_listing(listing)
+    marked, unclear = mark_near_duplicates(listing.images)
+    listing = replace(listing, images=marked)
     images = assign_splits(listing, validation=validation, test=test, seed=seed)
-    problems = [*listing.problems, *class_problems(listing.class_names)]
+    problems = [*listing.problems, *class_problems(listing.class_names), *group_problems(listing.images)]
     train = [image for image in images if image.split == "train"]
     problems += weight_faults([image.weight for image in train], [image.name for image in train])
     if require_test and images and not any(image.split == "test" for image in images):
         problems.append(_no_test(listing, images, test))
     notes = [*listing.notes, *class_notes(listing.class_names)]
+    if unclear:
+        notes.append(
+            f"{unclear:,} images look like many others, so that near duplicates among them are not recognized and may "
+            "lie in several splits; if some belong together, name the groups (groups=)"
+        )
     return replace(listing, problems=tuple(problems), notes=tuple(notes)), images
 
 
@@ -44,6 +53,11 @@ def _no_test(listing: Listing, images: tuple[ListedImage, ...], test: float) -> 
         return "no image is left to test on: the test split is empty"
     if not test:
         return "no image is left to test on: test=0 draws no test split; raise test"
+    if groups := {image.group for image in images if image.group}:
+        return (
+            f"no image is left to test on: none of the {len(groups):,} groups is small enough for test={test} and "
+            "leaves images of each class to train on; add groups, name smaller ones, or raise test"
+        )
     classes_of = defaultdict(set)
     for image in images:
         classes_of[image.digest].add(image.class_name)

@@ -21,9 +21,11 @@ from keras_vit.data.built_in import (
 from keras_vit.data.csv_table import list_csv
 from keras_vit.data.decoding import FileRange
 from keras_vit.data.folder import describe_other_path, list_folder
+from keras_vit.data.groups import group_images
 from keras_vit.data.huggingface import is_saved, list_hub
 from keras_vit.data.listing import SPLITS, ListedImage, Listing
-from keras_vit.data.messages import listed, one_line, printable
+from keras_vit.data.messages import few, listed, one_line, printable
+from keras_vit.data.near_duplicates import joined, near_sets, sets_of
 from keras_vit.data.problems import find_problems
 from keras_vit.data.splits import check_shares
 from keras_vit.data.tfds import is_prepared_name, list_prepared, names_like
@@ -97,6 +99,7 @@ def open_source(
     seed: int = 0,
     on_bad_image: Literal["error", "skip"] = "error",
     class_depth: int | None = None,
+    groups: str | None = None,
     require_test: bool = False,
 ) -> Source:
     """Opens a data source, reads every image once, and splits it into training, validation and test images.
@@ -108,15 +111,16 @@ def open_source(
     - "fashion_mnist": its four IDX files in `data_dir`, or in the folder of Debian's package dataset-fashion-mnist, or
       else TFDS' data set of this name.
     - "hf:OWNER/NAME" or "hf:OWNER/NAME/CONFIG", a Hugging Face data set; "tfds:NAME", a data set of TFDS.
-    - a path that exists: a .zip of such a folder, a .csv (columns path and label, optionally split and weight), a
+    - a path that exists: a .zip of such a folder, a .csv (columns path and label, optionally split, weight, group), a
       folder that Hugging Face's save_to_disk wrote, or another folder: a folder for each class; or train/ with test/
       or validation/ (val/, valid/, dev/) or both, with a folder for each class in each.
     - a name of TFDS, such as "cifar10" or "oxford_iiit_pet:4.0.0".
 
     A name that is also a folder or file here is an error: "./cifar10" is the folder, "tfds:cifar10" the data set.
 
-    Missing splits are drawn from train by the content of the images, class by class. Copies of one image stay in one
-    split, and an image in two classes stays in train. The source is never written to.
+    Missing splits are drawn from train by the content of the images, class by class. Copies and near duplicates of one
+    image stay in one split, and so do the images of a group. An image in two classes stays in train. The source is
+    never written to.
 
     Images in a folder, a .zip or a .csv are decoded once. Those of a prepared or a built-in data set are hashed but not
     decoded: that was done when the data set was prepared, and takes an hour for ImageNet.
@@ -132,10 +136,13 @@ def open_source(
         validation: fraction of the training images that is drawn for validation, 0 or more and less than 1 (the papers
             have 0.01, 0.02 and 0.1), if the source has no validation split.
         test: fraction that is drawn for testing, if the source has no test split.
-        seed: another seed draws other splits.
+        seed: another seed draws other splits, and other images of "synthetic".
         on_bad_image: "error" or "skip" for images that cannot be read.
         class_depth: depth of the class folders in a folder or .zip: 1 for data/class, 2 for data/region/class. None is
             1, but an error if another depth is as likely.
+        groups: a regular expression, for a folder or .zip: what its first parentheses match is the group of an image,
+            such as `(.+)_[0-9]+` for frames of videos. It has to match the whole path inside the class folder, without
+            the ending. A .csv has the column group instead.
         require_test: whether an empty test split is an error.
 
     Returns:
@@ -161,7 +168,7 @@ def open_source(
             raise ValueError(f'Expected test=0.2, the fixed test split of "digits". Received: test={test!r}')
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
     listing, images = find_problems(
-        _list(data, data_dir, wanted, seed, class_depth),
+        _list(data, data_dir, wanted, seed, class_depth, groups),
         validation=validation,
         test=test,
         seed=seed,
@@ -175,6 +182,7 @@ def open_source(
         _log.warning("%s is not used: it lies outside the class folders", name)
     if bad:
         _log.warning("%d images cannot be read and are left out", len(bad))
+    _tell_what_is_together(images)
     numbers = {name: number for number, name in enumerate(listing.class_names)}
     chosen = {split: [image for image in images if image.split == split] for split in SPLITS}
     train, validated, tested = (_examples(chosen[split], numbers) for split in SPLITS)
@@ -188,11 +196,12 @@ def _list(
     wanted: dict[str, str | None],
     seed: int,
     class_depth: int | None,
+    groups: str | None,
 ) -> Listing:
     name, path = (data if isinstance(data, str) else ""), Path(data)
     named = names_data_set(data, data_dir)
-    if class_depth not in (None, 1) and (named or is_other_source(data)):
-        raise ValueError(f"class_depth is for folders and .zip files. Received: {class_depth=}, data={str(data)!r}")
+    if named or is_other_source(data):
+        _refuse_folder_options(data, class_depth, groups)
     if name.startswith("hf:"):
         return list_hub(name.removeprefix("hf:"), data_dir, wanted)
     if name.startswith("tfds:"):
@@ -213,7 +222,7 @@ def _list(
         return list_digits()
     if synthetic:
         return list_synthetic(*synthetic, seed)
-    return list_own(data, class_depth)
+    return list_own(data, class_depth, groups)
 
 
 def names_data_set(data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> bool:
@@ -252,12 +261,12 @@ def is_file_of_images(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in (".zip", ".csv")
 
 
-def list_own(data: str | os.PathLike[str], class_depth: int | None = None) -> Listing:
+def list_own(data: str | os.PathLike[str], class_depth: int | None = None, groups: str | None = None) -> Listing:
     """Lists the classes, splits and images of a folder, a .zip or a .csv.
 
     Args:
         data: the path.
-        class_depth: as in `open_source`.
+        class_depth, groups: as in `open_source`.
 
     Raises:
         ValueError: if it is neither of these, or cannot be used whatever its contents.
@@ -272,13 +281,21 @@ def list_own(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
         raise ValueError(
             f"Expected a path in UTF-8. Received: {printable(absolute)}. Rename parts with an escape, such as \\xe9."
         )
-    if path.is_dir():
-        return list_folder(path, class_depth)
-    if path.suffix.lower() == ".zip":
-        return list_zip(path, class_depth)
+    if path.is_file() and path.suffix.lower() == ".csv":
+        _refuse_folder_options(data, class_depth, groups)
+        return list_csv(path)
+    listing = list_folder(path, class_depth) if path.is_dir() else list_zip(path, class_depth)
+    return group_images(listing, groups, class_depth) if groups else listing
+
+
+def _refuse_folder_options(data: str | os.PathLike[str], class_depth: int | None, groups: str | None) -> None:
     if class_depth not in (None, 1):
         raise ValueError(f"class_depth is for folders and .zip files. Received: {class_depth=}, data={str(data)!r}")
-    return list_csv(path)
+    if groups:
+        raise ValueError(
+            "groups is for folders and .zip files; a .csv has the column group instead. "
+            f"Received: {groups=}, data={str(data)!r}"
+        )
 
 
 def _refuse_options(
@@ -319,6 +336,21 @@ def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
         ]
     if lines:
         raise ValueError("\n".join(lines))
+
+
+def _tell_what_is_together(images: Sequence[ListedImage]) -> None:
+    """Logs the groups and near duplicates in one split, and the images that are in two splits, exactly or nearly."""
+    if groups := {image.group for image in images if image.group}:
+        _log.info("%d groups of images; no split divides one", len(groups))
+    near = near_sets(images)
+    leaks = [one for one in sets_of(images, lambda image: image.content) if len({image.split for image in one}) > 1]
+    for sets, level, words in (
+        (near, logging.INFO, "sets of near duplicates; no drawn split divides one"),
+        (leaks, logging.WARNING, "images are in two splits of the data, or nearly: the accuracy will be too high"),
+    ):
+        if sets:
+            first = few([joined([image.name for image in one]) for one in sets], 2)
+            _log.log(level, "%d %s: %s", len(sets), words, first)
 
 
 def _examples(images: Sequence[ListedImage], numbers: dict[str, int]) -> Examples:

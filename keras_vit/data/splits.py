@@ -3,14 +3,15 @@
 import hashlib
 import itertools
 import logging
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
+from keras_vit.data.near_duplicates import connected
 
 Span = tuple[str, int, int]  # a file or a split, the first of its examples, and the one after the last
 _log = logging.getLogger("keras_vit")
@@ -38,32 +39,115 @@ def assign_splits(listing: Listing, *, validation: float, test: float, seed: int
     pool = [image for image in good if image.split == "train"]
     wanted = {"test": test, "validation": validation}
     shares = {split: share for split, share in wanted.items() if split not in listing.own_splits}
-    drawn = iter(_draw([p.class_name for p in pool], [p.digest for p in pool], shares, seed))
+    drawn = iter(_draw(pool, shares, seed))
     return tuple(replace(p, split=next(drawn)) if p.split == "train" else p for p in good)
 
 
-def _draw(labels: Sequence[Any], digests: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
-    """Draws a split for each example by its content alone, whatever the file names, the order and the threads.
+@dataclass(slots=True)
+class _Unit:
+    """Images that lie in one split: copies and near duplicates of one image, or a group.
 
-    Within a class, examples are ordered by the SHA-256 of seed and digest. The first go to the first of `shares`, the
-    next to the next, the rest to train. Copies of one image go to one split. The last image of a class always goes to
-    train, and so do images with two labels, as scores on them mean nothing.
+    Args:
+        members: indices of the images.
+        counts: {class: images}.
+        split: where it lies.
+        free: whether it may lie elsewhere than in train.
     """
-    labels_of, members = defaultdict(set), defaultdict(list)
-    for index, (label, digest) in enumerate(zip(labels, digests, strict=True)):
-        labels_of[digest].add(label)
-        members[label].append((hashlib.sha256(f"{seed}:{digest}".encode()).digest(), digest, index))
-    splits = ["train"] * len(digests)
-    for drawn in map(sorted, members.values()):
-        ends = [int(share * len(drawn) + 0.5) for share in itertools.accumulate(shares.values())]
-        split, previous, last = "train", "", drawn[-1][1]
-        for position, (_, digest, index) in enumerate(drawn):
-            if digest != previous:
-                split = next((name for name, end in zip(shares, ends, strict=True) if position < end), "train")
-                if digest == last or len(labels_of[digest]) > 1:
-                    split = "train"
-            splits[index], previous = split, digest
-    return splits
+
+    members: list[int]
+    counts: Counter[str]
+    split: str = "train"
+    free: bool = True
+
+
+def _draw(images: Sequence[ListedImage], shares: dict[str, float], seed: int) -> list[str]:
+    """Draws a split for each image by its content alone, whatever the file names, the order and the threads.
+
+    Copies, near duplicates and the images of a group form a unit. The units are ordered by the SHA-256 of seed and
+    digest. Within a class, the first go to the first of `shares`, the next to the next, the rest to train. The last
+    unit of a class always goes to train, and so does one with the same image in two classes, as scores on it mean
+    nothing.
+    """
+    units = _units(images, seed)
+    sizes = Counter(image.class_name for image in images)
+    ends = {
+        split: {name: int(share * size + 0.5) for name, size in sizes.items()}
+        for split, share in zip(shares, itertools.accumulate(shares.values()), strict=True)
+    }
+    (_draw_groups if any(image.group for image in images) else _draw_images)(units, sizes, ends)
+    splits = {index: unit.split for unit in units for index in unit.members}
+    return [splits[index] for index in range(len(images))]
+
+
+def _draw_images(units: Sequence[_Unit], sizes: Counter[str], ends: dict[str, dict[str, int]]) -> None:
+    """Sets the splits of units by the place of their middle in their class: one image more moves few others."""
+    passed = Counter[str]()
+    for unit in units:
+        for split in ends if unit.free else ():
+            places = ((passed[name] + n / 2 - ends[split][name]) / sizes[name] for name, n in unit.counts.items())
+            if math.fsum(places) < 0:
+                unit.split = split
+                break
+        passed.update(unit.counts)
+
+
+def _units(images: Sequence[ListedImage], seed: int) -> list[_Unit]:
+    """Returns the images that lie in one split each, in the order of the draw."""
+    first: dict[tuple[str, str], int] = {}  # {("content" or "group", its name): the first image}
+    pairs, classes_of = [], defaultdict(set)
+    for index, image in enumerate(images):
+        classes_of[image.digest].add(image.class_name)
+        for key in (("content", image.content), ("group", image.group)):
+            if key[1] and (earlier := first.setdefault(key, index)) != index:
+                pairs.append((index, earlier))
+    members = defaultdict(list)
+    for index, root in enumerate(connected(len(images), pairs)):
+        members[root].append(index)
+
+    def place(unit: list[int]) -> bytes:
+        return hashlib.sha256(f"{seed}:{min(images[index].digest for index in unit)}".encode()).digest()
+
+    units = [_Unit(unit, Counter(images[i].class_name for i in unit)) for unit in sorted(members.values(), key=place)]
+    last = {name: unit for unit in units for name in unit.counts}
+    for unit in units:
+        unit.free = all(len(classes_of[images[index].digest]) == 1 for index in unit.members)
+    for unit in last.values():
+        unit.free = False
+    return units
+
+
+def _draw_groups(units: Sequence[_Unit], sizes: Counter[str], ends: dict[str, dict[str, int]]) -> None:
+    """Sets the splits of units of any size and classes, so that the shares of the classes come near the wanted ones.
+
+    Each unit in turn goes to the first split that it brings nearer to its share. Then units are moved as long as that
+    lowers the sum of the squared differences, each in proportion to its class.
+    """
+    excess = {split: Counter[str]() for split in (*ends, "train")}  # images of a class above the wanted number
+    start = dict.fromkeys(sizes, 0)
+    for split, end in (*ends.items(), ("train", sizes)):
+        excess[split].update({name: start[name] - end[name] for name in sizes})
+        start = end
+
+    def nearer(unit: _Unit, split: str) -> float:
+        changes = ((name, abs(excess[split][name] + n) - abs(excess[split][name])) for name, n in unit.counts.items())
+        return math.fsum(change / sizes[name] for name, change in changes)
+
+    def gain(unit: _Unit, split: str) -> float:
+        here, there = excess[unit.split], excess[split]
+        return math.fsum(n * (here[name] - there[name] - n) / sizes[name] for name, n in unit.counts.items())
+
+    for unit in units:
+        unit.split = next((split for split in ends if unit.free and nearer(unit, split) < 0), "train")
+        excess[unit.split].update(unit.counts)
+    moved = True
+    while moved:
+        moved = False
+        for unit in units if ends else ():
+            best, split = max((gain(unit, split), split) for split in excess if split != unit.split)
+            if unit.free and best > 1e-9:
+                excess[unit.split].subtract(unit.counts)
+                excess[split].update(unit.counts)
+                unit.split, moved = split, True
 
 
 def choose_splits(

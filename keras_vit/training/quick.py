@@ -113,4 +113,5 @@ def _data(recipe: Recipe) -> dict[str, Any]:
     parts = {"train_split": None, "validation_split": None, "test_split": None, "validation": 0.2, "test": 0.2}
     # Weights by name are those of other classes.
     class_weights = "equal" if ":" in recipe.class_weights else recipe.class_weights
-    return {"data": SYNTHETIC, "data_dir": None, "class_depth": None, "class_weights": class_weights, **parts}
+    other = {"data": SYNTHETIC, "data_dir": None, "class_depth": None, "groups": None, "class_weights": class_weights}
+    return other | parts

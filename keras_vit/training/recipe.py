@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from keras_vit import _arguments as checked
+from keras_vit.data.groups import GROUPS_EXPECTED, is_group_pattern
 from keras_vit.models.config import ResNet, Variant
 from keras_vit.training.settings import choices_of, has_type, parse_settings, type_description
 
@@ -31,6 +32,11 @@ class Recipe:
         on_bad_image: "error" stops at an image that cannot be decoded, "skip" leaves it out.
         class_depth: depth of the class folders in a folder or .zip: 1 for data/class, 2 for data/region/class. None is
             1, and an error if 2 or more is as likely.
+        groups: regular expression for the names in a folder or .zip: its first parentheses match the group of an image,
+            as `(.+)_[0-9]+` does for the frames of a video. It has to match the whole path inside the class folder,
+            without the ending. Images of one group lie in one split. A .csv has the column group instead.
+        split_seed: seed of the drawn splits, and of the images of "synthetic". Another `seed` leaves the splits as they
+            are.
         weights: checkpoint to fine-tune, as in `keras_vit.build`; None is a random initialization.
         pooling: pooling of the tokens before the head, as in `keras_vit.build`; None is the variant's own.
         objective: "classes" (supervised classification), "masked-patches" (masked patch prediction: the mean colours of
@@ -105,7 +111,7 @@ class Recipe:
         cutmix: alpha of CutMix; 0 is no CutMix. With both, each batch draws one of the two.
         keras_cv: names of KerasCV layers that augment the images further.
         evaluation: resize and crop of the validation and test images: "official", "big_vision" or "timm".
-        seed: seed of the split, the initialization, the shuffling and the augmentation.
+        seed: seed of the initialization, the shuffling and the augmentation.
         keep_checkpoints: number of the newest training checkpoints to keep, besides the best.
         checkpoint_seconds: least time between two training checkpoints, more where they are slow to write; 0 saves one
             after every step.
@@ -139,6 +145,8 @@ class Recipe:
     test: float = 0.2
     on_bad_image: Literal["error", "skip"] = "error"
     class_depth: int | None = None
+    groups: str | None = None
+    split_seed: int = 0
     weights: str | None = None
     pooling: str | None = None
     objective: Literal["classes", "masked-patches", "mae"] = "classes"
@@ -251,7 +259,18 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("learning_rate", "max_loss"), "more than 0", lambda value: 0 < value < math.inf),
     (("layer_decay",), "more than 0, at most 1", lambda value: 0 < value <= 1),
     (
-        ("warmup_epochs", "warmup_steps", "weight_decay", "clip_norm", "rotate", "shift", "zoom", "shear", "seed")
+        (
+            "warmup_epochs",
+            "warmup_steps",
+            "weight_decay",
+            "clip_norm",
+            "rotate",
+            "shift",
+            "zoom",
+            "shear",
+            "seed",
+            "split_seed",
+        )
         + ("lora", "mixup", "cutmix", "early_stopping", "early_stopping_steps", "checkpoint_seconds"),
         "0 or more",
         lambda value: 0 <= value < math.inf,
@@ -267,6 +286,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: value in ("equal", "balanced") or ":" in value,
     ),
     (("head_bias",), "a finite number", math.isfinite),
+    (("groups",), GROUPS_EXPECTED, is_group_pattern),
     (("milestones",), "growing steps", lambda value: list(value) == sorted({*value}) and min(value, default=1) > 0),
     (
         ("randaugment",),

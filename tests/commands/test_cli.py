@@ -197,6 +197,9 @@ def test_check_ends_with_status_2_where_fit_would_refuse(tmp_path):
     result = keras_vit_command("check", tmp_path, "--class-depth", 2)
     assert result.exit_code == 0 and result.output.endswith(f"keras-vit fit {tmp_path} class_depth=2\n")
     assert "image_size=64 is larger than 16 of 16 images" in result.output
+    result = keras_vit_command("check", tmp_path, "--class-depth", 2, "--groups", "(.)")
+    assert result.exit_code == 0 and result.output.endswith(f"fit {tmp_path} class_depth=2 'groups=(.)'\n")
+    assert "groups, each in one split: 4" in result.output
     assert "set class_depth=2" in refused("fit", tmp_path, "--output", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

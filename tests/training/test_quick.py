@@ -12,7 +12,7 @@ LARGE = Recipe(
 )
 SIZES = {
     *("data", "data_dir", "train_split", "validation_split", "test_split", "validation", "test"),
-    "class_depth",
+    *("class_depth", "groups"),
     *("variant", "image_size", "crop_from", "weights", "representation_size", "freeze_to"),
     *("decoder_layers", "decoder_size"),
     *("steps", "steps_per_epoch", "batch_size", "warmup_steps", "milestones", "checkpoint_seconds"),
@@ -20,6 +20,7 @@ SIZES = {
 # Every field that is not a size, away from its default.
 KEPT = {
     "on_bad_image": "skip",
+    "split_seed": 5,
     "objective": "mae",
     "corrupted": 0.6,
     "pooling": "gap",
