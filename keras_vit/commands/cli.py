@@ -204,7 +204,7 @@ def check_command(context: click.Context, folder: str, class_depth: int | None, 
 
     Prints the classes with their counts, class imbalance, unreadable images, unusual formats, rotated images, exact
     and near duplicates, and the next command to run. The exit status is 2 if `keras-vit fit` would refuse the folder
-    even with on_bad_image=skip. No file is written.
+    even with on_bad_image=skip. Nothing is written but a cache of what the reading has shown.
     """
     from keras_vit.commands.check import check_images
 

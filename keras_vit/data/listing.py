@@ -15,6 +15,7 @@ from keras_vit.data.damage import damage
 from keras_vit.data.decoding import FileRange, ImageError, ImageInfo, decode_with_info, read_file
 from keras_vit.data.messages import few, listed
 from keras_vit.data.perceptual_hash import perceptual_hash
+from keras_vit.data.reading_cache import WORTH_SECONDS, ImageReading, ReadingCache
 
 SPLITS = ("train", "validation", "test")
 SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -132,17 +133,29 @@ class Progress:
 
 
 def read_listing(listing: Listing) -> Listing:
-    """Reads, hashes, decodes and checks every image once, in threads. Keeps the size and format, not the pixels."""
-    read = list(listing.images)
-    unread = [index for index, image in enumerate(read) if not image.digest and not image.reason]
+    """Reads, hashes, decodes and checks every image once, in threads. Keeps the size and format, not the pixels.
+
+    Images that have not changed since an earlier reading are not read again.
+    """
+    read, cache = list(listing.images), ReadingCache(listing.path)
+    unread = []
+    for index, image in enumerate(read):
+        if image.digest or image.reason:
+            continue
+        if known := cache.find(image.file):
+            read[index] = replace(image, **known._asdict())
+        else:
+            unread.append(index)
     size = min(_AT_ONCE, len(unread) // (8 * THREADS) or 1)
     parts = [unread[start : start + size] for start in range(0, len(unread), size)]
-    progress = Progress(len(unread))
+    progress, started = Progress(len(unread)), time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
         for part, images in zip(parts, pool.map(lambda part: [_read_image(read[i]) for i in part], parts), strict=True):
             for index, image in zip(part, images, strict=True):
                 read[index] = image
             progress.add(len(part))
+    if unread and time.monotonic() - started > WORTH_SECONDS:
+        cache.write((image.file, ImageReading(image.digest, image.info, image.look)) for image in read if image.info)
     readable: dict[tuple[str, str], bool] = defaultdict(bool)  # {(split, class): whether an image can be read}
     for image in read:
         readable[image.split, image.class_name] |= not image.reason

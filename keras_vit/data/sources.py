@@ -122,7 +122,8 @@ def open_source(
     image stay in one split, and so do the images of a group. An image in two classes stays in train. The source is
     never written to.
 
-    Images in a folder, a .zip or a .csv are decoded once. Those of a prepared or a built-in data set are hashed but not
+    Images in a folder, a .zip or a .csv are decoded once: what the reading has shown is kept in a cache, by path, size
+    and time (see docs/training.md). Those of a prepared or a built-in data set are hashed but not
     decoded: that was done when the data set was prepared, and takes an hour for ImageNet.
 
     Args:
