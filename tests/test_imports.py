@@ -45,7 +45,7 @@ OF_EVERY_BACKEND = PACKAGE / "analysis/gradients.py"
 
 # What `import keras_vit` must not cost.
 HEAVY = {"tensorflow_datasets", "matplotlib", "keras_cv", "sklearn", "scipy", "PIL", "click", "filelock"}
-HEAVY |= {"huggingface_hub", "datasets", "pyarrow"}
+HEAVY |= {"huggingface_hub", "datasets", "pyarrow", "tifffile", "imagecodecs", "pillow_heif"}
 HEAVY |= {"ai_edge_litert", "ai_edge_quantizer", "onnx", "mediapipe"}
 
 

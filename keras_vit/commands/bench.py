@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit.commands.examples import evaluation_examples, needs_resize, resize_note
-from keras_vit.data.decoding import read_file
+from keras_vit.data.decoding import read_for_clients
 from keras_vit.export.proof import latency_and_memory, read_proof, size_on_disk
 from keras_vit.runtime.files import open_exported
 
@@ -52,7 +52,7 @@ def _measure_accuracy(file: Any, data: str | os.PathLike[str]) -> tuple[float, s
     if not file.class_names:
         raise ValueError(f"Expected classifiers for an accuracy. Received: {file.path}, which returns numbers")
     examples, _ = evaluation_examples(file.path, file.class_names, data)
-    probabilities = file.predict_encoded(map(read_file, examples.images))["probabilities"]
+    probabilities = file.predict_encoded(map(read_for_clients, examples.images))["probabilities"]
     accuracy = float(np.mean(probabilities.argmax(axis=1) == examples.labels))
     return accuracy, resize_note(file, accuracy) if needs_resize(file, examples.images) else ""
 

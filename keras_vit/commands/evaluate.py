@@ -21,7 +21,7 @@ from keras_vit.commands.examples import (
 )
 from keras_vit.commands.image_model import ImageModel, open_model
 from keras_vit.commands.run_folder import recipe_beside
-from keras_vit.data.decoding import read_file
+from keras_vit.data.decoding import read_for_clients
 from keras_vit.data.pipeline import evaluation_batches, read_all
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation import probes
@@ -261,7 +261,9 @@ def _evaluate_head(
         batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
         scores = score(opened.served, batches, flips)
     else:
-        scores = Scores(examples.labels, opened.predict_encoded(map(read_file, examples.images))["probabilities"])
+        scores = Scores(
+            examples.labels, opened.predict_encoded(map(read_for_clients, examples.images))["probabilities"]
+        )
     notes = ["the predictions for each image and its mirror image were averaged"] if flips else []
     if isinstance(opened, ImageModel):
         notes += contract_warnings(opened, examples)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_vit.data.damage import damage
-from keras_vit.data.decoding import ImageError, read_file, recognize
+from keras_vit.data.decoding import ImageError, notes_of, read_file, recognize
 from keras_vit.data.folder import MOST_FOLDERS, hidden, named_format
 from keras_vit.data.listing import THREADS
 from keras_vit.data.messages import listed, one_line
@@ -127,7 +127,7 @@ def read_batches(model: Any, images: Iterable[Any], size: int = _BATCH_SIZE) -> 
     """Yields images at the input size of a model, batch by batch, in order.
 
     Threads read the next batch while the caller uses one: at most two batches are in memory. Logs a warning for each
-    image that is damaged and can be decoded all the same.
+    image that is damaged or unusual and can be decoded all the same.
 
     Args:
         model: an `ImageModel` or an exported file.
@@ -172,7 +172,7 @@ def _ahead(function: Callable[[Any], Any], items: Iterable[Any], count: int) -> 
 
 
 def _read(model: Any, image: Any) -> tuple[Any, np.ndarray | str, str]:
-    """Returns an image, its pixels or else a line on why it cannot be read, and what is damaged in it."""
+    """Returns an image, its pixels or else a line on why it cannot be read, and what is damaged or unusual in it."""
     if isinstance(image, ImageError):
         return image, str(image), ""
     try:
@@ -181,7 +181,7 @@ def _read(model: Any, image: Any) -> tuple[Any, np.ndarray | str, str]:
     except ImageError as error:
         return image, f"{_name(image)}: {error}", ""
     try:
-        return image, model.read(data), damage(data)
+        return image, model.read(data), "; ".join(filter(None, (damage(data), *notes_of(data))))
     except ValueError as error:  # it names the bytes; its cause is the reason alone
         return image, f"{_name(image)}: {str(error.__cause__ or '') or error}", ""
 

@@ -1,6 +1,8 @@
-"""Decodes JPEG, PNG, GIF, BMP and WebP files into upright RGB images."""
+"""Decodes image files into upright RGB images in sRGB."""
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import math
 import os
@@ -9,7 +11,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +19,12 @@ import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from keras_vit.data.messages import one_line
+from keras_vit.data.profiles import changes_colours, profile_fault, to_srgb
 
 # Where Pillow warns. A file of a few kilobytes can claim far more, so the header is checked first.
 MAX_PIXELS = 89_478_485
 _SETTING = "KERAS_VIT_MAX_PIXELS"
+RANGE_SETTING = "KERAS_VIT_VALUE_RANGE"
 SCAN = 0xDA  # the segment in front of a JPEG's codes
 
 _ORIENTATION_TAG = 0x0112
@@ -35,10 +39,7 @@ _UPRIGHT = {  # EXIF orientation -> the operation that makes the image upright; 
 }
 _MODES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette", "CMYK": "CMYK"}
 _NOT_READ = (  # (first bytes, format) of other files that may be expected to work
-    (rb"II\*\0|MM\0\*", "TIFF (or a camera's raw file)"),
-    (rb"....ftypavi[fs]", "AVIF"),
-    (rb"....ftyp(?:hei|hev|mif1|msf1)", "HEIC"),
-    (rb"....ftypcrx", "a camera's raw file"),
+    (rb"II\*\0....CR|IIR[OS]|IIU\0|....ftypcrx", "a camera's raw file"),
     (rb"8BPS", "a Photoshop file"),
     (rb"\x00\x00\x01\x00", "ICO"),
     (rb"%PDF", "PDF"),
@@ -69,15 +70,38 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         return Image.Exif()
 
 
-# Pillow's readers in place of Image.open, which warns from 89 million pixels on (a warning cannot be silenced in one
-# thread alone) and reads all images of an MPO, where a JPEG's reader reads one.
-_READERS: dict[str, tuple[re.Pattern[bytes], Any]] = {
+def _later(module: str, name: str) -> Callable[[io.BytesIO], Any]:
+    """Returns a reader whose module is imported when it is used."""
+    return lambda file: getattr(importlib.import_module(module), name)(file)
+
+
+def _png(file: io.BytesIO) -> Any:
+    deep = file.getvalue()[24:25] == b"\x10"  # bits a channel, from the first chunk
+    return (_later("keras_vit.data.array_files", "DeepPngFile") if deep else PngImagePlugin.PngImageFile)(file)
+
+
+# {format: (how a file begins, its reader)}. Pillow's readers in place of Image.open, which warns from 89 million pixels
+# on (a warning cannot be silenced in one thread alone) and reads all images of an MPO, where a JPEG's reader reads one.
+_READERS: dict[str, tuple[re.Pattern[bytes], Callable[[io.BytesIO], Any]]] = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), _Jpeg),
-    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
     "GIF": (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
     "BMP": (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
     "WebP": (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
+    "TIFF": (
+        re.compile(rb"(?:II\*\0|MM\0\*)(?!....CR)|II\+\0|MM\0\+", re.DOTALL),
+        _later("keras_vit.data.array_files", "TiffFile"),
+    ),
+    # The first brand of both can be that of the container alone; the list of brands behind it says which it is.
+    "AVIF": (
+        re.compile(rb"....ftyp(?:avi[fs]|m[is]f1....(?:....){0,15}?avi[fs])", re.DOTALL),
+        _later("PIL.AvifImagePlugin", "AvifImageFile"),
+    ),
+    "HEIC": (re.compile(rb"....ftyp(?:he[iv][cmsx]|m[is]f1)", re.DOTALL), _later("pillow_heif", "HeifImageFile")),
+    "NPY": (re.compile(rb"\x93NUMPY"), _later("keras_vit.data.array_files", "NpyFile")),
 }
+_RARE = ("TIFF", "AVIF", "HEIC", "NPY")  # not read by all apps and servers
+_PACKAGES = {"TIFF": ("tiff", ("tifffile", "imagecodecs")), "HEIC": ("heic", ("pillow_heif",))}  # format -> its extra
 
 
 @dataclass(frozen=True)
@@ -89,6 +113,7 @@ class ImageInfo:
         mode: in words, such as "colour" or "16-bit grey".
         height, width: of the upright image, pixels.
         orientation: EXIF orientation, 1 for upright.
+        notes: on what is unusual, such as a damaged colour profile; a sentence each.
     """
 
     format: str
@@ -96,6 +121,7 @@ class ImageInfo:
     height: int
     width: int
     orientation: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +161,16 @@ EncodedImage = str | os.PathLike[str] | bytes | FileRange
 
 
 def decode(image: EncodedImage) -> np.ndarray:
-    """Decodes an image file into upright RGB.
+    """Decodes an image file into upright RGB, in sRGB.
 
-    The format is recognized by content, not by the file's name: JPEG (also MPO), PNG, BMP, GIF or WebP. Transparent
-    pixels become white, an animation its first image, and the EXIF orientation is applied. 16-bit grey is scaled and
-    rounded; 16-bit colour keeps its high byte, as in Pillow. Colour profiles are not applied.
+    The format is recognized by content, not by the file's name: JPEG (also MPO), PNG, BMP, GIF, WebP, AVIF, HEIC (extra
+    "heic"), TIFF (extra "tiff") or a NumPy array, .npy, of the shape (height, width), (height, width, 1) or (height,
+    width, 3). Transparent pixels become white, an animation or a file of several pages its first image, and the
+    orientation is applied. Colours are converted to sRGB by the file's ICC profile, such as that of Display P3.
+
+    Unsigned integers of more than 8 bits are scaled by all their bits, 0 to 65535 for 16, and floats by 0 to 1. Floats
+    out of range and signed integers are refused, unless the environment variable KERAS_VIT_VALUE_RANGE=LOW,HIGH states
+    which numbers are black and white. It holds for all of these types; numbers outside become black or white.
 
     An image of more than 89,478,485 pixels, or than the environment variable KERAS_VIT_MAX_PIXELS, is refused. A JPEG
     that is not progressive is decoded at 1/2, 1/4 or 1/8 of its height and width instead. The images that threads
@@ -199,22 +230,23 @@ def decode_with_info(data: bytes) -> tuple[np.ndarray, ImageInfo]:
     """Decodes bytes as `decode` does, with their format and size; an `ImageError` has the reason alone."""
     name = recognize(data)
     limit = max_pixels()
-    # Pillow warns of damaged animations and of large GIF frames. Only these two formats need the lock.
-    warns = name == "GIF" or (name == "PNG" and b"acTL" in data)
+    value_range()  # a wrong setting is no fault of the image
+    warns = _warns(name, data)
     try:
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, np.errstate(all="ignore"):  # of damaged numbers; of this thread alone
             if warns:
                 stack.enter_context(_no_warnings())
             if name == "WebP":  # its reader allocates memory when it is created
-                stack.enter_context(room(_checked(*_webp_size(data), limit), limit))
+                stack.enter_context(room(checked(*_webp_size(data), limit), limit))
             image = _READERS[name][1](io.BytesIO(data))
             if name == "JPEG":
                 _reduce(image, data, limit)
             if name != "WebP":
-                stack.enter_context(room(_checked(image.width, image.height, limit), limit))
+                pixels_of_memory = checked(image.width, image.height, limit) * getattr(image, "memory", 1)
+                stack.enter_context(room(pixels_of_memory, limit))
             image.load()
-            orientation = orientation_of(image.info.get("exif", b""))
-            mode = _mode(image, data)
+            orientation = getattr(image, "orientation", None) or orientation_of(image.info.get("exif") or b"")
+            mode, notes = _mode(image), _notes(image)
             image = _flat(image, data)
             if orientation != 1:
                 image = image.transpose(_UPRIGHT[orientation])
@@ -227,16 +259,70 @@ def decode_with_info(data: bytes) -> tuple[np.ndarray, ImageInfo]:
         raise ImageError("not enough memory to decode it") from error
     except Exception as error:  # Pillow raises nearly any exception on a damaged file
         reason = one_line(str(error) or type(error).__name__)
-        raise ImageError(f"a {name} that is damaged or cut short ({reason})") from error
-    return pixels, ImageInfo(name, mode, pixels.shape[0], pixels.shape[1], orientation)
+        article = "an" if name in ("AVIF", "NPY") else "a"
+        raise ImageError(f"{article} {name} that is damaged or cut short ({reason})") from error
+    return pixels, ImageInfo(name, mode, pixels.shape[0], pixels.shape[1], orientation, notes)
+
+
+def _warns(name: str, data: bytes) -> bool:
+    """Returns whether Pillow or NumPy may warn: of damaged animations and EXIF, large GIF frames, old headers."""
+    return name in ("GIF", "AVIF", "NPY") or (name == "PNG" and b"acTL" in data)
 
 
 def recognize(data: bytes) -> str:
     """Returns the format of encoded bytes by how they start, or raises an `ImageError` with the reason."""
-    name = next((name for name, (signature, _) in _READERS.items() if signature.match(data)), None)
-    if name is None:
-        raise ImageError(_other_content(data))
+    name = next((name for name, (signature, _) in _READERS.items() if signature.match(data)), "")
+    if reason := _lack(name) if name else _other_content(data):
+        raise ImageError(reason)
     return name
+
+
+def notes_of(data: bytes) -> tuple[str, ...]:
+    """Returns the notes on an image, as in `ImageInfo`; one of 8 bits is not decoded.
+
+    None if it cannot be read, or is one of those that may make Pillow or NumPy warn.
+    """
+    try:
+        if _warns(recognize(data), data):  # silencing them is for one thread at a time, and a caller may do so, too
+            return ()
+        image = _header(data)
+        return decode_with_info(data)[1].notes if hasattr(image, "notes") else _notes(image)
+    except Exception:  # see `decode_with_info`
+        return ()
+
+
+def read_for_clients(image: EncodedImage) -> bytes:
+    """Returns the encoded bytes of an image that `decode` reads; as a PNG in sRGB if not all apps and servers read it.
+
+    That is: if its format is AVIF, HEIC, TIFF or NPY, or its colour profile is another than that of sRGB.
+    """
+    data = read_file(image)
+    opened = _header(data)
+    profile = opened.info.get("icc_profile")
+    if recognize(data) not in _RARE and not (profile and changes_colours(profile, opened.mode)):
+        return data
+    png = io.BytesIO()
+    Image.fromarray(decode_with_info(data)[0]).save(png, "PNG")
+    return png.getvalue()
+
+
+def _header(data: bytes) -> Any:
+    """Opens an image without decoding it."""
+    name = recognize(data)
+    with np.errstate(all="ignore"), _no_warnings() if _warns(name, data) else contextlib.nullcontext():
+        return _READERS[name][1](io.BytesIO(data))
+
+
+def _lack(name: str) -> str:
+    """Returns what has to be installed to read files of a format; "" if nothing."""
+    extra, packages = _PACKAGES.get(name, ("", ()))
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        return f'{name} files need the extra "{extra}": pip install {" ".join(packages)}'
+    if name == "AVIF":
+        from PIL import features
+
+        return "" if features.check("avif") else "AVIF files need a Pillow that reads them, as that of its wheels does"
+    return ""
 
 
 def _other_content(data: bytes) -> str:
@@ -256,6 +342,20 @@ def max_pixels() -> int:
     if not value.isdecimal() or not int(value):
         raise ValueError(f"Expected {_SETTING} to be a positive whole number. Received: {_SETTING}={value!r}")
     return int(value)
+
+
+def value_range() -> tuple[float, float] | None:
+    """Returns the numbers that are black and white by KERAS_VIT_VALUE_RANGE=LOW,HIGH; None if it is not set."""
+    value = os.environ.get(RANGE_SETTING)
+    if not value:
+        return None
+    try:
+        low, high = map(float, value.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(f"Expected {RANGE_SETTING} to be two numbers, LOW,HIGH. Received: {RANGE_SETTING}={value!r}")
+    return low, high
 
 
 def _reduce(image: Any, data: bytes, limit: int) -> None:
@@ -278,7 +378,16 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield kind, start, end
 
 
-def _checked(width: int, height: int, limit: int) -> int:
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Returns (width, height) of a JPEG from its frame segment; raises an EOFError if it has none."""
+    for kind, start, _ in jpeg_segments(data):
+        if kind & 0xF0 == 0xC0 and kind not in (0xC4, 0xC8, 0xCC):  # those are no frames
+            height, width = struct.unpack_from(">HH", data, start + 5)
+            return width, height
+    raise EOFError("a JPEG without a frame")
+
+
+def checked(width: int, height: int, limit: int) -> int:
     """Returns the number of pixels of an image, or raises an `ImageError` if it is above the limit."""
     if width * height > limit:
         raise ImageError(
@@ -346,38 +455,33 @@ def orientation_of(exif: bytes) -> int:
     return 1
 
 
-def _depth(image: Image.Image, data: bytes) -> int:
-    return data[24] if image.format == "PNG" else 8  # bits a channel, from the first chunk of a PNG
+def _mode(image: Any) -> str:
+    """Returns the mode of a file in words, with the numbers that are black and white where they are not 0 and 255."""
+    kind = _MODES.get(image.mode, "colour") + (" with transparency" if image.has_transparency_data else "")
+    return image.in_words(kind) if hasattr(image, "in_words") else kind
 
 
-def _mode(image: Image.Image, data: bytes) -> str:
-    kind = "grey" if image.mode.startswith("I") else _MODES.get(image.mode, "colour")
-    deep = "16-bit " if _depth(image, data) == 16 else ""
-    return deep + kind + (" with transparency" if image.has_transparency_data else "")
+def _notes(image: Any) -> tuple[str, ...]:
+    fault = profile_fault(image.info["icc_profile"], image.mode) if "icc_profile" in image.info else ""
+    return (*getattr(image, "notes", ()), *([fault] if fault else []))
 
 
 def _flat(image: Image.Image, data: bytes) -> Image.Image:
-    """Converts any mode to RGB of 8 bits, on white where the image is transparent."""
-    key = image.info.get("transparency")  # an index, a list of alphas, or a PNG's one transparent colour
-    depth = _depth(image, data)
-    if image.mode.startswith("I"):
-        return _flat_deep(image, key).convert("RGB")
-    if image.mode == "L" and key is not None:
-        top = 2**depth - 1
+    """Converts any mode to RGB of 8 bits in sRGB, on white where the image is transparent."""
+    mode, key = image.mode, image.info.get("transparency")  # an index, a list of alphas, or a PNG's transparent colour
+    if mode == "L" and key is not None:
+        top = 2 ** (data[24] if image.format == "PNG" else 8) - 1  # the former are the bits of a level
         image.info["transparency"] = (key & top) * 255 // top  # Pillow stretches 2 and 4 bits to 8, but not the key
-    if image.mode == "RGB" and key is not None:
-        image.info["transparency"] = tuple(value >> 8 if depth == 16 else value & 255 for value in key)
-    if not image.has_transparency_data:
+    if mode == "RGB" and key is not None:
+        image.info["transparency"] = tuple(value & 255 for value in key)
+    profile = image.info.get("icc_profile")
+    transparent = image.has_transparency_data
+    if transparent or mode not in ("RGB", "CMYK"):
+        image = image.convert("RGBA" if transparent else "RGB")
+    if profile:
+        image = to_srgb(image, profile, mode)
+    if not transparent:
         return image if image.mode == "RGB" else image.convert("RGB")
-    image = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
-
-
-def _flat_deep(image: Image.Image, key: int | None) -> Image.Image:
-    deep = np.asarray(image).clip(0, 65535).astype(np.uint32)  # (height, width)
-    grey = ((deep + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257, so this is the nearest of 256 greys
-    if key is not None:
-        grey[deep == key] = 255
-    return Image.fromarray(grey)

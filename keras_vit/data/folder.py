@@ -16,9 +16,11 @@ Tree = dict[str, Any]
 
 _FORMAT_OF_ENDING = {
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif", "mpo"), "JPEG"),
-    **{"png": "PNG", "bmp": "BMP", "dib": "BMP", "gif": "GIF", "webp": "WebP"},
+    **{"png": "PNG", "bmp": "BMP", "dib": "BMP", "gif": "GIF", "webp": "WebP", "avif": "AVIF", "npy": "NPY"},
+    **dict.fromkeys(("tif", "tiff"), "TIFF"),
+    **dict.fromkeys(("heic", "heif", "hif"), "HEIC"),
     # Not read, and reported; the second line has the raw files of cameras.
-    **dict.fromkeys(("tif", "tiff", "heic", "heif", "avif", "ico", "psd", "svg", "jp2", "jxl"), ""),
+    **dict.fromkeys(("ico", "psd", "svg", "jp2", "jxl"), ""),
     **dict.fromkeys(("dng", "nef", "nrw", "cr2", "cr3", "arw", "orf", "rw2", "raf", "pef", "srw"), ""),
 }
 MOST_FOLDERS = 100  # folders inside each other; deeper ones are no classes of images but an attack or a circle

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_vit.data.decoding import SCAN, max_pixels, orientation_of
+from keras_vit.data.profiles import changes_colours
 
 _PROGRESSIVE, _END = 0xC2, 0xD9  # markers
 _IGNORED = {*range(0xE0, 0xF0), 0xFE}  # application segments and comments
@@ -31,14 +32,15 @@ class _Header:
     quantization: set[int] = field(default_factory=set)  # tables
     huffman: set[int] = field(default_factory=set)  # tables: 16 * (0 for DC, 1 for AC) + number
     exif: bytes = b""
+    profile: list[bytes] = field(default_factory=list)  # the segments that it is cut into
 
 
 def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Returns (height, width) of a plain JPEG, None for any other file.
 
     A plain JPEG is a complete, upright image of at most `max_pixels()`, baseline or progressive with 8 bits, grey or
-    YCbCr at 4:4:4, 4:2:2 or 4:2:0, that defines every table it uses. TensorFlow decodes it as `decode` does. All other
-    files, valid or not, are left to `decode`.
+    YCbCr at 4:4:4, 4:2:2 or 4:2:0, that defines every table it uses, without a colour profile other than that of sRGB.
+    TensorFlow decodes it as `decode` does. All other files, valid or not, are left to `decode`.
 
     Source: ITU-T T.81, annex B; the checks of libjpeg in jdmarker.c, jdhuff.c and jdphuff.c.
     """
@@ -53,6 +55,8 @@ def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
         # Versions of libjpeg differ in how they fill in missing coefficients.
         _need(header.complete, all(bits == _ALL for bits in header.complete.values()))
         _need(orientation_of(header.exif) == 1)
+        profile = b"".join(part[14:] for part in sorted(header.profile))
+        _need(not profile or not changes_colours(profile, "L" if len(header.complete) == 1 else "RGB"))
     except (IndexError, ValueError):
         return None
     return header.size
@@ -130,6 +134,11 @@ def _read_exif(header: _Header, kind: int, body: bytes) -> None:
         header.exif += body[6:] if header.exif else body  # a long block has several segments
 
 
+def _read_profile(header: _Header, kind: int, body: bytes) -> None:
+    if body.startswith(b"ICC_PROFILE\0"):
+        header.profile.append(body)
+
+
 def _read_adobe(header: _Header, kind: int, body: bytes) -> None:
     _need(not body.startswith(b"Adobe") or (len(body) >= 12 and body[11] == 1))  # 1: YCbCr
 
@@ -162,5 +171,6 @@ _SEGMENT_READERS: dict[int, Callable[[_Header, int, bytes], None]] = {
     0xDB: _read_quantization,
     0xDD: _read_restarts,
     0xE1: _read_exif,
+    0xE2: _read_profile,
     0xEE: _read_adobe,
 }

@@ -163,7 +163,12 @@ def read_listing(listing: Listing) -> Listing:
     problems = listing.problems
     if lost:
         problems += (f"no image can be read in: {few(lost)}; replace the images or remove the class",)
-    return replace(listing, images=tuple(read), problems=problems)
+    noted: dict[str, list[str]] = defaultdict(list)  # {note: images}
+    for image in read:
+        for note in image.info.notes if image.info else ():
+            noted[note].append(image.name)
+    notes = [f"{few(names)}: {note}" for note, names in noted.items()]
+    return replace(listing, images=tuple(read), problems=problems, notes=(*listing.notes, *notes))
 
 
 def _read_image(image: ListedImage) -> ListedImage:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_vit._atomic import written_aside
-from keras_vit.data.decoding import EncodedImage, FileRange, ImageInfo, max_pixels
+from keras_vit.data.decoding import RANGE_SETTING, EncodedImage, FileRange, ImageInfo, max_pixels
 
 WORTH_SECONDS = 1.0  # readings that take less are not kept
 _SETTING = "KERAS_VIT_IMAGE_CACHE"
-_FORMAT = 1  # of the file; another number where the same bytes are read to other values
+_FORMAT = 2  # of the file; another number where the same bytes are read to other values
 _COARSE = 2_000_000_000  # ns between two times of files on the coarsest file system (FAT)
 _FIELDS = [field.name for field in fields(ImageInfo)]
 _values = operator.attrgetter(*_FIELDS)
@@ -57,7 +57,8 @@ class ReadingCache:
         row = self._readings.get(_key(file))
         if not row or self._state(file) != tuple(row[:3]):
             return None
-        return ImageReading(row[3], self._info(*row[5:]), row[4])
+        *info, notes = row[5:]
+        return ImageReading(row[3], self._info(*info, tuple(notes)), row[4])
 
     def write(self, images: Iterable[tuple[EncodedImage, ImageReading]]) -> None:
         """Writes the readings of all images of the source. Call `find` for each before it is read."""
@@ -131,7 +132,7 @@ def _key(file: EncodedImage) -> str:
 def _versions() -> list[Any]:
     """Returns all that a reading depends on besides the bytes."""
     versions = []
-    for name in ("keras_vit", "pillow", "simplejpeg"):
+    for name in ("keras_vit", "pillow", "simplejpeg", "tifffile", "imagecodecs", "pillow-heif"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(importlib.metadata.version(name))
-    return [_FORMAT, *versions, max_pixels(), _FIELDS]
+    return [_FORMAT, *versions, max_pixels(), os.environ.get(RANGE_SETTING, ""), _FIELDS]

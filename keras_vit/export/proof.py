@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit._atomic import write_text
-from keras_vit.data.decoding import decode, read_file
+from keras_vit.data.decoding import decode, read_for_clients
 from keras_vit.data.pipeline import read_all
 from keras_vit.models.interface import image_size_of, numbers_of, pixels_of
 from keras_vit.preprocessing import Pixels, preprocess_input
@@ -165,7 +165,7 @@ class Reference:
             for start, end in zip(ends, ends[1:])
         ]
         some = np.linspace(0, len(images) - 1, min(len(images), MAX_ENCODED) if encoded else 0).astype(int)
-        self.encoded = [read_file(images[i]) for i in some]
+        self.encoded = [read_for_clients(images[i]) for i in some]
         self.encoded_labels = None if labels is None else np.asarray(labels)[some]
         # The model on the encoded images as evaluation reads them, which need not have the file's input size.
         if size == own or not encoded:

@@ -31,7 +31,8 @@ def write_savedmodel(serving: Serving, path: str | os.PathLike[str]) -> None:
       `serving.input_type` says so.
     - serve_uint8: images, (batch, any, any, 3) uint8, which are resized as in `keras_vit.data.pipeline.read_pixels`.
     - serve_jpeg: encoded, (batch,) strings: JPEG, turned upright by EXIF, PNG (transparent pixels show white), GIF
-      (the first image) or WebP. EXIF is read in JPEG files alone, and transparent pixels of a GIF keep their colour.
+      (the first image) or WebP. EXIF is read in JPEG files alone, transparent pixels of a GIF keep their
+      colour, colour profiles are not applied, and 16 bits are cut to 8.
 
     Assets, attributes of the loaded object: `labels` (labels.txt, one a line) and `facts` (facts.json, see
     `savedmodel_metadata`).

@@ -1,11 +1,17 @@
-"""Decodes, turns upright and resizes an encoded image to the pixels of a file's input, as clients do."""
+"""Decodes, turns upright and resizes an encoded image to the pixels of a file's input, as clients do.
+
+It reads the formats that `keras_vit.data.decode` reads, with code of its own.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
 import os
 import pathlib
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,21 +34,30 @@ _READERS: dict[bytes, Any] = {  # `Image.open` would limit the pixels at sizes o
     b"BM": BmpImagePlugin.BmpImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
 }
+# How other files begin, and the function of `runtime.formats` that opens them.
+_OTHERS = {
+    rb"\x89PNG.{20}\x10": "open_deep_png",
+    rb"II[*+]\0|MM\0[*+]": "open_tiff",
+    rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,15}?avi[fs])": "open_avif",
+    rb".{4}ftyp(?:he[iv][cmsx]|m[is]f1)": "open_heic",
+    rb"\x93NUMPY": "open_npy",
+}
 # EXIF orientation -> the steps (down, right) through the pixels that make the image upright, from 5 on after it was
 # turned over its diagonal.
 _STEPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 
 
 def upright(image: str | os.PathLike[str] | bytes) -> np.ndarray:
-    """Decodes an image as (height, width, 3) uint8 RGB, turned upright by its EXIF orientation, on white.
+    """Decodes an image as (height, width, 3) uint8 RGB in sRGB, turned upright by its orientation, on white.
 
-    A large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as `keras_vit.data.decode` does.
+    Formats, ranges of numbers and colour profiles are as in `keras_vit.data.decode`. A large JPEG may be decoded at
+    1/2, 1/4 or 1/8 of its size, as there.
 
     Args:
         image: a path, or the bytes of an encoded file.
 
     Raises:
-        ValueError: if it is no JPEG, PNG, GIF, BMP or WebP file, is damaged, or has more pixels than the environment
+        ValueError: if it is no image of a format that is read, is damaged, or has more pixels than the environment
             variable KERAS_VIT_MAX_PIXELS, by default 89,478,485; names the file.
     """
     with _opened(image) as (opened, bits):
@@ -55,7 +70,7 @@ def upright(image: str | os.PathLike[str] | bytes) -> np.ndarray:
 
 
 def upright_size(image: str | os.PathLike[str] | bytes) -> tuple[int, int]:
-    """Returns the upright (height, width) of `upright` in pixels; reads the header alone."""
+    """Returns the upright (height, width) of `upright` in pixels; most formats' headers alone are read."""
     with _opened(image) as (opened, _):
         width, height = opened.size
         return (width, height) if _orientation(opened) >= 5 else (height, width)
@@ -67,27 +82,42 @@ def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[tuple[Any, int]]:
     limit = int(os.environ.get("KERAS_VIT_MAX_PIXELS") or _MOST_PIXELS)
     try:
         data = image if isinstance(image, bytes) else pathlib.Path(image).read_bytes()
-        reader = next((reader for start, reader in _READERS.items() if data.startswith(start)), None)
-        if reader is None:
-            raise ValueError("it is no JPEG, PNG, GIF, BMP or WebP file")
         with contextlib.ExitStack() as alone:
             alone.enter_context(_one_at_a_time)
             alone.enter_context(warnings.catch_warnings())  # of damaged EXIF and animations
             warnings.simplefilter("ignore")
-            opened = reader(io.BytesIO(data))
-            width, height = opened.size
-            if width * height > limit and reader is JpegImagePlugin.JpegImageFile and not _is_buffered(data):
-                by = next((by for by in (2, 4) if -(-width // by) * -(-height // by) <= limit), 8)
-                opened.draft(None, (max(1, width // by), max(1, height // by)))
-            if opened.width * opened.height > limit:
-                raise ValueError(f"it has {width} x {height} pixels; KERAS_VIT_MAX_PIXELS allows {limit} in all")
-            may_warn = reader is GifImagePlugin.GifImageFile or b"acTL" in data  # of damaged animations
+            opened = _open(data, limit)
+            may_warn = isinstance(opened, GifImagePlugin.GifImageFile) or b"acTL" in data  # of damaged animations
             if not may_warn and opened.width * opened.height <= limit // 4:
                 alone.close()  # threads decode such images at the same time
-            yield opened, data[24] if reader is PngImagePlugin.PngImageFile else 8
+            yield opened, data[24] if isinstance(opened, PngImagePlugin.PngImageFile) else 8
     except Exception as error:  # Pillow raises nearly any exception on a damaged file
         name = f"{len(image)} bytes" if isinstance(image, bytes) else image
         raise ValueError(f"Expected an image. Received: {name}, which cannot be read: {error}") from error
+
+
+def _open(data: bytes, limit: int) -> Any:
+    """Returns an image of Pillow, whose header alone may be read yet."""
+
+    def allow(width: int, height: int) -> None:
+        if width * height > limit:
+            raise ValueError(f"it has {width} x {height} pixels; KERAS_VIT_MAX_PIXELS allows {limit} in all")
+
+    for start, name in _OTHERS.items():
+        if re.match(start, data, re.DOTALL):
+            opened = getattr(importlib.import_module("keras_vit.runtime.formats"), name)(data, allow)
+            break
+    else:
+        reader = next((reader for start, reader in _READERS.items() if data.startswith(start)), None)
+        if reader is None:
+            raise ValueError("it is no JPEG, PNG, GIF, BMP, WebP, AVIF, HEIC, TIFF or .npy file")
+        opened = reader(io.BytesIO(data))
+        width, height = opened.size
+        if width * height > limit and reader is JpegImagePlugin.JpegImageFile and not _is_buffered(data):
+            by = next((by for by in (2, 4) if -(-width // by) * -(-height // by) <= limit), 8)
+            opened.draft(None, (max(1, width // by), max(1, height // by)))
+    allow(*opened.size)
+    return opened
 
 
 def _is_buffered(jpeg: bytes) -> bool:
@@ -105,7 +135,7 @@ def _is_buffered(jpeg: bytes) -> bool:
 
 def _orientation(opened: Any) -> int:
     """Returns the EXIF orientation, 1 to 8; 1 if it is absent or damaged (TIFF 6.0, section 2)."""
-    block = opened.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    block = (opened.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     if block[:2] not in (b"II", b"MM"):
         return 1
 
@@ -128,21 +158,48 @@ def _on_white(opened: Any, bits: int) -> np.ndarray:
         bits: of a level in the file.
     """
     opened.load()
-    key, most = opened.info.get("transparency"), 2**bits - 1
-    if opened.mode.startswith("I"):
-        # 16-bit grey; Pillow's own conversion would clip levels above 255.
-        deep = np.asarray(opened).clip(0, 65535)
-        return np.where(deep == key, 255, (deep / 257).round())[..., None].repeat(3, 2).astype(np.uint8)
+    key, most, alpha = opened.info.get("transparency"), 2**bits - 1, None
     if opened.mode in ("L", "RGB") and key is not None:
-        # Pillow compares the color that is transparent to levels that it has stretched or cut to 8 bits.
-        pixels = np.array(opened.convert("RGB"))
-        levels = [(level & most) >> 8 if bits == 16 else (level & most) * 255 // most for level in np.atleast_1d(key)]
-        pixels[(pixels == levels).all(-1)] = 255
-        return pixels
-    if opened.has_transparency_data:
+        # Pillow compares the color that is transparent to levels that it has stretched to 8 bits.
+        colors = opened.convert("RGB")
+        levels = [(level & most) * 255 // most for level in np.atleast_1d(key)]
+        alpha = Image.fromarray((np.asarray(colors) != levels).any(-1) * np.uint8(255))
+    elif opened.has_transparency_data:
         colors = opened.convert("RGBA")
-        opened = Image.alpha_composite(Image.new("RGBA", colors.size, "white"), colors)
-    return np.asarray(opened.convert("RGB"))
+        alpha, colors = colors.getchannel("A"), colors.convert("RGB")
+    else:
+        colors = opened if opened.mode in ("RGB", "CMYK") else opened.convert("RGB")
+    to_srgb = _to_srgb(opened.info.get("icc_profile"), opened.mode)
+    colors = to_srgb(colors) if to_srgb else colors if colors.mode == "RGB" else colors.convert("RGB")
+    return np.asarray(Image.composite(colors, Image.new("RGB", colors.size, "white"), alpha) if alpha else colors)
+
+
+@functools.lru_cache(4)
+def _to_srgb(profile: bytes | None, mode: str) -> Any:
+    """Returns what converts an image by an ICC profile to sRGB, or None if none fits, or it is that of sRGB."""
+    if not profile:
+        return None
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.getOpenProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        entry = "CMYK" if mode == "CMYK" else "L" if space == "GRAY" and mode in ("1", "L", "LA") else "RGB"
+        if space != {"L": "GRAY"}.get(entry, entry):
+            return None
+        srgb, flags = ImageCms.createProfile("sRGB"), ImageCms.Flags.NOOPTIMIZE if entry == "L" else 0
+        transform = ImageCms.buildTransform(source, srgb, entry, "RGB", flags=ImageCms.Flags(flags))
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+
+    def convert(image: Image.Image) -> Any:
+        return ImageCms.applyTransform(image if image.mode == entry else image.convert(entry), transform)
+
+    # All colors of 16 levels a channel; another profile of sRGB moves none by more than a level.
+    red, green, blue = np.indices((16, 16, 16), np.uint8).reshape(3, 64, 64) * 17
+    colors = Image.fromarray(np.dstack([red, green, blue]) if entry == "RGB" else red)
+    change = 256 if entry == "CMYK" else np.asarray(convert(colors), int) - np.asarray(colors.convert("RGB"))
+    return convert if np.abs(change).max() > 1 else None
 
 
 def resized(pixels: np.ndarray, size: Sequence[int], origin: float = CORNER) -> np.ndarray:

@@ -367,7 +367,7 @@ def test_modes_are_counted(write, image):
             }
         )
     )
-    expected = ("grey", "colour with transparency", "CMYK", "16-bit grey", "colour")
+    expected = ("grey", "colour with transparency", "CMYK", "16-bit grey (0 to 65535)", "colour")
     assert result.modes == dict.fromkeys(expected, 1)
 
 

@@ -228,23 +228,15 @@ def test_16_bit_grey_is_scaled_and_rounded():
     # a level is 257 wide: 128 / 257 is below a half, 129 / 257 above; cutting would give 0, 2 (513) and 254
     assert pixels[0, :, 0].tolist() == [0, 0, 1, 2, 127, 128, 254, 255, 255]
     assert (pixels == pixels[..., :1]).all()
-    assert info.mode == "16-bit grey"
+    assert info.mode == "16-bit grey (0 to 65535)"
 
 
-@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
-def test_every_deep_mode_that_pillow_versions_hand_out(mode):
-    kind = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4"}[mode]
-    values = np.array([[0, 129, 65535]])
-    image = Image.frombytes(mode, (3, 1), values.astype(kind).tobytes())
-    assert np.asarray(decode_module._flat_deep(image, None)).tolist() == [[0, 1, 255]]
-
-
-def test_16_bit_colour_keeps_its_high_byte():
-    row = np.array([[0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0xFF, 0xFF, 0, 0, 0x80, 0x80]])
+def test_16_bit_colour_is_scaled_and_rounded():
+    row = np.array([[0x12, 0x34, 0x56, 0xE0, 0x9A, 0xBC, 0xFF, 0xFF, 0, 0, 0x80, 0x80]])
     pixels, info = decode_with_info(png(16, 2, row))
-    assert pixels.tolist() == [[[0x12, 0x56, 0x9A], [0xFF, 0, 0x80]]]
-    assert info.mode == "16-bit colour"
-    keyed = png(16, 2, row, (b"tRNS", bytes([0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC])))
+    assert pixels.tolist() == [[[0x12, 0x57, 0x9A], [0xFF, 0, 0x80]]]  # 0x56E0 is nearer to 0x57 * 257
+    assert info.mode == "16-bit colour (0 to 65535)"
+    keyed = png(16, 2, row, (b"tRNS", bytes([0x12, 0x34, 0x56, 0xE0, 0x9A, 0xBC])))
     assert decode(keyed).tolist() == [[[255, 255, 255], [0xFF, 0, 0x80]]]
     alpha = png(16, 6, np.array([[0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0, 0]]))
     assert decode(alpha).tolist() == [[[255, 255, 255]]]
@@ -417,11 +409,12 @@ def test_images_that_are_decoded_at_once_share_the_limit(monkeypatch):
         (b"GIF", "not an image in a format that is read"),
         (b"BMore text than image", "BMP that is damaged"),
         (b"hello", "convert it to JPEG or PNG"),
-        (b"\0\0\0\x18ftypheic" + bytes(9), "HEIC is not read; convert it to JPEG or PNG"),
-        (b"\0\0\0\x18ftypavif" + bytes(9), "AVIF is not read"),
+        (b"\0\0\0\x18ftypheic" + bytes(9), 'a HEIC that is damaged or cut short|extra "heic"'),
+        (b"\0\0\0\x18ftypavif" + bytes(9), "an AVIF that is damaged or cut short"),
+        (b"\0\0\0\x18ftypcrx " + bytes(9), "a camera's raw file is not read"),
         (b"8BPS\0\1", "Photoshop"),
         (b"<?xml version='1.0'?>\n<svg>", "SVG is not read"),
-        (encode(colours(), "TIFF"), "TIFF"),
+        (encode(colours(), "TIFF")[:100], 'a TIFF that is damaged or cut short|extra "tiff"'),
         (png(8, 0, np.zeros((0, 1), int)), "damaged or cut short"),  # no rows
         (b"GIF89a" + bytes(7) + b"," + bytes(9) + b"\2;", "damaged or cut short"),  # 0 x 0
     ],

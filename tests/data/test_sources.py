@@ -206,7 +206,7 @@ def test_unreadable_images_are_all_named_in_one_error(write):
         open_source(root)
     for name in BAD:
         assert name in str(caught.value)
-    assert "TIFF (or a camera's raw file) is not read; convert it to JPEG or PNG" in str(caught.value)
+    assert "a web page (HTML), not an image" in str(caught.value)
     assert "on_bad_image=skip" in str(caught.value)
     assert "more" not in str(caught.value)
 
