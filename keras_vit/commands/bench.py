@@ -49,8 +49,9 @@ def bench(
 
 def _measure_accuracy(file: Any, data: str | os.PathLike[str]) -> tuple[float, str]:
     """Returns the accuracy of a file, run as a client runs it, and a note if the client resizes images."""
-    if not file.class_names:
-        raise ValueError(f"Expected classifiers for an accuracy. Received: {file.path}, which returns numbers")
+    if not file.class_names or file.thresholds:
+        kind = "several labels an image" if file.thresholds else "numbers"
+        raise ValueError(f"Expected classifiers for an accuracy. Received: {file.path}, which returns {kind}")
     examples, _ = evaluation_examples(file.path, file.class_names, data)
     probabilities = file.predict_encoded(map(read_for_clients, examples.images))["probabilities"]
     accuracy = float(np.mean(probabilities.argmax(axis=1) == examples.labels))
@@ -60,6 +61,8 @@ def _measure_accuracy(file: Any, data: str | os.PathLike[str]) -> tuple[float, s
 def _accuracy_in_proof(file: Any, precision: str) -> tuple[float | None, str]:
     """Returns the accuracy of a file in proof.json, or None, and a note if the client's resize changes it."""
     proof: dict[str, Any] = next((item for item in read_proof(file.path.parent) if item["file"] == file.path.name), {})
+    if proof.get("labels"):
+        return None, ""  # an F1 is no accuracy
     if precision == "bfloat16":
         return proof.get("bfloat16", {}).get("accuracy"), ""
     accuracy, client_accuracy = proof.get("accuracy"), proof.get("from_encoded", {}).get("accuracy")

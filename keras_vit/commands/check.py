@@ -1,13 +1,20 @@
 """`keras-vit check`: checks a folder of images before training."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from keras_vit.commands.recipes import FOLDER_RECIPE
 from keras_vit.data.check import FolderReport, check_folder
+from keras_vit.data.listing import Learns
 
 
 def check_images(
-    folder: str | os.PathLike[str], class_depth: int | None = None, groups: str | None = None
+    folder: str | os.PathLike[str],
+    class_depth: int | None = None,
+    groups: str | None = None,
+    objective: Learns | None = None,
+    target: Sequence[str] = (),
 ) -> FolderReport:
     """Checks a folder of images for the recipe that `keras-vit fit` uses for a folder.
 
@@ -15,8 +22,12 @@ def check_images(
         folder: one folder of images per class, train/ and test/ with such folders, a .zip file of one, or a .csv file.
         class_depth: folder levels down to the class folders; None for 1.
         groups: pattern of the names, as in a recipe.
+        objective: what is to be learned of an image; None for its class, or the numbers in `target`.
+        target: the columns of numbers in a .csv file.
 
     Returns:
         The report. Its `problems` are the reasons for which `fit` would refuse the folder.
     """
-    return check_folder(folder, class_depth=class_depth, groups=groups, image_size=FOLDER_RECIPE["image_size"])
+    learns = objective or ("numbers" if target else None)
+    options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "image_size": FOLDER_RECIPE["image_size"]}
+    return check_folder(folder, learns=learns, target=target, **options)

@@ -195,8 +195,17 @@ def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> tuple[
 @click.argument("folder")
 @click.option("--class-depth", type=click.IntRange(1), metavar="N", help="Folder levels down to the class folders.")
 @click.option("--groups", metavar="PATTERN", help="Regular expression: its parentheses match the group in a name.")
+@click.option("--objective", type=click.Choice(("classes", "labels")), help="Whether an image has one class or labels.")
+@click.option("--target", metavar="COLUMN", multiple=True, help="A column of numbers to learn. Can be repeated.")
 @click.pass_context
-def check_command(context: click.Context, folder: str, class_depth: int | None, groups: str | None) -> None:
+def check_command(
+    context: click.Context,
+    folder: str,
+    class_depth: int | None,
+    groups: str | None,
+    objective: Any,
+    target: tuple[str, ...],
+) -> None:
     """Checks a folder of images before training.
 
     FOLDER contains one folder of images per class, or train/ and test/ with such folders. It can also be a .zip file
@@ -208,7 +217,7 @@ def check_command(context: click.Context, folder: str, class_depth: int | None, 
     """
     from keras_vit.commands.check import check_images
 
-    report = check_images(folder, class_depth, groups)
+    report = check_images(folder, class_depth, groups, objective, target)
     _echo(report.text())
     if report.problems:
         context.exit(2)
@@ -336,7 +345,8 @@ def predict_command(
     """Predicts the classes of images.
 
     MODEL is a .keras file, the folder of a run, a checkpoint, or an exported file. A .tflite file is run with its own
-    metadata alone, as on a phone. For a model that returns numbers, prints these numbers.
+    metadata alone, as on a phone. For a model that returns numbers, prints these numbers. For one of
+    several labels an image, prints the labels whose score reaches their threshold.
 
     IMAGES are files; folders, for all images in them and in the folders inside; patterns such as "photos/**/*.jpg";
     @FILE, a list of files and folders, one a line; or -, such a list from the standard input. There can be any number

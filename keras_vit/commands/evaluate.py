@@ -21,7 +21,9 @@ from keras_vit.commands.examples import (
 )
 from keras_vit.commands.image_model import ImageModel, open_model
 from keras_vit.commands.run_folder import recipe_beside
+from keras_vit.commands.target_results import TargetEvaluation, score_outputs, score_targets
 from keras_vit.data.decoding import read_for_clients
+from keras_vit.data.listing import Learns
 from keras_vit.data.pipeline import evaluation_batches, read_all
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation import probes
@@ -34,6 +36,7 @@ from keras_vit.evaluation.few_shot import few_shot as evaluate_few_shot
 from keras_vit.evaluation.pixel_contracts import IMAGES, better_contract
 from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 from keras_vit.export.proof import read_proof
+from keras_vit.export.targets import EXTRA_OUTPUTS
 from keras_vit.models.features import representation
 from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import Report, write_report
@@ -129,7 +132,7 @@ def evaluate(
     pixels: str | Pixels | None = None,
     outputs: str | None = None,
     dtype: str | None = None,
-) -> Evaluation:
+) -> Evaluation | TargetEvaluation:
     """Evaluates a model on labelled images.
 
     Args:
@@ -167,8 +170,15 @@ def evaluate(
             "Expected a Keras model, the folder of a run or a checkpoint for few_shot, knn, linear_probe or flips. "
             f"Received: model={model}, an exported file"
         )
-    open_data = functools.partial(open_evaluation_data, opened.path, data, class_depth=class_depth)
+    learns, target = _learned(opened, data)
+    options: dict[str, Any] = {"class_depth": class_depth, "learns": learns, "target": target}
+    open_data = functools.partial(open_evaluation_data, opened.path, data, **options)
     source = open_data()
+    if source.learns != "classes" and learns is not None:
+        for option, value in {"flips": flips, "classes": classes, "real": real, "features": on_features}.items():
+            if value:
+                raise ValueError(f"Expected a classifier of one class an image for {option}. Received: {opened.path}")
+        return _evaluate_targets(opened, source, target, _training_images_note(opened.path, data, source))
     scores: Scores | None = None
     names: tuple[str, ...] = ()
     others: dict[str, float] = {}
@@ -189,6 +199,32 @@ def evaluate(
         accuracies, more = _evaluate_features(opened, source, open_data, shots, knn, linear_probe)
         others, notes = others | accuracies, notes + more
     return Evaluation(scores, names, others, tuple(notes), getattr(opened, "returns", None) or "probabilities")
+
+
+def _learned(opened: Any, data: str | os.PathLike[str] | None) -> tuple[Learns | None, tuple[str, ...]]:
+    """Returns what a model of labels or numbers has learned, and the names of its numbers; (None, ()) for others."""
+    if opened.thresholds:
+        return "labels", ()
+    names = tuple(name for name in opened.outputs if name not in EXTRA_OUTPUTS)
+    recipe = recipe_beside(opened.path) if data is None else None
+    has_numbers = (recipe and recipe.objective == "numbers") or str(data).lower().endswith(".csv")
+    has_names = not opened.class_names and isinstance(
+        opened.model.output if isinstance(opened, ImageModel) else {}, dict
+    )
+    return ("numbers", names) if has_numbers and has_names else (None, ())
+
+
+def _evaluate_targets(opened: Any, source: Source, target: tuple[str, ...], notes: list[str]) -> TargetEvaluation:
+    """Evaluates a model of labels or numbers on the images of a source."""
+    names = tuple(opened.class_names) or target
+    examples = renumber_labels(source, names)[evaluation_split(source)]
+    if isinstance(opened, ImageModel):
+        batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
+        scores = score_targets(opened.model, batches, dataclasses.replace(source, class_names=names))
+    else:
+        outputs = opened.predict_encoded(map(read_for_clients, examples.images))
+        scores = score_outputs(outputs, examples.labels, names, opened.thresholds)
+    return TargetEvaluation(scores, tuple(notes))
 
 
 def _training_images_note(

@@ -8,10 +8,12 @@ import numpy as np
 
 from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.decoding import read_file
+from keras_vit.data.listing import Learns
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.evaluation.class_subsets import find_classes
 from keras_vit.imagenet import class_names as imagenet_classes
 from keras_vit.runtime.images import upright_size
+from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.recipe import Recipe
 
 
@@ -37,6 +39,8 @@ def open_recipe_data(recipe: Recipe) -> Source:
         class_depth=recipe.class_depth,
         groups=recipe.groups,
         require_test=True,
+        learns=None if recipe.objective is None else OBJECTIVES[recipe.objective].learns or "classes",
+        target=recipe.target,
     )
 
 
@@ -45,6 +49,8 @@ def open_evaluation_data(
     data: str | os.PathLike[str] | None = None,
     test: float = 0.0,
     class_depth: int = 1,
+    learns: Learns | None = None,
+    target: Sequence[str] = (),
 ) -> Source:
     """Opens the images to evaluate a model on.
 
@@ -54,6 +60,7 @@ def open_evaluation_data(
             came from.
         test: the fraction of each class to use as test images, if `data` has no test split.
         class_depth: folder levels down to the class folders of `data`.
+        learns, target: as in `open_source`, of `data`.
 
     Raises:
         ValueError: if there is no data, or it cannot be used.
@@ -67,7 +74,7 @@ def open_evaluation_data(
             )
         return open_recipe_data(recipe)
     shares: dict[str, Any] = {} if data == "digits" else {"validation": 0.0, "test": test}
-    return open_source(data, class_depth=class_depth, **shares)
+    return open_source(data, class_depth=class_depth, learns=learns, target=target, **shares)
 
 
 def evaluation_split(source: Source) -> str:
@@ -108,22 +115,37 @@ def renumber_labels(source: Source, class_names: Sequence[str]) -> dict[str, Exa
     Raises:
         ValueError: if the source has a class that the model does not have.
     """
-    numbers = np.array(find_classes(source.class_names, *accepted_class_names(class_names)))
     splits = {split: getattr(source, split) for split in ("train", "validation", "test")}
-    return {
-        split: Examples(examples.images, numbers[examples.labels], examples.names) for split, examples in splits.items()
-    }
+    if source.learns == "numbers":
+        columns = [source.class_names.index(name) for name in class_names]
+        labels = {split: examples.labels[:, columns] for split, examples in splits.items()}
+    else:
+        numbers = np.array(find_classes(source.class_names, *accepted_class_names(class_names)))
+        labels = {split: _renumbered(examples.labels, numbers, len(class_names)) for split, examples in splits.items()}
+    return {split: Examples(examples.images, labels[split], examples.names) for split, examples in splits.items()}
+
+
+def _renumbered(labels: np.ndarray, numbers: np.ndarray, count: int) -> np.ndarray:
+    """Returns class numbers, or columns of labels, in the order of a model of `count` classes."""
+    if labels.ndim == 1:
+        return numbers[labels]
+    renumbered = np.zeros((len(labels), count), labels.dtype)
+    renumbered[:, numbers] = labels
+    return renumbered
 
 
 def evaluation_examples(
-    path: str | os.PathLike[str], class_names: Sequence[str], data: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    class_names: Sequence[str],
+    data: str | os.PathLike[str] | None = None,
+    learns: Learns | None = None,
 ) -> tuple[Examples, Examples]:
     """Returns the examples to evaluate a model on, and training examples of the same data.
 
     Args:
         path: the file of the model.
         class_names: the class names of the model, which the labels index.
-        data: as in `open_evaluation_data`.
+        data, learns: as in `open_evaluation_data`.
 
     Returns:
         (evaluation examples, training examples); the same object twice if the data has training images only.
@@ -131,7 +153,7 @@ def evaluation_examples(
     Raises:
         ValueError: if there is no data, or it has a class that the model does not have.
     """
-    source = open_evaluation_data(path, data)
+    source = open_evaluation_data(path, data, learns=learns)
     splits = renumber_labels(source, class_names)
     return splits[evaluation_split(source)], splits["train"]
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 import keras_vit
 from keras_vit._atomic import locked, write_text
 from keras_vit._progress import show_progress
-from keras_vit.commands.examples import evaluation_examples
+from keras_vit.commands.examples import evaluation_examples, open_recipe_data
 from keras_vit.commands.image_model import ImageModel, open_model, require_head
 from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.sources import Examples, Source, open_source
@@ -78,30 +78,35 @@ def _export_run(
         model,
         folder,
         targets,
-        class_names=source.class_names,
+        class_names=None if source.learns == "numbers" else source.class_names,
         images=[source.test.images[i] for i in test],
-        labels=source.test.labels[test],
+        labels=None if source.learns == "numbers" else source.test.labels[test],
         pixels=pixels_of(model),
         calibration=[source.train.images[i] for i in train],
         protocol=recipe.evaluation,
         input_type=INPUT_TYPE,
-        facts=default_metadata(source.name, len(source.class_names), recipe.license),
+        facts=default_metadata(source.name, len(source.class_names), recipe.license, source.learns),
     )
 
 
-def default_metadata(name: str, classes: int, license: str | None = None) -> dict[str, str]:
+def default_metadata(name: str, classes: int, license: str | None = None, learns: str = "classes") -> dict[str, str]:
     """Returns the default metadata of an exported file: name, license, description and version.
 
     Args:
         name: of the data or the model.
-        classes: number of classes; 0 for a model that returns numbers.
+        classes: number of classes or labels; 0 for a model that returns numbers.
         license: of the model, if it is known.
+        learns: what the model has learned.
     """
+    kinds = {
+        "classes": f"Image classifier of {classes} classes",
+        "labels": f"Image model of {classes} labels",
+        "numbers": "Image model that returns numbers",
+    }
     return {
         "name": name,
         "license": license or "",
-        "description": (f"Image classifier of {classes} classes" if classes else "Image model that returns numbers")
-        + f", made with keras_vit {keras_vit.__version__}",
+        "description": f"{kinds[learns if classes else 'numbers']}, made with keras_vit {keras_vit.__version__}",
         "version": "1",
     }
 
@@ -154,11 +159,11 @@ def _export(
     """Exports a model, and updates the pages; returns the comparison of each file with the model."""
     recipe = recipe_beside(opened.path)
     images: dict[str, Any] = {}
-    if opened.kind == "numbers" and data is not None:
-        files = open_source(data, validation=0.0, test=0.0).train.images
+    if opened.kind == "numbers" and (data is not None or recipe is not None):
+        files = _images_of(recipe, data)
         images = {"images": [files[i] for i in _evenly_spaced(len(files), PROOF_IMAGES)]}
     elif opened.kind != "numbers" and (data is not None or recipe is not None):
-        evaluated, training = evaluation_examples(opened.path, opened.class_names, data)
+        evaluated, training = evaluation_examples(opened.path, opened.class_names, data, opened.learns)
         compared, calibrating = _choose_images(evaluated, training)
         images = {
             "images": [evaluated.images[i] for i in compared],
@@ -166,7 +171,7 @@ def _export(
             "calibration": [training.images[i] for i in calibrating],
         }
     name, license = (pathlib.Path(recipe.data).name, recipe.license) if recipe else (opened.path.stem, None)
-    options["facts"] = default_metadata(name, len(opened.class_names), license) | {
+    options["facts"] = default_metadata(name, len(opened.class_names), license, opened.learns) | {
         key: value for key, value in options.get("facts", {}).items() if value
     }
     pages = folder, opened.path.parent, f"{options['facts']['name']}: exported files"
@@ -185,6 +190,13 @@ def _export(
         raise
     update_pages(*pages)
     return agreements
+
+
+def _images_of(recipe: Recipe | None, data: str | os.PathLike[str] | None) -> Sequence[Any]:
+    """Returns the images to compare a model of numbers on: those of the data, or the test images of its run."""
+    if data is None and recipe is not None:
+        return open_recipe_data(recipe).test.images
+    return open_source(str(data), validation=0.0, test=0.0).train.images
 
 
 def update_pages(folder: pathlib.Path, run_folder: pathlib.Path, title: str) -> None:
@@ -232,11 +244,13 @@ def _figures(agreement: Mapping[str, Any], images: int) -> str:
     if numbers := agreement.get("numbers"):
         comparison = f"largest difference {numbers['max_difference']:.1e} on {images:,} images"
     else:
+        agrees = "agreement of labels" if agreement.get("labels") else "top-1 agreement"
         comparison = (
-            f"top-1 agreement with Keras {agreement['top1_agreement']:.2%} on {images:,} images, largest logit "
+            f"{agrees} with Keras {agreement['top1_agreement']:.2%} on {images:,} images, largest logit "
             f"difference {agreement['logits']['max_difference']:.1e}"
         )
-    accuracy = "" if agreement["accuracy"] is None else f"accuracy {agreement['accuracy']:.2%}, "
+    measure = "micro F1" if agreement.get("labels") else "accuracy"
+    accuracy = "" if agreement["accuracy"] is None else f"{measure} {agreement['accuracy']:.2%}, "
     return f"{accuracy}{comparison}, {max(agreement['latency_ms'].items())[1]:.1f} ms"
 
 

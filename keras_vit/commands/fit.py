@@ -30,6 +30,7 @@ from keras_vit.commands.run_folder import (
     run_description,
     weights_digest,
 )
+from keras_vit.commands.target_results import score_targets, target_line, target_report, thresholds_on
 from keras_vit.commands.verdict import run_verdict
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Source
@@ -91,13 +92,14 @@ def _run(folder: pathlib.Path, recipe: Recipe, devices: Devices) -> dict[str, An
     require_same_data(folder, source)
     weights = weights_digest(folder, recipe)
     logger.info(
-        "%s: %d classes, %s images, on %s",
+        "%s: %d %s, %s images, on %s",
         source.name,
         len(source.class_names),
+        source.learns,
         ", ".join(f"{len(getattr(source, split).labels):,} {split}" for split in ("train", "validation", "test")),
         devices.description,
     )
-    if not objective.has_classes:
+    if objective.learns is None:
         logger.info("objective=%s has no classes: no test accuracy, no exports, no model card", recipe.objective)
 
     def begin(contract: Pixels) -> None:
@@ -147,7 +149,7 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
     if (folder / CHECKPOINTS).exists() or is_locked(folder):  # by a process that was killed at its end, or writes now
         with contextlib.suppress(ValueError), locked(folder):
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].has_classes else {}
+    targets = targets_named(recipe.exports) if OBJECTIVES[recipe.objective].learns else {}
     model = load_keras_model(folder)[1]
     missing = [name for name, target in targets.items() if name not in exported or not _opens(folder / target.file)]
     if not missing:
@@ -169,9 +171,12 @@ def _finish(
     folder: pathlib.Path, recipe: Recipe, source: Source, network: keras.Model, history: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Writes all files of a run from its trained network, and returns the metrics."""
-    model = vit_of(network)
-    if OBJECTIVES[recipe.objective].has_classes:
+    model, objective = vit_of(network), OBJECTIVES[recipe.objective]
+    if objective.has_classes:
         model.class_names = source.class_names
+    if objective.learns == "labels":
+        model.thresholds = thresholds_on(model, source.validation, recipe.evaluation)
+        logger.info("thresholds of the labels, chosen on %d validation images", len(source.validation.labels))
     with written_aside(folder / MODEL_FILE) as aside:
         model.save(aside)
     contract = pixels_of(model)
@@ -182,7 +187,8 @@ def _finish(
         "parameters": model.count_params(),
         "bad_images": len(source.bad),
     }
-    finish = _finish_classifier if OBJECTIVES[recipe.objective].has_classes else _finish_pretext
+    finishes = {None: _finish_pretext, "classes": _finish_classifier}
+    finish = finishes.get(objective.learns, _finish_targets)
     metrics |= finish(folder, recipe, source, network, history, batches, metrics)
     # metrics.json is written last: it marks the run as finished.
     write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1))
@@ -208,6 +214,26 @@ def _finish_classifier(
     logger.info("writes the report and the model card")
     write_report(folder / REPORT_FILE, run_report(recipe, model, source, verdict, history, *exports))
     write_run_card(folder / CARD_FILE, recipe, model, source, verdict, {**metrics, **added}, *exports)
+    return added
+
+
+def _finish_targets(
+    folder: pathlib.Path,
+    recipe: Recipe,
+    source: Source,
+    model: keras.Model,
+    history: Sequence[Mapping[str, Any]],
+    batches: Iterable[Any],
+    metrics: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Evaluates and exports a model of labels or numbers, writes its pages, and returns the metrics to add."""
+    logger.info("evaluates the model on %d test images", metrics["test_images"])
+    scores = score_targets(model, log_progress(batches, "evaluated", metrics["test_images"]), source)
+    exports = export_run(folder, recipe, model, source)
+    added = {"objective": source.learns, **scores.metrics, **_export_metrics(exports)}
+    logger.info("writes the report and the model card")
+    write_report(folder / REPORT_FILE, target_report(recipe, model, source, scores, history, *exports))
+    write_run_card(folder / CARD_FILE, recipe, model, source, scores, {**metrics, **added}, *exports)
     return added
 
 
@@ -242,13 +268,15 @@ def _finish_pretext(
 
 
 def result_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Returns a line with the test accuracy, or the test loss of a pretext task, of a finished run, and its verdict.
+    """Returns a line with the figures of a finished run on the test images, or its test loss, and its verdict.
 
     Args:
         metrics: as `fit` returns them; those of older versions have no verdict.
     """
     if "test_accuracy" in metrics:
         result = f"test accuracy {metrics['test_accuracy']:.2%}"
+    elif OBJECTIVES[metrics["objective"]].learns:
+        result = f"test images: {target_line(metrics)}"
     else:
         metric = OBJECTIVES[metrics["objective"]].metric
         result = f"test loss {metrics['test_loss']:.4f}, {metric} {metrics['test_metric']:.1%}"

@@ -9,6 +9,7 @@ import zlib
 from keras_vit._atomic import written_aside
 from keras_vit.data.messages import few
 from keras_vit.data.sources import Source
+from keras_vit.data.targets import LEARNED
 
 _FILE = "images.csv.gz"
 _COLUMNS = ("name", "class", "split", "weight", "sha256")
@@ -76,5 +77,10 @@ def _rows(source: Source) -> dict[str, tuple[str, str, str, str]]:
         examples = getattr(source, split)
         weights = [1.0] * len(examples.labels) if examples.weights is None else examples.weights.tolist()
         for name, label, weight, digest in zip(examples.names, examples.labels, weights, examples.digests, strict=True):
-            rows[name] = (source.class_names[label], split, f"{weight:g}", digest[:_DIGITS])
+            rows[name] = (
+                LEARNED[source.learns].words(label, source.class_names),
+                split,
+                f"{weight:g}",
+                digest[:_DIGITS],
+            )
     return rows

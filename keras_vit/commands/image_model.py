@@ -13,6 +13,7 @@ import numpy as np
 
 import keras_vit.builders  # registers the layers, without which no model of ours loads
 from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
+from keras_vit.data.listing import Learns
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.models.class_names import names_for
@@ -58,6 +59,18 @@ class ImageModel:
         if self.kind == "scores" and self.served is not self.model:
             return "probabilities"  # of the two classes of a binary head
         return "probabilities" if self.kind == "logits" else self.kind
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The least score of each label that an image has; () for other models than of independent labels."""
+        return (getattr(self.model, "thresholds", None) or ()) if self.returns == "scores" else ()
+
+    @property
+    def learns(self) -> Learns:
+        """What the model has learned: classes that exclude each other, independent labels, or numbers."""
+        if self.kind == "numbers":
+            return "numbers"
+        return "labels" if self.thresholds else "classes"
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -229,6 +242,11 @@ def open_classifier(
         raise ValueError(
             f"Expected a classifier with outputs (batch, classes). Received: {opened.path}, which returns numbers: "
             f"{', '.join(opened.outputs)}. If these are classes, set outputs= (--outputs)"
+        )
+    if opened.thresholds:
+        raise ValueError(
+            f"Expected a classifier of one class an image. Received: {opened.path}, whose images have any number of "
+            f"{len(opened.class_names)} labels"
         )
     return require_head(opened)
 

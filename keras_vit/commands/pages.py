@@ -20,6 +20,8 @@ from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.accuracy import score
 from keras_vit.evaluation.brightness import measure_brightness
 from keras_vit.evaluation.calibration import calibration
+from keras_vit.evaluation.labels import LabelScores
+from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.evaluation.verdict import Verdict
 from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
@@ -180,7 +182,7 @@ def write_preview_page(path: str | os.PathLike[str], recipe: Recipe, source: Sou
     rows = []
     for step, (images, targets, weights) in enumerate(batches.as_numpy_iterator(), 1):
         pixels = np.rint((images[:PREVIEW_IMAGES] + 1) * 127.5).clip(0, 255).astype(np.uint8)
-        labels = [target_words(target, source.class_names) for target in targets]
+        labels = [_target_words(target, source) for target in targets]
         # Images of weight 0 only fill up a short batch.
         shown = [(pixels[i], labels[i]) for i in range(len(pixels)) if weights[i]]
         rows.append((f"Step {step}, the first {len(shown)} of {recipe.batch_size} images", shown))
@@ -189,12 +191,19 @@ def write_preview_page(path: str | os.PathLike[str], recipe: Recipe, source: Sou
     write_preview(path, rows, f"{source.name}: augmented training images", settings)
 
 
+def _target_words(target: np.ndarray, source: Source) -> str:
+    """Returns what is learned of an augmented image as a text."""
+    if source.learns == "numbers":
+        return ", ".join(f"{name} {value:.4g}" for name, value in zip(source.class_names, target, strict=True))
+    return target_words(target, source.class_names) or "no label"
+
+
 def write_run_card(
     path: str | os.PathLike[str],
     recipe: Recipe,
     model: keras.Model,
     source: Source,
-    verdict: Verdict,
+    verdict: Verdict | LabelScores | NumberScores,
     metrics: Mapping[str, Any],
     agreements: Sequence[Agreement],
     refused: Mapping[str, str] | None = None,
@@ -256,7 +265,7 @@ def _training_images(recipe: Recipe, model: keras.Model, source: Source) -> dict
     sizes = sorted((upright_size(read_file(image)) for image in images), key=lambda side: (side[0] * side[1], side))
     facts: dict[str, Any] = {"brightness": measured, "original_sizes": (sizes[0], sizes[-1])}
     tested = _some(source.test)
-    if measured.polarity and len(tested):
+    if measured.polarity and len(tested) and source.learns == "classes":
         pixels = read_all([source.test.images[i] for i in tested], size, recipe.evaluation)
         parts = [slice(start, start + 32) for start in range(0, len(tested), 32)]
         inverted, upright = (

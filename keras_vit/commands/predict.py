@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -60,14 +60,15 @@ def predict(
     Args:
         model: a .keras file, the folder of a run, a checkpoint, or an exported file, which is run as a client runs it.
         images: a path, folder, pattern or list, or several, as `keras_vit.commands.image_files.image_paths` reads them.
-        top: number of classes per image.
+        top: number of classes per image, of classes that exclude each other.
         pixels: the pixel values that a Keras model expects, as in `keras_vit.pixels_of`.
         outputs: the kind of the outputs of a Keras model, as in `keras_vit.outputs_of`.
         dtype: the dtype that a Keras model computes in, as in `keras_vit.load`.
 
     Returns:
         For each image, a list of (class name, probability), the most probable class first. For a model that returns
-        numbers, a list of (name of the output, number), with an index in the name of an output of several numbers.
+        numbers, a list of (name of the output, number), with an index in the name of an output of several numbers. For
+        a model of labels with thresholds, the labels that an image has, with their scores, however many there are.
         `iterate_predictions` yields the paths, too.
 
     Raises:
@@ -154,7 +155,7 @@ def predict_batches(predictor: Any, images: Images, top: int = 5) -> Iterator[Pr
             yield PredictedBatch([], [], None, batch.faults)
             continue
         arrays = predictor.predict(batch.pixels)
-        rows = _top_classes(arrays, predictor.class_names, top) if predictor.class_names else _numbers(arrays)
+        rows = _top_classes(arrays, predictor, top) if predictor.class_names else _numbers(arrays)
         yield PredictedBatch(batch.images, list(rows), arrays.get("features"), batch.faults)
 
 
@@ -203,12 +204,12 @@ def write_predictions(
     return read, unread
 
 
-def _top_classes(
-    arrays: Mapping[str, np.ndarray], class_names: Sequence[str], top: int
-) -> Iterator[list[tuple[str, float]]]:
+def _top_classes(arrays: Mapping[str, np.ndarray], predictor: Any, top: int) -> Iterator[list[tuple[str, float]]]:
+    thresholds = np.array(predictor.thresholds)
     for row in arrays["probabilities"]:
-        order = np.argsort(-row, kind="stable")[:top]
-        yield [(class_names[i], float(row[i])) for i in order]
+        order = np.argsort(-row, kind="stable")
+        chosen = order[(row >= thresholds)[order]] if len(thresholds) else order[:top]
+        yield [(predictor.class_names[i], float(row[i])) for i in chosen]
 
 
 def _numbers(arrays: Mapping[str, np.ndarray]) -> Iterator[list[tuple[str, float]]]:

@@ -31,7 +31,7 @@ class Style(NamedTuple):
 
 def _text(image: str, prediction: Prediction, is_classes: bool) -> str:
     if is_classes:
-        shown = [f"{name} {value:.1%}" for name, value in prediction]
+        shown = [f"{name} {value:.1%}" for name, value in prediction] or ["no label reaches its threshold"]
     else:
         shown = [f"{value:.6g}" if name == "numbers" else f"{name} {value:.6g}" for name, value in prediction]
     return one_line(image) + (f": {', '.join(shown)}" if shown else "")

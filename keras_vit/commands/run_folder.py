@@ -20,6 +20,7 @@ from keras_vit.models.config import ResNet, Variant, get_variant, name_of
 from keras_vit.preprocessing import Pixels
 from keras_vit.training.devices import Devices
 from keras_vit.training.fit import CHECKPOINTS
+from keras_vit.training.objectives import loss_of
 from keras_vit.training.recipe import MAY_CHANGE_ON_RESUME, Recipe
 from keras_vit.weights.open import checkpoint_digest
 
@@ -88,13 +89,18 @@ def finished_metrics(folder: str | os.PathLike[str], recipe: Recipe) -> dict[str
         )
     if not _has_begun(folder):
         return None
-    theirs, ours = dataclasses.asdict(_read_recipe(folder / RUN_FILE)), dataclasses.asdict(recipe)
+    theirs, ours = map(_settings, (_read_recipe(folder / RUN_FILE), recipe))
     if differences := _differences({name: theirs[name] for name in ours if name not in MAY_CHANGE_ON_RESUME}, ours):
         raise _different_run(folder, "settings", differences)
     if not (folder / METRICS_FILE).exists():
         return None
     metrics = read_object(folder / METRICS_FILE)
     return {_OLDER_METRICS.get(name, name): value for name, value in metrics.items()}
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Returns the settings of a recipe; a default of its objective is equal to the same stated."""
+    return dataclasses.asdict(recipe) | {"objective": recipe.objective or "classes", "loss": loss_of(recipe)}
 
 
 def require_same_data(folder: str | os.PathLike[str], source: Source) -> None:

@@ -5,15 +5,16 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keras_vit.data.folder import named_format
-from keras_vit.data.listing import SPLITS, ListedImage
+from keras_vit.data.listing import SPLITS, Learns, ListedImage
 from keras_vit.data.messages import one_line, quoted
 from keras_vit.data.near_duplicates import joined, near_sets, sets_of
 from keras_vit.data.problems import find_problems
 from keras_vit.data.sources import is_other_source, list_own, names_data_set
 from keras_vit.data.splits import check_shares
+from keras_vit.data.targets import as_learned
 
 _LISTED = 10  # names below a heading of the text; the fields have all
 
@@ -48,6 +49,7 @@ class FolderReport:
         smaller: number of images with a side below `image_size`.
         image_size: side of the model's images, pixels; None if not set.
         command: the command to train on the folder.
+        totals: {split: readable images}, where an image can have several labels.
 
     Example:
         ```python
@@ -90,6 +92,7 @@ class FolderReport:
     smaller: int
     image_size: int | None
     command: str
+    totals: dict[str, int] = field(default_factory=dict)
 
     @property
     def imbalance(self) -> float:
@@ -124,7 +127,7 @@ class FolderReport:
         if self.sizes:
             small, median, large = (f"{width} x {height}" for height, width in self.sizes)
             lines.append(f"width x height: smallest {small}, median {median}, largest {large}")
-        total = sum(map(sum, self.counts.values()))
+        total = sum(self.totals.values()) or sum(map(sum, self.counts.values()))
         if self.image_size and 2 * self.smaller > total:
             lines.append(
                 f"image_size={self.image_size} is larger than {self.smaller:,} of {total:,} images, which are enlarged "
@@ -158,6 +161,8 @@ def check_folder(
     class_depth: int | None = None,
     groups: str | None = None,
     image_size: int | None = None,
+    learns: Learns | None = None,
+    target: Sequence[str] = (),
 ) -> FolderReport:
     """Checks a folder, a .zip or a .csv of images before training. Reads every image once.
 
@@ -165,7 +170,7 @@ def check_folder(
 
     Args:
         folder: its path.
-        validation, test, seed, class_depth, groups: as in `open_source`.
+        validation, test, seed, class_depth, groups, learns, target: as in `open_source`.
         image_size: side of the model's images, pixels, to count the images that are smaller; None for no count.
 
     Returns:
@@ -194,9 +199,17 @@ def check_folder(
             f"Received: {os.fspath(folder)!r}, a prepared data set, which fit checks itself"
         )
     listing, used = find_problems(
-        list_own(folder, class_depth, groups), validation=validation, test=test, seed=seed, require_test=True
+        as_learned(list_own(folder, class_depth, groups, learns, target), learns),
+        validation=validation,
+        test=test,
+        seed=seed,
+        require_test=True,
     )
-    count = Counter((image.split, image.class_name) for image in used)
+    count = Counter(
+        (image.split, name)
+        for image in used
+        for name in (listing.class_names if listing.learns == "numbers" else image.classes)
+    )
     infos = [(image.name, image.info) for image in used if image.info]
     areas = sorted((info.height * info.width, info.height, info.width) for _, info in infos)
     copies, leaks, conflicts = _duplicates(sets_of(used, lambda image: image.digest))
@@ -231,9 +244,11 @@ def check_folder(
                 f"keras-vit fit {quoted(folder)}",
                 *([f"class_depth={class_depth}"] if class_depth else []),
                 *([shlex.quote(f"groups={groups}")] if groups else []),
+                *([f"target={','.join(target)}"] if target else ["objective=labels"] if learns == "labels" else []),
                 *(["on_bad_image=skip"] if any(image.reason for image in listing.images) else []),
             ]
         ),
+        totals=dict(Counter(image.split for image in used)) if listing.learns == "labels" else {},
     )
 
 
@@ -258,7 +273,7 @@ def _table(report: FolderReport) -> list[str]:
     rows: list[tuple[str, ...]] = [("class", *SPLITS)]
     counts = zip(*(report.counts[split] for split in SPLITS), strict=True)
     rows += [(name, *map(str, row)) for name, row in zip(report.class_names, counts, strict=True)]
-    rows.append(("all", *(str(sum(report.counts[split])) for split in SPLITS)))
+    rows.append(("all", *(str(report.totals.get(split, sum(report.counts[split]))) for split in SPLITS)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *itertools.starmap(str.rjust, zip(row[1:], widths[1:], strict=True))])

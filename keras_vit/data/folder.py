@@ -97,6 +97,10 @@ def list_tree(
         if unlisted_folder.split("/")[0] + "/" not in stray:
             folders_of[reason].append(str(Path(path) / unlisted_folder))
     problems += [f"{few(folders)} cannot be listed ({reason})" for reason, folders in folders_of.items()]
+    if "labels.json" in other:
+        notes.append(
+            "labels.json is not used: each image has the class of its folder; for its labels, set objective=labels"
+        )
     in_folder = {top or "train/": classes[split] for split, top, _ in tops}
     problems += _class_problems(path, tree, in_folder, images, stray, empty, other, class_depth)
     splits = [split for split, *_ in split_folders]
@@ -200,6 +204,8 @@ def _class_problems(
         where = f"put each into a folder named after its class, such as {path}/cat/{Path(loose[0]).name}"
         if (class_depth or 1) > 1:
             where += f", or set a smaller class_depth than {class_depth}"
+        if "labels.json" in other:
+            where += ", or set objective=labels for the labels in labels.json"
         return [f"{len(loose)} images lie outside any class folder; {where}"]
     if not images:
         packed = [name for name in other if name.lower().endswith(_ARCHIVES)]

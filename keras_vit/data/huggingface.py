@@ -5,6 +5,7 @@ The images stay in its files and are read from there by position, so that a data
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from keras_vit import _compat
 from keras_vit.data.decoding import FileRange, ImageError, read_file, recognize
-from keras_vit.data.listing import ListedImage, Listing, Progress, digest_of, refuse_unlabelled
+from keras_vit.data.listing import Learns, ListedImage, Listing, Progress, digest_of, refuse_unlabelled
 from keras_vit.data.splits import Span, choose_splits
 
 
@@ -22,7 +23,10 @@ def is_saved(path: Path) -> bool:
 
 
 def list_hub(
-    data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, wanted: dict[str, str | None]
+    data: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None,
+    wanted: dict[str, str | None],
+    learns: Learns | None = None,
 ) -> Listing:
     """Reads the splits of a data set once, for the position, the label and the digest of each image.
 
@@ -32,6 +36,7 @@ def list_hub(
         data: "NAME", "OWNER/NAME" or "OWNER/NAME/CONFIG", or a folder that `datasets` loads or saved.
         data_dir: folder for the downloads of `datasets`; None for its default.
         wanted: {split: an expression such as "train[:98%]+test[10:]", or None}.
+        learns: "labels" for a column of lists of labels, if there is one.
 
     Raises:
         ImportError: if `datasets` is not installed.
@@ -42,8 +47,10 @@ def list_hub(
     name = os.fspath(data)
     splits = _load(datasets, name, data_dir)
     features = next(iter(splits.values())).features
-    image, label = _columns(datasets, name, features)
-    class_names, sizes = tuple(features[label].names), {split: len(dataset) for split, dataset in splits.items()}
+    image, label = _columns(datasets, name, features, learns)
+    several = _lists_labels(datasets, features[label])
+    names = features[label].feature.names if several else features[label].names
+    class_names, sizes = tuple(names), {split: len(dataset) for split, dataset in splits.items()}
 
     def spans(expression: str) -> list[Span]:
         try:
@@ -53,21 +60,25 @@ def list_hub(
         return [(part.splitname, part.from_, part.to) for part in parts]
 
     def labelled(split: str) -> bool:
-        first = next((number for _, number in _rows(splits[split], image, label, 0, 1)), None)
-        return first is not None and first >= 0
+        first = next((_numbers(value) for _, value in _rows(splits[split], image, label, 0, 1)), None)
+        return first is not None and all(number >= 0 for number in first)
 
     chosen = choose_splits(name, tuple(splits), wanted, spans, labelled)
     progress = Progress(sum(stop - start for places in chosen.values() for _, start, stop in places))
     images, unlabelled = [], []
     for split, (of, start, stop) in ((split, span) for split, places in chosen.items() for span in places):
-        for index, (file, number) in enumerate(_rows(splits[of], image, label, start, stop), start):
-            if number is not None and 0 <= number < len(class_names):
-                images.append(_image(file, f"{of} {index}", class_names[number], split))
+        for index, (file, value) in enumerate(_rows(splits[of], image, label, start, stop), start):
+            numbers = _numbers(value)
+            if numbers is not None and all(0 <= number < len(class_names) for number in numbers):
+                labels = sorted({class_names[number] for number in numbers})
+                image_listed = _image(file, f"{of} {index}", "|".join(labels), split)
+                images.append(replace(image_listed, target=tuple(labels)) if several else image_listed)
             else:
-                unlabelled.append(f"{of} {index}: {number}")
+                unlabelled.append(f"{of} {index}: {value}")
             progress.add()
     refuse_unlabelled(name, class_names, unlabelled)
-    return Listing(name, Path(name).name, tuple(chosen), class_names, tuple(images))
+    kind: Learns = "labels" if several else "classes"
+    return Listing(name, Path(name).name, tuple(chosen), class_names, tuple(images), learns=kind)
 
 
 def _import_datasets() -> Any:
@@ -94,11 +105,14 @@ def _load(datasets: Any, name: str, data_dir: str | os.PathLike[str] | None) -> 
     return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
 
 
-def _columns(datasets: Any, name: str, features: dict[str, Any]) -> tuple[str, str]:
+def _columns(datasets: Any, name: str, features: dict[str, Any], learns: Learns | None) -> tuple[str, str]:
     """Returns the columns of images and labels: the only ones of their kind, or those with the usual names."""
     chosen, faults = [], []
+    lists = [column for column, feature in features.items() if _lists_labels(datasets, feature)]
     for kind, usual in ((datasets.Image, "image"), (datasets.ClassLabel, "label")):
         columns = [column for column, feature in features.items() if isinstance(feature, kind)]
+        if kind is datasets.ClassLabel and learns == "labels" and lists:
+            columns = lists
         chosen.append(usual if usual in columns else (columns or [""])[0])
         if len(columns) != 1 and usual not in columns:
             faults.append(f"its {kind.__name__} columns are {', '.join(columns) or 'none'}")
@@ -106,13 +120,23 @@ def _columns(datasets: Any, name: str, features: dict[str, Any]) -> tuple[str, s
         raise ValueError(
             "Expected one Image and one ClassLabel column, or of several one named image and one named label. "
             f"Received: {name}, {'; '.join(faults)}"
+            + (f". Set objective=labels for the lists of labels in {', '.join(lists)}" if lists else "")
         )
     return chosen[0], chosen[1]
 
 
-def _rows(
-    dataset: Any, image: str, label: str, start: int, stop: int
-) -> Iterator[tuple[str | bytes | FileRange, int | None]]:
+def _lists_labels(datasets: Any, feature: Any) -> bool:
+    """Returns whether a column has a list of class labels for each image."""
+    return isinstance(getattr(feature, "feature", None), datasets.ClassLabel)
+
+
+def _numbers(value: Any) -> list[int] | None:
+    """Returns the numbers of the labels of an image, of one or of several; None without."""
+    numbers = value if isinstance(value, list) else [value]
+    return None if None in numbers else numbers
+
+
+def _rows(dataset: Any, image: str, label: str, start: int, stop: int) -> Iterator[tuple[str | bytes | FileRange, Any]]:
     """Yields (image, label) for rows `start` to `stop`."""
     first = 0
     for path, whole, table in _tables(dataset):

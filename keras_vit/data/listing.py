@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from keras_vit.data.messages import few, listed
 from keras_vit.data.perceptual_hash import perceptual_hash
 from keras_vit.data.reading_cache import WORTH_SECONDS, ImageReading, ReadingCache
 
+Learns = Literal["classes", "labels", "numbers"]  # of each image; see `keras_vit.data.targets`
 SPLITS = ("train", "validation", "test")
 SPLIT_OF_NAME = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_OF_NAME |= dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
@@ -36,7 +38,7 @@ class ListedImage:
     Args:
         file: a path, encoded bytes or a range of a file.
         name: for messages.
-        class_name: the class.
+        class_name: the class; of an image with labels or numbers, these as one text.
         split: one of `SPLITS`.
         weight: of the image in training, 0 or in the range of `WEIGHTS`.
         group: whose images lie in one split; "" for none.
@@ -45,6 +47,7 @@ class ListedImage:
         reason: why it cannot be read; "" if it can.
         look: perceptual hash; None if it has none.
         near: the least digest of its near duplicates and itself; "" if it has none.
+        target: the labels or the numbers of the image; None for one class.
     """
 
     file: str | bytes | FileRange
@@ -64,6 +67,15 @@ class ListedImage:
         """A text that is the same for copies and near duplicates, and differs for other images."""
         return self.near or self.digest
 
+    target: tuple[Any, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class or the labels of the image; () for numbers."""
+        if self.target is None:
+            return (self.class_name,)
+        return tuple(label for label in self.target if isinstance(label, str))
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -73,13 +85,14 @@ class Listing:
         path: of the source, for messages.
         name: of the source.
         own_splits: the splits that the source has; () if all images are in one set.
-        class_names: in the order of the labels.
+        class_names: of the classes, the labels or the numbers, in the order of the labels.
         images: all of them, in all splits.
         other: files that are not images.
         stray: images outside the class folders, and folders next to train/ and test/.
         empty: class folders without an image.
         problems: those that remain when unreadable images are skipped.
         notes: on unusual things that are not errors.
+        learns: what the images have, "classes", "labels" or "numbers"; see `keras_vit.data.targets`.
     """
 
     path: str
@@ -92,6 +105,7 @@ class Listing:
     empty: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    learns: Learns = "classes"
 
 
 def weight_faults(weights: Sequence[float] | np.ndarray | None, names: Sequence[str]) -> list[str]:
@@ -158,7 +172,8 @@ def read_listing(listing: Listing) -> Listing:
         cache.write((image.file, ImageReading(image.digest, image.info, image.look)) for image in read if image.info)
     readable: dict[tuple[str, str], bool] = defaultdict(bool)  # {(split, class): whether an image can be read}
     for image in read:
-        readable[image.split, image.class_name] |= not image.reason
+        for name in image.classes:
+            readable[image.split, name] |= not image.reason
     lost = [f"{split}/{name}" if listing.own_splits else name for (split, name), good in readable.items() if not good]
     problems = listing.problems
     if lost:

@@ -101,7 +101,7 @@ def training_batches(
     Args:
         examples: the encoded images and labels.
         image_size: (height, width), pixels.
-        num_classes: number of classes of the targets.
+        num_classes: number of classes, labels or numbers of the targets.
         batch_size: images of a step, over all parts.
         steps: number of batches from the start of the run to its end.
         first_step: the first batch, for a run that is resumed.
@@ -116,7 +116,8 @@ def training_batches(
 
     Returns:
         A dataset of (images, targets, weights), all float32: images (rows, height, width, 3), targets (rows, classes),
-        one-hot unless mixed, and weights (rows,), the weight of each row in the loss.
+        one-hot unless mixed, or the labels or numbers as they are, and weights (rows,), the weight of each row in
+        the loss.
 
     Raises:
         ValueError: if a batch cannot be divided into these parts, a weight is out of range, or all are 0.
@@ -178,7 +179,7 @@ def training_batches(
                 images, augmentation, key(seed + _AFFINE, step), rows=row["row"], batch_size=batch_size
             )
         images = preprocess_input(change(images), contract)
-        targets = tf.one_hot(tf.gather(labels, row["index"]), num_classes)
+        targets = _targets(labels, row["index"], num_classes)
         if augmentation.mixes:
             partners = tf.roll(images, -1, 0)[:here], tf.roll(targets, -1, 0)[:here]
             settings = {"mixup": augmentation.mixup, "cutmix": augmentation.cutmix, "seed": key(seed + _MIX, step)}
@@ -206,7 +207,7 @@ def validation_batches(
     Args:
         examples: the encoded images and labels.
         image_size: (height, width), pixels.
-        num_classes: number of classes of the targets.
+        num_classes: number of classes, labels or numbers of the targets.
         batch_size: images of a step, over all parts.
         contract: how images are scaled.
         protocol: how images are resized and cropped, as in `read_pixels`.
@@ -235,7 +236,7 @@ def validation_batches(
         return {"index": index, "weight": tf.cast(place < count, tf.float32)}
 
     def batch(row: dict[str, Any], images: Any) -> tuple[Any, Any, Any]:
-        targets = tf.one_hot(tf.gather(labels, row["index"]), num_classes)
+        targets = _targets(labels, row["index"], num_classes)
         return preprocess_input(images, contract), targets, row["weight"]
 
     read, together = _reader(examples, image_size, protocol)
@@ -260,7 +261,8 @@ def evaluation_batches(
         protocol: how images are resized and cropped, as in `read_pixels`.
 
     Returns:
-        A dataset of (images, labels): (rows, height, width, 3) float32 and (rows,) int64.
+        A dataset of (images, labels): (rows, height, width, 3) float32 and the labels of the examples, (rows,) int64,
+        or (rows, labels or numbers).
 
     Example:
         ```python
@@ -335,6 +337,12 @@ def _reader(examples: Examples, image_size: Size, protocol: str) -> tuple[Callab
         return tf.ensure_shape(images, (*row["index"].shape, *image_size, 3))
 
     return many, True
+
+
+def _targets(labels: Any, index: Any, num_classes: int) -> Any:
+    """Returns the targets of rows, (rows, classes) float32: one-hot of classes, labels and numbers as they are."""
+    chosen = tf.gather(labels, index)
+    return tf.one_hot(chosen, num_classes) if labels.shape.rank == 1 else tf.cast(chosen, tf.float32)
 
 
 def _weights(examples: Examples) -> Any:

@@ -12,6 +12,7 @@ from keras_vit.data.listing import ListedImage, Listing, read_listing, weight_fa
 from keras_vit.data.messages import few
 from keras_vit.data.near_duplicates import mark_near_duplicates
 from keras_vit.data.splits import assign_splits
+from keras_vit.data.targets import LEARNED
 from keras_vit.models.class_names import name_faults
 
 
@@ -37,9 +38,10 @@ def find_problems(
     problems = [*listing.problems, *class_problems(listing.class_names), *group_problems(listing.images)]
     train = [image for image in images if image.split == "train"]
     problems += weight_faults([image.weight for image in train], [image.name for image in train])
+    problems += LEARNED[listing.learns].problems(train, listing.class_names) if train else []
     if require_test and images and not any(image.split == "test" for image in images):
         problems.append(_no_test(listing, images, test))
-    notes = [*listing.notes, *class_notes(listing.class_names)]
+    notes = [*listing.notes, *(class_notes(listing.class_names) if listing.learns == "classes" else [])]
     if unclear:
         notes.append(
             f"{unclear:,} images look like many others, so that near duplicates among them are not recognized and may "
@@ -90,9 +92,15 @@ def class_notes(class_names: Sequence[str]) -> list[str]:
         notes.append(f"names of classes with bytes that are not UTF-8, written as escapes: {few(escaped)}")
     known = {*class_names}
     if joint := [name for name in class_names if known & {*map(str.strip, re.split("[|;,+/&]", name))} - {name}]:
-        notes.append(f"names of classes that contain another's, each a class of its own, not several: {few(joint)}")
+        notes.append(
+            "names of classes that contain another's, each a class of its own, not several (set objective=labels for "
+            f"several labels an image): {few(joint)}"
+        )
     if class_names and all(map(_is_number, class_names)) and not all(map(str.isdecimal, class_names)):
-        notes.append(f"names of classes that are numbers, each a class of its own, not a quantity: {few(class_names)}")
+        notes.append(
+            f"names of classes that are numbers, each a class of its own, not a quantity: {few(class_names)}; set "
+            "target=COLUMN of a .csv file for a quantity"
+        )
     return notes
 
 

@@ -23,11 +23,13 @@ from keras_vit.data.decoding import FileRange
 from keras_vit.data.folder import describe_other_path, list_folder
 from keras_vit.data.groups import group_images
 from keras_vit.data.huggingface import is_saved, list_hub
-from keras_vit.data.listing import SPLITS, ListedImage, Listing
+from keras_vit.data.label_file import list_labelled_folder
+from keras_vit.data.listing import SPLITS, Learns, ListedImage, Listing
 from keras_vit.data.messages import few, listed, one_line, printable
 from keras_vit.data.near_duplicates import joined, near_sets, sets_of
 from keras_vit.data.problems import find_problems
 from keras_vit.data.splits import check_shares
+from keras_vit.data.targets import LEARNED, as_learned
 from keras_vit.data.tfds import is_prepared_name, list_prepared, names_like
 
 BUILT_IN = ("digits", "fashion_mnist")
@@ -40,7 +42,8 @@ class Examples:
 
     Args:
         images: paths, encoded bytes or ranges of files, as for `decode`.
-        labels: (examples,) int64, indices into the source's class names.
+        labels: (examples,) int64, indices into the source's class names; for several labels (examples, labels) float32,
+            1 where an image has a label and else 0; for numbers (examples, numbers) float64, in their own units.
         names: of the images, for messages.
         weights: (examples,) float32, the weight of each image in training, 0 or from 1e-6 to 1e6; None for 1.
         digests: SHA-256 of each image's bytes.
@@ -66,10 +69,11 @@ class Source:
 
     Args:
         name: of the source.
-        class_names: in the order of the labels.
+        class_names: of the classes, the labels or the numbers, in the order of the labels.
         train, validation, test: the splits.
         bad: (name, reason) of images that cannot be read and are left out.
         digest: SHA-256 of the other images (their bytes, labels, weights and order in each split) and the class names.
+        learns: what is learned of an image, "classes", "labels" or "numbers".
 
     Example:
         ```python
@@ -85,6 +89,7 @@ class Source:
     test: Examples
     bad: tuple[tuple[str, str], ...]
     digest: str
+    learns: Learns = "classes"
 
 
 def open_source(
@@ -101,6 +106,8 @@ def open_source(
     class_depth: int | None = None,
     groups: str | None = None,
     require_test: bool = False,
+    learns: Learns | None = None,
+    target: Sequence[str] = (),
 ) -> Source:
     """Opens a data source, reads every image once, and splits it into training, validation and test images.
 
@@ -145,6 +152,11 @@ def open_source(
             such as `(.+)_[0-9]+` for frames of videos. It has to match the whole path inside the class folder, without
             the ending. A .csv has the column group instead.
         require_test: whether an empty test split is an error.
+        learns: "classes", one class an image; "labels", any number of labels an image: in the column label of a .csv
+            with | between them, or in a column of 0 and 1 for each, in labels.json of a folder, {file: [label, ...]},
+            or as lists of a Hugging Face or TFDS data set (images of one class have one label); "numbers", the columns
+            `target` of a .csv. None is "classes", but an error if labels are joined by |.
+        target: the columns of numbers.
 
     Returns:
         A `Source`.
@@ -163,13 +175,18 @@ def open_source(
     check_shares(validation, test)
     if on_bad_image not in ("error", "skip"):
         raise ValueError(f'Expected on_bad_image to be "error" or "skip". Received: on_bad_image={on_bad_image!r}')
+    target = (target,) if isinstance(target, str) else tuple(target)
+    if bool(target) != (learns == "numbers"):
+        raise ValueError(
+            f'Expected target, columns of numbers, with learns="numbers" and only then. Received: {learns=}, {target=}'
+        )
     if data == "digits":
         seed = 0
         if test != 0.2:
             raise ValueError(f'Expected test=0.2, the fixed test split of "digits". Received: test={test!r}')
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
     listing, images = find_problems(
-        _list(data, data_dir, wanted, seed, class_depth, groups),
+        as_learned(_list(data, data_dir, wanted, seed, class_depth, groups, learns, target), learns),
         validation=validation,
         test=test,
         seed=seed,
@@ -184,11 +201,12 @@ def open_source(
     if bad:
         _log.warning("%d images cannot be read and are left out", len(bad))
     _tell_what_is_together(images)
-    numbers = {name: number for number, name in enumerate(listing.class_names)}
     chosen = {split: [image for image in images if image.split == split] for split in SPLITS}
-    train, validated, tested = (_examples(chosen[split], numbers) for split in SPLITS)
+    train, validated, tested = (_examples(chosen[split], listing) for split in SPLITS)
     digest = _digest(listing.class_names, chosen)
-    return Source(listing.name, listing.class_names, train, validated, tested, bad=bad, digest=digest)
+    return Source(
+        *(listing.name, listing.class_names, train, validated, tested), bad=bad, digest=digest, learns=listing.learns
+    )
 
 
 def _list(
@@ -198,32 +216,34 @@ def _list(
     seed: int,
     class_depth: int | None,
     groups: str | None,
+    learns: Learns | None,
+    target: Sequence[str],
 ) -> Listing:
     name, path = (data if isinstance(data, str) else ""), Path(data)
     named = names_data_set(data, data_dir)
     if named or is_other_source(data):
         _refuse_folder_options(data, class_depth, groups)
     if name.startswith("hf:"):
-        return list_hub(name.removeprefix("hf:"), data_dir, wanted)
+        return list_hub(name.removeprefix("hf:"), data_dir, wanted, learns)
     if name.startswith("tfds:"):
-        return list_prepared(name.removeprefix("tfds:"), data_dir, wanted)
+        return list_prepared(name.removeprefix("tfds:"), data_dir, wanted, learns)
     if name == "fashion_mnist":
         folder = find_fashion_mnist(data_dir)
         if folder is None:
-            return list_prepared(name, data_dir, wanted)
+            return list_prepared(name, data_dir, wanted, learns)
         _refuse_options(name, None, wanted)
         return list_fashion_mnist(folder)
     synthetic = parse_synthetic(name)
     if named and name != "digits" and not synthetic:
-        return list_prepared(name, data_dir, wanted)
+        return list_prepared(name, data_dir, wanted, learns)
     if not named and is_saved(path):
-        return list_hub(path, data_dir, wanted)
+        return list_hub(path, data_dir, wanted, learns)
     _refuse_options(data, data_dir, wanted)
     if name == "digits":
         return list_digits()
     if synthetic:
         return list_synthetic(*synthetic, seed)
-    return list_own(data, class_depth, groups)
+    return list_own(data, class_depth, groups, learns, target)
 
 
 def names_data_set(data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> bool:
@@ -262,12 +282,18 @@ def is_file_of_images(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in (".zip", ".csv")
 
 
-def list_own(data: str | os.PathLike[str], class_depth: int | None = None, groups: str | None = None) -> Listing:
+def list_own(
+    data: str | os.PathLike[str],
+    class_depth: int | None = None,
+    groups: str | None = None,
+    learns: Learns | None = None,
+    target: Sequence[str] = (),
+) -> Listing:
     """Lists the classes, splits and images of a folder, a .zip or a .csv.
 
     Args:
         data: the path.
-        class_depth, groups: as in `open_source`.
+        class_depth, groups, learns, target: as in `open_source`.
 
     Raises:
         ValueError: if it is neither of these, or cannot be used whatever its contents.
@@ -284,8 +310,11 @@ def list_own(data: str | os.PathLike[str], class_depth: int | None = None, group
         )
     if path.is_file() and path.suffix.lower() == ".csv":
         _refuse_folder_options(data, class_depth, groups)
-        return list_csv(path)
-    listing = list_folder(path, class_depth) if path.is_dir() else list_zip(path, class_depth)
+        return list_csv(path, learns, target)
+    lists = list_zip if not path.is_dir() else list_labelled_folder if learns == "labels" else list_folder
+    listing = lists(path, class_depth)
+    if groups and listing.learns == "labels":
+        raise ValueError(f"Expected class folders for groups. Received: {groups=}, {path} with a labels.json")
     return group_images(listing, groups, class_depth) if groups else listing
 
 
@@ -354,8 +383,8 @@ def _tell_what_is_together(images: Sequence[ListedImage]) -> None:
             _log.log(level, "%d %s: %s", len(sets), words, first)
 
 
-def _examples(images: Sequence[ListedImage], numbers: dict[str, int]) -> Examples:
-    labels = np.array([numbers[image.class_name] for image in images], np.int64)
+def _examples(images: Sequence[ListedImage], listing: Listing) -> Examples:
+    labels = LEARNED[listing.learns].labels(images, listing.class_names)
     weights = np.array([image.weight for image in images], np.float32)
     return Examples(
         tuple(image.file for image in images),

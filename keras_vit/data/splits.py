@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
 from keras_vit.data.near_duplicates import connected
+from keras_vit.data.targets import LEARNED
 
 Span = tuple[str, int, int]  # a file or a split, the first of its examples, and the one after the last
 _log = logging.getLogger("keras_vit")
@@ -34,12 +35,13 @@ def check_shares(validation: float, test: float) -> None:
 
 
 def assign_splits(listing: Listing, *, validation: float, test: float, seed: int) -> tuple[ListedImage, ...]:
-    """Returns the readable images, with the missing splits drawn from the training images."""
+    """Returns the readable images, with the missing splits drawn from the training images, stratum by stratum."""
     good = [image for image in listing.images if not image.reason]
     pool = [image for image in good if image.split == "train"]
     wanted = {"test": test, "validation": validation}
     shares = {split: share for split, share in wanted.items() if split not in listing.own_splits}
-    drawn = iter(_draw(pool, shares, seed))
+    strata = zip(pool, LEARNED[listing.learns].strata(pool), strict=True)
+    drawn = iter(_draw([replace(image, class_name=str(stratum)) for image, stratum in strata], shares, seed))
     return tuple(replace(p, split=next(drawn)) if p.split == "train" else p for p in good)
 
 

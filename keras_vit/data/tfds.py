@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_vit.data.decoding import FileRange, ImageError, recognize
-from keras_vit.data.listing import THREADS, ListedImage, Listing, Progress, digest_of, refuse_unlabelled
+from keras_vit.data.listing import THREADS, Learns, ListedImage, Listing, Progress, digest_of, refuse_unlabelled
 from keras_vit.data.messages import listed
 from keras_vit.data.splits import Span, choose_splits
 
@@ -37,7 +37,12 @@ def is_prepared_name(text: str, data_dir: str | os.PathLike[str] | None) -> bool
     return re.split("[/:]", text)[0] in names_like(text, data_dir)
 
 
-def list_prepared(name: str, data_dir: str | os.PathLike[str] | None, wanted: dict[str, str | None]) -> Listing:
+def list_prepared(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    wanted: dict[str, str | None],
+    learns: Learns | None = None,
+) -> Listing:
     """Reads the splits of a TFDS data set once, for the position, the label and the digest of each image.
 
     The checksums of TFDS' files are tested. No image is decoded; its format is recognized by its first bytes. The name
@@ -47,6 +52,7 @@ def list_prepared(name: str, data_dir: str | os.PathLike[str] | None, wanted: di
         name: such as "cifar10", "oxford_iiit_pet:4.0.0" or "vtab/x:1.0.0".
         data_dir: TFDS' data folder; None for its default. TFDS downloads a data set that is not there.
         wanted: {split: an expression of TFDS such as "train[:98%]+test[10:]", or None}.
+        learns: "labels" for a feature of lists of labels, if there is one.
 
     Raises:
         ValueError: if there is no such data set or split, it is not a data set of images with one label each, its files
@@ -56,8 +62,10 @@ def list_prepared(name: str, data_dir: str | os.PathLike[str] | None, wanted: di
 
     builder = _builder(tfds, name, data_dir)
     info = builder.info
-    image, label = _features(tfds, info)
-    class_names = tuple(map(info.features[label].int2str, range(info.features[label].num_classes)))
+    image, label = _features(tfds, info, learns)
+    several = _lists_labels(tfds, info.features[label])
+    feature = info.features[label].feature if several else info.features[label]
+    class_names = tuple(map(feature.int2str, range(feature.num_classes)))
 
     def spans(expression: str) -> list[Span]:
         try:
@@ -69,7 +77,8 @@ def list_prepared(name: str, data_dir: str | os.PathLike[str] | None, wanted: di
 
     def labelled(split: str) -> bool:
         first = [(path, start, start + 1) for path, start, stop in spans(split) if start < stop][:1]
-        return any(number >= 0 for span in first for *_, number in _records(span, image, label))
+        rows = (numbers for span in first for *_, numbers in _records(span, image, label))
+        return any(all(number >= 0 for number in numbers) for numbers in rows)
 
     chosen = choose_splits(name, tuple(info.splits), wanted, spans, labelled)
     _refuse_missing(name, {path for places in chosen.values() for path, *_ in places})
@@ -80,14 +89,14 @@ def list_prepared(name: str, data_dir: str | os.PathLike[str] | None, wanted: di
 
     def read(job: tuple[str, Span]) -> list[ListedImage]:
         read_images = []
-        for place, title, data, number in _records(job[1], image, label):
-            if 0 <= number < len(class_names):
-                reason = _reason(data)
-                read_images.append(
-                    ListedImage(place, title, class_names[number], job[0], digest=digest_of(data), reason=reason)
-                )
+        for place, title, data, numbers in _records(job[1], image, label):
+            if (several or numbers) and all(0 <= number < len(class_names) for number in numbers):
+                labels = tuple(sorted({class_names[number] for number in numbers}))
+                facts: dict[str, Any] = {"digest": digest_of(data), "reason": _reason(data)}
+                facts["target"] = labels if several else None
+                read_images.append(ListedImage(place, title, "|".join(labels), job[0], **facts))
             else:
-                unlabelled.append(f"{title}: {number}")
+                unlabelled.append(f"{title}: {', '.join(map(str, numbers))}")
         return read_images
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -95,7 +104,8 @@ def list_prepared(name: str, data_dir: str | os.PathLike[str] | None, wanted: di
             images += read_images
             progress.add(len(read_images))
     refuse_unlabelled(name, class_names, sorted(unlabelled))
-    return Listing(name, builder.name, tuple(chosen), class_names, tuple(images))
+    kind: Learns = "labels" if several else "classes"
+    return Listing(name, builder.name, tuple(chosen), class_names, tuple(images), learns=kind)
 
 
 def _builder(tfds: Any, name: str, data_dir: str | os.PathLike[str] | None) -> Any:
@@ -120,10 +130,13 @@ def _builder(tfds: Any, name: str, data_dir: str | os.PathLike[str] | None) -> A
     return builder
 
 
-def _features(tfds: Any, info: Any) -> tuple[str, str]:
+def _features(tfds: Any, info: Any, learns: Learns | None) -> tuple[str, str]:
     """Returns the names of the image and the label: TFDS' supervised keys, or the only features of their kind."""
     images = [name for name, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     labels = [name for name, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    lists = [name for name, feature in info.features.items() if _lists_labels(tfds, feature)]
+    if learns == "labels" and lists:
+        labels = lists
     keys: tuple[str, str] = info.supervised_keys or ("", "")
     if keys[0] in images and keys[1] in labels:
         return keys[0], keys[1]
@@ -131,8 +144,14 @@ def _features(tfds: Any, info: Any) -> tuple[str, str]:
         raise ValueError(
             f"Expected a data set of images with one class each. Received: {info.full_name}, which has the images "
             f"{images} and the class labels {labels}"
+            + (f". Set objective=labels for the lists of labels in {', '.join(lists)}" if lists else "")
         )
     return images[0], labels[0]
+
+
+def _lists_labels(tfds: Any, feature: Any) -> bool:
+    """Returns whether a feature has a list of class labels for each image."""
+    return isinstance(getattr(feature, "feature", None), tfds.features.ClassLabel)
 
 
 def _refuse_missing(name: str, paths: set[str]) -> None:
@@ -141,8 +160,8 @@ def _refuse_missing(name: str, paths: set[str]) -> None:
         raise ValueError("\n".join([f"{name} lacks {len(missing)} files on this disk:", *listed(missing)]))
 
 
-def _records(span: Span, image: str, label: str) -> Iterator[tuple[FileRange, str, bytes, int]]:
-    """Yields (position of the image, tfds_id, bytes, label) for the records of a span."""
+def _records(span: Span, image: str, label: str) -> Iterator[tuple[FileRange, str, bytes, list[int]]]:
+    """Yields (position of the image, tfds_id, bytes, labels) for the records of a span."""
     import tensorflow as tf
 
     path, start, stop = span
@@ -152,10 +171,10 @@ def _records(span: Span, image: str, label: str) -> Iterator[tuple[FileRange, st
         for record in itertools.chain.from_iterable(batches):
             if count >= start:
                 features = tf.train.Example.FromString(record).features.feature
-                (data,), (number,) = features[image].bytes_list.value, features[label].int64_list.value
+                (data,), numbers = features[image].bytes_list.value, list(features[label].int64_list.value)
                 # On disk: the record's length (8 bytes), a checksum (4), the record, a checksum (4).
                 place = FileRange(path, offset + 12 + record.index(data), len(data))
-                yield place, f"{os.path.basename(path)}__{count}", data, number
+                yield place, f"{os.path.basename(path)}__{count}", data, numbers
             offset += 12 + len(record) + 4
             count += 1
     except tf.errors.OpError as error:

@@ -13,6 +13,8 @@ from keras_vit.evaluation.corruptions import CORRUPTIONS, corrupt
 from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
 from keras_vit.evaluation.feature_cache import extract_features
 from keras_vit.evaluation.few_shot import FewShotResult, few_shot
+from keras_vit.evaluation.labels import LabelScores, choose_thresholds, score_labels
+from keras_vit.evaluation.numbers import NumberScores, score_numbers
 from keras_vit.evaluation.probes import knn, linear_probe
 from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 from keras_vit.evaluation.robustness import ModelWithImages, Robustness, RobustnessRow, robustness_curves
@@ -22,12 +24,15 @@ __all__ = [
     "Calibration",
     "Cost",
     "FewShotResult",
+    "LabelScores",
     "ModelWithImages",
+    "NumberScores",
     "Robustness",
     "RobustnessRow",
     "Scores",
     "calibration",
     "callbacks",
+    "choose_thresholds",
     "corrupt",
     "cost",
     "extract_features",
@@ -39,6 +44,8 @@ __all__ = [
     "real_accuracy",
     "robustness_curves",
     "score",
+    "score_labels",
+    "score_numbers",
     "validation_order",
     "wilson_interval",
 ]

@@ -54,7 +54,8 @@ def export_model(
         class_names: in the order of the outputs; "class 0" and so on by default.
         images: the proof images, on which files are compared with the model: encoded (paths or bytes), or
             (images, height, width, 3) uint8 pixels of the files' input size. Synthetic by default, which proves less.
-        labels: (images,) class numbers, for top-1 accuracy.
+        labels: (images,) class numbers, for top-1 accuracy; of several labels an image (images, labels), 1 where an
+            image has a label and else 0, for the micro F1.
         calibration: images of the same kinds for rounded-int8, static-int8 and int4; none of them in `images`.
         protocol: how evaluation brings images to the model's size, see `keras_vit.data.crop.PROTOCOLS`.
         input_type, outputs, extra_outputs, pixels, input_size, facts, output_type: see
@@ -134,8 +135,9 @@ def export_model(
         size=size,
         contract=serving.pixels,
         numbers=serving.kind == "numbers",
+        thresholds=serving.thresholds,
     )
-    if labels is not None and serving.class_names:
+    if labels is not None and serving.class_names and labels.ndim == 1:
         at_model_size = reference.at_model_size(reference.pixels)
         if rival := better_contract(serving.inner, at_model_size, labels, serving.pixels):
             if pixels is None:

@@ -23,6 +23,7 @@ README = """Self-test of {name}
 
 model/{name}    the file, with labels and preprocessing inside
 labels.txt      its classes, in the order of its outputs, if it has classes
+thresholds.txt  the least score of each that an image has, if an image can have several
 images/         {count} images
 expected.json   for each image the probability of each class, or the numbers that the model returns
 android/        Kotlin code for this file, with its name, size and outputs (explained in keras_vit's docs, Android)
@@ -81,6 +82,8 @@ def write_bundle(path: str | os.PathLike[str], file: str | os.PathLike[str], nam
         bundle.write(pathlib.Path(file), f"model/{name}")
         if client.class_names:
             bundle.writestr("labels.txt", "".join(f"{label}\n" for label in client.class_names))
+        if client.thresholds:
+            bundle.writestr("thresholds.txt", "".join(f"{threshold:.9g}\n" for threshold in client.thresholds))
         for image, data in images.items():
             bundle.writestr(f"images/{image}", data)
         bundle.writestr("expected.json", json.dumps(expected, indent=1, ensure_ascii=False))

@@ -23,7 +23,7 @@ import tensorflow as tf
 from keras_vit._atomic import write_text
 from keras_vit.data.decoding import decode, read_for_clients
 from keras_vit.data.pipeline import read_all
-from keras_vit.models.interface import image_size_of, numbers_of, pixels_of
+from keras_vit.models.interface import image_size_of, named_numbers_of, numbers_of, pixels_of
 from keras_vit.preprocessing import Pixels, preprocess_input
 from keras_vit.runtime import measure
 from keras_vit.runtime.files import open_exported
@@ -33,6 +33,7 @@ logger = logging.getLogger("keras_vit")
 _BATCH = 64  # images per batch of the Keras model
 MAX_ENCODED = 1000  # of the images, those that also go through a client's decoder and resize
 LEAST_PROBABILITY = 1e-30  # its logarithm stands for that of everything below
+LEAST_SCORE = 1e-3  # of a label, and 1 minus the highest: beyond, the logit depends on the rounding of float32
 # Grey levels by which two decoders may blend transparency and round 16 bits differently: the maximum and the mean of an
 # image. The resize has bounds of its own, pixel by pixel, see `expected_levels`.
 MAX_LEVEL_DIFFERENCE, MEAN_LEVEL_DIFFERENCE = 1, 0.5
@@ -53,12 +54,14 @@ class Agreement:
         bytes: its size; of all files together for a folder.
         images: number of images that both classified.
         logits: {"max_difference", "mean_difference", "cosine"} between log-probabilities minus their mean, which are
-            the logits but for a constant.
+            the logits but for a constant; of independent labels, between their logits, at most 6.9.
         probabilities: {"max_difference", "mean_difference"}.
         extra_outputs: {name: largest difference, in parts of the largest number} of features and rollout.
-        top1_agreement: share of the images for which file and model predict the same class.
-        top1_agreement_or_tie: the same, but a class that the model scores within the target's `tie` of its own counts.
-        accuracy: top-1 accuracy of the file; None without labels.
+        top1_agreement: share of the images for which file and model predict the same class; of independent labels,
+            share of the same decisions, one for each image and label.
+        top1_agreement_or_tie: the same, but a class that the model scores within the target's `tie` of its own counts,
+            and a label that it scores within `tie` of the threshold.
+        accuracy: top-1 accuracy of the file, or micro F1 of independent labels; None without labels.
         keras_accuracy: top-1 accuracy of the model on the same images.
         from_encoded: the comparison from encoded images, through a client's decoder and resize; empty without encoded
             images. "images"; "top1_agreement" and "max_difference" of a probability, of the file from the model in
@@ -73,11 +76,13 @@ class Agreement:
         latency_ms: {threads: median milliseconds for one image}, by `keras_vit.runtime.measure` on this machine.
         peak_memory: of that process, bytes; None where the operating system does not report it.
         numbers: {"max_difference", "relative_difference"} of outputs that are numbers, in their own unit and in parts
-            of the largest number of an output. Empty for classes; for numbers, the figures of classes are None.
+            of the largest number of an output, counted from its mean where a layer `NamedNumbers` has one. Empty for
+            classes; for numbers, the figures of classes are None.
         pixels: the pixel contract of the model, in words.
         bfloat16: figures of the same file where its runtime computes in bfloat16, as OpenVINO does by default on a CPU
             that has this type; all other figures are of float32. Those above of classes or of numbers, and
             "latency_ms". Empty for other files and other CPUs.
+        labels: number of labels that are scored independently, each with its threshold; 0 for classes and numbers.
     """
 
     file: str
@@ -100,15 +105,19 @@ class Agreement:
     numbers: dict[str, float] = dataclasses.field(default_factory=dict)
     pixels: str = ""
     bfloat16: dict[str, Any] = dataclasses.field(default_factory=dict)
+    labels: int = 0
 
     @property
     def note(self) -> str:
-        """A sentence on the client's resize where it changes the class of more than one image in a hundred, or ""."""
+        """A sentence on the client's resize where it changes more than one class or label in a hundred, or ""."""
         agreement = self.from_encoded.get("resize_top1_agreement")
         if agreement is None or agreement >= 0.99:
             return ""
+        changed = f"the predicted class of {1 - agreement:.1%} of the images"
+        if self.labels:
+            changed = f"{1 - agreement:.1%} of the predicted labels"
         return (
-            f"{self.file}: the client's resize alone changes the predicted class of {1 - agreement:.1%} of the images. "
+            f"{self.file}: the client's resize alone changes {changed}. "
             "If all images of a client have one small size, export the file for it with --input-size HEIGHT WIDTH"
         )
 
@@ -133,6 +142,7 @@ class Reference:
         size: (height, width) of the file's input in pixels; the model's by default.
         contract: the `Pixels` that scale the model's images; the model's own by default.
         numbers: whether the outputs are numbers of any shape, without classes.
+        thresholds: of labels that are scored independently; () where the classes exclude each other.
     """
 
     def __init__(
@@ -146,8 +156,10 @@ class Reference:
         size: tuple[int, int] | None = None,
         contract: Pixels | None = None,
         numbers: bool = False,
+        thresholds: Sequence[float] = (),
     ):
         self.model, self.class_names, self.labels = model, tuple(class_names), labels
+        self.thresholds = np.array(thresholds) if len(thresholds) else None
         self._lengths: list[int] = []  # numbers in each output, for one image
         self.output_names = tuple(numbers_of(model)) if numbers else ("probabilities",)
         self._run = keras.Model(model.inputs, list(numbers_of(model).values())) if numbers else model
@@ -160,8 +172,11 @@ class Reference:
         self.pixels: np.ndarray = read_all(list(images), size, protocol) if pixels is None else pixels
         self.expected = self.predict(self.pixels)
         ends = np.cumsum([0, *self._lengths])
+        named = named_numbers_of(model) if numbers else None
+        means = dict(zip(named.names, named.mean)) if named else {}
+        centers = np.array([means.get(name, 0.0) for name in self.output_names]) if means else 0.0
         self._largest_numbers = [
-            max(np.abs(self.expected[:, start:end]).max(initial=0), LEAST_PROBABILITY)
+            max(np.abs((self.expected - centers)[:, start:end]).max(initial=0), LEAST_PROBABILITY)
             for start, end in zip(ends, ends[1:])
         ]
         some = np.linspace(0, len(images) - 1, min(len(images), MAX_ENCODED) if encoded else 0).astype(int)
@@ -189,7 +204,7 @@ class Reference:
         return _in_a_row([outputs[name] for name in self.output_names])
 
     def relative_difference(self, actual: np.ndarray, expected: np.ndarray) -> float:
-        """Returns the largest difference of numbers, in parts of the largest number of the same output."""
+        """Returns the largest difference of numbers, in parts of the largest of the same output, see `Agreement`."""
         return _largest((actual - expected) / np.repeat(self._largest_numbers, self._lengths))
 
     def expected_client_levels(self, size: Sequence[int], from_center: bool) -> tuple[np.ndarray, ...]:
@@ -199,6 +214,27 @@ class Reference:
             levels = [expected_levels(decode(image), *key) for image in self.encoded]
             self._levels[key] = tuple(np.stack(some) for some in zip(*levels))
         return self._levels[key]
+
+    def logits(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns what a softmax would turn into probabilities, but for a constant; of labels, what a sigmoid would."""
+        if self.thresholds is None:
+            return _logits(probabilities)
+        scores = np.clip(probabilities.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
+        return np.log(scores / (1 - scores))
+
+    def agreement(self, actual: np.ndarray, expected: np.ndarray, tie: float = 0.0) -> float:
+        """Returns the share of the images with the same predicted class, or of the same decisions on labels."""
+        if self.thresholds is None:
+            return _top1_agreement(actual, expected, tie)
+        same = (actual >= self.thresholds) == (expected >= self.thresholds)
+        return float((same | (np.abs(expected - self.thresholds) <= tie)).mean())
+
+    def accuracy(self, probabilities: np.ndarray, labels: np.ndarray | None) -> float | None:
+        """Returns the top-1 accuracy, or the micro F1 of labels; None without labels to compare with."""
+        if self.thresholds is None or labels is None:
+            return _accuracy(probabilities, labels)
+        predicted, labels = probabilities >= self.thresholds, labels.astype(bool)
+        return float(2 * (predicted & labels).sum() / max(predicted.sum() + labels.sum(), 1))
 
     def at_model_size(self, pixels: np.ndarray) -> np.ndarray:
         """Returns images of the file's input size at the model's; where they differ, the file resizes inside."""
@@ -270,7 +306,7 @@ def _figures(outputs: Mapping[str, np.ndarray], reference: Reference, tie: float
 
 def _compare_classes(actual: np.ndarray, reference: Reference, tie: float) -> dict[str, Any]:
     expected, labels = reference.expected, reference.labels
-    logits = [_logits(values) for values in (actual, expected)]
+    logits = [reference.logits(values) for values in (actual, expected)]
     differences = np.abs(logits[0] - logits[1])
     return {
         "logits": {
@@ -282,10 +318,11 @@ def _compare_classes(actual: np.ndarray, reference: Reference, tie: float) -> di
             "max_difference": _largest(actual - expected),
             "mean_difference": float(np.abs(actual - expected).mean()),
         },
-        "top1_agreement": _top1_agreement(actual, expected),
-        "top1_agreement_or_tie": _top1_agreement(actual, expected, tie),
-        "accuracy": _accuracy(actual, labels),
-        "keras_accuracy": _accuracy(expected, labels),
+        "top1_agreement": reference.agreement(actual, expected),
+        "top1_agreement_or_tie": reference.agreement(actual, expected, tie),
+        "accuracy": reference.accuracy(actual, labels),
+        "keras_accuracy": reference.accuracy(expected, labels),
+        **({} if reference.thresholds is None else {"labels": len(reference.thresholds)}),
     }
 
 
@@ -328,10 +365,10 @@ def _compare_encoded(file: Any, reference: Reference, tie: float, from_center: b
     }
     if reference.class_names:
         figures |= {
-            "accuracy": _accuracy(actual, reference.encoded_labels),
-            "top1_agreement": _top1_agreement(actual, evaluated),
-            "resize_top1_agreement": _top1_agreement(resized, evaluated),
-            "file_top1_agreement_or_tie": _top1_agreement(actual, resized, tie),
+            "accuracy": reference.accuracy(actual, reference.encoded_labels),
+            "top1_agreement": reference.agreement(actual, evaluated),
+            "resize_top1_agreement": reference.agreement(resized, evaluated),
+            "file_top1_agreement_or_tie": reference.agreement(actual, resized, tie),
         }
     return figures
 

@@ -39,6 +39,7 @@ class Serving:
         calibration: (images, height, width, 3) uint8 of the client's size, which set quantization ranges; or None.
         kind: what the model's head returns: "probabilities" of classes, which sum to 1; "scores", each class on its
             own; "numbers" without classes.
+        thresholds: of scores, the least of each label that an image has; () where the model has none.
     """
 
     model: keras.Model
@@ -50,6 +51,7 @@ class Serving:
     output_type: str = "float32"
     calibration: np.ndarray | None = None
     kind: str = "probabilities"
+    thresholds: tuple[float, ...] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ class Serving:
             "facts": self.facts,
             "output_type": self.output_type,
             "calibration": self.calibration,
+            "thresholds": self.thresholds,
         }
         return make_serving(**{**arguments, **changes})
 
@@ -121,6 +124,7 @@ def make_serving(
     facts: Mapping[str, str] | Iterable[Any] = (),
     output_type: str = "float32",
     calibration: np.ndarray | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> Serving:
     """Returns the `Serving` of a model: adds scaling, resizing, a softmax and extra outputs as they are needed.
 
@@ -139,6 +143,7 @@ def make_serving(
         facts: {"name": ..., "description": ..., "version": ..., "author": ..., "license": ...}, any of them.
         output_type: type of the probabilities; "uint8" are integers, 255 for 1, which a TFLite file declares.
         calibration: (images, height, width, 3) uint8 for static quantization.
+        thresholds: of scores, the least of each label that an image has; those that the model stores by default.
 
     Raises:
         ValueError: if the model does not read RGB images, if its pixels or outputs cannot be traced, if the number of
@@ -155,6 +160,8 @@ def make_serving(
             raise ValueError(f"Expected float32 for outputs that are numbers. Received: output_type={output_type!r}")
     else:
         kind = "scores" if kind == "scores" and inner.output_shape[-1] == model.output_shape[-1] else "probabilities"
+        stored = getattr(model, "thresholds", None) if thresholds is None else thresholds
+        thresholds = tuple(stored or ()) if kind == "scores" else ()
         names = class_names_or_default(class_names, inner.output_shape[-1])
     size = tuple(model.inputs[0].shape[1:3])
     images = keras.Input(
@@ -179,6 +186,7 @@ def make_serving(
         output_type=output_type,
         calibration=calibration,
         kind=kind,
+        thresholds=tuple(thresholds or ()),
     )
 
 

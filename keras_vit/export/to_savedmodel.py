@@ -70,7 +70,8 @@ def savedmodel_metadata(serving: Serving) -> dict[str, Any]:
     """Returns the metadata of an exported file: its scaling, its outputs, and the facts.
 
     `input_type` is one of `keras_vit.export.targets.INPUTS`; `mean` and `std` are parts of 255; `returns` is
-    "probabilities", "scores" or "numbers"; `outputs` are the names, in order.
+    "probabilities", "scores" or "numbers"; `outputs` are the names, in order; `thresholds`, where the
+    model has them, are the least scores of the labels that an image has.
     """
     return {
         "input_type": serving.input_type,
@@ -78,6 +79,7 @@ def savedmodel_metadata(serving: Serving) -> dict[str, Any]:
         "std": serving.client_scaling.std,
         "returns": serving.kind,
         "outputs": serving.outputs,
+        **({"thresholds": serving.thresholds} if serving.thresholds else {}),
         **serving.facts,
     }
 

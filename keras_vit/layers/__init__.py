@@ -3,6 +3,7 @@
 from keras_vit.layers.attention import Attention, RelativeAttention, WindowAttention
 from keras_vit.layers.convolution import Bottleneck, GroupNorm, StdConv, Stem
 from keras_vit.layers.mlp import MLP, SwiGLU
+from keras_vit.layers.named_numbers import NamedNumbers
 from keras_vit.layers.patches import PatchEncoder, Patches, TokenMap
 from keras_vit.layers.pooling import (
     AttentionPooling,
@@ -25,6 +26,7 @@ __all__ = [
     "DistilledHead",
     "GroupNorm",
     "LayerScale",
+    "NamedNumbers",
     "PatchEncoder",
     "Patches",
     "Positions",

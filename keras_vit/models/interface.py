@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_vit import _compat
-from keras_vit.layers import Patches, Stem
+from keras_vit.layers import NamedNumbers, Patches, Stem
 from keras_vit.models.config import OUTPUT_KINDS
 from keras_vit.models.hooks import head_of
 from keras_vit.models.lean import LeanModel
@@ -311,8 +311,8 @@ def outputs_of(model: keras.Model, outputs: str | None = None, class_names: Sequ
         return outputs
     shapes = [tuple(tensor.shape) for tensor in model.outputs]
     flat = len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] is not None
-    if outputs == "numbers":
-        return outputs
+    if outputs == "numbers" or (outputs is None and named_numbers_of(model)):
+        return "numbers"
     if not flat:
         raise ValueError(
             f"Expected a model with one output, (batch, classes). Received: {_outputs_of(model)}. Pass outputs="
@@ -387,7 +387,7 @@ def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
     head = head_of(model)
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        stays = layer is head or isinstance(layer, keras.layers.Activation)
+        stays = layer is head or isinstance(layer, (keras.layers.Activation, NamedNumbers))
         return type(layer).from_config({**layer.get_config(), "dtype": "float32" if stays else dtype})
 
     other = keras.models.clone_model(model, clone_function=copy, recursive=True)
@@ -398,19 +398,31 @@ def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
         )
     for new, old in zip(other.weights, model.weights):
         new.assign(old)
-    if hasattr(model, "own_pixels"):  # a `VisionModel`
-        other.own_pixels, other.class_names = model.own_pixels, model.class_names
+    copy_facts(model, other)
     return other
+
+
+def copy_facts(model: keras.Model, other: keras.Model) -> None:
+    """Copies what a `VisionModel` knows of itself beside its layers to another one; other models have nothing."""
+    if hasattr(model, "own_pixels"):
+        for name in ("own_pixels", "class_names", "thresholds"):
+            setattr(other, name, getattr(model, name))
 
 
 def numbers_of(model: keras.Model) -> dict[str, Any]:
     """Returns {name: tensor} of all outputs of a model that are exported unchanged; one output is called "numbers"."""
-    if len(model.outputs) == 1:
+    if len(model.outputs) == 1 and not named_numbers_of(model):
         return {"numbers": model.outputs[0]}
     named = model.output if isinstance(model.output, dict) else dict(zip(model.output_names, model.outputs))
     if len(named) < len(model.outputs) or {*named} & TAKEN:
         return {f"output_{i}": tensor for i, tensor in enumerate(model.outputs)}
     return named
+
+
+def named_numbers_of(model: keras.Model) -> NamedNumbers | None:
+    """Returns the layer that names the outputs of a model of numbers; None for other models."""
+    layer = _compat.operation_of(model.outputs[0])
+    return layer if isinstance(layer, NamedNumbers) else None
 
 
 def _free_name(model: keras.Model, name: str) -> str:

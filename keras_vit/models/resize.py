@@ -10,7 +10,7 @@ from keras_vit.layers import PatchEncoder, Positions, TokenMap, WindowBlock
 from keras_vit.layers.positions import INTERPOLATIONS, PositionResize, resize_positions
 from keras_vit.models.config import Variant
 from keras_vit.models.description import describe_model
-from keras_vit.models.vision_model import VisionModel
+from keras_vit.models.interface import copy_facts
 
 
 def resize(model: keras.Model, image_size: int | Sequence[int], mode: PositionResize = "corner") -> keras.Model:
@@ -64,8 +64,7 @@ def resize(model: keras.Model, image_size: int | Sequence[int], mode: PositionRe
     for old, new in zip(model.layers, resized.layers):
         if not isinstance(old, keras.Model):
             _copy_weights(old, new, grids, mode)
-    if isinstance(model, VisionModel):
-        resized.own_pixels, resized.class_names = model.own_pixels, model.class_names
+    copy_facts(model, resized)
     return resized
 
 

@@ -1,4 +1,4 @@
-"""`VisionModel`: a functional model with its pixel contract and its class names."""
+"""`VisionModel`: a functional model with its pixel contract, its class names and the thresholds of its labels."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ from keras_vit.preprocessing import Pixels, PixelsLike, as_pixels, preprocess_in
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class VisionModel(LeanModel):
-    """A functional `keras.Model` with its pixel contract and its class names, which are saved with it.
+    """A functional `keras.Model` with its pixel contract, class names and thresholds, which are saved with it.
 
     The layer that reads the images, `Patches` or `Stem`, stores the pixel contract, so that a clone or another model
     around the same layers has it, too.
@@ -28,9 +28,12 @@ class VisionModel(LeanModel):
         pixels: the model's pixel contract: a `keras_vit.Pixels`, its fields as a dictionary, "raw", "0..1", "-1..1",
             "imagenet", or "MEAN/STD"; by default that of its layers. Models that share layers share it.
         class_names: class names in the order of the outputs; None if unknown.
+        thresholds: of labels that are scored independently, in the order of the outputs: an image has a label if its
+            score is at least this, 0 to 1; None for other models.
 
     Raises:
-        ValueError: if `pixels` is unknown, or two class names are equal or one is blank.
+        ValueError: if `pixels` is unknown, two class names are equal or one is blank, or a threshold is not from 0
+            to 1.
 
     Example:
         ```python
@@ -50,6 +53,7 @@ class VisionModel(LeanModel):
         *,
         pixels: PixelsLike | None = None,
         class_names: Sequence[str] | None = None,
+        thresholds: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
@@ -57,6 +61,7 @@ class VisionModel(LeanModel):
         if pixels is not None:
             self.pixels = pixels
         self.class_names = class_names
+        self.thresholds = thresholds
 
     @property
     def pixels(self) -> Pixels:
@@ -87,6 +92,19 @@ class VisionModel(LeanModel):
             names = tuple(names)
             refuse_names(names)
         self._class_names = names
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """The least score of each label with which an image has it, in the order of the outputs, or None."""
+        return self._thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Sequence[float] | None) -> None:
+        if thresholds is not None:
+            thresholds = tuple(map(float, thresholds))
+            if not all(0 <= threshold <= 1 for threshold in thresholds):
+                raise ValueError(f"Expected thresholds from 0 to 1. Received: thresholds={thresholds}")
+        self._thresholds = thresholds
 
     def preprocess_input(self, images: Any) -> Any:
         """Resizes and scales images to the model's input, by its pixel contract.
@@ -139,7 +157,9 @@ class VisionModel(LeanModel):
 
     def get_config(self) -> dict[str, Any]:
         pixels = self.own_pixels and dataclasses.asdict(self.own_pixels)
-        own = {"pixels": pixels, "class_names": self.class_names and list(self.class_names)}
+        own: dict[str, Any] = {"pixels": pixels, "class_names": self.class_names and list(self.class_names)}
+        if self.thresholds:
+            own["thresholds"] = list(self.thresholds)
         return {**super().get_config(), **own}
 
 

@@ -98,7 +98,7 @@ def svg_curves(
 def _draw(title: str, lines: Mapping[str, list[tuple[float, float]]], as_percent: bool) -> str:
     values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
     epochs = [epoch for points in lines.values() for epoch, _ in points]
-    y_ticks = _ticks(*_value_range(min(values), max(values), as_percent))
+    y_ticks = ticks_between(*_value_range(min(values), max(values), as_percent))
     x_low, x_high = min(epochs), max(epochs)
 
     def tick_text(value: float) -> str:
@@ -144,7 +144,8 @@ def _value_range(low: float, high: float, as_percent: bool) -> tuple[float, floa
     return low, high
 
 
-def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+def ticks_between(low: float, high: float, count: int = 5) -> list[float]:
+    """Returns round numbers at equal distances, from `low` or below to `high` or above."""
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
@@ -152,7 +153,7 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def _epoch_ticks(low: float, high: float) -> list[int]:
-    step = max(1, round(_ticks(low, high)[1] - _ticks(low, high)[0])) if high > low else 1
+    step = max(1, round(ticks_between(low, high)[1] - ticks_between(low, high)[0])) if high > low else 1
     ticks = [tick for tick in range(math.ceil(low), math.floor(high) + 1) if tick % step == 0]
     first = math.ceil(low)
     return [first, *(tick for tick in ticks if tick - first > step / 2)]
@@ -215,14 +216,19 @@ def _cell(names: Sequence[str], true: int, predicted: int, count: int, of_class:
     return f'<td class="{kind}" style="--depth:{0.6 * depth:.2f}" title="{title}">{count:,}</td>'
 
 
-def bar_table(label: str, rows: Sequence[tuple[str, int, float, float]]) -> str:
-    """Returns rows of (class name, images, recall, precision) as a table with bars; shares are 0 to 1 or NaN."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Class", "Images", "Recall", "Precision"))
+def bar_table(
+    label: str,
+    rows: Sequence[tuple[Any, ...]],
+    headings: Sequence[str] = ("Class", "Images", "Recall", "Precision"),
+) -> str:
+    """Returns rows of (name, images, a share for each other heading) as a table with bars; shares are 0 to 1 or NaN."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in headings)
     body = "".join(
-        f'<tr><th scope="row">{text(name)}</th><td>{int(images):,}</td>{_bar(recall)}{_bar(precision)}</tr>'
-        for name, images, recall, precision in rows
+        f'<tr><th scope="row">{text(name)}</th><td>{int(images):,}</td>{"".join(map(_bar, shares))}</tr>'
+        for name, images, *shares in rows
     )
-    return scrolling(label, f'<table class="bars"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+    kind = "bars many" if len(headings) > 4 else "bars"
+    return scrolling(label, f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
 def _bar(share: float) -> str:

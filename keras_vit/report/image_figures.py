@@ -8,7 +8,7 @@ import numpy as np
 from keras_vit.report.charts import TINY_SIDE, heat_uri, image_uri, probability, text
 
 if TYPE_CHECKING:
-    from keras_vit.report.run_page import AttentionExample, Mistake, Reconstruction
+    from keras_vit.report.run_page import AttentionExample, CaptionedImage, Mistake, Reconstruction
 
 
 def figure_group(kind: str, figures: Sequence[str]) -> str:
@@ -25,6 +25,16 @@ def mistake_figure(item: "Mistake") -> str:
         f'<figure><img{_crisp(width, height)} src="{uri}" width="{width}" height="{height}" alt="{name}">'
         f"<figcaption><b>{caption}</b><span>{probability(item.true_probability)} for {true}</span>"
         f"<span>{name}</span></figcaption></figure>"
+    )
+
+
+def captioned_figure(item: "CaptionedImage") -> str:
+    """Returns the figure of an image with a caption and lines below it."""
+    uri, width, height = image_uri(item.image)
+    name, lines = text(item.name), "".join(f"<span>{text(line)}</span>" for line in item.details)
+    return (
+        f'<figure><img{_crisp(width, height)} src="{uri}" width="{width}" height="{height}" alt="{name}">'
+        f"<figcaption><b>{text(item.caption)}</b>{lines}<span>{name}</span></figcaption></figure>"
     )
 
 

@@ -13,9 +13,13 @@ import numpy as np
 from keras_vit._atomic import write_text
 from keras_vit.evaluation.brightness import Brightness
 from keras_vit.evaluation.calibration import Calibration, calibration
+from keras_vit.evaluation.labels import LabelScores
+from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.evaluation.verdict import Verdict
+from keras_vit.report.charts import number_text
 from keras_vit.report.markdown import escaped, folded, grid, table
 from keras_vit.report.proof_tables import exports_section
+from keras_vit.report.target_figures import LABEL_HEADINGS, label_pairs, label_rows, label_summary, number_rows
 from keras_vit.report.verdict_block import verdict_section
 
 # The identifiers that the Hub accepts for `license`, as its error for any other lists them (May 2026).
@@ -38,10 +42,12 @@ def card_header(
     *,
     name: str,
     data: str,
-    accuracy: float,
-    balanced_accuracy: float,
-    macro_f1: float,
-    ece: float,
+    accuracy: float = 0.0,
+    balanced_accuracy: float = 0.0,
+    macro_f1: float = 0.0,
+    ece: float = 0.0,
+    measured: Mapping[str, tuple[str, float]] | None = None,
+    learns: str = "classes",
     license: str | None = None,
     hub_data: str | None = None,
     base_model: str | None = None,
@@ -55,18 +61,23 @@ def card_header(
         balanced_accuracy: Mean accuracy of the classes on the test split, 0 to 1.
         macro_f1: Mean F1 score of the classes on the test split, 0 to 1.
         ece: Expected calibration error on the test split, 0 to 1.
+        measured: {type on the Hub: (name, value)} on the test split, of a model of labels or numbers, in place of
+            accuracy and ece.
+        learns: What the model has learned, "classes", "labels" or "numbers".
         license: Name of the licence, such as "Apache-2.0"; None if unknown.
         hub_data: Name of the data set on the Hugging Face Hub, "owner/name", or None.
         base_model: Name of the base checkpoint on the Hub, or None.
     """
-    metrics = [
-        {"type": "accuracy", "name": "Test accuracy", "value": round(accuracy, 6)},
-        {"type": "balanced_accuracy", "name": "Balanced accuracy", "value": round(balanced_accuracy, 6)},
-        {"type": "f1", "name": "Macro F1", "value": round(macro_f1, 6)},
-        {"type": "expected_calibration_error", "name": "Expected calibration error", "value": round(ece, 6)},
-    ]
+    task = None if learns == "numbers" else "image-classification"
+    measured = measured or {
+        "accuracy": ("Test accuracy", accuracy),
+        "balanced_accuracy": ("Balanced accuracy", balanced_accuracy),
+        "f1": ("Macro F1", macro_f1),
+        "expected_calibration_error": ("Expected calibration error", ece),
+    }
+    metrics = [{"type": kind, "name": title, "value": round(value, 6)} for kind, (title, value) in measured.items()]
     result = {
-        "task": {"type": "image-classification", "name": "Image classification"},
+        "task": {"type": task or "other", "name": "Image classification" if task else "Image regression"},
         # The Hub requires a type; its own tools write "imagefolder" for data that is not on the Hub.
         "dataset": {"type": hub_data or "imagefolder", "name": data, "split": "test"},
         "metrics": metrics,
@@ -74,10 +85,10 @@ def card_header(
     fields = {
         **_license(license),
         "library_name": "keras",
-        "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "vision-transformer", "keras-vit"],
+        "pipeline_tag": task,  # the Hub has none for numbers
+        "tags": [task or "image-regression", "vision-transformer", "keras-vit"],
         "datasets": [hub_data] if hub_data else None,
-        "metrics": ["accuracy", "f1"],
+        "metrics": ["accuracy", "f1"] if learns == "classes" else [next(iter(measured))],
         "base_model": base_model,
         "model-index": [{"name": name, "results": [result]}],
     }
@@ -133,7 +144,7 @@ class ModelCard:
         class_names: In the order of the outputs.
         image_size: (height, width) in pixels.
         pixel_scaling: Description of the scaling of pixels.
-        verdict: Scores on the test split, and what they show.
+        verdict: Scores on the test split, and what they show; or the scores of labels or numbers.
         counts: Split -> number of images.
         digest: SHA-256 of the data, as of `keras_vit.data.sources.Source`.
         bad_images: Number of images that could not be read and were left out.
@@ -159,7 +170,7 @@ class ModelCard:
     class_names: Sequence[str]
     image_size: tuple[int, int]
     pixel_scaling: str
-    verdict: Verdict
+    verdict: Verdict | LabelScores | NumberScores
     counts: Mapping[str, int]
     digest: str
     bad_images: int
@@ -190,12 +201,13 @@ def write_model_card(path: str | os.PathLike[str], card: ModelCard) -> None:
 
 
 def render_model_card(card: ModelCard) -> str:
-    """Returns the text that `write_model_card` writes: the template model_card.md, filled in."""
+    """Returns the text that `write_model_card` writes: the template model_card.md or target_card.md, filled in."""
+    if not isinstance(card.verdict, Verdict):
+        return _target_card(card, card.verdict)
     scores, classes = card.verdict.scores, len(card.class_names)
     calibrated = calibration(scores.probabilities, scores.labels)
-    height, width = card.image_size
-    template = Template(resources.files("keras_vit").joinpath("report/model_card.md").read_text("utf-8"))
-    return template.substitute(
+    return _template("model_card.md").substitute(
+        _shared_parts(card),
         header=card_header(
             name=card.name,
             data=card.name,
@@ -207,22 +219,9 @@ def render_model_card(card: ModelCard) -> str:
             hub_data=card.hub_data,
             base_model=card.base_model,
         ),
-        title=escaped(card.name),
-        variant=escaped(card.variant),
-        parameters=f"{card.parameters:,}",
         num_classes=f"{classes:,}",
         class_names=f": {', '.join(escaped(name) for name in card.class_names)}" if classes <= _MATRIX_CLASSES else "",
-        version=escaped(card.version),
-        trained_from=f"from the checkpoint {escaped(card.base)}" if card.base else "from scratch",
-        height=height,
-        width=width,
-        files=_files(card),
-        data=_data(card),
-        recipe=folded(
-            f"{len(card.settings)} settings that differ from the defaults",
-            table([{"setting": name, "value": value} for name, value in card.settings.items()]),
-        ),
-        environment="\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in card.environment.items()),
+        files=_files(card, f"probabilities (batch, {classes})"),
         accuracy=f"{scores.accuracy:.2%}",
         interval="{:.1%} to {:.1%}".format(*scores.interval),
         balanced_accuracy=f"{scores.balanced_accuracy:.2%}",
@@ -235,27 +234,120 @@ def render_model_card(card: ModelCard) -> str:
         mce=f"{calibrated.mce:.4f}",
         bins=len(calibrated.counts),
         calibration=_bins(calibrated),
-        exports=exports_section(card.agreements, card.refused),
         weakest=_weakest(scores.confusion_matrix, card.class_names),
     )
 
 
-def _files(card: ModelCard) -> str:
+def _template(name: str) -> Template:
+    return Template(resources.files("keras_vit").joinpath(f"report/{name}").read_text("utf-8"))
+
+
+def _shared_parts(card: ModelCard) -> dict[str, object]:
+    """Returns the parts of a card that depend on the data and the training alone."""
     height, width = card.image_size
-    return table(
-        [
-            {
-                "file": "model.keras",
-                "input": f"RGB, {height} x {width} pixels, {card.pixel_scaling}; float32 (batch, {height}, {width}, 3)",
-                "output": f"probabilities (batch, {len(card.class_names)})",
-            },
-            {
-                "file": "labels.txt",
-                "input": "",
-                "output": "names of the classes, one per line, in the order of the outputs",
-            },
-        ]
+    return {
+        "title": escaped(card.name),
+        "variant": escaped(card.variant),
+        "parameters": f"{card.parameters:,}",
+        "version": escaped(card.version),
+        "trained_from": f"from the checkpoint {escaped(card.base)}" if card.base else "from scratch",
+        "height": height,
+        "width": width,
+        "data": _data(card),
+        "recipe": folded(
+            f"{len(card.settings)} settings that differ from the defaults",
+            table([{"setting": name, "value": value} for name, value in card.settings.items()]),
+        ),
+        "environment": "\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in card.environment.items()),
+        "exports": exports_section(card.agreements, card.refused),
+    }
+
+
+def _target_card(card: ModelCard, scores: LabelScores | NumberScores) -> str:
+    """Returns the card of a model of labels or numbers."""
+    parts = _label_parts(card, scores) if isinstance(scores, LabelScores) else _number_parts(card, scores)
+    header = card_header(
+        name=card.name,
+        data=card.name,
+        measured=parts.pop("measured"),
+        learns="labels" if isinstance(scores, LabelScores) else "numbers",
+        license=card.license,
+        hub_data=card.hub_data,
+        base_model=card.base_model,
     )
+    return _template("target_card.md").substitute(_shared_parts(card), header=header, **parts)
+
+
+def _label_parts(card: ModelCard, scores: LabelScores) -> dict[str, Any]:
+    height, width = card.image_size
+    names = ", ".join(escaped(name) for name in scores.names)
+    rows = [
+        {"label": name, "images": f"{images:,}"}
+        | {heading: _rounded(value) for heading, value in zip(LABEL_HEADINGS[2:], figures, strict=True)}
+        for name, images, *figures in label_rows(scores)
+    ]
+    summary = "; ".join(f"{name} **{value}**" for name, value in label_summary(scores).items())
+    pairs = label_pairs(scores)
+    return {
+        "measured": {
+            "mean_average_precision": ("Mean average precision", scores.mean_average_precision),
+            "f1": ("Micro F1", scores.micro_f1),
+        },
+        "what": f"{len(scores.names):,} labels, any number of which an image has: {names}",
+        "files": _files(card, f"the score of each label on its own, 0 to 1, (batch, {len(scores.names)})"),
+        "code": f"scores = model.predict(model.preprocess_input(images))  # uint8 (batch, {height}, {width}, 3)\n"
+        "labels = scores >= model.thresholds",
+        "results": f"On {len(scores.targets):,} test images: {summary}. No choice in training was based on these "
+        "images; the thresholds have the highest F1 on the validation images.\n\n"
+        + table(rows)
+        + ("\n\nPairs of labels that most test images have:\n\n" + table(pairs) if pairs else ""),
+        "limits": "- The thresholds suit images with each label as often as in the validation images.\n"
+        "- The test images have the same origin as the training images; the figures on other images can be lower.",
+    }
+
+
+def _number_parts(card: ModelCard, scores: NumberScores) -> dict[str, Any]:
+    height, width = card.image_size
+    names = ", ".join(escaped(name) for name in scores.names)
+    spans = ", ".join(
+        f"{escaped(name)} {number_text(column.min())} to {number_text(column.max())}"
+        for name, column in zip(scores.names, scores.targets.T)
+    )
+    return {
+        "measured": {
+            kind: (f"{title} of {scores.names[0]}", float(getattr(scores, figure)[0]))
+            for kind, title, figure in (("r_squared", "R2", "r2"), ("mae", "Mean absolute error", "mae"))
+        },
+        "what": f"{len(scores.names):,} numbers, in the units of the data: {names}",
+        "files": _files(card, f"{{name: number (batch, 1)}} of {names}", has_names=False),
+        "code": f"numbers = model.predict(model.preprocess_input(images))  # uint8 (batch, {height}, {width}, 3)\n"
+        f"print(numbers[{scores.names[0]!r}])  # (batch, 1)",
+        "results": f"On {len(scores.targets):,} test images, with 95 % intervals of 1,000 resamples of these. No "
+        "choice in training was based on them.\n\n" + table(number_rows(scores)),
+        "limits": f"- The test images have {spans}. Numbers beyond those of the training images are extrapolated.\n"
+        "- The test images have the same origin as the training images; errors on other images can be larger.",
+    }
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "–"
+
+
+def _files(card: ModelCard, output: str, has_names: bool = True) -> str:
+    height, width = card.image_size
+    rows = [
+        {
+            "file": "model.keras",
+            "input": f"RGB, {height} x {width} pixels, {card.pixel_scaling}; float32 (batch, {height}, {width}, 3)",
+            "output": output,
+        },
+        {
+            "file": "labels.txt",
+            "input": "",
+            "output": "names of the classes, one per line, in the order of the outputs",
+        },
+    ]
+    return table(rows[: 1 + has_names])
 
 
 def _data(card: ModelCard) -> str:

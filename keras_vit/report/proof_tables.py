@@ -23,8 +23,10 @@ def _ties_by_target() -> str:
 # Explanations of the columns.
 NOTES = {
     "agreement": "Share of the images, at the same pixels, with the same predicted class as the Keras model. "
+    "Of labels, share of the same decisions by the thresholds. "
     f"With ties: a class also counts whose probability in the Keras model is as high to within {_ties_by_target()}.",
-    "accuracy": "Top-1 accuracy of the file on these images; in brackets that of the Keras model.",
+    "accuracy": "Top-1 accuracy of the file on these images, or micro F1 of labels; in brackets that of the Keras "
+    "model.",
     "logit difference": "Largest and mean difference between a logit of the file and of the Keras model, after the "
     "mean of each set of logits is subtracted; the same pixels for both.",
     "cosine": "Cosine similarity of the logits of the file and of the Keras model, over all images; 1 is no "
@@ -59,10 +61,10 @@ def export_row(agreement: Any) -> dict[str, str]:
         "size": _megabytes(agreement.bytes, 2),
         "agreement": "–"
         if agreement.numbers
-        else f"{_share(agreement.top1_agreement)} of {agreement.images:,}{_with_ties(agreement)}",
+        else f"{_share(agreement.top1_agreement)} of {_compared(agreement)}{_with_ties(agreement)}",
         "accuracy": "unknown"
         if agreement.accuracy is None
-        else f"{agreement.accuracy:.2%} ({agreement.keras_accuracy:.2%})",
+        else f"{'F1 ' if agreement.labels else ''}{agreement.accuracy:.2%} ({agreement.keras_accuracy:.2%})",
         "logit difference": _numbers(agreement.numbers) if agreement.numbers else _difference(agreement.logits),
         "cosine": "–" if agreement.numbers or not agreement.logits else f"{agreement.logits['cosine']:.5f}",
         "agreement from JPEG": f"{_share(jpeg['top1_agreement'])} ({_share(jpeg['resize_top1_agreement'])})"
@@ -158,6 +160,13 @@ def replace_card_exports(card_text: str, agreements: Sequence[Any], refused: Map
         )
     section = exports_section(agreements, refused)
     return _SECTION.sub(lambda _: section, card_text, count=1)
+
+
+def _compared(agreement: Any) -> str:
+    """Returns the number of images, or of decisions on labels, that were compared."""
+    if agreement.labels:
+        return f"{agreement.images * agreement.labels:,} decisions on labels"
+    return f"{agreement.images:,}"
 
 
 def _with_ties(agreement: Any) -> str:

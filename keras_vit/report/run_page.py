@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 
 from keras_vit.evaluation.calibration import Calibration
+from keras_vit.evaluation.labels import LabelScores
+from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.evaluation.verdict import Verdict
 from keras_vit.report.charts import bar_table, confusion_table, percent, scrolling, svg_curves, text
-from keras_vit.report.image_figures import attention_figure, figure_group, mistake_figure, reconstruction_figure
+from keras_vit.report.image_figures import (
+    attention_figure,
+    captioned_figure,
+    figure_group,
+    mistake_figure,
+    reconstruction_figure,
+)
 from keras_vit.report.reliability_diagram import reliability_diagram
+from keras_vit.report.target_figures import cooccurrence_table, label_pairs, label_table, number_charts, number_rows
 from keras_vit.report.template import SECTION, framed, links, resource, sections, write_page
 from keras_vit.report.verdict_block import verdict_block
 
@@ -45,6 +54,23 @@ class Mistake:
     predicted: str
     probability: float
     true_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedImage:
+    """An image with a caption, such as a wrong prediction.
+
+    Args:
+        image: uint8 (height, width, 3).
+        name: Its origin, such as a file name.
+        caption: What is said of it.
+        details: Lines below the caption.
+    """
+
+    image: np.ndarray
+    name: str
+    caption: str
+    details: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +123,9 @@ class Report:
         confusion_matrix: int (true class, predicted class), numbers of images; None to leave it out.
         calibration: Calibration of the probabilities; None to leave it out.
         mistakes: Misclassified images in the order to show, the most confident first.
+        labels: Scores of several labels an image; None to leave them out.
+        numbers: Scores of numbers; None to leave them out.
+        worst: Images of wrong labels or of large errors, in the order to show.
         attention: Images with attention maps in the order to show.
         reconstructions: Reconstructed images in the order to show.
         exports: A row an exported file, with any columns: column -> text with its unit, or a number.
@@ -116,6 +145,9 @@ class Report:
     confusion_matrix: np.ndarray | None = None
     calibration: Calibration | None = None
     mistakes: Sequence[Mistake] = ()
+    labels: LabelScores | None = None
+    numbers: NumberScores | None = None
+    worst: Sequence[CaptionedImage] = ()
     attention: Sequence[AttentionExample] = ()
     reconstructions: Sequence[Reconstruction] = ()
     exports: Sequence[Mapping[str, object]] = ()
@@ -154,6 +186,11 @@ def render_report(report: Report) -> str:
         "classes": _classes(report),
         "calibration": reliability_diagram(report.calibration) if report.calibration else "",
         "mistakes": figure_group("mistakes", [mistake_figure(item) for item in report.mistakes]),
+        "labels": label_table(report.labels) if report.labels else "",
+        "together": _together(report.labels),
+        "wrong_labels": _worst(report) if report.labels else "",
+        "numbers": _numbers(report.numbers),
+        "errors": _worst(report) if report.numbers else "",
         "attention": figure_group(
             "attention", [attention_figure(index, item) for index, item in enumerate(report.attention, 1)]
         ),
@@ -194,6 +231,7 @@ def _check(report: Report) -> None:
     faults = []
     shown: list[tuple[str, Sequence[Any]]] = [
         ("mistakes", report.mistakes),
+        ("worst", report.worst),
         ("attention", report.attention),
         ("reconstructions", report.reconstructions),
     ]
@@ -281,6 +319,21 @@ def _classes(report: Report) -> str:
     heading = f"The {len(first)} classes with the lowest recall"
     label = f"The other {len(others):,} classes"
     return f"<h3>{heading}</h3>{bar_table(heading, first)}{_folded(label, bar_table(label, others))}"
+
+
+def _together(scores: LabelScores | None) -> str:
+    """Returns which labels images have together: a table of all, or of the most frequent pairs."""
+    if scores is None:
+        return ""
+    return cooccurrence_table(scores) or _table(label_pairs(scores), "Labels together", "pairs")
+
+
+def _numbers(scores: NumberScores | None) -> str:
+    return _table(number_rows(scores), "Numbers", "words") + number_charts(scores) if scores else ""
+
+
+def _worst(report: Report) -> str:
+    return figure_group("mistakes", [captioned_figure(item) for item in report.worst])
 
 
 def _exports(

@@ -21,6 +21,7 @@ class ExportedFile:
         model_path: of the model in it: the .tflite file of a page, the version folder of a SavedModel, the .xml file
             of an OpenVINO model.
         class_names: in the order of the probabilities; () where the outputs are numbers.
+        thresholds: of labels that are scored independently, the least score of each that an image has; () otherwise.
         outputs: names of the outputs, "probabilities" first.
         image_size: (height, width) of the input, pixels.
         precisions: types in which its runtime can compute on this machine; "float32", which is proven, first.
@@ -29,6 +30,7 @@ class ExportedFile:
     path: pathlib.Path
     model_path: pathlib.Path
     class_names: tuple[str, ...]
+    thresholds: tuple[float, ...] = ()
     outputs: tuple[str, ...]
     image_size: tuple[int, int]
     precisions: tuple[str, ...] = ("float32",)

@@ -104,6 +104,14 @@ def checked_scaling(mean: Any, std: Any) -> tuple[np.ndarray, np.ndarray]:
     return values[0], values[1]
 
 
+def checked_thresholds(thresholds: Any, class_names: tuple[str, ...]) -> tuple[float, ...]:
+    """Returns the thresholds of independent labels, one for each name and from 0 to 1; () without."""
+    is_list = isinstance(thresholds, list | tuple) and all(isinstance(value, float | int) for value in thresholds)
+    if not is_list or len(thresholds) not in (0, len(class_names)) or not all(0 <= value <= 1 for value in thresholds):
+        raise ValueError(f"it has other thresholds than one from 0 to 1 for each label: {thresholds!r:.80}")
+    return tuple(map(float, thresholds))
+
+
 def checked_image_size(shape: Any) -> tuple[int, int]:
     """Returns the (height, width) of an input (batch, height, width, 3)."""
     sides = list(shape)

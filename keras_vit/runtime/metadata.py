@@ -14,6 +14,7 @@ _schema = _compat.tflite_schema()
 
 _NORMALIZATION = 1  # ProcessUnitOptions of metadata_schema.fbs
 _TENSOR_AXIS_LABELS = 2  # AssociatedFileType
+_THRESHOLDS = "thresholds.txt"
 
 # The most that is read: of labels (100,000 names have about 2 MB), of the directory of the zip file behind the model,
 # of a text and of a list in the metadata, whose tables may lie in each other.
@@ -34,6 +35,7 @@ class FileDescription:
         outputs: names, in the order of the file's outputs.
         class_names: in the order of the output that has labels; () where the file returns numbers.
         scores_index: of the output that has labels; 0 where none has.
+        thresholds: of labels that are scored independently, the least score of each that an image has; () otherwise.
     """
 
     facts: dict[str, str]
@@ -42,6 +44,7 @@ class FileDescription:
     outputs: tuple[str, ...]
     class_names: tuple[str, ...]
     scores_index: int
+    thresholds: tuple[float, ...] = ()
 
 
 class _Table:
@@ -111,7 +114,8 @@ def read_description(file: bytes) -> FileDescription:
         mean, std = (units[0].floats(0), units[0].floats(1)) if units and units[0] else (None, None)
         slots = {"name": 0, "description": 1, "version": 2, "author": 4, "license": 5}
         facts = {name: root.text(slot) for name, slot in slots.items()}
-        return FileDescription(facts, mean, std, tuple(end.text(0) for end in outputs), labels, scores_index)
+        names, thresholds = tuple(end.text(0) for end in outputs), _thresholds(file, outputs, len(labels))
+        return FileDescription(facts, mean, std, names, labels, scores_index, thresholds)
     except MetadataError:
         raise
     except Exception as error:  # the readers of flatbuffers and zip can raise nearly anything for a damaged file
@@ -135,6 +139,16 @@ def _labels(file: bytes, outputs: Sequence[_Table]) -> tuple[int, tuple[str, ...
     if any(end.text(0) == "probabilities" for end in outputs):
         raise MetadataError("names no classes")
     return 0, ()  # numbers, which have none
+
+
+def _thresholds(file: bytes, outputs: Sequence[_Table], count: int) -> tuple[float, ...]:
+    """Returns the thresholds in the file, one for each label; () without."""
+    if not any(item.text(0) == _THRESHOLDS for end in outputs for item in end.tables(6)):
+        return ()
+    thresholds = tuple(map(float, _member(file, _THRESHOLDS).decode("ascii").split("\n")[:-1]))
+    if len(thresholds) != count or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise MetadataError(f"has {len(thresholds)} thresholds of 0 to 1 for {count} labels")
+    return thresholds
 
 
 def _member(file: bytes, name: str) -> bytes:

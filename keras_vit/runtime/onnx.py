@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from keras_vit.runtime.exported import ExportedFile, scaling_of
-from keras_vit.runtime.integrity import checked_image_size, checked_names, refuse_damaged, short_reason
+from keras_vit.runtime.integrity import (
+    checked_image_size,
+    checked_names,
+    checked_thresholds,
+    refuse_damaged,
+    short_reason,
+)
 
 
 class OnnxFile(ExportedFile):
@@ -45,6 +51,7 @@ class OnnxFile(ExportedFile):
             texts = self._session.get_modelmeta().custom_metadata_map
             facts = {name: json.loads(texts[name]) for name in ("labels", "mean", "std") if name in texts}
             self.class_names = checked_names(facts["labels"])
+            self.thresholds = checked_thresholds(json.loads(texts.get("thresholds", "[]")), self.class_names)
             self._scaling = scaling_of(facts | {"input_type": texts["input_type"]})
             (self._input,) = self._session.get_inputs()
             self._dtype = np.uint8 if "uint8" in self._input.type else np.float32

@@ -13,7 +13,13 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit._quiet import quiet
 from keras_vit.runtime.exported import ExportedFile, scaling_of
-from keras_vit.runtime.integrity import checked_image_size, checked_names, refuse_damaged, short_reason
+from keras_vit.runtime.integrity import (
+    checked_image_size,
+    checked_names,
+    checked_thresholds,
+    refuse_damaged,
+    short_reason,
+)
 
 _FACTS = ("labels", "outputs", "input_type", "mean", "std")
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -61,6 +67,9 @@ class OpenVINOFile(ExportedFile):
             texts = {name: model.get_rt_info(["keras_vit", name]).astype(str) for name in _FACTS}
             facts = texts | {name: json.loads(texts[name]) for name in _FACTS if name != "input_type"}
             self.class_names, self.outputs = checked_names(facts["labels"]), checked_names(facts["outputs"])
+            if model.has_rt_info(["keras_vit", "thresholds"]):
+                text = model.get_rt_info(["keras_vit", "thresholds"]).astype(str)
+                self.thresholds = checked_thresholds(json.loads(text), self.class_names)
             self._scaling = scaling_of(facts)
             (entry,) = model.inputs
             axes = entry.partial_shape

@@ -12,7 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.runtime.exported import ExportedFile, scaling_of
-from keras_vit.runtime.integrity import checked_image_size, checked_names, refuse_damaged, short_reason
+from keras_vit.runtime.integrity import (
+    checked_image_size,
+    checked_names,
+    checked_thresholds,
+    refuse_damaged,
+    short_reason,
+)
 
 
 class SavedModelFile(ExportedFile):
@@ -37,6 +43,7 @@ class SavedModelFile(ExportedFile):
             self._from_files = self._loaded.signatures["serve_jpeg"]
             self.class_names = tuple(self._asset("labels").split("\n")[:-1])
             facts = json.loads(self._asset("facts"))
+            self.thresholds = checked_thresholds(facts.get("thresholds", []), self.class_names)
             outputs = self._from_levels.structured_outputs
             self.outputs = checked_names(facts["outputs"]) if "outputs" in facts else tuple(outputs)
             if missing := [name for name in self.outputs if name not in outputs]:

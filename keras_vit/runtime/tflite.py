@@ -65,7 +65,7 @@ class TFLiteFile(ExportedFile):
             raise ValueError(f"{_EXPECTED}. Received: {path}, which {error}") from error
         except Exception as error:  # LiteRT's errors have no class in common
             raise ValueError(f"{_EXPECTED}. Received: {path}, which cannot be used: {short_reason(error)}") from error
-        self.class_names = self.description.class_names
+        self.class_names, self.thresholds = self.description.class_names, self.description.thresholds
         order = [first, *(i for i in range(len(names)) if i != first)]
         self.outputs, self._ends = tuple(names[i] for i in order), [ends[i] for i in order]
         classes = ends[first]["shape"][-1]

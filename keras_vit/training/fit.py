@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_vit.data.augmentation import Augmentation
-from keras_vit.data.listing import weight_faults
+from keras_vit.data.listing import SPLITS, weight_faults
 from keras_vit.data.order import order_of
 from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.data.sources import Examples, Source
@@ -24,7 +24,7 @@ from keras_vit.training.class_weights import class_weights_of
 from keras_vit.training.devices import Devices
 from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.logs import Logs
-from keras_vit.training.model import compiled_trainer, copy_trained_weights, dtype_policy, new_model, rebuilder
+from keras_vit.training.model import Units, compiled_trainer, copy_trained_weights, dtype_policy, new_model, rebuilder
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
@@ -82,10 +82,11 @@ def train(
     plan = plan_of(recipe, order.steps_per_pass)
     _check(recipe, source, devices)
     keras.utils.set_random_seed(recipe.seed)
+    source, units = prepared(source)
     with devices.scope(), dtype_policy(recipe):
-        model = new_model(recipe, len(source.class_names))
+        model = new_model(recipe, len(source.class_names), units)
         rebuilt = rebuilder(model)
-        trainer = compiled_trainer(recipe, plan, model)
+        trainer = compiled_trainer(recipe, plan, model, source.train)
         size, pixels = model.input_shape[1:3], pixels_of(model)
         batches = functools.partial(batches_of, recipe, source, size, pixels, plan)
         validation, validation_steps = _validation(recipe, source, size, pixels, devices)
@@ -196,9 +197,28 @@ def batches_of(
     )
 
 
+def prepared(source: Source) -> tuple[Source, Units | None]:
+    """Returns a source as it is trained on, and the units of its numbers; None for classes and labels.
+
+    Numbers get the mean 0 and the standard deviation 1 of the training images.
+    """
+    if source.learns != "numbers":
+        return source, None
+    mean, std = source.train.labels.mean(axis=0), source.train.labels.std(axis=0)
+    splits = {split: getattr(source, split) for split in SPLITS}
+    standardized = {
+        split: dataclasses.replace(examples, labels=(examples.labels - mean) / std)
+        for split, examples in splits.items()
+    }
+    units = dict(zip(source.class_names, zip(mean.tolist(), std.tolist()), strict=True))
+    return dataclasses.replace(source, **standardized), units
+
+
 def _weighted(recipe: Recipe, source: Source) -> Examples:
     """Returns the training images with the weights of their classes in the loss, times their own."""
     examples = source.train
+    if source.learns != "classes":
+        return examples
     class_weights = class_weights_of(recipe.class_weights, examples.labels, source.class_names)
     if class_weights is None:
         return examples

@@ -16,7 +16,7 @@ from keras_vit._progress import SECONDS_BETWEEN_UPDATES
 from keras_vit.data.order import Order
 from keras_vit.data.sources import Source
 from keras_vit.models.interface import pixels_of
-from keras_vit.training.fit import batches_of
+from keras_vit.training.fit import batches_of, prepared
 from keras_vit.training.model import compiled_trainer, dtype_policy, new_model
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.schedules import Plan
@@ -122,9 +122,10 @@ def search_learning_rate(
     recipe = dataclasses.replace(recipe, ema=0.0)
     order = Order(len(source.train.labels), recipe.batch_size, recipe.seed, recipe.full_batches)
     plan = Plan(steps, min(order.steps_per_pass, steps), 0)
+    source, units = prepared(source)
     with _seeded(recipe.seed), dtype_policy(recipe):
-        model = new_model(recipe, len(source.class_names))
-        trainer = compiled_trainer(recipe, plan, model)
+        model = new_model(recipe, len(source.class_names), units)
+        trainer = compiled_trainer(recipe, plan, model, source.train)
         schedule = RangeSchedule(lowest, highest, steps)
         getattr(trainer.optimizer, "inner_optimizer", trainer.optimizer).learning_rate = schedule
         losses = _SmoothedLosses(steps)

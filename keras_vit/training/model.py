@@ -1,15 +1,18 @@
 """The model of a recipe: built, compiled for training, and its trained weights copied back."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import keras
 import numpy as np
 
 from keras_vit.builders import build
+from keras_vit.data.sources import Examples
+from keras_vit.layers import NamedNumbers
 from keras_vit.layers.initializers import weights_to_come
 from keras_vit.models.config import Pooling, get_variant
+from keras_vit.models.vision_model import VisionModel
 from keras_vit.training.fine_tuning import add_lora, freeze, layer_scales, lora_layers, rematerialize
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.optimizers import optimizer_of
@@ -17,13 +20,17 @@ from keras_vit.training.recipe import Recipe
 from keras_vit.training.schedules import Plan
 from keras_vit.training.trainer import make_trainer
 
+# {name of a number: (mean, standard deviation)}, in its own unit
+Units = Mapping[str, tuple[float, float]]
 
-def new_model(recipe: Recipe, num_classes: int) -> keras.Model:
+
+def new_model(recipe: Recipe, num_classes: int, units: Units | None = None) -> keras.Model:
     """Builds the model of a recipe, with random weights or those of its checkpoint.
 
     Args:
         recipe: the recipe.
-        num_classes: number of classes of the head; a pre-training objective has no head.
+        num_classes: number of outputs of the head; a pre-training objective has no head.
+        units: of numbers; the model then returns numbers in these.
 
     Returns:
         The model.
@@ -31,16 +38,18 @@ def new_model(recipe: Recipe, num_classes: int) -> keras.Model:
     Raises:
         ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
     """
-    has_classes, row = OBJECTIVES[recipe.objective].has_classes, get_variant(recipe.variant)
-    pooling = recipe.pooling or (None if has_classes else getattr(row, "pooling", "gap"))
+    objective, row = OBJECTIVES[recipe.objective], get_variant(recipe.variant)
+    has_head = objective.learns is not None
+    pooling = recipe.pooling or (None if has_head else getattr(row, "pooling", "gap"))
     model = build(
         row,
-        include_top=has_classes,
+        include_top=has_head,
         weights=recipe.weights,
         new_head=recipe.weights is not None,
         input_shape=(recipe.image_size, recipe.image_size, 3),
         pooling=cast("Pooling | None", pooling),
-        classes=num_classes if has_classes else None,
+        classes=num_classes if has_head else None,
+        classifier_activation=objective.activation,
         representation_size=recipe.representation_size,
         dropout=recipe.dropout,
         stochastic_depth=recipe.stochastic_depth,
@@ -49,16 +58,21 @@ def new_model(recipe: Recipe, num_classes: int) -> keras.Model:
     if recipe.head_bias:
         for bias in (weight for weight in model.get_layer("head").weights if weight.name == "bias"):
             bias.assign(np.full(num_classes, recipe.head_bias, np.float32))
-    return model
+    if units is None:
+        return model
+    mean, std = zip(*units.values())
+    numbers = NamedNumbers(tuple(units), mean, std, dtype="float32", name="numbers")
+    return VisionModel(model.input, numbers(model.output), name=model.name)
 
 
-def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model) -> keras.Model:
+def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model, examples: Examples | None = None) -> keras.Model:
     """Prepares a recipe's model for training and compiles it; call it within `dtype_policy`.
 
     Args:
         recipe: the recipe.
         plan: length of the run.
         model: model of `new_model`; its layers are trained.
+        examples: to train on, for the weights of labels in the loss; None for equal weights.
 
     Returns:
         The trainer of `make_trainer`, compiled and with a built optimizer.
@@ -75,8 +89,7 @@ def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model) -> keras.Mo
     objective = OBJECTIVES[recipe.objective]
     trainer = make_trainer(
         objective.network(model, recipe),
-        loss=recipe.loss if objective.has_classes else "output",
-        label_smoothing=recipe.label_smoothing,
+        loss=objective.loss(recipe, examples),
         clip_norm=recipe.clip_norm,
         accumulation=recipe.accumulation,
     )

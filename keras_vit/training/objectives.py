@@ -1,12 +1,18 @@
-"""Training objectives: classification, and the pre-training tasks that need no classes."""
+"""Training objectives: classes, labels and numbers, and the pre-training tasks that need none of them."""
 
 import dataclasses
 from collections.abc import Callable
 
 import keras
+import numpy as np
 
+from keras_vit.data.listing import Learns
+from keras_vit.data.sources import Examples
 from keras_vit.pretraining import MaskedAutoencoder, MaskedPatches
-from keras_vit.training.recipe import Recipe
+from keras_vit.training.losses import CrossEntropy, LabelsLoss, LossFunction, NumbersLoss, OutputLoss
+from keras_vit.training.recipe import LOSSES, Recipe
+
+_MOST_POSITIVE_WEIGHT = 100.0  # of a label that is rarer than one image in a hundred, one image would rule a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,15 +20,25 @@ class Objective:
     """A training objective.
 
     Args:
-        metric: name of the metric in the "accuracy" column of the log.
+        metric: name of the metric in the "accuracy" column of the log, 1 at most.
         network: function of (model, recipe) that returns the network to train: the model itself, or a network around it
             whose output (batch, 2) is the loss and the metric of each image.
-        has_classes: whether the model has a classification head.
+        loss: function of (recipe, training examples) that returns the loss of the network's outputs, or of the logits
+            of the model's head.
+        learns: what the head of the model learns; None for a model without a head.
+        activation: of the head.
     """
 
     metric: str
     network: Callable[[keras.Model, Recipe], keras.Model]
-    has_classes: bool = False
+    loss: Callable[[Recipe, Examples | None], LossFunction] = lambda recipe, examples: OutputLoss()
+    learns: Learns | None = None
+    activation: str | None = None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the outputs of the head have class names: of classes or of labels."""
+        return self.learns in ("classes", "labels")
 
 
 def _around(
@@ -31,7 +47,7 @@ def _around(
     """Returns the `network` function of a pre-training task: one layer with the model inside."""
 
     def network(model: keras.Model, recipe: Recipe) -> keras.Model:
-        return keras.Model(model.input, task(model, recipe)(model.input), name=recipe.objective.replace("-", "_"))
+        return keras.Model(model.input, task(model, recipe)(model.input), name=str(recipe.objective).replace("-", "_"))
 
     return network
 
@@ -41,8 +57,38 @@ def vit_of(network: keras.Model) -> keras.Model:
     return getattr(network.layers[-1], "vit", network)
 
 
-OBJECTIVES = {
-    "classes": Objective("accuracy", lambda model, recipe: model, has_classes=True),
+def _itself(model: keras.Model, recipe: Recipe) -> keras.Model:
+    return model
+
+
+def loss_of(recipe: Recipe) -> str:
+    """Returns the loss of a recipe: its own, or the default of its objective."""
+    return recipe.loss or LOSSES.get(recipe.objective, ("softmax",))[0]
+
+
+def _labels_loss(recipe: Recipe, examples: Examples | None) -> LossFunction:
+    return LabelsLoss(recipe.label_smoothing, _positive_weights(recipe, examples))
+
+
+def _positive_weights(recipe: Recipe, examples: Examples | None) -> tuple[float, ...] | None:
+    """Returns the weight of each label where an image has it: as many as the images without it, or None for 1."""
+    if recipe.class_weights != "balanced" or examples is None:
+        return None
+    share = examples.labels.mean(axis=0)
+    weights = np.minimum((1 - share) / np.maximum(share, 1 / len(examples.labels)), _MOST_POSITIVE_WEIGHT)
+    return tuple(np.maximum(weights, 1 / _MOST_POSITIVE_WEIGHT).tolist())
+
+
+OBJECTIVES: dict[str | None, Objective] = {
+    "classes": Objective(
+        "accuracy",
+        _itself,
+        lambda recipe, examples: CrossEntropy(loss_of(recipe), recipe.label_smoothing),
+        "classes",
+        "softmax",
+    ),
+    "labels": Objective("F1 of an image", _itself, _labels_loss, "labels", "sigmoid"),
+    "numbers": Objective("explained variance", _itself, lambda recipe, _: NumbersLoss(loss_of(recipe)), "numbers"),
     "masked-patches": Objective(
         "colour accuracy",
         _around(lambda model, recipe: MaskedPatches(model, recipe.corrupted or 0.5, name="masked_patches")),
@@ -56,3 +102,4 @@ OBJECTIVES = {
         ),
     ),
 }
+OBJECTIVES[None] = OBJECTIVES["classes"]  # of a recipe that states none

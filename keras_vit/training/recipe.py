@@ -39,10 +39,13 @@ class Recipe:
             are.
         weights: checkpoint to fine-tune, as in `keras_vit.build`; None is a random initialization.
         pooling: pooling of the tokens before the head, as in `keras_vit.build`; None is the variant's own.
-        objective: "classes" (supervised classification), "masked-patches" (masked patch prediction: the mean colours of
-            corrupted patches) or "mae" (masked autoencoder: the pixels of hidden patches). The last two pre-train a
-            model without a head on images alone, for another run's `weights`; such a run has neither a test accuracy
-            nor exports.
+        objective: "classes" (one class an image), "labels" (any number of labels an image, a sigmoid for each),
+            "numbers" (the columns `target`), "masked-patches" (masked patch prediction: the mean colours of corrupted
+            patches) or "mae" (masked autoencoder: the pixels of hidden patches). None is "classes", or "numbers" with
+            `target`, and an error if labels in a .csv are joined by |. The last two pre-train a model without a head
+            on images alone, for another run's `weights`; such a run has neither a test accuracy nor exports.
+        target: columns of a .csv file with the numbers to learn, such as ("age", "height"). The model learns them with
+            a mean of 0 and a standard deviation of 1, and returns them in their own units.
         corrupted: mask ratio of the pre-training objectives, the fraction of the patches that is corrupted or hidden;
             None is the paper's, 0.5 for "masked-patches" and 0.75 for "mae".
         decoder_layers: number of blocks of the "mae" decoder.
@@ -82,10 +85,13 @@ class Recipe:
         clip_norm: largest global norm of the gradients; 0 does not clip.
         ema: decay of the exponential moving average of the weights, such as 0.9999, bounded by (1 + t) / (10 + t) after
             t steps. The averaged weights are validated and kept at the end. 0 is no average.
-        loss: "softmax" or "sigmoid" cross-entropy.
+        loss: "softmax" or "sigmoid" cross-entropy of classes; "sigmoid" of labels; "mse" (squared error), "mae"
+            (absolute error) or "huber" (squared up to a standard deviation, then absolute) of numbers. None is the
+            first of these.
         label_smoothing: fraction of each label that is spread over all classes.
         class_weights: "equal"; "balanced", each class has the same weight in the loss, however many images it has; or a
-            weight for each class, such as "dark:2,light:1".
+            weight for each class, such as "dark:2,light:1". Of labels, images with a label and images without it have
+            the same weight if "balanced", an image at most 100. It has no effect on numbers.
         early_stopping: patience in epochs: the run ends when this number of epochs, and `early_stopping_steps` steps,
             have passed without a better validation accuracy. Better means by more than its standard error. 0 never
             stops early.
@@ -149,7 +155,8 @@ class Recipe:
     split_seed: int = 0
     weights: str | None = None
     pooling: str | None = None
-    objective: Literal["classes", "masked-patches", "mae"] = "classes"
+    objective: Literal["classes", "labels", "numbers", "masked-patches", "mae"] | None = None
+    target: tuple[str, ...] = ()
     corrupted: float | None = None
     decoder_layers: int = 8
     decoder_size: int | None = None
@@ -179,7 +186,7 @@ class Recipe:
     layer_decay: float = 1.0
     clip_norm: float = 1.0
     ema: float = 0.0
-    loss: Literal["softmax", "sigmoid"] = "softmax"
+    loss: Literal["softmax", "sigmoid", "mse", "mae", "huber"] | None = None
     label_smoothing: float = 0.1
     class_weights: str = "equal"
     early_stopping: int = 0
@@ -213,6 +220,8 @@ class Recipe:
         for name in FIELDS:
             value = checked.plain(getattr(self, name))
             object.__setattr__(self, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
+        if self.target and self.objective is None:
+            object.__setattr__(self, "objective", "numbers")
         wrong = [
             f"  {name}={getattr(self, name)!r:.80}, expected {type_description(annotation)}"
             for name, annotation in FIELDS.items()
@@ -287,6 +296,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     ),
     (("head_bias",), "a finite number", math.isfinite),
     (("groups",), GROUPS_EXPECTED, is_group_pattern),
+    (
+        ("target",),
+        "different names of columns",
+        lambda value: len({*value}) == len(value) and all(name.strip() == name != "" for name in value),
+    ),
     (("milestones",), "growing steps", lambda value: list(value) == sorted({*value}) and min(value, default=1) > 0),
     (
         ("randaugment",),
@@ -295,6 +309,12 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     ),
     *_choice_ranges(),
 )
+# {objective of a model with a head: its losses, the default first}
+LOSSES: dict[str | None, tuple[str, ...]] = {
+    **dict.fromkeys((None, "classes"), ("softmax", "sigmoid")),
+    "labels": ("sigmoid",),
+    "numbers": ("mse", "mae", "huber"),
+}
 # (constraint between fields, function of a recipe that returns whether it holds)
 CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     (
@@ -315,18 +335,31 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         "sampling='balanced' with objective='classes' and full_batches=True, and without class_weights='balanced'",
         lambda recipe: (
             recipe.sampling == "shuffled"
-            or recipe.objective == "classes"
+            or recipe.objective in (None, "classes")
             and recipe.full_batches
             and recipe.class_weights != "balanced"
         ),
     ),
     (
-        "lora, representation_size and head_bias with objective='classes' alone",
+        "class_weights by name with objective='classes'",
+        lambda recipe: ":" not in recipe.class_weights or recipe.objective not in ("labels", "numbers"),
+    ),
+    (
+        "target, names of columns, with objective='numbers', and only then",
+        lambda recipe: bool(recipe.target) == (recipe.objective == "numbers"),
+    ),
+    (
+        "loss of the objective: softmax or sigmoid of classes, sigmoid of labels, mse, mae or huber of numbers",
+        lambda recipe: recipe.loss in (None, *LOSSES.get(recipe.objective, ("softmax", "sigmoid"))),
+    ),
+    (
+        "lora, representation_size and head_bias without objective='mae' and 'masked-patches'",
         lambda recipe: (
-            recipe.objective == "classes" or not (recipe.lora or recipe.representation_size or recipe.head_bias)
+            recipe.objective in LOSSES or not (recipe.lora or recipe.representation_size or recipe.head_bias)
         ),
     ),
 )
+
 
 # Fields that may change when a run resumes: they do not change what the model learns.
 MAY_CHANGE_ON_RESUME = ("strategy", "keep_checkpoints", "checkpoint_seconds", "tensorboard", "data_dir", "exports")

@@ -2,12 +2,13 @@
 
 import importlib
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.models.lean import LeanModel
+from keras_vit.training.losses import CrossEntropy, LossFunction, OutputLoss
 
 _TRAINERS = {
     "tensorflow": ("keras_vit.training.step_tensorflow", "TensorFlowTrainer"),
@@ -19,7 +20,7 @@ _TRAINERS = {
 def make_trainer(
     model: keras.Model,
     *,
-    loss: str = "softmax",
+    loss: str | LossFunction = "softmax",
     label_smoothing: float = 0.0,
     clip_norm: float = 0.0,
     accumulation: int = 1,
@@ -38,7 +39,8 @@ def make_trainer(
     Args:
         model: a classifier whose last layer is "head" (the loss uses the logits, before its activation), or with
             loss="output" a model that returns the loss and the metric of each image, (batch, 2).
-        loss: "softmax" or "sigmoid" cross-entropy, or "output".
+        loss: "softmax" or "sigmoid" cross-entropy, "output", or a loss of targets and logits, see `LossFunction` in
+            keras_vit.training.losses.
         label_smoothing: fraction of each target that is spread over all classes.
         clip_norm: largest global norm of the gradients; 0 does not clip.
         accumulation: number of parts of a batch that are computed one after the other.
@@ -65,14 +67,18 @@ def make_trainer(
             f"Expected a Keras backend that can train, one of {tuple(_TRAINERS)}. Received: {backend}. "
             "Set KERAS_BACKEND=tensorflow, for example."
         )
-    outputs = model.outputs if loss == "output" else logits_of(model)
+    if loss == "output":
+        loss = OutputLoss()
+    elif isinstance(loss, str):
+        loss = CrossEntropy(loss, label_smoothing)
+    outputs = model.outputs if isinstance(loss, OutputLoss) else logits_of(model)
     module, name = _TRAINERS[backend]
     trainer = getattr(importlib.import_module(module), name)
     return trainer(
         inputs=model.inputs,
         outputs=outputs,
         name=model.name,
-        objective=OutputLoss() if loss == "output" else CrossEntropy(loss, label_smoothing),
+        objective=loss,
         clip_norm=clip_norm,
         accumulation=accumulation,
     )
@@ -81,47 +87,6 @@ def make_trainer(
 def logits_of(model: keras.Model) -> keras.KerasTensor:
     """Returns the output of a model's head, before its activation."""
     return model.get_layer("head").output
-
-
-class LossFunction(Protocol):
-    """Function of a batch's targets and a model's outputs."""
-
-    def loss_and_accuracy(self, targets: Any, outputs: Any) -> tuple[Any, Any]:
-        """Returns the loss and the accuracy (or another metric) of each image, (batch,) each."""
-
-
-class CrossEntropy:
-    """Cross-entropy of each image, in float32, from logits.
-
-    Args:
-        kind: "softmax", or "sigmoid": the sum of the binary cross-entropies of all classes.
-        label_smoothing: fraction of each target that is spread over all classes.
-    """
-
-    def __init__(self, kind: str = "softmax", label_smoothing: float = 0.0) -> None:
-        self.kind, self.label_smoothing = kind, label_smoothing
-
-    def __call__(self, targets: Any, logits: Any) -> Any:
-        """Returns the loss of each image, (batch,), of targets and logits, (batch, classes) each."""
-        logits, targets = ops.cast(logits, "float32"), ops.cast(targets, "float32")
-        if self.label_smoothing:
-            targets = targets * (1.0 - self.label_smoothing) + self.label_smoothing / targets.shape[-1]
-        if self.kind == "sigmoid":
-            return ops.sum(ops.binary_crossentropy(targets, logits, from_logits=True), axis=-1)
-        return ops.categorical_crossentropy(targets, logits, from_logits=True)
-
-    def loss_and_accuracy(self, targets: Any, logits: Any) -> tuple[Any, Any]:
-        """Returns the loss and the top-1 accuracy (1 or 0) of each image, (batch,) each."""
-        correct = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(targets, axis=-1))
-        return self(targets, logits), ops.cast(correct, "float32")
-
-
-class OutputLoss:
-    """Loss of a model that computes it itself."""
-
-    def loss_and_accuracy(self, targets: Any, outputs: Any) -> tuple[Any, Any]:
-        """Returns the two columns of the outputs, (batch, 2); ignores the targets."""
-        return outputs[:, 0], outputs[:, 1]
 
 
 class TrainerBase(LeanModel):

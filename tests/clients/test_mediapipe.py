@@ -91,9 +91,9 @@ def made_images():
 
 
 @contextlib.contextmanager
-def opened(file):
+def opened(file, **settings):
     """An ImageClassifier of a file's bytes, as a function of pixels and the degrees to turn them by."""
-    options = vision.ImageClassifierOptions(base_options=tasks.BaseOptions(model_asset_buffer=file))
+    options = vision.ImageClassifierOptions(base_options=tasks.BaseOptions(model_asset_buffer=file), **settings)
     with vision.ImageClassifier.create_from_options(options) as classifier:
 
         def classify(pixels, degrees=0):
@@ -128,6 +128,24 @@ def test_mediapipe_gives_labels_and_scores_as_keras_does(input_type, mode, expor
                 if mode in FROM_KERAS:
                     assert head.categories[0].category_name == NAMES[expected[i].argmax()]
                     np.testing.assert_allclose(by_index(head), expected[i], atol=FROM_KERAS[mode], rtol=0)
+
+
+def test_mediapipe_returns_all_labels_above_its_score_threshold(exported, made_images, tmp_path):
+    model, _ = exported["uint8"]
+    scores = keras.layers.Dense(len(NAMES), "sigmoid", name="scores")
+    labels = keras_vit.VisionModel(
+        model.input, scores(model.get_layer("head").input), class_names=NAMES, thresholds=[0.1, 0.2, 0.3, 0.4, 0.5]
+    )
+    keras_vit.export.tflite(labels, tmp_path / "labels.tflite", "float32")
+    pixels = made_images["exact"][0]
+    expected = labels.predict(keras_vit.preprocess_input(pixels[None], model.pixels), verbose=0)[0]
+    limit = float(np.sort(expected)[1] + 1e-4)
+    for settings, count in (({}, 5), ({"score_threshold": limit}, 3)):
+        with opened((tmp_path / "labels.tflite").read_bytes(), **settings) as classify:
+            (head,) = classify(pixels)
+        found = {item.category_name: item.score for item in head.categories}
+        assert len(found) == count and sum(expected) > 1.5  # independent: they do not sum to 1
+        assert found == pytest.approx({name: expected[NAMES.index(name)] for name in found}, abs=1e-5)
 
 
 def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, made_images):

@@ -208,6 +208,21 @@ def test_a_page_of_numbers_shows_them_without_classes(model, tmp_path, node_modu
     assert "age, place: numbers, no classes" in seen["about"]
 
 
+def test_a_page_of_labels_shows_those_above_their_thresholds(model, tmp_path, node_modules, serve, in_browser):
+    scores = keras.layers.Dense(3, "sigmoid", kernel_initializer="zeros", name="scores")
+    labels = keras_vit.VisionModel(
+        model.input, scores(model.get_layer("head").input), class_names=NAMES[:3], thresholds=(0.6, 0.7, 0.9)
+    )
+    scores.bias.assign([0.5, 3.0, 2.0])  # scores of 0.62, 0.95 and 0.88 for every image
+    keras_vit.export.web(labels, tmp_path / "page", runtime=node_modules)
+    (tmp_path / "a.png").write_bytes(made_images()["of the model's size"])
+    url = serve(tmp_path / "page")
+    seen = in_browser("numbers.mjs", url=url, image=str(tmp_path / "a.png"), screenshot=str(tmp_path / "page.png"))
+    assert seen["status"] == f"{NAMES[1]}, {NAMES[0]}"
+    assert seen["answers"] == [[NAMES[1], "95 %"], [NAMES[2], "88 %"], [NAMES[0], "62 %"]] and all(seen["bars"])
+    assert "Labels3" in seen["about"]
+
+
 @pytest.mark.soak
 def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, serve, in_browser):
     folder = page(tmp_path / "page", files(), node_modules)

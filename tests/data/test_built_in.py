@@ -58,7 +58,7 @@ def test_fashion_mnist_of_tfds_where_there_are_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "list_prepared", lambda *arguments: seen.append(arguments) or built_in.list_digits())
     open_source("fashion_mnist", data_dir=tmp_path, train_split="train[:98%]")
     wanted = {"train": "train[:98%]", "validation": None, "test": None}
-    assert seen == [("fashion_mnist", tmp_path, wanted)]
+    assert seen == [("fashion_mnist", tmp_path, wanted, None)]
 
 
 @pytest.mark.parametrize(

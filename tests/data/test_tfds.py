@@ -247,3 +247,18 @@ def test_long_readings_are_announced(prepare, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, "keras_vit"):
         open_source(name, data_dir=folder)
     assert "70 of 70 images read" in caplog.text
+
+
+def test_lists_of_labels(prepare):
+    changes = {
+        "features": '{"image": tfds.features.Image(shape=(None, None, 3)), '
+        '"kinds": tfds.features.Sequence(tfds.features.ClassLabel(names=["rose", "aster", "lily"]))}',
+        "example": '{"image": encoded(number), "kinds": [k for k in range(3) if number % (k + 2) == 0]}',
+        "splits": {"train": (0, 24), "test": (24, 36)},
+    }
+    name, folder = prepare("ListedFlowers", **changes)
+    source = open_source(name, data_dir=folder, learns="labels", validation=0)
+    assert (source.learns, source.class_names) == ("labels", ("rose", "aster", "lily"))
+    assert source.test.labels.sum(axis=0).tolist() == [6, 4, 3] and len(source.train.labels) == 24
+    with pytest.raises(ValueError, match="objective=labels for the lists of labels in kinds"):
+        open_source(name, data_dir=folder)

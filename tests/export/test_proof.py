@@ -97,6 +97,20 @@ def test_the_figures_by_hand():
     assert result.from_encoded == {} and result.extra_outputs == {}
 
 
+def test_the_figures_of_independent_labels_by_hand():
+    expected = [(0.5, 0.25, 0.9), (0.2, 0.8, 0.1)]
+    given = File((0.5, 0.35, 0.9), (0.2, 0.8, 0.2))
+    given.outputs = ("probabilities",)
+    reference = Reference(
+        Model(*expected), CLASSES, pixels(2), np.array([[1, 0, 1], [0, 1, 1]]), thresholds=(0.4, 0.3, 0.5)
+    )
+    result = compare(given, reference, name="a.tflite", target="t", tie=0.06)
+    assert (result.labels, result.top1_agreement, result.top1_agreement_or_tie) == (3, 5 / 6, 1.0)
+    assert result.accuracy == 2 * 3 / (4 + 4) and result.keras_accuracy == 2 * 3 / (3 + 4)
+    # From 0.1 to 0.2: ln(1/4) - ln(1/9).
+    assert result.logits["max_difference"] == pytest.approx(0.810930, abs=1e-5)
+
+
 def test_a_constant_in_all_logits_is_no_difference():
     given = np.float32(EXPECTED) * 0.7  # not normalized: log-probabilities of another constant
     assert agreement(File(*given), EXPECTED).logits["max_difference"] == pytest.approx(0, abs=1e-6)

@@ -42,6 +42,8 @@ LEARNING_RATES = {"sgd": 0.5, "adamw": 1e-3, "muon": 1e-3}
 
 
 def run(folder, optimizer, devices, **settings):
+    if optimizer == "adamw":  # labels with positive weights, as independent sigmoids
+        settings["objective"] = "labels"
     recipe = Recipe(
         **EQUAL,
         remat=keras.backend.backend() != "tensorflow",
@@ -50,7 +52,7 @@ def run(folder, optimizer, devices, **settings):
         weights=str(folder / "start.npz"),
         **settings,
     )
-    source = open_source(recipe.data, validation=recipe.validation, test=recipe.test)
+    source = open_source(recipe.data, validation=recipe.validation, test=recipe.test, learns=recipe.objective)
     model, history = train(
         recipe, source, folder / f"{optimizer}-{keras.backend.backend()}-{devices.replicas}", devices
     )

@@ -22,6 +22,7 @@ KEPT = {
     "on_bad_image": "skip",
     "split_seed": 5,
     "objective": "mae",
+    "target": ("age",),
     "corrupted": 0.6,
     "pooling": "gap",
     "gelu": "erf",

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 import keras_vit
+from keras_vit.training.losses import CrossEntropy
 from keras_vit.training.optimizers import SGD, AdamW, Muon
-from keras_vit.training.trainer import CrossEntropy, make_trainer
+from keras_vit.training.trainer import make_trainer
 
 CLASSES, BATCH = 5, 12
 needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")

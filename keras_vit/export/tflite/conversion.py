@@ -138,6 +138,7 @@ def with_metadata(model: bytes, serving: Serving) -> bytes:
         mean=serving.client_scaling.mean,
         std=serving.client_scaling.std,
         outputs=serving.outputs,
+        thresholds=serving.thresholds,
     )
 
 

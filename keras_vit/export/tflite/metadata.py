@@ -17,7 +17,7 @@ from keras_vit.export.tflite.flatbuffer import packed
 
 _schema: Any = _compat.tflite_schema()
 
-LABELS = "labels.txt"
+LABELS, THRESHOLDS = "labels.txt", "thresholds.txt"
 INPUT = "images"
 METADATA = b"TFLITE_METADATA"
 
@@ -26,13 +26,18 @@ IDENTIFIER = b"M001"
 IMAGE_PROPERTIES, FEATURE_PROPERTIES = 2, 1  # ContentProperties
 RGB = 1  # ColorSpaceType
 NORMALIZATION = 1  # ProcessUnitOptions
-TENSOR_AXIS_LABELS = 2  # AssociatedFileType
+DESCRIPTIONS_FILE, TENSOR_AXIS_LABELS = 1, 2  # AssociatedFileType
 
 DESCRIPTIONS = {
     "probabilities": "the probability of each class, in the order of labels.txt",
     "features": "the input of the model's head: a vector to compare images by",
     "rollout": "attention rollout, (rows, columns) of patches: how much each contributes to the features",
 }
+
+INDEPENDENT = (
+    "the score of each label on its own, 0 to 1, in the order of labels.txt; an image has each label whose score is at "
+    "least that in thresholds.txt"
+)
 
 
 def add_metadata(
@@ -45,6 +50,7 @@ def add_metadata(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     outputs: Sequence[str],
+    thresholds: Sequence[float] = (),
 ) -> bytes:
     """Returns the bytes of a TFLite file with TFLite metadata, labels and its SHA-256 inside, and its outputs in order.
 
@@ -59,6 +65,8 @@ def add_metadata(
         input_type: "uint8", "float32" (pixels of 0 to 255 both), or "scaled".
         mean, std: (3,) parts of 255, by which a client of a "scaled" file scales.
         outputs: names of the signature's outputs, in order.
+        thresholds: of independent labels, the least score of each that an image has; () where the classes exclude each
+            other.
 
     Source: metadata_schema.fbs of TensorFlow's TFLite support library.
     """
@@ -69,7 +77,7 @@ def add_metadata(
     keep_batch_axis(parsed)
     _name_tensors(parsed, outputs)
     _declare_scale(parsed.subgraphs[0])
-    metadata = _Metadata().write(image_size, facts, input_type, mean, std, outputs)
+    metadata = _Metadata().write(image_size, facts, input_type, mean, std, outputs, bool(thresholds))
     parsed.buffers.append(_schema.BufferT())
     parsed.buffers[-1].data = np.frombuffer(metadata, np.uint8)
     note = _schema.MetadataT()
@@ -82,6 +90,8 @@ def add_metadata(
         if class_names:
             # ZipInfo has a fixed date: the same model always has the same bytes.
             behind.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in class_names))
+        if thresholds:
+            behind.writestr(zipfile.ZipInfo(THRESHOLDS), "".join(f"{threshold:.9g}\n" for threshold in thresholds))
         behind.comment = COMMENT
     return with_checksum(file.getbuffer())
 
@@ -124,6 +134,7 @@ class _Metadata:
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
         outputs: Sequence[str],
+        has_thresholds: bool,
     ) -> bytes:
         """Returns the bytes; for the arguments see `add_metadata`."""
         height, width = image_size
@@ -142,7 +153,7 @@ class _Metadata:
             self._tables(self._table(("Uint8", NORMALIZATION), normalization)) if input_type != "uint8" else None,
             self._table(self._floats(most), self._floats(least)),
         )
-        ends = [self._output(name) for name in outputs]
+        ends = [self._output(name, has_thresholds) for name in outputs]
         graph = self._table(None, None, self._tables(entry), self._tables(*ends))
         before = [self._text(facts[name]) for name in ("name", "description", "version")]
         after = [self._text(facts[name]) for name in ("author", "license")]
@@ -150,16 +161,22 @@ class _Metadata:
         self.builder.Finish(root, IDENTIFIER)
         return bytes(self.builder.Output())
 
-    def _output(self, name: str) -> int:
+    def _output(self, name: str, has_thresholds: bool) -> int:
         labels = stats = None
+        text = DESCRIPTIONS.get(name, "numbers, as the model returns them")
         if name == "probabilities":
-            description = self._text("the classes, in order")
-            labels = self._tables(self._table(self._text(LABELS), description, ("Int8", TENSOR_AXIS_LABELS)))
+            files = [(LABELS, "the classes, in order", TENSOR_AXIS_LABELS)]
+            if has_thresholds:
+                text = INDEPENDENT
+                files.append((THRESHOLDS, "the least score of each label that an image has", DESCRIPTIONS_FILE))
+            labels = self._tables(
+                *(self._table(self._text(file), self._text(of), ("Int8", kind)) for file, of, kind in files)
+            )
             stats = self._table(self._floats([1.0]), self._floats([0.0]))
         content = self._table(("Uint8", FEATURE_PROPERTIES), self._table())
         return self._table(
             self._text(name),
-            self._text(DESCRIPTIONS.get(name, "numbers, as the model returns them")),
+            self._text(text),
             None,
             content,
             None,

@@ -53,6 +53,7 @@ def write_web(
     std: Sequence[float],
     runtime: str | os.PathLike[str] | None = None,
     numbers: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
 ) -> None:
     """Writes a folder for any web server: the page, the model and the runtime.
 
@@ -68,6 +69,7 @@ def write_web(
         mean, std: (3,) parts of 255, by which the file scales; shown on the page.
         runtime: folder with `RUNTIME`, as npm installs it; node_modules of the working directory by default.
         numbers: names of the outputs to show, where they are numbers without classes.
+        thresholds: of labels that are scored independently, the least score of each that an image has.
 
     Raises:
         ValueError: if the file has another input or output, or the runtime is missing or of another version.
@@ -77,7 +79,8 @@ def write_web(
     modules = require_runtime(runtime)
     facts = {
         "classes": list(class_names),
-        "returns": "numbers" if numbers else "probabilities",
+        "returns": "numbers" if numbers else "scores" if thresholds else "probabilities",
+        **({"thresholds": list(thresholds)} if thresholds else {}),
         "outputs": list(numbers) or ["probabilities"],
         "image_size": list(image_size),
         "mean": list(mean),
@@ -191,4 +194,5 @@ def write_site(
         std=serving.pixels.std,
         runtime=runtime,
         numbers=serving.head_outputs if serving.kind == "numbers" else (),
+        thresholds=serving.thresholds,
     )

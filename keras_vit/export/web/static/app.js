@@ -3,7 +3,7 @@
 import { Camera } from "./camera.js";
 import { load } from "./classifier.js";
 import { decode, resized } from "./image.js";
-import { mostProbable, number, numbersOf, percent, SHOWN, showAttention, showImage, showPredictions } from "./view.js";
+import { labelsOf, mostProbable, number, numbersOf, percent, SHOWN, showAttention, showImage, showPredictions } from "./view.js";
 
 const PAUSE = 200; // milliseconds between two frames of the camera: keeps the page responsive and the phone cool
 
@@ -37,7 +37,7 @@ function describe() {
   const entries = [
     facts.returns === "numbers"
       ? ["Outputs", `${facts.outputs.join(", ")}: numbers, no classes`]
-      : ["Classes", facts.classes.length.toLocaleString("en")],
+      : [facts.thresholds ? "Labels" : "Classes", facts.classes.length.toLocaleString("en")],
     ["Image", `the whole image, resized to height ${height} and width ${width} pixels, bilinear`],
     ["Scaling", `(pixel / 255 − mean) / std, inside the file; mean ${facts.mean.join(", ")}, std ${facts.std.join(", ")}`],
     ["File", `model.tflite, ${(facts.bytes / 1e6).toFixed(1)} MB`],
@@ -123,9 +123,12 @@ async function classify(decoded) {
   showPredictions(part.predictions, predictions.slice(0, SHOWN), format);
   const [[name, value]] = predictions;
   const first = predictions.length > 1 ? `${name} ${format(value)}` : format(value);
-  part.image.ariaLabel = `The image: ${isNumbers ? first : name}`;
+  const labels = facts.thresholds && labelsOf(outputs.probabilities, facts.classes, facts.thresholds);
+  const shown = labels ? labels.join(", ") || "No label" : name;
+  part.image.ariaLabel = `The image: ${isNumbers ? first : shown}`;
   const latency = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the ${device()}`;
   if (isNumbers) showStatus(first, latency);
+  else if (labels) showStatus(shown, latency);
   else showStatus(name, `${format(value)} · ${latency}`);
   document.dispatchEvent(new CustomEvent("prediction", { detail: outputs })); // for code that is added to this page
 }

@@ -20,6 +20,12 @@ export function mostProbable(probabilities, classes) {
   return order.slice(0, SHOWN).map((index) => [classes[index], probabilities[index]]);
 }
 
+/** Returns the labels whose score reaches their threshold, the highest score first. */
+export function labelsOf(scores, labels, thresholds) {
+  const chosen = Array.from(scores.keys()).filter((index) => scores[index] >= thresholds[index]);
+  return chosen.sort((a, b) => scores[b] - scores[a]).map((index) => labels[index]);
+}
+
 /** Returns [name, number] of outputs that are numbers, with an index if an output has several. */
 export function numbersOf(outputs, names) {
   return names.filter((name) => name !== "rollout").flatMap((name) =>
