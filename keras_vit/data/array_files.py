@@ -45,6 +45,7 @@ class ArrayFile(ImageFile.ImageFile):
     bits = 8  # of an integer
     inverted = False  # whether 0 is white
     orientation = 0  # 1 to 8, or 0 if it is in `info["exif"]`
+    decoded = False
 
     def _describe(self, width: int, height: int) -> None:
         """Ends `_open`, which sets the fields above."""
@@ -76,7 +77,8 @@ class ArrayFile(ImageFile.ImageFile):
 
     def load(self) -> Any:
         """Decodes the file and scales its numbers."""
-        if self._im is None:
+        if not self.decoded:
+            self.decoded = True
             self.im = self._scaled(self.read_numbers()).im
         return super().load()
 

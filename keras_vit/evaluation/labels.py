@@ -47,7 +47,8 @@ class LabelScores:
         labels = len(self.names)
         if not len(self.scores):
             raise ValueError("Expected images to evaluate on. Received: no images")
-        if self.targets.shape != self.scores.shape or self.scores.shape[1:] != (labels,) != self.thresholds.shape:
+        shape = len(self.scores), labels
+        if (self.targets.shape, self.scores.shape, self.thresholds.shape) != (shape, shape, (labels,)):
             raise ValueError(
                 f"Expected targets and scores (images, {labels}) and {labels} thresholds. Received: targets "
                 f"{self.targets.shape}, scores {self.scores.shape}, thresholds {self.thresholds.shape}"

@@ -73,7 +73,10 @@ class NumberScores:
 
     @functools.cached_property
     def intervals(self) -> dict[str, np.ndarray]:
-        """95 % intervals of "r2", "mae" and "rmse", (numbers, 2) each: of 1,000 resamples of the images (bootstrap)."""
+        """95 % intervals of "r2", "mae" and "rmse", (numbers, 2) each: of 1,000 resamples of the images (bootstrap).
+
+        Of few images they are too narrow: those of the rmse of 80 images contain the true one in 90 % of 400 draws.
+        """
         count, random = len(self.targets), np.random.default_rng(0)
         rows: dict[str, list[np.ndarray]] = {"r2": [], "mae": [], "rmse": []}
         at_once = max(_AT_ONCE // self.targets.size, 1)

@@ -20,15 +20,15 @@ def test_the_figures_are_those_of_scikit_learn():
     assert scores.metrics["numbers"]["age"]["mae"] == pytest.approx(scores.mae[0])
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
+def test_intervals_cover_the_truth_nearly_as_often_as_they_say():
     covered = []
-    for seed in range(60):
+    for seed in range(400):
         random = np.random.default_rng(seed)
         errors = random.normal(0, 5, (80, 1))
         targets = random.normal(40, 20, (80, 1))
         low, high = NumberScores(["age"], targets, targets + errors).intervals["rmse"][0]
         covered.append(low <= 5 <= high)
-    assert 0.85 <= np.mean(covered) <= 1  # of 95 %; 60 draws have a standard deviation of 3 %
+    assert 0.88 <= np.mean(covered) <= 0.98  # of 95 %, less for few images; the standard deviation is 1.5 %
 
 
 def test_a_number_that_is_the_same_for_all_has_no_r2():

@@ -10,6 +10,7 @@ import pytest
 from keras_vit.commands.fit import fit
 from keras_vit.commands.recipes import find_recipe
 from keras_vit.models.config import VARIANTS, ResNet, get_variant
+from keras_vit.training.objectives import loss_of
 from keras_vit.training.presets import DEFAULTS, SETTINGS, augreg_recipe
 from keras_vit.training.quick import quick_recipe
 from keras_vit.training.recipe import FIELDS, Recipe
@@ -95,7 +96,7 @@ def test_fine_tuning_is_table_4(name):
     assert (recipe.optimizer, recipe.momentum, recipe.schedule) == ("sgd", 0.9, "cosine")
     assert (recipe.batch_size, recipe.accumulation, recipe.image_size) == (512, 8, 384)
     assert (recipe.clip_norm, recipe.weight_decay, recipe.label_smoothing) == (1, 0, 0)
-    assert (recipe.loss, recipe.dropout, recipe.stochastic_depth, recipe.head_bias) == ("softmax", 0, 0, 0)
+    assert (loss_of(recipe), recipe.dropout, recipe.stochastic_depth, recipe.head_bias) == ("softmax", 0, 0, 0)
     assert (recipe.representation_size, recipe.evaluation, recipe.flip) == (None, "official", True)
     assert (recipe.randaugment, recipe.mixup, recipe.cutmix, recipe.ema, recipe.layer_decay) == (None, 0, 0, 0, 1)
     assert recipe.weights
