@@ -71,7 +71,7 @@ def _transform(profile: bytes) -> tuple[str, Any]:
         if space not in _MODES:
             return space, None
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        # lcms takes grey levels from a table of a few, unless it is told not to; it is as fast without.
+        # lcms takes grey levels from a table of a few, unless NOOPTIMIZE is set; it is as fast without.
         exact = ImageCms.Flags.NOOPTIMIZE if space == "GRAY" else ImageCms.Flags.NONE
         transform = ImageCms.ImageCmsTransform(source, srgb, _MODES[space], "RGB", flags=exact)
     except (OSError, ValueError, ImageCms.PyCMSError):
