@@ -90,13 +90,7 @@ def fraction_of(examples: Examples, fraction: float, seed: int) -> Examples:
         return examples
     random = np.random.default_rng(seed)
     drawn = [random.permutation(np.flatnonzero(examples.labels == label)) for label in np.unique(examples.labels)]
-    return _some(examples, np.sort(np.concatenate([some[: max(1, round(fraction * len(some)))] for some in drawn])))
-
-
-def _some(examples: Examples, indices: np.ndarray) -> Examples:
-    images, names = (tuple(getattr(examples, field)[i] for i in indices) for field in ("images", "names"))
-    weights = None if examples.weights is None else examples.weights[indices]
-    return Examples(images, examples.labels[indices], names, weights)
+    return examples.take(np.sort(np.concatenate([some[: max(1, round(fraction * len(some)))] for some in drawn])))
 
 
 def cost_of(recipe: Recipe) -> int:

@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+os.environ.setdefault("KERAS_VIT_OFFLINE", "1")  # no test downloads a checkpoint, even the default one of `fit`
+
 LONGEST_FIRST = ("training", "commands", "recipes", "clients", "export", "weights", "data")
 
 

@@ -31,7 +31,7 @@ ALLOWED = {
     "__main__": {"commands"},
     "data": {"models.class_names", "preprocessing"},
     "pretraining": {"layers", "models.hooks"},
-    "training": {"_progress", "builders", "data", "layers", "models", "preprocessing", "pretraining"},
+    "training": {"_progress", "builders", "data", "evaluation", "layers", "models", "preprocessing", "pretraining"},
     "evaluation": {"_progress", "layers", "models.features", "models.hooks"},
     "analysis": {"layers", "models.hooks"},
     "export": {"_progress", "_quiet", "analysis", "data", "evaluation", "layers", "models", "preprocessing", "runtime"},

@@ -15,11 +15,11 @@ import click
 from mkdocs.structure.files import File
 
 from keras_vit.commands.cli import main
-from keras_vit.commands.recipes import FOLDER_RECIPE
 from keras_vit.export.targets import ALIASES, TARGETS
 from keras_vit.models.config import VARIANTS
 from keras_vit.training.recipe import FIELDS, RANGES, Recipe
 from keras_vit.training.settings import type_description
+from keras_vit.training.transfer import EPOCHS, FROM_NOTHING, SETTINGS
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -87,12 +87,22 @@ def export_targets() -> str:
 
 
 def folder_recipe() -> str:
-    """Returns the fields that the default recipe of a folder sets, and their values."""
-    variant = FOLDER_RECIPE["variant"]
+    """Returns the fields that `keras-vit fit DATA weights=none` sets, and their values."""
+    variant = FROM_NOTHING["variant"]
     sizes = f"patch_size={variant.patch_size}, hidden_size={variant.hidden_size}, num_layers={variant.num_layers}"
     text = f"Variant({sizes}, num_heads={variant.num_heads}, mlp_dim={variant.mlp_dim})"
-    values = {**FOLDER_RECIPE, "variant": text}
+    values = {**FROM_NOTHING, "variant": text}
     return "\n".join(f"- `{name}={value}`" for name, value in values.items())
+
+
+def transfer_settings() -> str:
+    """Returns the fields that `keras-vit fit DATA` sets, and the epochs by the number of training images."""
+    least, rows = 1, ["| training images | `epochs` |", "|---|---|"]
+    for most, epochs in EPOCHS:
+        rows.append(f"| {least:,} {'or more' if most is None else f'to {most:,}'} | {epochs} |")
+        least = (most or 0) + 1
+    settings = ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
+    return "\n".join([*rows, "", f"For any number: {settings}."])
 
 
 def commands() -> str:
@@ -159,6 +169,7 @@ GENERATED = {
     "commands": commands,
     "export_targets": export_targets,
     "folder_recipe": folder_recipe,
+    "transfer_settings": transfer_settings,
     "recipe_fields": recipe_fields,
     "variants": tables.variants,
 }

@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from keras_vit.commands.recipes import FOLDER_RECIPE
 from keras_vit.data.check import FolderReport, check_folder
 from keras_vit.data.listing import Learns
+from keras_vit.training.transfer import DEFAULT_SIZE
 
 
 def check_images(
@@ -29,5 +29,5 @@ def check_images(
         The report. Its `problems` are the reasons for which `fit` would refuse the folder.
     """
     learns = objective or ("numbers" if target else None)
-    options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "image_size": FOLDER_RECIPE["image_size"]}
+    options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "image_size": DEFAULT_SIZE}
     return check_folder(folder, learns=learns, target=target, **options)

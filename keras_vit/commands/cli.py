@@ -182,13 +182,15 @@ _recipe_argument = click.argument("recipe_or_data", metavar="RECIPE|DATA")
 _settings_argument = click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
 
 
-def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> tuple[Any, str]:
-    """Returns the recipe that a command line names, with its settings applied, and a name for its runs."""
+def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> Any:
+    """Returns what `find_recipe` does for a command line, reduced to a quick run if asked for."""
     from keras_vit.commands.recipes import find_recipe
     from keras_vit.training.quick import quick_recipe
 
-    recipe, name = find_recipe(target, settings)
-    return (quick_recipe(recipe), f"{name}-quick") if quick else (recipe, name)
+    found = find_recipe(target, settings, fetch=not quick)
+    return (
+        found._replace(recipe=quick_recipe(found.recipe), name=f"{found.name}-quick", source=None) if quick else found
+    )
 
 
 @main.command("check")
@@ -241,8 +243,10 @@ def fit_command(
     per class, or with train/ and test/ that contain such folders; a .zip file of one; a .csv file of path,label;
     digits, fashion_mnist, hf:NAME, or the name of a TensorFlow Datasets data set.
 
-    FIELD=VALUE sets any field of the recipe: epochs=3 learning_rate=1e-4 variant=ViT-S/16 image_size=224
-    weights=S_16.npz on_bad_image=skip.
+    Without a RECIPE, it fine-tunes a published ViT-S/16 with settings for that many images. model=NAME fine-tunes
+    another variant, published checkpoint or file, and weights=none trains a small model from random weights.
+
+    FIELD=VALUE sets any field of the recipe: epochs=3 learning_rate=1e-4 image_size=224 on_bad_image=skip.
 
     The same command, or --resume, continues an interrupted run. An export that does not agree with the model is not
     kept; all other files are written, and the exit status is 3.
@@ -251,12 +255,12 @@ def fit_command(
         raise click.UsageError("Expected RECIPE or DATA, or --resume DIR alone.")
     work = _import_with_keras("commands.fit")
     if recipe_or_data:
-        recipe, name = _recipe(recipe_or_data, settings, quick)
+        recipe, name, source = _recipe(recipe_or_data, settings, quick)
         folder = output or os.path.join("runs", name)
     else:
-        folder = str(resume)
+        folder, source = str(resume), None
         recipe = _import_with_keras("commands.run_folder").read_recipe(folder)
-    metrics = work.fit(recipe, folder)
+    metrics = work.fit(recipe, folder, source)
     if metrics is None:
         _echo("This worker has finished. The chief worker writes the files.")
         return
@@ -294,8 +298,8 @@ def preview_command(recipe_or_data: str, settings: tuple[str, ...], output: str 
     as in `keras-vit fit`.
     """
     work = _import_with_keras("commands.preview")
-    recipe, name = _recipe(recipe_or_data, settings)
-    _echo(f"wrote {work.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'))}")
+    recipe, name, source = _recipe(recipe_or_data, settings)
+    _echo(f"wrote {work.preview(recipe, output or os.path.join('runs', f'{name}-preview.html'), source)}")
 
 
 @main.command("lr")
@@ -309,8 +313,8 @@ def lr_command(recipe_or_data: str, settings: tuple[str, ...], steps: int) -> No
     written. RECIPE, DATA and FIELD=VALUE are as in `keras-vit fit`.
     """
     work = _import_with_keras("commands.lr")
-    recipe, _ = _recipe(recipe_or_data, settings)
-    _echo(work.find_learning_rate(recipe, steps).text())
+    recipe, _, source = _recipe(recipe_or_data, settings)
+    _echo(work.find_learning_rate(recipe, steps, source).text())
 
 
 @main.command("predict")

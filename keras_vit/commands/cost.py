@@ -97,14 +97,16 @@ def training_images(recipe: "Recipe", images: int | None) -> int | None:
 def _recipe_cost(
     target: str | os.PathLike[str], image_size: tuple[int, int] | None, settings: Iterable[str], images: int | None
 ) -> NamedCost:
+    from keras_vit.commands.examples import open_recipe_data
     from keras_vit.commands.recipes import find_recipe
 
     if images is not None and images < 1:
         raise ValueError(f"Expected 1 image or more. Received: images={images}")
-    recipe, _ = find_recipe(target, settings)
+    recipe, _, source = find_recipe(target, settings, fetch=False)
     classes = _CLASSES
     if images is None and recipe.steps is None and _is_local(recipe.data):
-        images, classes = _count_images_and_classes(recipe)
+        source = source or open_recipe_data(recipe)
+        images, classes = len(source.train.labels), len(source.class_names)
     with keras.StatelessScope(initialize_variables=False):
         model = build(
             recipe.variant,
@@ -119,13 +121,6 @@ def _recipe_cost(
 def _is_local(data: str) -> bool:
     """Returns whether data is on this machine, so that counting its images downloads nothing."""
     return data == "digits" or data.startswith("synthetic") or pathlib.Path(data).exists()
-
-
-def _count_images_and_classes(recipe: "Recipe") -> tuple[int, int]:
-    from keras_vit.commands.examples import open_recipe_data
-
-    source = open_recipe_data(recipe)
-    return len(source.train.labels), len(source.class_names)
 
 
 def _shape(image_size: tuple[int, int]) -> tuple[int, int, int]:

@@ -52,7 +52,7 @@ REPORT_FILE, CARD_FILE = "report.html", "card.md"
 
 
 @show_progress()
-def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None:
+def fit(recipe: Recipe, output: str | os.PathLike[str], source: Source | None = None) -> dict[str, Any] | None:
     """Trains a recipe, evaluates and exports the model, and writes the report and the model card.
 
     An interrupted run continues from its last checkpoint. A finished run is not trained again; it only gets those files
@@ -62,6 +62,7 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
     Args:
         recipe: the recipe.
         output: the folder of the run; empty, or with a run of the same recipe.
+        source: its images, if they are open.
 
     Returns:
         The metrics of the run, as in metrics.json. An export that failed is not kept, and its reason is in "refused".
@@ -74,7 +75,7 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
     get_variant(recipe.variant)
     targets = targets_named(recipe.exports)
     folder = pathlib.Path(output)
-    if metrics := _finished(folder, recipe):
+    if metrics := _finished(folder, recipe, source):
         return metrics
     check_requirements(targets)
     devices = devices_of(
@@ -82,13 +83,13 @@ def fit(recipe: Recipe, output: str | os.PathLike[str]) -> dict[str, Any] | None
     )  # first: a cluster has to be set up before any computation
     with locked(folder) if devices.chief else contextlib.nullcontext():
         # Another process may have finished the run meanwhile.
-        return _finished(folder, recipe) or _run(folder, recipe, devices)
+        return _finished(folder, recipe, source) or _run(folder, recipe, devices, source)
 
 
-def _run(folder: pathlib.Path, recipe: Recipe, devices: Devices) -> dict[str, Any] | None:
+def _run(folder: pathlib.Path, recipe: Recipe, devices: Devices, source: Source | None) -> dict[str, Any] | None:
     """Trains a recipe and writes all files of its run; returns the metrics, or None on a worker."""
     objective = OBJECTIVES[recipe.objective]
-    source = open_recipe_data(recipe)
+    source = source or open_recipe_data(recipe)
     require_same_data(folder, source)
     weights = weights_digest(folder, recipe)
     logger.info(
@@ -127,7 +128,7 @@ def _opens(path: pathlib.Path) -> bool:
     return True
 
 
-def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
+def _finished(folder: pathlib.Path, recipe: Recipe, source: Source | None) -> dict[str, Any] | None:
     """Returns the metrics of a finished run, with those files of its recipe exported that are missing or damaged."""
     metrics = finished_metrics(folder, recipe)
     if metrics is None:
@@ -144,7 +145,7 @@ def _finished(folder: pathlib.Path, recipe: Recipe) -> dict[str, Any] | None:
             f"Expected the metrics of a run. Received: {folder / METRICS_FILE}, which is damaged "
             f"({type(error).__name__}: {error}). Restore it, or remove it to run the recipe again."
         ) from error
-    source = open_recipe_data(recipe)
+    source = source or open_recipe_data(recipe)
     require_same_data(folder, source)
     if (folder / CHECKPOINTS).exists() or is_locked(folder):  # by a process that was killed at its end, or writes now
         with contextlib.suppress(ValueError), locked(folder):

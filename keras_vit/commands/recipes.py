@@ -1,34 +1,40 @@
 """The recipe of a run: one of this package, that of a .py file, or the default recipe for a folder of images."""
 
 import ast
+import dataclasses
 import difflib
 import os
 import pathlib
 import re
 import runpy
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import NamedTuple
 
-from keras_vit.data.sources import BUILT_IN, describe_unknown, is_other_source, names_data_set
-from keras_vit.models.config import Variant
-from keras_vit.training.recipe import FIELDS, Recipe, change
+from keras_vit.data.sources import BUILT_IN, Source, describe_unknown, is_other_source, names_data_set
+from keras_vit.training.recipe import FIELDS, Recipe
 from keras_vit.training.settings import parse_settings
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
-# Small enough to train from random weights on two CPU cores in minutes; with weights= and variant= it fine-tunes.
-FOLDER_RECIPE: dict[str, Any] = {
-    "variant": Variant(patch_size=8, hidden_size=128, num_layers=6, num_heads=4, mlp_dim=256),
-    "image_size": 64,
-    "epochs": 30,
-    "warmup_epochs": 3,
-    "shift": 0.1,
-    "zoom": 0.1,
-    "flip": True,
-}
+# What a command line can set: the fields of a recipe, and model=NAME for its weights, variant and image_size.
+SETTINGS = {**FIELDS, "model": str | None}
 
 
-def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = ()) -> tuple[Recipe, str]:
+class Found(NamedTuple):
+    """The recipe that a command line names.
+
+    Args:
+        recipe: the recipe.
+        name: for its runs.
+        source: its images, if they were opened already.
+    """
+
+    recipe: Recipe
+    name: str
+    source: Source | None = None
+
+
+def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = (), fetch: bool = True) -> Found:
     """Returns the recipe that a command line names, with its settings applied.
 
     Args:
@@ -45,21 +51,33 @@ def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = ()) ->
             recipe or of a data set is also that of a folder here, or the settings are not those of a recipe.
     """
     settings = list(settings)
-    data_dir = parse_settings(settings, FIELDS).get("data_dir")
     file = find_recipe_file(target)
     if file is not None:
-        return change(_run(file, target), settings), file.stem
+        return Found(_changed(_run(file, target), settings), file.stem)
     path = pathlib.Path(target)
     if path.name == "run.json" and path.is_file():
         from keras_vit.commands.run_folder import read_recipe  # imports Keras
 
-        return change(read_recipe(path.parent), settings), path.resolve().parent.name
-    named = names_data_set(target, data_dir)
+        return Found(_changed(read_recipe(path.parent), settings), path.resolve().parent.name)
+    named = names_data_set(target, parse_settings(settings, SETTINGS).get("data_dir"))
     if not (named or path.exists() or is_other_source(target)):
         raise ValueError(f"{describe_unknown(target)}{_recipes_like(str(target))}")
     own = path.exists() and not named
     data, name = (str(path.resolve()), path.resolve().stem) if own else (str(target), str(target))
-    return change(Recipe(data=data, **FOLDER_RECIPE), settings), re.sub(r"\W+", "-", name)
+    from keras_vit.commands.default_recipe import default_recipe  # imports Keras
+
+    recipe, source = default_recipe(data, settings, fetch)
+    return Found(recipe, re.sub(r"\W+", "-", name), source)
+
+
+def _changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    values = parse_settings(settings, SETTINGS)
+    if "model" in values:
+        from keras_vit.commands.default_recipe import named_model  # imports Keras
+
+        model = {"missing_weights": None, **named_model(values)}
+        values = model | {name: value for name, value in values.items() if name != "model"}
+    return dataclasses.replace(recipe, **values)
 
 
 def find_recipe_file(target: str | os.PathLike[str]) -> pathlib.Path | None:

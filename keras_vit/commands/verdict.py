@@ -21,6 +21,7 @@ from keras_vit.evaluation.probes import linear_probe
 from keras_vit.evaluation.verdict import Baseline, Verdict, read_curves
 from keras_vit.runtime.images import upright_size
 from keras_vit.training.recipe import Recipe
+from keras_vit.training.transfer import DEFAULT_MODEL, transfer_settings
 
 logger = logging.getLogger("keras_vit")
 
@@ -94,6 +95,13 @@ class Outcome:
         return 2 * self.recipe.image_size
 
     @property
+    def fine_tuning(self) -> str:
+        """The settings of a run that fine-tunes the default checkpoint."""
+        settings = transfer_settings(self.train_images).items()
+        changed = {name: value for name, value in settings if value != getattr(self.recipe, name)}
+        return " ".join(f"{name}={_typed(value)}" for name, value in {"model": DEFAULT_MODEL, **changed}.items())
+
+    @property
     def run(self) -> str:
         return quoted(self.folder)
 
@@ -126,6 +134,7 @@ class NextStep:
     command: str
 
 
+MISSING_WEIGHTS = "The training began with random weights, because the checkpoint {0} could not be fetched."
 _AGAIN = "keras-vit fit {0.file} {0.output}"  # the settings of the run's run.json
 # The first one whose condition holds is the next step.
 NEXT_STEPS = (
@@ -139,8 +148,7 @@ NEXT_STEPS = (
         "random weights at the start, fewer than 20,000 training images",
         lambda o: o.recipe.weights is None and o.train_images < 20_000,
         "The training began with random weights: fine-tune a published checkpoint, which needs fewer images.",
-        f"{_AGAIN} weights=imagenet21k variant=ViT-S/16 image_size=224 optimizer=adamw learning_rate=3e-4 "
-        "layer_decay=0.75",
+        f"{_AGAIN} {{0.fine_tuning}}",
     ),
     NextStep(
         "a weak class with less than half of the average number of training images",
@@ -202,6 +210,11 @@ NEXT_STEPS = (
 )
 
 
+def _typed(value: Any) -> str:
+    """Returns the value of a field as it is typed on a command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def run_verdict(
     recipe: Recipe,
     source: Source,
@@ -222,7 +235,8 @@ def run_verdict(
     plain = not (recipe.mixup or recipe.cutmix) and source.train.weights is None
     plain = plain and (recipe.class_weights, recipe.sampling) == ("equal", "shuffled")
     curves = read_curves(history, len(source.validation.labels), plain)
-    verdict = Verdict(scores, source.class_names, logistic_regression(source), curves)
+    start = recipe.missing_weights and MISSING_WEIGHTS.format(recipe.missing_weights)
+    verdict = Verdict(scores, source.class_names, logistic_regression(source), curves, start=start or "")
     outcome = Outcome(recipe, os.fspath(folder), source, verdict)
     step = next(step for step in NEXT_STEPS if step.holds(outcome))
     return dataclasses.replace(verdict, next_step=step.text.format(outcome), command=step.command.format(outcome))

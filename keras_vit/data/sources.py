@@ -62,6 +62,13 @@ class Examples:
     weights: np.ndarray | None = None
     digests: tuple[str, ...] = ()
 
+    def take(self, indices: np.ndarray) -> "Examples":
+        """Returns the examples of the indices, (n,), in their order."""
+        images, names = (tuple(getattr(self, field)[i] for i in indices) for field in ("images", "names"))
+        weights = None if self.weights is None else self.weights[indices]
+        digests = tuple(self.digests[i] for i in indices) if self.digests else ()
+        return Examples(images, self.labels[indices], names, weights, digests)
+
 
 @dataclass(frozen=True, eq=False)
 class Source:

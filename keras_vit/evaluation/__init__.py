@@ -15,7 +15,7 @@ from keras_vit.evaluation.feature_cache import extract_features
 from keras_vit.evaluation.few_shot import FewShotResult, few_shot
 from keras_vit.evaluation.labels import LabelScores, choose_thresholds, score_labels
 from keras_vit.evaluation.numbers import NumberScores, score_numbers
-from keras_vit.evaluation.probes import knn, linear_probe
+from keras_vit.evaluation.probes import knn, linear_probe, probe_head
 from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 from keras_vit.evaluation.robustness import ModelWithImages, Robustness, RobustnessRow, robustness_curves
 
@@ -40,6 +40,7 @@ __all__ = [
     "knn",
     "linear_probe",
     "pretraining_exaflops",
+    "probe_head",
     "read_real_labels",
     "real_accuracy",
     "robustness_curves",

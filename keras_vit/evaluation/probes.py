@@ -1,9 +1,9 @@
-"""K-nearest-neighbour and linear-probe evaluation of a model's features."""
+"""K-nearest-neighbour and linear-probe evaluation of a model's features, and linear heads fitted on them."""
 
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -123,6 +123,69 @@ def linear_probe(
     probabilities = np.zeros((len(test), classes))
     probabilities[:, probe.classes_] = probe.predict_proba(test)
     return Scores(test_labels, probabilities)
+
+
+def probe_head(
+    features: np.ndarray,
+    labels: np.ndarray,
+    learns: Literal["classes", "labels", "numbers"] = "classes",
+    classes: int | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fits a linear head on features: the kernel and the bias that a model's own head can start from.
+
+    Args:
+        features: (images, features).
+        labels: class numbers, (images,); 1 or 0 for each label, (images, labels); or numbers, (images, numbers).
+        learns: which of these: "classes" by a logistic regression, "labels" by one each, "numbers" by a ridge
+            regression.
+        classes: number of classes; None is the largest class number and one.
+        seed: seed of the choice of the fifth of the images on which the regularisation is chosen.
+
+    Returns:
+        The kernel, (features, outputs), and the bias, (outputs,): logits of classes or labels, or the numbers. A class
+        or label that no image has, or all images have, has a kernel of 0.
+
+    Example:
+        ```python
+        features, labels = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 2
+        features[:, 0] += 8 * labels
+        kernel, bias = keras_vit.evaluation.probe_head(features, labels)
+        assert np.mean((features @ kernel + bias).argmax(axis=1) == labels) > 0.9
+        ```
+
+    Source: arXiv:2202.10054, which fine-tunes from such a head.
+    """
+    features, labels = np.asarray(features, "float64"), np.asarray(labels)
+    mean, std = features.mean(axis=0), features.std(axis=0) + 1e-5
+    standardised = (features - mean) / std
+    if learns == "classes":
+        kernel, bias = _class_head(standardised, labels, classes or int(labels.max()) + 1, seed)
+    elif learns == "labels":
+        heads = [_class_head(standardised, column.astype(int), 2, seed) for column in labels.T]
+        # Of two logits, the sigmoid of their difference is the second's softmax.
+        kernel, bias = (np.stack([np.diff(head[i])[..., 0] for head in heads], axis=-1) for i in (0, 1))
+    else:
+        from sklearn.linear_model import RidgeCV
+
+        ridge = RidgeCV(STRENGTHS).fit(standardised, labels)
+        kernel, bias = ridge.coef_.reshape(labels.shape[1], -1).T, np.reshape(ridge.intercept_, -1)
+    kernel = kernel / std[:, None]
+    return kernel.astype("float32"), (bias - mean @ kernel).astype("float32")
+
+
+def _class_head(features: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the kernel and the bias of a logistic regression on standardised features, for the softmax."""
+    counts = np.bincount(labels, minlength=classes)
+    kernel, bias = np.zeros((features.shape[1], classes)), np.log((counts + 0.5) / len(labels))
+    if np.count_nonzero(counts) < 2 or counts.max() < 2:
+        return kernel, bias
+    probe = _trained_probe(features, labels, STRENGTHS, seed, logging.DEBUG)
+    coefficients, intercept = probe.coef_, probe.intercept_
+    if len(intercept) == 1:  # of two classes, the logit of the second
+        coefficients, intercept = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercept))
+    kernel[:, probe.classes_], bias[probe.classes_] = coefficients.T, intercept
+    return kernel, bias
 
 
 def _trained_probe(

@@ -150,6 +150,7 @@ class Verdict:
         curves: what its training curves show, as of `read_curves`.
         next_step: what to do next, a sentence; "" for nothing.
         command: the command for it.
+        start: why the training began with random weights, a sentence; "" for nothing.
     """
 
     scores: Scores
@@ -158,6 +159,7 @@ class Verdict:
     curves: tuple[str, str]
     next_step: str = ""
     command: str = ""
+    start: str = ""
 
     @property
     def compared(self) -> list[tuple[str, float, tuple[float, float] | None]]:
@@ -176,7 +178,7 @@ class Verdict:
         """What the numbers show, and what they do not."""
         images, (low, high) = len(self.scores.labels), self.scores.interval
         _, share = self.scores.most_frequent_class
-        sentences = []
+        sentences = [self.start] if self.start else []
         if images < FEW_IMAGES:
             sentences.append(
                 f"{images:,} test images prove little: the interval is {100 * (high - low):.0f} points wide. Test on "

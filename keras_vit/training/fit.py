@@ -23,6 +23,7 @@ from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.class_weights import class_weights_of
 from keras_vit.training.devices import Devices
 from keras_vit.training.early_stopping import EarlyStopping
+from keras_vit.training.head import start_head
 from keras_vit.training.logs import Logs
 from keras_vit.training.model import Units, compiled_trainer, copy_trained_weights, dtype_policy, new_model, rebuilder
 from keras_vit.training.objectives import OBJECTIVES
@@ -104,6 +105,8 @@ def train(
             )
             begin(pixels)
             run.restore(trainer)
+            if not run.step:
+                start_head(recipe, model, source)
             if not run.finished and keras.backend.backend() != "torch":
                 logger.info("the first step compiles the training, which may take minutes")
             for epoch, epochs, steps in plan.segments(run.step):

@@ -17,6 +17,7 @@ from keras_vit.data.order import Order
 from keras_vit.data.sources import Source
 from keras_vit.models.interface import pixels_of
 from keras_vit.training.fit import batches_of, prepared
+from keras_vit.training.head import start_head
 from keras_vit.training.model import compiled_trainer, dtype_policy, new_model
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.schedules import Plan
@@ -125,6 +126,7 @@ def search_learning_rate(
     source, units = prepared(source)
     with _seeded(recipe.seed), dtype_policy(recipe):
         model = new_model(recipe, len(source.class_names), units)
+        start_head(recipe, model, source)
         trainer = compiled_trainer(recipe, plan, model, source.train)
         schedule = RangeSchedule(lowest, highest, steps)
         getattr(trainer.optimizer, "inner_optimizer", trainer.optimizer).learning_rate = schedule

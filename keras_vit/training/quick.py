@@ -43,6 +43,7 @@ def quick_recipe(recipe: Recipe) -> Recipe:
         image_size=IMAGE_SIZE,
         crop_from=recipe.crop_from and round(IMAGE_SIZE * recipe.crop_from / recipe.image_size),
         weights=None,
+        head="new",
         representation_size=recipe.representation_size and HIDDEN_SIZE,
         decoder_layers=1,
         decoder_size=None,

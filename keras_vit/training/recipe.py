@@ -38,6 +38,10 @@ class Recipe:
         split_seed: seed of the drawn splits, and of the images of "synthetic". Another `seed` leaves the splits as they
             are.
         weights: checkpoint to fine-tune, as in `keras_vit.build`; None is a random initialization.
+        missing_weights: the default checkpoint that could not be fetched, where the training began with random weights
+            for that reason; None otherwise. The verdict on the run says so.
+        head: head at the start of the training: "new", as `keras_vit.build` makes it; or "probe", a linear classifier
+            or regression that is fitted on the features of the training images, of 10,000 at most.
         pooling: pooling of the tokens before the head, as in `keras_vit.build`; None is the variant's own.
         objective: "classes" (one class an image), "labels" (any number of labels an image, a sigmoid for each),
             "numbers" (the columns `target`), "masked-patches" (masked patch prediction: the mean colours of corrupted
@@ -154,6 +158,8 @@ class Recipe:
     groups: str | None = None
     split_seed: int = 0
     weights: str | None = None
+    missing_weights: str | None = None
+    head: Literal["new", "probe"] = "new"
     pooling: str | None = None
     objective: Literal["classes", "labels", "numbers", "masked-patches", "mae"] | None = None
     target: tuple[str, ...] = ()
@@ -330,6 +336,11 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         "dropout and stochastic_depth of 0 with remat=True",
         lambda recipe: not (recipe.remat and (recipe.dropout or recipe.stochastic_depth)),
     ),
+    (
+        "head='probe' without representation_size, objective='mae' and 'masked-patches'",
+        lambda recipe: recipe.head == "new" or recipe.objective in (None, *LOSSES) and not recipe.representation_size,
+    ),
+    ("missing_weights without weights", lambda recipe: not (recipe.missing_weights and recipe.weights)),
     ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
     (
         "sampling='balanced' with objective='classes' and full_batches=True, and without class_weights='balanced'",

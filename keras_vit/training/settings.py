@@ -95,7 +95,7 @@ def parse_settings(texts: Iterable[str], fields: Mapping[str, Any]) -> dict[str,
 def _candidates(text: str) -> Iterator[Any]:
     """Yields the values that a text may stand for: a Python value, a tuple of it alone, the text, a tuple of names."""
     with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that it raises
-        value = checked.plain(ast.literal_eval({"true": "True", "false": "False"}.get(text, text)))
+        value = checked.plain(ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text)))
         yield value
         yield (value,)
     yield text

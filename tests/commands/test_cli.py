@@ -196,7 +196,7 @@ def test_check_ends_with_status_2_where_fit_would_refuse(tmp_path):
     assert "set class_depth=2 (keras-vit check --class-depth 2)" in refused("check", tmp_path)
     result = keras_vit_command("check", tmp_path, "--class-depth", 2)
     assert result.exit_code == 0 and result.output.endswith(f"keras-vit fit {tmp_path} class_depth=2\n")
-    assert "image_size=64 is larger than 16 of 16 images" in result.output
+    assert "image_size=224 is larger than 16 of 16 images" in result.output
     result = keras_vit_command("check", tmp_path, "--class-depth", 2, "--groups", "(.)")
     assert result.exit_code == 0 and result.output.endswith(f"fit {tmp_path} class_depth=2 'groups=(.)'\n")
     assert "groups, each in one split: 4" in result.output
@@ -222,7 +222,7 @@ def test_the_folder_of_a_run_is_no_data(tmp_path, monkeypatch):
     """`keras-vit fit digits --output digits` can be given again."""
     monkeypatch.chdir(tmp_path)
     write((tmp_path / "digits").mkdir() or tmp_path / "digits" / "run.json", "{}")
-    recipe, name = find_recipe("digits")
+    recipe, name, _ = find_recipe("digits")
     assert (recipe.data, name) == ("digits", "digits")
 
 

@@ -134,7 +134,7 @@ def test_the_command_of_the_next_step_has_the_settings_of_the_run(run):
     folder, metrics = run
     program, command, file, option, output, *settings = shlex.split(metrics["next_step"]["command"])
     assert (program, command, option) == ("keras-vit", "fit", "--output")
-    recipe, name = find_recipe(file, settings)
+    recipe, name, _ = find_recipe(file, settings)
     assert name == folder.name and output == f"{folder}-2"
     changed = {"weights", "variant", "image_size", "optimizer", "learning_rate", "layer_decay"}
     same = {field: value for field, value in dataclasses.asdict(DIGITS).items() if field not in changed}

@@ -7,11 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from keras_vit.commands import cli, recipes
-from keras_vit.commands.recipes import FOLDER_RECIPE, find_recipe, recipe_files
+from keras_vit.commands.recipes import find_recipe, recipe_files
 from keras_vit.data.sources import BUILT_IN
 from keras_vit.data.tfds import is_prepared_name
 from keras_vit.training.quick import quick_recipe
 from keras_vit.training.recipe import Recipe
+from keras_vit.training.transfer import FROM_NOTHING
 
 RECIPES = pathlib.Path(__file__).parents[2] / "recipes"
 NAMES = sorted(file.stem for file in RECIPES.glob("*.py") if "run(__file__)" in file.read_text("utf-8"))
@@ -37,7 +38,7 @@ def test_the_recipes_are_found_by_name_outside_the_checkout():
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_name_of_a_data_set_is_not_that_of_a_recipe(name):
-    assert find_recipe(name) == (Recipe(data=name, **FOLDER_RECIPE), name)
+    assert find_recipe(name) == (Recipe(data=name, **FROM_NOTHING), name, None)
     assert find_recipe(f"recipes/{name}.py") == find_recipe(RECIPES / f"{name}.py")
     assert find_recipe(name) != find_recipe(f"recipes/{name}.py")
 
@@ -60,14 +61,14 @@ def test_a_name_that_is_a_folder_too_is_refused(tmp_path):
         ValueError, match=r"recipe and of a folder.*\./mae for the folder, recipes/mae\.py for the recipe"
     ):
         find_recipe("mae")
-    assert find_recipe("./mae")[0].data == str(tmp_path / "mae")
+    assert find_recipe("./mae", ["weights=none"])[0].data == str(tmp_path / "mae")
     assert find_recipe("recipes/mae.py") == find_recipe(RECIPES / "mae.py")
     (tmp_path / "mae" / "run.json").write_text("{}")  # the folder of its run
     assert find_recipe("mae") == find_recipe(RECIPES / "mae.py")
 
 
 def test_settings_are_applied():
-    recipe, name = find_recipe("finetune_folder", ["data=images/", "epochs=3"])
+    recipe, name, _ = find_recipe("finetune_folder", ["data=images/", "epochs=3"])
     assert (recipe.data, recipe.epochs, name) == ("images/", 3, "finetune_folder")
     with pytest.raises(ValueError, match="unknown field 'epoch'"):
         find_recipe("finetune_folder", ["epoch=3"])
@@ -83,7 +84,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_recipes(text):
 
 def test_a_name_in_data_dir_is_data(tmp_path):
     (tmp_path / "tfds" / "own_set").mkdir(parents=True)
-    assert find_recipe("own_set", [f"data_dir={tmp_path}/tfds"])[0].data == "own_set"
+    assert find_recipe("own_set", [f"data_dir={tmp_path}/tfds", "weights=none"])[0].data == "own_set"
 
 
 def test_list_shows_what_to_type_and_what_each_recipe_does():
@@ -121,11 +122,11 @@ def test_cost_knows_the_names(run_warm):
 def test_the_other_commands_know_the_names(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "keras_vit.commands.fit.fit", lambda recipe, folder: seen.update(fit=recipe, folder=str(folder))
+        "keras_vit.commands.fit.fit", lambda recipe, folder, source: seen.update(fit=recipe, folder=str(folder))
     )
-    monkeypatch.setattr("keras_vit.commands.preview.preview", lambda recipe, path: seen.update(preview=recipe) or path)
+    monkeypatch.setattr("keras_vit.commands.preview.preview", lambda recipe, *_: seen.update(preview=recipe) or "page")
 
-    def learning_rate(recipe, steps):
+    def learning_rate(recipe, steps, source):
         seen["lr"] = recipe
         raise ValueError("enough")
 

@@ -14,14 +14,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from keras_vit.commands import verdict as module
-from keras_vit.commands.recipes import FOLDER_RECIPE
+from keras_vit.commands.recipes import SETTINGS
 from keras_vit.commands.verdict import NEXT_STEPS, Outcome, logistic_regression, run_verdict
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.verdict import CURVE_RULES, Baseline, Verdict
-from keras_vit.training.recipe import Recipe, change
+from keras_vit.training.recipe import Recipe
+from keras_vit.training.settings import parse_settings
+from keras_vit.training.transfer import FROM_NOTHING
 
-RECIPE = Recipe(data="digits", **FOLDER_RECIPE)
+RECIPE = Recipe(data="digits", **FROM_NOTHING)
 TABLE = r"^\| (\w+) \|.*\n\|---.*\n((?:\|.*\n)+)"
 TUNED = dataclasses.replace(RECIPE, weights="start.npz")
 
@@ -113,8 +115,8 @@ RARE = {"recalls": (0.9, 0.9, 0.3), "train": (200, 200, 20)}
     "outcome, command",
     [
         (outcome_of(recalls=(1, 1, 0.98)), "keras-vit evaluate runs/letters new_images/"),
-        (outcome_of(RECIPE), "weights=imagenet21k variant=ViT-S/16 image_size=224"),
-        (outcome_of(RECIPE, **RARE), "weights=imagenet21k"),
+        (outcome_of(RECIPE), "model=vit_s16_augreg_in21k head=probe"),
+        (outcome_of(RECIPE, **RARE), "model=vit_s16_augreg_in21k"),
         (outcome_of(**RARE), "sampling=balanced"),
         (outcome_of(with_(sampling="balanced"), **RARE), "--output runs/letters-2"),
         (outcome_of(with_(class_weights="balanced"), **RARE), "--output runs/letters-2"),
@@ -147,7 +149,7 @@ def test_the_settings_of_every_command_are_those_of_a_recipe():
         if name == "fit":
             path, option, folder, *settings = arguments
             assert (path, option, folder) == ("runs/letters/run.json", "--output", "runs/letters-2")
-            assert isinstance(change(RECIPE, settings), Recipe)
+            assert parse_settings(settings, SETTINGS).keys() == {setting.split("=")[0] for setting in settings}
 
 
 def test_a_class_is_weak_only_if_chance_does_not_explain_it():

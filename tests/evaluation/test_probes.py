@@ -2,8 +2,9 @@ import logging
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from keras_vit.evaluation.probes import knn, linear_probe
+from keras_vit.evaluation.probes import knn, linear_probe, probe_head
 
 # Directions in degrees; the lengths say nothing.
 TRAIN = [(0, 1.0), (10, 7.0), (80, 1.0), (90, 0.1), (180, 3.0)]
@@ -101,3 +102,45 @@ def test_a_probe_of_too_little_raises():
         linear_probe(features, np.array([0, 1, 2]), features, np.array([0, 1, 2]))
     with pytest.raises(ValueError, match="Received: no images"):
         linear_probe(np.zeros((0, 3)), np.zeros(0, int), features, np.array([0, 1, 2]))
+
+
+def clusters(classes, seed=0, images=40, size=7):
+    """Returns features of overlapping classes, far from 0 and of different spread, and their class numbers."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(images * classes) % classes
+    centres = 2 * np.random.default_rng(9).normal(size=(classes, size))
+    return (centres[labels] + random.normal(size=(len(labels), size))) * np.arange(1, size + 1) + 50, labels
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_head_has_the_probabilities_of_the_linear_probe(classes):
+    (features, labels), (tested, expected) = clusters(classes), clusters(classes, seed=1)
+    probe = linear_probe(features, labels, tested, expected, seed=3)
+    kernel, bias = probe_head(features, labels, seed=3)
+    assert (kernel.shape, bias.shape, kernel.dtype) == ((7, classes), (classes,), np.float32)
+    np.testing.assert_allclose(softmax(tested @ kernel + bias, axis=1), probe.probabilities, atol=2e-4)
+
+
+def test_a_class_without_images_gets_a_small_probability():
+    features, labels = clusters(3)
+    kernel, bias = probe_head(features, labels + (labels == 2), classes=5)  # of classes 0, 1 and 3
+    predicted = (features @ kernel + bias).argmax(axis=1)
+    assert set(predicted) == {0, 1, 3} and not kernel[:, [2, 4]].any()
+    kernel, bias = probe_head(features[:1], labels[:1], classes=3)  # nothing to learn a boundary from
+    assert not kernel.any() and bias.argmax() == 0
+
+
+def test_heads_of_labels_are_independent_and_of_numbers_linear():
+    features, labels = clusters(4)
+    table = np.stack([labels < 2, labels % 2 == 1, labels < 9, labels > 9], axis=1).astype("float32")
+    kernel, bias = probe_head(features, table, "labels")
+    scores = 1 / (1 + np.exp(-(features @ kernel + bias)))
+    assert np.mean((scores > 0.5) == table) > 0.95
+    assert (scores[:, 2] > 0.9).all() and (scores[:, 3] < 0.1).all()  # of a label that all images have, or none
+    one = (labels < 2).astype(int)
+    kernel_of_one, bias_of_one = probe_head(features, one)
+    logits = features @ kernel_of_one + bias_of_one
+    np.testing.assert_allclose(features @ kernel[:, 0] + bias[0], logits[:, 1] - logits[:, 0], atol=1e-3)
+    numbers = features @ np.arange(14).reshape(7, 2) - 3.0
+    kernel, bias = probe_head(features, numbers, "numbers")
+    np.testing.assert_allclose(features @ kernel + bias, numbers, rtol=0.01, atol=0.1 * numbers.std())

@@ -43,7 +43,7 @@ def test_the_recipes_are_there():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recipe_says_what_it_is_and_how_it_is_run(path):
-    recipe, name = find_recipe(str(path))
+    recipe, name, _ = find_recipe(str(path))
     docstring, code = path.read_text("utf-8").split('"""', 2)[1:]
     assert isinstance(recipe, Recipe)
     assert name == path.stem

@@ -1,0 +1,141 @@
+"""The recipe for images that come without one: fine-tunes a published checkpoint, by the number of images."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from keras_vit.commands.examples import open_recipe_data
+from keras_vit.commands.recipes import SETTINGS
+from keras_vit.data.sources import BUILT_IN, Source
+from keras_vit.models.config import VARIANTS
+from keras_vit.training.recipe import Recipe
+from keras_vit.training.settings import parse_settings
+from keras_vit.training.transfer import DEFAULT_MODEL, DEFAULT_SIZE, FROM_NOTHING, transfer_settings
+from keras_vit.weights.checkpoints import checkpoints, find_checkpoint
+from keras_vit.weights.download import fetch as fetch_file
+from keras_vit.weights.open import open_checkpoint
+
+_log = logging.getLogger("keras_vit")
+
+_IMAGENET = ("imagenet21k", "imagenet")
+
+
+class DefaultRecipe(NamedTuple):
+    """A recipe for images that come without one.
+
+    Args:
+        recipe: the recipe.
+        source: the images, if they were opened to count them.
+    """
+
+    recipe: Recipe
+    source: Source | None = None
+
+
+def default_recipe(data: str, settings: Iterable[str] = (), fetch: bool = True) -> DefaultRecipe:
+    """Returns the recipe for images: it fine-tunes a checkpoint, or trains a small model from random weights.
+
+    The checkpoint is `DEFAULT_MODEL`, or the one of model=NAME: the name of a variant, of a published checkpoint, or a
+    file. Random weights are for weights=none, the pre-training objectives, the built-in data sets, which are small, and
+    if the default checkpoint cannot be fetched; `missing_weights` of the recipe then has its name.
+
+    Args:
+        data: as in `keras_vit.data.open_source`.
+        settings: "field=value" texts, which replace these settings.
+        fetch: whether the checkpoint, and images that are not on this machine, are downloaded. Without these images,
+            the settings are those for many.
+
+    Raises:
+        ValueError, OSError: if the settings are not those of a recipe, a checkpoint that they name cannot be used, or
+            the data cannot be opened.
+    """
+    values = parse_settings(settings, SETTINGS)
+    named = values.keys() & {"model", "weights", "variant"}
+    own = {name: value for name, value in values.items() if name not in ("model", "weights", "variant")}
+    if values.get("objective") in ("mae", "masked-patches"):
+        model = {"weights": None} | {name: values[name] for name in ("weights", "variant") if name in values}
+    elif named:
+        model = named_model(values)
+    elif data in BUILT_IN or data.split(":")[0] == "synthetic":
+        model = {"weights": None}
+    else:
+        model = _of_checkpoint(DEFAULT_MODEL)
+    if model["weights"] is None:
+        return DefaultRecipe(Recipe(data=data, **{**FROM_NOTHING, **model, **own}))
+    # The images are opened first: a fault in them shows before a download.
+    source = open_recipe_data(Recipe(data=data, **{**model, **own})) if fetch or os.path.exists(data) else None
+    count = len(source.train.labels) if source else None
+    if fetch and not named and not _fetched(DEFAULT_MODEL):
+        return DefaultRecipe(Recipe(data=data, **{**FROM_NOTHING, "missing_weights": DEFAULT_MODEL, **own}), source)
+    settings_of_size = transfer_settings(count)
+    if own.get("representation_size"):
+        settings_of_size["head"] = "new"  # a layer before the head changes the features that a probe is fitted on
+    if fetch:
+        _log.info("fine-tunes %s with the settings for %d training images", model["weights"], count)
+    return DefaultRecipe(Recipe(data=data, **{**settings_of_size, **model, **own}), source)
+
+
+def _fetched(name: str) -> bool:
+    """Returns whether a published checkpoint is in the cache, or could be downloaded; warns if not."""
+    try:
+        fetch_file(find_checkpoint(name).address)
+    except OSError as error:  # no network, or no file at the mirror
+        _log.warning(
+            "%s\nThe training begins with random weights instead, and needs many more images. weights=none asks for "
+            "this; model=NAME names another checkpoint.",
+            error,
+        )
+        return False
+    return True
+
+
+def named_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a recipe that name the model of settings: weights, and its variant and image size.
+
+    Args:
+        values: the settings, with model, or with weights or variant or both.
+
+    Raises:
+        ValueError, OSError: if there is no such model, or its file does not show its architecture.
+    """
+    named = {name: values[name] for name in ("model", "weights", "variant") if name in values}
+    if "model" in named and len(named) > 1:
+        received = ", ".join(f"{name}={value!r}" for name, value in named.items())
+        raise ValueError(f"Expected model, or weights and variant, not both. Received: {received}")
+    if None in named.values():
+        return {"weights": None, **{name: value for name, value in named.items() if name == "variant"}}
+    if len(named) == 2:
+        return {"image_size": DEFAULT_SIZE, **named}
+    (name,) = named.values()
+    if name in _IMAGENET:
+        return {"variant": find_checkpoint(DEFAULT_MODEL).variant, "image_size": DEFAULT_SIZE, "weights": name}
+    if name in VARIANTS:
+        return {"variant": name, "image_size": DEFAULT_SIZE, "weights": _published(name)}
+    return _of_checkpoint(name)
+
+
+def _published(variant: str) -> str:
+    """Returns the name of the published weights that a variant is fine-tuned from."""
+    classes = {row.classes for row in checkpoints(variant)}
+    if not classes:
+        raise ValueError(
+            f"Expected a variant with a published checkpoint. Received: {variant}, which has none. Add weights=FILE, "
+            "or weights=none for random weights; `keras-vit list` shows the checkpoints."
+        )
+    return "imagenet21k" if 21843 in classes else "imagenet"
+
+
+def _of_checkpoint(name: str) -> dict[str, Any]:
+    """Returns the fields of a recipe for a published checkpoint, or for a file that shows its architecture."""
+    if "://" not in name and not os.path.exists(name):
+        row = find_checkpoint(name)
+        return {"variant": row.variant, "image_size": row.image_size or DEFAULT_SIZE, "weights": row.name}
+    with open_checkpoint(name, require_architecture=True) as opened:
+        shown = opened.architecture
+    if shown is None:
+        raise ValueError(f"Expected a checkpoint that shows its architecture. Received: {name}. Add variant=NAME.")
+    height, width = shown.image_size or (DEFAULT_SIZE,) * 2
+    if height != width:
+        raise ValueError(f"Expected a checkpoint of square images. Received: {name}, of {height} x {width} pixels.")
+    return {"variant": shown.name or shown.variant, "image_size": height, "weights": name}
