@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_vit._atomic import is_locked, locked, write_text, written_aside
 from keras_vit._progress import log_progress, show_progress
@@ -35,6 +34,7 @@ from keras_vit.commands.verdict import run_verdict
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Source
 from keras_vit.evaluation.accuracy import score
+from keras_vit.evaluation.predictions import predicted
 from keras_vit.export.targets import check_requirements, targets_named
 from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
@@ -257,7 +257,7 @@ def _finish_pretext(
 ) -> dict[str, Any]:
     """Evaluates a pretext task on the test images, writes its report, and returns the metrics to add."""
     logger.info("evaluates the pretext task on %d test images", metrics["test_images"])
-    loss, metric = np.concatenate([network.predict_on_batch(np.asarray(images)) for images, _ in batches]).mean(axis=0)
+    loss, metric = predicted(network, batches)[1].mean(axis=0)
     added: dict[str, Any] = {
         "objective": recipe.objective,
         "test_loss": float(loss),

@@ -12,6 +12,7 @@ from keras_vit.data.pipeline import evaluation_batches, read_pixels
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.labels import LabelScores, choose_thresholds, score_labels
 from keras_vit.evaluation.numbers import NumberScores, score_numbers
+from keras_vit.evaluation.predictions import predicted
 from keras_vit.export.proof import Agreement
 from keras_vit.models.interface import pixels_of
 from keras_vit.report.proof_tables import export_tables
@@ -42,8 +43,7 @@ def thresholds_on(model: keras.Model, examples: Examples, protocol: str) -> tupl
     if not len(examples.labels):
         return (0.5,) * labels
     batches = evaluation_batches(examples, model.input_shape[1:3], contract=pixels_of(model), protocol=protocol)
-    scores = score_labels(model, batches, [str(i) for i in range(labels)], None)
-    return choose_thresholds(scores.targets, scores.scores)
+    return choose_thresholds(*predicted(model, batches))
 
 
 def score_targets(model: keras.Model, batches: Iterable[Any], source: Source) -> TargetScores:

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit.evaluation.predictions import predicted
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
@@ -146,10 +148,7 @@ def score(model: keras.Model, batches: Iterable[tuple[Any, Any]], flips: bool = 
         assert scores.confusion_matrix.sum() == 4
         ```
     """
-    outputs = [(np.asarray(labels), _probabilities(model, images, flips)) for images, labels in batches]
-    if not outputs:
-        raise ValueError("Expected images to evaluate on. Received: no images")
-    labels, probabilities = (np.concatenate(parts) for parts in zip(*outputs))
+    labels, probabilities = predicted(model, batches, flips)
     return Scores(check_labels(labels, *probabilities.shape), probabilities)
 
 
@@ -205,11 +204,3 @@ def check_labels(labels: Any, images: int, classes: int | None = None) -> np.nda
         expected = f"from 0 to {classes - 1}, the model's classes" if classes else "of 0 or more"
         raise ValueError(f"Expected labels {expected}. Received: labels from {lowest} to {highest}")
     return array.astype("int64")
-
-
-def _probabilities(model: keras.Model, images: Any, flips: bool) -> np.ndarray:
-    images = keras.tree.map_structure(np.asarray, images)  # JAX does not accept TensorFlow's tensors
-    probabilities = np.asarray(model.predict_on_batch(images))
-    if flips:
-        probabilities = (probabilities + np.asarray(model.predict_on_batch(images[:, :, ::-1]))) / 2
-    return probabilities

