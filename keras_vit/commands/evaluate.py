@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ from keras_vit.commands.examples import (
 )
 from keras_vit.commands.image_model import ImageModel, open_model
 from keras_vit.commands.run_folder import recipe_beside
-from keras_vit.commands.target_results import TargetEvaluation, score_outputs, score_targets
+from keras_vit.commands.target_results import TargetEvaluation, TargetScores, score_model, score_outputs
 from keras_vit.data.decoding import read_for_clients
 from keras_vit.data.listing import Learns
 from keras_vit.data.pipeline import evaluation_batches, read_all
@@ -220,7 +220,7 @@ def _evaluate_targets(opened: Any, source: Source, target: tuple[str, ...], note
     examples = renumber_labels(source, names)[evaluation_split(source)]
     if isinstance(opened, ImageModel):
         batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
-        scores = score_targets(opened.model, batches, dataclasses.replace(source, class_names=names))
+        scores = cast(TargetScores, score_model(opened.model, batches, dataclasses.replace(source, class_names=names)))
     else:
         outputs = opened.predict_encoded(map(read_for_clients, examples.images))
         scores = score_outputs(outputs, examples.labels, names, opened.thresholds)

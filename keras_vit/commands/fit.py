@@ -29,11 +29,10 @@ from keras_vit.commands.run_folder import (
     run_description,
     weights_digest,
 )
-from keras_vit.commands.target_results import score_targets, target_line, target_report, thresholds_on
+from keras_vit.commands.target_results import score_model, target_line, target_report, thresholds_on
 from keras_vit.commands.verdict import run_verdict
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Source
-from keras_vit.evaluation.accuracy import score
 from keras_vit.evaluation.predictions import predicted
 from keras_vit.export.targets import check_requirements, targets_named
 from keras_vit.models.class_names import write_names
@@ -188,8 +187,7 @@ def _finish(
         "parameters": model.count_params(),
         "bad_images": len(source.bad),
     }
-    finishes = {None: _finish_pretext, "classes": _finish_classifier}
-    finish = finishes.get(objective.learns, _finish_targets)
+    finish = _finish_trained if objective.learns else _finish_pretext
     metrics |= finish(folder, recipe, source, network, history, batches, metrics)
     # metrics.json is written last: it marks the run as finished.
     write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1))
@@ -197,7 +195,7 @@ def _finish(
     return metrics
 
 
-def _finish_classifier(
+def _finish_trained(
     folder: pathlib.Path,
     recipe: Recipe,
     source: Source,
@@ -206,35 +204,16 @@ def _finish_classifier(
     batches: Iterable[Any],
     metrics: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Evaluates and exports a classifier, writes its report and card, and returns the metrics to add."""
+    """Evaluates and exports a model, writes its report and card, and returns the metrics to add."""
     logger.info("evaluates the model on %d test images", metrics["test_images"])
-    scores = score(model, log_progress(batches, "evaluated", metrics["test_images"]))
+    scores = score_model(model, log_progress(batches, "evaluated", metrics["test_images"]), source)
     exports = export_run(folder, recipe, model, source)
     verdict = run_verdict(recipe, source, scores, history, folder)
-    added = verdict.metrics | _export_metrics(exports)
+    added = {"objective": source.learns, **verdict.metrics, **_export_metrics(exports)}
     logger.info("writes the report and the model card")
-    write_report(folder / REPORT_FILE, run_report(recipe, model, source, verdict, history, *exports))
+    report = run_report if source.learns == "classes" else target_report
+    write_report(folder / REPORT_FILE, report(recipe, model, source, verdict, history, *exports))
     write_run_card(folder / CARD_FILE, recipe, model, source, verdict, {**metrics, **added}, *exports)
-    return added
-
-
-def _finish_targets(
-    folder: pathlib.Path,
-    recipe: Recipe,
-    source: Source,
-    model: keras.Model,
-    history: Sequence[Mapping[str, Any]],
-    batches: Iterable[Any],
-    metrics: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Evaluates and exports a model of labels or numbers, writes its pages, and returns the metrics to add."""
-    logger.info("evaluates the model on %d test images", metrics["test_images"])
-    scores = score_targets(model, log_progress(batches, "evaluated", metrics["test_images"]), source)
-    exports = export_run(folder, recipe, model, source)
-    added = {"objective": source.learns, **scores.metrics, **_export_metrics(exports)}
-    logger.info("writes the report and the model card")
-    write_report(folder / REPORT_FILE, target_report(recipe, model, source, scores, history, *exports))
-    write_run_card(folder / CARD_FILE, recipe, model, source, scores, {**metrics, **added}, *exports)
     return added
 
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -17,11 +17,9 @@ from keras_vit.commands.run_folder import RUN_FILE, read_object
 from keras_vit.data.decoding import read_file
 from keras_vit.data.pipeline import read_all, read_pixels
 from keras_vit.data.sources import Examples, Source
-from keras_vit.evaluation.accuracy import score
+from keras_vit.evaluation.accuracy import Scores, score
 from keras_vit.evaluation.brightness import measure_brightness
 from keras_vit.evaluation.calibration import calibration
-from keras_vit.evaluation.labels import LabelScores
-from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.evaluation.verdict import Verdict
 from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
@@ -69,7 +67,8 @@ def run_report(
         agreements: of the exported files.
         refused: {file: reason} for exports that are not kept.
     """
-    names, scores, probabilities = source.class_names, verdict.scores, verdict.scores.probabilities
+    names, scores = source.class_names, cast(Scores, verdict.scores)
+    probabilities = scores.probabilities
     calibrated = calibration(probabilities, scores.labels)
     correct = np.flatnonzero(scores.predictions == scores.labels)
     mistakes, examples = scores.most_confident_mistakes[:REPORT_IMAGES], _balanced(correct, scores.labels)
@@ -203,7 +202,7 @@ def write_run_card(
     recipe: Recipe,
     model: keras.Model,
     source: Source,
-    verdict: Verdict | LabelScores | NumberScores,
+    verdict: Verdict,
     metrics: Mapping[str, Any],
     agreements: Sequence[Agreement],
     refused: Mapping[str, str] | None = None,

@@ -3,16 +3,18 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 
 from keras_vit.data.pipeline import evaluation_batches, read_pixels
 from keras_vit.data.sources import Examples, Source
+from keras_vit.evaluation.accuracy import score
 from keras_vit.evaluation.labels import LabelScores, choose_thresholds, score_labels
 from keras_vit.evaluation.numbers import NumberScores, score_numbers
 from keras_vit.evaluation.predictions import predicted
+from keras_vit.evaluation.verdict import AnyScores, Verdict
 from keras_vit.export.proof import Agreement
 from keras_vit.models.interface import pixels_of
 from keras_vit.report.proof_tables import export_tables
@@ -46,14 +48,16 @@ def thresholds_on(model: keras.Model, examples: Examples, protocol: str) -> tupl
     return choose_thresholds(*predicted(model, batches))
 
 
-def score_targets(model: keras.Model, batches: Iterable[Any], source: Source) -> TargetScores:
-    """Evaluates a model of labels or numbers on batches of (images, targets).
+def score_model(model: keras.Model, batches: Iterable[Any], source: Source) -> AnyScores:
+    """Evaluates a model of classes, labels or numbers on batches of (images, targets).
 
     Args:
         model: the trained model.
         batches: as `evaluation_batches` returns them.
         source: the images, which have names.
     """
+    if source.learns == "classes":
+        return score(model, batches)
     if source.learns == "numbers":
         return score_numbers(model, batches, source.class_names)
     return score_labels(model, batches, source.class_names, getattr(model, "thresholds", None))
@@ -120,7 +124,7 @@ def target_report(
     recipe: Recipe,
     model: keras.Model,
     source: Source,
-    scores: TargetScores,
+    verdict: Verdict,
     history: Sequence[Mapping[str, Any]],
     agreements: Sequence[Agreement],
     refused: Mapping[str, str] | None = None,
@@ -128,9 +132,9 @@ def target_report(
     """Returns the report of a run of labels or numbers: figures, curves and the worst images.
 
     Args:
-        recipe, model, source, history, agreements, refused: as of `keras_vit.commands.pages.run_report`.
-        scores: its scores on the test images.
+        recipe, model, source, verdict, history, agreements, refused: as of `keras_vit.commands.pages.run_report`.
     """
+    scores = cast(TargetScores, verdict.scores)
     has_labels = isinstance(scores, LabelScores)
     caption: Callable[[Any, int], tuple[str, Sequence[str]]] = label_caption if has_labels else number_caption
     worst = (scores.most_confident_mistakes if isinstance(scores, LabelScores) else scores.worst)[:WORST_IMAGES]
@@ -138,6 +142,7 @@ def target_report(
     what = f"{len(source.class_names)} {'labels' if has_labels else 'numbers'}"
     return Report(
         title=f"{source.name}: a Vision Transformer for {what}",
+        verdict=verdict,
         summary={
             **_summary(scores),
             "test images": f"{len(scores.targets):,}",

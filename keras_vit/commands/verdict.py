@@ -1,4 +1,4 @@
-"""The verdict on a run: compares its model with a logistic regression, and chooses the next step from one table."""
+"""The verdict on a run: compares its model with a linear one, and chooses the next step from one table."""
 
 import concurrent.futures
 import dataclasses
@@ -16,19 +16,23 @@ from keras_vit.commands.run_folder import RUN_FILE
 from keras_vit.data.decoding import decode, read_file
 from keras_vit.data.messages import quoted
 from keras_vit.data.sources import Examples, Source
-from keras_vit.evaluation.accuracy import Scores, wilson_interval
+from keras_vit.evaluation.accuracy import wilson_interval
+from keras_vit.evaluation.labels import LabelScores, choose_thresholds
+from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.evaluation.probes import linear_probe
-from keras_vit.evaluation.verdict import Baseline, Verdict, read_curves
+from keras_vit.evaluation.verdict import AnyScores, Baseline, Verdict, reached, read_curves
 from keras_vit.runtime.images import upright_size
+from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.transfer import DEFAULT_MODEL, transfer_settings
 
 logger = logging.getLogger("keras_vit")
 
-SIZE = 16  # height and width of the images of the logistic regression, pixels
+SIZE = 16  # height and width of the images of the linear model, pixels
 MOST_IMAGES = 2000  # that it is trained on, and tested on: they take seconds, however large the data is
-MOST_CLASSES = 100
+MOST_CLASSES = 100  # or labels
 REGULARISATIONS = (1e2, 1e3, 1e4)  # of its regularisation, to choose from; weaker ones fit the training images alone
+_TRAINS = "trains a %s regression on %s training images, to compare the model with"
 _SIDES = 16  # training images whose size is read
 
 
@@ -56,27 +60,62 @@ class Outcome:
     def train_images(self) -> int:
         return len(self.source.train.labels)
 
+    @property
+    def learns(self) -> str:
+        return self.source.learns
+
+    @property
+    def reached(self) -> tuple[str, float]:
+        return reached(self.verdict.scores)
+
     @functools.cached_property
     def weak_class(self) -> int | None:
-        """The class with the lowest accuracy, if that is below the accuracy of all by more than chance explains."""
+        """The class or label with the lowest recall, if that is below the recall of all by more than chance explains.
+
+        The recall of all images of any class is the accuracy.
+        """
         scores = self.verdict.scores
-        images = np.bincount(scores.labels, minlength=len(self.source.class_names))
-        weakest = int(np.nanargmin(scores.per_class_accuracy))
-        correct = round(scores.per_class_accuracy[weakest] * images[weakest])
+        if isinstance(scores, NumberScores):
+            return None
+        images, _, correct = scores.counts
+        recall = np.divide(correct, images, out=np.full(len(images), np.inf), where=images > 0)
+        weakest = int(recall.argmin())
         # The weakest of many classes is weak by chance alone: Bonferroni's correction.
-        _, high = wilson_interval(correct, int(images[weakest]), 1 - 0.05 / np.count_nonzero(images))
-        return weakest if high < scores.accuracy else None
+        confidence = 1 - 0.05 / max(int(np.count_nonzero(images)), 1)
+        _, high = wilson_interval(int(correct[weakest]), max(int(images[weakest]), 1), confidence)
+        return weakest if high < correct.sum() / max(int(images.sum()), 1) else None
 
     @property
     def weak(self) -> str:
-        return "" if self.weak_class is None else self.source.class_names[self.weak_class]
+        kind = "Class" if self.learns == "classes" else "Label"
+        return "" if self.weak_class is None else f"{kind} {self.source.class_names[self.weak_class]}"
 
     @property
     def weak_is_rare(self) -> bool:
         """Whether the weak class has less than half of the training images that a class has on average."""
         if self.weak_class is None:
             return False
-        return bool(2 * np.mean(self.source.train.labels == self.weak_class) < 1 / len(self.source.class_names))
+        labels, classes = self.source.train.labels, len(self.source.class_names)
+        images = np.bincount(labels, minlength=classes) if self.learns == "classes" else labels.sum(axis=0)
+        return bool(2 * images[self.weak_class] < images.mean())
+
+    @property
+    def is_unweighted(self) -> bool:
+        """Whether each image counts the same, and is drawn as often."""
+        settings = self.recipe.class_weights, self.recipe.sampling, self.recipe.full_batches
+        return settings == ("equal", "shuffled", True)
+
+    @property
+    def mistakes(self) -> str:
+        return "largest errors" if self.learns == "numbers" else "mistakes"
+
+    @property
+    def targets(self) -> str:
+        return "numbers" if self.learns == "numbers" else "labels"
+
+    @property
+    def new_images(self) -> str:
+        return "new_images/" if self.learns == "classes" else "new_images.csv"
 
     @functools.cached_property
     def side(self) -> int:
@@ -139,10 +178,11 @@ _AGAIN = "keras-vit fit {0.file} {0.output}"  # the settings of the run's run.js
 # The first one whose condition holds is the next step.
 NEXT_STEPS = (
     NextStep(
-        "the interval of the accuracy reaches 99 %",
-        lambda o: o.verdict.scores.interval[1] >= 0.99,
-        "An accuracy of 99% or more is within the interval: evaluate the run on new images from where it will be used.",
-        "keras-vit evaluate {0.run} new_images/",
+        "the interval of the accuracy, of the mean average precision or of R² reaches 99 %",
+        lambda o: o.reached[1] >= 0.99,
+        "{0.reached[0]} of 99% or more is within the interval: evaluate the run on new images from where it will be "
+        "used.",
+        "keras-vit evaluate {0.run} {0.new_images}",
     ),
     NextStep(
         "random weights at the start, fewer than 20,000 training images",
@@ -152,12 +192,15 @@ NEXT_STEPS = (
     ),
     NextStep(
         "a weak class with less than half of the average number of training images",
-        lambda o: (
-            o.weak_is_rare
-            and (o.recipe.class_weights, o.recipe.sampling, o.recipe.full_batches) == ("equal", "shuffled", True)
-        ),
-        "Class {0.weak} is rare, and classified worse than the average: draw each class equally often.",
+        lambda o: o.learns == "classes" and o.weak_is_rare and o.is_unweighted,
+        "{0.weak} is rare, and classified worse than the average: draw each class equally often.",
         f"{_AGAIN} sampling=balanced",
+    ),
+    NextStep(
+        "a weak label with less than half of the average number of training images",
+        lambda o: o.learns == "labels" and o.weak_is_rare and o.is_unweighted,
+        "{0.weak} is rare, and recognised less often than the average: give the images that have it more weight.",
+        f"{_AGAIN} class_weights=balanced",
     ),
     NextStep(
         "still improving",
@@ -178,9 +221,9 @@ NEXT_STEPS = (
         "keras-vit lr {0.file}",
     ),
     NextStep(
-        "a weak class",
+        "a weak class or label",
         lambda o: o.weak_class is not None,
-        "Class {0.weak} is classified worse than the average: add images of it, and train again.",
+        "{0.weak} is classified worse than the average: add images of it, and train again.",
         _AGAIN,
     ),
     NextStep(
@@ -204,7 +247,8 @@ NEXT_STEPS = (
     NextStep(
         "otherwise",
         lambda o: True,
-        "Look at the mistakes in report.html, correct wrong labels, add images like the others, and train again.",
+        "Look at the {0.mistakes} in report.html, correct wrong {0.targets}, add images like the others, and train "
+        "again.",
         _AGAIN,
     ),
 )
@@ -218,11 +262,11 @@ def _typed(value: Any) -> str:
 def run_verdict(
     recipe: Recipe,
     source: Source,
-    scores: Scores,
+    scores: AnyScores,
     history: Sequence[Mapping[str, float]],
     folder: str | os.PathLike[str],
 ) -> Verdict:
-    """Returns the verdict on the classifier of a run.
+    """Returns the verdict on the model of a run.
 
     Args:
         recipe: the recipe of the run.
@@ -234,9 +278,15 @@ def run_verdict(
     # The training accuracy is that of other images than the validation accuracy if they are mixed or weighted.
     plain = not (recipe.mixup or recipe.cutmix) and source.train.weights is None
     plain = plain and (recipe.class_weights, recipe.sampling) == ("equal", "shuffled")
-    curves = read_curves(history, len(source.validation.labels), plain)
+    curves = read_curves(history, len(source.validation.labels), plain, OBJECTIVES[recipe.objective].metric)
+    baselines: dict[str, Callable[[Source], Baseline | str]] = {
+        "classes": logistic_regression,
+        "labels": logistic_regressions,
+        "numbers": ridge_regression,
+    }
     start = recipe.missing_weights and MISSING_WEIGHTS.format(recipe.missing_weights)
-    verdict = Verdict(scores, source.class_names, logistic_regression(source), curves, start=start or "")
+    baseline = baselines[source.learns](source)
+    verdict = Verdict(scores, source.class_names, baseline, curves, start=start or "")
     outcome = Outcome(recipe, os.fspath(folder), source, verdict)
     step = next(step for step in NEXT_STEPS if step.holds(outcome))
     return dataclasses.replace(verdict, next_step=step.text.format(outcome), command=step.command.format(outcome))
@@ -259,11 +309,60 @@ def logistic_regression(source: Source) -> Baseline | str:
     counts = np.bincount(source.train.labels[train])
     if np.count_nonzero(counts) < 2 or counts.max() < 2:
         return "it needs training images of two classes, and two images of one of them"
-    logger.info("trains a logistic regression on %s training images, to compare the model with", f"{len(train):,}")
+    logger.info(_TRAINS, "logistic", f"{len(train):,}")
     pixels, labels = _small(source.train, train), source.train.labels[train]
     test_pixels, test_labels = _small(source.test, test), source.test.labels[test]
     scores = linear_probe(pixels, labels, test_pixels, test_labels, REGULARISATIONS, verbose=False)
-    return Baseline(scores.accuracy, scores.interval, SIZE, len(train), len(test))
+    return Baseline("logistic regression", scores, SIZE, len(train))
+
+
+def logistic_regressions(source: Source) -> Baseline | str:
+    """Trains and tests a logistic regression of each label, as `logistic_regression` does.
+
+    The threshold of each label is that with the highest F1 on the validation images.
+    """
+    if len(source.class_names) > MOST_CLASSES:
+        return f"there are more than {MOST_CLASSES} labels, which takes long"
+    train, validation, test = map(_some, (source.train, source.validation, source.test))
+    logger.info(_TRAINS, "logistic", f"{len(train):,}")
+    pixels, labels = _small(source.train, train), source.train.labels[train].astype(np.int64)
+    others = np.concatenate([_small(source.validation, validation), _small(source.test, test)])
+    scores = np.stack([_label_scores(pixels, column, others) for column in labels.T], axis=1)
+    chosen, scores = scores[: len(validation)], scores[len(validation) :]
+    thresholds = np.array(choose_thresholds(source.validation.labels[validation], chosen))
+    tested = LabelScores(source.class_names, source.test.labels[test], scores, thresholds)
+    return Baseline("logistic regression", tested, SIZE, len(train))
+
+
+def _label_scores(pixels: np.ndarray, has_label: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the scores of a label for other images, (images,): equal ones if all or no training images have it."""
+    if len(np.unique(has_label)) < 2 or len(has_label) < 3:
+        return np.full(len(others), has_label.mean())
+    unknown = np.zeros(len(others), np.int64)
+    return linear_probe(pixels, has_label, others, unknown, REGULARISATIONS, verbose=False).probabilities[:, 1]
+
+
+def ridge_regression(source: Source) -> Baseline | str:
+    """Trains and tests a linear regression of each number with L2 regularisation, as `logistic_regression` does.
+
+    The strength of the regularisation is chosen by leaving each training image out.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, test = _some(source.train), _some(source.test)
+    if len(train) < 3:
+        return "it needs three training images"
+    logger.info(_TRAINS, "ridge", f"{len(train):,}")
+    targets = source.train.labels[train]
+    mean, spread = targets.mean(axis=0), targets.std(axis=0)
+    model = make_pipeline(StandardScaler(), RidgeCV(REGULARISATIONS, alpha_per_target=targets.shape[1] > 1))
+    model.fit(_small(source.train, train).astype(np.float64), (targets - mean) / np.where(spread > 0, spread, 1))
+    predictions = model.predict(_small(source.test, test).astype(np.float64)).reshape(len(test), -1) * spread + mean
+    return Baseline(
+        "ridge regression", NumberScores(source.class_names, source.test.labels[test], predictions), SIZE, len(train)
+    )
 
 
 def _some(examples: Examples) -> np.ndarray:
@@ -284,4 +383,4 @@ def _small(examples: Examples, indices: np.ndarray) -> np.ndarray:
         return image.ravel()
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return np.stack([*pool.map(pixels, indices)])
+        return np.array([*pool.map(pixels, indices)], np.float32).reshape(len(indices), -1)

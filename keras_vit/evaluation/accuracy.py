@@ -50,7 +50,7 @@ class Scores:
     @property
     def per_class_accuracy(self) -> np.ndarray:
         """The accuracy on the images of each class, also called recall, (classes,); NaN for a class without images."""
-        correct, images, _ = self._counts
+        images, _, correct = self.counts
         return np.divide(correct, images, out=np.full(len(images), np.nan), where=images > 0)
 
     @property
@@ -66,25 +66,25 @@ class Scores:
     @property
     def macro_f1(self) -> float:
         """The mean F1 score, 0 to 1, of the classes that are true or predicted for an image."""
-        correct, images, predicted = self._counts
+        images, predicted, correct = self.counts
         occurs = images + predicted > 0
         return float(np.mean(2 * correct[occurs] / (images + predicted)[occurs]))
 
     @property
     def most_frequent_class(self) -> tuple[int, float]:
         """The class with the most images, and its share: the accuracy of a model that always predicts it."""
-        _, images, _ = self._counts
+        images, *_ = self.counts
         return int(images.argmax()), float(images.max() / images.sum())
 
     @property
-    def _counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Numbers of correct predictions, of images and of predictions of each class, (classes,) each."""
+    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of images of each class, of predictions of it, and of correct ones, (classes,) each."""
         classes, predictions = self.probabilities.shape[1], self.predictions
-        correct, images, predicted = (
+        images, predicted, correct = (
             np.bincount(numbers, minlength=classes)
-            for numbers in (self.labels[predictions == self.labels], self.labels, predictions)
+            for numbers in (self.labels, predictions, self.labels[predictions == self.labels])
         )
-        return correct, images, predicted
+        return images, predicted, correct
 
     @property
     def confusion_matrix(self) -> np.ndarray:

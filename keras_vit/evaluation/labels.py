@@ -161,10 +161,11 @@ class LabelScores:
         return order[: int(wrong.any(axis=1).sum())]
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """The figures of all labels together, by the names in metrics.json."""
+    def metrics(self) -> dict[str, Any]:
+        """The figures of all labels together, and the `intervals`, by the names in metrics.json."""
         names = ("mean_average_precision", "micro_f1", "macro_f1", "exact_match")
-        return {name: float(getattr(self, name)) for name in names}
+        intervals = {f"{name}_interval": list(interval) for name, interval in self.intervals.items()}
+        return {name: float(getattr(self, name)) for name in names} | intervals
 
 
 def score_labels(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit._atomic import write_text
+from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.brightness import Brightness
 from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.evaluation.labels import LabelScores
@@ -144,7 +145,7 @@ class ModelCard:
         class_names: In the order of the outputs.
         image_size: (height, width) in pixels.
         pixel_scaling: Description of the scaling of pixels.
-        verdict: Scores on the test split, and what they show; or the scores of labels or numbers.
+        verdict: Scores on the test split, and what they show.
         counts: Split -> number of images.
         digest: SHA-256 of the data, as of `keras_vit.data.sources.Source`.
         bad_images: Number of images that could not be read and were left out.
@@ -170,7 +171,7 @@ class ModelCard:
     class_names: Sequence[str]
     image_size: tuple[int, int]
     pixel_scaling: str
-    verdict: Verdict | LabelScores | NumberScores
+    verdict: Verdict
     counts: Mapping[str, int]
     digest: str
     bad_images: int
@@ -202,9 +203,9 @@ def write_model_card(path: str | os.PathLike[str], card: ModelCard) -> None:
 
 def render_model_card(card: ModelCard) -> str:
     """Returns the text that `write_model_card` writes: the template model_card.md or target_card.md, filled in."""
-    if not isinstance(card.verdict, Verdict):
-        return _target_card(card, card.verdict)
     scores, classes = card.verdict.scores, len(card.class_names)
+    if not isinstance(scores, Scores):
+        return _target_card(card, scores)
     calibrated = calibration(scores.probabilities, scores.labels)
     return _template("model_card.md").substitute(
         _shared_parts(card),
@@ -226,7 +227,6 @@ def render_model_card(card: ModelCard) -> str:
         interval="{:.1%} to {:.1%}".format(*scores.interval),
         balanced_accuracy=f"{scores.balanced_accuracy:.2%}",
         macro_f1=f"{scores.macro_f1:.2%}",
-        verdict=verdict_section(card.verdict),
         test=f"{len(scores.labels):,}",
         confusion_matrix=_confusion_matrix(scores.confusion_matrix, card.class_names),
         classes=_classes(scores.confusion_matrix, card.class_names),
@@ -260,6 +260,7 @@ def _shared_parts(card: ModelCard) -> dict[str, object]:
         ),
         "environment": "\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in card.environment.items()),
         "exports": exports_section(card.agreements, card.refused),
+        "verdict": verdict_section(card.verdict),
     }
 
 

@@ -1,6 +1,7 @@
 """Several labels and numbers of an image, from images to files that answer like the model."""
 
 import dataclasses
+import html
 import json
 import re
 import zipfile
@@ -79,6 +80,16 @@ def shown(*arguments):
     return result.output
 
 
+def assert_verdict(metrics, page, card):
+    """The lines of `fit`, the page and the card say the same, and the page opens with it."""
+    page, card = html.unescape(page), card.replace("\\", "")
+    said = [line for line in metrics["verdict"] if line.endswith(".") and not line.startswith("Next:")]
+    assert len(said) >= 2 and all(line in page and line in card for line in said)
+    assert metrics["next_step"]["text"] in page and metrics["next_step"]["command"] in page
+    assert page.index("this model") < page.index("<dt>") and "## Verdict" in card
+    assert result_lines(metrics)[1:] == [f"  {line}" for line in metrics["verdict"]]
+
+
 def test_labels_are_learned_and_the_run_has_all_files(labels):
     folder, metrics, _ = labels
     assert metrics["mean_average_precision"] > 0.9 and metrics["micro_f1"] > 0.8
@@ -105,6 +116,9 @@ def test_the_pages_of_labels(labels):
     for heading in ("Confusion matrix", "Calibration", "Numbers"):
         assert f">{heading}</h2>" not in page
     assert f"{metrics['micro_f1']:.3f}" in page and "model.thresholds" in card
+    assert_verdict(metrics, page, card)
+    assert 0.3 < metrics["logistic_regression"]["mean_average_precision"] <= 1
+    assert metrics["mean_average_precision_interval"][0] < metrics["mean_average_precision"]
     assert re.search(r"\| blue \| \d+ \| [\d.]+ \|", card)
 
 
@@ -168,6 +182,10 @@ def test_the_pages_of_numbers(numbers):
     for heading in ("Numbers", "Largest errors", "Training", "Exported files"):
         assert f">{heading}</h2>" in page
     assert ">Labels</h2>" not in page and ">Confusion matrix</h2>" not in page
+    assert_verdict(metrics, page, card)
+    assert (
+        metrics["ridge_regression"]["mean_absolute_error_of_tilt"] < metrics["constant"]["mean absolute error of tilt"]
+    )
     assert "tilt: predicted over true" in page and page.count('class="validation point"') > 100
     assert "print(numbers['tilt'])" in card and "| brightness |" in card
 

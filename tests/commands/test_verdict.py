@@ -15,10 +15,19 @@ from sklearn.model_selection import train_test_split
 
 from keras_vit.commands import verdict as module
 from keras_vit.commands.recipes import SETTINGS
-from keras_vit.commands.verdict import NEXT_STEPS, Outcome, logistic_regression, run_verdict
+from keras_vit.commands.verdict import (
+    NEXT_STEPS,
+    Outcome,
+    logistic_regression,
+    logistic_regressions,
+    ridge_regression,
+    run_verdict,
+)
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.evaluation.accuracy import Scores
-from keras_vit.evaluation.verdict import CURVE_RULES, Baseline, Verdict
+from keras_vit.evaluation.labels import LabelScores
+from keras_vit.evaluation.numbers import NumberScores
+from keras_vit.evaluation.verdict import CURVE_RULES, Verdict
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.settings import parse_settings
 from keras_vit.training.transfer import FROM_NOTHING
@@ -38,9 +47,8 @@ def test_the_logistic_regression_is_a_fair_one(digits):
     pixels, labels = load_digits(return_X_y=True)  # the scans as scikit-learn has them, 8 x 8 pixels
     parts = train_test_split(pixels / 16, labels, test_size=0.2, stratify=labels, random_state=0)
     plain = LogisticRegression().fit(parts[0], parts[2])
-    assert made.accuracy >= plain.score(parts[1], parts[3]) - 0.02 > 0.93
+    assert made.scores.accuracy >= plain.score(parts[1], parts[3]) - 0.02 > 0.93
     assert (made.size, made.train_images, made.test_images) == (16, len(digits.train.labels), 360)
-    assert made.interval[0] < made.accuracy < made.interval[1]
 
 
 def test_of_many_images_it_reads_some(digits, monkeypatch):
@@ -89,7 +97,77 @@ def test_with_many_classes_there_is_a_reason():
 
 
 def test_a_class_that_is_only_tested_does_not_matter():
-    assert logistic_regression(source_of([0, 0, 1, 1], [0, 1, 2, 2])).accuracy == 0.5
+    assert logistic_regression(source_of([0, 0, 1, 1], [0, 1, 2, 2])).scores.accuracy == 0.5
+
+
+SEEN = np.arange(120) % 4  # of images that are dark, then brighter
+
+
+def target_source(labels, names, learns):
+    """Returns a source of 4 shades of grey with labels or numbers; a half of the images, a quarter and a quarter."""
+    images, labels = tuple(encoded(60 * shade) for shade in SEEN), np.asarray(labels, np.float32)
+    parts = [slice(0, 60), slice(60, 90), slice(90, 120)]
+    splits = [Examples(images[part], labels[part], ("",) * len(labels[part])) for part in parts]
+    return Source("shades", names, *splits, bad=(), digest="", learns=learns)
+
+
+def test_the_baseline_of_labels_is_a_logistic_regression_each():
+    labels = np.stack([SEEN > 1, SEEN == 3, SEEN < 9, SEEN > 9], axis=1)  # the last two are on all and on no images
+    made = logistic_regressions(target_source(labels, ("bright", "white", "any", "none"), "labels"))
+    assert (made.name, made.size, made.train_images, made.test_images) == ("logistic regression", 16, 60, 30)
+    np.testing.assert_allclose(made.scores.average_precision, [1, 1, 1, np.nan])
+    assert made.scores.f1[:2] == pytest.approx([1, 1])  # with the thresholds of the validation images
+    assert "more than 100 labels" in logistic_regressions(target_source(labels, ("",) * 101, "labels"))
+
+
+def test_the_baseline_of_numbers_is_a_ridge_regression():
+    numbers = np.stack([1e6 + 100.0 * SEEN, -SEEN, np.full(120, 7)], axis=1)
+    made = ridge_regression(target_source(numbers, ("light", "dark", "same"), "numbers"))
+    assert (made.name, made.train_images, made.test_images) == ("ridge regression", 60, 30)
+    assert (made.scores.r2[:2] > 0.9).all() and made.scores.mae[2] == pytest.approx(0)
+    assert "three training images" in ridge_regression(source_of([0, 1], [0]))
+
+
+def target_outcome(scores, train, curves="none"):
+    learns = "labels" if isinstance(scores, LabelScores) else "numbers"
+    verdict = Verdict(scores, scores.names, "it is not of interest", (curves, ""))
+    return Outcome(TUNED, "runs/shades", target_source(train, tuple(scores.names), learns), verdict)
+
+
+def label_outcome(recalls, share, curves="none"):
+    """Returns the outcome of a run of two labels with these recalls, the second on this share of the images."""
+    targets = np.stack([np.arange(400) % 2 == 0, np.arange(400) % 4 < 2], axis=1)
+    rank = np.cumsum(targets, axis=0) / targets.sum(axis=0)
+    scores = np.where(targets & (rank <= recalls), 0.9, 0.1)
+    train = np.stack([SEEN < 2, np.arange(120) < 120 * share], axis=1)
+    return target_outcome(LabelScores(["wet", "dark"], targets, scores, [0.5, 0.5]), train, curves)
+
+
+def number_outcome(error, curves="none"):
+    targets = np.random.default_rng(0).normal(40, 20, (200, 1))
+    predictions = targets + np.random.default_rng(1).normal(0, error, (200, 1))
+    return target_outcome(NumberScores(["age"], targets, predictions), SEEN[:, None], curves)
+
+
+@pytest.mark.parametrize(
+    "outcome, text, command",
+    [
+        (
+            label_outcome((1, 1), 0.5),
+            "A mean average precision of 99%",
+            "keras-vit evaluate runs/shades new_images.csv",
+        ),
+        (label_outcome((0.9, 0.5), 0.05), "Label dark is rare", "class_weights=balanced"),
+        (label_outcome((0.9, 0.5), 0.5), "Label dark is", "--output runs/shades-2"),
+        (label_outcome((0.9, 0.85), 0.5), "mistakes in report.html, correct wrong labels", "--output runs/shades-2"),
+        (number_outcome(0.1), "An R² of 99% or more", "keras-vit evaluate runs/shades new_images.csv"),
+        (number_outcome(9), "largest errors in report.html, correct wrong numbers", "--output runs/shades-2"),
+        (number_outcome(9, "underfitted"), "underfits", "keras-vit lr runs/shades/run.json"),
+    ],
+)
+def test_the_next_step_of_labels_and_numbers(outcome, text, command):
+    step = next(step for step in NEXT_STEPS if step.holds(outcome))
+    assert text in step.text.format(outcome) and step.command.format(outcome).endswith(command)
 
 
 def outcome_of(
@@ -100,7 +178,7 @@ def outcome_of(
     source = source_of(np.repeat(range(3), train), test, size=size)
     right = np.concatenate([np.arange(50) < 50 * recall for recall in recalls])
     scores = Scores(test, np.eye(3)[np.where(right, test, (test + 1) % 3)])
-    verdict = Verdict(scores, source.class_names, Baseline(0.5, (0.4, 0.6), 16, 300, 150), (curves, ""))
+    verdict = Verdict(scores, source.class_names, "it is not of interest", (curves, ""))
     return Outcome(recipe, folder, source, verdict)
 
 
@@ -154,7 +232,7 @@ def test_the_settings_of_every_command_are_those_of_a_recipe():
 
 def test_a_class_is_weak_only_if_chance_does_not_explain_it():
     assert outcome_of(recalls=(0.9, 0.9, 0.74)).weak_class is None
-    assert outcome_of(recalls=(0.9, 0.9, 0.5)).weak == "c"
+    assert outcome_of(recalls=(0.9, 0.9, 0.5)).weak == "Class c"
     assert not outcome_of(recalls=(0.9, 0.9, 0.5)).weak_is_rare and outcome_of(**RARE).weak_is_rare
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from keras_vit.evaluation.accuracy import Scores, wilson_interval
-from keras_vit.evaluation.verdict import CURVE_RULES, Baseline, Verdict, read_curves
+from keras_vit.evaluation.labels import LabelScores
+from keras_vit.evaluation.numbers import NumberScores
+from keras_vit.evaluation.verdict import CURVE_RULES, Baseline, Verdict, reached, read_curves
 
 IMAGES = 200  # of validation: the interval of 80 % reaches to 85 %
 
@@ -91,14 +93,19 @@ def scores_of(correct, images, share=0.5):
 
 def verdict_of(correct=120, images=150, share=0.5, baseline=80, **other):
     if isinstance(baseline, int):
-        baseline = Baseline(baseline / images, wilson_interval(baseline, images), 16, 900, images)
+        baseline = Baseline("logistic regression", scores_of(baseline, images, share), 16, 900)
     facts = {"class_names": ("dark", "light"), "baseline": baseline, "curves": ("none", "The curves are level.")}
     return Verdict(scores_of(correct, images, share), **(facts | other))
 
 
 @pytest.mark.parametrize(
     "baseline, words",
-    [(80, "is more accurate"), (115, "neither is shown"), (130, "neither is shown"), (148, "is less accurate")],
+    [
+        (80, "is more accurate"),
+        (115, "not shown to be more or less"),
+        (130, "not shown to be more or less"),
+        (148, "is less accurate"),
+    ],
 )
 def test_of_overlapping_intervals_neither_is_called_better(baseline, words):
     (sentence,) = [line for line in verdict_of(baseline=baseline).sentences if "logistic regression" in line]
@@ -106,13 +113,13 @@ def test_of_overlapping_intervals_neither_is_called_better(baseline, words):
 
 
 def test_a_logistic_regression_on_fewer_images_says_so():
-    small = Baseline(0.5, (0.3, 0.6), 16, 2000, 60)
+    small = Baseline("logistic regression", scores_of(30, 60), 16, 2000)
     assert "tested on 60 of the test images" in " ".join(verdict_of(baseline=small).sentences)
 
 
 def test_without_a_logistic_regression_the_reason_is_given():
     bare = verdict_of(baseline="it needs two classes")
-    assert "it needs two classes" in " ".join(bare.sentences) and len(bare.compared) == 2
+    assert "it needs two classes" in " ".join(bare.sentences) and len(bare.compared[0][1]) == 2
     assert bare.metrics["logistic_regression"] is None
 
 
@@ -124,12 +131,12 @@ def test_few_test_images_prove_little(images, prove_little):
 
 @pytest.mark.parametrize(
     "correct, share, words",
-    [(120, 0.6, None), (120, 0.8, "not shown to be more"), (90, 0.9, "is less accurate than always")],
+    [(120, 0.6, None), (120, 0.8, "not shown to be more"), (90, 0.9, "is less accurate than a pred")],
 )
 def test_a_model_that_is_no_better_than_the_frequent_class(correct, share, words):
-    (name, accuracy, interval) = verdict_of(correct, share=share).compared[-1]
+    (name, accuracy, interval) = verdict_of(correct, share=share).compared[0][1][-1]
     assert (name, accuracy, interval) == ("always light", share, None)
-    said = [line for line in verdict_of(correct, share=share).sentences if "most frequent class" in line]
+    said = [line for line in verdict_of(correct, share=share).sentences if "same for every image" in line]
     assert len(said) == (words is not None) and (not words or words in said[0])
 
 
@@ -150,3 +157,93 @@ def test_the_lines_and_the_metrics_have_every_number():
     assert metrics["test_accuracy_interval"] == list(wilson_interval(120, 150))
     assert metrics["logistic_regression"]["accuracy"] == 80 / 150 and metrics["majority_share"] == 0.5
     assert metrics["verdict"] == verdict.lines and metrics["next_step"]["text"] == "Train longer."
+
+
+RANDOM = np.random.default_rng(0)
+TARGETS = RANDOM.random((200, 3)) < (0.5, 0.3, 0.1)
+
+
+def label_scores(quality, images=200):
+    scores = np.clip(0.3 + quality * TARGETS + 0.2 * RANDOM.normal(size=(200, 3)), 0, 1)
+    return LabelScores(["wet", "dark", "far"], TARGETS[:images], scores[:images], [0.5] * 3)
+
+
+def number_scores(*errors):
+    targets = RANDOM.gamma(2, 20, (200, len(errors)))
+    return NumberScores(["age", "height"][: len(errors)], targets, targets + RANDOM.normal(0, errors, targets.shape))
+
+
+def test_labels_are_compared_by_mean_average_precision_and_macro_f1():
+    verdict = Verdict(
+        label_scores(0.6),
+        ["wet", "dark", "far"],
+        Baseline("logistic regression", label_scores(0.1), 16, 900),
+        ("none", "Level."),
+    )
+    (precision, rows), (f1, f1_rows) = verdict.compared
+    assert (precision.name, f1.name) == ("mean average precision", "macro F1")
+    share = TARGETS.mean(axis=0)
+    assert rows[-1] == ("always every label", pytest.approx(share.mean()), None)
+    always = LabelScores(verdict.class_names, TARGETS, np.ones((200, 3)), [0.5] * 3)
+    assert f1_rows[-1][1] == pytest.approx(always.macro_f1)
+    assert rows[-1][1] == pytest.approx(always.mean_average_precision)
+    assert rows[0] == ("this model", verdict.scores.mean_average_precision, precision.interval)
+    assert rows[1][0] == "logistic regression, 16 x 16 pixels" and rows[1][1] < rows[0][1]
+    text = "\n".join(verdict.lines)
+    assert "is more accurate than the logistic regression" in text and "mean average precision:" in text
+    assert f"micro F1 {verdict.scores.micro_f1:.3f}" in text
+    metrics = json.loads(json.dumps(verdict.metrics))
+    assert metrics == verdict.metrics and metrics["logistic_regression"]["macro_f1"] == f1_rows[1][1]
+    assert metrics["mean_average_precision_interval"] == list(precision.interval)
+
+
+def test_numbers_are_compared_by_their_errors_and_lower_ones_are_better():
+    scores, worse = number_scores(3, 20), number_scores(9, 3)
+    verdict = Verdict(scores, scores.names, Baseline("ridge regression", worse, 16, 900), ("none", "Level."))
+    (age, rows), (height, _) = verdict.compared
+    assert (age.name, height.name) == ("mean absolute error of age", "mean absolute error of height")
+    median = np.median(scores.targets[:, 0])
+    assert rows[-1] == (
+        f"always the median, {median:.4g}",
+        pytest.approx(np.abs(scores.targets[:, 0] - median).mean()),
+        None,
+    )
+    said = " ".join(verdict.sentences)
+    assert "By mean absolute error of age, the model is more accurate than the ridge regression" in said
+    assert "By mean absolute error of height, the model is less accurate than the ridge regression" in said
+    assert f"R² of age {scores.r2[0]:.3f}" in "\n".join(verdict.lines)
+    metrics = json.loads(json.dumps(verdict.metrics))
+    assert metrics == verdict.metrics and metrics["ridge_regression"]["mean_absolute_error_of_age"] == rows[1][1]
+
+
+@pytest.mark.parametrize(
+    "error, words", [(1, None), (27, "not shown to be more"), (60, "is less accurate than a pred")]
+)
+def test_numbers_that_are_no_better_than_their_median(error, words):
+    scores = number_scores(error)
+    verdict = Verdict(scores, scores.names, "it is not of interest", ("none", ""))
+    said = [line for line in verdict.sentences if "same for every image" in line]
+    assert len(said) == (words is not None) and (not words or words in said[0])
+
+
+def test_how_wide_an_interval_is():
+    few, scores = label_scores(0.6, images=60), number_scores(3)
+    few_numbers = NumberScores(["age"], scores.targets[:60], scores.predictions[:60])
+    low, high = few.intervals["mean_average_precision"]
+    for one, width in (
+        (few, f"{100 * (high - low):.0f} points"),
+        (few_numbers, f"{np.ptp(few_numbers.intervals['mae']):.4g}"),
+    ):
+        assert f"the interval is {width} wide" in Verdict(one, one.names, "", ("none", "")).sentences[0]
+
+
+def test_what_is_reached():
+    assert reached(scores_of(150, 150))[1] > 0.99 > reached(scores_of(120, 150))[1]
+    assert reached(label_scores(3))[1] > 0.99 > reached(label_scores(0.1))[1]
+    assert reached(number_scores(0.1, 0.1))[1] > 0.99 > reached(number_scores(0.1, 30))[1]
+
+
+def test_the_explained_variance_can_be_below_0():
+    history = rows(accuracy=-0.5, val_accuracy=-0.2)
+    name, text = read_curves(history, IMAGES, metric="explained variance")
+    assert name == "underfitted" and "the explained variance is only -50.0%" in text
