@@ -41,6 +41,7 @@ def open_recipe_data(recipe: Recipe) -> Source:
         require_test=True,
         learns=None if recipe.objective is None else OBJECTIVES[recipe.objective].learns or "classes",
         target=recipe.target,
+        corrections=recipe.corrections,
     )
 
 

@@ -309,6 +309,7 @@ def _changed_settings(recipe: Recipe, source: Source) -> dict[str, Any]:
     changed = {name: getattr(recipe, name) for name in defaults if getattr(recipe, name) != defaults[name]}
     base, *_ = _base_checkpoint(recipe)
     public = {"data": source.name, "variant": _variant_text(recipe.variant), "weights": base}
+    public["corrections"] = recipe.corrections and pathlib.Path(recipe.corrections).name
     return {name: public.get(name, value) for name, value in changed.items() if name != "data_dir"}
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from keras_vit.data.corrections import correct_labels
 from keras_vit.data.folder import named_format
 from keras_vit.data.listing import SPLITS, Learns, ListedImage
 from keras_vit.data.messages import one_line, quoted
@@ -163,6 +164,7 @@ def check_folder(
     image_size: int | None = None,
     learns: Learns | None = None,
     target: Sequence[str] = (),
+    corrections: str | os.PathLike[str] | None = None,
 ) -> FolderReport:
     """Checks a folder, a .zip or a .csv of images before training. Reads every image once.
 
@@ -170,7 +172,7 @@ def check_folder(
 
     Args:
         folder: its path.
-        validation, test, seed, class_depth, groups, learns, target: as in `open_source`.
+        validation, test, seed, class_depth, groups, learns, target, corrections: as in `open_source`.
         image_size: side of the model's images, pixels, to count the images that are smaller; None for no count.
 
     Returns:
@@ -199,7 +201,7 @@ def check_folder(
             f"Received: {os.fspath(folder)!r}, a prepared data set, which fit checks itself"
         )
     listing, used = find_problems(
-        as_learned(list_own(folder, class_depth, groups, learns, target), learns),
+        correct_labels(as_learned(list_own(folder, class_depth, groups, learns, target), learns), corrections),
         validation=validation,
         test=test,
         seed=seed,
@@ -245,6 +247,7 @@ def check_folder(
                 *([f"class_depth={class_depth}"] if class_depth else []),
                 *([shlex.quote(f"groups={groups}")] if groups else []),
                 *([f"target={','.join(target)}"] if target else ["objective=labels"] if learns == "labels" else []),
+                *([f"corrections={quoted(corrections)}"] if corrections else []),
                 *(["on_bad_image=skip"] if any(image.reason for image in listing.images) else []),
             ]
         ),

@@ -24,7 +24,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("groups", "groupid", "patient", "patientid", "subject", "subjectid"), "group"),
 }
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_BETWEEN_LABELS = "|"
+BETWEEN_LABELS = "|"
 _HAS_LABEL = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
@@ -93,7 +93,7 @@ def _listing(path: Path, reader: Any, learns: Learns | None, target: Sequence[st
         if cells:
             row = dict(zip(header, map(str.strip, cells)))
             wrong = _faults(row, layout, len(cells), len(header), lines.get(row.get("path")))
-            joins |= _BETWEEN_LABELS in row.get("label", "")
+            joins |= BETWEEN_LABELS in row.get("label", "")
             faults += [f"line {reader.line_num}: {fault}" for fault in wrong]
             if not wrong:
                 lines[row["path"]] = reader.line_num
@@ -198,17 +198,18 @@ def _target_faults(row: dict[str, str], layout: _Layout) -> list[str]:
         kind, wrong = "0 or 1", [name for name in layout.targets if row[name].casefold() not in _HAS_LABEL]
     elif (
         layout.learns == "labels"
-        and (labels := _labels(row["label"]))
+        and (labels := labels_in(row["label"]))
         and ("" in labels or len({*labels}) < len(labels))
     ):
-        return [f"expected different labels with {_BETWEEN_LABELS} between them. Received: {row['label']!r}"]
+        return [f"expected different labels with {BETWEEN_LABELS} between them. Received: {row['label']!r}"]
     else:
         return []
     return [f"expected {name} to be {kind}. Received: {row[name]!r}" for name in wrong]
 
 
-def _labels(cell: str) -> list[str]:
-    return [label.strip() for label in cell.split(_BETWEEN_LABELS)] if cell else []
+def labels_in(cell: str) -> list[str]:
+    """Returns the labels in a cell that has several with | between them, or none."""
+    return [label.strip() for label in cell.split(BETWEEN_LABELS)] if cell else []
 
 
 def _number(cell: str) -> float | None:
@@ -233,8 +234,8 @@ def _image(folder: Path, row: dict[str, str], layout: _Layout) -> ListedImage:
     elif layout.targets:
         target = tuple(sorted(name for name in layout.targets if _HAS_LABEL[row[name].casefold()]))
     elif layout.learns == "labels":
-        target = tuple(sorted(_labels(row["label"])))
-    name = row["label"] if target is None else _BETWEEN_LABELS.join(map(str, target))
+        target = tuple(sorted(labels_in(row["label"])))
+    name = row["label"] if target is None else BETWEEN_LABELS.join(map(str, target))
     weight, group = _weight(row) or 0.0, row.get("group", "")
     return ListedImage(str(folder / row["path"]), row["path"], name, split, weight, group, target=target)
 
@@ -251,7 +252,7 @@ def _problems(images: list[ListedImage], layout: _Layout, asks: bool) -> tuple[s
     untrained = sorted(name for name, splits in splits_of.items() if "train" not in splits)
     if asks and (joint := _joint(splits_of)):
         problems.append(
-            f"labels that join others by {_BETWEEN_LABELS}: {few(joint)}. Set objective=labels if an image has several "
+            f"labels that join others by {BETWEEN_LABELS}: {few(joint)}. Set objective=labels if an image has several "
             "labels, or objective=classes if each of these is a class of its own"
         )
     elif untrained:
@@ -261,8 +262,8 @@ def _problems(images: list[ListedImage], layout: _Layout, asks: bool) -> tuple[s
 
 def _joint(names: Iterable[str]) -> list[str]:
     """Returns the names that join others: a part of each is a name, too, or a part of another."""
-    count = Counter(part for name in names for part in _labels(name))
-    return [name for name in names if _BETWEEN_LABELS in name and any(count[part] > 1 for part in _labels(name))]
+    count = Counter(part for name in names for part in labels_in(name))
+    return [name for name in names if BETWEEN_LABELS in name and any(count[part] > 1 for part in labels_in(name))]
 
 
 def _notes(images: list[ListedImage], header: list[str], layout: _Layout) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from keras_vit.data.built_in import (
     list_synthetic,
     parse_synthetic,
 )
+from keras_vit.data.corrections import correct_labels
 from keras_vit.data.csv_table import list_csv
 from keras_vit.data.decoding import FileRange
 from keras_vit.data.folder import describe_other_path, list_folder
@@ -28,7 +29,7 @@ from keras_vit.data.listing import SPLITS, Learns, ListedImage, Listing
 from keras_vit.data.messages import few, listed, one_line, printable
 from keras_vit.data.near_duplicates import joined, near_sets, sets_of
 from keras_vit.data.problems import find_problems
-from keras_vit.data.splits import check_shares
+from keras_vit.data.splits import check_shares, together
 from keras_vit.data.targets import LEARNED, as_learned
 from keras_vit.data.tfds import is_prepared_name, list_prepared, names_like
 
@@ -47,6 +48,7 @@ class Examples:
         names: of the images, for messages.
         weights: (examples,) float32, the weight of each image in training, 0 or from 1e-6 to 1e6; None for 1.
         digests: SHA-256 of each image's bytes.
+        units: (examples,) int64, the same for images that lie in one split: copies, near duplicates and a group.
 
     Example:
         ```python
@@ -61,6 +63,7 @@ class Examples:
     names: tuple[str, ...]
     weights: np.ndarray | None = None
     digests: tuple[str, ...] = ()
+    units: np.ndarray | None = None
 
     def take(self, indices: np.ndarray) -> "Examples":
         """Returns the examples of the indices, (n,), in their order."""
@@ -115,6 +118,7 @@ def open_source(
     require_test: bool = False,
     learns: Learns | None = None,
     target: Sequence[str] = (),
+    corrections: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Opens a data source, reads every image once, and splits it into training, validation and test images.
 
@@ -164,6 +168,8 @@ def open_source(
             or as lists of a Hugging Face or TFDS data set (images of one class have one label); "numbers", the columns
             `target` of a .csv. None is "classes", but an error if labels are joined by |.
         target: the columns of numbers.
+        corrections: a .csv file with other labels for some images: the columns path, label and optionally keep, where
+            "no" leaves an image out.
 
     Returns:
         A `Source`.
@@ -193,7 +199,9 @@ def open_source(
             raise ValueError(f'Expected test=0.2, the fixed test split of "digits". Received: test={test!r}')
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
     listing, images = find_problems(
-        as_learned(_list(data, data_dir, wanted, seed, class_depth, groups, learns, target), learns),
+        correct_labels(
+            as_learned(_list(data, data_dir, wanted, seed, class_depth, groups, learns, target), learns), corrections
+        ),
         validation=validation,
         test=test,
         seed=seed,
@@ -209,7 +217,8 @@ def open_source(
         _log.warning("%d images cannot be read and are left out", len(bad))
     _tell_what_is_together(images)
     chosen = {split: [image for image in images if image.split == split] for split in SPLITS}
-    train, validated, tested = (_examples(chosen[split], listing) for split in SPLITS)
+    units, split_of = np.array(together(images), np.int64), np.array([image.split for image in images])
+    train, validated, tested = (_examples(chosen[split], units[split_of == split], listing) for split in SPLITS)
     digest = _digest(listing.class_names, chosen)
     return Source(
         *(listing.name, listing.class_names, train, validated, tested), bad=bad, digest=digest, learns=listing.learns
@@ -390,7 +399,7 @@ def _tell_what_is_together(images: Sequence[ListedImage]) -> None:
             _log.log(level, "%d %s: %s", len(sets), words, first)
 
 
-def _examples(images: Sequence[ListedImage], listing: Listing) -> Examples:
+def _examples(images: Sequence[ListedImage], units: np.ndarray, listing: Listing) -> Examples:
     labels = LEARNED[listing.learns].labels(images, listing.class_names)
     weights = np.array([image.weight for image in images], np.float32)
     return Examples(
@@ -399,6 +408,7 @@ def _examples(images: Sequence[ListedImage], listing: Listing) -> Examples:
         tuple(image.name for image in images),
         None if (weights == 1).all() else weights,
         tuple(image.digest for image in images),
+        units,
     )
 
 

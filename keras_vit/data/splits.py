@@ -93,18 +93,23 @@ def _draw_images(units: Sequence[_Unit], sizes: Counter[str], ends: dict[str, di
         passed.update(unit.counts)
 
 
-def _units(images: Sequence[ListedImage], seed: int) -> list[_Unit]:
-    """Returns the images that lie in one split each, in the order of the draw."""
+def together(images: Sequence[ListedImage]) -> list[int]:
+    """Returns a number for each image, the same for all that lie in one split: copies, near duplicates, a group."""
     first: dict[tuple[str, str], int] = {}  # {("content" or "group", its name): the first image}
-    pairs, classes_of = [], defaultdict(set)
+    pairs = []
     for index, image in enumerate(images):
-        classes_of[image.digest].add(image.class_name)
         for key in (("content", image.content), ("group", image.group)):
             if key[1] and (earlier := first.setdefault(key, index)) != index:
                 pairs.append((index, earlier))
-    members = defaultdict(list)
-    for index, root in enumerate(connected(len(images), pairs)):
-        members[root].append(index)
+    return connected(len(images), pairs)
+
+
+def _units(images: Sequence[ListedImage], seed: int) -> list[_Unit]:
+    """Returns the images that lie in one split each, in the order of the draw."""
+    classes_of, members = defaultdict(set), defaultdict(list)
+    for index, (image, number) in enumerate(zip(images, together(images), strict=True)):
+        classes_of[image.digest].add(image.class_name)
+        members[number].append(index)
 
     def place(unit: list[int]) -> bytes:
         return hashlib.sha256(f"{seed}:{min(images[index].digest for index in unit)}".encode()).digest()

@@ -35,6 +35,8 @@ class Recipe:
         groups: regular expression for the names in a folder or .zip: its first parentheses match the group of an image,
             as `(.+)_[0-9]+` does for the frames of a video. It has to match the whole path inside the class folder,
             without the ending. Images of one group lie in one split. A .csv has the column group instead.
+        corrections: .csv file with other labels for some images, as `keras-vit check --labels` writes it: the columns
+            path, label and keep, where "no" leaves an image out. The data itself stays unchanged.
         split_seed: seed of the drawn splits, and of the images of "synthetic". Another `seed` leaves the splits as they
             are.
         weights: checkpoint to fine-tune, as in `keras_vit.build`; None is a random initialization.
@@ -156,6 +158,7 @@ class Recipe:
     on_bad_image: Literal["error", "skip"] = "error"
     class_depth: int | None = None
     groups: str | None = None
+    corrections: str | None = None
     split_seed: int = 0
     weights: str | None = None
     missing_weights: str | None = None

@@ -36,6 +36,16 @@ def test_a_group_lies_in_one_split_and_the_shares_are_near(write, seed):
         assert all(abs(n - wanted) <= 1 for n in Counter(getattr(source, split).labels.tolist()).values())
 
 
+def test_units_are_groups_and_copies(write):
+    root = write(
+        {"a/ann_1.png": 0, "b/ann_2.png": 1, "a/bob_1.png": 2, "b/cy_1.png": 2, "a/dan_1.png": 3, "b/ed_1.png": 4}
+    )
+    train = open_source(root, groups="(.+)_[0-9]+", validation=0.0, test=0.0).train
+    unit = dict(zip(train.names, train.units.tolist(), strict=True))
+    assert unit["a/ann_1.png"] == unit["b/ann_2.png"] and unit["a/bob_1.png"] == unit["b/cy_1.png"]
+    assert len({*unit.values()}) == 4
+
+
 def test_groups_depend_on_content_and_seed_alone(write):
     listing = Listing(
         "",
