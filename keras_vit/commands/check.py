@@ -15,6 +15,7 @@ def check_images(
     groups: str | None = None,
     objective: Learns | None = None,
     target: Sequence[str] = (),
+    corrections: str | os.PathLike[str] | None = None,
 ) -> FolderReport:
     """Checks a folder of images for the recipe that `keras-vit fit` uses for a folder.
 
@@ -24,10 +25,11 @@ def check_images(
         groups: pattern of the names, as in a recipe.
         objective: what is to be learned of an image; None for its class, or the numbers in `target`.
         target: the columns of numbers in a .csv file.
+        corrections: a .csv file with other labels for some images, as in a recipe.
 
     Returns:
         The report. Its `problems` are the reasons for which `fit` would refuse the folder.
     """
     learns = objective or ("numbers" if target else None)
     options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "image_size": DEFAULT_SIZE}
-    return check_folder(folder, learns=learns, target=target, **options)
+    return check_folder(folder, learns=learns, target=target, corrections=corrections, **options)

@@ -199,6 +199,15 @@ def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> Any:
 @click.option("--groups", metavar="PATTERN", help="Regular expression: its parentheses match the group in a name.")
 @click.option("--objective", type=click.Choice(("classes", "labels")), help="Whether an image has one class or labels.")
 @click.option("--target", metavar="COLUMN", multiple=True, help="A column of numbers to learn. Can be repeated.")
+@click.option("--corrections", metavar="FILE", help="A .csv file with other labels for some images, as of --labels.")
+@click.option("--labels", metavar="MODEL", help="List images whose label may be wrong, by the features of this model.")
+@_image_size_option("Resize the model of --labels to this image size, in pixels.")
+@click.option("--pixels", metavar="RANGE", help="The pixel values of the model of --labels, as for keras-vit evaluate.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="The HTML page of --labels; the table, a .csv file, is beside it.  [default: labels.html]",
+)
 @click.pass_context
 def check_command(
     context: click.Context,
@@ -207,6 +216,11 @@ def check_command(
     groups: str | None,
     objective: Any,
     target: tuple[str, ...],
+    corrections: str | None,
+    labels: str | None,
+    image_size: tuple[int, int] | None,
+    pixels: str | None,
+    output: str | None,
 ) -> None:
     """Checks a folder of images before training.
 
@@ -216,13 +230,32 @@ def check_command(
     Prints the classes with their counts, class imbalance, unreadable images, unusual formats, rotated images, exact
     and near duplicates, and the next command to run. The exit status is 2 if `keras-vit fit` would refuse the folder
     even with on_bad_image=skip. Nothing is written but a cache of what the reading has shown.
+
+    --labels also writes a page and a table of the images whose label may be wrong, by a classifier of the
+    features of other images. Correct labels in the table; `keras-vit fit FOLDER corrections=labels.csv` then uses
+    it. FOLDER can be any data here that fit reads. MODEL is a checkpoint, a .keras file or the folder of a run. If the
+    run was trained on these images, the checkpoint that it started from is used: a model fits wrong labels that it is
+    trained on.
     """
     from keras_vit.commands.check import check_images
+    from keras_vit.data.sources import is_other_source, names_data_set
 
-    report = check_images(folder, class_depth, groups, objective, target)
-    _echo(report.text())
-    if report.problems:
-        context.exit(2)
+    if not labels and (image_size or pixels or output):
+        raise click.UsageError("Expected --labels MODEL with --image-size, --pixels and --output.")
+    if not labels or not (names_data_set(folder) or is_other_source(folder)):
+        report = check_images(folder, class_depth, groups, objective, target, corrections)
+        _echo(report.text())
+        if report.problems:
+            context.exit(2)
+    if labels:
+        work = _import_with_keras("commands.label_check")
+        page, table = work.output_files(output or "labels.html")  # first: the features take minutes
+        learns = "numbers" if target else objective
+        options = {"class_depth": class_depth, "groups": groups, "learns": learns, "corrections": corrections}
+        checked = work.check_labels_of(folder, labels, image_size or None, pixels=pixels, **options)
+        checked.write_page(page, f"Labels of {folder}")
+        checked.write_table(table)
+        _echo(f"\n{checked.text()}\nwrote {page}\nwrote {table}\ncorrect labels in it, then: {checked.command(table)}")
 
 
 @main.command("fit")

@@ -6,9 +6,11 @@ import os
 import pathlib
 import zlib
 
+import numpy as np
+
 from keras_vit._atomic import written_aside
 from keras_vit.data.messages import few
-from keras_vit.data.sources import Source
+from keras_vit.data.sources import Examples, Source
 from keras_vit.data.targets import LEARNED
 
 _FILE = "images.csv.gz"
@@ -42,16 +44,9 @@ def image_changes(folder: str | os.PathLike[str], source: Source) -> list[str] |
     Raises:
         ValueError: if the list cannot be read.
     """
-    path = pathlib.Path(folder) / _FILE
-    if not path.exists():
+    listed = _read(pathlib.Path(folder) / _FILE)
+    if listed is None:
         return None
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            listed = {name: tuple(row) for name, *row in list(csv.reader(file))[1:]}
-        if any(len(row) != len(_COLUMNS) - 1 for row in listed.values()):
-            raise ValueError("a row of another number of columns")
-    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
     now = _rows(source)
     both = [name for name in listed if name in now]
 
@@ -68,6 +63,37 @@ def image_changes(folder: str | os.PathLike[str], source: Source) -> list[str] |
     if not any(changes.values()):
         changes["in another split"] = differing(1)  # with other changes, most of these follow from them
     return [f"  {len(names):,} images {change}: {few(sorted(names))}" for change, names in changes.items() if names]
+
+
+def trained_on(folder: str | os.PathLike[str], examples: Examples) -> np.ndarray | None:
+    """Returns which images a run was trained on, (images,) bool, by their bytes; None if its folder has no list.
+
+    Args:
+        folder: the folder of the run.
+        examples: the images.
+
+    Raises:
+        ValueError: if the list cannot be read.
+    """
+    listed = _read(pathlib.Path(folder) / _FILE)
+    if listed is None:
+        return None
+    known = {digest for _, split, _, digest in listed.values() if split == "train"}
+    return np.array([digest[:_DIGITS] in known for digest in examples.digests], bool)
+
+
+def _read(path: pathlib.Path) -> dict[str, tuple[str, ...]] | None:
+    """Returns {name of an image: (class, split, weight, digest)} in a list; None if there is none."""
+    if not path.exists():
+        return None
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            listed = {name: tuple(row) for name, *row in list(csv.reader(file))[1:]}
+        if any(len(row) != len(_COLUMNS) - 1 for row in listed.values()):
+            raise ValueError("a row of another number of columns")
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return listed
 
 
 def _rows(source: Source) -> dict[str, tuple[str, str, str, str]]:

@@ -1,4 +1,4 @@
-"""Evaluation of models: accuracy, calibration, few-shot, kNN and linear probes, robustness and computational cost.
+"""Evaluation of models: accuracy, calibration, few-shot, kNN and linear probes, wrong labels, robustness and cost.
 
     scores = keras_vit.evaluation.score(model, [(images, labels)])
     scores.accuracy, scores.confusion_matrix, scores.per_class_accuracy, scores.most_confident_mistakes
@@ -13,6 +13,7 @@ from keras_vit.evaluation.corruptions import CORRUPTIONS, corrupt
 from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
 from keras_vit.evaluation.feature_cache import extract_features
 from keras_vit.evaluation.few_shot import FewShotResult, few_shot
+from keras_vit.evaluation.label_errors import LabelErrors, label_errors
 from keras_vit.evaluation.labels import LabelScores, choose_thresholds, score_labels
 from keras_vit.evaluation.numbers import NumberScores, score_numbers
 from keras_vit.evaluation.probes import knn, linear_probe, probe_head
@@ -24,6 +25,7 @@ __all__ = [
     "Calibration",
     "Cost",
     "FewShotResult",
+    "LabelErrors",
     "LabelScores",
     "ModelWithImages",
     "NumberScores",
@@ -38,6 +40,7 @@ __all__ = [
     "extract_features",
     "few_shot",
     "knn",
+    "label_errors",
     "linear_probe",
     "pretraining_exaflops",
     "probe_head",
