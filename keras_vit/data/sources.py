@@ -68,9 +68,9 @@ class Examples:
     def take(self, indices: np.ndarray) -> "Examples":
         """Returns the examples of the indices, (n,), in their order."""
         images, names = (tuple(getattr(self, field)[i] for i in indices) for field in ("images", "names"))
-        weights = None if self.weights is None else self.weights[indices]
+        weights, units = (None if array is None else array[indices] for array in (self.weights, self.units))
         digests = tuple(self.digests[i] for i in indices) if self.digests else ()
-        return Examples(images, self.labels[indices], names, weights, digests)
+        return Examples(images, self.labels[indices], names, weights, digests, units)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ from PIL import Image
 
 from keras_vit.commands import cli
 from keras_vit.commands.fit import fit
+from keras_vit.commands.recipes import SETTINGS
 from keras_vit.models.config import Variant
-from keras_vit.training.recipe import FIELDS, Recipe
+from keras_vit.training.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "recipes" / "README.md"]
@@ -74,7 +75,7 @@ def test_the_commands_of_a_page_exist_with_their_options_and_fields(path):
         }
         options = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
         fields = {argument.split("=")[0] for argument in arguments if re.match(r"\w+=", argument)}
-        faults += [f"{command}: {fault}" for fault in (options - known - {"--help"}) | (fields - {*FIELDS})]
+        faults += [f"{command}: {fault}" for fault in (options - known - {"--help"}) | (fields - {*SETTINGS})]
     assert not faults
 
 
