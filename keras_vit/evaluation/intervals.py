@@ -29,6 +29,8 @@ def bootstrap_intervals(
 
     Example:
         ```python
+        from keras_vit.evaluation.intervals import bootstrap_intervals
+
         values = np.random.default_rng(0).normal(5, 1, 50)
         ((low, high),) = bootstrap_intervals(lambda weights: weights @ values[:, None] / 50, 50)
         assert low < values.mean() < high

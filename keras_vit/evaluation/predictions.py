@@ -23,6 +23,8 @@ def predicted(model: keras.Model, batches: Iterable[tuple[Any, Any]], flips: boo
 
     Example:
         ```python
+        from keras_vit.evaluation.predictions import predicted
+
         model = keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(2.0)])
         targets, outputs = predicted(model, [(np.ones((3, 2)), np.arange(3)), (np.ones((1, 2)), np.arange(1))])
         assert targets.tolist() == [0, 1, 2, 0] and outputs.tolist() == [[2, 2]] * 4
