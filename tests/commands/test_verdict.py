@@ -216,7 +216,7 @@ RARE = {"recalls": (0.9, 0.9, 0.3), "train": (200, 200, 20)}
 def test_the_next_step(outcome, command):
     step = next(step for step in NEXT_STEPS if step.holds(outcome))
     line = step.command.format(outcome)
-    assert command in line and (command.startswith("weights") or line.endswith(command)), (line, step.text)
+    assert command in line and (command.startswith("model=") or line.endswith(command)), (line, step.text)
     text = step.text.format(outcome)
     assert text.endswith(".") and text.count(". ") == 0 and "{" not in text + line
 
