@@ -21,10 +21,10 @@ demo: $(VENV)/.installed
 
 # Two files at a time: a worker with TensorFlow and JAX takes up to 4 GB.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak and not slow and not gpu and not arm"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak and not slow and not gpu and not arm and not hub"
 
 test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm and not hub"
 
 HOURS ?= 0.2
 SEED ?= 0
@@ -33,7 +33,7 @@ torture: $(VENV)/.installed-dev
 
 # The nightly packages have other names than the released ones, in whose place they are put.
 test-nightly: .venv-nightly/.installed
-	.venv-nightly/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm"
+	.venv-nightly/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not arm and not hub"
 
 .venv-nightly/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-nightly

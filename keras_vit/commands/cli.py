@@ -596,6 +596,26 @@ def _print_agreements(work: Any, agreements: Iterable[Any]) -> None:
             _echo(f"    {item.note}")
 
 
+@main.command("push")
+@click.argument("run", metavar="RUN")
+@click.argument("repository", metavar="hf:OWNER/NAME[@BRANCH]")
+@click.option("--private", is_flag=True, help="Make the repository private; refused if it exists and is public.")
+@click.option("--dry-run", is_flag=True, help="List the files and their sizes, and send nothing.")
+def push_command(run: str, repository: str, private: bool, dry_run: bool) -> None:
+    """Uploads a finished run to the Hugging Face Hub.
+
+    RUN is the folder of the run. Its model card, model, labels and .tflite files are sent in one commit; no image, no
+    report and no path of this machine is. The repository is made if there is none.
+
+    keras_vit.load("hf://OWNER/NAME") and weights=hf://OWNER/NAME read the model back, with its class names.
+
+    The token is that of huggingface_hub: log in with `hf auth login`, or set HF_TOKEN. HF_ENDPOINT names another Hub.
+    """
+    commit = _import_with_keras("commands.push").push(run, repository, private=private, dry_run=dry_run)
+    if commit:
+        _echo(f"wrote {commit}")
+
+
 @main.command("bench")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--data", metavar="DATA", help="Images for the accuracy.  [default: the accuracy in proof.json]")

@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_vit._atomic import write_text
@@ -27,7 +27,9 @@ logger = logging.getLogger("keras_vit")
 
 _SIDE_FILES = (".sha256", ".lock", ".part", ".part.json")
 _HUB = re.compile(r"hf://(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?")
-_HUB_WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]  # whole, or in parts
+HUB_MODEL = "model.keras"  # a whole model, as `keras-vit push` uploads it
+# Weights, whole or in parts.
+_HUB_WEIGHTS = [HUB_MODEL, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 _HUB_FILES = [*_HUB_WEIGHTS, "config.json", "preprocessor_config.json"]
 
 
@@ -65,10 +67,52 @@ def fetch(address: str, sha256: str | None = None, cache: str | os.PathLike[str]
     return path
 
 
-def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
-    """Returns the folder with the weights and the configuration of a repository of the Hugging Face Hub.
+class HubRepository(NamedTuple):
+    """A repository of models on the Hugging Face Hub.
 
-    The files are in the hub's own cache. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` have their effect.
+    Args:
+        name: "org/name".
+        revision: a branch, a tag or a commit; None for the main branch.
+    """
+
+    name: str
+    revision: str | None
+
+
+def hub_repository(address: str) -> HubRepository:
+    """Returns the repository that an address names, "hf://org/name" or "hf://org/name@revision".
+
+    Raises:
+        ValueError: if the address has another form.
+    """
+    match = _HUB.fullmatch(address)
+    if match is None:
+        raise ValueError(
+            f"Expected address to be hf://org/name or hf://org/name@revision. Received: address={address!r}"
+        )
+    return HubRepository(match["name"], match["revision"])
+
+
+def import_hub() -> Any:
+    """Returns the library huggingface_hub.
+
+    Raises:
+        ImportError: if it is not installed; it names the extra.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            'Reading from and writing to the Hugging Face Hub needs the extra "hub": pip install huggingface_hub'
+        ) from error
+    return huggingface_hub
+
+
+def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Returns the weights of a repository of the Hugging Face Hub: its model.keras, or the folder with its weights.
+
+    The folder has model.safetensors and the configuration. model.keras is a whole model and comes first. The files are
+    in the hub's own cache. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` have their effect.
 
     Args:
         address: "hf://org/name" or "hf://org/name@revision".
@@ -76,22 +120,11 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
 
     Raises:
         ImportError: if huggingface_hub is not installed.
-        ValueError: if the address has another form, the repository has no model.safetensors, in one file or several,
-            or a file's hash is not the hub's, or a file does not open as what its name says.
+        ValueError: if the address has another form, the repository has neither model.keras nor model.safetensors, in
+            one file or several, or a file's hash is not the hub's, or a file does not open as what its name says.
         OSError: if it cannot be downloaded.
     """
-    match = _HUB.fullmatch(address)
-    if match is None:
-        raise ValueError(
-            f"Expected address to be hf://org/name or hf://org/name@revision. Received: address={address!r}"
-        )
-    try:
-        import huggingface_hub as hub
-    except ImportError as error:
-        raise ImportError(
-            'Reading from the Hugging Face Hub needs the extra "hub": pip install huggingface_hub'
-        ) from error
-    name, revision, offline = match["name"], match["revision"], _offline()
+    (name, revision), hub, offline = hub_repository(address), import_hub(), _offline()
     folder = pathlib.Path(
         hub.snapshot_download(repo_id=name, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline)
     )
@@ -99,10 +132,11 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
         files = [] if offline else hub.list_repo_files(repo_id=name, revision=revision)
         others = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".safetensors"))]
         raise ValueError(
-            f"Expected a repository with model.safetensors, in one file or several. Received: {address}, which has "
-            f"{', '.join(others) or 'no weights'}. Pickles (.bin, .pt, .pth, .ckpt) are not read: convert them."
+            "Expected a repository with model.keras, or model.safetensors in one file or several. Received: "
+            f"{address}, which has {', '.join(others) or 'no weights'}. Pickles (.bin, .pt, .pth, .ckpt) are not read: "
+            "convert them."
         )
-    for link in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+    for link in sorted(path for path in folder.iterdir() if path.suffix in (".keras", ".safetensors", ".json")):
         file = link.resolve()
         if SHA256.fullmatch(file.name):  # the hub's library compares sizes only, but so it names a large file
             record = cache_folder(cache) / "huggingface" / name / f"{file.name}.sha256"
@@ -110,7 +144,7 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
         else:
             with _advised(f"{_cached(file)}."):
                 check_content(file, link.name)
-    return folder
+    return folder / HUB_MODEL if (folder / HUB_MODEL).exists() else folder
 
 
 class CachedFile(NamedTuple):
