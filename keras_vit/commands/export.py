@@ -124,7 +124,7 @@ def export(
     Also writes proof.json, and updates report.html and, if the model has a run, card.md.
 
     Args:
-        model: a .keras file, or the folder of a run.
+        model: a .keras file, the folder of a run, or an address, which needs `output`.
         targets: names out of `keras_vit.export.targets.TARGETS`.
         output: folder for the files; None for the folder of the model.
         data: images to compare on, as in `keras_vit.commands.evaluate.evaluate`; None for those of the run that the
@@ -140,6 +140,8 @@ def export(
         ValueError: if the model, the data or a target cannot be used, or another process writes to the folder.
     """
     targets = targets_named(targets)
+    if output is None and "://" in str(model):
+        raise ValueError(f"Expected a folder for the files of {model}. Received: output=None. Name one with --output")
     runtime = options.get("runtime")
     check_requirements({name: target.with_settings(runtime=runtime) for name, target in targets.items()})
     opened = require_head(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
