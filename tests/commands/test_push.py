@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 import keras_vit
 from keras_vit.commands import cli
+from keras_vit.commands.export import export
 from keras_vit.commands.push import PHONE_FILES
 from keras_vit.commands.run_folder import MODEL_FILE
 from keras_vit.models.description import describe_model
@@ -419,6 +420,11 @@ def test_without_the_extra(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     status, output = push(run, "hf:me/digits")
     assert status == 2 and 'the extra "hub": pip install huggingface_hub' in output
+
+
+def test_an_export_of_a_model_of_the_hub_needs_a_folder():
+    with pytest.raises(ValueError, match="--output"):
+        export("hf://me/digits", "tflite")
 
 
 def test_the_names_of_files_are_those_that_are_read():
