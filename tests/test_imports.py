@@ -32,7 +32,8 @@ ALLOWED = {
     "data": {"models.class_names", "preprocessing"},
     "pretraining": {"layers", "models.hooks"},
     "training": {"_progress", "builders", "data", "evaluation", "layers", "models", "preprocessing", "pretraining"},
-    "evaluation": {"_progress", "layers", "models.features", "models.hooks"},
+    "evaluation": {"_progress", "layers", "models.features", "models.hooks"}
+    | {"models.interface", "models.reject", "models.vision_model"},  # a model that rejects is a new one
     "analysis": {"layers", "models.hooks"},
     "export": {"_progress", "_quiet", "analysis", "data", "evaluation", "layers", "models", "preprocessing", "runtime"},
     "runtime": {"_quiet"},  # proves what `export` wrote, and shares none of its code

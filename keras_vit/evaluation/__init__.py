@@ -18,17 +18,21 @@ from keras_vit.evaluation.labels import LabelScores, choose_thresholds, score_la
 from keras_vit.evaluation.numbers import NumberScores, score_numbers
 from keras_vit.evaluation.probes import knn, linear_probe, probe_head
 from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
+from keras_vit.evaluation.reject import FalseRejects, false_rejects, fit_reject, with_reject
 from keras_vit.evaluation.robustness import ModelWithImages, Robustness, RobustnessRow, robustness_curves
+from keras_vit.models.reject import Reject
 
 __all__ = [
     "CORRUPTIONS",
     "Calibration",
     "Cost",
+    "FalseRejects",
     "FewShotResult",
     "LabelErrors",
     "LabelScores",
     "ModelWithImages",
     "NumberScores",
+    "Reject",
     "Robustness",
     "RobustnessRow",
     "Scores",
@@ -38,7 +42,9 @@ __all__ = [
     "corrupt",
     "cost",
     "extract_features",
+    "false_rejects",
     "few_shot",
+    "fit_reject",
     "knn",
     "label_errors",
     "linear_probe",
@@ -52,4 +58,5 @@ __all__ = [
     "score_numbers",
     "validation_order",
     "wilson_interval",
+    "with_reject",
 ]

@@ -257,6 +257,7 @@ class Verdict:
         next_step: what to do next, a sentence; "" for nothing.
         command: the command for it.
         start: why the training began with random weights, a sentence; "" for nothing.
+        notes: further sentences on the scores.
     """
 
     scores: AnyScores
@@ -266,6 +267,7 @@ class Verdict:
     next_step: str = ""
     command: str = ""
     start: str = ""
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def figures(self) -> list[Figure]:
@@ -308,7 +310,7 @@ class Verdict:
             if shown != "more":
                 words = "is less accurate than" if shown else "is not shown to be more accurate than"
                 sentences.append(f"{model} {words} a prediction that is the same for every image.")
-        return [*sentences, *self._baseline_sentences(), self.curves[1]]
+        return [*sentences, *self._baseline_sentences(), self.curves[1], *self.notes]
 
     def _baseline_sentences(self) -> list[str]:
         baseline, sentences = self.baseline, []

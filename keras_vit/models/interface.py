@@ -270,7 +270,7 @@ def _inputs_of(model: keras.Model) -> str:
 # Layers and operations whose output is their input, or has another shape or number type only, outside of training.
 THROUGH = {"Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"}
 THROUGH |= {"Identity", "Reshape", "Flatten", "Cast", "Squeeze"}
-TAKEN = {"probabilities", "features", "rollout"}  # names of other outputs of an exported file
+TAKEN = {"probabilities", "features", "rollout", "known"}  # names of other outputs of an exported file
 LINEAR = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv1D, keras.layers.Conv2D)
 
 
@@ -405,7 +405,7 @@ def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
 def copy_facts(model: keras.Model, other: keras.Model) -> None:
     """Copies what a `VisionModel` knows of itself beside its layers to another one; other models have nothing."""
     if hasattr(model, "own_pixels"):
-        for name in ("own_pixels", "class_names", "thresholds"):
+        for name in ("own_pixels", "class_names", "thresholds", "reject"):
             setattr(other, name, getattr(model, name))
 
 

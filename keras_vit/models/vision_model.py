@@ -1,8 +1,8 @@
-"""`VisionModel`: a functional model with its pixel contract, its class names and the thresholds of its labels."""
+"""`VisionModel`: a functional model with its pixel contract, class names, thresholds of labels and reject."""
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_vit._finite import refuse_model_not_finite
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
 from keras_vit.models.lean import LeanModel
+from keras_vit.models.reject import Reject, as_reject
 from keras_vit.preprocessing import Pixels, PixelsLike, as_pixels, preprocess_input
 
 
@@ -30,6 +31,8 @@ class VisionModel(LeanModel):
         class_names: class names in the order of the outputs; None if unknown.
         thresholds: of labels that are scored independently, in the order of the outputs: an image has a label if its
             score is at least this, 0 to 1; None for other models.
+        reject: when an image is none of the classes: a `keras_vit.evaluation.Reject`, or its fields as a dictionary;
+            None if it is not known.
 
     Raises:
         ValueError: if `pixels` is unknown, two class names are equal or one is blank, or a threshold is not from 0
@@ -54,6 +57,7 @@ class VisionModel(LeanModel):
         pixels: PixelsLike | None = None,
         class_names: Sequence[str] | None = None,
         thresholds: Sequence[float] | None = None,
+        reject: Reject | Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
@@ -62,6 +66,7 @@ class VisionModel(LeanModel):
             self.pixels = pixels
         self.class_names = class_names
         self.thresholds = thresholds
+        self.reject = as_reject(reject)
 
     @property
     def pixels(self) -> Pixels:
@@ -160,6 +165,8 @@ class VisionModel(LeanModel):
         own: dict[str, Any] = {"pixels": pixels, "class_names": self.class_names and list(self.class_names)}
         if self.thresholds:
             own["thresholds"] = list(self.thresholds)
+        if self.reject:
+            own["reject"] = dataclasses.asdict(self.reject)
         return {**super().get_config(), **own}
 
 

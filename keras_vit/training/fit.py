@@ -18,6 +18,7 @@ from keras_vit.data.order import order_of
 from keras_vit.data.pipeline import training_batches, validation_batches
 from keras_vit.data.sources import Examples, Source
 from keras_vit.models.interface import pixels_of
+from keras_vit.models.reject import images_needed
 from keras_vit.preprocessing import Pixels
 from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.class_weights import class_weights_of
@@ -143,6 +144,13 @@ def _check(recipe: Recipe, source: Source, devices: Devices) -> None:
         faults.append("jit_compile=True: PyTorch takes many minutes to compile Keras' whole step; choose False")
     examples = _weighted(recipe, source)
     faults += weight_faults(examples.weights, examples.names)
+    if recipe.reject and source.learns != "classes":
+        faults.append(f"reject={recipe.reject:g} with {source.learns}; it is for one class an image")
+    elif recipe.reject and len(source.validation.labels) < (least := images_needed(recipe.reject)):
+        faults.append(
+            f"reject={recipe.reject:g} with {len(source.validation.labels)} validation images; it needs {least} or "
+            "more. Set a larger share, or a larger validation"
+        )
     if not len(source.validation.labels):
         faults += [
             f"{setting} needs validation images; set validation above 0"

@@ -98,6 +98,8 @@ class Recipe:
         class_weights: "equal"; "balanced", each class has the same weight in the loss, however many images it has; or a
             weight for each class, such as "dark:2,light:1". Of labels, images with a label and images without it have
             the same weight if "balanced", an image at most 100. It has no effect on numbers.
+        reject: share of the images of the classes, such as 0.05, that the model may reject as none of these; it then
+            rejects images of no class, too. Its threshold is chosen on the validation images. 0 rejects none.
         early_stopping: patience in epochs: the run ends when this number of epochs, and `early_stopping_steps` steps,
             have passed without a better validation accuracy. Better means by more than its standard error. 0 never
             stops early.
@@ -198,6 +200,7 @@ class Recipe:
     loss: Literal["softmax", "sigmoid", "mse", "mae", "huber"] | None = None
     label_smoothing: float = 0.1
     class_weights: str = "equal"
+    reject: float = 0.0
     early_stopping: int = 0
     early_stopping_steps: int = 500
     keep: Literal["last", "best"] = "last"
@@ -273,6 +276,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: value >= 1,
     ),
     (("representation_size", "decoder_layers", "decoder_size", "class_depth"), "1 or more", lambda value: value >= 1),
+    (("reject",), "0 to 0.5", lambda value: 0 <= value <= 0.5),
     (("corrupted",), "more than 0 and less than 1", lambda value: 0 < value < 1),
     (("learning_rate", "max_loss"), "more than 0", lambda value: 0 < value < math.inf),
     (("layer_decay",), "more than 0, at most 1", lambda value: 0 < value <= 1),
@@ -358,6 +362,7 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         "class_weights by name with objective='classes'",
         lambda recipe: ":" not in recipe.class_weights or recipe.objective not in ("labels", "numbers"),
     ),
+    ("reject with objective='classes'", lambda recipe: not recipe.reject or recipe.objective in (None, "classes")),
     (
         "target, names of columns, with objective='numbers', and only then",
         lambda recipe: bool(recipe.target) == (recipe.objective == "numbers"),
