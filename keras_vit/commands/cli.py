@@ -18,7 +18,7 @@ import click
 import keras_vit
 from keras_vit._quiet import quiet
 from keras_vit.data.messages import without_controls
-from keras_vit.export.targets import ALIASES, DEFAULT_TARGET, EXTRA_OUTPUTS, INPUTS, TARGETS
+from keras_vit.export.targets import ALIASES, CHOSEN_OUTPUTS, DEFAULT_TARGET, INPUTS, TARGETS
 from keras_vit.models.config import DTYPES, OUTPUT_KINDS
 from keras_vit.runtime.files import is_exported, is_saved_model
 
@@ -518,7 +518,7 @@ def _target_list() -> str:
     "--extra-output",
     "extra_outputs",
     multiple=True,
-    type=click.Choice(EXTRA_OUTPUTS),
+    type=click.Choice(CHOSEN_OUTPUTS),
     help="Add an output to the file. Can be repeated.",
 )
 @click.option(

@@ -136,6 +136,7 @@ def export_model(
         contract=serving.pixels,
         numbers=serving.kind == "numbers",
         thresholds=serving.thresholds,
+        reject=serving.reject,
     )
     if labels is not None and serving.class_names and labels.ndim == 1:
         at_model_size = reference.at_model_size(reference.pixels)

@@ -14,7 +14,7 @@ from keras_vit._atomic import written_aside
 from keras_vit.data.decoding import recognize
 from keras_vit.export.android.kotlin import kotlin_code
 from keras_vit.export.proof import Reference
-from keras_vit.export.targets import EXTRA_OUTPUTS
+from keras_vit.export.targets import EXTRA_OUTPUTS, KNOWN
 from keras_vit.runtime.tflite import TFLiteFile
 
 _IMAGES = 8
@@ -25,7 +25,8 @@ model/{name}    the file, with labels and preprocessing inside
 labels.txt      its classes, in the order of its outputs, if it has classes
 thresholds.txt  the least score of each that an image has, if an image can have several
 images/         {count} images
-expected.json   for each image the probability of each class, or the numbers that the model returns
+expected.json   for each image the probability of each class, nothing if the model rejects it as none of these; or the
+                numbers that the model returns
 android/        Kotlin code for this file, with its name, size and outputs (explained in keras_vit's docs, Android)
 
 On the device: run the model on each image (upright by EXIF, both sides resized to a height of {height} and a width of
@@ -64,9 +65,10 @@ def write_bundle(path: str | os.PathLike[str], file: str | os.PathLike[str], nam
     outputs = client.predict_encoded(images.values())
     expected: dict[str, dict[str, Any]]
     if client.class_names:
+        known = outputs.get(KNOWN, np.zeros((len(images), 1)))[:, 0] >= 0
         expected = {
-            image: dict(zip(client.class_names, map(float, row)))
-            for image, row in zip(images, outputs["probabilities"])
+            image: dict(zip(client.class_names, map(float, row))) if one else {}
+            for image, row, one in zip(images, outputs["probabilities"], known)
         }
     else:
         expected = {

@@ -23,7 +23,9 @@ import tensorflow as tf
 from keras_vit._atomic import write_text
 from keras_vit.data.decoding import decode, read_for_clients
 from keras_vit.data.pipeline import read_all
+from keras_vit.export.targets import KNOWN
 from keras_vit.models.interface import image_size_of, named_numbers_of, numbers_of, pixels_of
+from keras_vit.models.reject import Reject
 from keras_vit.preprocessing import Pixels, preprocess_input
 from keras_vit.runtime import measure
 from keras_vit.runtime.files import open_exported
@@ -83,6 +85,9 @@ class Agreement:
             that has this type; all other figures are of float32. Those above of classes or of numbers, and
             "latency_ms". Empty for other files and other CPUs.
         labels: number of labels that are scored independently, each with its threshold; 0 for classes and numbers.
+        reject: of a model that rejects images of none of its classes: {"max_difference" between margins, "rejected",
+            the share of the images that the file rejects, "agreement_or_tie", the share that file and model both reject
+            or both do not, or whose margin in the model is 0 to within the tie}. Empty for other models.
     """
 
     file: str
@@ -106,6 +111,7 @@ class Agreement:
     pixels: str = ""
     bfloat16: dict[str, Any] = dataclasses.field(default_factory=dict)
     labels: int = 0
+    reject: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -143,6 +149,7 @@ class Reference:
         contract: the `Pixels` that scale the model's images; the model's own by default.
         numbers: whether the outputs are numbers of any shape, without classes.
         thresholds: of labels that are scored independently; () where the classes exclude each other.
+        reject: when an image is none of the classes; None where the model does not know it.
     """
 
     def __init__(
@@ -157,7 +164,9 @@ class Reference:
         contract: Pixels | None = None,
         numbers: bool = False,
         thresholds: Sequence[float] = (),
+        reject: Reject | None = None,
     ):
+        self.reject = reject
         self.model, self.class_names, self.labels = model, tuple(class_names), labels
         self.thresholds = np.array(thresholds) if len(thresholds) else None
         self._lengths: list[int] = []  # numbers in each output, for one image
@@ -271,7 +280,8 @@ def compare(
             f"Expected the {len(reference.class_names)} classes of the model. Received: {file.path}, which names "
             f"{len(file.class_names)} other classes; the first that differs: {first[0]!r}, expected {first[1]!r}"
         )
-    if missing := [name for name in reference.output_names if name not in file.outputs]:
+    expected = (*reference.output_names, *([KNOWN] if reference.reject else []))
+    if missing := [name for name in expected if name not in file.outputs]:
         raise ValueError(
             f"Expected the outputs {', '.join(missing)}. Received: {file.path}, of outputs {', '.join(file.outputs)}"
         )
@@ -301,7 +311,23 @@ def figures_in_bfloat16(file: Any, reference: Reference, tie: float) -> dict[str
 
 def _figures(outputs: Mapping[str, np.ndarray], reference: Reference, tie: float) -> dict[str, Any]:
     actual = reference.head_outputs(outputs)
-    return _compare_classes(actual, reference, tie) if reference.class_names else _compare_numbers(actual, reference)
+    if not reference.class_names:
+        return _compare_numbers(actual, reference)
+    figures = _compare_classes(actual, reference, tie)
+    if reference.reject:
+        figures["reject"] = _compare_rejects(outputs[KNOWN], reference.expected, reference.reject, tie)
+    return figures
+
+
+def _compare_rejects(actual: np.ndarray, probabilities: np.ndarray, reject: Reject, tie: float) -> dict[str, float]:
+    """Compares the margins of a file, (images, 1), with those of the model's probabilities."""
+    expected = np.sort(probabilities, axis=1)[:, -1:] - reject.threshold
+    same = ((actual >= 0) == (expected >= 0)) | (np.abs(expected) <= tie)  # NaN is not known
+    return {
+        "max_difference": _largest(actual - expected),
+        "rejected": float((actual < 0).mean()),
+        "agreement_or_tie": float(same.mean()),
+    }
 
 
 def _compare_classes(actual: np.ndarray, reference: Reference, tie: float) -> dict[str, Any]:

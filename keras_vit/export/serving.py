@@ -10,12 +10,13 @@ import keras
 import numpy as np
 
 from keras_vit.analysis.attention import rollout_tensor
-from keras_vit.export.targets import EXTRA_OUTPUTS, INPUTS
+from keras_vit.export.targets import CHOSEN_OUTPUTS, EXTRA_OUTPUTS, INPUTS, KNOWN
 from keras_vit.layers import TransformerBlock
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, in_float32, numbers_of, outputs_of, pixels_of, served
 from keras_vit.models.lean import LeanModel
+from keras_vit.models.reject import Reject
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, rescaling
 
 # What a file says about itself, in words.
@@ -29,7 +30,8 @@ class Serving:
     Args:
         model: "images", as the client passes them, (batch, height, width, 3) -> {output: tensor} in the order of
             `outputs`: "probabilities" (batch, classes), or the model's own outputs where they are numbers; "features"
-            (batch, hidden_size), "rollout" (batch, grid rows, grid columns).
+            (batch, hidden_size), "rollout" (batch, grid rows, grid columns), "known" (batch, 1), the margin of a
+            `Reject`.
         inner: scaled float32 images -> probabilities (batch, classes), or numbers.
         input_type: one of `keras_vit.export.targets.INPUTS`.
         pixels: how the model's images are scaled.
@@ -40,6 +42,7 @@ class Serving:
         kind: what the model's head returns: "probabilities" of classes, which sum to 1; "scores", each class on its
             own; "numbers" without classes.
         thresholds: of scores, the least of each label that an image has; () where the model has none.
+        reject: when an image is none of the classes; None where the model does not know it.
     """
 
     model: keras.Model
@@ -52,6 +55,7 @@ class Serving:
     calibration: np.ndarray | None = None
     kind: str = "probabilities"
     thresholds: tuple[float, ...] = ()
+    reject: Reject | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -101,13 +105,14 @@ class Serving:
             "class_names": self.class_names,
             "input_type": self.input_type,
             "outputs": self.kind,
-            "extra_outputs": self.extra_outputs,
+            "extra_outputs": tuple(name for name in self.extra_outputs if name != KNOWN),
             "input_size": self.image_size,
             "pixels": self.pixels,
             "facts": self.facts,
             "output_type": self.output_type,
             "calibration": self.calibration,
             "thresholds": self.thresholds,
+            "reject": self.reject,
         }
         return make_serving(**{**arguments, **changes})
 
@@ -125,6 +130,7 @@ def make_serving(
     output_type: str = "float32",
     calibration: np.ndarray | None = None,
     thresholds: Sequence[float] | None = None,
+    reject: Reject | None = None,
 ) -> Serving:
     """Returns the `Serving` of a model: adds scaling, resizing, a softmax and extra outputs as they are needed.
 
@@ -136,7 +142,7 @@ def make_serving(
         input_type: type of the file's input, one of `keras_vit.export.targets.INPUTS`; the scaling is inside the file
             except for "scaled".
         outputs: the kind of the model's outputs, one of `keras_vit.models.config.OUTPUT_KINDS`; traced by default.
-        extra_outputs: names in `keras_vit.export.targets.EXTRA_OUTPUTS`.
+        extra_outputs: names in `keras_vit.export.targets.CHOSEN_OUTPUTS`.
         input_size: (height, width) of the images that the files take, pixels; the model's by default. Other sizes are
             resized inside, bilinear, as in evaluation except that no level is rounded.
         pixels: a `Pixels`, or what `keras_vit.preprocessing.as_pixels` accepts; traced by default.
@@ -144,6 +150,8 @@ def make_serving(
         output_type: type of the probabilities; "uint8" are integers, 255 for 1, which a TFLite file declares.
         calibration: (images, height, width, 3) uint8 for static quantization.
         thresholds: of scores, the least of each label that an image has; those that the model stores by default.
+        reject: when an image is none of the classes; that which the model stores by default. The files of a model with
+            one have the output "known".
 
     Raises:
         ValueError: if the model does not read RGB images, if its pixels or outputs cannot be traced, if the number of
@@ -155,6 +163,7 @@ def make_serving(
     kind = outputs_of(model, outputs, class_names)
     inner = served(in_float32(model), kind, class_names)
     names: tuple[str, ...] = ()
+    reject = reject or getattr(model, "reject", None)
     if kind == "numbers":
         if output_type != "float32":
             raise ValueError(f"Expected float32 for outputs that are numbers. Received: output_type={output_type!r}")
@@ -173,6 +182,9 @@ def make_serving(
     x = _rescaled(x, pixels, client_scaling_of(pixels)) if input_type == "scaled" else rescaling(pixels)(x)
     heads = {"probabilities": inner.outputs[0]} if kind != "numbers" else numbers_of(inner)
     sources = {**heads, **{name: _extra_tensor(inner, name) for name in extra_outputs}}
+    reject = reject if kind == "probabilities" else None
+    if reject:
+        sources[KNOWN] = reject.margin(inner.outputs[0])
     tensors = dict(zip(sources, LeanModel(inner.inputs, list(sources.values()))(x)))
     if output_type == "uint8":
         tensors["probabilities"] = keras.ops.cast(tensors["probabilities"] * 255 + 0.5, "uint8")
@@ -187,6 +199,7 @@ def make_serving(
         calibration=calibration,
         kind=kind,
         thresholds=tuple(thresholds or ()),
+        reject=reject,
     )
 
 
@@ -236,9 +249,9 @@ def _check(model: keras.Model, input_type: str, extra_outputs: str | tuple[str, 
     if input_type not in INPUTS:
         raise ValueError(f"Expected input_type to be one of {tuple(INPUTS)}. Received: input_type={input_type!r}")
     names = () if isinstance(extra_outputs, str) else extra_outputs
-    if names != extra_outputs or not set(names) <= set(EXTRA_OUTPUTS) or len(set(names)) < len(names):
+    if names != extra_outputs or not set(names) <= set(CHOSEN_OUTPUTS) or len(set(names)) < len(names):
         raise ValueError(
-            f"Expected extra_outputs to be names out of {EXTRA_OUTPUTS}, each once. "
+            f"Expected extra_outputs to be names out of {CHOSEN_OUTPUTS}, each once. "
             f"Received: extra_outputs={extra_outputs!r}"
         )
 

@@ -22,8 +22,9 @@ INPUTS = {
     "float32": "RGB pixels, numbers from 0 to 255",
     "scaled": "RGB pixels scaled by the client",
 }
-# Outputs that a file can have in addition to those of the model's head.
-EXTRA_OUTPUTS = ("features", "rollout")
+# Outputs that a file can have in addition to those of the model's head: if asked for, and of a model with a `Reject`.
+CHOSEN_OUTPUTS, KNOWN = ("features", "rollout"), "known"
+EXTRA_OUTPUTS = (*CHOSEN_OUTPUTS, KNOWN)
 
 Bounds = Mapping[str, tuple[float, float]]
 
@@ -110,10 +111,11 @@ def _bounds(max_logit: float | None = None, file_max: float = 0.05) -> dict[str,
     """
     bounds = {"top1_agreement_or_tie": (0.99, 1.0), "from_encoded.file_top1_agreement_or_tie": (0.99, 1.0)}
     bounds |= {"from_encoded.file_max_difference": (0.0, file_max)}
-    bounds |= {"numbers.relative_difference": (0.0, max_logit or 0.1)}
+    bounds |= {"numbers.relative_difference": (0.0, max_logit or 0.1), "reject.agreement_or_tie": (0.99, 1.0)}
     if max_logit:
         bounds |= {"logits.max_difference": (0.0, max_logit)}
-        bounds |= {f"extra_outputs.{name}": (0.0, max_logit) for name in EXTRA_OUTPUTS}
+        bounds |= {f"extra_outputs.{name}": (0.0, max_logit) for name in CHOSEN_OUTPUTS}
+        bounds |= {"reject.max_difference": (0.0, max_logit)}
     return bounds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -71,7 +72,8 @@ def savedmodel_metadata(serving: Serving) -> dict[str, Any]:
 
     `input_type` is one of `keras_vit.export.targets.INPUTS`; `mean` and `std` are parts of 255; `returns` is
     "probabilities", "scores" or "numbers"; `outputs` are the names, in order; `thresholds`, where the
-    model has them, are the least scores of the labels that an image has.
+    model has them, are the least scores of the labels that an image has; `reject`, where it has one, are the fields
+    of its `Reject`.
     """
     return {
         "input_type": serving.input_type,
@@ -80,6 +82,7 @@ def savedmodel_metadata(serving: Serving) -> dict[str, Any]:
         "returns": serving.kind,
         "outputs": serving.outputs,
         **({"thresholds": serving.thresholds} if serving.thresholds else {}),
+        **({"reject": dataclasses.asdict(serving.reject)} if serving.reject else {}),
         **serving.facts,
     }
 

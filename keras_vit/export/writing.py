@@ -203,7 +203,7 @@ def _expected_extra_outputs(serving: Serving, reference: Reference) -> dict[str,
         "features": lambda: keras.Model(serving.inner.inputs, features_tensor(serving.inner)).predict_on_batch(images),
         "rollout": lambda: attention_rollout(serving.inner, images),
     }
-    return {name: np.asarray(functions[name]()) for name in serving.extra_outputs}
+    return {name: np.asarray(functions[name]()) for name in serving.extra_outputs if name in functions}
 
 
 def _advice(serving: Serving, target: Target, reference: Reference, bounds: Bounds | None, agreement: Agreement) -> str:

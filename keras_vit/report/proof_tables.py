@@ -42,6 +42,8 @@ NOTES = {
     "largest difference from JPEG": "Largest difference between two probabilities from the bytes of an image file; in "
     "brackets the parts due to the client's resize and to the exported file.",
     "pixel scaling": "How the exported model scales a pixel of 0 to 255; the file does this unless the client does.",
+    "none of these": "Share of the images, with ties, that the file and the Keras model both reject as none of the "
+    "classes or both do not, and the largest difference between their margins.",
     "in bfloat16": "Agreement, logit difference and latency, 1 / 2 threads, where the runtime computes in bfloat16, as "
     "OpenVINO does by default on a CPU that has this type. All other columns are of float32.",
     "not supported on GPU": "Operators that LiteRT's GPU delegate leaves to the CPU, as far as tested in a browser.",
@@ -93,10 +95,15 @@ def export_details(agreement: Any) -> dict[str, str]:
         )
         if jpeg
         else "–",
+        "none of these": _rejects(agreement.reject),
         "in bfloat16": _in_bfloat16(agreement.bfloat16),
         "not supported on GPU": "; ".join(agreement.gpu_unsupported) or ("nothing" if operators else "–"),
         "operators": ", ".join(f"{count} {kind}" for kind, count in operators.items()) or "–",
     }
+
+
+def _rejects(figures: Mapping[str, float]) -> str:
+    return f"{figures['agreement_or_tie']:.1%}, margin to {figures['max_difference']:.2g}" if figures else "–"
 
 
 def export_tables(agreements: Sequence[Any], refused: Mapping[str, str] | None = None) -> dict[str, Any]:

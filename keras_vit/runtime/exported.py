@@ -22,7 +22,8 @@ class ExportedFile:
             of an OpenVINO model.
         class_names: in the order of the probabilities; () where the outputs are numbers.
         thresholds: of labels that are scored independently, the least score of each that an image has; () otherwise.
-        outputs: names of the outputs, "probabilities" first.
+        outputs: names of the outputs, "probabilities" first; "known", (images, 1), is below 0 for an image that is none
+            of the classes.
         image_size: (height, width) of the input, pixels.
         precisions: types in which its runtime can compute on this machine; "float32", which is proven, first.
     """

@@ -160,6 +160,26 @@ def test_mediapipe_gives_the_other_outputs_as_heads_without_labels(exported, mad
     np.testing.assert_allclose(by_index(heads[2]), attention_rollout(model, scaled)[0].ravel(), atol=1e-5)
 
 
+def test_mediapipe_gives_the_margin_of_a_model_that_rejects_as_a_second_head(exported, made_images, tmp_path):
+    model, paths = exported["uint8"]
+    reject = keras_vit.evaluation.Reject(share=0.1, threshold=0.4)
+    rejecting = keras_vit.VisionModel(model.input, model.output, class_names=NAMES, reject=reject)
+    keras_vit.export.tflite(rejecting, tmp_path / "reject.tflite", "float32")
+    margins = []
+    with (
+        opened((tmp_path / "reject.tflite").read_bytes()) as classify,
+        opened(paths["float32"].read_bytes()) as classify_all,
+    ):
+        for image in made_images["exact"]:
+            first, second = classify(image)
+            assert (first.head_name, second.head_name) == ("probabilities", "known")
+            np.testing.assert_allclose(by_index(first), by_index(classify_all(image)[0]), atol=1e-6)
+            (margin,) = second.categories
+            margins.append(margin.score)
+            assert margin.score == pytest.approx(by_index(first).max() - 0.4, abs=1e-6)
+    assert min(margins) < 0 < max(margins)
+
+
 def test_colours_that_are_scaled_differently_are_so_inside_the_file(exported):
     """MediaPipe refuses a mean or std that is not the same for all colours."""
     model, _ = exported["scaled"]

@@ -223,6 +223,19 @@ def test_a_page_of_labels_shows_those_above_their_thresholds(model, tmp_path, no
     assert "Labels3" in seen["about"]
 
 
+def test_a_page_says_that_an_image_is_none_of_the_classes(model, tmp_path, node_modules, serve, in_browser):
+    (tmp_path / "a.png").write_bytes(made_images()["of the model's size"])
+    for threshold, none in ((0.2, False), (0.99, True)):
+        reject = keras_vit.evaluation.Reject(share=0.1, threshold=threshold)
+        rejecting = keras_vit.VisionModel(model.input, model.output, class_names=NAMES, reject=reject)
+        keras_vit.export.web(rejecting, tmp_path / "page", runtime=node_modules)
+        url = serve(tmp_path / "page")
+        seen = in_browser("numbers.mjs", url=url, image=str(tmp_path / "a.png"), screenshot=str(tmp_path / "page.png"))
+        (first, _), *others = seen["answers"]  # the classes stay below
+        assert seen["status"] == ("None of these" if none else first)
+        assert first in NAMES and len(others) == 4 and all(seen["bars"])
+
+
 @pytest.mark.soak
 def test_no_operator_is_refused_on_webgpu(model, files, tmp_path, node_modules, serve, in_browser):
     folder = page(tmp_path / "page", files(), node_modules)

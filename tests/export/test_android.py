@@ -31,6 +31,7 @@ CASES = {
     "scaled": ("float32", {"input_type": "scaled"}),
     "extra": ("int8", {"extra_outputs": ("rollout", "features"), "output_type": "uint8"}),
     "numbers": ("float32", {"outputs": "numbers"}),
+    "reject": ("float32", {"reject": keras_vit.evaluation.Reject(share=0.1, threshold=0.5)}),
 }
 
 
@@ -61,7 +62,7 @@ def test_the_code_contains_what_the_file_says(files):
         assert "const val HEIGHT = 10\n" in model and "const val WIDTH = 14\n" in model
         assert f'file: String = "{name}\\$1.tflite"' in model
     models = {name: code["LiteRtModel.kt"] for name, code in codes.items()}
-    assert [name for name, text in models.items() if "writeInt8" in text] == ["integers", "extra", "numbers"]
+    assert [name for name, text in models.items() if "writeInt8" in text] == ["integers", "extra", "numbers", "reject"]
     assert "(levels[it] - 102f) / 63.75f" in models["scaled"] and "levels[it].toFloat()" in models["floats"]
     assert re.findall(r'"(\w+)" to outputs\[(\d)\]', models["extra"]) == [
         ("probabilities", "0"),
@@ -72,6 +73,7 @@ def test_the_code_contains_what_the_file_says(files):
         "integers",
         "floats",
         "scaled",
+        "reject",
     }
     assert set(codes["numbers"]) == {"Image.kt", "LiteRtModel.kt", "SelfTest.kt"}
     for name, tolerance in {"integers": "0.1)", "floats": "0.02)", "numbers": "0.02 * largest)"}.items():
@@ -85,7 +87,7 @@ def test_the_name_in_the_app_can_be_another(files):
 
 
 def test_litert_has_the_buffers_in_the_order_of_the_code(files):
-    for name in ("extra", "numbers"):
+    for name in ("extra", "numbers", "reject"):
         with quiet():
             (signature,) = CompiledModel.from_file(str(files[name])).get_signature_list().values()
         assert signature["outputs"] == re.findall(r'"(\w+)" to outputs', kotlin_code(files[name])["LiteRtModel.kt"])
@@ -107,9 +109,11 @@ fun main(arguments: Array<String>) {
     })
     val context = Context(AssetManager(mapOf("labels.txt" to "ant\\n\\$bee\\ncow\\n".toByteArray())))
     val probabilities = floatArrayOf(0.2f, 0.7f, 0.1f)
+    var margin = 0.2f
     outputsOf = { file -> when {
         "numbers" in file -> listOf(floatArrayOf(1.5f), floatArrayOf(-2f, 3f))
         "extra" in file -> listOf(byteArrayOf(51, -77, 25), floatArrayOf(4f), floatArrayOf(5f, 6f))
+        "reject" in file -> listOf(probabilities, floatArrayOf(margin))
         else -> listOf(probabilities)
     } }
     for (origin in listOf(0f, 0.5f)) {
@@ -117,6 +121,9 @@ fun main(arguments: Array<String>) {
     }
     println(app.integers.LiteRtClassifier(context).classify(bitmap, 2))
     println(app.extra.LiteRtClassifier(context).classify(bitmap, 1))
+    println(app.reject.LiteRtClassifier(context).classify(bitmap, 1))
+    margin = -0.01f
+    println(app.reject.LiteRtClassifier(context).classify(bitmap, 1))
     println(app.numbers.LiteRtModel(context).run(bitmap).mapValues { it.value.toList() })
 }
 """
@@ -167,5 +174,7 @@ def test_the_code_compiles_and_passes_the_pixels_of_a_client(files, tmp_path):
         assert lines == [
             "[Label(name=$bee, probability=0.7), Label(name=ant, probability=0.2)]",
             "[Label(name=$bee, probability=0.7019608)]",  # 179 of 255
+            "[Label(name=$bee, probability=0.7)]",
+            "[]",  # none of these
             "{age=[1.5], place=[-2.0, 3.0]}",
         ]

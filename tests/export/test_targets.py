@@ -8,7 +8,7 @@ import pytest
 import keras_vit
 from keras_vit.export.proof import Agreement
 from keras_vit.export.serving import make_serving
-from keras_vit.export.targets import ALIASES, DEFAULT_TARGET, EXTRA_OUTPUTS, INPUTS, TARGETS, targets_named
+from keras_vit.export.targets import ALIASES, CHOSEN_OUTPUTS, DEFAULT_TARGET, INPUTS, TARGETS, targets_named
 
 ALONE = """
 import json, sys
@@ -65,7 +65,7 @@ def test_each_row_names_functions_and_figures_that_exist(name):
 def test_rows_do_not_share_a_file():
     assert len({target.file for target in TARGETS.values()}) == len(TARGETS)
     assert set(ALIASES.values()) <= set(TARGETS) and {DEFAULT_TARGET} <= {*ALIASES, *TARGETS}
-    assert list(INPUTS) == ["uint8", "float32", "scaled"] and list(EXTRA_OUTPUTS) == ["features", "rollout"]
+    assert list(INPUTS) == ["uint8", "float32", "scaled"] and list(CHOSEN_OUTPUTS) == ["features", "rollout"]
 
 
 def test_settings_that_a_target_lacks_are_ignored():

@@ -235,6 +235,7 @@ def test_an_exported_file_is_listed_with_all_its_figures():
         "pixel scaling": "–",
         "probability difference": "0.031, mean 0.00047",
         "largest difference from JPEG": "0.19 (resize 0.17, file 0.021), 613 images",
+        "none of these": "–",
         "in bfloat16": "–",
         "not supported on GPU": "GATHER: not among the operators; CAST: a tensor of int64",
         "operators": "73 FULLY_CONNECTED, 12 GELU",

@@ -39,7 +39,7 @@ def kotlin_code(path: str | os.PathLike[str], name: str | None = None, package: 
 
     Returns:
         {file name: text}: "Image.kt", which turns an image upright; "LiteRtModel.kt" and "SelfTest.kt"; for a file with
-        classes also "LiteRtClassifier.kt"; and for a file with classes and no other output "MediaPipeClassifier.kt".
+        classes also "LiteRtClassifier.kt"; and for one with neither features nor rollout "MediaPipeClassifier.kt".
 
     Raises:
         ValueError: if it is not a .tflite file made by `keras-vit export`.
@@ -67,7 +67,7 @@ def kotlin_code(path: str | os.PathLike[str], name: str | None = None, package: 
     templates = {"Image.kt": "Image.kt", "LiteRtModel.kt": "LiteRtModel.kt"}
     if classes:
         templates |= {"LiteRtClassifier.kt": "LiteRtClassifier.kt", "SelfTest.kt": "SelfTest.kt"}
-        if len(file.outputs) == 1:  # MediaPipe interprets every output as probabilities
+        if {*file.outputs} <= {"probabilities", "known"}:  # MediaPipe interprets every output as scores
             templates["MediaPipeClassifier.kt"] = "MediaPipeClassifier.kt"
     else:
         templates["SelfTest.kt"] = "NumbersSelfTest.kt"

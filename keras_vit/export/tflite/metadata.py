@@ -32,6 +32,7 @@ DESCRIPTIONS = {
     "probabilities": "the probability of each class, in the order of labels.txt",
     "features": "the input of the model's head: a vector to compare images by",
     "rollout": "attention rollout, (rows, columns) of patches: how much each contributes to the features",
+    "known": "the highest probability minus a threshold: below 0, the image is none of the classes",
 }
 
 INDEPENDENT = (

@@ -62,7 +62,8 @@ def write_web(
     Args:
         path: of the folder; an older one is replaced.
         tflite: bytes of a TFLite file: float32 pixels of 0 to 255 (1, height, width, 3) -> "probabilities"
-            (1, classes) and, where the model has attention, "rollout" (1, grid rows, grid columns).
+            (1, classes) and, where the model has attention, "rollout" (1, grid rows, grid columns), and "known" (1, 1),
+            below 0 for an image that is none of the classes.
         class_names: in the order of the probabilities.
         title: the page's heading.
         image_size: (height, width) of the file's input, pixels.

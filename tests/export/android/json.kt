@@ -6,6 +6,7 @@ class JSONArray {
 }
 
 class JSONObject(text: String) {
+    fun length(): Int = 0
     fun keys(): Iterator<String> = emptyList<String>().iterator()
     fun get(name: String): Any = 0
     fun getDouble(name: String): Double = 0.0

@@ -19,12 +19,15 @@ class LiteRtClassifier(
     fun classify(bytes: ByteArray, maxResults: Int = %shown): List<Label> =
         classify(Image.decode(bytes).upright(), maxResults)
 
-    /** Classifies an upright bitmap, the most probable class first. */
+    /** Classifies an upright bitmap, the most probable class first; returns no class for one that is none of these. */
     fun classify(bitmap: Bitmap, maxResults: Int = %shown): List<Label> {
-        val probabilities = model.run(bitmap).getValue(%scores)
+        val outputs = model.run(bitmap)
+        val probabilities = outputs.getValue(%scores)
         check(probabilities.size == names.size) {
             "The file has ${probabilities.size} classes, labels.txt ${names.size}: they are of different models."
         }
+        // A file of a model that rejects images has this output, which is below 0 for them.
+        if ((outputs["known"]?.first() ?: 0f) < 0f) return emptyList()
         return names.zip(probabilities.toList(), ::Label).sortedByDescending { it.probability }.take(maxResults)
     }
 

@@ -41,7 +41,7 @@ class MediaPipeClassifier(
     }
 
     /**
-     * Classifies a bitmap, the most probable class first.
+     * Classifies a bitmap, the most probable class first; returns no class for one that is none of these.
      *
      * @param rotationDegrees clockwise turn that sets it upright: 0, 90, 180 or 270. EXIF's, or for a frame of CameraX
      *   `imageProxy.imageInfo.rotationDegrees`.
@@ -49,9 +49,11 @@ class MediaPipeClassifier(
     @Synchronized
     fun classify(bitmap: Bitmap, rotationDegrees: Int = 0): List<Label> {
         val options = ImageProcessingOptions.builder().setRotationDegrees(rotationDegrees).build()
-        val result = classifier.classify(BitmapImageBuilder(bitmap.readable()).build(), options)
-        return result.classificationResult().classifications().first().categories()
-            .map { Label(it.categoryName(), it.score()) }
+        val heads = classifier.classify(BitmapImageBuilder(bitmap.readable()).build(), options)
+            .classificationResult().classifications()
+        // A file of a model that rejects images has a second head, whose score is below 0 for them.
+        if (heads.drop(1).any { head -> head.categories().any { it.score() < 0f } }) return emptyList()
+        return heads.first().categories().map { Label(it.categoryName(), it.score()) }
     }
 
     @Synchronized

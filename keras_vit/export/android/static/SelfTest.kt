@@ -21,7 +21,9 @@ class SelfTest {
         LiteRtClassifier(app, origin = 0f).use { classifier ->
             for (image in expected.keys()) {
                 val probabilities = expected.getJSONObject(image)
-                for (label in classifier.classify(read("images/$image"), maxResults = %classes)) {
+                val labels = classifier.classify(read("images/$image"), maxResults = %classes)
+                assertEquals(image, probabilities.length(), labels.size)
+                for (label in labels) {
                     val probability = probabilities.getDouble(label.name)
                     assertEquals("$image, ${label.name}", probability, label.probability.toDouble(), %tolerance)
                 }

@@ -3,7 +3,7 @@
 import { Camera } from "./camera.js";
 import { load } from "./classifier.js";
 import { decode, resized } from "./image.js";
-import { labelsOf, mostProbable, number, numbersOf, percent, SHOWN, showAttention, showImage, showPredictions } from "./view.js";
+import { labelsOf, mostProbable, NONE_OF_THESE, number, numbersOf, percent, SHOWN, showAttention, showImage, showPredictions } from "./view.js";
 
 const PAUSE = 200; // milliseconds between two frames of the camera: keeps the page responsive and the phone cool
 
@@ -124,11 +124,12 @@ async function classify(decoded) {
   const [[name, value]] = predictions;
   const first = predictions.length > 1 ? `${name} ${format(value)}` : format(value);
   const labels = facts.thresholds && labelsOf(outputs.probabilities, facts.classes, facts.thresholds);
-  const shown = labels ? labels.join(", ") || "No label" : name;
+  const isKnown = !(outputs.known?.[0] < 0); // a file without this output knows every image
+  const shown = labels ? labels.join(", ") || "No label" : isKnown ? name : NONE_OF_THESE;
   part.image.ariaLabel = `The image: ${isNumbers ? first : shown}`;
   const latency = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the ${device()}`;
   if (isNumbers) showStatus(first, latency);
-  else if (labels) showStatus(shown, latency);
+  else if (labels || !isKnown) showStatus(shown, latency);
   else showStatus(name, `${format(value)} · ${latency}`);
   document.dispatchEvent(new CustomEvent("prediction", { detail: outputs })); // for code that is added to this page
 }

@@ -37,8 +37,9 @@ class Classifier {
   }
 
   /**
-   * Returns {probabilities, rollout, grid, milliseconds}, or the outputs by name where they are numbers. Rollout and
-   * grid, [rows, columns] of patches, are there if the file has the output.
+   * Returns {probabilities, known, rollout, grid, milliseconds}, or the outputs by name where they are numbers. Rollout
+   * and grid, [rows, columns] of patches, and known, which is below 0 for an image that is none of the classes, are
+   * there if the file has the output.
    *
    * `pixels` is a Float32Array (height * width * 3), from 0 to 255. The time is that of the model alone.
    */

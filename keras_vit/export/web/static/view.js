@@ -1,6 +1,7 @@
 /* Shows a prediction: bars, texts and the attention map. */
 
 export const SHOWN = 5; // classes or numbers
+export const NONE_OF_THESE = "None of these";
 const LARGEST_SIDE = 1280; // pixels of an image on the page
 const TINY_SIDE = 64; // pixels; images up to this size are shown as sharp squares
 
