@@ -35,8 +35,9 @@ from keras_vit.evaluation.few_shot import REGULARIZER
 from keras_vit.evaluation.few_shot import few_shot as evaluate_few_shot
 from keras_vit.evaluation.pixel_contracts import IMAGES, better_contract
 from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
+from keras_vit.evaluation.reject import FalseRejects, false_rejects
 from keras_vit.export.proof import read_proof
-from keras_vit.export.targets import EXTRA_OUTPUTS
+from keras_vit.export.targets import EXTRA_OUTPUTS, KNOWN
 from keras_vit.models.features import representation
 from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import Report, write_report
@@ -58,6 +59,7 @@ class Evaluation:
         other_accuracies: {description: accuracy} by other labels, or of classifiers fitted on the features.
         notes: sentences on how the evaluation was done.
         kind: of the outputs of the head, "probabilities" or "scores".
+        rejects: how many of the images a model rejects as none of its classes; None if it rejects none.
     """
 
     scores: Scores | None
@@ -65,6 +67,7 @@ class Evaluation:
     other_accuracies: dict[str, float]
     notes: tuple[str, ...]
     kind: str = "probabilities"
+    rejects: FalseRejects | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -92,6 +95,10 @@ class Evaluation:
             }
             if self.calibration is not None:
                 figures["calibration error"] = f"{self.calibration.ece:.4f}"
+            if self.rejects is not None:
+                figures["rejected wrongly"] = "{:.1%} ({:.1%} to {:.1%})".format(
+                    self.rejects.rate, *self.rejects.interval
+                )
             summary = figures | {"images": f"{len(self.scores.labels):,}"} | summary
             parts = {"class_names": self.class_names, "confusion_matrix": self.scores.confusion_matrix}
             parts["calibration"] = self.calibration
@@ -112,6 +119,8 @@ class Evaluation:
                 lines.append(f"top-5 accuracy {self.scores.top_k_accuracy(5):.2%}")
             if self.calibration is not None:
                 lines.append(f"calibration error {self.calibration.ece:.4f}")
+            if self.rejects is not None:
+                lines.append(self.rejects.text)
         lines += [f"{label}: {accuracy:.2%}" for label, accuracy in self.other_accuracies.items()]
         return "\n".join([*lines, *self.notes])
 
@@ -182,9 +191,10 @@ def evaluate(
     scores: Scores | None = None
     names: tuple[str, ...] = ()
     others: dict[str, float] = {}
+    rejects: FalseRejects | None = None
     notes = _training_images_note(opened.path, data, source)
     try:
-        scores, names, others, more = _evaluate_head(opened, source, flips, classes, real)
+        scores, names, others, more, rejects = _evaluate_head(opened, source, flips, classes, real)
         notes += more
     except _HeadError as error:
         if not on_features or flips or classes or real:
@@ -198,7 +208,8 @@ def evaluate(
         shots = tuple(dict.fromkeys(few_shot))
         accuracies, more = _evaluate_features(opened, source, open_data, shots, knn, linear_probe)
         others, notes = others | accuracies, notes + more
-    return Evaluation(scores, names, others, tuple(notes), getattr(opened, "returns", None) or "probabilities")
+    kind = getattr(opened, "returns", None) or "probabilities"
+    return Evaluation(scores, names, others, tuple(notes), kind, rejects)
 
 
 def _learned(opened: Any, data: str | os.PathLike[str] | None) -> tuple[Learns | None, tuple[str, ...]]:
@@ -276,8 +287,8 @@ def _evaluate_head(
     flips: bool,
     classes: str | os.PathLike[str] | None,
     real: str | os.PathLike[str] | None,
-) -> tuple[Scores, tuple[str, ...], dict[str, float], list[str]]:
-    """Returns (scores of the head, their class names, accuracies by other labels, notes)."""
+) -> tuple[Scores, tuple[str, ...], dict[str, float], list[str], FalseRejects | None]:
+    """Returns (scores of the head, their class names, accuracies by other labels, notes, false rejects)."""
     if not opened.class_names:
         if "numbers" in (getattr(opened, "kind", None), *opened.outputs):
             raise _HeadError(f"{opened.path} returns numbers instead of classes, which have no accuracy.")
@@ -293,18 +304,22 @@ def _evaluate_head(
     chosen = read_classes(classes, *accepted_class_names(names, numbers=True)) if classes else None
     labels = read_real_labels(real, len(names)) if real else None
     order = None if labels is None else validation_order(examples.names, len(labels))
+    rejects = None
     if isinstance(opened, ImageModel):
         batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
         scores = score(opened.served, batches, flips)
+        if opened.reject:
+            rejects = false_rejects(opened.reject, scores.probabilities)
     else:
-        scores = Scores(
-            examples.labels, opened.predict_encoded(map(read_for_clients, examples.images))["probabilities"]
-        )
+        outputs = opened.predict_encoded(map(read_for_clients, examples.images))
+        scores = Scores(examples.labels, outputs["probabilities"])
+        if KNOWN in outputs:
+            rejects = FalseRejects(int((outputs[KNOWN] < 0).sum()), len(examples.labels))
     notes = ["the predictions for each image and its mirror image were averaged"] if flips else []
     if isinstance(opened, ImageModel):
         notes += contract_warnings(opened, examples)
     if chosen:
-        count, scores = len(scores.labels), scores.restricted_to(chosen)
+        count, scores, rejects = len(scores.labels), scores.restricted_to(chosen), None
         names = tuple(names[i] for i in chosen)
         notes.append(f"evaluated on {len(names):,} of the {len(opened.class_names):,} classes of the model")
         if left_out := count - len(scores.labels):
@@ -313,7 +328,7 @@ def _evaluate_head(
     if labels is not None:
         count = sum(map(bool, labels))
         others[f"by ReaL labels, on {count:,} images"] = real_accuracy(scores.predictions[order], labels)
-    return scores, names, others, notes
+    return scores, names, others, notes, rejects
 
 
 def contract_warnings(opened: ImageModel, examples: Examples) -> list[str]:

@@ -32,12 +32,15 @@ from keras_vit.commands.run_folder import (
 from keras_vit.commands.target_results import score_model, target_line, target_report, thresholds_on
 from keras_vit.commands.verdict import run_verdict
 from keras_vit.data.pipeline import evaluation_batches
-from keras_vit.data.sources import Source
+from keras_vit.data.sources import Examples, Source
+from keras_vit.evaluation.accuracy import Scores, score
 from keras_vit.evaluation.predictions import predicted
+from keras_vit.evaluation.reject import false_rejects, fit_reject
 from keras_vit.export.targets import check_requirements, targets_named
 from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
+from keras_vit.models.reject import Reject
 from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import write_report
 from keras_vit.runtime.files import open_exported
@@ -177,6 +180,8 @@ def _finish(
     if objective.learns == "labels":
         model.thresholds = thresholds_on(model, source.validation, recipe.evaluation)
         logger.info("thresholds of the labels, chosen on %d validation images", len(source.validation.labels))
+    if recipe.reject:
+        model.reject = _reject_on(model, source.validation, recipe)
     with written_aside(folder / MODEL_FILE) as aside:
         model.save(aside)
     contract = pixels_of(model)
@@ -195,6 +200,22 @@ def _finish(
     return metrics
 
 
+def _reject_on(model: keras.Model, examples: Examples, recipe: Recipe) -> Reject:
+    """Returns when a model rejects an image, chosen on the validation images."""
+    batches = evaluation_batches(
+        examples, model.input_shape[1:3], contract=pixels_of(model), protocol=recipe.evaluation
+    )
+    scores = score(model, batches)
+    reject = fit_reject(scores.probabilities, recipe.reject)
+    logger.info(
+        "rejects images with a highest probability below %.4f, chosen on %d validation images for %.3g%% false rejects",
+        reject.threshold,
+        len(scores.labels),
+        100 * reject.share,
+    )
+    return reject
+
+
 def _finish_trained(
     folder: pathlib.Path,
     recipe: Recipe,
@@ -209,11 +230,16 @@ def _finish_trained(
     scores = score_model(model, log_progress(batches, "evaluated", metrics["test_images"]), source)
     exports = export_run(folder, recipe, model, source)
     verdict = run_verdict(recipe, source, scores, history, folder)
+    rejects = None
+    if recipe.reject and isinstance(scores, Scores):
+        rejects = false_rejects(model.reject, scores.probabilities)
+        verdict = dataclasses.replace(verdict, notes=(rejects.text,))
     added = {"objective": source.learns, **verdict.metrics, **_export_metrics(exports)}
+    added |= {"reject": rejects.metrics} if rejects else {}
     logger.info("writes the report and the model card")
     report = run_report if source.learns == "classes" else target_report
     write_report(folder / REPORT_FILE, report(recipe, model, source, verdict, history, *exports))
-    write_run_card(folder / CARD_FILE, recipe, model, source, verdict, {**metrics, **added}, *exports)
+    write_run_card(folder / CARD_FILE, recipe, model, source, verdict, {**metrics, **added}, *exports, rejects=rejects)
     return added
 
 

@@ -15,11 +15,13 @@ import keras_vit.builders  # registers the layers, without which no model of our
 from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
 from keras_vit.data.listing import Learns
 from keras_vit.data.pipeline import read_pixels
+from keras_vit.export.targets import KNOWN
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.models.class_names import names_for
 from keras_vit.models.features import PredictionAndRepresentation, Representation
 from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, in_dtype, numbers_of, outputs_of, pixels_of, served
+from keras_vit.models.reject import Reject
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
 from keras_vit.weights.keras_file import is_whole_model, load_keras_file
 
@@ -66,6 +68,11 @@ class ImageModel:
         return (getattr(self.model, "thresholds", None) or ()) if self.returns == "scores" else ()
 
     @property
+    def reject(self) -> Reject | None:
+        """When an image is none of the classes; None where the model does not know it."""
+        return getattr(self.model, "reject", None) if self.returns == "probabilities" else None
+
+    @property
     def learns(self) -> Learns:
         """What the model has learned: classes that exclude each other, independent labels, or numbers."""
         if self.kind == "numbers":
@@ -81,7 +88,7 @@ class ImageModel:
     def outputs(self) -> tuple[str, ...]:
         """The names of the arrays that `predict` returns."""
         heads = [*numbers_of(self.model)] if self.kind == "numbers" else ["probabilities"] if self.kind else []
-        return (*heads, "features") if self.with_features else tuple(heads)
+        return (*heads, *(["features"] if self.with_features else []), *([KNOWN] if self.reject else []))
 
     def read(self, image: Any) -> np.ndarray:
         """Returns an encoded image at the size of the model, uint8 (height, width, 3), resized as in evaluation."""
@@ -94,10 +101,14 @@ class ImageModel:
     def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns {name: array} of the outputs for uint8 images: {"probabilities": (batch, classes)}, or numbers.
 
-        With `with_features`, also {"features": (batch, features)}.
+        With `with_features`, also {"features": (batch, features)}; of a model with a `Reject`, also its margins,
+        {"known": (batch, 1)}.
         """
         arrays = keras.tree.flatten(self._prediction_model.predict(self.preprocess(images), verbose=0))
-        return dict(zip(self.outputs, map(np.asarray, arrays)))
+        outputs = dict(zip(self.outputs, map(np.asarray, arrays)))
+        if self.reject:
+            outputs[KNOWN] = keras.ops.convert_to_numpy(self.reject.margin(outputs["probabilities"]))
+        return outputs
 
     @functools.cached_property
     def _prediction_model(self) -> keras.Model:

@@ -20,6 +20,7 @@ from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.accuracy import Scores, score
 from keras_vit.evaluation.brightness import measure_brightness
 from keras_vit.evaluation.calibration import calibration
+from keras_vit.evaluation.reject import FalseRejects
 from keras_vit.evaluation.verdict import Verdict
 from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
@@ -206,6 +207,7 @@ def write_run_card(
     metrics: Mapping[str, Any],
     agreements: Sequence[Agreement],
     refused: Mapping[str, str] | None = None,
+    rejects: FalseRejects | None = None,
 ) -> None:
     """Writes the model card of a run.
 
@@ -218,6 +220,7 @@ def write_run_card(
         metrics: as in metrics.json.
         agreements: of the exported files.
         refused: {file: reason} for exports that are not kept.
+        rejects: how many test images the model rejects as none of its classes; None if it rejects none.
     """
     base, base_model, base_license = _base_checkpoint(recipe)
     run = read_object(pathlib.Path(path).parent / RUN_FILE)
@@ -249,6 +252,7 @@ def write_run_card(
             hub_data=_hub_data(recipe.data),
             license=base_license or recipe.license,
             origin=_origin(recipe.data),
+            rejects=rejects,
             **_training_images(recipe, model, source),
         ),
     )

@@ -19,7 +19,7 @@ from keras_vit._progress import log_progress
 from keras_vit.commands.feature_file import feature_file
 from keras_vit.commands.image_files import image_paths, read_batches, refuse_unread
 from keras_vit.commands.prediction_lines import STYLES
-from keras_vit.export.targets import EXTRA_OUTPUTS
+from keras_vit.export.targets import EXTRA_OUTPUTS, KNOWN
 from keras_vit.runtime.files import is_exported, open_exported
 
 if TYPE_CHECKING:
@@ -35,13 +35,15 @@ class PredictedBatch(NamedTuple):
 
     Args:
         images: paths of those that can be read.
-        predictions: of each, as `predict` returns them.
+        predictions: of each, the classes with the highest probabilities, or as `predict` returns them.
+        rejected: whether each is none of the classes, (images,); None where the model does not know it.
         features: (images, features) float32; None where the model was opened without.
         faults: a line with the name and the reason for each image that cannot be read.
     """
 
     images: list[Any]
     predictions: list[list[tuple[str, float]]]
+    rejected: np.ndarray | None
     features: np.ndarray | None
     faults: list[str]
 
@@ -68,7 +70,8 @@ def predict(
     Returns:
         For each image, a list of (class name, probability), the most probable class first. For a model that returns
         numbers, a list of (name of the output, number), with an index in the name of an output of several numbers. For
-        a model of labels with thresholds, the labels that an image has, with their scores, however many there are.
+        a model of labels with thresholds, the labels that an image has, with their scores, however many there are. For
+        an image that the model rejects as none of its classes, no class.
         `iterate_predictions` yields the paths, too.
 
     Raises:
@@ -138,7 +141,8 @@ def iterate_predictions(
     faults: list[str] = []
     for batch in predict_batches(predictor, images, top):
         faults += batch.faults
-        yield from zip(batch.images, batch.predictions)
+        rejected = np.zeros(len(batch.images), bool) if batch.rejected is None else batch.rejected
+        yield from zip(batch.images, ([] if none else one for one, none in zip(batch.predictions, rejected)))
     refuse_unread(faults)
 
 
@@ -152,11 +156,12 @@ def predict_batches(predictor: Any, images: Images, top: int = 5) -> Iterator[Pr
     """
     for batch in read_batches(predictor, image_paths(images)):
         if not batch.images:
-            yield PredictedBatch([], [], None, batch.faults)
+            yield PredictedBatch([], [], None, None, batch.faults)
             continue
         arrays = predictor.predict(batch.pixels)
         rows = _top_classes(arrays, predictor, top) if predictor.class_names else _numbers(arrays)
-        yield PredictedBatch(batch.images, list(rows), arrays.get("features"), batch.faults)
+        rejected = arrays[KNOWN][:, 0] < 0 if KNOWN in arrays else None
+        yield PredictedBatch(batch.images, list(rows), rejected, arrays.get("features"), batch.faults)
 
 
 def write_predictions(
@@ -192,10 +197,11 @@ def write_predictions(
         ):
             for fault in batch.faults:
                 logger.warning("%s", fault)
-            if not read and paths and (text := heading(batch.predictions[0], is_classes)):
+            rejected = [None] * len(paths) if batch.rejected is None else batch.rejected.tolist()
+            if not read and paths and (text := heading(batch.predictions[0], is_classes, rejected[0])):
                 write(text)
-            for path, prediction in zip(paths, batch.predictions):
-                write(line(os.fspath(path), prediction, is_classes))
+            for path, prediction, none in zip(paths, batch.predictions, rejected):
+                write(line(os.fspath(path), prediction, is_classes, none))
             if add and paths:
                 add(paths, batch.features)
             read, unread = read + len(paths), unread + len(batch.faults)

@@ -16,6 +16,7 @@ from keras_vit.evaluation.brightness import Brightness
 from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.evaluation.labels import LabelScores
 from keras_vit.evaluation.numbers import NumberScores
+from keras_vit.evaluation.reject import FalseRejects
 from keras_vit.evaluation.verdict import Verdict
 from keras_vit.report.charts import number_text
 from keras_vit.report.markdown import escaped, folded, grid, table
@@ -163,6 +164,7 @@ class ModelCard:
         original_sizes: Smallest and largest (height, width) of these images, pixels, before they are resized; or None.
         inverted: (accuracy on test images with inverted brightness, accuracy on the same as they are, their number), or
             None.
+        rejects: How many test images the model rejects as none of its classes; None if it rejects none.
     """
 
     name: str
@@ -188,6 +190,7 @@ class ModelCard:
     brightness: Brightness | None = None
     original_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     inverted: tuple[float, float, int] | None = None
+    rejects: FalseRejects | None = None
 
 
 def write_model_card(path: str | os.PathLike[str], card: ModelCard) -> None:
@@ -234,7 +237,21 @@ def render_model_card(card: ModelCard) -> str:
         mce=f"{calibrated.mce:.4f}",
         bins=len(calibrated.counts),
         calibration=_bins(calibrated),
+        outside=_outside(classes, card.rejects),
         weakest=_weakest(scores.confusion_matrix, card.class_names),
+    )
+
+
+def _outside(classes: int, rejects: FalseRejects | None) -> str:
+    """Returns what the model does with images of something else."""
+    if rejects is None or rejects.reject is None:
+        return f"The model assigns one of its {classes:,} classes to every image, also to images of something else."
+    reject = rejects.reject
+    return (
+        "The model rejects an image as none of these if its highest probability is below "
+        f"{reject.threshold:.4f} (`model.reject`; the output `known` of an exported file is then below 0). The "
+        f"threshold was chosen on the validation images, for {100 * reject.share:.3g}% false rejects. An image of "
+        "something else that resembles a class is not rejected."
     )
 
 

@@ -286,7 +286,7 @@ def test_numbers_and_binary_heads_have_columns_and_keys(photos, tmp_path, head, 
 
 
 def test_what_is_not_finite_is_null_in_json():
-    line = STYLES["json"].line("a.png", [("x", float("nan")), ("y", 0.1)], False)
+    line = STYLES["json"].line("a.png", [("x", float("nan")), ("y", 0.1)], False, None)
     assert json.loads(line, parse_constant=pytest.fail) == {"image": "a.png", "numbers": {"x": None, "y": 0.1}}
 
 
