@@ -616,4 +616,10 @@ def _adaptation(architecture: Architecture | None, shape: _Shape, channels: str 
             f"Expected images with {architecture.channels} channels, as the checkpoint reads. Received: "
             f"input_shape={tuple(shape)}. Pass channels='average', 'repeat' or 'slice' to adapt the first kernel."
         )
+    logger.info(
+        "the checkpoint reads %d channels and the model %d: its first kernel is adapted (%s)",
+        architecture.channels,
+        shape[2],
+        channels,
+    )
     return architecture.channels, shape[2], channels

@@ -62,6 +62,11 @@ class Pixels:
             )
 
     @property
+    def channels(self) -> int:
+        """Number of channels that are scaled."""
+        return len(self.mean)
+
+    @property
     def scale(self) -> float | tuple[float, ...]:
         """Factor of pixels from 0 to 255: one number, or one for each channel where they differ."""
         return _one_or_all(1 / (255 * value) for value in self.std)

@@ -65,7 +65,7 @@ class Path:
     def _pretrained(self, source: Source, folder: str, seed: int) -> tuple[keras.Model, dict[str, float]]:
         if self.pretext is None:
             keras.utils.set_random_seed(seed)
-            shape = (self.tuning.image_size, self.tuning.image_size, 3)
+            shape = (*self.tuning.size, 3)
             return build(self.tuning.variant, include_top=False, pooling="gap", input_shape=shape), {}
         source = dataclasses.replace(source, validation=fraction_of(source.validation, WATCHED, seed=0))
         network, log = train(dataclasses.replace(self.pretext, seed=seed), source, folder)

@@ -98,9 +98,9 @@ def regression_once():
 
     results = {}
 
-    def regression_once(source):
+    def regression_once(source, channels):
         if source.digest not in results:
-            results[source.digest] = logistic_regression(source)
+            results[source.digest] = logistic_regression(source, channels)
         return results[source.digest]
 
     return regression_once

@@ -128,7 +128,7 @@ def over_image(image: np.ndarray, values: np.ndarray) -> Figure:
     """Draws a map of patches over an image, such as its attention rollout.
 
     Args:
-        image: (height, width, 3) uint8.
+        image: (height, width, channels) uint8: RGB and more, or grey.
         values: (grid rows, grid columns) of any range, as `attention_rollout` returns.
 
     Returns:
@@ -147,12 +147,12 @@ def over_image(image: np.ndarray, values: np.ndarray) -> Figure:
     image, values = np.asarray(image), np.asarray(values)
     if image.ndim != 3 or values.ndim != 2:
         raise ValueError(
-            "Expected an image (height, width, 3) and values (grid rows, grid columns). "
+            "Expected an image (height, width, channels) and values (grid rows, grid columns). "
             f"Received: image of shape {image.shape}, values of shape {values.shape}"
         )
     figure, axes = _frame(image.shape[0] / image.shape[1])
     sides = (0, image.shape[1], image.shape[0], 0)
-    axes.imshow(image, extent=sides)
+    axes.imshow(image[..., :3] if image.shape[-1] > 2 else np.repeat(image[..., :1], 3, axis=-1), extent=sides)
     axes.imshow(values, cmap="inferno", alpha=0.6, interpolation="bicubic", extent=sides)
     return figure
 

@@ -65,7 +65,7 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
 
     Args:
         opened: the model, with or without a head.
-        pixels: uint8 (images, height, width, 3), of the size of the model.
+        pixels: uint8 (images, height, width, channels), of the size of the model.
         names: of the images.
     """
     model = opened.model

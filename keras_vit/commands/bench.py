@@ -52,8 +52,9 @@ def _measure_accuracy(file: Any, data: str | os.PathLike[str]) -> tuple[float, s
     if not file.class_names or file.thresholds:
         kind = "several labels an image" if file.thresholds else "numbers"
         raise ValueError(f"Expected classifiers for an accuracy. Received: {file.path}, which returns {kind}")
-    examples, _ = evaluation_examples(file.path, file.class_names, data)
-    probabilities = file.predict_encoded(map(read_for_clients, examples.images))["probabilities"]
+    examples, _ = evaluation_examples(file.path, file.class_names, data, channels=file.channels)
+    encoded = [read_for_clients(image, file.channels) for image in examples.images]
+    probabilities = file.predict_encoded(encoded)["probabilities"]
     accuracy = float(np.mean(probabilities.argmax(axis=1) == examples.labels))
     return accuracy, resize_note(file, accuracy) if needs_resize(file, examples.images) else ""
 

@@ -16,6 +16,8 @@ def check_images(
     objective: Learns | None = None,
     target: Sequence[str] = (),
     corrections: str | os.PathLike[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    channels: int = 3,
 ) -> FolderReport:
     """Checks a folder of images for the recipe that `keras-vit fit` uses for a folder.
 
@@ -26,10 +28,13 @@ def check_images(
         objective: what is to be learned of an image; None for its class, or the numbers in `target`.
         target: the columns of numbers in a .csv file.
         corrections: a .csv file with other labels for some images, as in a recipe.
+        image_size: (height, width) of the model's images, pixels; None for that of the recipe.
+        channels: of the images, as in a recipe.
 
     Returns:
         The report. Its `problems` are the reasons for which `fit` would refuse the folder.
     """
     learns = objective or ("numbers" if target else None)
-    options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "image_size": DEFAULT_SIZE}
+    options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "channels": channels}
+    options["image_size"] = image_size or DEFAULT_SIZE
     return check_folder(folder, learns=learns, target=target, corrections=corrections, **options)

@@ -201,13 +201,14 @@ def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> Any:
 @click.option("--target", metavar="COLUMN", multiple=True, help="A column of numbers to learn. Can be repeated.")
 @click.option("--corrections", metavar="FILE", help="A .csv file with other labels for some images, as of --labels.")
 @click.option("--labels", metavar="MODEL", help="List images whose label may be wrong, by the features of this model.")
-@_image_size_option("Resize the model of --labels to this image size, in pixels.")
+@_image_size_option("Image size of the model, in pixels; that of --labels is resized to it.")
 @click.option("--pixels", metavar="RANGE", help="The pixel values of the model of --labels, as for keras-vit evaluate.")
 @click.option(
     "--output",
     metavar="FILE",
     help="The HTML page of --labels; the table, a .csv file, is beside it.  [default: labels.html]",
 )
+@click.option("--channels", type=click.IntRange(1), default=3, show_default=True, help="Channels of the images.")
 @click.pass_context
 def check_command(
     context: click.Context,
@@ -221,6 +222,7 @@ def check_command(
     image_size: tuple[int, int] | None,
     pixels: str | None,
     output: str | None,
+    channels: int,
 ) -> None:
     """Checks a folder of images before training.
 
@@ -240,10 +242,10 @@ def check_command(
     from keras_vit.commands.check import check_images
     from keras_vit.data.sources import is_other_source, names_data_set
 
-    if not labels and (image_size or pixels or output):
-        raise click.UsageError("Expected --labels MODEL with --image-size, --pixels and --output.")
+    if not labels and (pixels or output):
+        raise click.UsageError("Expected --labels MODEL with --pixels and --output.")
     if not labels or not (names_data_set(folder) or is_other_source(folder)):
-        report = check_images(folder, class_depth, groups, objective, target, corrections)
+        report = check_images(folder, class_depth, groups, objective, target, corrections, image_size or None, channels)
         _echo(report.text())
         if report.problems:
             context.exit(2)

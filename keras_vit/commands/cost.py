@@ -72,7 +72,7 @@ def cost_of(
         )
     if target in VARIANTS:
         with keras.StatelessScope(initialize_variables=False):
-            return NamedCost(target, cost(build(target, input_shape=_shape(image_size or (224, 224)))))
+            return NamedCost(target, cost(build(target, input_shape=(*(image_size or (224, 224)), 3))))
     return NamedCost(str(target), cost(_model(target, image_size)))
 
 
@@ -110,7 +110,7 @@ def _recipe_cost(
     with keras.StatelessScope(initialize_variables=False):
         model = build(
             recipe.variant,
-            input_shape=_shape(image_size or (recipe.image_size, recipe.image_size)),
+            input_shape=(*(image_size or recipe.size), recipe.channels),
             pooling=cast("Pooling | None", recipe.pooling),
             classes=classes,
             representation_size=recipe.representation_size,
@@ -121,10 +121,6 @@ def _recipe_cost(
 def _is_local(data: str) -> bool:
     """Returns whether data is on this machine, so that counting its images downloads nothing."""
     return data == "digits" or data.startswith("synthetic") or pathlib.Path(data).exists()
-
-
-def _shape(image_size: tuple[int, int]) -> tuple[int, int, int]:
-    return (*image_size, 3)
 
 
 def _model(target: str | os.PathLike[str], image_size: tuple[int, int] | None) -> keras.Model:

@@ -180,7 +180,12 @@ def evaluate(
             f"Received: model={model}, an exported file"
         )
     learns, target = _learned(opened, data)
-    options: dict[str, Any] = {"class_depth": class_depth, "learns": learns, "target": target}
+    options: dict[str, Any] = {
+        "class_depth": class_depth,
+        "learns": learns,
+        "target": target,
+        "channels": opened.channels,
+    }
     open_data = functools.partial(open_evaluation_data, opened.path, data, **options)
     source = open_data()
     if source.learns != "classes" and learns is not None:
@@ -233,9 +238,17 @@ def _evaluate_targets(opened: Any, source: Source, target: tuple[str, ...], note
         batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
         scores = cast(TargetScores, score_model(opened.model, batches, dataclasses.replace(source, class_names=names)))
     else:
-        outputs = opened.predict_encoded(map(read_for_clients, examples.images))
+        outputs = _outputs_from_encoded(opened, examples)
         scores = score_outputs(outputs, examples.labels, names, opened.thresholds)
     return TargetEvaluation(scores, tuple(notes))
+
+
+def _outputs_from_encoded(file: Any, examples: Examples) -> dict[str, np.ndarray]:
+    """Returns the outputs of an exported file, which decodes and resizes the images as a client does."""
+    outputs: dict[str, np.ndarray] = file.predict_encoded(
+        read_for_clients(image, file.channels) for image in examples.images
+    )
+    return outputs
 
 
 def _training_images_note(
@@ -311,7 +324,7 @@ def _evaluate_head(
         if opened.reject:
             rejects = false_rejects(opened.reject, scores.probabilities)
     else:
-        outputs = opened.predict_encoded(map(read_for_clients, examples.images))
+        outputs = _outputs_from_encoded(opened, examples)
         scores = Scores(examples.labels, outputs["probabilities"])
         if KNOWN in outputs:
             rejects = FalseRejects(int((outputs[KNOWN] < 0).sum()), len(examples.labels))
@@ -339,7 +352,7 @@ def contract_warnings(opened: ImageModel, examples: Examples) -> list[str]:
         examples: labelled images, of which some are used.
     """
     chosen = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), IMAGES)).astype(int)
-    pixels = read_all([examples.images[i] for i in chosen], opened.image_size, opened.protocol)
+    pixels = read_all([examples.images[i] for i in chosen], opened.image_size, opened.protocol, opened.channels)
     better = better_contract(opened.served, pixels, examples.labels[chosen], opened.pixels)
     if better is None:
         return []

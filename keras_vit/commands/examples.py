@@ -42,6 +42,7 @@ def open_recipe_data(recipe: Recipe) -> Source:
         learns=None if recipe.objective is None else OBJECTIVES[recipe.objective].learns or "classes",
         target=recipe.target,
         corrections=recipe.corrections,
+        channels=recipe.channels,
     )
 
 
@@ -52,6 +53,7 @@ def open_evaluation_data(
     class_depth: int = 1,
     learns: Learns | None = None,
     target: Sequence[str] = (),
+    channels: int = 3,
 ) -> Source:
     """Opens the images to evaluate a model on.
 
@@ -61,7 +63,7 @@ def open_evaluation_data(
             came from.
         test: the fraction of each class to use as test images, if `data` has no test split.
         class_depth: folder levels down to the class folders of `data`.
-        learns, target: as in `open_source`, of `data`.
+        learns, target, channels: as in `open_source`, of `data`.
 
     Raises:
         ValueError: if there is no data, or it cannot be used.
@@ -75,7 +77,7 @@ def open_evaluation_data(
             )
         return open_recipe_data(recipe)
     shares: dict[str, Any] = {} if data == "digits" else {"validation": 0.0, "test": test}
-    return open_source(data, class_depth=class_depth, learns=learns, target=target, **shares)
+    return open_source(data, class_depth=class_depth, learns=learns, target=target, channels=channels, **shares)
 
 
 def evaluation_split(source: Source) -> str:
@@ -140,13 +142,14 @@ def evaluation_examples(
     class_names: Sequence[str],
     data: str | os.PathLike[str] | None = None,
     learns: Learns | None = None,
+    channels: int = 3,
 ) -> tuple[Examples, Examples]:
     """Returns the examples to evaluate a model on, and training examples of the same data.
 
     Args:
         path: the file of the model.
         class_names: the class names of the model, which the labels index.
-        data, learns: as in `open_evaluation_data`.
+        data, learns, channels: as in `open_evaluation_data`.
 
     Returns:
         (evaluation examples, training examples); the same object twice if the data has training images only.
@@ -154,7 +157,7 @@ def evaluation_examples(
     Raises:
         ValueError: if there is no data, or it has a class that the model does not have.
     """
-    source = open_evaluation_data(path, data, learns=learns)
+    source = open_evaluation_data(path, data, learns=learns, channels=channels)
     splits = renumber_labels(source, class_names)
     return splits[evaluation_split(source)], splits["train"]
 

@@ -162,10 +162,10 @@ def _export(
     recipe = recipe_beside(opened.path)
     images: dict[str, Any] = {}
     if opened.kind == "numbers" and (data is not None or recipe is not None):
-        files = _images_of(recipe, data)
+        files = _images_of(recipe, data, opened.channels)
         images = {"images": [files[i] for i in _evenly_spaced(len(files), PROOF_IMAGES)]}
     elif opened.kind != "numbers" and (data is not None or recipe is not None):
-        evaluated, training = evaluation_examples(opened.path, opened.class_names, data, opened.learns)
+        evaluated, training = evaluation_examples(opened.path, opened.class_names, data, opened.learns, opened.channels)
         compared, calibrating = _choose_images(evaluated, training)
         images = {
             "images": [evaluated.images[i] for i in compared],
@@ -194,11 +194,11 @@ def _export(
     return agreements
 
 
-def _images_of(recipe: Recipe | None, data: str | os.PathLike[str] | None) -> Sequence[Any]:
+def _images_of(recipe: Recipe | None, data: str | os.PathLike[str] | None, channels: int) -> Sequence[Any]:
     """Returns the images to compare a model of numbers on: those of the data, or the test images of its run."""
     if data is None and recipe is not None:
         return open_recipe_data(recipe).test.images
-    return open_source(str(data), validation=0.0, test=0.0).train.images
+    return open_source(str(data), validation=0.0, test=0.0, channels=channels).train.images
 
 
 def update_pages(folder: pathlib.Path, run_folder: pathlib.Path, title: str) -> None:

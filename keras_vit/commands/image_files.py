@@ -30,7 +30,7 @@ class ImageBatch(NamedTuple):
 
     Args:
         images: paths of those that can be read.
-        pixels: uint8 (images, height, width, 3).
+        pixels: uint8 (images, height, width, channels).
         faults: a line with the name and the reason for each of the others.
     """
 
@@ -181,7 +181,7 @@ def _read(model: Any, image: Any) -> tuple[Any, np.ndarray | str, str]:
     except ImageError as error:
         return image, f"{_name(image)}: {error}", ""
     try:
-        return image, model.read(data), "; ".join(filter(None, (damage(data), *notes_of(data))))
+        return image, model.read(data), "; ".join(filter(None, (damage(data), *notes_of(data, model.channels))))
     except ValueError as error:  # it names the bytes; its cause is the reason alone
         return image, f"{_name(image)}: {str(error.__cause__ or '') or error}", ""
 
@@ -191,7 +191,7 @@ def _name(image: Any) -> str:
 
 
 def read_images(model: Any, images: Iterable[Any]) -> np.ndarray:
-    """Returns images at the input size of a model, uint8 (images, height, width, 3).
+    """Returns images at the input size of a model, uint8 (images, height, width, channels).
 
     Args:
         model: an `ImageModel` or an exported file.

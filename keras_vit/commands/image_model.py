@@ -30,11 +30,11 @@ logger = logging.getLogger("keras_vit")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageModel:
-    """A Keras model of RGB images, with all that a command needs to run it on image files.
+    """A Keras model of images, with all that a command needs to run it on image files.
 
     Args:
         path: its file.
-        model: the Keras model; its input are preprocessed RGB images.
+        model: the Keras model; its input are preprocessed images.
         class_names: in the order of the outputs; () for a model that returns features or numbers.
         protocol: how evaluation resizes and crops images, out of `keras_vit.data.crop.PROTOCOLS`; that of the run
             that the model came from.
@@ -85,14 +85,21 @@ class ImageModel:
         return image_size_of(self.model)
 
     @property
+    def channels(self) -> int:
+        """Channels of the input images: 1 for grey, 3 for RGB, 4 for RGBA, another number for bands."""
+        channels: int = self.model.inputs[0].shape[3]
+        return channels
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """The names of the arrays that `predict` returns."""
         heads = [*numbers_of(self.model)] if self.kind == "numbers" else ["probabilities"] if self.kind else []
         return (*heads, *(["features"] if self.with_features else []), *([KNOWN] if self.reject else []))
 
     def read(self, image: Any) -> np.ndarray:
-        """Returns an encoded image at the size of the model, uint8 (height, width, 3), resized as in evaluation."""
-        return read_pixels(image, self.image_size, self.protocol)
+        """Returns an encoded image at the size of the model, uint8 (height, width, channels), resized as in
+        evaluation."""
+        return read_pixels(image, self.image_size, self.protocol, self.channels)
 
     def preprocess(self, images: np.ndarray) -> np.ndarray:
         """Returns uint8 images of the size of the model in the pixel range that it expects."""
@@ -151,7 +158,7 @@ def open_model(
     outputs: str | None = None,
     dtype: str | None = None,
 ) -> ImageModel:
-    """Opens a model of RGB images.
+    """Opens a model of images.
 
     Args:
         target: the model, as in `load_keras_model`. Its class names are stored in the model, or in a labels.txt in
@@ -162,7 +169,7 @@ def open_model(
         dtype: the dtype to compute in, as in `keras_vit.load`; the model's own by default.
 
     Raises:
-        ValueError: if the model cannot be loaded, its input are not RGB images, its pixels or outputs are unknown, the
+        ValueError: if the model cannot be loaded, its input are not images, its pixels or outputs are unknown, the
             number of class names is not that of its outputs, or a dtype is set for a quantized model.
     """
     path, model = load_keras_model(target, image_size)
@@ -185,9 +192,9 @@ def describe_image_model(
         ValueError: as `open_model`.
     """
     shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3:
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] is None:
         raise ValueError(
-            f"Expected a model of RGB images, with one input (batch, height, width, 3). Received: {path} with "
+            f"Expected a model of images, with one input (batch, height, width, channels). Received: {path} with "
             f"inputs {shapes}"
         )
     image_size_of(model)
@@ -238,7 +245,7 @@ def is_checkpoint(target: str | os.PathLike[str]) -> bool:
 def open_classifier(
     target: str | os.PathLike[str], *, pixels: str | Pixels | None = None, outputs: str | None = None
 ) -> ImageModel:
-    """Opens a classifier of RGB images.
+    """Opens a classifier of images.
 
     Args:
         target: the model, as in `open_model`.

@@ -74,7 +74,8 @@ def run_report(
     correct = np.flatnonzero(scores.predictions == scores.labels)
     mistakes, examples = scores.most_confident_mistakes[:REPORT_IMAGES], _balanced(correct, scores.labels)
     images = {
-        i: read_pixels(source.test.images[i], model.input_shape[1:3], recipe.evaluation) for i in (*mistakes, *examples)
+        i: read_pixels(source.test.images[i], recipe.size, recipe.evaluation, recipe.channels)
+        for i in (*mistakes, *examples)
     }
     rollouts: np.ndarray | tuple[()] = ()
     if examples and any(isinstance(layer, TransformerBlock) for layer in model.layers):  # a BiT has no blocks
@@ -146,7 +147,7 @@ def pretext_report(
     """
     examples, metric = source.test, OBJECTIVES[recipe.objective].metric
     order = _balanced(range(len(examples.labels)), examples.labels)
-    pixels = np.stack([read_pixels(examples.images[i], network.input_shape[1:3], recipe.evaluation) for i in order])
+    pixels = read_all([examples.images[i] for i in order], recipe.size, recipe.evaluation, recipe.channels)
     task = network.layers[-1]
     reconstructions = task.reconstructions(preprocess_input(pixels, pixels_of(task.vit)))
     return Report(
@@ -177,8 +178,8 @@ def write_preview_page(path: str | os.PathLike[str], recipe: Recipe, source: Sou
         recipe: the recipe.
         source: its images.
     """
-    size, steps = (recipe.image_size, recipe.image_size), PREVIEW_BATCHES
-    batches = batches_of(recipe, source, size, OFFICIAL_PIXELS, Plan(steps, steps, 0), 0, (0, 1, 1))
+    steps, contract = PREVIEW_BATCHES, OFFICIAL_PIXELS.for_channels(recipe.channels)
+    batches = batches_of(recipe, source, recipe.size, contract, Plan(steps, steps, 0), 0, (0, 1, 1))
     rows = []
     for step, (images, targets, weights) in enumerate(batches.as_numpy_iterator(), 1):
         pixels = np.rint((images[:PREVIEW_IMAGES] + 1) * 127.5).clip(0, 255).astype(np.uint8)
@@ -231,7 +232,8 @@ def write_run_card(
             variant=_variant_text(recipe.variant),
             parameters=metrics["parameters"],
             class_names=source.class_names,
-            image_size=model.input_shape[1:3],
+            image_size=recipe.size,
+            channels=recipe.channels,
             pixel_scaling=pixels_of(model).description,
             verdict=verdict,
             counts={split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
@@ -263,13 +265,13 @@ def _training_images(recipe: Recipe, model: keras.Model, source: Source) -> dict
     chosen = _some(source.train)
     if not len(chosen):
         return {}
-    images, size = [source.train.images[i] for i in chosen], model.input_shape[1:3]
-    measured = measure_brightness(read_all(images, size, recipe.evaluation))
+    images, read = [source.train.images[i] for i in chosen], (recipe.size, recipe.evaluation, recipe.channels)
+    measured = measure_brightness(read_all(images, *read))
     sizes = sorted((upright_size(read_file(image)) for image in images), key=lambda side: (side[0] * side[1], side))
     facts: dict[str, Any] = {"brightness": measured, "original_sizes": (sizes[0], sizes[-1])}
     tested = _some(source.test)
     if measured.polarity and len(tested) and source.learns == "classes":
-        pixels = read_all([source.test.images[i] for i in tested], size, recipe.evaluation)
+        pixels = read_all([source.test.images[i] for i in tested], *read)
         parts = [slice(start, start + 32) for start in range(0, len(tested), 32)]
         inverted, upright = (
             score(
@@ -327,7 +329,7 @@ def _base_checkpoint(recipe: Recipe) -> tuple[str | None, str | None, str | None
         return name, name, None
     try:
         variant = recipe.variant if isinstance(recipe.variant, str) else None
-        checkpoint = find_checkpoint(weights, variant, recipe.image_size, include_top=False)
+        checkpoint = find_checkpoint(weights, variant, max(recipe.size), include_top=False)
     except ValueError:  # a file or an address that is not in the table of checkpoints
         return weights.rstrip("/").rpartition("/")[2], None, None
     return f"{checkpoint.name} ({checkpoint.address})", None, checkpoint.license

@@ -115,13 +115,13 @@ def _subjects(
 ) -> list[ModelWithImages]:
     """Returns each classifier with its images; classifiers of the same size and protocol share the array."""
     main, names = classifiers[0], _display_names(classifiers)
-    examples, _ = evaluation_examples(main.path, main.class_names, data)
+    examples, _ = evaluation_examples(main.path, main.class_names, data, channels=main.channels)
     chosen = np.linspace(0, len(examples.labels) - 1, min(len(examples.labels), images)).astype(int)
     files, labels = [examples.images[i] for i in chosen], examples.labels[chosen]
     arrays: dict[Any, np.ndarray] = {}
     subjects = []
     for name, classifier in zip(names, classifiers):
-        key = classifier.image_size, classifier.protocol
+        key = classifier.image_size, classifier.protocol, classifier.channels
         if key not in arrays:
             arrays[key] = read_all(files, *key)
         own_labels = _labels_for(labels, main, classifier)

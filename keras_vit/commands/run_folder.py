@@ -141,7 +141,7 @@ def weights_digest(folder: str | os.PathLike[str], recipe: Recipe) -> str | None
     folder = pathlib.Path(folder)
     begun = (folder / RUN_FILE).exists() and _has_begun(folder)
     try:
-        ours = checkpoint_digest(recipe.weights, name_of(get_variant(recipe.variant)), (recipe.image_size,) * 2 + (3,))
+        ours = checkpoint_digest(recipe.weights, name_of(get_variant(recipe.variant)), (*recipe.size, recipe.channels))
     except ValueError as error:
         if begun:
             raise ValueError(f"{error}\n{folder} started from it; restore it to continue the run.") from error

@@ -138,7 +138,7 @@ def target_report(
     has_labels = isinstance(scores, LabelScores)
     caption: Callable[[Any, int], tuple[str, Sequence[str]]] = label_caption if has_labels else number_caption
     worst = (scores.most_confident_mistakes if isinstance(scores, LabelScores) else scores.worst)[:WORST_IMAGES]
-    images = [read_pixels(source.test.images[i], model.input_shape[1:3], recipe.evaluation) for i in worst]
+    images = [read_pixels(source.test.images[i], recipe.size, recipe.evaluation, recipe.channels) for i in worst]
     what = f"{len(source.class_names)} {'labels' if has_labels else 'numbers'}"
     return Report(
         title=f"{source.name}: a Vision Transformer for {what}",

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import logging
+import operator
 import os
 import pathlib
 import re
@@ -118,10 +119,11 @@ class Outcome:
         return "new_images/" if self.learns == "classes" else "new_images.csv"
 
     @functools.cached_property
-    def side(self) -> int:
-        """The median of the shorter sides of some training images, pixels."""
+    def sides(self) -> tuple[int, int]:
+        """The median (height, width) of some training images, pixels."""
         chosen = self.source.train.images[:: max(1, self.train_images // _SIDES)][:_SIDES]
-        return int(np.median([min(upright_size(read_file(image))) for image in chosen]))
+        height, width = np.median([upright_size(read_file(image)) for image in chosen], axis=0).astype(int).tolist()
+        return height, width
 
     @property
     def longer(self) -> str:
@@ -130,8 +132,20 @@ class Outcome:
         return f"{length} early_stopping=0" if self.recipe.early_stopping else length
 
     @property
-    def larger(self) -> int:
-        return 2 * self.recipe.image_size
+    def larger(self) -> tuple[int, int]:
+        """Twice the (height, width) of the model's images, pixels."""
+        height, width = self.recipe.size
+        return 2 * height, 2 * width
+
+    @property
+    def is_small(self) -> bool:
+        """Whether images of at least twice the size are there, and the model's have at most 224 pixels a side."""
+        return max(self.recipe.size) <= 224 and all(map(operator.le, self.larger, self.sides))
+
+    @property
+    def larger_size(self) -> str:
+        """`larger` as a value of image_size."""
+        return ",".join(map(str, dict.fromkeys(self.larger)))
 
     @property
     def fine_tuning(self) -> str:
@@ -239,10 +253,11 @@ NEXT_STEPS = (
         f"{_AGAIN} randaugment=2,10",
     ),
     NextStep(
-        "images of at least twice `image_size`, which is 224 or less",
-        lambda o: o.recipe.crop_from is None and o.larger <= min(o.side, 448),
-        "The images have {0.side} pixels a side, and the model reads {0.recipe.image_size}: train on larger ones.",
-        f"{_AGAIN} image_size={{0.larger}}",
+        "images of at least twice `image_size` in height and width, which are 224 or less",
+        lambda o: o.recipe.crop_from is None and o.is_small,
+        "The images have {0.sides[0]} x {0.sides[1]} pixels (height x width), and the model reads {0.recipe.size[0]} x "
+        "{0.recipe.size[1]}: train on larger ones.",
+        f"{_AGAIN} image_size={{0.larger_size}}",
     ),
     NextStep(
         "otherwise",
@@ -279,26 +294,27 @@ def run_verdict(
     plain = not (recipe.mixup or recipe.cutmix) and source.train.weights is None
     plain = plain and (recipe.class_weights, recipe.sampling) == ("equal", "shuffled")
     curves = read_curves(history, len(source.validation.labels), plain, OBJECTIVES[recipe.objective].metric)
-    baselines: dict[str, Callable[[Source], Baseline | str]] = {
+    baselines: dict[str, Callable[[Source, int], Baseline | str]] = {
         "classes": logistic_regression,
         "labels": logistic_regressions,
         "numbers": ridge_regression,
     }
     start = recipe.missing_weights and MISSING_WEIGHTS.format(recipe.missing_weights)
-    baseline = baselines[source.learns](source)
+    baseline = baselines[source.learns](source, recipe.channels)
     verdict = Verdict(scores, source.class_names, baseline, curves, start=start or "")
     outcome = Outcome(recipe, os.fspath(folder), source, verdict)
     step = next(step for step in NEXT_STEPS if step.holds(outcome))
     return dataclasses.replace(verdict, next_step=step.text.format(outcome), command=step.command.format(outcome))
 
 
-def logistic_regression(source: Source) -> Baseline | str:
+def logistic_regression(source: Source, channels: int = 3) -> Baseline | str:
     """Trains a logistic regression on the pixels of small images, and tests it.
 
     It is trained and tested on at most `MOST_IMAGES` images of the training and of the test split, drawn at random.
 
     Args:
         source: the images.
+        channels: with which they are read.
 
     Returns:
         Its accuracy, or the reason why there is none.
@@ -310,13 +326,13 @@ def logistic_regression(source: Source) -> Baseline | str:
     if np.count_nonzero(counts) < 2 or counts.max() < 2:
         return "it needs training images of two classes, and two images of one of them"
     logger.info(_TRAINS, "logistic", f"{len(train):,}")
-    pixels, labels = _small(source.train, train), source.train.labels[train]
-    test_pixels, test_labels = _small(source.test, test), source.test.labels[test]
+    pixels, labels = _small(source.train, train, channels), source.train.labels[train]
+    test_pixels, test_labels = _small(source.test, test, channels), source.test.labels[test]
     scores = linear_probe(pixels, labels, test_pixels, test_labels, REGULARISATIONS, verbose=False)
     return Baseline("logistic regression", scores, SIZE, len(train))
 
 
-def logistic_regressions(source: Source) -> Baseline | str:
+def logistic_regressions(source: Source, channels: int = 3) -> Baseline | str:
     """Trains and tests a logistic regression of each label, as `logistic_regression` does.
 
     The threshold of each label is that with the highest F1 on the validation images.
@@ -325,8 +341,8 @@ def logistic_regressions(source: Source) -> Baseline | str:
         return f"there are more than {MOST_CLASSES} labels, which takes long"
     train, validation, test = map(_some, (source.train, source.validation, source.test))
     logger.info(_TRAINS, "logistic", f"{len(train):,}")
-    pixels, labels = _small(source.train, train), source.train.labels[train].astype(np.int64)
-    others = np.concatenate([_small(source.validation, validation), _small(source.test, test)])
+    pixels, labels = _small(source.train, train, channels), source.train.labels[train].astype(np.int64)
+    others = np.concatenate([_small(source.validation, validation, channels), _small(source.test, test, channels)])
     scores = np.stack([_label_scores(pixels, column, others) for column in labels.T], axis=1)
     chosen, scores = scores[: len(validation)], scores[len(validation) :]
     thresholds = np.array(choose_thresholds(source.validation.labels[validation], chosen))
@@ -342,7 +358,7 @@ def _label_scores(pixels: np.ndarray, has_label: np.ndarray, others: np.ndarray)
     return linear_probe(pixels, has_label, others, unknown, REGULARISATIONS, verbose=False).probabilities[:, 1]
 
 
-def ridge_regression(source: Source) -> Baseline | str:
+def ridge_regression(source: Source, channels: int = 3) -> Baseline | str:
     """Trains and tests a linear regression of each number with L2 regularisation, as `logistic_regression` does.
 
     The strength of the regularisation is chosen by leaving each training image out.
@@ -358,8 +374,12 @@ def ridge_regression(source: Source) -> Baseline | str:
     targets = source.train.labels[train]
     mean, spread = targets.mean(axis=0), targets.std(axis=0)
     model = make_pipeline(StandardScaler(), RidgeCV(REGULARISATIONS, alpha_per_target=targets.shape[1] > 1))
-    model.fit(_small(source.train, train).astype(np.float64), (targets - mean) / np.where(spread > 0, spread, 1))
-    predictions = model.predict(_small(source.test, test).astype(np.float64)).reshape(len(test), -1) * spread + mean
+    model.fit(
+        _small(source.train, train, channels).astype(np.float64), (targets - mean) / np.where(spread > 0, spread, 1)
+    )
+    predictions = (
+        model.predict(_small(source.test, test, channels).astype(np.float64)).reshape(len(test), -1) * spread + mean
+    )
     return Baseline(
         "ridge regression", NumberScores(source.class_names, source.test.labels[test], predictions), SIZE, len(train)
     )
@@ -370,11 +390,11 @@ def _some(examples: Examples) -> np.ndarray:
     return np.random.default_rng(0).permutation(len(examples.labels))[:MOST_IMAGES]
 
 
-def _small(examples: Examples, indices: np.ndarray) -> np.ndarray:
+def _small(examples: Examples, indices: np.ndarray, channels: int) -> np.ndarray:
     """Returns the pixels of examples at `SIZE` x `SIZE`, the means of areas: (examples, values) float32."""
 
     def pixels(index: int) -> np.ndarray:
-        image = decode(examples.images[index])
+        image = decode(examples.images[index], channels)
         for _ in range(2):  # the rows, then the columns
             edges = np.arange(SIZE) * len(image) // SIZE
             lengths = np.maximum(np.diff(edges, append=len(image)), 1)  # an image of fewer pixels repeats some

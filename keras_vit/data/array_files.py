@@ -41,6 +41,9 @@ class ArrayFile(ImageFile.ImageFile):
     """A file of numbers, which `load` scales to levels of 8 bits."""
 
     colours, alpha = "L", ""  # of Pillow's modes; the transparency is "a" if the colours are multiplied by it
+    bands = 0  # all channels of the file; 0 if they are not read as they are
+    unread = 0  # of these, those that are neither colours nor transparency
+    fault = ""  # why there are no colours
     number: np.dtype[Any] = np.dtype(np.uint8)
     bits = 8  # of an integer
     inverted = False  # whether 0 is white
@@ -62,7 +65,11 @@ class ArrayFile(ImageFile.ImageFile):
     @property
     def memory(self) -> int:
         """The memory of a pixel, in pixels of an RGB image of 8 bits; at least 1."""
-        return max(1, self.number.itemsize * len(self.mode) // 4)
+        return max(1, self.number.itemsize * max(len(self.mode), self.bands) // 4)
+
+    def stores(self, channels: int) -> bool:
+        """Returns whether the file has as many bands as an image has channels, and other ones than colours."""
+        return channels != 3 and channels == self.bands != _CHANNELS[self.colours] + len(self.alpha)
 
     def in_words(self, mode: str) -> str:
         """Returns a mode with the type of the numbers and those that are black and white, if these are not 8 bits."""
@@ -75,28 +82,40 @@ class ArrayFile(ImageFile.ImageFile):
         """Decodes the file: (height, width, channels), the colours first."""
         raise NotImplementedError
 
+    def read_bands(self) -> np.ndarray:
+        """Decodes the file: (height, width, bands)."""
+        return self.read_numbers()
+
+    def load_bands(self) -> np.ndarray:
+        """Decodes the file and scales all its bands: (height, width, bands) uint8."""
+        return self._levels(self.read_bands())
+
     def load(self) -> Any:
         """Decodes the file and scales its numbers."""
         if not self.decoded:
             self.decoded = True
+            if self.unread:
+                self.notes.append(f"it has {self.unread} bands beside its colours, which are not read")
             self.im = self._scaled(self.read_numbers()).im
         return super().load()
 
     def _scaled(self, numbers: np.ndarray) -> Image.Image:
         colours, alpha = np.split(numbers, [_CHANNELS[self.colours]], axis=-1)
-        levels = to_levels(colours, self.low, self.high, clip=value_range() is not None)
-        if self.number.kind == "u" and self.high == 2**self.bits - 1 > 255 and levels.max() < 64 and colours.any():
-            self.notes.append(
-                f"its numbers are in the lowest quarter of their {self.bits} bits, and the image is as dark as that; "
-                f"if a smaller number is white, set the environment variable {RANGE_SETTING}=0,NUMBER"
-            )
-        if self.inverted:
-            levels = 255 - levels
+        levels = self._levels(colours)
         if self.alpha:
             levels = np.concatenate([levels, to_levels(alpha, *range_of(self.number, self.bits, None))], -1)
         mode = self.colours + self.alpha
         image = Image.frombuffer(mode, self.size, levels, "raw", mode, 0, 1)
         return image if mode == self.mode else image.convert(self.mode)
+
+    def _levels(self, numbers: np.ndarray) -> np.ndarray:
+        levels = to_levels(numbers, self.low, self.high, clip=value_range() is not None)
+        if self.number.kind == "u" and self.high == 2**self.bits - 1 > 255 and levels.max() < 64 and numbers.any():
+            self.notes.append(
+                f"its numbers are in the lowest quarter of their {self.bits} bits, and the image is as dark as that; "
+                f"if a smaller number is white, set the environment variable {RANGE_SETTING}=0,NUMBER"
+            )
+        return 255 - levels if self.inverted else levels
 
 
 class DeepPngFile(ArrayFile):
@@ -140,7 +159,7 @@ class DeepPngFile(ArrayFile):
 
 
 class NpyFile(ArrayFile):
-    """A NumPy array of the shape (height, width), (height, width, 1) or (height, width, 3), the last one RGB."""
+    """A NumPy array of the shape (height, width) or (height, width, bands), of which three are RGB."""
 
     format = "NPY"
 
@@ -150,12 +169,18 @@ class NpyFile(ArrayFile):
         self._start = file.tell()
         if self.number.kind not in _KINDS:
             raise ImageError(f"an array of the type {self.number}; expected integers or floats")
-        if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
-            raise ImageError(f"an array of the shape {shape}; expected (height, width), or (height, width, 1 or 3)")
+        if len(shape) not in (2, 3) or 0 in shape:
+            raise ImageError(f"an array of the shape {shape}; expected (height, width) or (height, width, channels)")
         self._shape = shape if shape[2:] else (*shape, 1)
+        self.bands = self._shape[2]
+        if self.bands not in (1, 3):
+            self.fault = (
+                f"an array of the shape {shape}; expected (height, width), or (height, width, 1 or 3), or to be read "
+                f"with channels={self.bands}"
+            )
         if self._start + math.prod(self._shape) * self.number.itemsize > len(self.data):
             raise EOFError("it ends before its last number")
-        self.colours = "RGB" if self._shape[2] == 3 else "L"
+        self.colours = "RGB" if self.bands == 3 else "L"
         self.bits = 1 if self.number.kind == "b" else 8 * self.number.itemsize
         self._describe(shape[1], shape[0])
 
@@ -209,19 +234,17 @@ class TiffFile(ArrayFile):
         self.colours, self.inverted = _COLOURS[photometric], photometric == _MIN_IS_WHITE
         if not self._has_palette:
             self.number, self.bits = page.dtype, page.bitspersample
-        unread = self._choose_bands(planes * channels)
+        self._choose_bands(planes * channels)
         orientation = page.tags.valueof(_ORIENTATION, 1)
         self.orientation = orientation if orientation in range(1, 9) else 1
         if _ICC_PROFILE in page.tags:
             self.info["icc_profile"] = page.tags.valueof(_ICC_PROFILE)
         self._describe(width, height)
-        if unread:
-            self.notes.append(f"it has {unread} bands beside its colours, which are not read")
         if len(pages) > 1:
             self.notes.append("it has several images, of which the first is read")
 
-    def _choose_bands(self, bands: int) -> int:
-        """Sets the bands to read: the colours, and a transparency. Returns how many others there are."""
+    def _choose_bands(self, bands: int) -> None:
+        """Sets the bands to read as colours, and as a transparency."""
         colours = 1 if self._has_palette else _CHANNELS[self.colours]
         if bands < colours:
             raise EOFError(f"{bands} bands of {self.colours} colours")
@@ -230,19 +253,23 @@ class TiffFile(ArrayFile):
         if any(extra) and self.colours != "CMYK":
             self.alpha = next(filter(None, extra))
             self._bands.append(colours + extra.index(self.alpha))
-        unread = bands - len(self._bands)
-        if unread and self.colours == "L":
-            raise ImageError(
+        self.bands, self.unread = 0 if self._has_palette else bands, bands - len(self._bands)
+        if self.unread and self.colours == "L":
+            all_of_them = "" if bands == 3 else f", or read all of them with channels={bands}"
+            self.fault = (
                 f"a TIFF of {bands} bands, and nothing says which are red, green and blue; save these three as RGB"
+                f"{all_of_them}"
             )
-        return unread
 
-    def read_numbers(self) -> np.ndarray:
+    def read_bands(self) -> np.ndarray:
         page = self._page
         if page.compression in _OF_LIBTIFF:
             page = _expanded(self.data, page)
         planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # (planes, height, width, channels)
-        bands = np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)[..., self._bands]
+        return np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)
+
+    def read_numbers(self) -> np.ndarray:
+        bands = self.read_bands()[..., self._bands]
         if not self._has_palette:
             return bands
         table = np.asarray(self._page.colormap)  # (3, colours) of 16 bits; of 8 in the files of some programs

@@ -28,7 +28,8 @@ class Augmentation:
         flip: whether half of the images are mirrored left to right.
         crop: "resize", the whole image; "inception", a random window of 5 to 100 % of the area and a ratio of sides of
             0.75 to 1.33; "random", a random window of the model's size in a slightly larger image.
-        crop_from: side to which the image is resized for "random", pixels; None is about 8/7 of the model's side.
+        crop_from: (height, width) to which the image is resized for "random", or one number for both, pixels; None is
+            about 8/7 of the model's.
         randaugment: (layers, magnitude) of RandAugment, or None for none.
         mixup: parameter of mixup's Beta distribution, from which the ratio of two images is drawn; 0 for none.
         cutmix: parameter of CutMix's Beta distribution, from which the area of the pasted box is drawn; 0 for none.
@@ -50,7 +51,7 @@ class Augmentation:
     shear: float = 0.0
     flip: bool = False
     crop: str = "resize"
-    crop_from: int | None = None
+    crop_from: int | tuple[int, int] | None = None
     randaugment: tuple[int, int] | None = None
     mixup: float = 0.0
     cutmix: float = 0.0

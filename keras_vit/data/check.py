@@ -47,8 +47,8 @@ class FolderReport:
         groups: number of groups, each in one split; 0 without groups.
         problems: reasons why fit would refuse the folder, also without the unreadable images.
         notes: on unusual things that are not errors.
-        smaller: number of images with a side below `image_size`.
-        image_size: side of the model's images, pixels; None if not set.
+        smaller: number of images with a side below that of `image_size`.
+        image_size: (height, width) of the model's images, or one number for both, pixels; None if not set.
         command: the command to train on the folder.
         totals: {split: readable images}, where an image can have several labels.
 
@@ -91,7 +91,7 @@ class FolderReport:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     smaller: int
-    image_size: int | None
+    image_size: int | tuple[int, int] | None
     command: str
     totals: dict[str, int] = field(default_factory=dict)
 
@@ -131,8 +131,8 @@ class FolderReport:
         total = sum(self.totals.values()) or sum(map(sum, self.counts.values()))
         if self.image_size and 2 * self.smaller > total:
             lines.append(
-                f"image_size={self.image_size} is larger than {self.smaller:,} of {total:,} images, which are enlarged "
-                "to it; a smaller image_size, a multiple of the patch size, is faster"
+                f"image_size={_as_setting(self.image_size)} is larger than {self.smaller:,} of {total:,} images, which "
+                "are enlarged to it; a smaller image_size, a multiple of the patch size, is faster"
             )
         lines += _listed("cannot be read", [f"{name}: {reason}" for name, reason in self.bad])
         lines += _listed("the same image in two classes: one label is wrong", map(" = ".join, self.conflicts))
@@ -161,10 +161,11 @@ def check_folder(
     seed: int = 0,
     class_depth: int | None = None,
     groups: str | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     learns: Learns | None = None,
     target: Sequence[str] = (),
     corrections: str | os.PathLike[str] | None = None,
+    channels: int = 3,
 ) -> FolderReport:
     """Checks a folder, a .zip or a .csv of images before training. Reads every image once.
 
@@ -172,8 +173,9 @@ def check_folder(
 
     Args:
         folder: its path.
-        validation, test, seed, class_depth, groups, learns, target, corrections: as in `open_source`.
-        image_size: side of the model's images, pixels, to count the images that are smaller; None for no count.
+        validation, test, seed, class_depth, groups, learns, target, corrections, channels: as in `open_source`.
+        image_size: (height, width) of the model's images, or one number for both, pixels, to count the images that are
+            smaller; None for no count.
 
     Returns:
         A `FolderReport`; `print(report.text())` shows it.
@@ -206,7 +208,9 @@ def check_folder(
         test=test,
         seed=seed,
         require_test=True,
+        channels=channels,
     )
+    height, width = image_size if isinstance(image_size, tuple) else (image_size or 0,) * 2
     count = Counter(
         (image.split, name)
         for image in used
@@ -239,7 +243,7 @@ def check_folder(
         groups=len({image.group for image in used if image.group}),
         problems=listing.problems,
         notes=listing.notes,
-        smaller=sum(min(info.height, info.width) < (image_size or 0) for _, info in infos),
+        smaller=sum(info.height < height or info.width < width for _, info in infos),
         image_size=image_size,
         command=" ".join(
             [
@@ -248,11 +252,18 @@ def check_folder(
                 *([shlex.quote(f"groups={groups}")] if groups else []),
                 *([f"target={','.join(target)}"] if target else ["objective=labels"] if learns == "labels" else []),
                 *([f"corrections={quoted(corrections)}"] if corrections else []),
+                *([f"image_size={_as_setting(image_size)}"] if isinstance(image_size, tuple) else []),
+                *([f"channels={channels}"] if channels != 3 else []),
                 *(["on_bad_image=skip"] if any(image.reason for image in listing.images) else []),
             ]
         ),
         totals=dict(Counter(image.split for image in used)) if listing.learns == "labels" else {},
     )
+
+
+def _as_setting(size: int | tuple[int, int]) -> str:
+    """Returns a size as the value of image_size on the command line."""
+    return f"{size[0]},{size[1]}" if isinstance(size, tuple) else str(size)
 
 
 def _duplicates(sets: Iterable[Sequence[ListedImage]]) -> tuple[tuple[tuple[str, ...], ...], ...]:

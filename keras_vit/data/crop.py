@@ -72,7 +72,7 @@ def size_before_crop(image_size: Size) -> Size:
 
 def random_window(pixels: Any, image_size: Size, seed: Any) -> Any:
     """Returns a window of `image_size` at a random position of an image."""
-    return tf.image.stateless_random_crop(pixels, (*image_size, 3), seed)
+    return tf.image.stateless_random_crop(pixels, (*image_size, pixels.shape[-1]), seed)
 
 
 def no_crop(pixels: Any, image_size: Size, seed: Any) -> Any:
@@ -110,8 +110,10 @@ def _timm(pixels: np.ndarray, image_size: Size) -> np.ndarray:
     sides = pixels.shape[:2]
     by = 0 if whole[0] * sides[1] >= whole[1] * sides[0] else 1
     height, width = (whole[by] * side // sides[by] for side in sides)
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-    return _middle(np.array(image), image_size, lambda space: round(space / 2))
+    # A channel on its own: Pillow has no image of 2 or 5, and multiplies RGBA by its alpha before it resizes.
+    layers = [Image.fromarray(layer) for layer in np.moveaxis(pixels, -1, 0)]
+    resized = np.dstack([np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC)) for layer in layers])
+    return _middle(resized, image_size, lambda space: round(space / 2))
 
 
 def _middle(pixels: np.ndarray, image_size: Size, half: Callable[[int], int]) -> np.ndarray:
@@ -120,7 +122,7 @@ def _middle(pixels: np.ndarray, image_size: Size, half: Callable[[int], int]) ->
     return pixels[top : top + image_size[0], left : left + image_size[1]]
 
 
-# How published accuracies were measured: (pixels (height, width, 3) uint8, (height, width)) -> uint8 of that size.
+# How published accuracies were measured: (uint8 pixels (height, width, channels), (height, width)) -> that size, uint8.
 # official: both sides resized to the model's size, bilinear, without antialiasing. big_vision: the shorter side resized
 # to 8/7 by area means (256 for 224 pixels, 448 for 384), then a center crop. timm: the shorter side resized by Pillow's
 # bicubic, then a center crop of 90 % (of all from 384 pixels on).
@@ -132,12 +134,17 @@ PROTOCOLS: dict[str, Callable[[np.ndarray, Size], np.ndarray]] = {
 
 
 def cropped(
-    examples: "Examples", image_size: Size, crop: str, seed: int, crop_from: int | None = None
+    examples: "Examples",
+    image_size: Size,
+    crop: str,
+    seed: int,
+    crop_from: int | Size | None = None,
+    channels: int = 3,
 ) -> Callable[[dict[str, Any]], Any]:
     """Returns a function for tf.data that reads a random crop of an example's image.
 
     The function maps {"index": of the example, "number": of the row since the start of the run} to an image
-    (height, width, 3) uint8 of `image_size`. Of a plain JPEG only the window is decoded.
+    (height, width, channels) uint8 of `image_size`. Of a plain JPEG only the window is decoded, if it is read as RGB.
 
     Args:
         examples: the encoded images.
@@ -145,10 +152,12 @@ def cropped(
         crop: "inception", a window of `inception_window`, resized; or "random", a window of `image_size` in the whole
             image resized to `size_before_crop`, as in big_vision's fine-tuning.
         seed: another seed chooses other windows.
-        crop_from: side to which the whole image is resized for "random", pixels; None is `size_before_crop`.
+        crop_from: (height, width) to which the whole image is resized for "random", or one number for both, pixels;
+            None is `size_before_crop`.
+        channels: as in `keras_vit.data.decode`.
     """
     window_of, resized, kept = CROPS[crop]
-    size_before = (crop_from, crop_from) if crop_from else resized(image_size)
+    size_before = (crop_from, crop_from) if isinstance(crop_from, int) else crop_from or resized(image_size)
     encoded = _encoded(examples)
     # Sizes of plain JPEGs, (0, 0) for other files. Each file is parsed once: Python runs one thread at a time.
     known = _compat.sizes_table()
@@ -160,22 +169,22 @@ def cropped(
 
     def decode_other(index: int, data: bytes) -> np.ndarray:
         with with_name(examples, index):
-            return decode_with_info(data)[0]
+            return decode_with_info(data, channels)[0]
 
     def image(row: dict[str, Any]) -> Any:
         index, seeds = row["index"], key(seed, row["number"])
         data = encoded(index)
-        size = known.lookup(index)
-        size = tf.ensure_shape(tf.cond(size[0] < 0, lambda: parse(index, data), lambda: size), 2)
 
-        def from_jpeg() -> Any:
-            return decode_window(data, size, window_of(size, seeds))
+        def from_any() -> Any:
+            size = known.lookup(index)
+            size = tf.ensure_shape(tf.cond(size[0] < 0, lambda: parse(index, data), lambda: size), 2)
+            return tf.cond(size[0] > 0, lambda: decode_window(data, size, window_of(size, seeds)), from_other)
 
         def from_other() -> Any:
-            pixels = tf.ensure_shape(tf.numpy_function(decode_other, [index, data], tf.uint8), (None, None, 3))
+            pixels = tf.ensure_shape(tf.numpy_function(decode_other, [index, data], tf.uint8), (None, None, channels))
             return cut(pixels, window_of(tf.shape(pixels)[:2], seeds))
 
-        pixels = resize_pixels(tf.cond(size[0] > 0, from_jpeg, from_other), size_before)
+        pixels = resize_pixels(from_any() if channels == 3 else from_other(), size_before)
         return kept(pixels, image_size, seeds)
 
     return image

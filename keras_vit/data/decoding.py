@@ -1,4 +1,4 @@
-"""Decodes image files into upright RGB images in sRGB."""
+"""Decodes image files into upright images: grey, RGB or RGBA in sRGB, or the bands of a file."""
 
 import contextlib
 import importlib
@@ -47,6 +47,7 @@ _NOT_READ = (  # (first bytes, format) of other files that may be expected to wo
     (rb"\0\0\0\x0cJXL |\xff\x0a", "JPEG XL"),
     (rb"\s*(?:<\?xml[^>]*>\s*)?<svg", "SVG"),
 )
+_MODE_OF = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's mode
 _quiet_lock = threading.Lock()
 
 
@@ -160,13 +161,18 @@ class FileRange:
 EncodedImage = str | os.PathLike[str] | bytes | FileRange
 
 
-def decode(image: EncodedImage) -> np.ndarray:
-    """Decodes an image file into upright RGB, in sRGB.
+def decode(image: EncodedImage, channels: int = 3) -> np.ndarray:
+    """Decodes an image file into an upright image, by default RGB in sRGB.
 
     The format is recognized by content, not by the file's name: JPEG (also MPO), PNG, BMP, GIF, WebP, AVIF, HEIC (extra
-    "heic"), TIFF (extra "tiff") or a NumPy array, .npy, of the shape (height, width), (height, width, 1) or (height,
-    width, 3). Transparent pixels become white, an animation or a file of several pages its first image, and the
-    orientation is applied. Colours are converted to sRGB by the file's ICC profile, such as that of Display P3.
+    "heic"), TIFF (extra "tiff") or a NumPy array, .npy, of the shape (height, width) or (height, width, channels).
+    Transparent pixels become white, an animation or a file of several pages its first image, and the orientation is
+    applied. Colours are converted to sRGB by the file's ICC profile, such as that of Display P3.
+
+    With one channel, colours become grey, 0.299 R + 0.587 G + 0.114 B (ITU-R 601-2), and grey stays as it is. With
+    four, the transparency stays beside RGB, 255 for opaque, and pixels of which nothing is seen are black; a TIFF or
+    .npy of four bands keeps them. With any other number, the file is a TIFF or .npy of as many bands, which are read as
+    they are.
 
     Unsigned integers of more than 8 bits are scaled by all their bits, 0 to 65535 for 16, and floats by 0 to 1. Floats
     out of range and signed integers are refused, unless the environment variable KERAS_VIT_VALUE_RANGE=LOW,HIGH states
@@ -178,14 +184,15 @@ def decode(image: EncodedImage) -> np.ndarray:
 
     Args:
         image: a path, the bytes of an encoded file, or a `FileRange`.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA, or the number of bands in the file.
 
     Returns:
-        (height, width, 3) uint8.
+        (height, width, channels) uint8.
 
     Raises:
         TypeError: if `image` is none of these.
-        ValueError: if the file is missing, has another format, is damaged or truncated, or is too large. The message
-            has the file and the reason.
+        ValueError: if the file is missing, has another format, is damaged or truncated, is too large, or cannot be
+            converted to this number of channels. The message has the file and the reason.
 
     Example:
         ```python
@@ -193,10 +200,11 @@ def decode(image: EncodedImage) -> np.ndarray:
 
         Image.new("RGB", (64, 48), "red").save("red.png")
         assert keras_vit.data.decode("red.png").shape == (48, 64, 3)
+        assert keras_vit.data.decode("red.png", channels=1)[0, 0].tolist() == [76]
         ```
     """
     try:
-        return decode_with_info(read_file(image))[0]
+        return decode_with_info(read_file(image), channels)[0]
     except ImageError as error:
         name = "bytes" if isinstance(image, bytes) else one_line(str(image))
         raise ImageError(f"{name}: {error}") from error
@@ -226,7 +234,7 @@ def read_file(image: EncodedImage) -> bytes:
     return data
 
 
-def decode_with_info(data: bytes) -> tuple[np.ndarray, ImageInfo]:
+def decode_with_info(data: bytes, channels: int = 3) -> tuple[np.ndarray, ImageInfo]:
     """Decodes bytes as `decode` does, with their format and size; an `ImageError` has the reason alone."""
     name = recognize(data)
     limit = max_pixels()
@@ -244,15 +252,14 @@ def decode_with_info(data: bytes) -> tuple[np.ndarray, ImageInfo]:
             if name != "WebP":
                 pixels_of_memory = checked(image.width, image.height, limit) * getattr(image, "memory", 1)
                 stack.enter_context(room(pixels_of_memory, limit))
-            image.load()
+            layers, mode = _layers(image, data, channels)
             orientation = getattr(image, "orientation", None) or orientation_of(image.info.get("exif") or b"")
-            mode, notes = _mode(image), _notes(image)
-            image = _flat(image, data)
+            notes = _notes(image)
             if orientation != 1:
-                image = image.transpose(_UPRIGHT[orientation])
-            shown = np.asarray(image)  # (height, width, 3), of read-only bytes
-            del image  # frees its memory before the copy
-            pixels = shown.copy()
+                layers = [layer.transpose(_UPRIGHT[orientation]) for layer in layers]
+            shown = [np.asarray(layer) for layer in layers]  # of read-only bytes
+            del image, layers  # frees their memory before the copy
+            pixels = np.dstack(shown)  # (height, width, channels)
     except ImageError:
         raise
     except MemoryError as error:
@@ -277,7 +284,7 @@ def recognize(data: bytes) -> str:
     return name
 
 
-def notes_of(data: bytes) -> tuple[str, ...]:
+def notes_of(data: bytes, channels: int = 3) -> tuple[str, ...]:
     """Returns the notes on an image, as in `ImageInfo`; one of 8 bits is not decoded.
 
     None if it cannot be read, or is one of those that may make Pillow or NumPy warn.
@@ -286,23 +293,27 @@ def notes_of(data: bytes) -> tuple[str, ...]:
         if _warns(recognize(data), data):  # silencing them is for one thread at a time, and a caller may do so, too
             return ()
         image = _header(data)
-        return decode_with_info(data)[1].notes if hasattr(image, "notes") else _notes(image)
+        return decode_with_info(data, channels)[1].notes if hasattr(image, "notes") else _notes(image)
     except Exception:  # see `decode_with_info`
         return ()
 
 
-def read_for_clients(image: EncodedImage) -> bytes:
+def read_for_clients(image: EncodedImage, channels: int = 3) -> bytes:
     """Returns the encoded bytes of an image that `decode` reads; as a PNG in sRGB if not all apps and servers read it.
 
-    That is: if its format is AVIF, HEIC, TIFF or NPY, or its colour profile is another than that of sRGB.
+    That is: if its format is AVIF, HEIC, TIFF or NPY, or its colour profile is another than that of sRGB. A file of
+    bands, which no PNG can hold, stays as it is.
     """
     data = read_file(image)
     opened = _header(data)
+    if channels not in _MODE_OF or (hasattr(opened, "stores") and opened.stores(channels)):
+        return data
     profile = opened.info.get("icc_profile")
     if recognize(data) not in _RARE and not (profile and changes_colours(profile, opened.mode)):
         return data
     png = io.BytesIO()
-    Image.fromarray(decode_with_info(data)[0]).save(png, "PNG")
+    pixels = decode_with_info(data, channels)[0]
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(png, "PNG")
     return png.getvalue()
 
 
@@ -466,8 +477,31 @@ def _notes(image: Any) -> tuple[str, ...]:
     return (*getattr(image, "notes", ()), *([fault] if fault else []))
 
 
-def _flat(image: Image.Image, data: bytes) -> Image.Image:
-    """Converts any mode to RGB of 8 bits in sRGB, on white where the image is transparent."""
+def _layers(image: Any, data: bytes, channels: int) -> tuple[list[Image.Image], str]:
+    """Decodes an image: one layer of all its colours, or one for each of its bands; also returns its mode in words."""
+    if hasattr(image, "stores") and image.stores(channels):
+        bands = np.moveaxis(image.load_bands(), -1, 0)
+        return [Image.fromarray(band) for band in bands], image.in_words(f"{channels} bands")
+    _refuse_channels(image, channels)
+    image.load()
+    mode = _mode(image)
+    return [_converted(image, data, channels)], mode
+
+
+def _refuse_channels(image: Any, channels: int) -> None:
+    """Raises an `ImageError` if an image cannot be converted to a number of channels."""
+    bands = getattr(image, "bands", None) or len(image.getbands())
+    if channels not in _MODE_OF:
+        raise ImageError(
+            f"has {bands} channel{'s' * (bands > 1)}, expected {channels}; images of {channels} channels are "
+            f".tif and .npy files of {channels} bands"
+        )
+    if fault := getattr(image, "fault", ""):
+        raise ImageError(fault)
+
+
+def _converted(image: Image.Image, data: bytes, channels: int) -> Image.Image:
+    """Converts any mode to grey, RGB or RGBA of 8 bits in sRGB; on white where it is transparent, but for RGBA."""
     mode, key = image.mode, image.info.get("transparency")  # an index, a list of alphas, or a PNG's transparent colour
     if mode == "L" and key is not None:
         top = 2 ** (data[24] if image.format == "PNG" else 8) - 1  # the former are the bits of a level
@@ -480,8 +514,12 @@ def _flat(image: Image.Image, data: bytes) -> Image.Image:
         image = image.convert("RGBA" if transparent else "RGB")
     if profile:
         image = to_srgb(image, profile, mode)
-    if not transparent:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image)
-    return white
+    if transparent:
+        # Of RGBA, the colours of pixels that show none are black: clients such as a browser's canvas do not have them.
+        alpha = image.getchannel("A")
+        ground = Image.new("RGB", image.size, "white") if channels != 4 else Image.new("RGBA", image.size)
+        ground.paste(image, mask=alpha if channels != 4 else alpha.point([0] + [255] * 255))
+        image = ground
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    return image if image.mode == _MODE_OF[channels] else image.convert(_MODE_OF[channels])

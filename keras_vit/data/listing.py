@@ -146,12 +146,16 @@ class Progress:
             self._next = time.monotonic() + _SECONDS_BETWEEN_NEWS
 
 
-def read_listing(listing: Listing) -> Listing:
+def read_listing(listing: Listing, channels: int = 3) -> Listing:
     """Reads, hashes, decodes and checks every image once, in threads. Keeps the size and format, not the pixels.
 
     Images that have not changed since an earlier reading are not read again.
+
+    Args:
+        listing: the images.
+        channels: as in `keras_vit.data.decode`.
     """
-    read, cache = list(listing.images), ReadingCache(listing.path)
+    read, cache = list(listing.images), ReadingCache(listing.path, channels)
     unread = []
     for index, image in enumerate(read):
         if image.digest or image.reason:
@@ -164,7 +168,9 @@ def read_listing(listing: Listing) -> Listing:
     parts = [unread[start : start + size] for start in range(0, len(unread), size)]
     progress, started = Progress(len(unread)), time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
-        for part, images in zip(parts, pool.map(lambda part: [_read_image(read[i]) for i in part], parts), strict=True):
+        for part, images in zip(
+            parts, pool.map(lambda part: [_read_image(read[i], channels) for i in part], parts), strict=True
+        ):
             for index, image in zip(part, images, strict=True):
                 read[index] = image
             progress.add(len(part))
@@ -186,12 +192,12 @@ def read_listing(listing: Listing) -> Listing:
     return replace(listing, images=tuple(read), problems=problems, notes=(*listing.notes, *notes))
 
 
-def _read_image(image: ListedImage) -> ListedImage:
+def _read_image(image: ListedImage, channels: int) -> ListedImage:
     digest = ""
     try:
         data = read_file(image.file)
         digest = digest_of(data)
-        pixels, info = decode_with_info(data)
+        pixels, info = decode_with_info(data, channels)
         if reason := damage(data):
             raise ImageError(reason)
         return replace(image, digest=digest, info=info, look=perceptual_hash(pixels))

@@ -19,7 +19,8 @@ def perceptual_hash(pixels: np.ndarray) -> int | None:
     bits. Of the two, pHash takes one silhouette on a plain ground for another, and dHash one texture.
 
     Args:
-        pixels: (height, width, 3) uint8.
+        pixels: (height, width, channels) uint8. Of three channels or more, the first three are read as RGB; of fewer,
+            the first as grey.
 
     Returns:
         pHash in the higher 64 bits, of which the last is 0, and dHash in the lower 64.
@@ -29,7 +30,9 @@ def perceptual_hash(pixels: np.ndarray) -> int | None:
     """
     if min(pixels.shape[:2]) < SMALLEST_SIDE:
         return None
-    image = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    colours = pixels[..., :3] if pixels.shape[-1] > 2 else pixels[..., 0]
+    image = Image.fromarray(np.ascontiguousarray(colours)).convert("L")
+    image = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     greys = np.asarray(image, np.float32)
     if greys.size * np.vdot(greys, greys) - greys.sum() ** 2 < (LEAST_CONTRAST * greys.size) ** 2:  # the variance
         return None

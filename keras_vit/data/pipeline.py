@@ -37,7 +37,7 @@ _THREADS = 16
 _AFFINE, _CROP, _RANDAUGMENT, _MIX = (n * 2**31 for n in (1, 2, 3, 4))
 
 
-def read_pixels(image: EncodedImage, image_size: Size, protocol: str = "official") -> np.ndarray:
+def read_pixels(image: EncodedImage, image_size: Size, protocol: str = "official", channels: int = 3) -> np.ndarray:
     """Reads an image file and resizes it as in evaluation.
 
     By default both sides are resized in one step, bilinear, without antialiasing and without keeping the aspect ratio,
@@ -48,9 +48,10 @@ def read_pixels(image: EncodedImage, image_size: Size, protocol: str = "official
         image_size: (height, width), pixels.
         protocol: "official"; "big_vision", resized by area means to 8/7 of the size, then a center crop; or "timm",
             bicubic, then a center crop of 90 %.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA, or the number of bands in the file, as for `decode`.
 
     Returns:
-        (height, width, 3) uint8.
+        (height, width, channels) uint8.
 
     Raises:
         ValueError: if the image cannot be read; the message has the file and the reason.
@@ -64,13 +65,15 @@ def read_pixels(image: EncodedImage, image_size: Size, protocol: str = "official
         assert pixels.shape == (32, 32, 3) and pixels[0, 0].tolist() == [255, 0, 0]
         ```
     """
-    return PROTOCOLS[protocol](decode(image), image_size)
+    return PROTOCOLS[protocol](decode(image, channels), image_size)
 
 
-def read_all(images: Sequence[EncodedImage], image_size: Size, protocol: str = "official") -> np.ndarray:
-    """Reads images in threads, as `read_pixels` does, into one array: (images, height, width, 3) uint8."""
-    read = functools.partial(read_pixels, image_size=image_size, protocol=protocol)
-    out = np.empty((len(images), *image_size, 3), np.uint8)
+def read_all(
+    images: Sequence[EncodedImage], image_size: Size, protocol: str = "official", channels: int = 3
+) -> np.ndarray:
+    """Reads images in threads, as `read_pixels` does, into one array: (images, height, width, channels) uint8."""
+    read = functools.partial(read_pixels, image_size=image_size, protocol=protocol, channels=channels)
+    out = np.empty((len(images), *image_size, channels), np.uint8)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for i, pixels in enumerate(pool.map(read, images)):
             out[i] = pixels
@@ -107,7 +110,7 @@ def training_batches(
         first_step: the first batch, for a run that is resumed.
         seed: of the order and the augmentation, below 2**31.
         augmentation: the data augmentation; None for none.
-        contract: how images are scaled.
+        contract: how images are scaled; they are read with as many channels as it has.
         full_batches: see `Order`. Rows that only fill a batch have the weight 0.
         sampling: "shuffled", see `Order`, or "balanced", see `BalancedOrder`.
         parts: (start, stop, of): each batch is divided into `of` parts of consecutive rows, and the dataset has the
@@ -115,9 +118,9 @@ def training_batches(
             An image is mixed with that of the next row, which may be in the next part.
 
     Returns:
-        A dataset of (images, targets, weights), all float32: images (rows, height, width, 3), targets (rows, classes),
-        one-hot unless mixed, or the labels or numbers as they are, and weights (rows,), the weight of each row in
-        the loss.
+        A dataset of (images, targets, weights), all float32: images (rows, height, width, channels), targets (rows,
+        classes), one-hot unless mixed, or the labels or numbers as they are, and weights (rows,), the weight of each
+        row in the loss.
 
     Raises:
         ValueError: if a batch cannot be divided into these parts, a weight is out of range, or all are 0.
@@ -141,9 +144,10 @@ def training_batches(
     order = order_of(examples.labels, batch_size, seed, full_batches, sampling)
     labels, weights = tf.constant(examples.labels), _weights(examples)
     if augmentation.crop == "resize":
-        read, together = _reader(examples, image_size, "official")
+        read, together = _reader(examples, image_size, "official", contract.channels)
     else:
-        read, together = cropped(examples, image_size, augmentation.crop, seed + _CROP, augmentation.crop_from), False
+        crop = augmentation.crop, seed + _CROP, augmentation.crop_from
+        read, together = cropped(examples, image_size, *crop, contract.channels), False
     change = keras_cv_layers(augmentation.keras_cv) if augmentation.keras_cv else tf.identity
     flips = augmentation.flip and not augmentation.moves  # an affine augmentation flips itself
     # The last row of a part is mixed with the first of the next one.
@@ -209,7 +213,7 @@ def validation_batches(
         image_size: (height, width), pixels.
         num_classes: number of classes, labels or numbers of the targets.
         batch_size: images of a step, over all parts.
-        contract: how images are scaled.
+        contract: how images are scaled; they are read with as many channels as it has.
         protocol: how images are resized and cropped, as in `read_pixels`.
         parts: as in `training_batches`.
 
@@ -239,7 +243,7 @@ def validation_batches(
         targets = _targets(labels, row["index"], num_classes)
         return preprocess_input(images, contract), targets, row["weight"]
 
-    read, together = _reader(examples, image_size, protocol)
+    read, together = _reader(examples, image_size, protocol, contract.channels)
     data = tf.data.Dataset.range(math.ceil(count / batch_size) * pieces).map(rows)
     return _batches(data, read, batch, here, together=together)
 
@@ -257,12 +261,12 @@ def evaluation_batches(
         examples: the encoded images and labels.
         image_size: (height, width), pixels.
         batch_size: images of a batch; the last batch may have fewer.
-        contract: how images are scaled.
+        contract: how images are scaled; they are read with as many channels as it has.
         protocol: how images are resized and cropped, as in `read_pixels`.
 
     Returns:
-        A dataset of (images, labels): (rows, height, width, 3) float32 and the labels of the examples, (rows,) int64,
-        or (rows, labels or numbers).
+        A dataset of (images, labels): (rows, height, width, channels) float32 and the labels of the examples, (rows,)
+        int64, or (rows, labels or numbers).
 
     Example:
         ```python
@@ -276,7 +280,7 @@ def evaluation_batches(
     def batch(row: dict[str, Any], images: Any) -> tuple[Any, Any]:
         return preprocess_input(images, contract), tf.gather(labels, row["index"])
 
-    read, together = _reader(examples, image_size, protocol)
+    read, together = _reader(examples, image_size, protocol, contract.channels)
     data = tf.data.Dataset.range(len(examples.labels)).batch(batch_size).map(lambda index: {"index": index})
     return _batches(data, read, batch, batch_size, together=together, drop_remainder=False)
 
@@ -310,19 +314,19 @@ def _batches(
     return data.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _reader(examples: Examples, image_size: Size, protocol: str) -> tuple[Callable[[Any], Any], bool]:
+def _reader(examples: Examples, image_size: Size, protocol: str, channels: int) -> tuple[Callable[[Any], Any], bool]:
     """Returns a function from rows to their images, uint8, and whether it accepts many rows at once."""
-    resized = PROTOCOLS[protocol]
+    resized, shape = PROTOCOLS[protocol], (*image_size, channels)
 
     def read(index: int) -> np.ndarray:
         with with_name(examples, index):
-            return resized(decode_with_info(read_file(examples.images[index]))[0], image_size)
+            return resized(decode_with_info(read_file(examples.images[index]), channels)[0], image_size)
 
     def one(row: dict[str, Any]) -> Any:
-        return tf.ensure_shape(tf.numpy_function(read, [row["index"]], tf.uint8), (*image_size, 3))
+        return tf.ensure_shape(tf.numpy_function(read, [row["index"]], tf.uint8), shape)
 
     count = len(examples.images)
-    if count * image_size[0] * image_size[1] * 3 > _MEMORY:
+    if count * math.prod(shape) > _MEMORY:
         return one, False
     kept: list[Any] = [None] * count  # an image is decoded when a batch first needs it
 
@@ -330,11 +334,11 @@ def _reader(examples: Examples, image_size: Size, protocol: str) -> tuple[Callab
         for index in indices.ravel():
             if kept[index] is None:
                 kept[index] = read(index)
-        return np.stack([kept[index] for index in indices.ravel()]).reshape(*indices.shape, *image_size, 3)
+        return np.stack([kept[index] for index in indices.ravel()]).reshape(*indices.shape, *shape)
 
     def many(row: dict[str, Any]) -> Any:
         images = tf.numpy_function(read_kept, [row["index"]], tf.uint8)
-        return tf.ensure_shape(images, (*row["index"].shape, *image_size, 3))
+        return tf.ensure_shape(images, (*row["index"].shape, *shape))
 
     return many, True
 

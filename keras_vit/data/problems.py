@@ -17,7 +17,7 @@ from keras_vit.models.class_names import name_faults
 
 
 def find_problems(
-    listing: Listing, *, validation: float, test: float, seed: int, require_test: bool
+    listing: Listing, *, validation: float, test: float, seed: int, require_test: bool, channels: int = 3
 ) -> tuple[Listing, tuple[ListedImage, ...]]:
     """Reads every image once, marks near duplicates, draws the missing splits, and finds all problems.
 
@@ -27,11 +27,12 @@ def find_problems(
         test: fraction of the images for testing, where the listing has no test split.
         seed: another seed draws other splits.
         require_test: whether an empty test split is a problem.
+        channels: of the images, as in `keras_vit.data.decode`.
 
     Returns:
         The listing with images read and with all `problems` and `notes`, and the readable images in their splits.
     """
-    listing = read_listing(listing)
+    listing = read_listing(listing, channels)
     marked, unclear = mark_near_duplicates(listing.images)
     listing = replace(listing, images=marked)
     images = assign_splits(listing, validation=validation, test=test, seed=seed)

@@ -12,6 +12,9 @@ as the published settings were chosen with them:
 - The threshold of solarizing and the bits of posterizing are bytes and overflow at 256: solarizing inverts the whole
   image at magnitudes 10, 20 and 30, and half of it at 15.
 
+Images of other channels than red, green and blue have no saturation: "Color" is not drawn for them, and all other
+operations change each channel as they change red.
+
 Sums and quotients of whole grey levels are exact here, and single-precision in big_vision: a few levels differ by one.
 """
 
@@ -35,14 +38,14 @@ def randaugment(image: Any, layers: int, magnitude: int, seed: Any) -> Any:
     """Applies RandAugment to an image: `layers` operations, each drawn from `OPERATIONS` with equal probability.
 
     Args:
-        image: (height, width, 3) uint8.
+        image: (height, width, channels) uint8.
         layers: number of operations.
         magnitude: of all operations, an integer from 0 to 30. AugReg has (layers, magnitude) of (2, 0), (2, 10),
             (2, 15) and (2, 20).
         seed: two integers, int32 or int64; the same seed returns the same image, eagerly and in tf.data.
 
     Returns:
-        (height, width, 3) uint8.
+        The same shape, uint8.
 
     Raises:
         TypeError: if `layers` or `magnitude` is not an integer, or the image is not uint8.
@@ -59,9 +62,10 @@ def randaugment(image: Any, layers: int, magnitude: int, seed: Any) -> Any:
     layers, magnitude = _whole("layers", layers, 1, math.inf), _whole("magnitude", magnitude, 0, STRONGEST)
     image = tf.convert_to_tensor(image)
     _check(image)
+    acts = [act for act in OPERATIONS.values() if act is not color or image.shape[-1] == 3]
     for draws in tf.unstack(tf.random.stateless_uniform((layers, 4), seed)):
-        chosen = tf.cast(draws[0] * len(OPERATIONS), tf.int32)
-        operations = [functools.partial(act, image, magnitude / 10, draws[1:]) for act in OPERATIONS.values()]
+        chosen = tf.cast(draws[0] * len(acts), tf.int32)
+        operations = [functools.partial(act, image, magnitude / 10, draws[1:]) for act in acts]
         image = tf.ensure_shape(tf.switch_case(chosen, operations), image.shape)
     return image
 
@@ -82,15 +86,15 @@ def _check(image: Any) -> None:
         raise TypeError(f"Expected a uint8 image for RandAugment. Received: image.dtype={image.dtype}")
     shape = image.shape
     sides = [side for side in shape[:2] if side is not None] if shape.rank == 3 else []
-    if shape.rank != 3 or shape[2] != 3 or min(sides, default=LEAST_SIDE) < LEAST_SIDE:
+    if shape.rank != 3 or shape[2] is None or min(sides, default=LEAST_SIDE) < LEAST_SIDE:
         raise ValueError(
-            f"Expected one image for RandAugment, (height, width, 3), with sides of {LEAST_SIDE} pixels or more. "
-            f"Received: image.shape={shape}"
+            f"Expected one image for RandAugment, (height, width, channels), with sides of {LEAST_SIDE} pixels or "
+            f"more. Received: image.shape={shape}"
         )
 
 
-# The arguments of an operation are (image, level, draws): (height, width, 3) uint8; magnitude / 10; three numbers from
-# 0 to 1, of which the first decides the sign and the others the position.
+# The arguments of an operation are (image, level, draws): (height, width, channels) uint8; magnitude / 10; three
+# numbers from 0 to 1, of which the first decides the sign and the others the position.
 
 
 def _either_sign(value: Any, draws: Any) -> Any:
@@ -113,8 +117,8 @@ def _resampled(image: Any, x: Any, y: Any) -> Any:
     right, bottom = (tf.cast(side, tf.float32) - 0.5 for side in (width, height))
     inside = (x > -0.5) & (x < right) & (y > -0.5) & (y < bottom)
     x, y = (tf.cast(tf.floor(coordinates + 0.5), tf.int32) for coordinates in (x, y))
-    grey = tf.fill([1, 3], tf.constant(_GREY, tf.uint8))
-    pixels = tf.concat([tf.reshape(image, (-1, 3)), grey], axis=0)
+    grey = tf.fill([1, image.shape[-1]], tf.constant(_GREY, tf.uint8))
+    pixels = tf.concat([tf.reshape(image, (-1, image.shape[-1])), grey], axis=0)
     # 0.4 ms for 224 x 224 pixels; ImageProjectiveTransformV3, which computes the position for each channel, takes 2 ms.
     return tf.gather(pixels, tf.where(inside, y * width + x, height * width))
 
@@ -132,16 +136,17 @@ def autocontrast(image: Any, level: float, draws: Any) -> Any:
     flat = most == least
     least, most = tf.where(flat, 0.0, least), tf.where(flat, 255.0, most)
     # As (height, 3 * width): TensorFlow broadcasts over an axis of three at a third of the speed.
-    levels = tf.reshape(tf.cast(image, tf.float32), (height, width * 3)) - tf.tile(least, [width])
+    levels = tf.reshape(tf.cast(image, tf.float32), (height, width * image.shape[-1])) - tf.tile(least, [width])
     return tf.reshape(tf.cast(levels * 255 / tf.tile(most - least, [width]), tf.uint8), tf.shape(image))
 
 
 def equalize(image: Any, level: float, draws: Any) -> Any:
     """Equalizes the histogram of each channel, as Pillow does."""
     height, width = _height_width(image)
-    bins = tf.reshape(tf.cast(image, tf.int32), (height, width * 3)) + tf.tile([0, 256, 512], [width])
-    counts = _compat.bincount(tf.reshape(bins, [-1]), 768)
-    counts = tf.reshape(counts, (3, 256))
+    channels = image.shape[-1]
+    starts = tf.tile(tf.range(channels) * 256, [width])
+    bins = tf.reshape(tf.cast(image, tf.int32), (height, width * channels)) + starts
+    counts = tf.reshape(_compat.bincount(tf.reshape(bins, [-1]), 256 * channels), (channels, 256))
     last = tf.gather(counts, tf.cast(tf.reduce_max(image, axis=(0, 1)), tf.int32), batch_dims=1)
     step = (height * width - last)[:, tf.newaxis] // 255
     table = (tf.cumsum(counts, axis=1, exclusive=True) + step // 2) // tf.maximum(step, 1)
@@ -177,7 +182,7 @@ def solarize(image: Any, level: float, draws: Any) -> Any:
 
 
 def color(image: Any, level: float, draws: Any) -> Any:
-    """Multiplies the colour saturation by 0.1 (level 0) to 1.9 (level 1) and more, as Pillow does."""
+    """Multiplies the colour saturation of an RGB image by 0.1 (level 0) to 1.9 (level 1) and more, as Pillow does."""
     pixels = tf.reshape(tf.cast(image, tf.float32), (-1, 3))
     weights = tf.repeat([[19595.0], [38470.0], [7471.0]], 3, axis=1)  # Pillow's, of ITU-R 601-2, times 65536
     grey = tf.floor(pixels @ weights / 65536 + 0.5)  # exact: below 2**24
@@ -198,14 +203,15 @@ def adjust_brightness(image: Any, level: float, draws: Any) -> Any:
 
 def sharpness(image: Any, level: float, draws: Any) -> Any:
     """Blends with the image smoothed by [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13, or sharpens; the edge stays."""
-    row = tf.shape(image)[1] * 3
+    channels = image.shape[-1]
+    row = tf.shape(image)[1] * channels
     flat = tf.reshape(image, [-1])
     # One long row of numbers: the wrap-around affects the left and right edges alone, which stay as they are.
     levels = tf.cast(flat, tf.float32)
     three = levels[: -2 * row] + levels[row:-row] + levels[2 * row :]
-    inner = levels[row + 3 : -row - 3]
-    smooth = tf.floor((three[:-6] + three[3:-3] + three[6:] + 4 * inner) / 13)
-    sharp = tf.concat([flat[: row + 3], _blend(smooth, inner, level), flat[-row - 3 :]], axis=0)
+    inner = levels[row + channels : -row - channels]
+    smooth = tf.floor((three[: -2 * channels] + three[channels:-channels] + three[2 * channels :] + 4 * inner) / 13)
+    sharp = tf.concat([flat[: row + channels], _blend(smooth, inner, level), flat[-row - channels :]], axis=0)
     return tf.concat([image[:, :1], tf.reshape(sharp, tf.shape(image))[:, 1:-1], image[:, -1:]], axis=1)
 
 
@@ -245,7 +251,7 @@ def cutout(image: Any, level: float, draws: Any) -> Any:
     middle = tf.cast(draws[1:] * tf.cast(sides, tf.float32), tf.int32)
     top, left = tf.unstack(tf.maximum(middle - half, 0))
     bottom, right = tf.unstack(tf.minimum(middle + half, sides))
-    hole = tf.fill([bottom - top, right - left, 3], tf.constant(_GREY, tf.uint8))
+    hole = tf.fill([bottom - top, right - left, image.shape[-1]], tf.constant(_GREY, tf.uint8))
     band = tf.concat([image[top:bottom, :left], hole, image[top:bottom, right:]], axis=1)
     return tf.concat([image[:top], band, image[bottom:]], axis=0)
 

@@ -43,10 +43,11 @@ class ReadingCache:
 
     Args:
         source: path of the folder or file that lists the images.
+        channels: with which they are decoded; an image that can be decoded with one number may not be with another.
     """
 
-    def __init__(self, source: str) -> None:
-        self._path = _path_of(source)
+    def __init__(self, source: str, channels: int = 3) -> None:
+        self._path = _path_of(source, channels)
         self._readings = _load(self._path) if self._path else {}
         self._settled = time.time_ns() - _COARSE  # a change after the reading could leave a later time as it is
         self._states: dict[str, tuple[int, ...] | None] = {}
@@ -89,14 +90,15 @@ class ReadingCache:
         return self._states[path]
 
 
-def _path_of(source: str) -> Path | None:
+def _path_of(source: str, channels: int) -> Path | None:
     """Returns the file of a source's readings; None where nothing is to be written."""
     setting = os.environ.get(_SETTING)
     if setting == "0":
         return None
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path("~", ".cache"), "keras_vit", "images")
     real = os.path.realpath(source)
-    name = f"{Path(real).name[:40]}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}.json"
+    suffix = "" if channels == 3 else f"-{channels}"
+    name = f"{Path(real).name[:40]}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}{suffix}.json"
     try:
         path = Path(setting or default).expanduser().resolve() / name
     except RuntimeError:  # a user without a home

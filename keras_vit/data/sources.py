@@ -119,6 +119,7 @@ def open_source(
     learns: Learns | None = None,
     target: Sequence[str] = (),
     corrections: str | os.PathLike[str] | None = None,
+    channels: int = 3,
 ) -> Source:
     """Opens a data source, reads every image once, and splits it into training, validation and test images.
 
@@ -170,6 +171,8 @@ def open_source(
         target: the columns of numbers.
         corrections: a .csv file with other labels for some images: the columns path, label and optionally keep, where
             "no" leaves an image out.
+        channels: of the images that are read, as in `keras_vit.data.decode`: an image that cannot be converted to it
+            cannot be read.
 
     Returns:
         A `Source`.
@@ -206,6 +209,7 @@ def open_source(
         test=test,
         seed=seed,
         require_test=require_test,
+        channels=channels,
     )
     bad = tuple((image.name, image.reason) for image in listing.images if image.reason)
     for note in listing.notes:

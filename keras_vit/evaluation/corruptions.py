@@ -20,6 +20,7 @@ from keras_vit import _arguments as checked
 # Windows of the median filter, pixels at a side of 224: our choice.
 MEDIAN_WINDOWS = (3, 5, 7, 11, 15)
 
+CORRUPTIBLE_CHANNELS = (1, 3)  # of the images that can be corrupted
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -27,16 +28,17 @@ def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Ge
     """Corrupts an image as in ImageNet-C: noise, blur, weather, compression.
 
     Args:
-        image: (height, width, 3) uint8.
+        image: (height, width, 3) uint8, or (height, width, 1) of grey, which is corrupted as grey RGB.
         name: A key of `CORRUPTIONS`.
         severity: 1 to 5.
         generator: Source of randomness; the same state corrupts the same image in the same way.
 
     Returns:
-        The corrupted image, (height, width, 3) uint8.
+        The corrupted image, of the same shape, uint8.
 
     Raises:
-        ValueError: If the corruption is unknown, the severity is not 1 to 5, or the image is not uint8.
+        ValueError: If the corruption is unknown, the severity is not 1 to 5, or the image is not uint8 or neither RGB
+            nor grey.
 
     Example:
         ```python
@@ -53,6 +55,12 @@ def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Ge
         raise ValueError(f"Expected severity to be 1 to 5. Received: severity={severity}")
     if image.dtype != np.uint8:
         raise ValueError(f"Expected image to be uint8, 0 to 255. Received: {image.dtype}")
+    if image.ndim != 3 or image.shape[2] not in CORRUPTIBLE_CHANNELS:
+        raise ValueError(
+            f"Expected an image of RGB or grey, (height, width, 3 or 1). Received: image of shape {image.shape}"
+        )
+    if image.shape[2] == 1:
+        return corrupt(np.repeat(image, 3, axis=2), name, severity, generator)[..., :1]
     function, settings = CORRUPTIONS[name]
     x = function(image.astype(np.float32) / 255, generator, min(image.shape[:2]) / 224, *settings[severity - 1])
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
@@ -62,12 +70,12 @@ def remove_texture(image: np.ndarray, severity: int) -> np.ndarray:
     """Removes the texture of an image with a median filter; edges remain.
 
     Args:
-        image: (height, width, 3) uint8.
+        image: (height, width, channels) uint8.
         severity: 1 to 5, the size of the window, see `MEDIAN_WINDOWS`. It is odd and at least 3 pixels, so the first
             severities are the same for small images.
 
     Returns:
-        The filtered image, (height, width, 3) uint8.
+        The filtered image, (height, width, channels) uint8.
     """
     from scipy import ndimage
 

@@ -92,7 +92,7 @@ def grey_out_patches(image: np.ndarray, patches: np.ndarray, grid: tuple[int, in
     """Fills patches of an image with grey.
 
     Args:
-        image: (height, width, 3), of any size.
+        image: (height, width, channels), of any size.
         patches: Indices of patches, row by row from 0.
         grid: (rows, columns). Where it does not divide height or width, each pixel belongs to the patch it lies in.
 

@@ -57,8 +57,8 @@ def better_contract(model: keras.Model, images: np.ndarray, labels: np.ndarray, 
     would not do as well.
 
     Args:
-        model: (batch, height, width, 3) -> (batch, classes).
-        images: (images, height, width, 3) uint8, of the model's size; the first `IMAGES` are scored.
+        model: (batch, height, width, channels) -> (batch, classes).
+        images: (images, height, width, channels) uint8, of the model's size; the first `IMAGES` are scored.
         labels: (images,) the true classes.
         pixels: The `keras_vit.Pixels` in use.
     """
@@ -69,6 +69,8 @@ def better_contract(model: keras.Model, images: np.ndarray, labels: np.ndarray, 
     own = _correct(model, levels * np.float32(pixels.scale) + np.float32(pixels.offset), labels)
     better = []
     for name, (factor, offset) in USUAL.items():
+        if images.shape[-1] != 3:
+            factor, offset = np.mean(factor), np.mean(offset)
         correct = _correct(model, levels * np.float32(factor) + np.float32(offset), labels)
         gained, lost = int((correct & ~own).sum()), int((own & ~correct).sum())
         by_chance = stats.binom.sf(gained - 1, gained + lost, 0.5)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_vit.evaluation.accuracy import score
+from keras_vit.evaluation.corruptions import CORRUPTIBLE_CHANNELS
 from keras_vit.evaluation.occlusion import KeptTokens, occlusion_grid
 from keras_vit.evaluation.perturbations import FAMILIES, Perturbation, PerturbationPlan, check_families
 
@@ -172,8 +173,15 @@ def robustness_curves(
     """
     count, grid = _check_models(models, salience)
     plan = PerturbationPlan(count, grid, salience, seed, [subject.images.shape[1:3] for subject in models])
+    families = check_families(families)
+    channels = models[0].images.shape[-1]
+    if "corruptions" in families and channels not in CORRUPTIBLE_CHANNELS:
+        raise ValueError(
+            f"Expected images of RGB or grey for the family corruptions. Received: images of {channels} channels. "
+            f"Choose of the others: {', '.join(name for name in FAMILIES if name != 'corruptions')}"
+        )
     changes = [Perturbation(CLEAN, CLEAN, 0)]
-    changes += [change for name in check_families(families) for change in FAMILIES[name](plan)]
+    changes += [change for name in families for change in FAMILIES[name](plan)]
     # Each batch size is compiled anew, for each number of kept tokens.
     batch_size = next((size for size in range(batch_size, batch_size // 2, -1) if count % size == 0), batch_size)
     rows: list[RobustnessRow] = []
@@ -260,11 +268,11 @@ def _check_models(models: Sequence[ModelWithImages], salience: np.ndarray | None
 
 def _check_images(subject: ModelWithImages) -> None:
     expected = getattr(subject.model, "input_shape", None)
-    expected = expected[1:] if isinstance(expected, tuple) and len(expected) == 4 else (None, None, 3)
+    expected = expected[1:] if isinstance(expected, tuple) and len(expected) == 4 else (None, None, None)
     shape, dtype = subject.images.shape, subject.images.dtype
     if dtype != np.uint8 or len(shape) != 4 or any(side not in (None, have) for side, have in zip(expected, shape[1:])):
-        height, width, _ = (side or "any" for side in expected)
+        height, width, channels = (side or "any" for side in expected)
         raise ValueError(
-            f"Expected uint8 images of height {height}, width {width} and 3 channels for {subject.name!r}. "
+            f"Expected uint8 images of height {height}, width {width} and {channels} channels for {subject.name!r}. "
             f"Received: images of shape {shape}, {dtype}"
         )

@@ -48,12 +48,13 @@ def export_model(
     """Exports a classifier to files in a folder, and keeps each file only if it agrees with the model.
 
     Args:
-        model: a functional Keras model, scaled RGB images (batch, height, width, 3) -> (batch, classes).
+        model: a functional Keras model, scaled images (batch, height, width, channels) -> (batch, classes).
         folder: for the files and proof.json; files of the same name are replaced.
         targets: names in `keras_vit.export.targets.TARGETS`, or {name: `Target`}.
         class_names: in the order of the outputs; "class 0" and so on by default.
         images: the proof images, on which files are compared with the model: encoded (paths or bytes), or
-            (images, height, width, 3) uint8 pixels of the files' input size. Synthetic by default, which proves less.
+            (images, height, width, channels) uint8 pixels of the files' input size. Synthetic by default, which proves
+            less.
         labels: (images,) class numbers, for top-1 accuracy; of several labels an image (images, labels), 1 where an
             image has a label and else 0, for the micro F1.
         calibration: images of the same kinds for rounded-int8, static-int8 and int4; none of them in `images`.
@@ -117,14 +118,23 @@ def export_model(
     )
     if serving.kind == "numbers":
         logger.info("the files have no labels or scores for MediaPipe's ImageClassifier: run them with LiteRT")
-    size = serving.image_size
+    if serving.channels != 3:
+        if bundle:
+            raise ValueError(
+                "Expected a model of RGB images for the .zip of an Android app, whose images are RGB. Received: a "
+                f"model of {serving.channels} channels"
+            )
+        logger.info("MediaPipe reads RGB alone: run the .tflite files of %d channels with LiteRT", serving.channels)
+    size, channels = serving.image_size, serving.channels
     if calibration is not None and len(calibration):
-        serving = serving.with_changes(calibration=read_or_check_pixels(calibration, size, protocol, "calibration"))
+        serving = serving.with_changes(
+            calibration=read_or_check_pixels(calibration, size, channels, protocol, "calibration")
+        )
     if images is not None and not len(images):
         raise ValueError("Expected images to compare on, or None for synthetic ones. Received: images of length 0")
-    images = synthetic_images(size) if images is None else images
+    images = synthetic_images(size, channels) if images is None else images
     if not isinstance(images, list | tuple):
-        images = read_or_check_pixels(images, size, protocol, "images")
+        images = read_or_check_pixels(images, size, channels, protocol, "images")
     labels = None if labels is None else np.asarray(labels)
     reference = Reference(
         serving.inner,
@@ -284,7 +294,7 @@ def sensitivity(
     Args:
         model, input_type: see `export_model`.
         mode: a mode of `tflite` that calibration images quantize.
-        calibration: (images, height, width, 3) uint8 pixels of the model's size, at least 16 images.
+        calibration: (images, height, width, channels) uint8 pixels of the model's size, at least 16 images.
 
     Returns:
         [(layer, loss)], the most sensitive layer first. The loss is 1 minus the cosine between the outputs of the

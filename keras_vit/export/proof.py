@@ -139,10 +139,10 @@ class Reference:
     """The Keras model's outputs on the proof images, which every exported file is compared with.
 
     Args:
-        model: scaled images (batch, height, width, 3) -> (batch, classes).
+        model: scaled images (batch, height, width, channels) -> (batch, classes).
         class_names: in the order of its outputs.
-        images: encoded images, see `keras_vit.data.decoding.decode`; or their pixels, (images, height, width, 3) uint8
-            of the file's input size.
+        images: encoded images, see `keras_vit.data.decoding.decode`; or their pixels, (images, height, width, channels)
+            uint8 of the file's input size.
         labels: (images,) class numbers, or None.
         protocol: how evaluation brings images to the model's size.
         size: (height, width) of the file's input in pixels; the model's by default.
@@ -173,12 +173,14 @@ class Reference:
         self.output_names = tuple(numbers_of(model)) if numbers else ("probabilities",)
         self._run = keras.Model(model.inputs, list(numbers_of(model).values())) if numbers else model
         self.contract = contract or pixels_of(model)
-        own = image_size_of(model)
+        own, self.channels = image_size_of(model), model.inputs[0].shape[3]
         size = own if size is None else (size[0], size[1])
         pixels = images if isinstance(images, np.ndarray) else None
         encoded = pixels is None
         logger.info("runs the model on %d images, to compare files with it", len(images))
-        self.pixels: np.ndarray = read_all(list(images), size, protocol) if pixels is None else pixels
+        if pixels is None:
+            pixels = read_all(list(images), size, protocol, self.channels)
+        self.pixels: np.ndarray = pixels
         self.expected = self.predict(self.pixels)
         ends = np.cumsum([0, *self._lengths])
         named = named_numbers_of(model) if numbers else None
@@ -189,13 +191,13 @@ class Reference:
             for start, end in zip(ends, ends[1:])
         ]
         some = np.linspace(0, len(images) - 1, min(len(images), MAX_ENCODED) if encoded else 0).astype(int)
-        self.encoded = [read_for_clients(images[i]) for i in some]
+        self.encoded = [read_for_clients(images[i], self.channels) for i in some]
         self.encoded_labels = None if labels is None else np.asarray(labels)[some]
         # The model on the encoded images as evaluation reads them, which need not have the file's input size.
         if size == own or not encoded:
             self.evaluated = self.expected[some]
         else:
-            self.evaluated = self.predict(read_all(self.encoded, own, protocol))
+            self.evaluated = self.predict(read_all(self.encoded, own, protocol, self.channels))
         self._levels: dict[Any, tuple[np.ndarray, ...]] = {}
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -220,7 +222,7 @@ class Reference:
         """Returns the `expected_levels` of the encoded images, lowest and highest, uint8 arrays; computed once."""
         key = (tuple(size), from_center)
         if key not in self._levels:
-            levels = [expected_levels(decode(image), *key) for image in self.encoded]
+            levels = [expected_levels(decode(image, self.channels), *key) for image in self.encoded]
             self._levels[key] = tuple(np.stack(some) for some in zip(*levels))
         return self._levels[key]
 
@@ -408,12 +410,12 @@ def expected_levels(pixels: np.ndarray, size: Sequence[int], from_center: bool) 
     the ends of that interval, or at a pixel inside it.
 
     Args:
-        pixels: (height, width, 3) uint8, as decoded.
+        pixels: (height, width, channels) uint8, as decoded.
         size: (height, width) in pixels.
         from_center: whether the resize starts at the center of the first pixel, or at the corner of the image.
 
     Returns:
-        Two arrays, (height, width, 3) uint8.
+        Two arrays, (height, width, channels) uint8.
     """
     vertical, horizontal = (_positions(*sides, from_center) for sides in zip(pixels.shape, size))
     stretched = [_interpolated(pixels, positions, 0) for positions in vertical]

@@ -28,7 +28,7 @@ class Serving:
     """A model as it is exported, with everything that a writer of files needs to know.
 
     Args:
-        model: "images", as the client passes them, (batch, height, width, 3) -> {output: tensor} in the order of
+        model: "images", as the client passes them, (batch, height, width, channels) -> {output: tensor} in the order of
             `outputs`: "probabilities" (batch, classes), or the model's own outputs where they are numbers; "features"
             (batch, hidden_size), "rollout" (batch, grid rows, grid columns), "known" (batch, 1), the margin of a
             `Reject`.
@@ -38,7 +38,8 @@ class Serving:
         class_names: in the order of the probabilities; () for numbers.
         facts: {"name", "description", "version", "author", "license"}.
         output_type: type of the probabilities, "float32" or "uint8".
-        calibration: (images, height, width, 3) uint8 of the client's size, which set quantization ranges; or None.
+        calibration: (images, height, width, channels) uint8 of the client's size, which set quantization ranges; or
+            None.
         kind: what the model's head returns: "probabilities" of classes, which sum to 1; "scores", each class on its
             own; "numbers" without classes.
         thresholds: of scores, the least of each label that an image has; () where the model has none.
@@ -84,6 +85,12 @@ class Serving:
         """(height, width) of the images that the client passes, pixels."""
         height, width = self.model.inputs[0].shape[1:3]
         return height, width
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images: 1 for grey, 3 for RGB, 4 for RGBA, another number for bands."""
+        channels: int = self.model.inputs[0].shape[3]
+        return channels
 
     @property
     def client_scaling(self) -> Pixels:
@@ -135,8 +142,8 @@ def make_serving(
     """Returns the `Serving` of a model: adds scaling, resizing, a softmax and extra outputs as they are needed.
 
     Args:
-        model: a functional Keras model, scaled RGB images (batch, height, width, 3) -> (batch, classes) or numbers of
-            any shape. Logits are exported as probabilities, a binary head as the probabilities of two classes.
+        model: a functional Keras model, scaled images (batch, height, width, channels) -> (batch, classes) or numbers
+            of any shape. Logits are exported as probabilities, a binary head as the probabilities of two classes.
         class_names: in the order of its outputs; "class 0" and so on by default; two for a binary head. They are not
             used where the outputs are numbers.
         input_type: type of the file's input, one of `keras_vit.export.targets.INPUTS`; the scaling is inside the file
@@ -148,13 +155,13 @@ def make_serving(
         pixels: a `Pixels`, or what `keras_vit.preprocessing.as_pixels` accepts; traced by default.
         facts: {"name": ..., "description": ..., "version": ..., "author": ..., "license": ...}, any of them.
         output_type: type of the probabilities; "uint8" are integers, 255 for 1, which a TFLite file declares.
-        calibration: (images, height, width, 3) uint8 for static quantization.
+        calibration: (images, height, width, channels) uint8 for static quantization.
         thresholds: of scores, the least of each label that an image has; those that the model stores by default.
         reject: when an image is none of the classes; that which the model stores by default. The files of a model with
             one have the output "known".
 
     Raises:
-        ValueError: if the model does not read RGB images, if its pixels or outputs cannot be traced, if the number of
+        ValueError: if the model does not read images, if its pixels or outputs cannot be traced, if the number of
             class names differs from its classes, or if an option is unknown or the model lacks it.
     """
     extra_outputs = extra_outputs if isinstance(extra_outputs, str) else tuple(extra_outputs)
@@ -173,9 +180,8 @@ def make_serving(
         thresholds = tuple(stored or ()) if kind == "scores" else ()
         names = class_names_or_default(class_names, inner.output_shape[-1])
     size = tuple(model.inputs[0].shape[1:3])
-    images = keras.Input(
-        (*(input_size or image_size_of(model)), 3), dtype="uint8" if input_type == "uint8" else "float32", name="images"
-    )
+    shape = (*(input_size or image_size_of(model)), model.inputs[0].shape[3])
+    images = keras.Input(shape, dtype="uint8" if input_type == "uint8" else "float32", name="images")
     x = images
     if None not in size and images.shape[1:3] != size:
         x = keras.ops.image.resize(keras.ops.cast(x, "float32"), size)
@@ -221,7 +227,7 @@ def client_scaling_of(pixels: Pixels) -> Pixels:
 
     Where the colours differ, the client scales as the official code does, and the file does the rest.
     """
-    return pixels if len({*pixels.mean}) == len({*pixels.std}) == 1 else OFFICIAL_PIXELS
+    return pixels if len({*pixels.mean}) == len({*pixels.std}) == 1 else OFFICIAL_PIXELS.for_channels(pixels.channels)
 
 
 def _rescaled(x: keras.KerasTensor, pixels: Pixels, scaling: Pixels) -> keras.KerasTensor:
@@ -240,10 +246,10 @@ def has_attention(model: keras.Model) -> bool:
 
 def _check(model: keras.Model, input_type: str, extra_outputs: str | tuple[str, ...]) -> None:
     shape = tuple(model.inputs[0].shape) if len(getattr(model, "inputs", None) or ()) == 1 else ()
-    if len(shape) != 4 or shape[3] != 3:
+    if len(shape) != 4 or shape[3] is None:
         entries = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
         raise ValueError(
-            "Expected a functional model of RGB images, (batch, height, width, 3). Received: a model of input "
+            "Expected a functional model of images, (batch, height, width, channels). Received: a model of input "
             f"{', '.join(map(str, entries)) or 'unknown'}"
         )
     if input_type not in INPUTS:

@@ -139,7 +139,7 @@ def _session(onnxruntime: Any, encoded: bytes) -> Any:
 
 def _refuse_if_different(session: Any, serving: Serving) -> None:
     """Raises a ValueError if onnxruntime returns other outputs than the model."""
-    pixels = np.random.default_rng(0).integers(0, 256, (_IMAGES, *serving.image_size, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (_IMAGES, *serving.image_size, serving.channels), np.uint8)
     images = serving.client_inputs(pixels)
     expected = serving.model.predict_on_batch(images)
     actual = dict(zip(serving.outputs, session.run(serving.outputs, {session.get_inputs()[0].name: images})))

@@ -28,12 +28,14 @@ def write_savedmodel(serving: Serving, path: str | os.PathLike[str]) -> None:
 
     Signatures, each with the outputs of the model by name:
 
-    - serving_default: images, (batch, height, width, 3) float32, pixels of 0 to 255, or scaled by the client where
-      `serving.input_type` says so.
-    - serve_uint8: images, (batch, any, any, 3) uint8, which are resized as in `keras_vit.data.pipeline.read_pixels`.
-    - serve_jpeg: encoded, (batch,) strings: JPEG, turned upright by EXIF, PNG (transparent pixels show white), GIF
-      (the first image) or WebP. EXIF is read in JPEG files alone, transparent pixels of a GIF keep their
-      colour, colour profiles are not applied, and 16 bits are cut to 8.
+    - serving_default: images, (batch, height, width, channels) float32, pixels of 0 to 255, or scaled by the client
+      where `serving.input_type` says so.
+    - serve_uint8: images, (batch, any, any, channels) uint8, which are resized as in
+      `keras_vit.data.pipeline.read_pixels`.
+    - serve_jpeg: encoded, (batch,) strings, for images of 1 (grey), 3 (RGB) or 4 (RGBA) channels alone: JPEG, turned
+      upright by EXIF, PNG (transparent pixels show white, but for RGBA), GIF (the first image) or WebP. EXIF is read in
+      JPEG files alone, transparent pixels of a GIF keep their colour, colour profiles are not applied, and 16 bits are
+      cut to 8.
 
     Assets, attributes of the loaded object: `labels` (labels.txt, one a line) and `facts` (facts.json, see
     `savedmodel_metadata`).
@@ -95,7 +97,8 @@ def _asset(folder: str, name: str, text: str) -> Any:
 
 def _signatures(run: Callable[..., Any], serving: Serving) -> dict[str, Any]:
     size = serving.image_size
-    shape = (*size, 3)
+    channels = serving.channels
+    shape = (*size, channels)
 
     def from_levels(images: Any) -> Any:
         if serving.input_type == "scaled":
@@ -107,30 +110,40 @@ def _signatures(run: Callable[..., Any], serving: Serving) -> dict[str, Any]:
 
     def from_files(encoded: Any) -> Any:
         pixels = tf.map_fn(
-            lambda one: resize_pixels(_decode(one), size), encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
+            lambda one: resize_pixels(_decode(one, channels), size),
+            encoded,
+            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
         )
         return from_levels(tf.cast(pixels, tf.float32))
 
-    return {
+    signatures = {
         "serving_default": _function(run, (None, *shape), tf.float32, "images"),
-        "serve_uint8": _function(from_pixels, (None, None, None, 3), tf.uint8, "images"),
-        "serve_jpeg": _function(from_files, (None,), tf.string, "encoded"),
+        "serve_uint8": _function(from_pixels, (None, None, None, channels), tf.uint8, "images"),
     }
+    if channels in (1, 3, 4):
+        signatures["serve_jpeg"] = _function(from_files, (None,), tf.string, "encoded")
+    return signatures
 
 
 def _function(function: Callable[..., Any], shape: tuple[Any, ...], dtype: Any, name: str) -> Any:
     return tf.function(function, input_signature=[tf.TensorSpec(shape, dtype, name)], autograph=False)
 
 
-def _decode(encoded: Any) -> Any:
-    """Decodes an image as `keras_vit.data.decoding` does, (height, width, 3) uint8."""
+def _decode(encoded: Any, channels: int) -> Any:
+    """Decodes an image as `keras_vit.data.decode` does: (height, width, channels) uint8, of 1, 3 or 4 channels."""
     # The decoder's faster default is up to 3 levels off Pillow's pixels.
     exact = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
-    return tf.cond(
+    colours, alpha = tf.cond(
         tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff",
-        lambda: turn_upright(tf.io.decode_jpeg(encoded, **exact), encoded),
-        lambda: _on_white(_decode_other(encoded)),
+        lambda: _divided(turn_upright(tf.io.decode_jpeg(encoded, **exact), encoded)),
+        lambda: _divided(_decode_other(encoded)),
     )
+    if channels == 4:
+        return tf.cast(tf.concat([tf.where(alpha > 0, colours, 0), alpha], axis=-1), tf.uint8)
+    shown = (colours * alpha + 255 * (255 - alpha) + 127) // 255
+    if channels == 1:  # as in Pillow
+        shown = (tf.reduce_sum(shown * [19595, 38470, 7471], axis=-1, keepdims=True) + 32768) // 65536
+    return tf.cast(shown, tf.uint8)
 
 
 def _decode_other(encoded: Any) -> Any:
@@ -141,14 +154,13 @@ def _decode_other(encoded: Any) -> Any:
     return tf.ensure_shape(pixels, (None, None, None))
 
 
-def _on_white(pixels: Any) -> Any:
-    """Returns an image of 1 (grey), 2 (grey, alpha), 3 or 4 channels as RGB on white."""
-    channels = tf.shape(pixels)[2]
+def _divided(pixels: Any) -> tuple[Any, Any]:
+    """Returns RGB and alpha, int32, of an image of 1 (grey), 2 (grey, alpha), 3 or 4 channels."""
+    height, width, channels = tf.unstack(tf.shape(pixels))
     has_alpha = channels % 2 == 0
     colours = tf.cast(pixels[..., : channels - tf.cast(has_alpha, tf.int32)], tf.int32)
     alpha = tf.cond(has_alpha, lambda: tf.cast(pixels[..., -1:], tf.int32), lambda: tf.constant(255, shape=(1, 1, 1)))
-    shown = (colours * alpha + 255 * (255 - alpha) + 127) // 255
-    return tf.cast(tf.broadcast_to(shown, [*tf.unstack(tf.shape(pixels)[:2]), 3]), tf.uint8)
+    return tf.broadcast_to(colours, [height, width, 3]), tf.broadcast_to(alpha, [height, width, 1])
 
 
 def _with_float_input(model: keras.Model) -> keras.Model:

@@ -63,11 +63,13 @@ def pixels_of(model: keras.Model, pixels: PixelsLike | None = None) -> Pixels:
             "-1..1", "imagenet", or "MEAN/STD".
 
     Returns:
-        The pixel contract.
+        The pixel contract, with a mean and a standard deviation for each channel of the model's input. Where it is
+        known for another number of channels, as for the RGB of a checkpoint, each has the average of these.
 
     Raises:
         ValueError: if the contract cannot be detected: there are no layers of keras_vit, an unknown layer in front of
-            them, or two that disagree. The message says what to pass.
+            them, or two that disagree; or if `pixels` is for another number of channels, other than RGB. The message
+            says what to pass.
 
     Example:
         ```python
@@ -79,8 +81,15 @@ def pixels_of(model: keras.Model, pixels: PixelsLike | None = None) -> Pixels:
         assert keras_vit.pixels_of(model).description == "pixel, from 0 to 255 as it is"
         ```
     """
-    if pixels is not None:
-        return as_pixels(pixels)
+    channels = model.inputs[0].shape[-1] if getattr(model, "inputs", None) else None
+    contract = _traced_pixels(model) if pixels is None else as_pixels(pixels)
+    if pixels is not None and contract.channels not in (3, channels or contract.channels):
+        raise ValueError(f"Expected pixels of {channels} channels. Received: pixels={pixels!r}, of {contract.channels}")
+    return contract.for_channels(channels)
+
+
+def _traced_pixels(model: keras.Model) -> Pixels:
+    """Returns the pixel contract in the layers of a model."""
     if own := getattr(model, "own_pixels", None):
         return own
     if not _compat.is_graph(model):

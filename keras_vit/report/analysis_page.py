@@ -23,7 +23,7 @@ class AnalyzedImage:
     """An image with its attention maps and other results; those that are None are left out.
 
     Args:
-        image: uint8 (height, width, 3), as the model reads it.
+        image: uint8 (height, width, channels), as the model reads it.
         name: Its origin, such as a file name.
         prediction: Predicted class and probability, such as "cat 93 %"; empty without a head.
         attention_maps: (blocks, heads, grid rows, grid columns) attention of the class token to each patch, or the mean

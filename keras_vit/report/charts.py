@@ -237,11 +237,12 @@ def _bar(share: float) -> str:
 
 
 def image_uri(image: np.ndarray) -> tuple[str, int, int]:
-    """Encodes a uint8 (height, width, 3) image; returns its data URI, width and height, at most 256 pixels a side.
+    """Encodes a uint8 (height, width, channels) image; returns its data URI, width and height, at most 256 a side.
 
+    Of three channels or more, the first three are shown as RGB; of fewer, the first as grey.
     Up to 64 pixels a side it is a PNG; a larger one is a JPEG, an eighth of the size for photographs.
     """
-    thumbnail = Image.fromarray(np.ascontiguousarray(image))
+    thumbnail = Image.fromarray(np.ascontiguousarray(image[..., :3] if image.shape[-1] > 2 else image[..., 0]))
     thumbnail.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
     form = "PNG" if max(thumbnail.size) <= TINY_SIDE else "JPEG"
     return _uri(thumbnail, form), *thumbnail.size

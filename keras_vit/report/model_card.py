@@ -145,6 +145,7 @@ class ModelCard:
         parameters: Number of parameters.
         class_names: In the order of the outputs.
         image_size: (height, width) in pixels.
+        channels: Of the images: 1 is grey, 3 RGB, 4 RGBA, another number that of their bands.
         pixel_scaling: Description of the scaling of pixels.
         verdict: Scores on the test split, and what they show.
         counts: Split -> number of images.
@@ -180,6 +181,7 @@ class ModelCard:
     settings: Mapping[str, object]
     environment: Mapping[str, object]
     version: str
+    channels: int = 3
     agreements: Sequence[Any] = ()
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     base: str | None = None
@@ -270,6 +272,7 @@ def _shared_parts(card: ModelCard) -> dict[str, object]:
         "trained_from": f"from the checkpoint {escaped(card.base)}" if card.base else "from scratch",
         "height": height,
         "width": width,
+        "channels": card.channels,
         "data": _data(card),
         "recipe": folded(
             f"{len(card.settings)} settings that differ from the defaults",
@@ -297,7 +300,7 @@ def _target_card(card: ModelCard, scores: LabelScores | NumberScores) -> str:
 
 
 def _label_parts(card: ModelCard, scores: LabelScores) -> dict[str, Any]:
-    height, width = card.image_size
+    shape = ", ".join(map(str, (*card.image_size, card.channels)))
     names = ", ".join(escaped(name) for name in scores.names)
     rows = [
         {"label": name, "images": f"{images:,}"}
@@ -313,7 +316,7 @@ def _label_parts(card: ModelCard, scores: LabelScores) -> dict[str, Any]:
         },
         "what": f"{len(scores.names):,} labels, any number of which an image has: {names}",
         "files": _files(card, f"the score of each label on its own, 0 to 1, (batch, {len(scores.names)})"),
-        "code": f"scores = model.predict(model.preprocess_input(images))  # uint8 (batch, {height}, {width}, 3)\n"
+        "code": f"scores = model.predict(model.preprocess_input(images))  # uint8 (batch, {shape})\n"
         "labels = scores >= model.thresholds",
         "results": f"On {len(scores.targets):,} test images: {summary}. No choice in training was based on these "
         "images; the thresholds have the highest F1 on the validation images.\n\n"
@@ -325,7 +328,7 @@ def _label_parts(card: ModelCard, scores: LabelScores) -> dict[str, Any]:
 
 
 def _number_parts(card: ModelCard, scores: NumberScores) -> dict[str, Any]:
-    height, width = card.image_size
+    shape = ", ".join(map(str, (*card.image_size, card.channels)))
     names = ", ".join(escaped(name) for name in scores.names)
     spans = ", ".join(
         f"{escaped(name)} {number_text(column.min())} to {number_text(column.max())}"
@@ -338,7 +341,7 @@ def _number_parts(card: ModelCard, scores: NumberScores) -> dict[str, Any]:
         },
         "what": f"{len(scores.names):,} numbers, in the units of the data: {names}",
         "files": _files(card, f"{{name: number (batch, 1)}} of {names}", has_names=False),
-        "code": f"numbers = model.predict(model.preprocess_input(images))  # uint8 (batch, {height}, {width}, 3)\n"
+        "code": f"numbers = model.predict(model.preprocess_input(images))  # uint8 (batch, {shape})\n"
         f"print(numbers[{scores.names[0]!r}])  # (batch, 1)",
         "results": f"On {len(scores.targets):,} test images, with 95 % intervals of 1,000 resamples of these. No "
         "choice in training was based on them.\n\n" + table(number_rows(scores)),
@@ -353,10 +356,12 @@ def _rounded(value: float) -> str:
 
 def _files(card: ModelCard, output: str, has_names: bool = True) -> str:
     height, width = card.image_size
+    kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(card.channels, f"{card.channels} bands")
     rows = [
         {
             "file": "model.keras",
-            "input": f"RGB, {height} x {width} pixels, {card.pixel_scaling}; float32 (batch, {height}, {width}, 3)",
+            "input": f"{kind}, {height} x {width} pixels, {card.pixel_scaling}; float32 (batch, {height}, {width}, "
+            f"{card.channels})",
             "output": output,
         },
         {

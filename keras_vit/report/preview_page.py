@@ -24,7 +24,8 @@ def write_preview(
 
     Args:
         path: The HTML file; missing folders are created.
-        rows: (heading, [(image, label), …]), such as one row per batch; an image is uint8 (height, width, 3).
+        rows: (heading, [(image, label), …]), such as one row per batch; an image is uint8 (height, width,
+            channels).
         title: Heading of the page.
         settings: Name -> value of the augmentations, shown as large figures.
 
@@ -49,10 +50,10 @@ def _check(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> None
     for row, (_, images) in enumerate(rows):
         for place, (image, _) in enumerate(images):
             shape, dtype = np.shape(image), np.asarray(image).dtype
-            if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            if dtype != np.uint8 or len(shape) != 3 or 0 in shape:
                 faults.append(f"rows[{row}], image {place}: {dtype} {shape}")
     if faults:
-        raise ValueError(f"Expected images of uint8 (height, width, 3). Received: {'; '.join(faults)}")
+        raise ValueError(f"Expected images of uint8 (height, width, channels). Received: {'; '.join(faults)}")
 
 
 def _row(heading: str, images: Sequence[tuple[np.ndarray, str]]) -> str:

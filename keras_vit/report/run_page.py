@@ -40,7 +40,7 @@ class Mistake:
     """A misclassified image.
 
     Args:
-        image: uint8 (height, width, 3).
+        image: uint8 (height, width, channels).
         name: Its origin, such as a file name.
         true: Name of the true class.
         predicted: Name of the predicted class.
@@ -61,7 +61,7 @@ class CaptionedImage:
     """An image with a caption, such as a wrong prediction.
 
     Args:
-        image: uint8 (height, width, 3).
+        image: uint8 (height, width, channels).
         name: Its origin, such as a file name.
         caption: What is said of it.
         details: Lines below the caption.
@@ -78,7 +78,7 @@ class AttentionExample:
     """An image and its attention map.
 
     Args:
-        image: uint8 (height, width, 3), cropped as for the model, so that the map covers all of it.
+        image: uint8 (height, width, channels), cropped as for the model, so that the map covers all of it.
         rollout: float (grid rows, grid columns), any scale; shown from its minimum to its maximum.
         label: Caption, such as "true 3, predicted 3".
         name: Its origin, such as a file name.
@@ -95,7 +95,7 @@ class Reconstruction:
     """An image, the same with masked patches, and the same with the predicted patches.
 
     Args:
-        image: uint8 (height, width, 3).
+        image: uint8 (height, width, channels).
         masked: The image as the model reads it.
         reconstructed: The image with the model's predictions.
         name: Its origin, such as a file name.
@@ -238,8 +238,8 @@ def _check(report: Report) -> None:
     for part, index, item in ((part, i, item) for part, items in shown for i, item in enumerate(items)):
         for name in ("image", "masked", "reconstructed") if part == "reconstructions" else ("image",):
             shape, dtype = np.shape(getattr(item, name)), np.asarray(getattr(item, name)).dtype
-            if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-                faults.append(f"{part}[{index}].{name}={dtype} {shape}, expected uint8 (height, width, 3)")
+            if dtype != np.uint8 or len(shape) != 3 or 0 in shape:
+                faults.append(f"{part}[{index}].{name}={dtype} {shape}, expected uint8 (height, width, channels)")
         if part == "attention" and (np.ndim(item.rollout) != 2 or np.size(item.rollout) == 0):
             faults.append(f"{part}[{index}].rollout={np.shape(item.rollout)}, expected (grid rows, grid columns)")
     if report.confusion_matrix is not None:

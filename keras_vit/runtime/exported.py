@@ -25,6 +25,7 @@ class ExportedFile:
         outputs: names of the outputs, "probabilities" first; "known", (images, 1), is below 0 for an image that is none
             of the classes.
         image_size: (height, width) of the input, pixels.
+        channels: of the input: 1 for grey, 3 for RGB, 4 for RGBA, another number for that of the bands in an image.
         precisions: types in which its runtime can compute on this machine; "float32", which is proven, first.
     """
 
@@ -34,6 +35,7 @@ class ExportedFile:
     thresholds: tuple[float, ...] = ()
     outputs: tuple[str, ...]
     image_size: tuple[int, int]
+    channels: int
     precisions: tuple[str, ...] = ("float32",)
     resize_origin = CENTER  # of the client's resize, see `resized`
 
@@ -44,16 +46,17 @@ class ExportedFile:
     _scaling: tuple[np.ndarray, np.ndarray] | None = None  # mean and std, grey levels
 
     def read(self, image: str | os.PathLike[str] | bytes) -> np.ndarray:
-        """Decodes an image, turns it upright and resizes it, (height, width, 3) uint8."""
-        return resized(upright(image), self.image_size, self.resize_origin)
+        """Decodes an image, turns it upright and resizes it, (height, width, channels) uint8."""
+        return resized(upright(image, self.channels), self.image_size, self.resize_origin)
 
     def predict(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the outputs for images, {output: (images, ...) float32}, the probabilities first.
 
         Args:
-            pixels: (images, height, width, 3) uint8 of the file's input size.
+            pixels: (images, height, width, channels) uint8 of the file's input size.
         """
-        return self._in_batches(lambda batch: self._run(self._scaled(batch)), checked_pixels(pixels, self.image_size))
+        pixels = checked_pixels(pixels, self.image_size, self.channels)
+        return self._in_batches(lambda batch: self._run(self._scaled(batch)), pixels)
 
     def predict_encoded(self, images: Iterable[str | os.PathLike[str] | bytes]) -> dict[str, np.ndarray]:
         """Returns the outputs for encoded images, paths or bytes, as `predict` does."""
@@ -87,13 +90,14 @@ class ExportedFile:
         return outputs
 
 
-def scaling_of(facts: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+def scaling_of(facts: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the mean and the std of an input, grey levels, by the facts of a file; None if it reads grey levels.
 
     Args:
         facts: with "input_type", "mean" and "std"; these two are parts of 255.
+        channels: of the input.
     """
     if facts["input_type"] != "scaled":
         return None
-    mean, std = checked_scaling(facts["mean"], facts["std"])
+    mean, std = checked_scaling(facts["mean"], facts["std"], channels)
     return mean * 255, std * 255

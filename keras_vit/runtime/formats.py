@@ -1,7 +1,8 @@
 """Opens the images that Pillow's readers alone do not: numbers of any type, and the formats of other packages.
 
 Each function accepts the bytes of a file and a function that raises an error for a width and height that are too large,
-and returns an image of Pillow with 8 bits a channel.
+and the number of channels that are asked for, or None. It returns an image of Pillow with 8 bits a channel, or `Bands`
+where these are no colours.
 """
 
 from __future__ import annotations
@@ -20,20 +21,37 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 
 Allow = Callable[[int, int], None]
 
+
+class Bands:
+    """An image whose channels are no colours.
+
+    Args:
+        levels: (height, width, bands) uint8.
+        info: its metadata.
+    """
+
+    has_transparency_data = False
+
+    def __init__(self, levels: np.ndarray, info: dict[str, Any]) -> None:
+        self.levels, self.info = levels, info
+        self.height, self.width, _ = levels.shape
+        self.size = self.width, self.height
+
+
 # Of a TIFF: none, LZW, JPEG, deflate, PackBits, LZMA and zstd, which expand to the size in the header at most.
 _COMPRESSIONS = {1, 5, 7, 8, 32946, 32773, 34925, 50000}
 # Tags that its pixels depend on: those of the kinds, the colors, the places, and the tables of colors and of JPEG.
 _TAGS = {*range(254, 263), 266, 273, 274, 277, 278, 279, 284, 317, *range(320, 326), 338, 339, 347}
 
 
-def open_avif(data: bytes, allow: Allow) -> Image.Image:
+def open_avif(data: bytes, allow: Allow, channels: int | None) -> Image.Image:
     """Opens an AVIF."""
     from PIL import AvifImagePlugin
 
     return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
 
 
-def open_heic(data: bytes, allow: Allow) -> Image.Image:
+def open_heic(data: bytes, allow: Allow, channels: int | None) -> Image.Image:
     """Opens an HEIC."""
     try:
         import pillow_heif
@@ -44,21 +62,25 @@ def open_heic(data: bytes, allow: Allow) -> Image.Image:
     return file.to_pillow()
 
 
-def open_npy(data: bytes, allow: Allow) -> Image.Image:
-    """Opens a NumPy array of grey or RGB: (height, width), (height, width, 1) or (height, width, 3)."""
+def open_npy(data: bytes, allow: Allow, channels: int | None) -> Image.Image | Bands:
+    """Opens a NumPy array: (height, width) or (height, width, 1) is grey, (height, width, 3) RGB, another has bands."""
     start, size = (12, "<I") if data[6] > 1 else (10, "<H")
     end = start + struct.unpack_from(size, data, 8)[0]
     header = ast.literal_eval(data[start:end].decode("latin-1"))
     shape, kind = header["shape"], np.dtype(header["descr"])
-    if len(header) != 3 or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
+    if len(header) != 3 or len(shape) not in (2, 3) or 0 in shape:
         raise ValueError(f"it is an array of the shape {shape}")
+    has_colours = shape[2:] in ((), (1,), (3,))
+    if not has_colours and channels not in (None, shape[2]):
+        raise ValueError(f"it is an array of the shape {shape}, and the model reads {channels} channels")
     allow(shape[1], shape[0])
     numbers = np.frombuffer(data, kind, math.prod(shape), end)
     numbers = numbers.reshape(shape, order="F" if header["fortran_order"] else "C")
-    return _image(numbers.reshape(*shape[:2], -1), None, 8 * kind.itemsize)
+    numbers, bits = numbers.reshape(*shape[:2], -1), 8 * kind.itemsize
+    return _image(numbers, None, bits) if has_colours else Bands(_levels(numbers, bits, _stated_range()), {})
 
 
-def open_deep_png(data: bytes, allow: Allow) -> Image.Image:
+def open_deep_png(data: bytes, allow: Allow, channels: int | None) -> Image.Image:
     """Opens a PNG with 16 bits a channel."""
     png = PngImagePlugin.PngImageFile(io.BytesIO(data))
     allow(*png.size)
@@ -85,7 +107,7 @@ def open_deep_png(data: bytes, allow: Allow) -> Image.Image:
     return _image(colours, alpha, 16, {name: info[name] for name in ("exif", "icc_profile") if name in info})
 
 
-def open_tiff(data: bytes, allow: Allow) -> Image.Image:
+def open_tiff(data: bytes, allow: Allow, channels: int | None) -> Image.Image | Bands:
     """Opens the first image of a TIFF."""
     try:
         import tifffile
@@ -114,22 +136,25 @@ def open_tiff(data: bytes, allow: Allow) -> Image.Image:
         count = 3
     extra = [int(sample) for sample in page.extrasamples]
     seen = next((place for place, sample in enumerate(extra) if sample in (1, 2)), None)
-    if (
-        page.axes not in ("YX", "YXS", "SYX")
-        or not 0 < count <= page.samplesperpixel
-        or (count == 1 and page.samplesperpixel > 1 + (seen == 0))
-    ):
-        raise ValueError(f"it is a TIFF of another kind: {kind}, {page.samplesperpixel} bands")
+    bands = page.samplesperpixel
+    has_colours = count > 1 or bands <= 1 + (seen == 0)
+    in_bands = kind in ("MINISWHITE", "MINISBLACK", "RGB") and bands != 3 and bands != count + (seen is not None)
+    in_bands = in_bands and (channels == bands or (channels is None and not has_colours))
+    if page.axes not in ("YX", "YXS", "SYX") or not 0 < count <= bands or not (has_colours or in_bands):
+        raise ValueError(f"it is a TIFF of another kind: {kind}, {bands} bands")
     if page.compression in (5, 32773):
         page = _unpacked(data, page)
     numbers = page.asarray()
     numbers = {"YX": numbers[..., None], "SYX": np.moveaxis(numbers, 0, -1)}.get(page.axes, numbers)
+    turn = page.tags.valueof("Orientation", 1)
+    info = {"exif": b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, ExifTags.Base.Orientation, 3, 1, turn, 0, 0)}
+    if in_bands:
+        levels = _levels(numbers, bits, _stated_range())
+        return Bands(255 - levels if kind == "MINISWHITE" else levels, info)
     colours, alpha = numbers[..., :count], None if seen is None or kind == "SEPARATED" else numbers[..., count + seen]
     if kind == "PALETTE":
         wide = page.colormap.max() > 255
         colours, bits = np.rint(page.colormap.T / (257 if wide else 1)).astype(np.uint8)[numbers[..., 0]], 8
-    turn = page.tags.valueof("Orientation", 1)
-    info = {"exif": b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, ExifTags.Base.Orientation, 3, 1, turn, 0, 0)}
     if "InterColorProfile" in page.tags:
         info["icc_profile"] = page.tags.valueof("InterColorProfile")
     return _image(colours, alpha, bits, info, kind, multiplied=seen is not None and extra[seen] == 1)
@@ -182,7 +207,7 @@ def _image(
     multiplied: bool = False,
 ) -> Image.Image:
     """Returns numbers as an image, with its transparency: (height, width, channels) and (height, width)."""
-    levels = _levels(colours, bits, os.environ.get("KERAS_VIT_VALUE_RANGE", ""))
+    levels = _levels(colours, bits, _stated_range())
     if kind == "MINISWHITE":
         levels = 255 - levels
     if alpha is not None:
@@ -193,6 +218,10 @@ def _image(
     image = image.convert(mode) if multiplied else image
     image.info.update(info or {})
     return image
+
+
+def _stated_range() -> str:
+    return os.environ.get("KERAS_VIT_VALUE_RANGE", "")
 
 
 def _levels(numbers: np.ndarray, bits: int, stated: str) -> np.ndarray:

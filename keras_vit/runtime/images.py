@@ -47,21 +47,23 @@ _OTHERS = {
 _STEPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 
 
-def upright(image: str | os.PathLike[str] | bytes) -> np.ndarray:
-    """Decodes an image as (height, width, 3) uint8 RGB in sRGB, turned upright by its orientation, on white.
+def upright(image: str | os.PathLike[str] | bytes, channels: int = 3) -> np.ndarray:
+    """Decodes an image as (height, width, channels) uint8, turned upright by its orientation.
 
-    Formats, ranges of numbers and colour profiles are as in `keras_vit.data.decode`. A large JPEG may be decoded at
-    1/2, 1/4 or 1/8 of its size, as there.
+    One channel is grey, three are RGB in sRGB, both on white where the image is transparent; four are RGBA, black where
+    nothing is seen. Formats, bands, ranges of numbers and colour profiles are as in `keras_vit.data.decode`. A large
+    JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as there.
 
     Args:
         image: a path, or the bytes of an encoded file.
+        channels: of the result.
 
     Raises:
-        ValueError: if it is no image of a format that is read, is damaged, or has more pixels than the environment
-            variable KERAS_VIT_MAX_PIXELS, by default 89,478,485; names the file.
+        ValueError: if it is no image of a format that is read, is damaged, has other channels, or has more pixels than
+            the environment variable KERAS_VIT_MAX_PIXELS, by default 89,478,485; names the file.
     """
-    with _opened(image) as (opened, bits):
-        pixels = _on_white(opened, bits)
+    with _opened(image, channels) as (opened, bits):
+        pixels = opened.levels if hasattr(opened, "levels") else _in_channels(opened, bits, channels)
         orientation = _orientation(opened)
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -71,13 +73,13 @@ def upright(image: str | os.PathLike[str] | bytes) -> np.ndarray:
 
 def upright_size(image: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     """Returns the upright (height, width) of `upright` in pixels; most formats' headers alone are read."""
-    with _opened(image) as (opened, _):
+    with _opened(image, None) as (opened, _):
         width, height = opened.size
         return (width, height) if _orientation(opened) >= 5 else (height, width)
 
 
 @contextlib.contextmanager
-def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[tuple[Any, int]]:
+def _opened(image: str | os.PathLike[str] | bytes, channels: int | None) -> Iterator[tuple[Any, int]]:
     """Opens an image and yields it and the bits of its levels; whatever fails is a ValueError that names the file."""
     limit = int(os.environ.get("KERAS_VIT_MAX_PIXELS") or _MOST_PIXELS)
     try:
@@ -86,7 +88,7 @@ def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[tuple[Any, int]]:
             alone.enter_context(_one_at_a_time)
             alone.enter_context(warnings.catch_warnings())  # of damaged EXIF and animations
             warnings.simplefilter("ignore")
-            opened = _open(data, limit)
+            opened = _open(data, limit, channels)
             may_warn = isinstance(opened, GifImagePlugin.GifImageFile) or b"acTL" in data  # of damaged animations
             if not may_warn and opened.width * opened.height <= limit // 4:
                 alone.close()  # threads decode such images at the same time
@@ -96,7 +98,7 @@ def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[tuple[Any, int]]:
         raise ValueError(f"Expected an image. Received: {name}, which cannot be read: {error}") from error
 
 
-def _open(data: bytes, limit: int) -> Any:
+def _open(data: bytes, limit: int, channels: int | None) -> Any:
     """Returns an image of Pillow, whose header alone may be read yet."""
 
     def allow(width: int, height: int) -> None:
@@ -105,7 +107,7 @@ def _open(data: bytes, limit: int) -> Any:
 
     for start, name in _OTHERS.items():
         if re.match(start, data, re.DOTALL):
-            opened = getattr(importlib.import_module("keras_vit.runtime.formats"), name)(data, allow)
+            opened = getattr(importlib.import_module("keras_vit.runtime.formats"), name)(data, allow, channels)
             break
     else:
         reader = next((reader for start, reader in _READERS.items() if data.startswith(start)), None)
@@ -150,13 +152,16 @@ def _orientation(opened: Any) -> int:
     return 1
 
 
-def _on_white(opened: Any, bits: int) -> np.ndarray:
-    """Returns the pixels of an image, (height, width, 3) uint8, on white where it is transparent.
+def _in_channels(opened: Any, bits: int, channels: int) -> np.ndarray:
+    """Returns the pixels of an image of colours: (height, width, 1, 3 or 4) uint8.
 
     Args:
         opened: the image.
         bits: of a level in the file.
+        channels: of the result.
     """
+    if channels not in (1, 3, 4):
+        raise ValueError(f"it is no .tif or .npy file of {channels} bands")
     opened.load()
     key, most, alpha = opened.info.get("transparency"), 2**bits - 1, None
     if opened.mode in ("L", "RGB") and key is not None:
@@ -171,7 +176,15 @@ def _on_white(opened: Any, bits: int) -> np.ndarray:
         colors = opened if opened.mode in ("RGB", "CMYK") else opened.convert("RGB")
     to_srgb = _to_srgb(opened.info.get("icc_profile"), opened.mode)
     colors = to_srgb(colors) if to_srgb else colors if colors.mode == "RGB" else colors.convert("RGB")
-    return np.asarray(Image.composite(colors, Image.new("RGB", colors.size, "white"), alpha) if alpha else colors)
+    if channels == 4:
+        opacity = np.asarray(alpha or Image.new("L", colors.size, 255))[..., None]
+        return np.dstack([np.where(opacity > 0, np.asarray(colors), 0).astype(np.uint8), opacity])
+    shown = Image.composite(colors, Image.new("RGB", colors.size, "white"), alpha) if alpha else colors
+    if channels == 3:
+        return np.asarray(shown)
+    # ITU-R 601-2, in whole numbers as in Pillow.
+    sums = np.asarray(shown).astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
+    return ((sums + 32768) // 65536).astype(np.uint8)[..., None]
 
 
 @functools.lru_cache(4)

@@ -92,14 +92,14 @@ def checked_names(names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def checked_scaling(mean: Any, std: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the std of each colour, (3,) float32."""
+def checked_scaling(mean: Any, std: Any, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the std of each channel, (channels,) float32."""
     values = []
     for name, numbers in (("mean", mean), ("std", std)):
         with np.errstate(all="ignore"):
             array = np.array(numbers if isinstance(numbers, list | tuple) else None, np.float32)
-        if array.shape != (3,) or not np.isfinite(array).all() or (name == "std" and not (array > 0).all()):
-            raise ValueError(f"it has no {name} of three colours: {numbers!r:.80}")
+        if array.shape != (channels,) or not np.isfinite(array).all() or (name == "std" and not (array > 0).all()):
+            raise ValueError(f"it has no {name} of {channels} channels: {numbers!r:.80}")
         values.append(array)
     return values[0], values[1]
 
@@ -112,21 +112,18 @@ def checked_thresholds(thresholds: Any, class_names: tuple[str, ...]) -> tuple[f
     return tuple(map(float, thresholds))
 
 
-def checked_image_size(shape: Any) -> tuple[int, int]:
-    """Returns the (height, width) of an input (batch, height, width, 3)."""
+def checked_input(shape: Any) -> tuple[tuple[int, int], int]:
+    """Returns the (height, width) and the channels of an input (batch, height, width, channels)."""
     sides = list(shape)
-    if (
-        len(sides) != 4
-        or sides[3] != 3
-        or not all(isinstance(side, int | np.integer) and side > 0 for side in sides[1:3])
-    ):
-        raise ValueError(f"it has an input of shape {sides}, expected (batch, height, width, 3)")
-    return int(sides[1]), int(sides[2])
+    if len(sides) != 4 or not all(isinstance(side, int | np.integer) and side > 0 for side in sides[1:]):
+        raise ValueError(f"it has an input of shape {sides}, expected (batch, height, width, channels)")
+    return (int(sides[1]), int(sides[2])), int(sides[3])
 
 
-def checked_pixels(pixels: Any, size: tuple[int, int]) -> np.ndarray:
-    """Returns images (images, height, width, 3) of a file's input size."""
+def checked_pixels(pixels: Any, size: tuple[int, int], channels: int) -> np.ndarray:
+    """Returns images (images, height, width, channels) of a file's input size."""
     pixels = np.asarray(pixels)
-    if pixels.shape[1:] != (*size, 3) and len(pixels):
-        raise ValueError(f"Expected pixels of shape (images, {size[0]}, {size[1]}, 3). Received: shape {pixels.shape}")
+    if pixels.shape[1:] != (*size, channels) and len(pixels):
+        shape = f"(images, {size[0]}, {size[1]}, {channels})"
+        raise ValueError(f"Expected pixels of shape {shape}. Received: shape {pixels.shape}")
     return pixels

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_vit.runtime.exported import ExportedFile, scaling_of
 from keras_vit.runtime.integrity import (
-    checked_image_size,
+    checked_input,
     checked_names,
     checked_thresholds,
     refuse_damaged,
@@ -52,10 +52,10 @@ class OnnxFile(ExportedFile):
             facts = {name: json.loads(texts[name]) for name in ("labels", "mean", "std") if name in texts}
             self.class_names = checked_names(facts["labels"])
             self.thresholds = checked_thresholds(json.loads(texts.get("thresholds", "[]")), self.class_names)
-            self._scaling = scaling_of(facts | {"input_type": texts["input_type"]})
             (self._input,) = self._session.get_inputs()
             self._dtype = np.uint8 if "uint8" in self._input.type else np.float32
-            self.image_size = checked_image_size(self._input.shape)
+            self.image_size, self.channels = checked_input(self._input.shape)
+            self._scaling = scaling_of(facts | {"input_type": texts["input_type"]}, self.channels)
             self.outputs = tuple(end.name for end in self._session.get_outputs())
         except Exception as error:  # onnxruntime's errors have no class in common
             raise ValueError(

@@ -14,7 +14,7 @@ from keras_vit import _compat
 from keras_vit._quiet import quiet
 from keras_vit.runtime.exported import ExportedFile, scaling_of
 from keras_vit.runtime.integrity import (
-    checked_image_size,
+    checked_input,
     checked_names,
     checked_thresholds,
     refuse_damaged,
@@ -70,10 +70,11 @@ class OpenVINOFile(ExportedFile):
             if model.has_rt_info(["keras_vit", "thresholds"]):
                 text = model.get_rt_info(["keras_vit", "thresholds"]).astype(str)
                 self.thresholds = checked_thresholds(json.loads(text), self.class_names)
-            self._scaling = scaling_of(facts)
             (entry,) = model.inputs
             axes = entry.partial_shape
-            self.image_size = checked_image_size([None if axis.is_dynamic else axis.get_length() for axis in axes])
+            sides = [None if axis.is_dynamic else axis.get_length() for axis in axes]
+            self.image_size, self.channels = checked_input(sides)
+            self._scaling = scaling_of(facts, self.channels)
             self._dtype = entry.element_type.to_dtype()
             self._model = core.compile_model(model, "CPU", options)
             if len(self._model.outputs) != len(self.outputs):

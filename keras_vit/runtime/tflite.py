@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_vit._quiet import quiet
 from keras_vit.runtime.exported import ExportedFile
 from keras_vit.runtime.images import CORNER
-from keras_vit.runtime.integrity import checked_image_size, checked_scaling, refuse_damaged, short_reason
+from keras_vit.runtime.integrity import checked_input, checked_scaling, refuse_damaged, short_reason
 from keras_vit.runtime.metadata import MetadataError, read_description
 from keras_vit.runtime.operators import refuse_huge
 
@@ -55,12 +55,13 @@ class TFLiteFile(ExportedFile):
                 self.interpreter = Interpreter(model_content=content, num_threads=threads)
                 self.interpreter.allocate_tensors()
             (self._input,), ends = self.interpreter.get_input_details(), self.interpreter.get_output_details()
-            self.image_size, self._dtype = checked_image_size(self._input["shape"]), self._input["dtype"]
+            (self.image_size, self.channels), self._dtype = checked_input(self._input["shape"]), self._input["dtype"]
             names, first = self.description.outputs, self.description.scores_index
             if len(ends) != len(names) or any(not end["shape"].all() for end in ends):
                 raise ValueError(f"names {len(names)} outputs of {len(ends)}")
             if self._dtype != np.uint8:
-                self._scaling = checked_scaling(self.description.mean, self.description.std)  # grey levels
+                mean, std = self.description.mean, self.description.std
+                self._scaling = checked_scaling(mean, std, self.channels)  # grey levels
         except MetadataError as error:
             raise ValueError(f"{_EXPECTED}. Received: {path}, which {error}") from error
         except Exception as error:  # LiteRT's errors have no class in common

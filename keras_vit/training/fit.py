@@ -83,6 +83,8 @@ def train(
     order = order_of(source.train.labels, recipe.batch_size, recipe.seed, recipe.full_batches, recipe.sampling)
     plan = plan_of(recipe, order.steps_per_pass)
     _check(recipe, source, devices)
+    if recipe.randaugment and recipe.channels != 3:
+        logger.info("RandAugment has no colour saturation for images of %d channels", recipe.channels)
     keras.utils.set_random_seed(recipe.seed)
     source, units = prepared(source)
     with devices.scope(), dtype_policy(recipe):

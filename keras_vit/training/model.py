@@ -46,7 +46,7 @@ def new_model(recipe: Recipe, num_classes: int, units: Units | None = None) -> k
         include_top=has_head,
         weights=recipe.weights,
         new_head=recipe.weights is not None,
-        input_shape=(recipe.image_size, recipe.image_size, 3),
+        input_shape=(*recipe.size, recipe.channels),
         pooling=cast("Pooling | None", pooling),
         classes=num_classes if has_head else None,
         classifier_activation=objective.activation,
@@ -54,6 +54,9 @@ def new_model(recipe: Recipe, num_classes: int, units: Units | None = None) -> k
         dropout=recipe.dropout,
         stochastic_depth=recipe.stochastic_depth,
         gelu=recipe.gelu,
+        # The colours of RGBA keep their kernels. One channel gets their sum, so that grey images have the response of
+        # grey in RGB, and each of some bands an equal share of it.
+        channels="slice" if recipe.channels == 4 else "average",
     )
     if recipe.head_bias:
         for bias in (weight for weight in model.get_layer("head").weights if weight.name == "bias"):

@@ -1,15 +1,17 @@
 """Quick runs (--quick): the same recipe with a small model and few images, which ends within a minute."""
 
 import dataclasses
+import math
 import os
 import re
 from typing import Any
 
 from keras_vit.models.config import ResNet, Variant, get_variant
-from keras_vit.training.recipe import Recipe
+from keras_vit.training.recipe import Recipe, sides_of
 
 SYNTHETIC = "synthetic:5x32"  # 5 classes of 32 images each
-IMAGE_SIZE = 32  # pixels; a grid of 4 x 4 tokens in each of the small architectures
+IMAGE_SIZE = 32  # pixels; a grid of 4 x 4 tokens in each of the small architectures, or of about as many
+_TOKEN = 8  # pixels a side
 STEPS, STEPS_PER_EPOCH = 12, 4
 BATCH_SIZE = 16  # or more, so that parts and devices get two images each
 HIDDEN_SIZE = 32
@@ -36,12 +38,12 @@ def quick_recipe(recipe: Recipe) -> Recipe:
         ```
     """
     row = get_variant(recipe.variant)
-    small = small_variant(row)
+    small, size = small_variant(row), _small_size(recipe.size)
     return dataclasses.replace(
         recipe,
         variant=small,
-        image_size=IMAGE_SIZE,
-        crop_from=recipe.crop_from and round(IMAGE_SIZE * recipe.crop_from / recipe.image_size),
+        image_size=size,
+        crop_from=recipe.crop_from and _scaled(size, recipe),
         weights=None,
         head="new",
         representation_size=recipe.representation_size and HIDDEN_SIZE,
@@ -58,15 +60,29 @@ def quick_recipe(recipe: Recipe) -> Recipe:
     )
 
 
+def _small_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Returns a (height, width) of the same proportions and of as many pixels as a square of `IMAGE_SIZE`."""
+    scale = IMAGE_SIZE / _TOKEN / math.sqrt(math.prod(size))
+    height, width = (_TOKEN * max(1, round(scale * side)) for side in size)
+    return height, width
+
+
+def _scaled(size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
+    """Returns `crop_from` for another size of the model's input."""
+    sides = zip(size, sides_of(recipe.crop_from or 1), recipe.size, strict=True)
+    height, width = (round(side * before / kept) for side, before, kept in sides)
+    return height, width
+
+
 def small_variant(row: Variant | ResNet) -> Variant | ResNet:
     """Returns a small architecture of the same family (plain ViT, hybrid or BiT), with the same kinds of tokens."""
     if isinstance(row, ResNet):
         return _small_resnet(row)
-    # A token covers 8 pixels a side; a stem of stride 4 or 8 already covers some of them.
+    # A stem of stride 4 or 8 already covers some of a token's pixels.
     stem = row.stem and _small_resnet(row.stem)
     return dataclasses.replace(
         row,
-        patch_size=8 // stem.stride if stem else 8,
+        patch_size=_TOKEN // stem.stride if stem else _TOKEN,
         hidden_size=HIDDEN_SIZE,
         num_layers=2,
         num_heads=2,
@@ -114,5 +130,6 @@ def _data(recipe: Recipe) -> dict[str, Any]:
     parts = {"train_split": None, "validation_split": None, "test_split": None, "validation": 0.2, "test": 0.2}
     # Weights by name are those of other classes.
     class_weights = "equal" if ":" in recipe.class_weights else recipe.class_weights
-    other = {"data": SYNTHETIC, "data_dir": None, "class_depth": None, "groups": None, "class_weights": class_weights}
-    return other | parts
+    channels = recipe.channels if recipe.channels in (1, 3, 4) else 3  # RGB is converted to no others
+    other = {"data": SYNTHETIC, "data_dir": None, "channels": channels, "class_depth": None, "groups": None}
+    return other | {"class_weights": class_weights} | parts

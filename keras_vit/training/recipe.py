@@ -22,7 +22,10 @@ class Recipe:
             class folders or a .zip of one, a .csv, "hf:NAME", or a name of TensorFlow Datasets. The weights of a .csv
             count in training alone, not in the validation or the test accuracy.
         variant: name of an architecture, such as "ViT-S/16", or a `Variant` or `ResNet`.
-        image_size: height and width of the model's input, pixels.
+        image_size: height and width of the model's input, pixels: one number for both, or two, such as (96, 160) or
+            image_size=96,160 on the command line.
+        channels: channels of the images. 1 is grey, 3 RGB, 4 RGBA; any other number is that of the bands in .tif and
+            .npy files. The first kernel of a checkpoint in `weights` is adapted to it.
         data_dir: folder of the prepared data; None is the data library's default.
         train_split: training split, a name or a slice such as "train[:98%]"; None is the data set's own.
         validation_split: validation split, likewise.
@@ -114,16 +117,17 @@ class Recipe:
             or "tpu"; on PyTorch, torchrun starts a process for each device.
         crop: crop of the training images: "resize" scales the whole image, "inception" crops a random area and aspect
             ratio, "random" crops a square at random from an image resized to `crop_from`.
-        crop_from: height and width before a "random" crop, pixels; None is about 8/7 of `image_size`.
+        crop_from: height and width before a "random" crop, pixels, as `image_size`; None is about 8/7 of `image_size`.
         flip: whether to flip half of the images horizontally.
         rotate: largest rotation to either side, degrees.
         shift: largest translation to either side, fraction of the image's side.
         zoom: largest zoom in or out, fraction of the size.
         shear: largest shear to either side, fraction of the image's side.
-        randaugment: (layers, magnitude) of RandAugment, such as (2, 15); None is no RandAugment.
+        randaugment: (layers, magnitude) of RandAugment, such as (2, 15); None is no RandAugment. Its colour saturation
+            is for `channels=3` alone; the other operations change each channel alike.
         mixup: alpha of mixup, both parameters of its Beta distribution; 0 is no mixup.
         cutmix: alpha of CutMix; 0 is no CutMix. With both, each batch draws one of the two.
-        keras_cv: names of KerasCV layers that augment the images further.
+        keras_cv: names of KerasCV layers that augment the images further, of `channels=3`.
         evaluation: resize and crop of the validation and test images: "official", "big_vision" or "timm".
         seed: seed of the initialization, the shuffling and the augmentation.
         keep_checkpoints: number of the newest training checkpoints to keep, besides the best.
@@ -150,7 +154,8 @@ class Recipe:
 
     data: str
     variant: str | Variant | ResNet
-    image_size: int
+    image_size: int | tuple[int, int]
+    channels: int = 3
     data_dir: str | None = None
     train_split: str | None = None
     validation_split: str | None = None
@@ -210,7 +215,7 @@ class Recipe:
     jit_compile: bool = False
     strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = "auto"
     crop: Literal["resize", "inception", "random"] = "resize"
-    crop_from: int | None = None
+    crop_from: int | tuple[int, int] | None = None
     flip: bool = False
     rotate: float = 0.0
     shift: float = 0.0
@@ -232,6 +237,10 @@ class Recipe:
         for name in FIELDS:
             value = checked.plain(getattr(self, name))
             object.__setattr__(self, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
+        for name in ("image_size", "crop_from"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+                object.__setattr__(self, name, value[0])
         if self.target and self.objective is None:
             object.__setattr__(self, "objective", "numbers")
         wrong = [
@@ -250,6 +259,20 @@ class Recipe:
         wrong += [f"  {expected}" for expected, holds in CONSTRAINTS if not wrong and not holds(self)]
         if wrong:
             raise ValueError("Expected fields of a recipe within their ranges. Received:\n" + _first(wrong))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The (height, width) of the model's input, pixels."""
+        return sides_of(self.image_size)
+
+
+def sides_of(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns (height, width) of a size that is one number for both, or two."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _is_size(value: int | tuple[int, ...]) -> bool:
+    return isinstance(value, int) and value >= 1 or isinstance(value, tuple) and len(value) == 2 and min(value) >= 1
 
 
 def _first(lines: list[str]) -> str:
@@ -271,10 +294,11 @@ def _choice_ranges() -> Iterable[tuple[tuple[str, ...], str, Callable[[Any], boo
 # (fields, their range in words, function of a value that returns whether it is in the range)
 RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
-        ("image_size", "epochs", "steps", "steps_per_epoch", "batch_size", "accumulation", "keep_checkpoints"),
+        ("epochs", "steps", "steps_per_epoch", "batch_size", "accumulation", "keep_checkpoints", "channels"),
         "1 or more",
         lambda value: value >= 1,
     ),
+    (("image_size", "crop_from"), "1 or more, one number or HEIGHT,WIDTH", _is_size),
     (("representation_size", "decoder_layers", "decoder_size", "class_depth"), "1 or more", lambda value: value >= 1),
     (("reject",), "0 to 0.5", lambda value: 0 <= value <= 0.5),
     (("corrupted",), "more than 0 and less than 1", lambda value: 0 < value < 1),
@@ -337,7 +361,11 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     ("milestones with schedule='steps', and only then", lambda r: bool(r.milestones) == (r.schedule == "steps")),
     (
         "crop_from with crop='random' alone, at least image_size",
-        lambda recipe: recipe.crop_from is None or recipe.crop == "random" and recipe.crop_from >= recipe.image_size,
+        lambda recipe: (
+            recipe.crop_from is None
+            or recipe.crop == "random"
+            and all(side >= kept for side, kept in zip(sides_of(recipe.crop_from), recipe.size, strict=True))
+        ),
     ),
     (
         "dropout and stochastic_depth of 0 with remat=True",
@@ -348,6 +376,11 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         lambda recipe: recipe.head == "new" or recipe.objective in (None, *LOSSES) and not recipe.representation_size,
     ),
     ("missing_weights without weights", lambda recipe: not (recipe.missing_weights and recipe.weights)),
+    ("keras_cv with channels=3", lambda recipe: recipe.channels == 3 or not recipe.keras_cv),
+    (
+        "channels of 4 or fewer with objective='masked-patches'",
+        lambda recipe: recipe.channels <= 4 or recipe.objective != "masked-patches",
+    ),
     ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
     (
         "sampling='balanced' with objective='classes' and full_batches=True, and without class_weights='balanced'",

@@ -3,8 +3,8 @@
 import { run } from "./browser.mjs";
 
 /** Drops a file as a person does, and waits for the prediction. */
-function dropped(page, base64, imageSize) {
-  return page.evaluate(async ([base64, imageSize]) => {
+function dropped(page, base64, imageSize, channels) {
+  return page.evaluate(async ([base64, imageSize, channels]) => {
     const file = new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], "image");
     const dataTransfer = new DataTransfer();
     dataTransfer.items.add(file);
@@ -22,7 +22,7 @@ function dropped(page, base64, imageSize) {
       return Array.from(colours.getImageData(x, y, 1, 1).data);
     });
     return {
-      pixels: Array.from(resized(await decode(file), imageSize)),
+      pixels: Array.from(resized(await decode(file), imageSize, channels)),
       probabilities: Array.from(probabilities),
       rollout: Array.from(rollout),
       grid,
@@ -31,13 +31,13 @@ function dropped(page, base64, imageSize) {
       image: [document.querySelector("#image").height, document.querySelector("#image").width],
       heat: cells,
     };
-  }, [base64, imageSize]);
+  }, [base64, imageSize, channels]);
 }
 
 run(async ({ page, job }) => {
   await page.goto(job.url);
   await page.waitForSelector("#choose:enabled");
   const answers = [];
-  for (const image of job.images) answers.push(await dropped(page, image, job.image_size));
+  for (const image of job.images) answers.push(await dropped(page, image, job.image_size, job.channels ?? 3));
   return { answers };
 });

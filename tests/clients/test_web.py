@@ -163,6 +163,28 @@ def test_predictions_of_dropped_images_agree_with_keras(mode, model, files, tmp_
     assert not [line for line in seen["console"] if "uncaught" in line or "Content Security" in line]
 
 
+@pytest.mark.parametrize("channels, left_out", [(1, ()), (4, ("fading",))])
+def test_the_page_reads_grey_and_transparency(channels, left_out, tmp_path, node_modules, serve, in_browser):
+    """A browser's canvas rounds the colours of pixels that are half transparent."""
+    keras.utils.set_random_seed(0)
+    variant = keras_vit.Variant(patch_size=7, hidden_size=32, num_layers=1, num_heads=2, mlp_dim=32)
+    model = keras_vit.build(variant, input_shape=(*IMAGE_SIZE, channels), classes=len(NAMES))
+    model.get_layer("head").kernel.assign(np.random.default_rng(1).normal(size=(32, len(NAMES))))
+    exported = make_serving(model, NAMES, input_type="float32", extra_outputs=("rollout",))
+    facts = {"image_size": IMAGE_SIZE, "channels": channels, "mean": exported.pixels.mean, "std": exported.pixels.std}
+    tflite = with_metadata(converted(exported.model), exported)
+    write_web(tmp_path / "page", tflite, NAMES, title="Beasts", runtime=node_modules, **facts)
+    given = {name: data for name, data in made_images().items() if name not in left_out}
+    dropped = [base64.b64encode(data).decode() for data in given.values()]
+    job = {"image_size": IMAGE_SIZE, "channels": channels, "images": dropped}
+    seen = in_browser("drops.mjs", url=serve(tmp_path / "page"), **job)
+    pixels = np.stack([read_pixels(data, IMAGE_SIZE, "official", channels) for data in given.values()])
+    expected = model.predict(model.preprocess_input(pixels), verbose=0)
+    for name, result, image, probabilities in zip(given, seen["answers"], pixels, expected, strict=True):
+        np.testing.assert_array_equal(np.reshape(result["pixels"], image.shape), image, err_msg=name)
+        np.testing.assert_allclose(result["probabilities"], probabilities, atol=1e-5, err_msg=name)
+
+
 def test_the_page_shows_its_state_and_errors(files, tmp_path, node_modules, serve, in_browser):
     whole = page(tmp_path / "page", files(), node_modules, title="Beasts & <birds>")
     broken = page(tmp_path / "broken", files(), node_modules)
@@ -343,6 +365,7 @@ def test_without_the_runtime_the_error_says_how_to_get_it(files, tmp_path, modul
     [
         ({"tflite": b"PK\3\4 a zip"}, "not a TFLite file"),
         ({"image_size": (49, 35)}, r"input 'images' \(1, 35, 49, 3\), expected float32 \(1, 49, 35, 3\)"),
+        ({"channels": 5}, "grey, RGB or RGBA images for a web page, .* Received: 5 channels"),
         ({"class_names": NAMES[:3]}, r"'probabilities' \(1, 5\), expected float32 \(1, 3\)"),
     ],
 )

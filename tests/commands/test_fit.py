@@ -494,7 +494,7 @@ def test_what_is_no_classifier_is_refused(run, tmp_path):
     lone.save(tmp_path / "dense.keras")
     for path, words in (
         (tmp_path / "text.keras", "not a model that Keras can load"),
-        (tmp_path / "dense.keras", "model of RGB images"),
+        (tmp_path / "dense.keras", "Expected a model of images"),
         (run[0] / "labels.txt", "a .txt file"),
         (tmp_path / "none.keras", "does not exist"),
         (tmp_path, "without model.keras"),

@@ -54,7 +54,7 @@ def test_the_logistic_regression_is_a_fair_one(digits):
 def test_of_many_images_it_reads_some(digits, monkeypatch):
     read = []
     monkeypatch.setattr(module, "MOST_IMAGES", 60)
-    monkeypatch.setattr(module, "decode", lambda image: read.append(image) or np.zeros((3, 4, 3), np.uint8))
+    monkeypatch.setattr(module, "decode", lambda image, channels: read.append(image) or np.zeros((3, 4, 3), np.uint8))
     made = logistic_regression(digits)
     assert (made.train_images, made.test_images, len(read)) == (60, 60, 120)
 
@@ -64,7 +64,7 @@ def test_small_images_are_means_of_areas(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
-    (small,) = module._small(Examples((stream.getvalue(),), np.array([0]), ("",)), [0])
+    (small,) = module._small(Examples((stream.getvalue(),), np.array([0]), ("",)), [0], 3)
     for row, column in ((0, 0), (7, 15), (15, 3)):
         top, left = (k * side // 16 for k, side in zip((row, column), size))
         bottom, right = (max((k + 1) * side // 16, k * side // 16 + 1) for k, side in zip((row, column), size))
@@ -210,6 +210,9 @@ RARE = {"recalls": (0.9, 0.9, 0.3), "train": (200, 200, 20)}
         (outcome_of(curves="overfitted"), "randaugment=2,10"),
         (outcome_of(size=(128, 130)), "image_size=128"),
         (outcome_of(size=(127, 130)), "--output runs/letters-2"),
+        (outcome_of(with_(image_size=(32, 64)), size=(130, 64)), "image_size=64,128"),
+        (outcome_of(with_(image_size=(32, 64)), size=(127, 64)), "--output runs/letters-2"),
+        (outcome_of(with_(image_size=(96, 240)), size=(600, 600)), "--output runs/letters-2"),
         (outcome_of(with_(randaugment=(2, 10)), "overfitted"), "--output runs/letters-2"),
     ],
 )
@@ -251,7 +254,7 @@ def test_the_next_run_has_a_folder_of_its_own(folder, output):
 
 
 def test_training_on_other_images_than_validation_is_not_compared(digits, monkeypatch):
-    monkeypatch.setattr(module, "logistic_regression", lambda source: "it is not of interest")
+    monkeypatch.setattr(module, "logistic_regression", lambda source, channels: "it is not of interest")
     history = [{"loss": 1.0, "accuracy": 1.0, "val_loss": 1.0, "val_accuracy": 0.5}] * 5
     scores = Scores(digits.test.labels, np.eye(10)[digits.test.labels[::-1]])
     for settings, curves in (({}, "overfitted"), ({"mixup": 0.2}, "none"), ({"class_weights": "balanced"}, "none")):

@@ -379,7 +379,7 @@ def test_what_would_be_in_memory_as_a_whole_is_refused(data, monkeypatch):
 def test_images_that_are_decoded_at_once_share_the_limit(monkeypatch):
     monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(5 * ROWS * COLUMNS // 2))
     together, most = [], []
-    real = decode_module._flat
+    real = decode_module._converted
 
     def flat(*args):
         together.append(1)
@@ -388,7 +388,7 @@ def test_images_that_are_decoded_at_once_share_the_limit(monkeypatch):
         together.pop()
         return real(*args)
 
-    monkeypatch.setattr(decode_module, "_flat", flat)
+    monkeypatch.setattr(decode_module, "_converted", flat)
     data = [encode(colours(), "PNG"), encode(colours(), "WEBP"), encode(colours(), "PNG")[:-30]] * 4
 
     def decode_or_refuse(data):

@@ -24,7 +24,9 @@ def cache(tmp_path, monkeypatch):
 def decoded(monkeypatch):
     """The names of the images that are decoded, in order."""
     names, read = [], listing._read_image
-    monkeypatch.setattr(listing, "_read_image", lambda image: names.append(image.name) or read(image))
+    monkeypatch.setattr(
+        listing, "_read_image", lambda image, channels: names.append(image.name) or read(image, channels)
+    )
     return names
 
 

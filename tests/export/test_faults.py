@@ -422,7 +422,7 @@ DESCRIBED = {
     "mean and std in the metadata that are applied inside": (contract(PIXELS.mean, PIXELS.std), LOGITS),
     "mean and std in parts of 255": (contract(*[(0.5 / 255,) * 3] * 2), LOGITS),
     "pixels said to be taken as they are": (described(input_type="float32"), LOGITS),
-    "no normalization": (contract(None, None, input_type="uint8"), "no mean of three colours"),
+    "no normalization": (contract(None, None, input_type="uint8"), "no mean of 3 channels"),
     "labels file missing": (without_labels_file, "cannot be read"),
     "metadata missing": (lambda file, scaled: file, "carries no TFLite metadata"),
     "outputs named the other way round": (outputs_swapped, "7 class names and 16 probabilities"),

@@ -196,7 +196,7 @@ def test_a_damaged_model_is_refused(proven, tmp_path, damage, name):
         ("keras_vit", {"labels": '["ash"]'}, "1 class names"),
         ("keras_vit", {"labels": "[" * 5000}, "cannot be used"),
         ("keras_vit", {"outputs": '["probabilities", "features"]'}, "names 2 outputs of 1"),
-        ("keras_vit", {"mean": "[0.5]"}, "no mean of three colours"),
+        ("keras_vit", {"mean": "[0.5]"}, "no mean of 3 channels"),
         ("keras_vit", {"shape": [-1, 18]}, "input of shape"),
         ("keras_vit", {"shape": [-1, -1, -1, 3]}, "input of shape"),
     ],

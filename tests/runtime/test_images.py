@@ -98,17 +98,17 @@ def test_threads_decode_small_images_at_the_same_time(monkeypatch, kind, limit, 
     monkeypatch.setenv("KERAS_VIT_MAX_PIXELS", str(limit))  # the image has 77
     inside, most, lock, both = [], [], threading.Lock(), threading.Barrier(2)
 
-    def flat(opened, bits, own=images._on_white):
+    def flat(*arguments, own=images._in_channels):
         with lock:
-            inside.append(opened)
+            inside.append(arguments[0])
             most.append(len(inside))
         if together:
             both.wait(30)
-        pixels = own(opened, bits)
-        inside.remove(opened)
+        pixels = own(*arguments)
+        inside.remove(arguments[0])
         return pixels
 
-    monkeypatch.setattr(images, "_on_white", flat)
+    monkeypatch.setattr(images, "_in_channels", flat)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first, second = pool.map(upright, [encoded(rgb(), kind)] * 2)
     np.testing.assert_array_equal(first, second)

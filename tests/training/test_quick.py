@@ -23,6 +23,7 @@ KEPT = {
     "split_seed": 5,
     "objective": "mae",
     "target": ("age",),
+    "channels": 4,
     "corrupted": 0.6,
     "pooling": "gap",
     "gelu": "erf",
@@ -99,6 +100,25 @@ def test_a_small_variant_is_of_the_same_family_and_builds(name):
         assert not small.stem or bool(small.stem.units) == bool(large.stem.units)
     model = build(small, input_shape=(made.image_size, made.image_size, 3), classes=3)
     assert model.count_params() < 400_000
+
+
+@pytest.mark.parametrize(
+    "settings, image_size, crop_from",
+    [
+        ({"image_size": (96, 160)}, (24, 40), None),
+        ({"image_size": (160, 96), "crop": "random", "crop_from": (200, 120)}, (40, 24), (50, 30)),
+        ({"image_size": (96, 160), "crop": "random", "crop_from": 192}, (24, 40), 48),
+        ({"image_size": (16, 1600)}, (8, 320), None),
+    ],
+)
+def test_the_proportions_of_images_stay(settings, image_size, crop_from):
+    made = quick_recipe(dataclasses.replace(LARGE, **settings))
+    assert (made.image_size, made.crop_from) == (image_size, crop_from)
+
+
+def test_bands_are_not_asked_of_synthetic_images(tmp_path):
+    assert quick_recipe(dataclasses.replace(LARGE, channels=5)).channels == 3
+    assert quick_recipe(dataclasses.replace(LARGE, channels=5, data=str(tmp_path))).channels == 5
 
 
 def test_the_head_reads_what_it_read():

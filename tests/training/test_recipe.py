@@ -83,6 +83,10 @@ def test_wrong_types_are_in_one_message():
         ("objective", "colours"),
         ("corrupted", 1.0),
         ("decoder_layers", 0),
+        ("image_size", (32, 0)),
+        ("image_size", (32, 48, 3)),
+        ("crop_from", (40,)),
+        ("channels", 0),
         ("class_weights", "heavy"),
         ("sampling", "equal"),
     ],
@@ -100,6 +104,9 @@ def test_values_out_of_range_are_refused_with_their_name(field, value):
         ({"schedule": "steps"}, "milestones with schedule='steps'"),
         ({"crop_from": 40}, "crop_from with crop='random' alone"),
         ({"crop": "random", "crop_from": 31}, "crop_from with crop='random' alone"),
+        ({"crop": "random", "image_size": (32, 48), "crop_from": 40}, "crop_from with crop='random' alone"),
+        ({"channels": 1, "keras_cv": ("GridMask",)}, "keras_cv with channels=3"),
+        ({"channels": 5, "objective": "masked-patches"}, "channels of 4 or fewer with objective='masked-patches'"),
         ({"lora": 4, "freeze_to": "norm"}, "lora or freeze_to"),
         ({"remat": True, "dropout": 0.1}, "dropout and stochastic_depth of 0 with remat"),
         ({"sampling": "balanced", "class_weights": "balanced"}, "sampling='balanced' with objective='classes'"),
@@ -120,6 +127,15 @@ def test_fields_that_do_not_go_together_are_refused(settings, words):
         dataclasses.replace(RECIPE, **settings)
 
 
+@pytest.mark.parametrize(
+    "text, image_size, size", [("96,160", (96, 160), (96, 160)), ("96", 96, (96, 96)), ("96,96", 96, (96, 96))]
+)
+def test_the_height_and_the_width_of_images_may_differ(text, image_size, size):
+    recipe = change(RECIPE, [f"image_size={text}"])
+    assert (recipe.image_size, recipe.size) == (image_size, size)
+    assert recipe == dataclasses.replace(RECIPE, image_size=size)
+
+
 def test_an_unknown_field_is_refused():
     with pytest.raises(TypeError, match="epoch"):
         Recipe(data="digits", variant="ViT-Ti/16", image_size=32, epoch=3)
@@ -134,7 +150,8 @@ def test_every_field_is_described_and_read():
         f"training/{name}.py" for name in ("fit", "head", "model", "objectives", "optimizers", "schedules", "run")
     )
     readers = "".join((package / name).read_text("utf-8") for name in files)
-    unread = [name for name in FIELDS if not re.search(rf"recipe\.{name}\b", readers)]
+    read_as = {"image_size": "size"}
+    unread = [name for name in FIELDS if not re.search(rf"recipe\.{read_as.get(name, name)}\b", readers)]
     assert not unread
 
 

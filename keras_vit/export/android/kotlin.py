@@ -42,10 +42,12 @@ def kotlin_code(path: str | os.PathLike[str], name: str | None = None, package: 
         classes also "LiteRtClassifier.kt"; and for one with neither features nor rollout "MediaPipeClassifier.kt".
 
     Raises:
-        ValueError: if it is not a .tflite file made by `keras-vit export`.
+        ValueError: if it is not a .tflite file of RGB images made by `keras-vit export`.
     """
     path = pathlib.Path(path)
     file = TFLiteFile(path)
+    if file.channels != 3:
+        raise ValueError(f"Expected a file of RGB images. Received: {path}, of {file.channels} channels")
     height, width = file.image_size
     (entry,) = file.interpreter.get_input_details()
     write, described = _writing(entry["dtype"], file.description.mean, file.description.std)

@@ -133,6 +133,7 @@ def with_metadata(model: bytes, serving: Serving) -> bytes:
         model,
         serving.class_names,
         image_size=serving.image_size,
+        channels=serving.channels,
         facts=serving.facts,
         input_type=serving.input_type,
         mean=serving.client_scaling.mean,

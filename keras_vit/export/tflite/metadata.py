@@ -24,7 +24,7 @@ METADATA = b"TFLITE_METADATA"
 # From the schema of TFLite metadata, metadata_schema.fbs. Fields below are in the order of the slots of its tables.
 IDENTIFIER = b"M001"
 IMAGE_PROPERTIES, FEATURE_PROPERTIES = 2, 1  # ContentProperties
-RGB = 1  # ColorSpaceType
+COLOUR_SPACES = {1: 2, 3: 1}  # channels -> ColorSpaceType, grey and RGB; 0 is unknown
 NORMALIZATION = 1  # ProcessUnitOptions
 DESCRIPTIONS_FILE, TENSOR_AXIS_LABELS = 1, 2  # AssociatedFileType
 
@@ -46,6 +46,7 @@ def add_metadata(
     class_names: Sequence[str],
     *,
     image_size: tuple[int, int],
+    channels: int = 3,
     facts: Mapping[str, str],
     input_type: str,
     mean: Sequence[float] | None,
@@ -62,9 +63,10 @@ def add_metadata(
         class_names: in the order of the probabilities; () where the outputs are numbers: then the file has no labels
             and no range of scores.
         image_size: (height, width) of the input images, pixels.
+        channels: of the input images.
         facts: {"name", "description", "version", "author", "license"}.
         input_type: "uint8", "float32" (pixels of 0 to 255 both), or "scaled".
-        mean, std: (3,) parts of 255, by which a client of a "scaled" file scales.
+        mean, std: (channels,) parts of 255, by which a client of a "scaled" file scales.
         outputs: names of the signature's outputs, in order.
         thresholds: of independent labels, the least score of each that an image has; () where the classes exclude each
             other.
@@ -78,7 +80,7 @@ def add_metadata(
     keep_batch_axis(parsed)
     _name_tensors(parsed, outputs)
     _declare_scale(parsed.subgraphs[0])
-    metadata = _Metadata().write(image_size, facts, input_type, mean, std, outputs, bool(thresholds))
+    metadata = _Metadata().write(image_size, channels, facts, input_type, mean, std, outputs, bool(thresholds))
     parsed.buffers.append(_schema.BufferT())
     parsed.buffers[-1].data = np.frombuffer(metadata, np.uint8)
     note = _schema.MetadataT()
@@ -130,6 +132,7 @@ class _Metadata:
     def write(
         self,
         image_size: tuple[int, int],
+        channels: int,
         facts: Mapping[str, str],
         input_type: str,
         mean: Sequence[float] | None,
@@ -139,16 +142,19 @@ class _Metadata:
     ) -> bytes:
         """Returns the bytes; for the arguments see `add_metadata`."""
         height, width = image_size
+        kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels}-channel")
         # In grey levels for clients. A file of pixels is not scaled, which has to be declared for a float input.
-        levels = [np.zeros(3), np.ones(3)]
+        levels = [np.zeros(channels), np.ones(channels)]
         if input_type == "scaled":
             levels = [255 * np.array(mean), 255 * np.array(std)]
         least, most = ((level - levels[0]) / levels[1] for level in (0.0, 255.0))
         normalization = self._table(*map(self._floats, levels))
-        content = self._table(("Int8", RGB), self._table(("Uint32", width), ("Uint32", height)))
+        content = self._table(
+            ("Int8", COLOUR_SPACES.get(channels, 0)), self._table(("Uint32", width), ("Uint32", height))
+        )
         entry = self._table(
             self._text(INPUT),
-            self._text(f"an upright RGB image, height {height} and width {width} pixels"),
+            self._text(f"an upright {kind} image, height {height} and width {width} pixels"),
             None,
             self._table(("Uint8", IMAGE_PROPERTIES), content),
             self._tables(self._table(("Uint8", NORMALIZATION), normalization)) if input_type != "uint8" else None,

@@ -21,6 +21,7 @@ from keras_vit.export.tflite.conversion import exported
 
 _schema = _compat.tflite_schema()
 
+_CHANNELS = (1, 3, 4)  # of images that a browser reads
 _VERSION = "2.5.3"
 INSTALL = f"npm install --save-exact @litertjs/core@{_VERSION}"
 # Files of the runtime that the page loads. A browser loads one of two .wasm files: "compat" if it has no relaxed SIMD
@@ -49,6 +50,7 @@ def write_web(
     *,
     title: str,
     image_size: Sequence[int],
+    channels: int = 3,
     mean: Sequence[float],
     std: Sequence[float],
     runtime: str | os.PathLike[str] | None = None,
@@ -61,21 +63,28 @@ def write_web(
 
     Args:
         path: of the folder; an older one is replaced.
-        tflite: bytes of a TFLite file: float32 pixels of 0 to 255 (1, height, width, 3) -> "probabilities"
+        tflite: bytes of a TFLite file: float32 pixels of 0 to 255 (1, height, width, channels) -> "probabilities"
             (1, classes) and, where the model has attention, "rollout" (1, grid rows, grid columns), and "known" (1, 1),
             below 0 for an image that is none of the classes.
         class_names: in the order of the probabilities.
         title: the page's heading.
         image_size: (height, width) of the file's input, pixels.
-        mean, std: (3,) parts of 255, by which the file scales; shown on the page.
+        channels: of the file's input: 1 for grey, 3 for RGB, 4 for RGBA.
+        mean, std: (channels,) parts of 255, by which the file scales; shown on the page.
         runtime: folder with `RUNTIME`, as npm installs it; node_modules of the working directory by default.
         numbers: names of the outputs to show, where they are numbers without classes.
         thresholds: of labels that are scored independently, the least score of each that an image has.
 
     Raises:
-        ValueError: if the file has another input or output, or the runtime is missing or of another version.
+        ValueError: if the file has another input or output, or bands that a browser does not read, or the runtime is
+            missing or of another version.
     """
-    if faults := _faults(tflite, len(class_names), tuple(image_size), tuple(numbers)):
+    if channels not in _CHANNELS:
+        raise ValueError(
+            f"Expected a model of grey, RGB or RGBA images for a web page, as browsers read no others. Received: "
+            f"{channels} channels. Export another target"
+        )
+    if faults := _faults(tflite, len(class_names), (1, *image_size, channels), tuple(numbers)):
         raise ValueError("Expected a TFLite file of float32 pixels for a web page. Received: " + "; ".join(faults))
     modules = require_runtime(runtime)
     facts = {
@@ -84,6 +93,7 @@ def write_web(
         **({"thresholds": list(thresholds)} if thresholds else {}),
         "outputs": list(numbers) or ["probabilities"],
         "image_size": list(image_size),
+        "channels": channels,
         "mean": list(mean),
         "std": list(std),
         "bytes": len(tflite),
@@ -97,7 +107,7 @@ def write_web(
         _copy_runtime(modules, aside / "runtime")
 
 
-def _faults(tflite: bytes, classes: int, image_size: tuple[int, ...], numbers: Sequence[str]) -> list[str]:
+def _faults(tflite: bytes, classes: int, expected: tuple[int, ...], numbers: Sequence[str]) -> list[str]:
     """Returns the inputs and outputs of a TFLite file that the page cannot use, a phrase each."""
     if tflite[4:8] != b"TFL3":
         return ["bytes that are not a TFLite file"]
@@ -114,9 +124,9 @@ def _faults(tflite: bytes, classes: int, image_size: tuple[int, ...], numbers: S
         )
     )
     faults = [
-        f"input {name!r} {shape}{'' if floats else ', not float32'}, expected float32 {(1, *image_size, 3)}"
+        f"input {name!r} {shape}{'' if floats else ', not float32'}, expected float32 {expected}"
         for name, (shape, floats) in ((name, _kind(tensor)) for name, tensor in entries.items())
-        if shape != (1, *image_size, 3) or not floats
+        if shape != expected or not floats
     ]
     if missing := [name for name in numbers or ("probabilities",) if name not in outputs]:
         faults.append(f"outputs {', '.join(outputs)}, expected {', '.join(map(repr, missing))} among them")
@@ -191,6 +201,7 @@ def write_site(
         serving.class_names,
         title=serving.facts["name"],
         image_size=serving.image_size,
+        channels=serving.channels,
         mean=serving.pixels.mean,
         std=serving.pixels.std,
         runtime=runtime,

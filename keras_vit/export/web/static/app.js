@@ -5,6 +5,7 @@ import { load } from "./classifier.js";
 import { decode, resized } from "./image.js";
 import { labelsOf, mostProbable, NONE_OF_THESE, number, numbersOf, percent, SHOWN, showAttention, showImage, showPredictions } from "./view.js";
 
+const KINDS = { 1: " in grey", 4: " with its transparency" };
 const PAUSE = 200; // milliseconds between two frames of the camera: keeps the page responsive and the phone cool
 
 const part = Object.fromEntries(Array.from(document.querySelectorAll("[id]"), (element) => [element.id, element]));
@@ -38,7 +39,7 @@ function describe() {
     facts.returns === "numbers"
       ? ["Outputs", `${facts.outputs.join(", ")}: numbers, no classes`]
       : [facts.thresholds ? "Labels" : "Classes", facts.classes.length.toLocaleString("en")],
-    ["Image", `the whole image, resized to height ${height} and width ${width} pixels, bilinear`],
+    ["Image", `the whole image${KINDS[facts.channels] ?? ""}, resized to height ${height} and width ${width} pixels, bilinear`],
     ["Scaling", `(pixel / 255 − mean) / std, inside the file; mean ${facts.mean.join(", ")}, std ${facts.std.join(", ")}`],
     ["File", `model.tflite, ${(facts.bytes / 1e6).toFixed(1)} MB`],
     ["Runtime", facts.runtime],
@@ -106,7 +107,7 @@ async function classify(decoded) {
   part.alert.hidden = true;
   image?.close();
   image = decoded;
-  const outputs = await classifier.run(resized(image, facts.image_size));
+  const outputs = await classifier.run(resized(image, facts.image_size, facts.channels));
   const { rollout, grid, milliseconds } = outputs;
   showImage(part.image, part.heat, image);
   part.empty.hidden = true;

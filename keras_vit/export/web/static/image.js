@@ -12,27 +12,30 @@ export function decode(file) {
 }
 
 /**
- * Resizes the whole image, to a Float32Array (height * width * 3) of whole levels from 0 to 255.
+ * Resizes the whole image, to a Float32Array (height * width * channels) of whole levels from 0 to 255: 1 channel is
+ * grey, 3 are RGB and 4 RGBA.
  *
- * Bilinear between pixel centers, both sides on their own, without antialiasing; transparent pixels become white. Two
- * lines of the image at a time go through a canvas: a phone's photo can be larger than the largest canvas.
+ * Bilinear between pixel centers, both sides on their own, without antialiasing; transparent pixels become white, but
+ * for RGBA. Two lines of the image at a time go through a canvas: a phone's photo can be larger than the largest canvas.
  */
-export function resized(image, [newHeight, newWidth]) {
+export function resized(image, [newHeight, newWidth], channels) {
   const { width, height } = image;
   const canvas = new OffscreenCanvas(width, 2);
   const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
   context.imageSmoothingEnabled = false;
   context.fillStyle = "white";
+  if (channels === 4) context.globalCompositeOperation = "copy"; // replaces the canvas, also by transparent pixels
   const horizontal = positions(width, newWidth);
-  const out = new Float32Array(newHeight * newWidth * 3);
+  const out = new Float32Array(newHeight * newWidth * channels);
   let next = 0;
   for (const { low, high, part } of positions(height, newHeight)) {
-    context.fillRect(0, 0, width, 2);
+    if (channels !== 4) context.fillRect(0, 0, width, 2);
     context.drawImage(image, 0, low, width, high - low + 1, 0, 0, width, high - low + 1);
     const { data } = context.getImageData(0, 0, width, 2);
+    if (channels === 1) greyed(data);
     const below = (high - low) * width;
     for (const { low: left, high: right, part: partRight } of horizontal) {
-      for (let channel = 0; channel < 3; channel++) {
+      for (let channel = 0; channel < channels; channel++) {
         const level = (line, x) => data[4 * (line + x) + channel];
         const top = interpolate(level(0, left), level(0, right), partRight);
         const bottom = interpolate(level(below, left), level(below, right), partRight);
@@ -41,6 +44,13 @@ export function resized(image, [newHeight, newWidth]) {
     }
   }
   return out;
+}
+
+/** Replaces the red of RGBA levels by their grey level, by ITU-R 601-2 in whole numbers, as in Pillow. */
+function greyed(data) {
+  for (let i = 0; i < data.length; i += 4) {
+    data[i] = Math.floor((19595 * data[i] + 38470 * data[i + 1] + 7471 * data[i + 2] + 32768) / 65536);
+  }
 }
 
 /** Returns for each of `to` pixels the two of `from` pixels that it lies between, and the part from low to high. */
