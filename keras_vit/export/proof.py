@@ -23,7 +23,6 @@ import tensorflow as tf
 from keras_vit._atomic import write_text
 from keras_vit.data.decoding import decode, read_for_clients
 from keras_vit.data.pipeline import read_all
-from keras_vit.export.targets import KNOWN
 from keras_vit.models.interface import image_size_of, named_numbers_of, numbers_of, pixels_of
 from keras_vit.models.reject import Reject
 from keras_vit.preprocessing import Pixels, preprocess_input
@@ -32,6 +31,7 @@ from keras_vit.runtime.files import open_exported
 
 logger = logging.getLogger("keras_vit")
 
+_MARGIN = "known"  # the output that is below 0 where the model rejects an image
 _BATCH = 64  # images per batch of the Keras model
 MAX_ENCODED = 1000  # of the images, those that also go through a client's decoder and resize
 LEAST_PROBABILITY = 1e-30  # its logarithm stands for that of everything below
@@ -282,7 +282,7 @@ def compare(
             f"Expected the {len(reference.class_names)} classes of the model. Received: {file.path}, which names "
             f"{len(file.class_names)} other classes; the first that differs: {first[0]!r}, expected {first[1]!r}"
         )
-    expected = (*reference.output_names, *([KNOWN] if reference.reject else []))
+    expected = (*reference.output_names, *([_MARGIN] if reference.reject else []))
     if missing := [name for name in expected if name not in file.outputs]:
         raise ValueError(
             f"Expected the outputs {', '.join(missing)}. Received: {file.path}, of outputs {', '.join(file.outputs)}"
@@ -317,7 +317,7 @@ def _figures(outputs: Mapping[str, np.ndarray], reference: Reference, tie: float
         return _compare_numbers(actual, reference)
     figures = _compare_classes(actual, reference, tie)
     if reference.reject:
-        figures["reject"] = _compare_rejects(outputs[KNOWN], reference.expected, reference.reject, tie)
+        figures["reject"] = _compare_rejects(outputs[_MARGIN], reference.expected, reference.reject, tie)
     return figures
 
 
