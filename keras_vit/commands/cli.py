@@ -443,6 +443,11 @@ def predict_command(
     help="Folder levels down to the class folders.",
 )
 @click.option(
+    "--objective",
+    type=click.Choice(("labels",)),
+    help="Fit --few-shot and --linear-probe on images with any number of labels.",
+)
+@click.option(
     "--output", metavar="FILE", help="Write an HTML page with the scores, confusion matrix and reliability diagram."
 )
 @_model_options

@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import keras
 import numpy as np
@@ -31,8 +31,9 @@ from keras_vit.evaluation.accuracy import Scores, score
 from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.evaluation.class_subsets import read_classes
 from keras_vit.evaluation.feature_cache import cached_features, extract_features, model_digest
-from keras_vit.evaluation.few_shot import REGULARIZER
+from keras_vit.evaluation.few_shot import REGULARIZER, few_shot_images
 from keras_vit.evaluation.few_shot import few_shot as evaluate_few_shot
+from keras_vit.evaluation.labels import LabelScores
 from keras_vit.evaluation.pixel_contracts import IMAGES, better_contract
 from keras_vit.evaluation.real_labels import read_real_labels, real_accuracy, validation_order
 from keras_vit.evaluation.reject import FalseRejects, false_rejects
@@ -138,6 +139,7 @@ def evaluate(
     linear_probe: bool = False,
     image_size: tuple[int, int] | None = None,
     class_depth: int = 1,
+    objective: Literal["labels"] | None = None,
     pixels: str | Pixels | None = None,
     outputs: str | None = None,
     dtype: str | None = None,
@@ -158,6 +160,8 @@ def evaluate(
         linear_probe: whether a logistic regression is fitted on the features.
         image_size: (height, width) in pixels to resize the model to; None for its own.
         class_depth: folder levels down to the class folders of `data`: 2 for data/region/class.
+        objective: "labels" for images with any number of labels, to fit `few_shot` and `linear_probe` on; a model of
+            labels needs no such statement.
         pixels: the pixel values that a Keras model expects, as in `keras_vit.pixels_of`.
         outputs: the kind of the outputs of a Keras model, as in `keras_vit.outputs_of`.
         dtype: the dtype that a Keras model computes in, as in `keras_vit.load`.
@@ -182,17 +186,32 @@ def evaluate(
     learns, target = _learned(opened, data)
     options: dict[str, Any] = {
         "class_depth": class_depth,
-        "learns": learns,
+        "learns": objective or learns,
         "target": target,
         "channels": opened.channels,
     }
     open_data = functools.partial(open_evaluation_data, opened.path, data, **options)
     source = open_data()
-    if source.learns != "classes" and learns is not None:
-        for option, value in {"flips": flips, "classes": classes, "real": real, "features": on_features}.items():
+    if source.learns != "classes" and options["learns"] is not None:
+        of_classes: dict[str, Any] = {"flips": flips, "classes": classes, "real": real, "knn": knn}
+        if source.learns == "numbers":
+            of_classes |= {"few_shot": few_shot, "linear_probe": linear_probe}
+        for option, value in of_classes.items():
             if value:
                 raise ValueError(f"Expected a classifier of one class an image for {option}. Received: {opened.path}")
-        return _evaluate_targets(opened, source, target, _training_images_note(opened.path, data, source))
+        if learns is None and not on_features:
+            raise ValueError(
+                f"Expected a model of labels, or few_shot or linear_probe, for objective={objective!r}. "
+                f"Received: {opened.path}"
+            )
+        notes = _training_images_note(opened.path, data, source)
+        probed: dict[str, LabelScores] = {}
+        if on_features:
+            shots = tuple(dict.fromkeys(few_shot))
+            probed, more = _evaluate_label_probes(opened, source, open_data, shots, linear_probe)
+            notes += more
+        evaluated = _evaluate_targets(opened, source, target) if learns else None
+        return TargetEvaluation(evaluated, tuple(notes), probed)
     scores: Scores | None = None
     names: tuple[str, ...] = ()
     others: dict[str, float] = {}
@@ -230,17 +249,14 @@ def _learned(opened: Any, data: str | os.PathLike[str] | None) -> tuple[Learns |
     return ("numbers", names) if has_numbers and has_names else (None, ())
 
 
-def _evaluate_targets(opened: Any, source: Source, target: tuple[str, ...], notes: list[str]) -> TargetEvaluation:
-    """Evaluates a model of labels or numbers on the images of a source."""
+def _evaluate_targets(opened: Any, source: Source, target: tuple[str, ...]) -> TargetScores:
+    """Returns the scores of a model of labels or numbers on the images of a source."""
     names = tuple(opened.class_names) or target
     examples = renumber_labels(source, names)[evaluation_split(source)]
     if isinstance(opened, ImageModel):
         batches = log_progress(_batches(opened, examples), "evaluated", len(examples.labels))
-        scores = cast(TargetScores, score_model(opened.model, batches, dataclasses.replace(source, class_names=names)))
-    else:
-        outputs = _outputs_from_encoded(opened, examples)
-        scores = score_outputs(outputs, examples.labels, names, opened.thresholds)
-    return TargetEvaluation(scores, tuple(notes))
+        return cast(TargetScores, score_model(opened.model, batches, dataclasses.replace(source, class_names=names)))
+    return score_outputs(_outputs_from_encoded(opened, examples), examples.labels, names, opened.thresholds)
 
 
 def _outputs_from_encoded(file: Any, examples: Examples) -> dict[str, np.ndarray]:
@@ -369,6 +385,44 @@ def _evaluate_features(
     linear_probe: bool,
 ) -> tuple[dict[str, float], list[str]]:
     """Returns ({description: accuracy} of classifiers that are fitted on the features of a model, notes)."""
+    arrays, notes = _features_of(opened, source, open_data)
+    train_count, count = len(arrays[1]), len(arrays[3])
+    accuracies = {}
+    if shots:
+        result = evaluate_few_shot(*arrays, shots, (REGULARIZER,), class_names=source.class_names)
+        for number in shots:
+            accuracies[f"{number}-shot, a linear classifier, on {count:,} images"] = result.at(number)
+    if knn:
+        k = min(probes.NEIGHBOURS, train_count)
+        accuracies[f"{k} nearest neighbours of {train_count:,}, on {count:,} images"] = probes.knn(*arrays, k).accuracy
+    if linear_probe:
+        accuracies[f"linear probe of {train_count:,}, on {count:,} images"] = probes.linear_probe(*arrays).accuracy
+    return accuracies, notes
+
+
+def _evaluate_label_probes(
+    opened: ImageModel, source: Source, open_data: Callable[..., Source], shots: tuple[int, ...], linear_probe: bool
+) -> tuple[dict[str, LabelScores], list[str]]:
+    """Returns ({description: scores} of a logistic regression for each label on the features of a model, notes)."""
+    (train_features, train_labels, features, labels), notes = _features_of(opened, source, open_data)
+    count, chosen = f"on {len(labels):,} images", {}
+    for number in shots:
+        drawn = few_shot_images(train_labels, number, source.class_names)
+        chosen[f"{number}-shot, of {len(drawn):,} images, {count}"] = drawn
+    if linear_probe:
+        chosen[f"linear probe of {len(train_labels):,}, {count}"] = np.arange(len(train_labels))
+    scored = {}
+    for description, drawn in chosen.items():
+        kernel, bias = probes.probe_head(train_features[drawn], train_labels[drawn], "labels")
+        probabilities = 1 / (1 + np.exp(-(features @ kernel + bias)))
+        scored[description] = LabelScores(source.class_names, labels, probabilities, np.full(len(bias), 0.5))
+    return scored, notes
+
+
+def _features_of(
+    opened: ImageModel, source: Source, open_data: Callable[..., Source]
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], list[str]]:
+    """Returns the features and labels of the training and of the evaluation images of a source, and notes."""
     split, notes = evaluation_split(source), []
     if split == "train":
         source, split = open_data(test=TEST_FRACTION), "test"
@@ -381,24 +435,10 @@ def _evaluate_features(
 
     def features_of(split: str) -> Any:
         examples = getattr(source, split)
-        key = digest, source.digest, split, opened.image_size, opened.protocol, repr(pixels)
+        key = digest, source.digest, source.learns, split, opened.image_size, opened.protocol, repr(pixels)
         return cached_features(cache_folder() / "features", key, functools.partial(_extract, opened, model, examples))
 
-    train_features, train_labels = features_of("train")
-    features, labels = features_of(split)
-    arrays = train_features, train_labels, features, labels
-    train_count, count = len(train_labels), len(labels)
-    accuracies = {}
-    if shots:
-        result = evaluate_few_shot(*arrays, shots, (REGULARIZER,), class_names=source.class_names)
-        for number in shots:
-            accuracies[f"{number}-shot, a linear classifier, on {count:,} images"] = result.at(number)
-    if knn:
-        k = min(probes.NEIGHBOURS, train_count)
-        accuracies[f"{k} nearest neighbours of {train_count:,}, on {count:,} images"] = probes.knn(*arrays, k).accuracy
-    if linear_probe:
-        accuracies[f"linear probe of {train_count:,}, on {count:,} images"] = probes.linear_probe(*arrays).accuracy
-    return accuracies, notes
+    return (*features_of("train"), *features_of(split)), notes
 
 
 def _extract(opened: ImageModel, model: keras.Model, examples: Examples) -> Any:

@@ -84,16 +84,18 @@ class TargetEvaluation:
     """The results of an evaluation of labels or numbers.
 
     Args:
-        scores: of the images.
+        scores: of the images; None if the model has no head for them.
         notes: sentences on how the evaluation was done.
+        probes: {description: scores} of classifiers that are fitted on the features of the model.
     """
 
-    scores: TargetScores
+    scores: TargetScores | None
     notes: tuple[str, ...] = ()
+    probes: Mapping[str, LabelScores] = dataclasses.field(default_factory=dict)
 
     def text(self) -> str:
         """Returns the results as lines of text."""
-        count = len(self.scores.targets)
+        lines = []
         if isinstance(self.scores, LabelScores):
             width = max(map(len, self.scores.names))
             lines = [
@@ -101,12 +103,16 @@ class TargetEvaluation:
                 for name, images, precision, _, _, f1, threshold in label_rows(self.scores)
             ]
             lines += [f"{name} {value}" for name, value in label_summary(self.scores).items()]
-        else:
+        elif self.scores is not None:
             lines = [
                 ", ".join([row["number"], *(f"{heading} {value}" for heading, value in list(row.items())[1:])])
                 for row in number_rows(self.scores)
             ]
-        return "\n".join([*lines, f"on {count:,} images", *self.notes])
+        lines += [f"on {len(self.scores.targets):,} images"] if self.scores is not None else []
+        for description, scores in self.probes.items():
+            figures = ", ".join(f"{name} {value}" for name, value in label_summary(scores).items())
+            lines.append(f"{description}: {figures}")
+        return "\n".join([*lines, *self.notes])
 
     def write_page(self, path: str | os.PathLike[str], title: str) -> None:
         """Writes an HTML page with the results.
@@ -116,8 +122,13 @@ class TargetEvaluation:
             title: the heading of the page.
         """
         notes = {f"note {i}": note for i, note in enumerate(self.notes, 1)}
-        summary = {**_summary(self.scores), "images": f"{len(self.scores.targets):,}"}
-        write_report(path, Report(title, summary, settings=notes, **_parts(self.scores)))
+        summary, parts = {}, {}
+        if self.scores is not None:
+            summary = {**_summary(self.scores), "images": f"{len(self.scores.targets):,}"}
+            parts = _parts(self.scores)
+        for description, scores in self.probes.items():
+            summary[description] = f"mAP {scores.mean_average_precision:.3f}, macro F1 {scores.macro_f1:.3f}"
+        write_report(path, Report(title, summary, settings=notes, **parts))
 
 
 def target_report(

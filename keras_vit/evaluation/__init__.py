@@ -12,7 +12,7 @@ from keras_vit.evaluation.calibration import Calibration, calibration
 from keras_vit.evaluation.corruptions import CORRUPTIONS, corrupt
 from keras_vit.evaluation.cost import Cost, cost, pretraining_exaflops
 from keras_vit.evaluation.feature_cache import extract_features
-from keras_vit.evaluation.few_shot import FewShotResult, few_shot
+from keras_vit.evaluation.few_shot import FewShotResult, few_shot, few_shot_images
 from keras_vit.evaluation.label_errors import LabelErrors, label_errors
 from keras_vit.evaluation.labels import LabelScores, choose_thresholds, score_labels
 from keras_vit.evaluation.numbers import NumberScores, score_numbers
@@ -44,6 +44,7 @@ __all__ = [
     "extract_features",
     "false_rejects",
     "few_shot",
+    "few_shot_images",
     "fit_reject",
     "knn",
     "label_errors",

@@ -1,7 +1,7 @@
 """Few-shot linear evaluation: accuracy of a linear classifier trained on the features of a few images a class."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -124,6 +124,38 @@ def few_shot(
         ridge = Ridge(train_features[chosen], train_labels[chosen], len(classes))
         accuracy[row] = ridge.accuracy(test_features, test_classes, regularizers)
     return FewShotResult(shots, regularizers, accuracy)
+
+
+def few_shot_images(labels: np.ndarray, shots: int, names: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:
+    """Draws a few images of each of several labels, to fit a classifier on.
+
+    Args:
+        labels: (images, labels), 1 where an image has a label and else 0.
+        shots: number of images drawn of each label. An image with several labels can be drawn for each of them.
+        names: of the labels, for error messages; their numbers by default.
+        seed: seed of the draw. The images of a smaller number are also among those of a larger one.
+
+    Returns:
+        The indices of the images, in growing order.
+
+    Raises:
+        ValueError: if a label has fewer than `shots` images; all such labels in one message.
+
+    Example:
+        ```python
+        labels = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])
+        drawn = keras_vit.evaluation.few_shot_images(labels, shots=1)
+        assert labels[drawn].any(axis=0).all()
+        ```
+    """
+    shots, labels = checked.integer("shots", shots), np.asarray(labels)
+    counts = np.count_nonzero(labels, axis=0)
+    name: Callable[[int], str] = names.__getitem__ if names else str
+    too_few = [f"{name(i)} (has {counts[i]})" for i in np.flatnonzero(counts < shots).tolist()]
+    if too_few:
+        raise ValueError(f"Expected {shots} training images with each label. Received fewer of: {', '.join(too_few)}")
+    random = np.random.default_rng(seed)
+    return np.unique(np.concatenate([random.permutation(np.flatnonzero(column))[:shots] for column in labels.T]))
 
 
 class Ridge:

@@ -145,6 +145,30 @@ def test_every_file_has_the_same_labels_as_the_model(labels, tables):
     assert proof["labels"] == 3 and proof["top1_agreement_or_tie"] >= 0.99 and 0.5 < proof["accuracy"] <= 1
 
 
+def test_probes_of_labels_are_fitted_on_the_features(labels, tables, monkeypatch, tmp_path):
+    folder, metrics, _ = labels
+    monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path))
+    evaluation = evaluate(folder, few_shot=(2, 20), linear_probe=True)
+    assert evaluation.scores.mean_average_precision == pytest.approx(metrics["mean_average_precision"], abs=1e-6)
+    few, more, all_of_them = evaluation.probes.values()
+    assert few.mean_average_precision < all_of_them.mean_average_precision > 0.9
+    assert [name.split(",")[0] for name in evaluation.probes][:2] == ["2-shot", "20-shot"]
+    # Features without a head: the objective has to be stated, and is enough.
+    headless = tmp_path / "features.keras"
+    inner = keras.saving.load_model(folder / "model.keras")
+    keras.Model(inner.input, inner.get_layer("head").input).save(headless)
+    stated = evaluate(headless, tables / "labels.csv", linear_probe=True, objective="labels")
+    (probe,) = stated.probes.values()
+    assert stated.scores is None and probe.mean_average_precision > 0.9 and "mean average precision" in stated.text()
+    stated.write_page(tmp_path / "page.html", "labels")
+    with pytest.raises(ValueError, match="a model of labels, or few_shot or linear_probe"):
+        evaluate(headless, tables / "labels.csv", objective="labels")
+    with pytest.raises(ValueError, match="one class an image for knn"):
+        evaluate(folder, knn=True)
+    with pytest.raises(ValueError, match="500 training images with each label.*red"):
+        evaluate(folder, few_shot=(500,))
+
+
 def test_predict_prints_the_labels_above_their_threshold(labels, tables):
     folder, *_ = labels
     images = [tables / f"{index}.png" for index in range(30)]
