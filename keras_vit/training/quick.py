@@ -45,7 +45,7 @@ def quick_recipe(recipe: Recipe) -> Recipe:
         image_size=size,
         crop_from=recipe.crop_from and _scaled(size, recipe),
         weights=None,
-        head="new",
+        missing_weights=None,
         representation_size=recipe.representation_size and HIDDEN_SIZE,
         decoder_layers=1,
         decoder_size=None,
@@ -131,5 +131,6 @@ def _data(recipe: Recipe) -> dict[str, Any]:
     # Weights by name are those of other classes.
     class_weights = "equal" if ":" in recipe.class_weights else recipe.class_weights
     channels = recipe.channels if recipe.channels in (1, 3, 4) else 3  # RGB is converted to no others
-    other = {"data": SYNTHETIC, "data_dir": None, "channels": channels, "class_depth": None, "groups": None}
+    other = {"data": SYNTHETIC, "data_dir": None, "channels": channels, "class_depth": None}
+    other |= {"groups": None, "corrections": None}
     return other | {"class_weights": class_weights} | parts

@@ -12,8 +12,8 @@ LARGE = Recipe(
 )
 SIZES = {
     *("data", "data_dir", "train_split", "validation_split", "test_split", "validation", "test"),
-    *("class_depth", "groups"),
-    *("variant", "image_size", "crop_from", "weights", "representation_size", "freeze_to"),
+    *("class_depth", "groups", "corrections"),
+    *("variant", "image_size", "crop_from", "weights", "missing_weights", "representation_size", "freeze_to"),
     *("decoder_layers", "decoder_size"),
     *("steps", "steps_per_epoch", "batch_size", "warmup_steps", "milestones", "checkpoint_seconds"),
 }
@@ -26,6 +26,8 @@ KEPT = {
     "channels": 4,
     "corrupted": 0.6,
     "pooling": "gap",
+    "head": "probe",
+    "reject": 0.05,
     "gelu": "erf",
     "dropout": 0.1,
     "stochastic_depth": 0.2,
