@@ -40,6 +40,7 @@ from keras_vit.data.sources import open_source
 from keras_vit.models.config import Variant
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
+from keras_vit.training.transfer import transfer_settings
 from keras_vit.weights.open import checkpoint_digest
 
 TINY = Variant(patch_size=4, hidden_size=16, num_layers=1, num_heads=2, mlp_dim=24)
@@ -136,10 +137,11 @@ def test_the_command_of_the_next_step_has_the_settings_of_the_run(run):
     assert (program, command, option) == ("keras-vit", "fit", "--output")
     recipe, name, _ = find_recipe(file, settings)
     assert name == folder.name and output == f"{folder}-2"
-    changed = {"weights", "variant", "image_size", "optimizer", "learning_rate", "layer_decay"}
+    tuned = transfer_settings(json.loads((folder / "run.json").read_text())["data"]["train"])
+    changed = {"weights", "variant", "image_size", *tuned}
     same = {field: value for field, value in dataclasses.asdict(DIGITS).items() if field not in changed}
     assert {field: dataclasses.asdict(recipe)[field] for field in same} == same
-    assert recipe.weights == "imagenet21k"
+    assert recipe.weights == "vit_s16_augreg_in21k" and recipe == dataclasses.replace(recipe, **tuned)
 
 
 def test_a_finished_run_is_left_as_it_is(run):

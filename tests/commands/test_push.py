@@ -270,7 +270,7 @@ print(json.dumps(results))
 
 def environment(hub, folder):
     """Returns the environment of a new process that reads from the double, and keeps its files in a folder."""
-    names = {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
+    names = {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN, "KERAS_VIT_OFFLINE": "0"}
     return {**names, "HF_HOME": str(folder / "home"), "KERAS_VIT_CACHE": str(folder / "cache")}
 
 
@@ -440,7 +440,7 @@ def test_the_real_hub(run, run_warm, tmp_path):
     try:
         assert push(run, f"hf:{name}", "--private")[0] == 0
         places = {"HF_HOME": str(tmp_path / "home"), "KERAS_VIT_CACHE": str(tmp_path / "cache")}
-        read = run_warm("-c", READ, f"hf://{name}", **places, HF_TOKEN=os.environ["HF_TOKEN"])
+        read = run_warm("-c", READ, f"hf://{name}", **places, HF_TOKEN=os.environ["HF_TOKEN"], KERAS_VIT_OFFLINE="0")
         assert read[f"hf://{name}"][2][0] == [*"0123456789"]
     finally:
         HfApi().delete_repo(name, missing_ok=True)

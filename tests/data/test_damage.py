@@ -88,6 +88,7 @@ def test_damage_stops_check_and_training_and_can_be_skipped(tmp_path):
 
 
 class Reader:
+    channels = 3
     read = staticmethod(lambda image: decode(image))
 
 

@@ -250,7 +250,7 @@ def test_a_size_that_is_not_known_beforehand():
         ({"magnitude": -1}, ValueError, "magnitude=-1"),
         ({"magnitude": 0.5}, TypeError, "magnitude=0.5"),
         ({"image": np.zeros((5, 7, 3), np.float32)}, TypeError, "image.dtype=<dtype: 'float32'>"),
-        ({"image": np.zeros((5, 7, 1), np.uint8)}, ValueError, r"image.shape=\(5, 7, 1\)"),
+        ({"image": np.zeros((5, 7), np.uint8)}, ValueError, r"image.shape=\(5, 7\)"),
         ({"image": np.zeros((1, 5, 7, 3), np.uint8)}, ValueError, r"image.shape=\(1, 5, 7, 3\)"),
         ({"image": np.zeros((2, 7, 3), np.uint8)}, ValueError, "sides of 3 pixels or more"),
     ],

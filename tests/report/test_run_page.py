@@ -411,7 +411,7 @@ def test_all_wrong_arrays_are_named_at_once():
         confusion_matrix=np.zeros((2, 3), int),
         mistakes=[replace(full().mistakes[0], image=np.zeros((8, 8, 3)))],
         attention=[replace(full().attention[0], image=np.zeros((8, 8), "uint8"), rollout=np.zeros(4))],
-        reconstructions=[replace(full().reconstructions[0], masked=np.zeros((8, 8, 4), "uint8"))],
+        reconstructions=[replace(full().reconstructions[0], masked=np.zeros((8, 8), "uint8"))],
     )
     with pytest.raises(ValueError) as error:
         render_report(report)
@@ -419,7 +419,7 @@ def test_all_wrong_arrays_are_named_at_once():
         assert name in str(error.value)
     assert "attention[0].image=uint8 (8, 8)" in str(error.value)
     assert "attention[0].rollout=(4,)" in str(error.value)
-    assert "reconstructions[0].masked=uint8 (8, 8, 4)" in str(error.value)
+    assert "reconstructions[0].masked=uint8 (8, 8)" in str(error.value)
     for counts in (np.eye(3) / 2, -np.eye(3, dtype=int)):
         with pytest.raises(ValueError, match="confusion_matrix="):
             render_report(replace(full(), confusion_matrix=counts))
