@@ -10,6 +10,7 @@ import concurrent.futures
 import functools
 import math
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -329,11 +330,14 @@ def _reader(examples: Examples, image_size: Size, protocol: str, channels: int) 
     if count * math.prod(shape) > _MEMORY:
         return one, False
     kept: list[Any] = [None] * count  # an image is decoded when a batch first needs it
+    locks = [threading.Lock() for _ in range(count)]  # two batches at once may need the same image
 
     def read_kept(indices: Any) -> np.ndarray:
         for index in indices.ravel():
             if kept[index] is None:
-                kept[index] = read(index)
+                with locks[index]:
+                    if kept[index] is None:
+                        kept[index] = read(index)
         return np.stack([kept[index] for index in indices.ravel()]).reshape(*indices.shape, *shape)
 
     def many(row: dict[str, Any]) -> Any:
