@@ -76,7 +76,7 @@ def main():
         write_images(options.data, folder, options.count)
 
         def measured(command, data):
-            output = ("--output", pathlib.Path(place, f"run{next(runs)}")) if command == "fit" else ()
+            output = ("weights=none", "--output", pathlib.Path(place, f"run{next(runs)}")) if command == "fit" else ()
             return measure(command, data, *output, cache=pathlib.Path(place, f"cache of {command}"))
 
         print(f"{options.count:,} images".ljust(20) + f"{'seconds':>12}{'MB':>7}")

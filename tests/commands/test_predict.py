@@ -275,13 +275,12 @@ def test_numbers_and_binary_heads_have_columns_and_keys(photos, tmp_path, head, 
         if names:
             assert list(row["numbers"]) == names == [*cells][1:]
             assert list(row["numbers"].values()) == [pytest.approx(value, rel=1e-4) for value in values]
-            # Each style is a run of its own: the last digits may differ.
             assert [float(cells[name]) for name in names] == pytest.approx([*row["numbers"].values()], rel=1e-5)
-            assert [float(value.split()[-1]) for value in line.split(": ")[1].split(", ")] == pytest.approx(
-                [*row["numbers"].values()], rel=1e-5
-            )
-            shown = line.split(": ")[1].split(", ")
-            assert [value.rpartition(" ")[0] for value in shown] == [name.removeprefix("numbers") for name in names]
+            # Each style is a run of its own, whose last digits may differ.
+            texts = [part.rpartition(" ")[2] for part in line.split(": ")[1].split(", ")]
+            assert [float(text) for text in texts] == pytest.approx([*row["numbers"].values()], rel=1e-5)
+            assert texts == [f"{float(text):.6g}" for text in texts]
+            shown = [f"{name} {text}".removeprefix("numbers ") for name, text in zip(names, texts, strict=True)]
         else:
             assert [each["class"] for each in row["classes"]] == [cells["class_1"], cells["class_2"]]
             assert sum(each["probability"] for each in row["classes"]) == pytest.approx(1)
