@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import logging
+import math
 import operator
 import os
 import pathlib
@@ -17,7 +18,7 @@ from keras_vit.commands.run_folder import RUN_FILE
 from keras_vit.data.decoding import decode, read_file
 from keras_vit.data.messages import quoted
 from keras_vit.data.sources import Examples, Source
-from keras_vit.evaluation.accuracy import wilson_interval
+from keras_vit.evaluation.accuracy import Scores, wilson_interval
 from keras_vit.evaluation.labels import LabelScores, choose_thresholds
 from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.evaluation.probes import linear_probe
@@ -25,7 +26,7 @@ from keras_vit.evaluation.verdict import AnyScores, Baseline, Verdict, reached, 
 from keras_vit.runtime.images import upright_size
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.recipe import Recipe
-from keras_vit.training.transfer import DEFAULT_MODEL, transfer_settings
+from keras_vit.training.transfer import DEFAULT_MODEL, DEFAULT_SIZE, transfer_settings
 
 logger = logging.getLogger("keras_vit")
 
@@ -34,6 +35,7 @@ MOST_IMAGES = 2000  # that it is trained on, and tested on: they take seconds, h
 MOST_CLASSES = 100  # or labels
 REGULARISATIONS = (1e2, 1e3, 1e4)  # of its regularisation, to choose from; weaker ones fit the training images alone
 _TRAINS = "trains a %s regression on %s training images, to compare the model with"
+_PATCH = 16  # pixels a side, of the default checkpoint
 _SIDES = 16  # training images whose size is read
 
 
@@ -85,6 +87,24 @@ class Outcome:
         confidence = 1 - 0.05 / max(int(np.count_nonzero(images)), 1)
         _, high = wilson_interval(int(correct[weakest]), max(int(images[weakest]), 1), confidence)
         return weakest if high < correct.sum() / max(int(images.sum()), 1) else None
+
+    @property
+    def collapsed(self) -> str:
+        """The class that nearly all test images are predicted to be, if far fewer are of it; "" for none."""
+        scores = self.verdict.scores
+        if not isinstance(scores, Scores):
+            return ""
+        images, predicted, _ = scores.counts
+        first, count = int(predicted.argmax()), max(len(scores.labels), 1)
+        is_one = predicted[first] > 0.95 * count and images[first] < 0.8 * count
+        return self.source.class_names[first] if is_one else ""
+
+    @property
+    def slower(self) -> str:
+        """The settings of a run with a tenth of the learning rate, and no fewer epochs than by default."""
+        rate = f"learning_rate={self.recipe.learning_rate / 10:.3g}"
+        epochs = transfer_settings(self.train_images)["epochs"]
+        return f"{rate} steps=None epochs={epochs}" if self.recipe.steps else rate
 
     @property
     def weak(self) -> str:
@@ -150,9 +170,11 @@ class Outcome:
     @property
     def fine_tuning(self) -> str:
         """The settings of a run that fine-tunes the default checkpoint."""
-        settings = transfer_settings(self.train_images).items()
-        changed = {name: value for name, value in settings if value != getattr(self.recipe, name)}
-        return " ".join(f"{name}={_typed(value)}" for name, value in {"model": DEFAULT_MODEL, **changed}.items())
+        tuned = transfer_settings(self.train_images).items()
+        changed = {name: value for name, value in tuned if value != getattr(self.recipe, name)}
+        size = {} if self.recipe.size[0] == self.recipe.size[1] else {"image_size": _like(self.recipe.size)}
+        settings = {"model": DEFAULT_MODEL, **size, **changed}
+        return " ".join(f"{name}={_typed(value)}" for name, value in settings.items())
 
     @property
     def run(self) -> str:
@@ -197,6 +219,13 @@ NEXT_STEPS = (
         "{0.reached[0]} of 99% or more is within the interval: evaluate the run on new images from where it will be "
         "used.",
         "keras-vit evaluate {0.run} {0.new_images}",
+    ),
+    NextStep(
+        "a checkpoint at the start, and nearly all test images are predicted to be of one class",
+        lambda o: o.recipe.weights is not None and o.collapsed,
+        "Nearly all images are predicted to be {0.collapsed}: train at a tenth of the learning rate, for as long as "
+        "by default.",
+        f"{_AGAIN} {{0.slower}}",
     ),
     NextStep(
         "random weights at the start, fewer than 20,000 training images",
@@ -267,6 +296,13 @@ NEXT_STEPS = (
         _AGAIN,
     ),
 )
+
+
+def _like(size: tuple[int, int]) -> tuple[int, int]:
+    """Returns a (height, width) of the same proportions for the default checkpoint: multiples of its patch size."""
+    scale = DEFAULT_SIZE / math.sqrt(math.prod(size))
+    height, width = (_PATCH * max(1, round(scale * side / _PATCH)) for side in size)
+    return height, width
 
 
 def _typed(value: Any) -> str:

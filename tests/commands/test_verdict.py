@@ -186,6 +186,14 @@ def with_(**settings):
     return dataclasses.replace(TUNED, **settings)
 
 
+def collapsed_outcome(recipe=TUNED, first=50):
+    """Returns the outcome of a run that predicts the first class for all but 5 images."""
+    outcome = outcome_of(recipe)
+    test = np.repeat(range(3), (first, 150 - first, 0))
+    scores = Scores(test, np.eye(3)[np.where(np.arange(150) < 145, 0, 1)])
+    return dataclasses.replace(outcome, verdict=dataclasses.replace(outcome.verdict, scores=scores))
+
+
 RARE = {"recalls": (0.9, 0.9, 0.3), "train": (200, 200, 20)}
 
 
@@ -193,7 +201,12 @@ RARE = {"recalls": (0.9, 0.9, 0.3), "train": (200, 200, 20)}
     "outcome, command",
     [
         (outcome_of(recalls=(1, 1, 0.98)), "keras-vit evaluate runs/letters new_images/"),
+        (collapsed_outcome(with_(epochs=40)), "--output runs/letters-2 learning_rate=0.0001"),
+        (collapsed_outcome(with_(steps=3)), "learning_rate=0.0001 steps=None epochs=40"),
+        (collapsed_outcome(first=130), "--output runs/letters-2"),  # most images are of that class
+        (collapsed_outcome(RECIPE), "model=vit_s16_augreg_in21k"),
         (outcome_of(RECIPE), "model=vit_s16_augreg_in21k head=probe"),
+        (outcome_of(dataclasses.replace(RECIPE, image_size=(32, 40))), "model=vit_s16_augreg_in21k image_size=208,256"),
         (outcome_of(RECIPE, **RARE), "model=vit_s16_augreg_in21k"),
         (outcome_of(**RARE), "sampling=balanced"),
         (outcome_of(with_(sampling="balanced"), **RARE), "--output runs/letters-2"),
