@@ -182,12 +182,12 @@ _recipe_argument = click.argument("recipe_or_data", metavar="RECIPE|DATA")
 _settings_argument = click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
 
 
-def _recipe(target: str, settings: Iterable[str], quick: bool = False) -> Any:
+def _recipe(target: str, settings: Iterable[str], quick: bool = False, output: str | None = None) -> Any:
     """Returns what `find_recipe` does for a command line, reduced to a quick run if asked for."""
     from keras_vit.commands.recipes import find_recipe
     from keras_vit.training.quick import quick_recipe
 
-    found = find_recipe(target, settings, fetch=not quick)
+    found = find_recipe(target, settings, fetch=not quick, output=output)
     return (
         found._replace(recipe=quick_recipe(found.recipe), name=f"{found.name}-quick", source=None) if quick else found
     )
@@ -288,10 +288,12 @@ def fit_command(
     """
     if bool(resume) == bool(recipe_or_data) or (resume and (output or quick)):
         raise click.UsageError("Expected RECIPE or DATA, or --resume DIR alone.")
+    from keras_vit.commands.recipes import default_folder
+
     work = _import_with_keras("commands.fit")
     if recipe_or_data:
-        recipe, name, source = _recipe(recipe_or_data, settings, quick)
-        folder = output or os.path.join("runs", name)
+        recipe, name, source = _recipe(recipe_or_data, settings, quick, output)
+        folder = output or default_folder(name)
     else:
         folder, source = str(resume), None
         recipe = _import_with_keras("commands.run_folder").read_recipe(folder)

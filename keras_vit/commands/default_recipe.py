@@ -1,5 +1,6 @@
 """The recipe for images that come without one: fine-tunes a published checkpoint, by the number of images."""
 
+import difflib
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,9 @@ class DefaultRecipe(NamedTuple):
     source: Source | None = None
 
 
-def default_recipe(data: str, settings: Iterable[str] = (), fetch: bool = True) -> DefaultRecipe:
+def default_recipe(
+    data: str, settings: Iterable[str] = (), fetch: bool = True, begun: Recipe | None = None
+) -> DefaultRecipe:
     """Returns the recipe for images: it fine-tunes a checkpoint, or trains a small model from random weights.
 
     The checkpoint is `DEFAULT_MODEL`, or the one of model=NAME: the name of a variant, of a published checkpoint, or a
@@ -45,6 +48,7 @@ def default_recipe(data: str, settings: Iterable[str] = (), fetch: bool = True) 
         settings: "field=value" texts, which replace these settings.
         fetch: whether the checkpoint, and images that are not on this machine, are downloaded. Without these images,
             the settings are those for many.
+        begun: the recipe of the run that is to be continued, if there is one: it starts from the same weights.
 
     Raises:
         ValueError, OSError: if the settings are not those of a recipe, a checkpoint that they name cannot be used, or
@@ -66,7 +70,7 @@ def default_recipe(data: str, settings: Iterable[str] = (), fetch: bool = True) 
     # The images are opened first: a fault in them shows before a download.
     source = open_recipe_data(Recipe(data=data, **{**model, **own})) if fetch or os.path.exists(data) else None
     count = len(source.train.labels) if source else None
-    if fetch and not named and not _fetched(DEFAULT_MODEL):
+    if not named and not (_has_weights(begun) if begun else not fetch or _fetched(DEFAULT_MODEL)):
         return DefaultRecipe(Recipe(data=data, **{**FROM_NOTHING, "missing_weights": DEFAULT_MODEL, **own}), source)
     settings_of_size = transfer_settings(count)
     if own.get("representation_size"):
@@ -76,14 +80,26 @@ def default_recipe(data: str, settings: Iterable[str] = (), fetch: bool = True) 
     return DefaultRecipe(Recipe(data=data, **{**settings_of_size, **model, **own}), source)
 
 
+def _has_weights(begun: Recipe) -> bool:
+    """Returns whether a run started from a checkpoint; warns if that was missing."""
+    if begun.missing_weights:
+        _log.warning(
+            "%s could not be fetched when this run began from random weights, and it continues so. Choose another "
+            "folder with --output to fine-tune it.",
+            begun.missing_weights,
+        )
+    return begun.missing_weights is None
+
+
 def _fetched(name: str) -> bool:
     """Returns whether a published checkpoint is in the cache, or could be downloaded; warns if not."""
     try:
         fetch_file(find_checkpoint(name).address)
     except OSError as error:  # no network, or no file at the mirror
         _log.warning(
-            "%s\nThe training begins with random weights instead, and needs many more images. weights=none asks for "
-            "this; model=NAME names another checkpoint.",
+            "%s\nA small model of 64 x 64 pixels is trained from random weights instead, as with weights=none, and "
+            "needs many more images. model=NAME names another checkpoint. With the file in its place, choose another "
+            "folder with --output: it is another run.",
             error,
         )
         return False
@@ -129,7 +145,15 @@ def _published(variant: str) -> str:
 def _of_checkpoint(name: str) -> dict[str, Any]:
     """Returns the fields of a recipe for a published checkpoint, or for a file that shows its architecture."""
     if "://" not in name and not os.path.exists(name):
-        row = find_checkpoint(name)
+        row = next((row for row in checkpoints() if row.name == name), None)
+        if row is None:
+            known = [*VARIANTS, *(row.name for row in checkpoints())]
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            nearest = f" Nearest names: {', '.join(near)}." if near else ""
+            raise ValueError(
+                "Expected the name of a variant or of a published checkpoint, the path of a file, or an address. "
+                f"Received: {name}, and there is no such file.{nearest} `keras-vit list` shows all."
+            )
         return {"variant": row.variant, "image_size": row.image_size or DEFAULT_SIZE, "weights": row.name}
     with open_checkpoint(name, require_architecture=True) as opened:
         shown = opened.architecture

@@ -34,7 +34,9 @@ class Found(NamedTuple):
     source: Source | None = None
 
 
-def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = (), fetch: bool = True) -> Found:
+def find_recipe(
+    target: str | os.PathLike[str], settings: Iterable[str] = (), fetch: bool = True, output: str | None = None
+) -> Found:
     """Returns the recipe that a command line names, with its settings applied.
 
     Args:
@@ -42,9 +44,12 @@ def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = (), fe
             its recipe; or data (a folder, a .zip, a .csv or the name of a data set), for the default recipe. The name
             of a data set is never that of a recipe.
         settings: "field=value" texts.
+        fetch: whether files that the recipe needs are downloaded.
+        output: the folder of the run; runs/NAME by default. A run that has begun there decides whether the default
+            recipe starts from a checkpoint.
 
     Returns:
-        (recipe, name for its runs).
+        (recipe, name for its runs, images if they were opened).
 
     Raises:
         ValueError: if there is no such recipe or data, a .py file cannot be run or defines no RECIPE, the name of a
@@ -65,9 +70,16 @@ def find_recipe(target: str | os.PathLike[str], settings: Iterable[str] = (), fe
     own = path.exists() and not named
     data, name = (str(path.resolve()), path.resolve().stem) if own else (str(target), str(target))
     from keras_vit.commands.default_recipe import default_recipe  # imports Keras
+    from keras_vit.commands.run_folder import begun_recipe
 
-    recipe, source = default_recipe(data, settings, fetch)
-    return Found(recipe, re.sub(r"\W+", "-", name), source)
+    name = re.sub(r"\W+", "-", name)
+    recipe, source = default_recipe(data, settings, fetch, begun_recipe(output or default_folder(name)))
+    return Found(recipe, name, source)
+
+
+def default_folder(name: str) -> str:
+    """Returns the folder of a run of this name."""
+    return os.path.join("runs", name)
 
 
 def _changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:

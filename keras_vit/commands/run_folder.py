@@ -15,6 +15,7 @@ import keras
 import keras_vit.builders  # registers the layers, without which no model of ours loads
 from keras_vit._atomic import locked
 from keras_vit.commands.image_list import image_changes
+from keras_vit.data.decoding import RANGE_SETTING, value_range
 from keras_vit.data.sources import Source
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
 from keras_vit.preprocessing import Pixels
@@ -62,6 +63,7 @@ def _data_description(source: Source) -> dict[str, Any]:
         "sha256": source.digest,
         **{split: len(getattr(source, split).labels) for split in ("train", "validation", "test")},
         "classes": list(source.class_names),
+        "value_range": list(value_range() or ()) or None,
     }
 
 
@@ -205,6 +207,16 @@ def recipe_beside(model_path: str | os.PathLike[str]) -> Recipe | None:
     return _read_recipe(path) if path.exists() else None
 
 
+def begun_recipe(folder: str | os.PathLike[str]) -> Recipe | None:
+    """Returns the recipe of a run that has written a checkpoint or results, or None if there is none.
+
+    Args:
+        folder: the folder of the run; it need not exist.
+    """
+    folder = pathlib.Path(folder)
+    return _read_recipe(folder / RUN_FILE) if (folder / RUN_FILE).exists() and _has_begun(folder) else None
+
+
 def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
     """Returns the recipe of the run in a folder.
 
@@ -221,7 +233,9 @@ def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
 
 
 def _read_recipe(path: pathlib.Path) -> Recipe:
-    settings = _object_in(read_object(path), "recipe", path)
+    contents = read_object(path)
+    settings = _object_in(contents, "recipe", path)
+    _use_value_range(path, contents.get("data"))
     if "seed" in settings:  # of older runs, it drew the splits, too
         settings.setdefault("split_seed", settings["seed"])
     try:
@@ -234,6 +248,14 @@ def _read_recipe(path: pathlib.Path) -> Recipe:
         raise ValueError(
             f"{path} is damaged, or was written by another version of keras_vit: {str(error)[:1000]}"
         ) from error
+
+
+def _use_value_range(path: pathlib.Path, data: Any) -> None:
+    """Lets this process read images of more than 8 bits as a run did, unless its environment says how."""
+    trained = data.get("value_range") if isinstance(data, dict) else None
+    if trained and value_range() is None:
+        os.environ[RANGE_SETTING] = ",".join(f"{number!r}".removesuffix(".0") for number in trained)
+        logger.info("%s=%s, as %s was trained", RANGE_SETTING, os.environ[RANGE_SETTING], path.parent)
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:

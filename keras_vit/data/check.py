@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from keras_vit.data.corrections import correct_labels
+from keras_vit.data.decoding import RANGE_SETTING
 from keras_vit.data.folder import named_format
 from keras_vit.data.listing import SPLITS, Learns, ListedImage
 from keras_vit.data.messages import one_line, quoted
@@ -149,7 +150,9 @@ class FolderReport:
         lines += _listed("outside the class folders, not used", self.stray)
         lines += _listed("not images, not used", self.not_images)
         lines += _listed("notes", self.notes)
-        lines += ["", self.verdict, *([] if self.problems else [self.command])]
+        stated = os.environ.get(RANGE_SETTING)
+        command = f"{RANGE_SETTING}={stated} {self.command}" if stated else self.command
+        lines += ["", self.verdict, *([] if self.problems else [command])]
         return "\n".join(map(one_line, lines))
 
 

@@ -88,16 +88,19 @@ def test_a_folder_is_learned_from_a_checkpoint_of_the_mirror(folder, mirror, mon
     # The brightness of images is in every feature: the probe alone is right, whatever two steps do to it.
     assert metrics["test_accuracy"] > 0.8
     assert not any("random weights" in line for line in metrics["verdict"])
+    # Without the mirror and its file, the same command continues the run, too.
+    monkeypatch.setattr(default_recipe, "_fetched", lambda name: pytest.fail("fetches the checkpoint again"))
+    assert find_recipe(folder, ["steps=2", "exports=", "batch_size=8"], output=str(tmp_path / "run")).recipe == recipe
 
 
-def test_without_a_network_it_says_so_and_keeps_saying_it(folder, tmp_path, caplog):
+def test_without_a_network_it_says_so_and_keeps_saying_it(folder, tmp_path, caplog, monkeypatch):
     for i in range(8):  # half of two classes: no model can be right
         (folder / "dark" / f"{i}.png").rename(folder / "light" / f"of_dark_{i}.png")
         (folder / "light" / f"{i}.png").rename(folder / "dark" / f"of_light_{i}.png")
     settings = ["exports=", "epochs=2", "image_size=16"]
     recipe, _, source = find_recipe(folder, settings)
     message = caplog.text
-    assert "Cannot download" in message and "save it as" in message and "begins with random weights" in message
+    assert "Cannot download" in message and "save it as" in message and "trained from random weights" in message
     assert recipe == change(Recipe(data=str(folder), **FROM_NOTHING, missing_weights=SMALL), settings)
     metrics = fit.fit(recipe, tmp_path / "run", source)
     sentence = f"The training began with random weights, because the checkpoint {SMALL} could not be fetched."
@@ -111,8 +114,10 @@ def test_without_a_network_it_says_so_and_keeps_saying_it(folder, tmp_path, capl
     again = find_recipe(tmp_path / "run/run.json", [part for part in command if "=" in part]).recipe
     assert (again.weights, again.missing_weights, again.head) == ("vit_s16_augreg_in21k", None, "probe")
     assert (again.variant, again.image_size) == ("ViT-S/16", 224)
-    # The same command continues the run.
-    assert fit.fit(find_recipe(folder, settings).recipe, tmp_path / "run")["test_accuracy"] == metrics["test_accuracy"]
+    # The same command continues the run: nothing is fetched, whether or not the file is there by now.
+    monkeypatch.setattr(default_recipe, "_fetched", lambda name: pytest.fail("fetches the checkpoint again"))
+    again = find_recipe(folder, settings, output=str(tmp_path / "run")).recipe
+    assert fit.fit(again, tmp_path / "run")["test_accuracy"] == metrics["test_accuracy"]
 
 
 def test_a_checkpoint_that_was_named_is_not_replaced(folder):
@@ -163,7 +168,8 @@ def test_a_file_shows_its_architecture(folder, tmp_path):
     "settings, error",
     [
         (["model=ViT-S/16", "weights=imagenet"], "model, or weights and variant, not both"),
-        (["model=ViT-B/16x"], "Nearest names"),
+        (["model=ViT-S16"], r"Received: ViT-S16, and there is no such file\. Nearest names:.* ViT-S/16"),
+        (["model=absent.npz"], r"Received: absent.npz, and there is no such file"),
         (["model=ViT-S/14"], "a variant with a published checkpoint"),
         (["modle=ViT-B/16"], "unknown field 'modle'. Nearest: model"),
     ],

@@ -369,6 +369,26 @@ def test_an_unfinished_run_is_refused_when_its_data_has_changed(shapes, tmp_path
     assert fingerprints(tmp_path / "run") == before
 
 
+def test_a_run_keeps_the_range_of_its_numbers(tmp_path, monkeypatch):
+    levels = np.random.default_rng(0).integers(900, 1100, (30, 8, 8))
+    for i, image in enumerate(levels):
+        path = tmp_path / f"scans/{'ab'[i % 2]}/{i}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, (image + 1000 * (i % 2)).astype(np.uint16))
+    recipe = dataclasses.replace(DIGITS, data=str(tmp_path / "scans"), exports=(), batch_size=8, epochs=8)
+    monkeypatch.setenv("KERAS_VIT_VALUE_RANGE", "0,2500.5")
+    assert fit(recipe, tmp_path / "run")["test_accuracy"] == 1
+    stated = json.loads((tmp_path / "run/run.json").read_text())["data"]["value_range"]
+    image = str(tmp_path / "scans/b/1.npy")
+    ((_, shares),) = predict(tmp_path / "run", [image])
+    monkeypatch.delenv("KERAS_VIT_VALUE_RANGE")  # the run's own is used from here on
+    ((_, again),) = predict(tmp_path / "run", [image])
+    assert (stated, again, os.environ["KERAS_VIT_VALUE_RANGE"]) == ([0, 2500.5], shares, "0,2500.5")
+    monkeypatch.setenv("KERAS_VIT_VALUE_RANGE", "0,65535")
+    with pytest.raises(ValueError, match=r"value_range: \[0.0, 2500.5\] there, \[0.0, 65535.0\] here"):
+        fit(recipe, tmp_path / "run")
+
+
 def test_a_finished_run_says_which_images_have_changed_since(tmp_path):
     data, random = tmp_path / "data", np.random.default_rng(0)
     for name in ("dark", "light"):
