@@ -13,6 +13,8 @@ from keras_vit.models.interface import copy_facts, outputs_of, served
 from keras_vit.models.reject import LARGEST_SHARE, NONE_OF_THESE, Reject, images_needed
 from keras_vit.models.vision_model import VisionModel
 
+_NEAR_CHANCE = 0.01  # of the way from equal probabilities to 1: a threshold below is of no use
+
 
 @dataclasses.dataclass(frozen=True)
 class FalseRejects:
@@ -22,6 +24,7 @@ class FalseRejects:
         rejected: number of images that are rejected.
         images: number of all images, 1 or more.
         reject: when the model rejects an image; None if that is unknown, as of an exported file.
+        classes: number of classes; 0 if that is unknown.
 
     Example:
         ```python
@@ -33,6 +36,7 @@ class FalseRejects:
     rejected: int
     images: int
     reject: Reject | None = None
+    classes: int = 0
 
     @property
     def rate(self) -> float:
@@ -51,7 +55,19 @@ class FalseRejects:
         chosen = f"; its threshold was chosen for {100 * self.reject.share:.3g}%" if self.reject else ""
         return (
             f"The model rejects {self.rate:.1%} of {self.images:,} images of its classes as {NONE_OF_THESE}, 95% "
-            f"interval {low:.1%} to {high:.1%}{chosen}."
+            f"interval {low:.1%} to {high:.1%}{chosen}.{self._at_chance}"
+        )
+
+    @property
+    def _at_chance(self) -> str:
+        """A sentence with a space before it if the threshold is so near chance that it is of no use, or ""."""
+        chance = 1 / self.classes if self.classes else 0.0  # the least that a highest probability can be
+        if self.reject is None or self.reject.threshold > chance + _NEAR_CHANCE * (1 - chance):
+            return ""
+        return (
+            f" Its threshold, {self.reject.threshold:.4f}, is hardly above {chance:.4f}, the least that a highest "
+            "probability can be: it rejects hardly any image of something else, either. Train a more accurate model "
+            "first, or state a larger reject=."
         )
 
     @property
@@ -81,7 +97,7 @@ def false_rejects(reject: Reject, probabilities: np.ndarray) -> FalseRejects:
         ```
     """
     rejected = keras.ops.convert_to_numpy(reject.margin(np.asarray(probabilities, np.float32))) < 0
-    return FalseRejects(int(rejected.sum()), len(rejected), reject)
+    return FalseRejects(int(rejected.sum()), len(rejected), reject, np.shape(probabilities)[1])
 
 
 def fit_reject(probabilities: np.ndarray, share: float = 0.05) -> Reject:

@@ -256,7 +256,7 @@ class Verdict:
         curves: what its training curves show, as of `read_curves`.
         next_step: what to do next, a sentence; "" for nothing.
         command: the command for it.
-        start: why the training began with random weights, a sentence; "" for nothing.
+        start: why the training began with random weights, a sentence, which comes first; "" for nothing.
         notes: further sentences on the scores.
     """
 
@@ -299,7 +299,7 @@ class Verdict:
     @property
     def sentences(self) -> list[str]:
         """What the numbers show, and what they do not."""
-        sentences = [self.start] if self.start else []
+        sentences = []
         if self.images < FEW_IMAGES:
             sentences.append(
                 f"{self.images:,} test images prove little: the interval is {self.figures[0].width} wide. Test on "
@@ -340,7 +340,7 @@ class Verdict:
     @property
     def lines(self) -> list[str]:
         """The verdict as lines of text."""
-        lines = []
+        lines = [self.start] if self.start else []
         width = max(len(name) for _, rows in self.compared for name, *_ in rows)
         indent = "  " if len(self.figures) > 1 else ""
         for figure, rows in self.compared:

@@ -9,10 +9,11 @@ from keras_vit.report.markdown import escaped, table
 
 def verdict_block(verdict: Verdict) -> str:
     """Returns the verdict as HTML: the figures with their intervals, what they show, and the next step."""
+    start = f"<p><b>{text(verdict.start)}</b></p>" if verdict.start else ""
     said = "".join(f"<p>{text(sentence)}</p>" for sentence in verdict.sentences)
     step = f'<p class="next"><b>Next</b> {text(verdict.next_step)}</p><pre><code>{text(verdict.command)}</code></pre>'
     return (
-        f'<div class="verdict">{"".join(_compared(verdict.images, *part) for part in verdict.compared)}{said}'
+        f'<div class="verdict">{start}{"".join(_compared(verdict.images, *part) for part in verdict.compared)}{said}'
         f"{step if verdict.next_step else ''}</div>\n"
     )
 
@@ -54,9 +55,9 @@ def _row(figure: Figure, most: float, name: str, value: float, interval: tuple[f
 
 def verdict_section(verdict: Verdict) -> str:
     """Returns the verdict as Markdown, without the next step, which is for those who train the model."""
-    tables = []
+    parts = [f"**{escaped(verdict.start)}**"] if verdict.start else []
     for figure, rows in verdict.compared:
-        tables.append(
+        parts.append(
             table(
                 [
                     {
@@ -68,4 +69,4 @@ def verdict_section(verdict: Verdict) -> str:
                 ]
             )
         )
-    return "\n\n".join([*tables, " ".join(map(escaped, verdict.sentences))])
+    return "\n\n".join([*parts, " ".join(map(escaped, verdict.sentences))])

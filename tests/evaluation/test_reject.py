@@ -72,7 +72,14 @@ def test_false_rejects_in_words():
     low, high = rejects.interval
     assert f"50.0% of 4 images of its classes as none of these, 95% interval {low:.1%} to {high:.1%}" in rejects.text
     assert "chosen for 10%" in rejects.text and "chosen" not in FalseRejects(2, 4).text
+    assert "reject=" not in rejects.text
     assert rejects.metrics["threshold"] == 0.5 and rejects.metrics["test_rejected"] == 0.5
+
+
+@pytest.mark.parametrize("threshold, useless", [(0.32, True), (0.334, True), (0.35, False)])
+def test_a_threshold_at_chance_is_named(threshold, useless):
+    rejects = false_rejects(Reject(0.05, threshold), np.full((40, 3), 1 / 3))
+    assert (f"{threshold:.4f}" in rejects.text and "0.3333" in rejects.text) is useless
 
 
 @pytest.mark.parametrize("activation", ["softmax", None])

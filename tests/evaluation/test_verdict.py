@@ -151,6 +151,7 @@ def test_the_lines_and_the_metrics_have_every_number():
         "balanced accuracy 80.0%",
     ):
         assert words in text, words
+    assert verdict_of(start="It began with random weights.").lines[0] == "It began with random weights."
     assert verdict.lines[-2:] == ["Next: Train longer.", "  keras-vit fit run.json epochs=8"]
     metrics = json.loads(json.dumps(verdict.metrics))
     assert metrics == verdict.metrics  # no tuples: a run that is read again is equal

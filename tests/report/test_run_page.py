@@ -563,4 +563,6 @@ def test_the_page_opens_with_the_verdict():
         tuple(map(float, re.findall(r"[\d.]+", attributes["style"]))) for attributes in page.all("u") if attributes
     ]
     assert bands[0] == pytest.approx((73.9, 20.7)) and len(page.all("s")) == 3
+    warned = Page(render_report(replace(full(), verdict=replace(verdict, start="It began with random weights.")))).words
+    assert warned.index("It began with random weights.") < warned.index("this model")
     assert "Next" not in Page(render_report(replace(full(), verdict=replace(verdict, next_step="")))).words
