@@ -14,7 +14,7 @@ from keras_vit._atomic import locked, write_text
 from keras_vit._progress import show_progress
 from keras_vit.commands.examples import evaluation_examples, open_recipe_data
 from keras_vit.commands.image_model import ImageModel, open_model, require_head
-from keras_vit.commands.run_folder import recipe_beside
+from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.export import export_model
 from keras_vit.export.proof import Agreement, read_proof, read_refused, write_proof
@@ -142,8 +142,10 @@ def export(
     targets = targets_named(targets)
     if output is None and "://" in str(model):
         raise ValueError(f"Expected a folder for the files of {model}. Received: output=None. Name one with --output")
-    runtime = options.get("runtime")
-    check_requirements({name: target.with_settings(runtime=runtime) for name, target in targets.items()})
+    runtime, path = options.get("runtime"), pathlib.Path(model)
+    recipe = recipe_beside(path / MODEL_FILE if path.is_dir() else path)
+    rows = {name: target.with_settings(runtime=runtime) for name, target in targets.items()}
+    check_requirements(rows, recipe.channels if recipe else None)
     opened = require_head(open_model(model, pixels=options.get("pixels"), outputs=options.pop("outputs", None)))
     folder = pathlib.Path(output) if output else opened.path.parent
     check_writable(folder)

@@ -79,7 +79,7 @@ def fit(recipe: Recipe, output: str | os.PathLike[str], source: Source | None = 
     folder = pathlib.Path(output)
     if metrics := _finished(folder, recipe, source):
         return metrics
-    check_requirements(targets)
+    check_requirements(targets, recipe.channels)
     devices = devices_of(
         recipe.strategy, recipe.jit_compile
     )  # first: a cluster has to be set up before any computation
@@ -159,7 +159,7 @@ def _finished(folder: pathlib.Path, recipe: Recipe, source: Source | None) -> di
         logger.info("%s already contains this run, finished; nothing is changed", folder)
         return metrics
     logger.info("%s already contains this run, finished; exporting its model to the missing or damaged files", folder)
-    check_requirements({name: targets[name] for name in missing})
+    check_requirements({name: targets[name] for name in missing}, recipe.channels)
     with locked(folder):
         exports = export_run(folder, dataclasses.replace(recipe, exports=tuple(missing)), model, source)
         added = _export_metrics(exports)

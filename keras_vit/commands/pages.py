@@ -255,6 +255,7 @@ def write_run_card(
             license=base_license or recipe.license,
             origin=_origin(recipe.data),
             rejects=rejects,
+            value_range=run.get("data", {}).get("value_range"),
             **_training_images(recipe, model, source),
         ),
     )

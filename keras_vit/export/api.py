@@ -96,7 +96,6 @@ def export_model(
     input_size = None if input_size is None else checked.size("input_size", input_size)
     rows = targets if isinstance(targets, Mapping) else targets_named(targets)
     rows = {name: target.with_settings(runtime=runtime, in_float=in_float) for name, target in rows.items()}
-    check_requirements(rows)  # first: the comparison images are evaluated before the first file is written
     if unsuited := [name for name, target in rows.items() if output_type not in target.output_types]:
         raise ValueError(
             f"Expected targets of 8 or 4 bits for uint8 probabilities. Received: {', '.join(unsuited)}, "
@@ -113,6 +112,8 @@ def export_model(
         facts=facts or {},
         output_type=output_type,
     )
+    # Now: the comparison images are evaluated before the first file is written.
+    check_requirements(rows, serving.channels)
     logger.info(
         "%s reads pixels as %s and returns %s", model.name, serving.pixels.description, serving.output_description
     )

@@ -88,6 +88,7 @@ class Agreement:
         reject: of a model that rejects images of none of its classes: {"max_difference" between margins, "rejected",
             the share of the images that the file rejects, "agreement_or_tie", the share that file and model both reject
             or both do not, or whose margin in the model is 0 to within the tie}. Empty for other models.
+        channels: of the file's input: 1 for grey, 3 for RGB, 4 for RGBA, another number for bands.
     """
 
     file: str
@@ -112,6 +113,7 @@ class Agreement:
     bfloat16: dict[str, Any] = dataclasses.field(default_factory=dict)
     labels: int = 0
     reject: dict[str, float] = dataclasses.field(default_factory=dict)
+    channels: int = 3
 
     @property
     def note(self) -> str:

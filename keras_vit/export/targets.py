@@ -16,12 +16,8 @@ if TYPE_CHECKING:
     from keras_vit.export.proof import Reference
     from keras_vit.export.serving import Serving
 
-# Types of a file's input, and what the client passes.
-INPUTS = {
-    "uint8": "RGB pixels, integers from 0 to 255",
-    "float32": "RGB pixels, numbers from 0 to 255",
-    "scaled": "RGB pixels scaled by the client",
-}
+# Types of a file's input, and the pixels that the client passes.
+INPUTS = {"uint8": "integers from 0 to 255", "float32": "numbers from 0 to 255", "scaled": "scaled by the client"}
 # Outputs that a file can have in addition to those of the model's head: if asked for, and of a model with a `Reject`.
 CHOSEN_OUTPUTS, KNOWN = ("features", "rollout"), "known"
 EXTRA_OUTPUTS = (*CHOSEN_OUTPUTS, KNOWN)
@@ -46,6 +42,7 @@ class Target(NamedTuple):
         requirements: function of `settings` that raises an error if something is not installed.
         operators: function of the file's bytes that returns its operators and those that a GPU does not support.
         bundle: function that writes a .zip with code for an app and a test for a device.
+        channels: numbers of channels of the images that its clients read; () for any.
     """
 
     file: str
@@ -60,6 +57,7 @@ class Target(NamedTuple):
     requirements: str | None = None
     operators: str | None = None
     bundle: str | None = None
+    channels: tuple[int, ...] = ()
 
     @property
     def output_types(self) -> tuple[str, ...]:
@@ -95,6 +93,11 @@ class Target(NamedTuple):
         if self.bundle:
             _imported(self.bundle)(path, file, name, reference)
         return bool(self.bundle)
+
+
+def image_kind(channels: int) -> str:
+    """Returns the kind of images of a number of channels as an adjective, such as "RGB" for 3."""
+    return {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels}-band")
 
 
 def _imported(name: str) -> Callable[..., Any]:
@@ -163,6 +166,7 @@ def _web(file: str, mode: str, bounds: Bounds, tie: float, fallback: str | None 
         overrides={"input_type": "float32", "extra_outputs": ("rollout",), "output_type": "float32"},
         requirements="export.web.site.require_runtime",
         operators=_OPERATORS,
+        channels=(1, 3, 4),  # a browser reads no others
     )
 
 
@@ -227,15 +231,24 @@ ALIASES = {"tflite": "tflite-int8"}
 DEFAULT_TARGET = "tflite"
 
 
-def check_requirements(targets: Mapping[str, Target]) -> None:
+def check_requirements(targets: Mapping[str, Target], channels: int | None = None) -> None:
     """Raises one error that lists everything that is missing for targets, before any long work.
 
     Args:
         targets: {name: `Target`}.
+        channels: of the model's images; None where they are not known yet.
 
     Raises:
         ImportError, ValueError: if a requirement of a target is not installed; the message says how to install it.
+        ValueError: if the clients of a target do not read images of so many channels.
     """
+    unread = [name for name, row in targets.items() if channels and row.channels and channels not in row.channels]
+    if unread:
+        kinds = " or ".join(map(image_kind, targets[unread[0]].channels))
+        raise ValueError(
+            f"Expected a model of {kinds} images for {', '.join(unread)}, which reads no others. Received: "
+            f"channels={channels}. Export other targets"
+        )
     errors: dict[str, Exception] = {}
     for target in targets.values():
         try:

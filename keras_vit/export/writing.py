@@ -189,6 +189,7 @@ def _write_and_compare(
     agreement = dataclasses.replace(
         agreement,
         input_type=serving.input_type,
+        channels=serving.channels,
         pixels=serving.pixels.description,
         operators=operators,
         gpu_unsupported=unsupported,

@@ -18,6 +18,7 @@ from keras_vit.evaluation.labels import LabelScores
 from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.evaluation.reject import FalseRejects
 from keras_vit.evaluation.verdict import Verdict
+from keras_vit.export.targets import image_kind
 from keras_vit.report.charts import number_text
 from keras_vit.report.markdown import escaped, folded, grid, table
 from keras_vit.report.proof_tables import exports_section
@@ -166,6 +167,7 @@ class ModelCard:
         inverted: (accuracy on test images with inverted brightness, accuracy on the same as they are, their number), or
             None.
         rejects: How many test images the model rejects as none of its classes; None if it rejects none.
+        value_range: The numbers in image files that were black and white, by KERAS_VIT_VALUE_RANGE; None if not stated.
     """
 
     name: str
@@ -193,6 +195,7 @@ class ModelCard:
     original_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     inverted: tuple[float, float, int] | None = None
     rejects: FalseRejects | None = None
+    value_range: tuple[float, float] | None = None
 
 
 def write_model_card(path: str | os.PathLike[str], card: ModelCard) -> None:
@@ -273,6 +276,7 @@ def _shared_parts(card: ModelCard) -> dict[str, object]:
         "height": height,
         "width": width,
         "channels": card.channels,
+        "value_range": _value_range(card.value_range),
         "data": _data(card),
         "recipe": folded(
             f"{len(card.settings)} settings that differ from the defaults",
@@ -356,12 +360,11 @@ def _rounded(value: float) -> str:
 
 def _files(card: ModelCard, output: str, has_names: bool = True) -> str:
     height, width = card.image_size
-    kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(card.channels, f"{card.channels} bands")
     rows = [
         {
             "file": "model.keras",
-            "input": f"{kind}, {height} x {width} pixels, {card.pixel_scaling}; float32 (batch, {height}, {width}, "
-            f"{card.channels})",
+            "input": f"{image_kind(card.channels)}, {height} x {width} pixels, {card.pixel_scaling}; "
+            f"float32 (batch, {height}, {width}, {card.channels})",
             "output": output,
         },
         {
@@ -371,6 +374,16 @@ def _files(card: ModelCard, output: str, has_names: bool = True) -> str:
         },
     ]
     return table(rows[: 1 + has_names])
+
+
+def _value_range(ends: tuple[float, float] | None) -> str:
+    if ends is None:
+        return ""
+    low, high = (f"{end:.15g}" for end in ends)
+    return (
+        f"\nIn files of floats, signed integers or more than 8 bits, {low} was black and {high} white. `keras-vit` "
+        f"reads this from run.json; without that file, set `KERAS_VIT_VALUE_RANGE={low},{high}`."
+    )
 
 
 def _data(card: ModelCard) -> str:

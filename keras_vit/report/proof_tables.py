@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_vit.export.targets import INPUTS, TARGETS
+from keras_vit.export.targets import INPUTS, TARGETS, image_kind
 from keras_vit.report.markdown import escaped, folded, table
 
 BEGIN, END = "<!-- exports -->", "<!-- /exports -->"
@@ -86,7 +86,7 @@ def export_details(agreement: Any) -> dict[str, str]:
     jpeg, operators = agreement.from_encoded, agreement.operators
     return {
         "file": agreement.file,
-        "input": INPUTS.get(agreement.input_type, "–"),
+        "input": _input(agreement.input_type, agreement.channels),
         "pixel scaling": agreement.pixels or "–",
         "probability difference": "–" if agreement.numbers else _difference(agreement.probabilities),
         "largest difference from JPEG": (
@@ -100,6 +100,10 @@ def export_details(agreement: Any) -> dict[str, str]:
         "not supported on GPU": "; ".join(agreement.gpu_unsupported) or ("nothing" if operators else "–"),
         "operators": ", ".join(f"{count} {kind}" for kind, count in operators.items()) or "–",
     }
+
+
+def _input(input_type: str, channels: int) -> str:
+    return f"{image_kind(channels)} pixels, {INPUTS[input_type]}" if input_type in INPUTS else "–"
 
 
 def _rejects(figures: Mapping[str, float]) -> str:

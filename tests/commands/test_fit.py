@@ -383,6 +383,7 @@ def test_a_run_keeps_the_range_of_its_numbers(tmp_path, monkeypatch):
     ((_, shares),) = predict(tmp_path / "run", [image])
     monkeypatch.delenv("KERAS_VIT_VALUE_RANGE")  # the run's own is used from here on
     ((_, again),) = predict(tmp_path / "run", [image])
+    assert "`KERAS_VIT_VALUE_RANGE=0,2500.5`" in (tmp_path / "run/card.md").read_text()
     assert (stated, again, os.environ["KERAS_VIT_VALUE_RANGE"]) == ([0, 2500.5], shares, "0,2500.5")
     monkeypatch.setenv("KERAS_VIT_VALUE_RANGE", "0,65535")
     with pytest.raises(ValueError, match=r"value_range: \[0.0, 2500.5\] there, \[0.0, 65535.0\] here"):

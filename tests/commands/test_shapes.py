@@ -1,6 +1,6 @@
 """Images that are no squares of RGB, through every command: bands, grey, RGBA, and another width than height."""
 
-import importlib
+import dataclasses
 import io
 import json
 import re
@@ -19,6 +19,7 @@ from keras_vit.commands.preview import preview
 from keras_vit.commands.robustness import robustness
 from keras_vit.data.decoding import decode
 from keras_vit.export.api import export_model
+from keras_vit.export.targets import TARGETS
 from keras_vit.training.recipe import Recipe
 
 TINY = keras_vit.Variant(patch_size=8, hidden_size=16, num_layers=1, num_heads=2, mlp_dim=16)
@@ -54,15 +55,25 @@ def run(fields, tmp_path_factory):
         validation=0.0,
         test=0.25,
         learning_rate=3e-3,
-        exports=("tflite-int8", "onnx", "web"),
+        exports=("tflite-int8", "onnx"),
         tensorboard=False,
         randaugment=(1, 5),
     )
     pytest.importorskip("tf2onnx")
-    with pytest.MonkeyPatch.context() as patch:
-        site = importlib.import_module("keras_vit.export.web.site")  # its folder has the name of a function
-        patch.setattr(site, "require_runtime", lambda runtime=None, **others: None)
-        return folder, fit(recipe, folder), recipe
+    return folder, fit(recipe, folder), recipe
+
+
+def test_a_web_page_of_bands_is_refused_at_once(run, fields, tmp_path):
+    folder, _, recipe = run
+    message = "grey or RGB or RGBA images for web, .* channels=5"
+    result = CliRunner().invoke(main, ["export", str(folder), "--to", "web", "--output", str(tmp_path)])
+    assert result.exit_code == 2 and re.search(message, result.output) and "npm" not in result.output
+    with pytest.raises(ValueError, match=message):
+        fit(dataclasses.replace(recipe, exports=("web",)), tmp_path / "run")
+    model = keras_vit.build(TINY, input_shape=(*SIZE, 5), classes=2)
+    with pytest.raises(ValueError, match=message):
+        export_model(model, tmp_path, {"web": TARGETS["web"]._replace(requirements=None)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_of_bands_is_exported_and_agrees(run):
@@ -71,11 +82,9 @@ def test_a_run_of_bands_is_exported_and_agrees(run):
     assert [item["target"] for item in metrics["exports"]] == ["tflite-int8", "onnx"]
     for item in metrics["exports"]:
         assert item["from_encoded"]["preprocessing_agreement"] == item["top1_agreement"] == 1
-    (refused,) = metrics["refused"]
-    assert "browsers read no others" in refused["reason"] and "5 channels" in refused["reason"]
-    described = json.loads((folder / "run.json").read_text())
+    described, card = json.loads((folder / "run.json").read_text()), (folder / "card.md").read_text("utf-8")
     assert described["recipe"]["image_size"] == list(SIZE) and len(described["pixels"]["mean"]) == 5
-    assert "5 bands, 16 x 24 pixels" in (folder / "card.md").read_text("utf-8")
+    assert "5-band, 16 x 24 pixels" in card and "| 5-band pixels, integers from 0 to 255 |" in card
     assert "data:image" in (folder / "report.html").read_text("utf-8")
 
 

@@ -1,6 +1,7 @@
 """The card is read back: its header with a YAML parser, its tables cell by cell."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -240,6 +241,8 @@ def test_an_exported_file_is_listed_with_all_its_figures():
         "not supported on GPU": "GATHER: not among the operators; CAST: a tensor of int64",
         "operators": "73 FULLY_CONNECTED, 12 GELU",
     }
+    assert export_details(agreement(channels=1, input_type="scaled"))["input"] == "grey pixels, scaled by the client"
+    assert export_details(agreement(channels=5))["input"] == "5-band pixels, integers from 0 to 255"
     assert set(NOTES) == {*row, *details} - {"file", "size", "input"}
     _, text = read(render_model_card(card()))
     assert rows(text, "file")[1][0] == "model.keras"
@@ -343,3 +346,12 @@ def test_the_verdict_is_the_first_section():
     ]
     assert "The curves are level." in text and "11 test images prove little" in text
     assert "balanced accuracy **72.22%**, macro F1\n**72.22%**" in text
+    start = "The training began with random weights."
+    warned = render_model_card(card(verdict=replace(card().verdict, start=start)))
+    assert warned.index("## Verdict") < warned.index(start) < warned.index("this model") and start not in text
+
+
+def test_the_range_of_numbers_is_stated():
+    assert "KERAS_VIT_VALUE_RANGE" not in render_model_card(card())
+    text = render_model_card(card(value_range=[-0.5, 4095.0]))
+    assert "-0.5 was black and 4095 white" in text and "`KERAS_VIT_VALUE_RANGE=-0.5,4095`" in text

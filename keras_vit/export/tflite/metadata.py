@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_vit import _compat
 from keras_vit.export.checksum import COMMENT, with_checksum
+from keras_vit.export.targets import image_kind
 from keras_vit.export.tflite.batch_axis import keep_batch_axis
 from keras_vit.export.tflite.flatbuffer import packed
 
@@ -142,7 +143,6 @@ class _Metadata:
     ) -> bytes:
         """Returns the bytes; for the arguments see `add_metadata`."""
         height, width = image_size
-        kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels}-channel")
         # In grey levels for clients. A file of pixels is not scaled, which has to be declared for a float input.
         levels = [np.zeros(channels), np.ones(channels)]
         if input_type == "scaled":
@@ -154,7 +154,7 @@ class _Metadata:
         )
         entry = self._table(
             self._text(INPUT),
-            self._text(f"an upright {kind} image, height {height} and width {width} pixels"),
+            self._text(f"an upright {image_kind(channels)} image, height {height} and width {width} pixels"),
             None,
             self._table(("Uint8", IMAGE_PROPERTIES), content),
             self._tables(self._table(("Uint8", NORMALIZATION), normalization)) if input_type != "uint8" else None,

@@ -21,7 +21,6 @@ from keras_vit.export.tflite.conversion import exported
 
 _schema = _compat.tflite_schema()
 
-_CHANNELS = (1, 3, 4)  # of images that a browser reads
 _VERSION = "2.5.3"
 INSTALL = f"npm install --save-exact @litertjs/core@{_VERSION}"
 # Files of the runtime that the page loads. A browser loads one of two .wasm files: "compat" if it has no relaxed SIMD
@@ -76,14 +75,8 @@ def write_web(
         thresholds: of labels that are scored independently, the least score of each that an image has.
 
     Raises:
-        ValueError: if the file has another input or output, or bands that a browser does not read, or the runtime is
-            missing or of another version.
+        ValueError: if the file has another input or output, or the runtime is missing or of another version.
     """
-    if channels not in _CHANNELS:
-        raise ValueError(
-            f"Expected a model of grey, RGB or RGBA images for a web page, as browsers read no others. Received: "
-            f"{channels} channels. Export another target"
-        )
     if faults := _faults(tflite, len(class_names), (1, *image_size, channels), tuple(numbers)):
         raise ValueError("Expected a TFLite file of float32 pixels for a web page. Received: " + "; ".join(faults))
     modules = require_runtime(runtime)
