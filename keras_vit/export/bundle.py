@@ -36,9 +36,10 @@ to 1e-5 for float32 and float16. With weights of fewer bits each processor round
 is as large as that between the file and float32, some hundredths. Other resizes differ: see "from JPEG" in the card's
 table of exports.
 
-On Android: the file and labels.txt go into app/src/main/assets/, the Kotlin files except SelfTest.kt to the app's other
-code. SelfTest.kt goes to the code of the tests, below app/src/androidTest/java/, with expected.json and images/ in
-app/src/androidTest/assets/selftest/. Change the package in the first line of each Kotlin file to that of the app.
+On Android: the file, labels.txt and, if it is there, thresholds.txt go into app/src/main/assets/, the Kotlin files
+except SelfTest.kt to the app's other code. SelfTest.kt goes to the code of the tests, below
+app/src/androidTest/java/, with expected.json and images/ in app/src/androidTest/assets/selftest/. Change the package in
+the first line of each Kotlin file to that of the app.
 
 On a desktop: keras-vit predict model/{name} images/*
 """

@@ -31,6 +31,7 @@ CASES = {
     "scaled": ("float32", {"input_type": "scaled"}),
     "extra": ("int8", {"extra_outputs": ("rollout", "features"), "output_type": "uint8"}),
     "numbers": ("float32", {"outputs": "numbers"}),
+    "labels": ("float32", {"outputs": "scores", "thresholds": (0.25, 0.5, 0.05)}),
     "reject": ("float32", {"reject": keras_vit.evaluation.Reject(share=0.1, threshold=0.5)}),
 }
 
@@ -44,10 +45,13 @@ def files(tmp_path_factory):
     model.pixels = PIXELS
     features = model.get_layer("head").input
     numbers = {"age": keras.layers.Dense(1)(features), "place": keras.layers.Dense(2)(features)}
-    others = keras_vit.VisionModel(model.input, numbers)
+    independent = keras.layers.Dense(len(NAMES), "sigmoid")(features)
+    others = {
+        name: keras_vit.VisionModel(model.input, ends) for name, ends in (("numbers", numbers), ("labels", independent))
+    }
     folder, made = tmp_path_factory.mktemp("files"), {}
     for name, (mode, options) in CASES.items():
-        serving = make_serving(others if name == "numbers" else model, NAMES, **options)
+        serving = make_serving(others.get(name, model), NAMES, **options)
         made[name] = folder / f"{name}$1.tflite"
         made[name].write_bytes(with_metadata(converted(serving.model, mode), serving))
     return made
@@ -62,19 +66,24 @@ def test_the_code_contains_what_the_file_says(files):
         assert "const val HEIGHT = 10\n" in model and "const val WIDTH = 14\n" in model
         assert f'file: String = "{name}\\$1.tflite"' in model
     models = {name: code["LiteRtModel.kt"] for name, code in codes.items()}
-    assert [name for name, text in models.items() if "writeInt8" in text] == ["integers", "extra", "numbers", "reject"]
+    assert [name for name, text in models.items() if "writeInt8" in text] == [
+        "integers",
+        "extra",
+        "numbers",
+        "labels",
+        "reject",
+    ]
     assert "(levels[it] - 102f) / 63.75f" in models["scaled"] and "levels[it].toFloat()" in models["floats"]
     assert re.findall(r'"(\w+)" to outputs\[(\d)\]', models["extra"]) == [
         ("probabilities", "0"),
         ("rollout", "1"),
         ("features", "2"),
     ]
-    assert {name for name, code in codes.items() if "MediaPipeClassifier.kt" in code} == {
-        "integers",
-        "floats",
-        "scaled",
-        "reject",
-    }
+    phone = {name: code["MediaPipeClassifier.kt"] for name, code in codes.items() if "MediaPipeClassifier.kt" in code}
+    assert set(phone) == {"integers", "floats", "scaled", "labels", "reject"}
+    classifiers = {name: code["LiteRtClassifier.kt"] for name, code in codes.items() if name != "numbers"}
+    for texts in (phone, classifiers):
+        assert [name for name, text in texts.items() if 'thresholds: String? = "thresholds.txt"' in text] == ["labels"]
     assert set(codes["numbers"]) == {"Image.kt", "LiteRtModel.kt", "SelfTest.kt"}
     for name, tolerance in {"integers": "0.1)", "floats": "0.02)", "numbers": "0.02 * largest)"}.items():
         assert f", {tolerance}" in codes[name]["SelfTest.kt"], name
@@ -107,7 +116,10 @@ fun main(arguments: Array<String>) {
     val bitmap = Bitmap(width, height, IntArray(width * height) {
         0xFF shl 24 or (level(3 * it) shl 16) or (level(3 * it + 1) shl 8) or level(3 * it + 2)
     })
-    val context = Context(AssetManager(mapOf("labels.txt" to "ant\\n\\$bee\\ncow\\n".toByteArray())))
+    val context = Context(AssetManager(mapOf(
+        "labels.txt" to "ant\\n\\$bee\\ncow\\n".toByteArray(),
+        "thresholds.txt" to "0.25\\n0.5\\n0.0500000007\\n".toByteArray()
+    )))
     val probabilities = floatArrayOf(0.2f, 0.7f, 0.1f)
     var margin = 0.2f
     outputsOf = { file -> when {
@@ -121,6 +133,8 @@ fun main(arguments: Array<String>) {
     }
     println(app.integers.LiteRtClassifier(context).classify(bitmap, 2))
     println(app.extra.LiteRtClassifier(context).classify(bitmap, 1))
+    println(app.labels.LiteRtClassifier(context).classify(bitmap))
+    println(app.labels.LiteRtClassifier(context, thresholds = null).classify(bitmap).size)
     println(app.reject.LiteRtClassifier(context).classify(bitmap, 1))
     margin = -0.01f
     println(app.reject.LiteRtClassifier(context).classify(bitmap, 1))
@@ -174,6 +188,8 @@ def test_the_code_compiles_and_passes_the_pixels_of_a_client(files, tmp_path):
         assert lines == [
             "[Label(name=$bee, probability=0.7), Label(name=ant, probability=0.2)]",
             "[Label(name=$bee, probability=0.7019608)]",  # 179 of 255
+            "[Label(name=$bee, probability=0.7), Label(name=cow, probability=0.1)]",  # ant is below its threshold
+            "3",
             "[Label(name=$bee, probability=0.7)]",
             "[]",  # none of these
             "{age=[1.5], place=[-2.0, 3.0]}",

@@ -15,7 +15,7 @@ from keras_vit import _compat
 from keras_vit.runtime.tflite import TFLiteFile
 
 PACKAGE = "com.example.classifier"  # of the code; the app's own name takes its place
-_SHOWN = 3  # classes that a classifier returns by default
+_SHOWN = 3  # classes that a classifier returns by default; of independent labels, all that an image has
 # Another JPEG decoder changes a pixel by a level or two. Each processor rounds weights of 8 bits in its own way: an
 # emulated ARM core returned probabilities up to 0.06 from a desktop's.
 _TOLERANCE, _ROUNDED_TOLERANCE = 0.02, 0.1
@@ -63,7 +63,8 @@ def kotlin_code(path: str | os.PathLike[str], name: str | None = None, package: 
         "reads": _readings(file),
         "scores": _text(file.outputs[0]),
         "classes": classes,
-        "shown": min(_SHOWN, classes),
+        "shown": classes if file.thresholds else min(_SHOWN, classes),
+        "thresholds": '"thresholds.txt"' if file.thresholds else "null",
         "tolerance": _ROUNDED_TOLERANCE if _is_rounded(path.read_bytes()) else _TOLERANCE,
     }
     templates = {"Image.kt": "Image.kt", "LiteRtModel.kt": "LiteRtModel.kt"}

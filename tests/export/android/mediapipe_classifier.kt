@@ -9,6 +9,7 @@ import com.google.mediapipe.tasks.vision.core.RunningMode
 class Category {
     fun categoryName(): String = ""
     fun score(): Float = 0f
+    fun index(): Int = 0
 }
 
 class Classifications {

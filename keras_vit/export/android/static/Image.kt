@@ -1,5 +1,6 @@
 package %package
 
+import android.content.Context
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
 import android.graphics.Canvas
@@ -61,3 +62,6 @@ fun Bitmap.readable(): Bitmap =
 
 /** A class and its probability, 0 to 1. */
 data class Label(val name: String, val probability: Float)
+
+/** Returns the lines of a text file in the app's assets. */
+fun Context.lines(asset: String): List<String> = assets.open(asset).bufferedReader().useLines { it.toList() }

@@ -13,13 +13,18 @@ import com.google.mediapipe.tasks.vision.imageclassifier.ImageClassifier
  * Classifies images with MediaPipe; labels, resize and scaling come from the file's metadata.
  *
  * Construction takes hundreds of milliseconds: create one and keep it. Do not call it on the main thread.
+ *
+ * @param thresholds the least score of each label that an image has, where labels are independent; null returns the
+ *   labels below, too.
  */
 class MediaPipeClassifier(
     context: Context,
     file: String = %file,
+    thresholds: String? = %thresholds,
     maxResults: Int = %shown
 ) : AutoCloseable {
 
+    private val least = thresholds?.let { context.lines(it).map(String::toFloat) }
     private val classifier = ImageClassifier.createFromOptions(
         context,
         ImageClassifier.ImageClassifierOptions.builder()
@@ -53,7 +58,8 @@ class MediaPipeClassifier(
             .classificationResult().classifications()
         // A file of a model that rejects images has a second head, whose score is below 0 for them.
         if (heads.drop(1).any { head -> head.categories().any { it.score() < 0f } }) return emptyList()
-        return heads.first().categories().map { Label(it.categoryName(), it.score()) }
+        return heads.first().categories().filter { least == null || it.score() >= least[it.index()] }
+            .map { Label(it.categoryName(), it.score()) }
     }
 
     @Synchronized

@@ -17,8 +17,8 @@ class SelfTest {
     fun agreesWithTheDesktop() {
         val app = InstrumentationRegistry.getInstrumentation().targetContext
         val expected = JSONObject(String(read("expected.json")))
-        // MediaPipeClassifier(app, maxResults = %classes) the same way.
-        LiteRtClassifier(app, origin = 0f).use { classifier ->
+        // MediaPipeClassifier(app, thresholds = null, maxResults = %classes) the same way.
+        LiteRtClassifier(app, thresholds = null, origin = 0f).use { classifier ->
             for (image in expected.keys()) {
                 val probabilities = expected.getJSONObject(image)
                 val labels = classifier.classify(read("images/$image"), maxResults = %classes)
