@@ -156,7 +156,6 @@ def target_report(
         verdict=verdict,
         summary={
             **_summary(scores),
-            "test images": f"{len(scores.targets):,}",
             "parameters": f"{model.count_params():,}",
             "training": f"{sum(row.get('seconds', 0.0) for row in history):.0f} s",
         },

@@ -66,8 +66,7 @@ class FalseRejects:
             return ""
         return (
             f" Its threshold, {self.reject.threshold:.4f}, is hardly above {chance:.4f}, the least that a highest "
-            "probability can be: it rejects hardly any image of something else, either. Train a more accurate model "
-            "first, or state a larger reject=."
+            "probability can be, so it rejects almost nothing: train a more accurate model, or set a larger reject=."
         )
 
     @property

@@ -157,7 +157,7 @@ class Figure:
     def width(self) -> str:
         """How wide the interval is, in words."""
         low, high = self.interval
-        return f"{high - low:.4g}" if self.is_error else f"{100 * (high - low):.0f} points"
+        return f"{100 * (high - low):.0f} points" if self.form == ".1%" else format(high - low, self.form)
 
     def shown(self, low: float, high: float) -> str:
         """Returns whether the model is shown to be "more" or "less" accurate than another of this interval, or ""."""
@@ -302,8 +302,8 @@ class Verdict:
         sentences = []
         if self.images < FEW_IMAGES:
             sentences.append(
-                f"{self.images:,} test images prove little: the interval is {self.figures[0].width} wide. Test on "
-                f"{FEW_IMAGES} images or more."
+                f"{self.images:,} test images prove little: the interval of the {self.figures[0].name} is "
+                f"{self.figures[0].width} wide. Test on {FEW_IMAGES} images or more."
             )
         constants = [figure.shown(figure.constant[1], figure.constant[1]) for figure in self.figures]
         for shown, model in self._grouped(constants):

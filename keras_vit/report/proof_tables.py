@@ -29,6 +29,8 @@ NOTES = {
     "model.",
     "logit difference": "Largest and mean difference between a logit of the file and of the Keras model, after the "
     "mean of each set of logits is subtracted; the same pixels for both.",
+    "number difference": "Largest difference between a number of the file and of the Keras model, at the same pixels, "
+    "in its own unit and in parts of the largest number.",
     "cosine": "Cosine similarity of the logits of the file and of the Keras model, over all images; 1 is no "
     "difference.",
     "agreement from JPEG": "The same from the bytes of an image file through a client's decoder and resize, against "
@@ -64,10 +66,11 @@ def export_row(agreement: Any) -> dict[str, str]:
         "agreement": "–"
         if agreement.numbers
         else f"{_share(agreement.top1_agreement)} of {_compared(agreement)}{_with_ties(agreement)}",
-        "accuracy": "unknown"
+        "accuracy": ("–" if agreement.numbers else "unknown")
         if agreement.accuracy is None
         else f"{'F1 ' if agreement.labels else ''}{agreement.accuracy:.2%} ({agreement.keras_accuracy:.2%})",
-        "logit difference": _numbers(agreement.numbers) if agreement.numbers else _difference(agreement.logits),
+        "logit difference": "–" if agreement.numbers else _difference(agreement.logits),
+        "number difference": _numbers(agreement.numbers) if agreement.numbers else "–",
         "cosine": "–" if agreement.numbers or not agreement.logits else f"{agreement.logits['cosine']:.5f}",
         "agreement from JPEG": f"{_share(jpeg['top1_agreement'])} ({_share(jpeg['resize_top1_agreement'])})"
         if jpeg and not agreement.numbers
@@ -118,11 +121,16 @@ def export_tables(agreements: Sequence[Any], refused: Mapping[str, str] | None =
         refused: {file: reason} of those that are not.
     """
     return {
-        "exports": [export_row(item) for item in agreements],
-        "export_details": [export_details(item) for item in agreements],
+        "exports": _measured([export_row(item) for item in agreements]),
+        "export_details": _measured([export_details(item) for item in agreements]),
         "export_notes": NOTES if agreements else {},
         "exports_refused": _refusals(refused),
     }
+
+
+def _measured(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Returns rows without the columns that have a dash in each of them."""
+    return [{name: cell for name, cell in row.items() if any(one[name] != "–" for one in rows)} for row in rows]
 
 
 def exports_section(agreements: Sequence[Any], refused: Mapping[str, str] | None = None) -> str:
@@ -196,7 +204,7 @@ def _difference(figures: Mapping[str, float]) -> str:
 
 
 def _numbers(figures: Mapping[str, float]) -> str:
-    return f"numbers: {figures['max_difference']:.2g}, {figures['relative_difference']:.2g} of the largest"
+    return f"{figures['max_difference']:.2g}, {figures['relative_difference']:.2g} of the largest"
 
 
 def _in_bfloat16(figures: Mapping[str, Any]) -> str:

@@ -329,7 +329,7 @@ def _together(scores: LabelScores | None) -> str:
 
 
 def _numbers(scores: NumberScores | None) -> str:
-    return _table(number_rows(scores), "Numbers", "words") + number_charts(scores) if scores else ""
+    return _table(number_rows(scores), "Numbers", "numbers") + number_charts(scores) if scores else ""
 
 
 def _worst(report: Report) -> str:

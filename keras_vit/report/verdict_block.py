@@ -9,7 +9,7 @@ from keras_vit.report.markdown import escaped, table
 
 def verdict_block(verdict: Verdict) -> str:
     """Returns the verdict as HTML: the figures with their intervals, what they show, and the next step."""
-    start = f"<p><b>{text(verdict.start)}</b></p>" if verdict.start else ""
+    start = f'<p class="warning">{text(verdict.start)}</p>' if verdict.start else ""
     said = "".join(f"<p>{text(sentence)}</p>" for sentence in verdict.sentences)
     step = f'<p class="next"><b>Next</b> {text(verdict.next_step)}</p><pre><code>{text(verdict.command)}</code></pre>'
     return (

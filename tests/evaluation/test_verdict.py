@@ -232,10 +232,10 @@ def test_how_wide_an_interval_is():
     few_numbers = NumberScores(["age"], scores.targets[:60], scores.predictions[:60])
     low, high = few.intervals["mean_average_precision"]
     for one, width in (
-        (few, f"{100 * (high - low):.0f} points"),
-        (few_numbers, f"{np.ptp(few_numbers.intervals['mae']):.4g}"),
+        (few, f"mean average precision is {high - low:.3f}"),
+        (few_numbers, f"mean absolute error of age is {np.ptp(few_numbers.intervals['mae']):.4g}"),
     ):
-        assert f"the interval is {width} wide" in Verdict(one, one.names, "", ("none", "")).sentences[0]
+        assert f"the interval of the {width} wide" in Verdict(one, one.names, "", ("none", "")).sentences[0]
 
 
 def test_what_is_reached():

@@ -225,6 +225,7 @@ def test_an_exported_file_is_listed_with_all_its_figures():
         "agreement": "99.90% of 1,024, 100.00% with ties",
         "accuracy": "97.17% (97.27%)",
         "logit difference": "0.12, mean 0.017",
+        "number difference": "–",
         "cosine": "0.99973",
         "agreement from JPEG": "99.18% (99.35%)",
         "latency, 1 / 2 threads": "61.7 / 34.3 ms",
@@ -248,7 +249,8 @@ def test_an_exported_file_is_listed_with_all_its_figures():
     assert rows(text, "file")[1][0] == "model.keras"
     section = exports_section([agreement()])
     assert section in text and "integers from 0 to 255" in section
-    assert rows(section, "file")[1] == list(row.values())
+    assert rows(section, "file")[1] == [cell for cell in row.values() if cell != "–"]
+    assert "in bfloat16" not in section and "number difference" not in section
 
 
 def test_one_image_of_many_keeps_an_agreement_from_being_whole():
@@ -276,8 +278,18 @@ def test_the_figures_in_bfloat16_are_in_a_column():
     shown = [export_details(agreement(bfloat16=more | latency))["in bfloat16"] for more in (figures, numbers)]
     assert shown == [
         "99.71%; 0.041, mean 0.0063; 5.23 / 3.10 ms",
-        "numbers: 0.25, 0.002 of the largest; 5.23 / 3.10 ms",
+        "0.25, 0.002 of the largest; 5.23 / 3.10 ms",
     ]
+
+
+def test_numbers_have_a_difference_and_no_figures_of_classes():
+    nothing = dict.fromkeys(("max_difference", "mean_difference", "cosine"))
+    numbers = {"numbers": {"max_difference": 0.25, "relative_difference": 0.002}}
+    exported = agreement(**numbers, logits=nothing, probabilities=nothing, accuracy=None, keras_accuracy=None)
+    heading, row = rows(exports_section([exported]), "file")[:2]
+    shown = dict(zip(heading, row))
+    assert shown["number difference"] == "0.25, 0.002 of the largest"
+    assert not {*shown} & {"agreement", "accuracy", "logit difference", "cosine", "agreement from JPEG"}
 
 
 def test_the_exports_of_a_card_are_replaced_alone():
