@@ -22,7 +22,7 @@ run(async ({ page, job }) => {
     await page.screenshot({ path: `${job.out}/${name}.png` });
   };
   await page.goto(address(job.report));
-  await shoot("report", 1200, 780);
+  await shoot("report", 1200, 660);
   await page.goto(address(job.analysis));
   await shoot("analysis", 1200, 1000);
   await page.goto(job.web);
