@@ -34,7 +34,7 @@ def commands_of(path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with what the pages name: images/, photo.jpg and runs/images, a finished run."""
+    """A folder with what the pages name: images/ or flower_photos/, photo.jpg and runs/images, a finished run."""
     folder = tmp_path_factory.mktemp("pages")
     random = np.random.default_rng(0)
     for index, name in enumerate(("daisy", "rose", "tulip")):
@@ -45,6 +45,7 @@ def folder(tmp_path_factory):
             image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
             image.save(folder / "images" / name / f"{number}.jpg")
     image.save(folder / "photo.jpg")
+    (folder / "flower_photos").symlink_to("images")
     recipe = Recipe(
         data=str(folder / "images"), variant=Variant(8, 32, 2, 2, 64), image_size=32, epochs=2, batch_size=8
     )
