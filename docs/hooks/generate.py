@@ -17,7 +17,7 @@ from mkdocs.structure.files import File
 from keras_vit.commands.cli import main
 from keras_vit.export.targets import ALIASES, TARGETS
 from keras_vit.models.config import VARIANTS
-from keras_vit.training.recipe import FIELDS, RANGES, Recipe
+from keras_vit.training.recipe import FIELDS, RANGE_OF, Recipe
 from keras_vit.training.settings import type_description
 from keras_vit.training.transfer import EPOCHS, FROM_NOTHING, SETTINGS
 
@@ -47,17 +47,15 @@ SECTIONS = {
 def recipe_fields() -> str:
     """Returns an entry for each field of a recipe: its type, default, range and meaning."""
     meanings = dict(_arguments(inspect.getdoc(Recipe) or ""))
-    ranges = {name: text for names, text, _ in RANGES for name in names}
     lines = []
     for name, annotation in FIELDS.items():
         if name in SECTIONS:
             lines += [f"### {SECTIONS[name]}", ""]
         default = inspect.signature(Recipe).parameters[name].default
-        facts = [ranges.get(name) if "one of" in ranges.get(name, "") else type_description(annotation)]
-        if name in ranges and "one of" not in ranges[name]:
-            facts.append(ranges[name])
+        range_text = RANGE_OF.get(name, "")
+        facts = [range_text] if range_text.startswith("one of") else [type_description(annotation), range_text]
         facts.append("required" if default is inspect.Parameter.empty else f"default `{default!r}`")
-        lines += [f'<a id="{name}"></a>`{name}`', f":   *{'; '.join(map(str, facts))}*<br>"]
+        lines += [f'<a id="{name}"></a>`{name}`', f":   *{'; '.join(filter(None, facts))}*<br>"]
         lines += [f"    {_capitalized(meanings[name])}", ""]
     return "\n".join(lines)
 

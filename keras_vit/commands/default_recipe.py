@@ -10,7 +10,7 @@ from keras_vit.commands.examples import open_recipe_data
 from keras_vit.commands.recipes import SETTINGS
 from keras_vit.data.sources import BUILT_IN, Source
 from keras_vit.models.config import VARIANTS
-from keras_vit.training.recipe import Recipe
+from keras_vit.training.recipe import RANGE_OF, Recipe
 from keras_vit.training.settings import parse_settings
 from keras_vit.training.transfer import DEFAULT_MODEL, DEFAULT_SIZE, FROM_NOTHING, transfer_settings
 from keras_vit.weights.checkpoints import checkpoints, find_checkpoint
@@ -54,7 +54,7 @@ def default_recipe(
         ValueError, OSError: if the settings are not those of a recipe, a checkpoint that they name cannot be used, or
             the data cannot be opened.
     """
-    values = parse_settings(settings, SETTINGS)
+    values = parse_settings(settings, SETTINGS, RANGE_OF)
     named = values.keys() & {"model", "weights", "variant"}
     own = {name: value for name, value in values.items() if name not in ("model", "weights", "variant")}
     if values.get("objective") in ("mae", "masked-patches"):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from keras_vit.data.sources import BUILT_IN, Source, describe_unknown, is_other_source, names_data_set
-from keras_vit.training.recipe import FIELDS, Recipe
+from keras_vit.training.recipe import FIELDS, RANGE_OF, Recipe
 from keras_vit.training.settings import parse_settings
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -64,7 +64,7 @@ def find_recipe(
         from keras_vit.commands.run_folder import read_recipe  # imports Keras
 
         return Found(_changed(read_recipe(path.parent), settings), path.resolve().parent.name)
-    named = names_data_set(target, parse_settings(settings, SETTINGS).get("data_dir"))
+    named = names_data_set(target, parse_settings(settings, SETTINGS, RANGE_OF).get("data_dir"))
     if not (named or path.exists() or is_other_source(target)):
         raise ValueError(f"{describe_unknown(target)}{_recipes_like(str(target))}")
     own = path.exists() and not named
@@ -83,7 +83,7 @@ def default_folder(name: str) -> str:
 
 
 def _changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    values = parse_settings(settings, SETTINGS)
+    values = parse_settings(settings, SETTINGS, RANGE_OF)
     if "model" in values:
         from keras_vit.commands.default_recipe import named_model  # imports Keras
 

@@ -298,7 +298,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         "1 or more",
         lambda value: value >= 1,
     ),
-    (("image_size", "crop_from"), "1 or more, one number or HEIGHT,WIDTH", _is_size),
+    (("image_size", "crop_from"), "one number of 1 or more, or HEIGHT,WIDTH", _is_size),
     (("representation_size", "decoder_layers", "decoder_size", "class_depth"), "1 or more", lambda value: value >= 1),
     (("reject",), "0 to 0.5", lambda value: 0 <= value <= 0.5),
     (("corrupted",), "more than 0 and less than 1", lambda value: 0 < value < 1),
@@ -346,6 +346,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     ),
     *_choice_ranges(),
 )
+RANGE_OF = {name: text for names, text, _ in RANGES for name in names}
 # {objective of a model with a head: its losses, the default first}
 LOSSES: dict[str | None, tuple[str, ...]] = {
     **dict.fromkeys((None, "classes"), ("softmax", "sigmoid")),
@@ -438,4 +439,4 @@ def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         assert change(recipe, ["learning_rate=3e-4", "flip=true"]).learning_rate == 3e-4
         ```
     """
-    return dataclasses.replace(recipe, **parse_settings(settings, FIELDS))
+    return dataclasses.replace(recipe, **parse_settings(settings, FIELDS, RANGE_OF))

@@ -49,23 +49,28 @@ def _is_union(annotation: Any) -> bool:
 
 
 _TYPE_NAMES = {str: "text", int: "an integer", float: "a number", bool: "True or False", types.NoneType: "None"}
-_LIST_NAMES = {str: "names with commas between", int: "integers with commas between"}
+_LIST_NAMES = {
+    (str, ...): "names with commas between",
+    (int, ...): "integers with commas between",
+    (int, int): "two integers with a comma between",
+}
 
 
 def type_description(annotation: Any) -> str:
     """Describes the types that a field allows, for an error message."""
     return " or ".join(
-        _LIST_NAMES[typing.get_args(kind)[0]] if typing.get_origin(kind) else _TYPE_NAMES.get(kind, kind.__name__)
+        _LIST_NAMES[typing.get_args(kind)] if typing.get_origin(kind) else _TYPE_NAMES.get(kind, kind.__name__)
         for kind in types_of(annotation)
     )
 
 
-def parse_settings(texts: Iterable[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+def parse_settings(texts: Iterable[str], fields: Mapping[str, Any], ranges: Mapping[str, str]) -> dict[str, Any]:
     """Parses "field=value" texts to {field: value}.
 
     Args:
         texts: the settings, as on the command line.
         fields: {field: annotation}.
+        ranges: {field: its range in words}, for messages.
 
     Returns:
         The values, each of its field's type.
@@ -84,7 +89,8 @@ def parse_settings(texts: Iterable[str], fields: Mapping[str, Any]) -> dict[str,
             near = difflib.get_close_matches(name, fields, n=3, cutoff=0.4) or sorted(fields)
             faults.append(f"  unknown field {name!r:.80}. Nearest: {', '.join(near)}")
         elif not candidates:
-            faults.append(f"  {name}={text!r:.80}: expected {type_description(fields[name])}")
+            range_text = f"; {ranges[name]}" if name in ranges else ""
+            faults.append(f"  {name}={text!r:.80}: expected {type_description(fields[name])}{range_text}")
         else:
             values[name] = candidates[0]
     if faults:

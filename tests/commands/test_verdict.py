@@ -243,7 +243,7 @@ def test_the_settings_of_every_command_are_those_of_a_recipe():
         if name == "fit":
             path, option, folder, *settings = arguments
             assert (path, option, folder) == ("runs/letters/run.json", "--output", "runs/letters-2")
-            assert parse_settings(settings, SETTINGS).keys() == {setting.split("=")[0] for setting in settings}
+            assert parse_settings(settings, SETTINGS, {}).keys() == {setting.split("=")[0] for setting in settings}
 
 
 def test_a_class_is_weak_only_if_chance_does_not_explain_it():

@@ -127,6 +127,12 @@ def test_fields_that_do_not_go_together_are_refused(settings, words):
         dataclasses.replace(RECIPE, **settings)
 
 
+@pytest.mark.parametrize("text", ["48,", "48x80", "48,80,3", "0", "48,0"])
+def test_a_size_of_another_form_is_refused_with_both_forms(text):
+    with pytest.raises(ValueError, match="image_size=.*one number of 1 or more, or HEIGHT,WIDTH"):
+        change(RECIPE, [f"image_size={text}"])
+
+
 @pytest.mark.parametrize(
     "text, image_size, size", [("96,160", (96, 160), (96, 160)), ("96", 96, (96, 96)), ("96,96", 96, (96, 96))]
 )
