@@ -138,6 +138,12 @@ def first_few(values: Iterable[object], separator: str = ", ", most: int = 5) ->
     return separator.join(shown + more)
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, such as "1 image", "1,797 images" or "3 classes"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def is_number(value: Any) -> bool:
     """Returns whether a value is a finite number in plain Python."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import posixpath
 import stat
 import struct
 import zipfile
@@ -15,7 +16,8 @@ from typing import Any
 
 from keras_vit.data.decoding import FileRange, ImageError
 from keras_vit.data.folder import MOST_FOLDERS, Tree, hidden, list_tree, named_format
-from keras_vit.data.listing import SPLIT_OF_NAME, ListedImage, Listing, Progress
+from keras_vit.data.label_file import LABEL_FILE, with_labels
+from keras_vit.data.listing import SPLIT_OF_NAME, Learns, ListedImage, Listing, Progress
 from keras_vit.data.messages import abridged, listed, printable
 
 # Compressed members are held in memory, with this limit in bytes. Stored ones stay in the file.
@@ -30,7 +32,7 @@ _HEADER, _END = 30, 22  # bytes before a member's name, and of the record at the
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
 
 
-def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Listing:
+def list_zip(data: str | os.PathLike[str], class_depth: int | None = None, learns: Learns | None = None) -> Listing:
     """Lists the classes, splits and images of a zip file, which may have outer folders around all of them.
 
     A stored member becomes a `FileRange` with a checksum. A compressed one is expanded into memory, and its checksum
@@ -39,6 +41,7 @@ def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
     Args:
         data: the file.
         class_depth: as in `list_tree`; outer folders do not count.
+        learns: "labels" for those in a labels.json, as in `keras_vit.data.label_file.list_labelled_folder`.
 
     Raises:
         ValueError: if it is not a complete zip file, is encrypted, has members with invalid names, in more than 100
@@ -48,8 +51,10 @@ def list_zip(data: str | os.PathLike[str], class_depth: int | None = None) -> Li
     """
     path = Path(data)
     with _opened(path) as file:
-        listing = list_tree(str(path), path.stem, _unwrapped(_tree(file, path)), class_depth=class_depth)
-        _refuse_bomb(path, [image.file for image in listing.images])
+        tree = _tree(file, path)
+        listing = _labelled(file, path, tree) if learns == "labels" else None
+        listing = listing or list_tree(str(path), path.stem, _unwrapped(tree), class_depth=class_depth)
+        _refuse_bomb(path, [image.file for image in listing.images if image.file])
         used, progress, images = {id(image.file) for image in listing.images}, Progress(len(listing.images)), []
         for image in listing.images:
             images.append(_located(file, str(path), image))
@@ -165,6 +170,29 @@ def _unwrapped(tree: Tree) -> Tree:
     return tree
 
 
+def _labelled(file: zipfile.ZipFile, path: Path, tree: Tree) -> Listing | None:
+    """Lists the images that a labels.json names, which may have outer folders around all of it; None without one."""
+    while LABEL_FILE not in tree:
+        folders = [entry for entry in tree.values() if isinstance(entry, dict)]
+        if len(folders) != 1:
+            return None
+        (tree,) = folders
+    info = tree[LABEL_FILE]
+    _refuse_bomb(path, [info])
+    with _named(path):
+        content = file.read(info)
+    everything = list_tree(str(path), path.stem, tree, class_depth=1)
+    return with_labels(everything, f"{path}/{info.filename}", content, lambda name: _member(tree, name))
+
+
+def _member(tree: Tree, name: str) -> Any:
+    """Returns the member at a path in the tree; None without."""
+    member: Any = tree
+    for part in posixpath.normpath(name).split("/"):
+        member = member.get(part) if isinstance(member, dict) else None
+    return None if isinstance(member, dict) else member
+
+
 def _refuse_bomb(path: Path, members: list[Any]) -> None:
     packed = [info for info in members if info.compress_type != zipfile.ZIP_STORED]
     size, compressed = sum(info.file_size for info in packed), sum(info.compress_size for info in packed)
@@ -188,6 +216,8 @@ def _located(file: zipfile.ZipFile, path: str, image: ListedImage) -> ListedImag
 
 
 def _place(file: zipfile.ZipFile, path: str, info: Any) -> FileRange | bytes:
+    if info is None:
+        raise ImageError("no such file")
     try:
         start = _start(file, info)
         if info.compress_type != zipfile.ZIP_STORED:

@@ -41,6 +41,7 @@ class ArrayFile(ImageFile.ImageFile):
     """A file of numbers, which `load` scales to levels of 8 bits."""
 
     colours, alpha = "L", ""  # of Pillow's modes; the transparency is "a" if the colours are multiplied by it
+    pages = 1  # images of the file, of which the first is read
     bands = 0  # all channels of the file; 0 if they are not read as they are
     unread = 0  # of these, those that are neither colours nor transparency
     fault = ""  # why there are no colours
@@ -240,7 +241,8 @@ class TiffFile(ArrayFile):
         if _ICC_PROFILE in page.tags:
             self.info["icc_profile"] = page.tags.valueof(_ICC_PROFILE)
         self._describe(width, height)
-        if len(pages) > 1:
+        self.pages = len(pages)
+        if self.pages > 1:
             self.notes.append("it has several images, of which the first is read")
 
     def _choose_bands(self, bands: int) -> None:

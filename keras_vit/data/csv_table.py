@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_vit._arguments import counted
 from keras_vit.data.folder import named_format, one_class
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, WEIGHTS, Learns, ListedImage, Listing
 from keras_vit.data.messages import abridged, few, listed
@@ -102,8 +103,8 @@ def _listing(path: Path, reader: Any, learns: Learns | None, target: Sequence[st
                     backslashes.append(f"line {reader.line_num}: {row['path']}")
     if backslashes:
         faults.append(
-            f"{len(backslashes)} paths with backslashes, which separate no folders here, such as {backslashes[0]}; "
-            "write each from the folder of the table on, with / between folders"
+            f"{counted(len(backslashes), 'path')} with backslashes, which separate no folders here, such as "
+            f"{backslashes[0]}; write each from the folder of the table on, with / between folders"
         )
     if faults:
         asks = ["If images have several labels or none, set objective=labels."] if joins and learns is None else []
@@ -176,7 +177,7 @@ def _header_instead(header: list[str]) -> str:
 
 def _faults(row: dict[str, str], layout: _Layout, cells: int, columns: int, earlier: int | None) -> list[str]:
     if cells != columns:
-        return [f"{cells} cells in place of {columns}; put a cell with a comma into quotes"]
+        return [f"{counted(cells, 'cell')} in place of {columns}; put a cell with a comma into quotes"]
     needed = [*(("path", "label") if layout.learns == "classes" else ("path",)), *(["group"] if "group" in row else [])]
     faults = [f"no {name}" for name in needed if not row[name]]
     if "\0" in row["path"]:
@@ -271,5 +272,5 @@ def _notes(images: list[ListedImage], header: list[str], layout: _Layout) -> tup
     if layout.ignores_others and (unused := [name for name in header if name and name not in layout.columns]):
         notes.append(f"columns that are not used, as target does not name them: {few(unused)}")
     if layout.learns == "labels" and (without := [image.name for image in images if not image.target]):
-        notes.append(f"{len(without):,} images without a label, which have none: {few(without)}")
+        notes.append(f"{counted(len(without), 'image')} without a label: {few(without)}")
     return tuple(notes)

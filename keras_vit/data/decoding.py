@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from keras_vit._arguments import counted
 from keras_vit.data.messages import one_line
 from keras_vit.data.profiles import changes_colours, profile_fault, to_srgb
 
@@ -490,14 +491,16 @@ def _layers(image: Any, data: bytes, channels: int) -> tuple[list[Image.Image], 
 
 def _refuse_channels(image: Any, channels: int) -> None:
     """Raises an `ImageError` if an image cannot be converted to a number of channels."""
-    bands = getattr(image, "bands", None) or len(image.getbands())
+    bands, pages = getattr(image, "bands", None) or len(image.getbands()), getattr(image, "pages", 1)
     if channels not in _MODE_OF:
+        read = f" in the first of its {pages} images, which alone is read" if pages > 1 else ""
+        advice = "; save them as the bands of one image" if pages > 1 else ""
         raise ImageError(
-            f"has {bands} channel{'s' * (bands > 1)}, expected {channels}; images of {channels} channels are "
+            f"has {counted(bands, 'channel')}{read}, expected {channels}{advice}; images of {channels} channels are "
             f".tif and .npy files of {channels} bands"
         )
     if fault := getattr(image, "fault", ""):
-        raise ImageError(fault)
+        raise ImageError(f"{fault}. Received: channels={channels}")
 
 
 def _converted(image: Image.Image, data: bytes, channels: int) -> Image.Image:

@@ -44,14 +44,16 @@ def group_images(listing: "Listing", pattern: str, class_depth: int | None = Non
     """Returns the images of a folder or a .zip with their groups.
 
     The pattern is matched with the whole path of an image inside its class folder, without the ending: "anna/03" of
-    train/cat/anna/03.jpg. What its first parentheses match is the group. Images of one group may be in several classes.
+    train/cat/anna/03.jpg. With a labels.json, that is the path inside the folder, or inside train/. What its first
+    parentheses match is the group. Images of one group may be in several classes.
 
     Args:
         listing: the images.
         pattern: a regular expression.
         class_depth: as in `keras_vit.data.folder.list_tree`.
     """
-    compiled, above = group_pattern(pattern), bool(listing.own_splits) + (class_depth or 1)
+    depth = 0 if listing.learns == "labels" else class_depth or 1
+    compiled, above = group_pattern(pattern), bool(listing.own_splits) + depth
     images, unmatched = [], []
     for image in listing.images:
         inside = os.path.splitext(image.name.split("/", above)[-1])[0]
@@ -63,7 +65,8 @@ def group_images(listing: "Listing", pattern: str, class_depth: int | None = Non
     if unmatched:
         problems += (
             f"groups={pattern} matches {len(images) - len(unmatched):,} of {len(images):,} names, and not "
-            f"{few(unmatched)}; it has to match the whole path inside the class folder, without the ending",
+            f"{few(unmatched)}; it has to match the whole path inside the {'class ' * bool(depth)}folder, without the "
+            "ending",
         )
     return replace(listing, images=tuple(images), problems=problems)
 

@@ -1,8 +1,11 @@
-"""Lists the images of a folder whose labels are in its labels.json: {path: [label, ...]}."""
+"""Lists the images of a folder or a zip file whose labels are in its labels.json: {path: [label, ...]}."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from keras_vit._arguments import counted
 from keras_vit.data.folder import list_folder
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
 from keras_vit.data.messages import abridged, few, listed
@@ -26,33 +29,49 @@ def list_labelled_folder(folder: Path, class_depth: int | None = None) -> Listin
     path = folder / LABEL_FILE
     if not path.exists():
         return list_folder(folder, class_depth)
-    labels = _read(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}. Correct it") from error
+    return with_labels(list_folder(folder, 1), str(path), content, lambda name: str(folder / name))
+
+
+def with_labels(listing: Listing, path: str, content: bytes, file_of: Callable[[str], Any]) -> Listing:
+    """Returns the images that a labels.json names, with its labels, in place of those in class folders.
+
+    Args:
+        listing: all images of the folder or the zip file.
+        path: of labels.json, for messages.
+        content: of labels.json.
+        file_of: function of a path in it that returns the `file` of a `ListedImage`.
+
+    Raises:
+        ValueError: as `list_labelled_folder`.
+    """
+    labels = _parse(path, content)
     splits = {name: SPLIT_OF_NAME.get(name.split("/")[0].casefold(), "") for name in labels}
     if "" in splits.values() or not all("/" in name for name in labels):
         splits = {}
     images = tuple(
-        ListedImage(str(folder / name), name, "|".join(chosen), splits.get(name, "train"), target=tuple(sorted(chosen)))
+        ListedImage(file_of(name), name, "|".join(chosen), splits.get(name, "train"), target=tuple(sorted(chosen)))
         for name, chosen in labels.items()
     )
     names = tuple(sorted({label for chosen in labels.values() for label in chosen}))
-    here = list_folder(folder, 1)
-    unlisted = sorted({*here.stray, *(image.name for image in here.images)} - {*labels})
-    notes = [f"{len(unlisted):,} images are not in {LABEL_FILE} and are not used: {few(unlisted)}"] if unlisted else []
+    unlisted = sorted({*listing.stray, *(image.name for image in listing.images)} - {*labels})
+    count = counted(len(unlisted), "image")
+    notes = [f"not used: {count} that {LABEL_FILE} does not name: {few(unlisted)}"] if unlisted else []
     if without := [name for name, chosen in labels.items() if not chosen]:
-        notes.append(f"{len(without):,} images without a label, which have none: {few(without)}")
+        notes.append(f"{counted(len(without), 'image')} without a label: {few(without)}")
     own_splits = tuple(split for split in SPLITS if split in splits.values())
-    return Listing(
-        *(str(folder), folder.resolve().name, own_splits, names, images),
-        problems=() if images else (f"{LABEL_FILE} names no image",),
-        notes=tuple(notes),
-        learns="labels",
-    )
+    problems = () if images else (f"{LABEL_FILE} names no image",)
+    facts = (listing.path, listing.name, own_splits, names, images)
+    return Listing(*facts, problems=problems, notes=tuple(notes), learns="labels")
 
 
-def _read(path: Path) -> dict[str, list[str]]:
+def _parse(path: str, text: bytes) -> dict[str, list[str]]:
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {abridged(str(error))}. Correct it") from error
     if not isinstance(content, dict):
         raise ValueError(f"Expected {path} to have {{file: [labels]}}. Received: a {type(content).__name__}")

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.archive import list_zip
 from keras_vit.data.built_in import (
     find_fashion_mnist,
@@ -165,9 +166,9 @@ def open_source(
             the ending. A .csv has the column group instead.
         require_test: whether an empty test split is an error.
         learns: "classes", one class an image; "labels", any number of labels an image: in the column label of a .csv
-            with | between them, or in a column of 0 and 1 for each, in labels.json of a folder, {file: [label, ...]},
-            or as lists of a Hugging Face or TFDS data set (images of one class have one label); "numbers", the columns
-            `target` of a .csv. None is "classes", but an error if labels are joined by |.
+            with | between them, or in a column of 0 and 1 for each, in labels.json of a folder or .zip,
+            {file: [label, ...]}, or as lists of a Hugging Face or TFDS data set (images of one class have one label);
+            "numbers", the columns `target` of a .csv. None is "classes", but an error if labels are joined by |.
         target: the columns of numbers.
         corrections: a .csv file with other labels for some images: the columns path, label and optionally keep, where
             "no" leaves an image out.
@@ -214,11 +215,11 @@ def open_source(
     bad = tuple((image.name, image.reason) for image in listing.images if image.reason)
     for note in listing.notes:
         _log.warning("%s", note)
-    _refuse(listing, bad if on_bad_image == "error" else ())
+    _refuse(listing, bad, skips=on_bad_image == "skip")
     for name in listing.stray:
         _log.warning("%s is not used: it lies outside the class folders", name)
     if bad:
-        _log.warning("%d images cannot be read and are left out", len(bad))
+        _log.warning("left out: %s that cannot be read", counted(len(bad), "image"))
     _tell_what_is_together(images)
     chosen = {split: [image for image in images if image.split == split] for split in SPLITS}
     units, split_of = np.array(together(images), np.int64), np.array([image.split for image in images])
@@ -331,10 +332,10 @@ def list_own(
     if path.is_file() and path.suffix.lower() == ".csv":
         _refuse_folder_options(data, class_depth, groups)
         return list_csv(path, learns, target)
-    lists = list_zip if not path.is_dir() else list_labelled_folder if learns == "labels" else list_folder
-    listing = lists(path, class_depth)
-    if groups and listing.learns == "labels":
-        raise ValueError(f"Expected class folders for groups. Received: {groups=}, {path} with a labels.json")
+    if path.is_file():
+        listing = list_zip(path, class_depth, learns)
+    else:
+        listing = (list_labelled_folder if learns == "labels" else list_folder)(path, class_depth)
     return group_images(listing, groups, class_depth) if groups else listing
 
 
@@ -372,17 +373,17 @@ def describe_unknown(data: str | os.PathLike[str]) -> str:
     )
 
 
-def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
-    """Raises a ValueError with all problems, if there are any."""
+def _refuse(listing: Listing, bad: Sequence[tuple[str, str]], skips: bool) -> None:
+    """Raises a ValueError with all problems, if there are any; images that cannot be read are one unless it skips."""
     lines = []
     if listing.problems:
         lines.append(f"{listing.path} cannot be trained on:")
         lines += [f"  - {one_line(problem)}" for problem in listing.problems]
-    if bad:
+    if bad and (listing.problems or not skips):
         lines += [
-            f"{len(bad)} images in {listing.path} cannot be read:",
+            f"{counted(len(bad), 'image')} in {listing.path} cannot be read:",
             *listed(f"{name}: {reason}" for name, reason in bad),
-            "Repair or remove them, or train with on_bad_image=skip, which leaves them out.",
+            *([] if skips else ["Repair or remove them, or train with on_bad_image=skip, which leaves them out."]),
         ]
     if lines:
         raise ValueError("\n".join(lines))
@@ -391,7 +392,7 @@ def _refuse(listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
 def _tell_what_is_together(images: Sequence[ListedImage]) -> None:
     """Logs the groups and near duplicates in one split, and the images that are in two splits, exactly or nearly."""
     if groups := {image.group for image in images if image.group}:
-        _log.info("%d groups of images; no split divides one", len(groups))
+        _log.info("%s of images; no split divides one", counted(len(groups), "group"))
     near = near_sets(images)
     leaks = [one for one in sets_of(images, lambda image: image.content) if len({image.split for image in one}) > 1]
     for sets, level, words in (

@@ -112,8 +112,6 @@ def as_learned(listing: Listing, learns: Learns | None) -> Listing:
     """
     if learns in (None, listing.learns):
         return listing
-    if learns == "labels" and "labels.json" in listing.other:
-        raise ValueError(f"{listing.path} is a .zip file with a labels.json, which is not read in it: unpack it")
     if learns == "labels" and listing.learns == "classes":
         images = tuple(dataclasses.replace(image, target=(image.class_name,)) for image in listing.images)
         return dataclasses.replace(listing, images=images, learns="labels")

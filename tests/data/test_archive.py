@@ -90,7 +90,7 @@ def test_a_damaged_member_is_named(pack, method):
         start = file.getinfo("b/3.png").header_offset
     data[start : start + 80] = bytes(80)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="1 images in .*\n  b/3.png: damaged in the zip file"):
+    with pytest.raises(ValueError, match="1 image in .*\n  b/3.png: damaged in the zip file"):
         open_source(path)
 
 

@@ -115,12 +115,16 @@ def test_an_image_has_the_channels_that_are_asked_for_or_is_refused(name, channe
 
 def test_a_refusal_names_the_file_and_what_to_set(tmp_path):
     (tmp_path / "field.npy").write_bytes(npy(BANDS))
-    with pytest.raises(ImageError, match=r"field\.npy: an array of the shape \(11, 7, 5\).*channels=5"):
-        decode(tmp_path / "field.npy")
+    for channels in (1, 3, 4):
+        with pytest.raises(ImageError, match=rf"field\.npy: an array of the shape \(11, 7, 5\).*=5.*={channels}$"):
+            decode(tmp_path / "field.npy", channels)
     with pytest.raises(ImageError, match=r"TIFF of 5 bands.*channels=5"):
         decode(tiff(BANDS))
     with pytest.raises(ImageError, match=r"has 3 channels, expected 5; .* files of 5 bands"):
         decode(png(RGB), 5)
+    pages = tiff(np.moveaxis(BANDS.astype(np.uint16), -1, 0), planarconfig=None)  # an image for each band
+    with pytest.raises(ImageError, match=r"has 1 channel in the first of its 5 images.*, expected 5; save them"):
+        decode(pages, 5)
 
 
 def test_the_bands_of_a_file_are_described():

@@ -172,7 +172,7 @@ def test_messages_are_short_and_printable_whatever_the_cells_hold(table, text):
 
 def test_images_that_are_not_there(table):
     path = table("path,label\n" + rows(9), 8)
-    with pytest.raises(ValueError, match=r"1 images in .*\n  photos/8.png: no such file"):
+    with pytest.raises(ValueError, match=r"1 image in .*\n  photos/8.png: no such file"):
         open_source(path)
     source = open_source(path, on_bad_image="skip")
     assert source.bad == (("photos/8.png", "no such file"),)

@@ -128,7 +128,7 @@ def test_images_in_files_of_their_own(datasets, monkeypatch, write, image):
 
 def test_images_that_are_none(make, save, image):
     root = save({"train": make(20, encode=lambda number: b"" if number == 4 else image(number))})
-    with pytest.raises(ValueError, match="1 images in .*\n  train 4: an empty file"):
+    with pytest.raises(ValueError, match="1 image in .*\n  train 4: an empty file"):
         open_source(root)
     assert open_source(root, on_bad_image="skip").bad == (("train 4", "an empty file"),)
 

@@ -1,6 +1,7 @@
 """Several labels and numbers of an image: from tables, labels.json, Hugging Face and TFDS to arrays and splits."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -62,6 +63,41 @@ def test_labels_in_labels_json(write, names, caplog):
     assert names.format("40.png") in caplog.text  # is not in labels.json
     with pytest.raises(ValueError, match="objective=labels"):
         open_source(folder)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("top", ["", "photos/", "deep/photos/"])
+def test_labels_json_in_a_zip(write, tmp_path, top, method):
+    content = {f"{'ab'[i % 2]}/p{i}_1.png": sorted(labels) for i, labels in enumerate(EXPECTED.values())}
+    folder = write({name: index for index, name in enumerate(content)})
+    (folder / "labels.json").write_text(json.dumps(content))
+    path = tmp_path / "flowers.zip"
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name in (*content, "labels.json"):
+            file.write(folder / name, top + name)
+    sources = [open_source(data, learns="labels", groups="[ab]/(.+)_1") for data in (folder, path)]
+    assert sources[0].digest == sources[1].digest
+    assert labelled(sources[1]) == {name: {*labels} for name, labels in content.items()}
+
+
+def test_images_that_labels_json_names_and_a_zip_lacks(tmp_path, image):
+    path, content = tmp_path / "flowers.zip", {f"{index}.png": ["dark"] for index in range(9)}
+    with zipfile.ZipFile(path, "w") as file:
+        for index, name in enumerate(content):
+            file.writestr(name, image(index))
+        file.writestr("labels.json", json.dumps(content | {"gone/1.png": ["wet"], "./2.png": ["wet"], "../x": []}))
+    with pytest.raises(ValueError, match=r"(?s)2 images.*gone/1\.png: no such file.*\.\./x: no such file"):
+        open_source(path, learns="labels")
+
+
+@pytest.mark.parametrize("tops", [("",), ("train/", "val/", "test/")])
+def test_groups_of_images_with_a_labels_json(write, tops):
+    names = [f"{top}p{top[:-1]}{i % 8}_{i}.png" for top in tops for i in range(40)]
+    folder = write({name: index for index, name in enumerate(names)})
+    (folder / "labels.json").write_text(json.dumps({name: ["a", "b"][: 1 + i % 2] for i, name in enumerate(names)}))
+    source = open_source(folder, learns="labels", groups="(.+)_[0-9]+", validation=0.2)
+    groups = [{name.split("/")[-1].split("_")[0] for name in getattr(source, split).names} for split in SPLITS]
+    assert all(groups) and sum(map(len, groups)) == len(set.union(*groups)) == 8 * len(tops)
 
 
 def test_splits_of_labels_json(write):
