@@ -359,7 +359,9 @@ def lr_command(recipe_or_data: str, settings: tuple[str, ...], steps: int) -> No
 @click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes per image.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object per image, one a line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Write a CSV table with a row per image.")
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Write a CSV table with a row per image, and the same columns for all."
+)
 @click.option(
     "--output",
     metavar="FILE",

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from keras_vit._progress import log_progress
 from keras_vit.commands.feature_file import feature_file
 from keras_vit.commands.image_files import image_paths, read_batches, refuse_unread
-from keras_vit.commands.prediction_lines import STYLES
+from keras_vit.commands.prediction_lines import STYLES, PredictedImage
 from keras_vit.export.targets import EXTRA_OUTPUTS, KNOWN
 from keras_vit.runtime.files import is_exported, open_exported
 
@@ -39,6 +39,7 @@ class PredictedBatch(NamedTuple):
         rejected: whether each is none of the classes, (images,); None where the model does not know it.
         features: (images, features) float32; None where the model was opened without.
         faults: a line with the name and the reason for each image that cannot be read.
+        scores: of all labels, of a model of labels with thresholds; else () for each image.
     """
 
     images: list[Any]
@@ -46,6 +47,7 @@ class PredictedBatch(NamedTuple):
     rejected: np.ndarray | None
     features: np.ndarray | None
     faults: list[str]
+    scores: list[Sequence[tuple[str, float]]]
 
 
 def predict(
@@ -156,12 +158,13 @@ def predict_batches(predictor: Any, images: Images, top: int = 5) -> Iterator[Pr
     """
     for batch in read_batches(predictor, image_paths(images)):
         if not batch.images:
-            yield PredictedBatch([], [], None, None, batch.faults)
+            yield PredictedBatch([], [], None, None, batch.faults, [])
             continue
         arrays = predictor.predict(batch.pixels)
         rows = _top_classes(arrays, predictor, top) if predictor.class_names else _numbers(arrays)
         rejected = arrays[KNOWN][:, 0] < 0 if KNOWN in arrays else None
-        yield PredictedBatch(batch.images, list(rows), rejected, arrays.get("features"), batch.faults)
+        scores = _scores(arrays, predictor)
+        yield PredictedBatch(batch.images, list(rows), rejected, arrays.get("features"), batch.faults, scores)
 
 
 def write_predictions(
@@ -198,10 +201,14 @@ def write_predictions(
             for fault in batch.faults:
                 logger.warning("%s", fault)
             rejected = [None] * len(paths) if batch.rejected is None else batch.rejected.tolist()
-            if not read and paths and (text := heading(batch.predictions[0], is_classes, rejected[0])):
+            rows = [
+                PredictedImage(os.fspath(path), prediction, is_classes, none, scores)
+                for path, prediction, none, scores in zip(paths, batch.predictions, rejected, batch.scores)
+            ]
+            if not read and rows and (text := heading(rows[0])):
                 write(text)
-            for path, prediction, none in zip(paths, batch.predictions, rejected):
-                write(line(os.fspath(path), prediction, is_classes, none))
+            for row in rows:
+                write(line(row))
             if add and paths:
                 add(paths, batch.features)
             read, unread = read + len(paths), unread + len(batch.faults)
@@ -216,6 +223,12 @@ def _top_classes(arrays: Mapping[str, np.ndarray], predictor: Any, top: int) -> 
         order = np.argsort(-row, kind="stable")
         chosen = order[(row >= thresholds)[order]] if len(thresholds) else order[:top]
         yield [(predictor.class_names[i], float(row[i])) for i in chosen]
+
+
+def _scores(arrays: Mapping[str, np.ndarray], predictor: Any) -> list[Sequence[tuple[str, float]]]:
+    if not (predictor.class_names and len(predictor.thresholds)):
+        return [()] * len(next(iter(arrays.values())))
+    return [list(zip(predictor.class_names, row)) for row in arrays["probabilities"].tolist()]
 
 
 def _numbers(arrays: Mapping[str, np.ndarray]) -> Iterator[list[tuple[str, float]]]:

@@ -12,26 +12,44 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_vit._atomic import written_aside
+from keras_vit.data.csv_table import BETWEEN_LABELS
 from keras_vit.data.messages import one_line
 
 Prediction = Sequence[tuple[str, float]]  # (class name, probability), or (name of the output, number)
+
+
+class PredictedImage(NamedTuple):
+    """What a model predicts for an image.
+
+    Args:
+        image: its path.
+        prediction: the classes, labels or numbers to write.
+        is_classes: whether these are classes or labels.
+        rejected: whether the image is none of the classes; None where that is unknown.
+        scores: of all labels, in the order of the outputs, of a model of several labels an image; else ().
+    """
+
+    image: str
+    prediction: Prediction
+    is_classes: bool
+    rejected: bool | None = None
+    scores: Prediction = ()
 
 
 class Style(NamedTuple):
     """How predictions are written.
 
     Args:
-        line: function of the path of an image, its prediction, whether that is of classes, and whether the image is
-            rejected as none of these, None where that is unknown; returns a line.
-        heading: function of a prediction, whether it is of classes, and whether the image is rejected; returns the line
-            above all others, or "".
+        line: function of what is predicted for an image, that returns a line.
+        heading: function of the same, that returns the line above all others, or "".
     """
 
-    line: Callable[[str, Prediction, bool, bool | None], str]
-    heading: Callable[[Prediction, bool, bool | None], str] = lambda prediction, is_classes, rejected: ""
+    line: Callable[[PredictedImage], str]
+    heading: Callable[[PredictedImage], str] = lambda predicted: ""
 
 
-def _text(image: str, prediction: Prediction, is_classes: bool, rejected: bool | None) -> str:
+def _text(predicted: PredictedImage) -> str:
+    image, prediction, is_classes, rejected, _ = predicted
     if is_classes:
         shown = [f"{name} {value:.1%}" for name, value in prediction] or ["no label reaches its threshold"]
         shown = [f"none of these ({', '.join(shown)})"] if rejected else shown
@@ -40,25 +58,37 @@ def _text(image: str, prediction: Prediction, is_classes: bool, rejected: bool |
     return one_line(image) + (f": {', '.join(shown)}" if shown else "")
 
 
-def _json(image: str, prediction: Prediction, is_classes: bool, rejected: bool | None) -> str:
+def _json(predicted: PredictedImage) -> str:
+    image, prediction, is_classes, rejected, _ = predicted
     values = [(name, float(_digits(value)) if math.isfinite(value) else None) for name, value in prediction]
     classes = [{"class": name, "probability": value} for name, value in values]
     found = {"classes": classes} if is_classes else {"numbers": dict(values)}
     return json.dumps({"image": image, **found, **({} if rejected is None else {"none_of_these": rejected})})
 
 
-def _csv(image: str, prediction: Prediction, is_classes: bool, rejected: bool | None) -> str:
-    cells = ((name, _digits(value)) if is_classes else (_digits(value),) for name, value in prediction)
-    last = [] if rejected is None else [str(rejected).lower()]
-    return _csv_line([image, *(cell for group in cells for cell in group), *last])
+def _csv(predicted: PredictedImage) -> str:
+    return _csv_line([cell for _, cell in _cells(predicted)])
 
 
-def _csv_heading(prediction: Prediction, is_classes: bool, rejected: bool | None) -> str:
-    if not is_classes:
-        return _csv_line(["image", *(name for name, _ in prediction)])
-    places = range(1, len(prediction) + 1)
-    last = [] if rejected is None else ["none_of_these"]
-    return _csv_line(["image", *(f"{name}_{place}" for place in places for name in ("class", "probability")), *last])
+def _csv_heading(predicted: PredictedImage) -> str:
+    return _csv_line([name for name, _ in _cells(predicted)])
+
+
+def _cells(predicted: PredictedImage) -> Iterator[tuple[str, str]]:
+    """Yields (column, cell); every image of a model has the same columns."""
+    image, prediction, is_classes, rejected, scores = predicted
+    yield "image", image
+    if scores:
+        yield "labels", BETWEEN_LABELS.join(name for name, _ in prediction)
+        yield from ((f"score_{name}", _digits(value)) for name, value in scores)
+    elif is_classes:
+        for place, (name, value) in enumerate(prediction, 1):
+            yield f"class_{place}", name
+            yield f"probability_{place}", _digits(value)
+    else:
+        yield from ((name, _digits(value)) for name, value in prediction)
+    if rejected is not None:
+        yield "none_of_these", str(rejected).lower()
 
 
 STYLES = {"text": Style(_text), "json": Style(_json), "csv": Style(_csv, _csv_heading)}

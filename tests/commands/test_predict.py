@@ -22,7 +22,7 @@ from keras_vit import _progress
 from keras_vit.commands import cli, image_files
 from keras_vit.commands.image_files import image_paths, read_batches
 from keras_vit.commands.predict import iterate_predictions, open_predictor, predict
-from keras_vit.commands.prediction_lines import STYLES
+from keras_vit.commands.prediction_lines import STYLES, PredictedImage
 from keras_vit.data.decoding import ImageError
 from keras_vit.models.features import representation
 from keras_vit.runtime.tflite import TFLiteFile
@@ -289,8 +289,33 @@ def test_numbers_and_binary_heads_have_columns_and_keys(photos, tmp_path, head, 
         assert line == f"{row['image']}: {', '.join(shown)}"
 
 
+def test_all_images_have_the_same_columns_for_several_labels(photos, tmp_path):
+    keras.utils.set_random_seed(0)
+    row = keras_vit.Variant(4, 16, 1, 2, 24)
+    model = keras_vit.build(row, input_shape=(*SIZE, 3), classes=3, classifier_activation="sigmoid")
+    model.class_names, names = ("dark", "labels", "wet"), ["photos/c.png", "photos/b/2.png", "photos/a/deep/x.png"]
+    model.get_layer("head").kernel.assign(np.random.default_rng(0).normal(0, 3, (16, 3)))
+    file = open_predictor(_saved(model, tmp_path))
+    scores = file.predict(np.stack([file.read(name) for name in names]))["probabilities"]
+    low, middle, high = np.sort(scores, axis=0)
+    model.thresholds = tuple(float(two[k]) for k, two in enumerate(((low + middle) / 2, low / 2, (middle + high) / 2)))
+    table = list(csv.reader(io.StringIO(run(_saved(model, tmp_path), *names, "--csv").stdout)))
+    assert table[0] == ["image", "labels", "score_dark", "score_labels", "score_wet"]
+    assert {len(cells) for cells in table} == {5} and [cells[0] for cells in table[1:]] == names
+    for cells, values in zip(table[1:], scores, strict=True):
+        np.testing.assert_allclose(np.array(cells[2:], float), values, rtol=1e-4)
+        chosen = {name for name, value, least in zip(model.class_names, values, model.thresholds) if value >= least}
+        assert {*cells[1].split("|")} == chosen
+    assert len({cells[1] for cells in table[1:]}) > 1
+
+
+def _saved(model, folder):
+    model.save(folder / "model.keras")
+    return folder / "model.keras"
+
+
 def test_what_is_not_finite_is_null_in_json():
-    line = STYLES["json"].line("a.png", [("x", float("nan")), ("y", 0.1)], False, None)
+    line = STYLES["json"].line(PredictedImage("a.png", [("x", float("nan")), ("y", 0.1)], is_classes=False))
     assert json.loads(line, parse_constant=pytest.fail) == {"image": "a.png", "numbers": {"x": None, "y": 0.1}}
 
 
