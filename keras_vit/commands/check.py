@@ -1,12 +1,13 @@
 """`keras-vit check`: checks a folder of images before training."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from keras_vit.data.check import FolderReport, check_folder
+from keras_vit.data.check import FolderReport, as_setting, check_folder
 from keras_vit.data.listing import Learns
-from keras_vit.training.transfer import DEFAULT_SIZE
+from keras_vit.training.transfer import DEFAULT_MODEL, DEFAULT_SIZE, PATCH_SIZE, fitting_size, like_size
 
 
 def check_images(
@@ -28,7 +29,9 @@ def check_images(
         objective: what is to be learned of an image; None for its class, or the numbers in `target`.
         target: the columns of numbers in a .csv file.
         corrections: a .csv file with other labels for some images, as in a recipe.
-        image_size: (height, width) of the model's images, pixels; None for that of the recipe.
+        image_size: (height, width) of the model's images, pixels; None for that of the recipe, or for one of the
+            proportions of the images if all have the same. The command to train has the nearest size that the recipe's
+            checkpoint reads.
         channels: of the images, as in a recipe.
 
     Returns:
@@ -36,5 +39,14 @@ def check_images(
     """
     learns = objective or ("numbers" if target else None)
     options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "channels": channels}
-    options["image_size"] = image_size or DEFAULT_SIZE
-    return check_folder(folder, learns=learns, target=target, corrections=corrections, **options)
+    fitting = fitting_size(image_size) if image_size else DEFAULT_SIZE
+    options |= {"image_size": fitting, "propose_size": None if image_size else like_size}
+    report = check_folder(folder, learns=learns, target=target, corrections=corrections, **options)
+    if not image_size or image_size == fitting:
+        return report
+    note = (
+        f"image_size={as_setting(image_size)} is not of multiples of {PATCH_SIZE}, the patch size of {DEFAULT_MODEL}, "
+        f"which fit starts from: the command below has image_size={as_setting(fitting)}; set model= for a checkpoint "
+        "of another patch size"
+    )
+    return dataclasses.replace(report, notes=(*report.notes, note))

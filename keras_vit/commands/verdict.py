@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import logging
-import math
 import operator
 import os
 import pathlib
@@ -26,7 +25,7 @@ from keras_vit.evaluation.verdict import AnyScores, Baseline, Verdict, reached, 
 from keras_vit.runtime.images import upright_size
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.recipe import Recipe
-from keras_vit.training.transfer import DEFAULT_MODEL, DEFAULT_SIZE, transfer_settings
+from keras_vit.training.transfer import DEFAULT_MODEL, like_size, transfer_settings
 
 logger = logging.getLogger("keras_vit")
 
@@ -35,7 +34,6 @@ MOST_IMAGES = 2000  # that it is trained on, and tested on: they take seconds, h
 MOST_CLASSES = 100  # or labels
 REGULARISATIONS = (1e2, 1e3, 1e4)  # of its regularisation, to choose from; weaker ones fit the training images alone
 _TRAINS = "trains a %s regression on %s training images, to compare the model with"
-_PATCH = 16  # pixels a side, of the default checkpoint
 _SIDES = 16  # training images whose size is read
 
 
@@ -172,7 +170,7 @@ class Outcome:
         """The settings of a run that fine-tunes the default checkpoint."""
         tuned = transfer_settings(self.train_images).items()
         changed = {name: value for name, value in tuned if value != getattr(self.recipe, name)}
-        size = {} if self.recipe.size[0] == self.recipe.size[1] else {"image_size": _like(self.recipe.size)}
+        size = {} if self.recipe.size[0] == self.recipe.size[1] else {"image_size": like_size(self.recipe.size)}
         settings = {"model": DEFAULT_MODEL, **size, **changed}
         return " ".join(f"{name}={_typed(value)}" for name, value in settings.items())
 
@@ -296,13 +294,6 @@ NEXT_STEPS = (
         _AGAIN,
     ),
 )
-
-
-def _like(size: tuple[int, int]) -> tuple[int, int]:
-    """Returns a (height, width) of the same proportions for the default checkpoint: multiples of its patch size."""
-    scale = DEFAULT_SIZE / math.sqrt(math.prod(size))
-    height, width = (_PATCH * max(1, round(scale * side / _PATCH)) for side in size)
-    return height, width
 
 
 def _typed(value: Any) -> str:

@@ -4,7 +4,7 @@ import itertools
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from keras_vit.data.corrections import correct_labels
@@ -132,8 +132,9 @@ class FolderReport:
         total = sum(self.totals.values()) or sum(map(sum, self.counts.values()))
         if self.image_size and 2 * self.smaller > total:
             lines.append(
-                f"image_size={_as_setting(self.image_size)} is larger than {self.smaller:,} of {total:,} images, which "
-                "are enlarged to it; a smaller image_size, a multiple of the patch size, is faster"
+                f"image_size={as_setting(self.image_size)} is larger than {self.smaller:,} of {total:,} images, which "
+                "are enlarged to it; a smaller image_size (one number, or HEIGHT,WIDTH), a multiple of the patch size, "
+                "is faster"
             )
         lines += _listed("cannot be read", [f"{name}: {reason}" for name, reason in self.bad])
         lines += _listed("the same image in two classes: one label is wrong", map(" = ".join, self.conflicts))
@@ -169,6 +170,7 @@ def check_folder(
     target: Sequence[str] = (),
     corrections: str | os.PathLike[str] | None = None,
     channels: int = 3,
+    propose_size: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
 ) -> FolderReport:
     """Checks a folder, a .zip or a .csv of images before training. Reads every image once.
 
@@ -179,6 +181,8 @@ def check_folder(
         validation, test, seed, class_depth, groups, learns, target, corrections, channels: as in `open_source`.
         image_size: (height, width) of the model's images, or one number for both, pixels, to count the images that are
             smaller; None for no count.
+        propose_size: function of the (height, width) of images, which all have the same proportions, that returns an
+            image_size of these; it replaces `image_size` if it is not square.
 
     Returns:
         A `FolderReport`; `print(report.text())` shows it.
@@ -213,14 +217,23 @@ def check_folder(
         require_test=True,
         channels=channels,
     )
+    infos = [(image.name, image.info) for image in used if image.info]
+    areas = sorted((info.height * info.width, info.height, info.width) for _, info in infos)
+    sizes, notes = tuple(areas[index][1:] for index in (0, len(areas) // 2, -1)) if areas else (), listing.notes
+    if propose_size and sizes and _are_alike([info.height / info.width for _, info in infos]):
+        (high, wide), proposed = sizes[1], propose_size(sizes[1])
+        if proposed[0] != proposed[1]:
+            image_size, size = proposed, as_setting(proposed)
+            notes += (
+                f"all images have the proportions of {wide} x {high} (width x height), which image_size={size} "
+                "(height,width) keeps to the nearest patch",
+            )
     height, width = image_size if isinstance(image_size, tuple) else (image_size or 0,) * 2
     count = Counter(
         (image.split, name)
         for image in used
         for name in (listing.class_names if listing.learns == "numbers" else image.classes)
     )
-    infos = [(image.name, image.info) for image in used if image.info]
-    areas = sorted((info.height * info.width, info.height, info.width) for _, info in infos)
     copies, leaks, conflicts = _duplicates(sets_of(used, lambda image: image.digest))
     near, near_leaks, near_conflicts = _duplicates(near_sets(used))
     return FolderReport(
@@ -233,7 +246,7 @@ def check_folder(
         modes=dict(Counter(info.mode for _, info in infos).most_common()),
         misnamed=tuple((name, info.format) for name, info in infos if named_format(name) != info.format),
         rotated=tuple(name for name, info in infos if info.orientation != 1),
-        sizes=tuple(areas[index][1:] for index in (0, len(areas) // 2, -1)) if areas else (),
+        sizes=sizes,
         not_images=listing.other,
         stray=listing.stray,
         empty=listing.empty,
@@ -245,7 +258,7 @@ def check_folder(
         near_conflicts=near_conflicts,
         groups=len({image.group for image in used if image.group}),
         problems=listing.problems,
-        notes=listing.notes,
+        notes=notes,
         smaller=sum(info.height < height or info.width < width for _, info in infos),
         image_size=image_size,
         command=" ".join(
@@ -255,7 +268,7 @@ def check_folder(
                 *([shlex.quote(f"groups={groups}")] if groups else []),
                 *([f"target={','.join(target)}"] if target else ["objective=labels"] if learns == "labels" else []),
                 *([f"corrections={quoted(corrections)}"] if corrections else []),
-                *([f"image_size={_as_setting(image_size)}"] if isinstance(image_size, tuple) else []),
+                *([f"image_size={as_setting(image_size)}"] if isinstance(image_size, tuple) else []),
                 *([f"channels={channels}"] if channels != 3 else []),
                 *(["on_bad_image=skip"] if any(image.reason for image in listing.images) else []),
             ]
@@ -264,9 +277,15 @@ def check_folder(
     )
 
 
-def _as_setting(size: int | tuple[int, int]) -> str:
+def as_setting(size: int | tuple[int, int]) -> str:
     """Returns a size as the value of image_size on the command line."""
-    return f"{size[0]},{size[1]}" if isinstance(size, tuple) else str(size)
+    sides = size if isinstance(size, tuple) else (size,)
+    return ",".join(map(str, dict.fromkeys(sides)))
+
+
+def _are_alike(proportions: Sequence[float]) -> bool:
+    """Returns whether no two proportions differ by more than 5 %."""
+    return max(proportions) <= 1.05 * min(proportions)
 
 
 def _duplicates(sets: Iterable[Sequence[ListedImage]]) -> tuple[tuple[tuple[str, ...], ...], ...]:

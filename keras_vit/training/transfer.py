@@ -3,12 +3,14 @@
 docs/fine_tuning.md has the accuracies that the table was chosen by, and the command that measures them.
 """
 
+import math
 from typing import Any
 
 from keras_vit.models.config import Variant
 
 # Of the small AugReg files: docs/fine_tuning.md compares it with Ti/16 and S/32.
 DEFAULT_MODEL = "vit_s16_augreg_in21k"
+PATCH_SIZE = 16  # pixels a side, of this model
 DEFAULT_SIZE = 224  # pixels, of a checkpoint that does not show its own
 
 # Without a checkpoint: small enough to train from random weights on two CPU cores in minutes.
@@ -62,3 +64,17 @@ def transfer_settings(images: int | None) -> dict[str, Any]:
     """
     epochs = next(epochs for most, epochs in EPOCHS if most is None or images is not None and images <= most)
     return {**SETTINGS, "epochs": epochs}
+
+
+def fitting_size(size: tuple[float, float]) -> tuple[int, int]:
+    """Returns the nearest (height, width) in pixels that `DEFAULT_MODEL` reads: multiples of its patch size."""
+    height, width = (PATCH_SIZE * max(1, math.floor(side / PATCH_SIZE + 0.5)) for side in size)
+    return height, width
+
+
+def like_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the (height, width) in pixels of the same proportions for `DEFAULT_MODEL`, of about as many pixels as by
+    default."""
+    height, width = size
+    scale = DEFAULT_SIZE / math.sqrt(height * width)
+    return fitting_size((scale * height, scale * width))

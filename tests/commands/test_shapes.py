@@ -20,7 +20,10 @@ from keras_vit.commands.robustness import robustness
 from keras_vit.data.decoding import decode
 from keras_vit.export.api import export_model
 from keras_vit.export.targets import TARGETS
+from keras_vit.models.config import VARIANTS
 from keras_vit.training.recipe import Recipe
+from keras_vit.training.transfer import DEFAULT_MODEL, PATCH_SIZE, like_size
+from keras_vit.weights.checkpoints import find_checkpoint
 
 TINY = keras_vit.Variant(patch_size=8, hidden_size=16, num_layers=1, num_heads=2, mlp_dim=16)
 SIZE = (16, 24)
@@ -118,9 +121,18 @@ def test_other_commands_read_the_same_bands(run, fields, tmp_path):
 def test_a_check_says_what_to_set(fields):
     result = CliRunner().invoke(main, ["check", str(fields)])
     assert result.exit_code == 2 and "channels=5" in result.output
-    result = CliRunner().invoke(main, ["check", str(fields), "--channels", "5", "--image-size", "16", "24"])
-    assert result.exit_code == 0 and "8-bit" not in result.output
-    assert re.search(r"keras-vit fit \S+ image_size=16,24 channels=5$", result.output.strip())
+    for size, proposed in (((), "176,288"), ((32, 48), "32,48"), ((56, 56), "64"), ((16, 20), "16")):
+        sides = ["--image-size", *map(str, size)] if size else []
+        result = CliRunner().invoke(main, ["check", str(fields), "--channels", "5", *sides])
+        assert result.exit_code == 0 and "8-bit" not in result.output
+        assert re.search(rf"keras-vit fit \S+ image_size={proposed} channels=5$", result.output.strip())
+        assert (DEFAULT_MODEL in result.output) == (size in ((56, 56), (16, 20)))
+
+
+def test_a_size_of_the_same_proportions_is_one_that_the_default_checkpoint_reads():
+    assert find_checkpoint(DEFAULT_MODEL).variant == "ViT-S/16" and VARIANTS["ViT-S/16"].patch_size == PATCH_SIZE
+    for size, expected in (((96, 160), (176, 288)), ((500, 500), (224, 224)), ((4000, 3000), (256, 192))):
+        assert like_size(size) == expected
 
 
 def encoded(pixels):
