@@ -45,8 +45,8 @@ def check_images(
     if not image_size or image_size == fitting:
         return report
     note = (
-        f"image_size={as_setting(image_size)} is not of multiples of {PATCH_SIZE}, the patch size of {DEFAULT_MODEL}, "
-        f"which fit starts from: the command below has image_size={as_setting(fitting)}; set model= for a checkpoint "
-        "of another patch size"
+        f"fit starts from {DEFAULT_MODEL}, which reads multiples of its patch size, {PATCH_SIZE}, not "
+        f"image_size={as_setting(image_size)}: the command below has image_size={as_setting(fitting)}; set model= for "
+        "a checkpoint of another patch size"
     )
     return dataclasses.replace(report, notes=(*report.notes, note))

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -19,7 +19,7 @@ import keras_vit
 from keras_vit._quiet import quiet
 from keras_vit.data.messages import without_controls
 from keras_vit.export.targets import ALIASES, CHOSEN_OUTPUTS, DEFAULT_TARGET, INPUTS, TARGETS
-from keras_vit.models.config import DTYPES, OUTPUT_KINDS
+from keras_vit.models.config import DTYPES, OUTPUT_KINDS, Gelu
 from keras_vit.runtime.files import is_exported, is_saved_model
 
 # Copies of tables whose modules import Keras. Tests compare them with the tables.
@@ -208,6 +208,9 @@ def _recipe(target: str, settings: Iterable[str], quick: bool = False, output: s
     metavar="FILE",
     help="The HTML page of --labels; the table, a .csv file, is beside it.  [default: labels.html]",
 )
+@click.option(
+    "--gelu", type=click.Choice(get_args(Gelu)), help="The GELU of the checkpoint of --labels, if its file lacks it."
+)
 @click.option("--channels", type=click.IntRange(1), default=3, show_default=True, help="Channels of the images.")
 @click.pass_context
 def check_command(
@@ -222,6 +225,7 @@ def check_command(
     image_size: tuple[int, int] | None,
     pixels: str | None,
     output: str | None,
+    gelu: Any,
     channels: int,
 ) -> None:
     """Checks a folder of images before training.
@@ -242,8 +246,8 @@ def check_command(
     from keras_vit.commands.check import check_images
     from keras_vit.data.sources import is_other_source, names_data_set
 
-    if not labels and (pixels or output):
-        raise click.UsageError("Expected --labels MODEL with --pixels and --output.")
+    if not labels and (pixels or output or gelu):
+        raise click.UsageError("Expected --labels MODEL with --pixels, --gelu and --output.")
     if not labels or not (names_data_set(folder) or is_other_source(folder)):
         report = check_images(folder, class_depth, groups, objective, target, corrections, image_size or None, channels)
         _echo(report.text())
@@ -254,7 +258,8 @@ def check_command(
         page, table = work.output_files(output or "labels.html")  # first: the features take minutes
         learns = "numbers" if target else objective
         options = {"class_depth": class_depth, "groups": groups, "learns": learns, "corrections": corrections}
-        checked = work.check_labels_of(folder, labels, image_size or None, pixels=pixels, **options)
+        options |= {"pixels": pixels, "gelu": gelu, "channels": None if channels == 3 else channels}
+        checked = work.check_labels_of(folder, labels, image_size or None, **options)
         checked.write_page(page, f"Labels of {folder}")
         checked.write_table(table)
         _echo(f"\n{checked.text()}\nwrote {page}\nwrote {table}\ncorrect labels in it, then: {checked.command(table)}")

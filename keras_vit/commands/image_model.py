@@ -12,12 +12,15 @@ import keras
 import numpy as np
 
 import keras_vit.builders  # registers the layers, without which no model of ours loads
+from keras_vit._arguments import counted
+from keras_vit.builders import Channels
 from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
 from keras_vit.data.listing import Learns
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.export.targets import KNOWN
 from keras_vit.imagenet import class_names as imagenet_names
 from keras_vit.models.class_names import names_for
+from keras_vit.models.config import Gelu
 from keras_vit.models.features import PredictionAndRepresentation, Representation
 from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, in_dtype, numbers_of, outputs_of, pixels_of, served
@@ -128,25 +131,44 @@ class ImageModel:
 
 
 def load_keras_model(
-    target: str | os.PathLike[str], image_size: tuple[int, int] | None = None
+    target: str | os.PathLike[str],
+    image_size: tuple[int, int] | None = None,
+    *,
+    channels: int | None = None,
+    gelu: Gelu | None = None,
 ) -> tuple[pathlib.Path, keras.Model]:
     """Loads a Keras model from its file, the folder of a run, or a checkpoint.
 
     Args:
         target: a .keras or .h5 file of a whole model, the folder of a run, or a checkpoint as in `keras_vit.load`.
         image_size: (height, width) in pixels to resize the model to; None for its own.
+        channels: of the input images, which a checkpoint is adapted to as in a run; None for its own.
+        gelu: of a checkpoint, as in `keras_vit.load`.
 
     Returns:
         (path of the model, model).
 
     Raises:
-        ValueError: if it cannot be loaded.
+        ValueError: if it cannot be loaded, or is a Keras model of other channels, or one with `gelu`.
     """
     path = pathlib.Path(target)
     if is_checkpoint(target):
-        return path, keras_vit.builders.load(str(target), input_shape=(*image_size, 3) if image_size else None)
+        adapted: Channels | None = None if channels is None else "slice" if channels == 4 else "average"
+        load = functools.partial(keras_vit.builders.load, str(target), gelu=gelu, channels=adapted)
+        model = load(input_shape=(*image_size, channels or 3) if image_size else None)
+        if channels and channels != model.inputs[0].shape[3]:
+            model = load(input_shape=(*image_size_of(model), channels))
+        return path, model
     path = path / MODEL_FILE if path.is_dir() else path
+    if gelu is not None:
+        raise ValueError(f"Expected gelu for a checkpoint alone. Received: {gelu=}, {path}, which has its own")
     model = _load_keras_file(path)
+    if channels and channels != model.inputs[0].shape[3]:
+        received = counted(model.inputs[0].shape[3], "channel")
+        raise ValueError(
+            f"Expected a model of {channels} channels. Received: {path}, of {received}. Name a checkpoint, which is "
+            "adapted to others"
+        )
     return path, keras_vit.resize(model, image_size) if image_size else model
 
 
@@ -157,6 +179,8 @@ def open_model(
     pixels: str | Pixels | None = None,
     outputs: str | None = None,
     dtype: str | None = None,
+    channels: int | None = None,
+    gelu: Gelu | None = None,
 ) -> ImageModel:
     """Opens a model of images.
 
@@ -167,12 +191,13 @@ def open_model(
         pixels: the pixel values that the model expects, as in `keras_vit.pixels_of`; read from its layers by default.
         outputs: the kind of its outputs, as in `keras_vit.outputs_of`; read from its layers by default.
         dtype: the dtype to compute in, as in `keras_vit.load`; the model's own by default.
+        channels, gelu: as in `load_keras_model`.
 
     Raises:
         ValueError: if the model cannot be loaded, its input are not images, its pixels or outputs are unknown, the
             number of class names is not that of its outputs, or a dtype is set for a quantized model.
     """
-    path, model = load_keras_model(target, image_size)
+    path, model = load_keras_model(target, image_size, channels=channels, gelu=gelu)
     model = in_dtype(model, dtype) if dtype else model
     return describe_image_model(path, model, pixels=pixels, outputs=outputs)
 

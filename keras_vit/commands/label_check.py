@@ -18,10 +18,10 @@ from keras_vit._atomic import written_aside
 from keras_vit._progress import show_progress
 from keras_vit.analysis.embeddings import nearest_neighbours
 from keras_vit.commands.image_list import trained_on
-from keras_vit.commands.image_model import ImageModel, open_model
+from keras_vit.commands.image_model import ImageModel, is_checkpoint, open_model
 from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.corrections import corrections_in
-from keras_vit.data.decoding import FileRange, decode
+from keras_vit.data.decoding import decode
 from keras_vit.data.listing import Learns
 from keras_vit.data.messages import few, quoted
 from keras_vit.data.pipeline import evaluation_batches
@@ -29,6 +29,7 @@ from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.data.targets import LEARNED
 from keras_vit.evaluation.feature_cache import cached_features, extract_features, model_digest
 from keras_vit.evaluation.label_errors import FOLDS, LabelErrors, label_errors
+from keras_vit.models.config import Gelu
 from keras_vit.models.features import representation
 from keras_vit.models.interface import image_size_of
 from keras_vit.preprocessing import Pixels
@@ -62,6 +63,7 @@ class LabelCheck:
         notes: sentences on how the labels were checked.
         settings: of a recipe for this data, as on the command line.
         corrections: the table that corrected the labels before; None for none.
+        channels: of the images.
     """
 
     data: str
@@ -72,6 +74,7 @@ class LabelCheck:
     notes: tuple[str, ...]
     settings: tuple[str, ...] = ()
     corrections: str | os.PathLike[str] | None = None
+    channels: int = 3
 
     @property
     def listed(self) -> np.ndarray:
@@ -134,7 +137,7 @@ class LabelCheck:
         }
         doubts = []
         for i, (name, label, likelier, score, _) in shown:
-            image, labels = _thumbnail(self.examples.images[i], _SIDES[0]), (label or _NO_LABEL, likelier or _NO_LABEL)
+            image, labels = self._thumbnail(i, _SIDES[0]), (label or _NO_LABEL, likelier or _NO_LABEL)
             doubts.append(DoubtedLabel(image, name, *labels, float(score), self._nearest(i)))
         write_labels_page(path, doubts, title, summary, self.notes, len(self.listed))
 
@@ -147,9 +150,17 @@ class LabelCheck:
             others = np.flatnonzero(same & (units != units[index]))
             if len(others):
                 order, _ = nearest_neighbours(self.features[others], self.features[index : index + 1], _NEAREST)
-                chosen = (self.examples.images[others[i]] for i in order[0])
-                nearest[_words(self.source, label) or _NO_LABEL] = [_thumbnail(image, _SIDES[1]) for image in chosen]
+                nearest[_words(self.source, label) or _NO_LABEL] = [
+                    self._thumbnail(i, _SIDES[1]) for i in others[order[0]]
+                ]
         return nearest
+
+    def _thumbnail(self, index: int, side: int) -> np.ndarray:
+        """Returns a small image: the first three channels as RGB; of fewer, the first as grey."""
+        pixels = decode(self.examples.images[index], self.channels)
+        shown = Image.fromarray(pixels[..., :3] if self.channels >= 3 else pixels[..., 0]).convert("RGB")
+        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return np.asarray(shown)
 
 
 def output_files(page: str | os.PathLike[str]) -> tuple[pathlib.Path, pathlib.Path]:
@@ -184,6 +195,8 @@ def check_labels_of(
     learns: Learns | None = None,
     corrections: str | os.PathLike[str] | None = None,
     pixels: str | Pixels | None = None,
+    channels: int | None = None,
+    gelu: Gelu | None = None,
 ) -> LabelCheck:
     """Finds images whose label may be wrong, by the features of a model.
 
@@ -197,6 +210,8 @@ def check_labels_of(
         image_size: (height, width) in pixels to resize the model to; None for its own.
         class_depth, groups, learns, corrections: as in `open_source`.
         pixels: the pixel values that the model expects, as in `keras_vit.pixels_of`.
+        channels: of the images, to which a checkpoint is adapted; None for those of the model.
+        gelu: of a checkpoint, as in `keras_vit.load`.
 
     Returns:
         The images.
@@ -209,10 +224,11 @@ def check_labels_of(
             f"Expected images with classes or labels, to check these. Received: {data}, of which numbers are learned. "
             "The report of a run shows its largest errors"
         )
-    opened = open_model(model, image_size, pixels=pixels)
+    opened = open_model(model, image_size, pixels=pixels, channels=channels, gelu=gelu)
     shares: dict[str, Any] = {} if data == "digits" else {"validation": 0.0, "test": 0.0}
     options: dict[str, Any] = {"class_depth": class_depth, "groups": groups, "learns": learns}
-    source = open_source(data, on_bad_image="skip", corrections=corrections, **options, **shares)
+    options |= {"channels": opened.channels, "corrections": corrections}
+    source = open_source(data, on_bad_image="skip", **options, **shares)
     examples = _all_examples(source)
     opened, notes = _not_memorised(opened, examples)
     features = _features(opened, examples)
@@ -222,10 +238,13 @@ def check_labels_of(
         *([f"class_depth={class_depth}"] if class_depth else []),
         *([shlex.quote(f"groups={groups}")] if groups else []),
         *(["objective=labels"] if learns == "labels" else []),
+        *([f"channels={channels}"] if channels else []),
         *(["on_bad_image=skip"] if source.bad else []),
     ]
-    notes += _notes(errors, source)
-    return LabelCheck(os.fspath(data), source, examples, features, errors, tuple(notes), tuple(settings), corrections)
+    is_file = is_checkpoint(opened.path) and opened.path.exists()
+    notes += _notes(errors, source, opened if is_file and pixels is None else None)
+    facts = (os.fspath(data), source, examples, features, errors, tuple(notes), tuple(settings))
+    return LabelCheck(*facts, corrections, opened.channels)
 
 
 def _all_examples(source: Source) -> Examples:
@@ -275,13 +294,18 @@ def _features(opened: ImageModel, examples: Examples) -> np.ndarray:
     return cached_features(cache_folder() / "features", key, compute)[0]
 
 
-def _notes(errors: LabelErrors, source: Source) -> list[str]:
+def _notes(errors: LabelErrors, source: Source, assumed: ImageModel | None) -> list[str]:
     notes = [f"a logistic regression on the features of other images agrees with {errors.agreement:.1%} of the labels"]
     if errors.agreement < _WELL_SEPARATED:
         notes.append(
             "the features tell these classes apart poorly, so that most of the listed labels may be right: a larger "
             "model or --image-size lists fewer of those"
         )
+        if assumed:
+            notes.append(
+                f"{assumed.path} is used with pixels as {assumed.pixels.description}: if it was trained on others, set "
+                "--pixels, and if on another GELU, --gelu"
+            )
     if errors.small:
         names = few(source.class_names[number] for number in errors.small)
         notes.append(f"classes with fewer than {FOLDS} images, or groups of them, whose scores mean less: {names}")
@@ -294,9 +318,3 @@ def _notes(errors: LabelErrors, source: Source) -> list[str]:
 
 def _words(source: Source, label: np.ndarray) -> str:
     return LEARNED[source.learns].words(label, source.class_names)
-
-
-def _thumbnail(image: str | bytes | FileRange, side: int) -> np.ndarray:
-    shown = Image.fromarray(decode(image))
-    shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(shown)

@@ -143,6 +143,54 @@ def test_each_label_of_an_image_is_checked(photos, model, tmp_path):
     assert "bright|sky, likelier bright" in (tmp_path / "page.html").read_text("utf-8")
 
 
+def test_a_checkpoint_is_adapted_to_the_channels_and_has_the_gelu_that_is_set(photos, tmp_path):
+    start = keras_vit.build(ROW, input_shape=(12, 12, 3), classes=7)
+    keras_vit.save_checkpoint(start, tmp_path / "start.npz")
+    random = np.random.default_rng(0)
+    for name in ("dry", "wet"):
+        (tmp_path / "bands" / name).mkdir(parents=True)
+    for name, light in (("dry", 190), ("wet", 0)):  # the bands of an adapted kernel are alike
+        for i in range(8):
+            image = random.integers(0, 60, (12, 12, 5), np.uint8) + np.uint8(light)
+            np.save(tmp_path / "bands" / ("wet" if (name, i) == ("dry", 3) else name) / f"{name}{i}.npy", image)
+    output = ("--output", tmp_path / "bands.html")
+    result = command(tmp_path / "bands", "--labels", tmp_path / "start.npz", "--channels", 5, *output)
+    assert result.exit_code == 0 and result.output.strip().endswith("channels=5"), result.output
+    assert rows_of(tmp_path / "bands.csv")[0]["path"] == "wet/dry3.npy"
+    assert (tmp_path / "bands.html").read_text("utf-8").count("data:image") > 1
+
+    features = {gelu: check_labels_of(photos, tmp_path / "start.npz", gelu=gelu).features for gelu in ("tanh", "erf")}
+    assert 0 < np.abs(features["tanh"] - features["erf"]).max() < 0.01
+    result = command(photos, "--labels", tmp_path / "start.npz", "--gelu", "relu", *output)
+    assert result.exit_code == 2 and "--gelu" in result.output
+
+
+@pytest.mark.parametrize("options, words", [({"gelu": "erf"}, "gelu='erf'"), ({"channels": 4}, "4 channels.*of 3")])
+def test_a_keras_model_has_its_own_gelu_and_channels(photos, model, options, words):
+    with pytest.raises(ValueError, match=words):
+        check_labels_of(photos, model, **options)
+
+
+def test_another_pixel_contract_is_worth_a_hint_for_a_checkpoint_on_poor_features(photos, model, tmp_path):
+    random = np.random.default_rng(0)
+    for i in range(24):
+        (tmp_path / "noise" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (12, 12, 3), np.uint8)).save(
+            tmp_path / "noise" / "ab"[i % 2] / f"{i}.png"
+        )
+    keras_vit.save_checkpoint(keras_vit.build(ROW, input_shape=(12, 12, 3), classes=7), tmp_path / "start.npz")
+    hints = [
+        any("--pixels" in note for note in check_labels_of(data, weights, pixels=pixels).notes)
+        for data, weights, pixels in (
+            (tmp_path / "noise", tmp_path / "start.npz", None),
+            (tmp_path / "noise", tmp_path / "start.npz", "imagenet"),
+            (tmp_path / "noise", model, None),
+            (photos, tmp_path / "start.npz", None),
+        )
+    ]
+    assert hints == [True, False, False, False]
+
+
 def test_data_sets_are_checked_too(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = command("synthetic:3x8", "--labels", model)
