@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras_vit import _arguments as checked
+from keras_vit._arguments import counted
 from keras_vit.layers.initializers import weights_to_come
 from keras_vit.layers.mlp import GELUS
 from keras_vit.layers.positions import INTERPOLATIONS, PositionResize
@@ -613,7 +614,7 @@ def _adaptation(architecture: Architecture | None, shape: _Shape, channels: str 
         return None
     if channels is None:
         raise ValueError(
-            f"Expected images with {architecture.channels} channels, as the checkpoint reads. Received: "
+            f"Expected images with {counted(architecture.channels, 'channel')}, as the checkpoint reads. Received: "
             f"input_shape={tuple(shape)}. Pass channels='average', 'repeat' or 'slice' to adapt the first kernel."
         )
     logger.info(

@@ -292,3 +292,10 @@ def test_options_of_an_export_that_cannot_be(model, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         keras_vit.export.tflite(model, tmp_path / "model.tflite", "float32", **options)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "number, noun, text", [(1, "image", "1 image"), (0, "class", "0 classes"), (1797, "label", "1,797 labels")]
+)
+def test_numbers_have_the_singular_or_the_plural(number, noun, text):
+    assert arguments.counted(number, noun) == text

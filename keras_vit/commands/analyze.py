@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit._progress import show_progress
 from keras_vit.analysis import attention, convolutions, embeddings, geometry, plots, relevance
 from keras_vit.analysis.gradients import require_gradients
@@ -69,7 +70,7 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
         names: of the images.
     """
     model = opened.model
-    logger.info("computes the attention maps of %d images", min(len(pixels), MAX_IMAGES_SHOWN))
+    logger.info("computes the attention maps of %s", counted(min(len(pixels), MAX_IMAGES_SHOWN), "image"))
     shown, of_all = _read(opened, opened.preprocess(pixels))
     height, width = opened.image_size
     summary = {"image": f"{height} × {width} pixels", "parameters": f"{model.count_params():,}"}
@@ -81,7 +82,7 @@ def analyze_pixels(opened: ImageModel, pixels: np.ndarray, names: Sequence[str])
         stem = geometry.receptive_fields(model)[:-1]
         parts = {
             "attention_of": _attention_caption(encoder.has_class_token),
-            "averaged_over": "one image" if len(pixels) == 1 else f"{len(pixels):,} images",
+            "averaged_over": counted(len(pixels), "image"),
             "distances": of_all["distances"].mean(axis=0),
             "entropies": of_all["entropies"].mean(axis=0),
             "tokens": grid[0] * grid[1] + encoder.extra_tokens,

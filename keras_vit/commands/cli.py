@@ -16,6 +16,7 @@ from typing import Any, get_args
 import click
 
 import keras_vit
+from keras_vit._arguments import counted
 from keras_vit._quiet import quiet
 from keras_vit.data.messages import without_controls
 from keras_vit.export.targets import ALIASES, CHOSEN_OUTPUTS, DEFAULT_TARGET, INPUTS, TARGETS
@@ -813,7 +814,7 @@ def list_command(context: click.Context, variant: str | None, recipes: bool, ver
         for file in verify_cache():
             _echo(cached_file_line(file))
             faults.append(file.fault is not None)
-        _echo(f"{len(faults):,} files in {cache_folder()}, {sum(faults):,} wrong")
+        _echo(f"{counted(len(faults), 'file')} in {cache_folder()}, {sum(faults):,} wrong")
         context.exit(any(faults))
     for line in recipe_lines() if recipes else variant_lines(variant):
         _echo(line)

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit._progress import log_progress, show_progress
 from keras_vit.commands.examples import (
     accepted_class_names,
@@ -114,7 +115,9 @@ class Evaluation:
             rows = zip(self.class_names, self.scores.per_class_accuracy, counts)
             lines += [f"{name:<{width}s}  {accuracy:7.2%} of {count:,}" for name, accuracy, count in rows if count]
             interval = "95% interval {:.1%} to {:.1%}".format(*self.scores.interval)
-            lines.append(f"accuracy {self.scores.accuracy:.2%} on {len(self.scores.labels):,} images, {interval}")
+            lines.append(
+                f"accuracy {self.scores.accuracy:.2%} on {counted(len(self.scores.labels), 'image')}, {interval}"
+            )
             lines.append(f"balanced accuracy {self.scores.balanced_accuracy:.2%}, macro F1 {self.scores.macro_f1:.2%}")
             if len(self.class_names) > 5:
                 lines.append(f"top-5 accuracy {self.scores.top_k_accuracy(5):.2%}")
@@ -352,11 +355,11 @@ def _evaluate_head(
         names = tuple(names[i] for i in chosen)
         notes.append(f"evaluated on {len(names):,} of the {len(opened.class_names):,} classes of the model")
         if left_out := count - len(scores.labels):
-            notes.append(f"{left_out:,} images of other classes are left out")
+            notes.append(f"left out: {counted(left_out, 'image')} of other classes")
     others = {}
     if labels is not None:
         count = sum(map(bool, labels))
-        others[f"by ReaL labels, on {count:,} images"] = real_accuracy(scores.predictions[order], labels)
+        others[f"by ReaL labels, on {counted(count, 'image')}"] = real_accuracy(scores.predictions[order], labels)
     return scores, names, others, notes, rejects
 
 
@@ -391,12 +394,13 @@ def _evaluate_features(
     if shots:
         result = evaluate_few_shot(*arrays, shots, (REGULARIZER,), class_names=source.class_names)
         for number in shots:
-            accuracies[f"{number}-shot, a linear classifier, on {count:,} images"] = result.at(number)
+            accuracies[f"{number}-shot, a linear classifier, on {counted(count, 'image')}"] = result.at(number)
+    on = f"on {counted(count, 'image')}"
     if knn:
         k = min(probes.NEIGHBOURS, train_count)
-        accuracies[f"{k} nearest neighbours of {train_count:,}, on {count:,} images"] = probes.knn(*arrays, k).accuracy
+        accuracies[f"{k} nearest neighbours of {train_count:,}, {on}"] = probes.knn(*arrays, k).accuracy
     if linear_probe:
-        accuracies[f"linear probe of {train_count:,}, on {count:,} images"] = probes.linear_probe(*arrays).accuracy
+        accuracies[f"linear probe of {train_count:,}, {on}"] = probes.linear_probe(*arrays).accuracy
     return accuracies, notes
 
 
@@ -405,10 +409,10 @@ def _evaluate_label_probes(
 ) -> tuple[dict[str, LabelScores], list[str]]:
     """Returns ({description: scores} of a logistic regression for each label on the features of a model, notes)."""
     (train_features, train_labels, features, labels), notes = _features_of(opened, source, open_data)
-    count, chosen = f"on {len(labels):,} images", {}
+    count, chosen = f"on {counted(len(labels), 'image')}", {}
     for number in shots:
         drawn = few_shot_images(train_labels, number, source.class_names)
-        chosen[f"{number}-shot, of {len(drawn):,} images, {count}"] = drawn
+        chosen[f"{number}-shot, of {counted(len(drawn), 'image')}, {count}"] = drawn
     if linear_probe:
         chosen[f"linear probe of {len(train_labels):,}, {count}"] = np.arange(len(train_labels))
     scored = {}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import keras_vit
+from keras_vit._arguments import counted
 from keras_vit._atomic import locked, write_text
 from keras_vit._progress import show_progress
 from keras_vit.commands.examples import evaluation_examples, open_recipe_data
@@ -100,7 +101,7 @@ def default_metadata(name: str, classes: int, license: str | None = None, learns
     """
     kinds = {
         "classes": f"Image classifier of {classes} classes",
-        "labels": f"Image model of {classes} labels",
+        "labels": f"Image model of {counted(classes, 'label')}",
         "numbers": "Image model that returns numbers",
     }
     return {
@@ -246,11 +247,11 @@ def agreement_line(agreement: Mapping[str, Any]) -> str:
 
 def _figures(agreement: Mapping[str, Any], images: int) -> str:
     if numbers := agreement.get("numbers"):
-        comparison = f"largest difference {numbers['max_difference']:.1e} on {images:,} images"
+        comparison = f"largest difference {numbers['max_difference']:.1e} on {counted(images, 'image')}"
     else:
         agrees = "agreement of labels" if agreement.get("labels") else "top-1 agreement"
         comparison = (
-            f"{agrees} with Keras {agreement['top1_agreement']:.2%} on {images:,} images, largest logit "
+            f"{agrees} with Keras {agreement['top1_agreement']:.2%} on {counted(images, 'image')}, largest logit "
             f"difference {agreement['logits']['max_difference']:.1e}"
         )
     measure = "micro F1" if agreement.get("labels") else "accuracy"

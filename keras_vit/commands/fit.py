@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_vit._arguments import counted
 from keras_vit._atomic import is_locked, locked, write_text, written_aside
 from keras_vit._progress import log_progress, show_progress
 from keras_vit.commands.examples import open_recipe_data
@@ -179,7 +180,8 @@ def _finish(
         model.class_names = source.class_names
     if objective.learns == "labels":
         model.thresholds = thresholds_on(model, source.validation, recipe.evaluation)
-        logger.info("thresholds of the labels, chosen on %d validation images", len(source.validation.labels))
+        count = counted(len(source.validation.labels), "validation image")
+        logger.info("thresholds of the labels, chosen on %s", count)
     if recipe.reject:
         model.reject = _reject_on(model, source.validation, recipe)
     with written_aside(folder / MODEL_FILE) as aside:
@@ -226,7 +228,7 @@ def _finish_trained(
     metrics: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Evaluates and exports a model, writes its report and card, and returns the metrics to add."""
-    logger.info("evaluates the model on %d test images", metrics["test_images"])
+    logger.info("evaluates the model on %s", counted(metrics["test_images"], "test image"))
     scores = score_model(model, log_progress(batches, "evaluated", metrics["test_images"]), source)
     exports = export_run(folder, recipe, model, source)
     verdict = run_verdict(recipe, source, scores, history, folder)
@@ -261,7 +263,7 @@ def _finish_pretext(
     metrics: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Evaluates a pretext task on the test images, writes its report, and returns the metrics to add."""
-    logger.info("evaluates the pretext task on %d test images", metrics["test_images"])
+    logger.info("evaluates the pretext task on %s", counted(metrics["test_images"], "test image"))
     loss, metric = predicted(network, batches)[1].mean(axis=0)
     added: dict[str, Any] = {
         "objective": recipe.objective,
@@ -286,5 +288,5 @@ def result_lines(metrics: Mapping[str, Any]) -> list[str]:
     else:
         metric = OBJECTIVES[metrics["objective"]].metric
         result = f"test loss {metrics['test_loss']:.4f}, {metric} {metrics['test_metric']:.1%}"
-    line = f"{result} on {metrics['test_images']:,} images, {metrics['training_seconds']:.0f} s of training"
+    line = f"{result} on {counted(metrics['test_images'], 'image')}, {metrics['training_seconds']:.0f} s of training"
     return [line, *(f"  {line}" for line in metrics.get("verdict", ()))]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.damage import damage
 from keras_vit.data.decoding import ImageError, notes_of, read_file, recognize
 from keras_vit.data.folder import MOST_FOLDERS, hidden, named_format
@@ -98,9 +99,10 @@ def _at(path: Any) -> Iterator[Any]:
         else:
             others += 1
     if not images:
-        yield ImageError(f"{path}: a folder without images; {others:,} files have no ending of an image")
+        yield ImageError(f"{path}: a folder without images; {counted(others, 'file')} without the ending of one")
     elif others:
-        logger.info("%s: %d files are left out, without an ending of an image", one_line(str(path)), others)
+        count = counted(others, "file")
+        logger.info("%s: left out: %s without an ending of an image", one_line(str(path)), count)
 
 
 def _files_in(folder: str, above: frozenset[str] = frozenset()) -> Iterator[Any]:

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit._atomic import written_aside
 from keras_vit.data.messages import few
 from keras_vit.data.sources import Examples, Source
@@ -62,7 +63,9 @@ def image_changes(folder: str | os.PathLike[str], source: Source) -> list[str] |
     }
     if not any(changes.values()):
         changes["in another split"] = differing(1)  # with other changes, most of these follow from them
-    return [f"  {len(names):,} images {change}: {few(sorted(names))}" for change, names in changes.items() if names]
+    return [
+        f"  {counted(len(names), 'image')} {change}: {few(sorted(names))}" for change, names in changes.items() if names
+    ]
 
 
 def trained_on(folder: str | os.PathLike[str], examples: Examples) -> np.ndarray | None:

@@ -244,12 +244,12 @@ def describe_image_model(
         names = tuple(name for _, name in imagenet_names())
     if names is not None and len(names) != count:
         raise ValueError(
-            f"Expected {count} class names for {path}, which returns {kind} of {count} classes. "
-            f"Received: {len(names)} class names. Correct its labels.txt"
+            f"Expected {counted(count, 'class name')} for {path}, which returns {kind} of {counted(count, 'class')}. "
+            f"Received: {counted(len(names), 'class name')}. Correct its labels.txt"
         )
     names = tuple(names or (f"class {i}" for i in range(count)))
     opened = ImageModel(path, model, names, protocol, contract, kind, served_model)
-    logger.info("%s returns %s of %d classes", path, opened.returns, count)
+    logger.info("%s returns %s of %s", path, opened.returns, counted(count, "class"))
     return opened
 
 
@@ -289,7 +289,7 @@ def open_classifier(
     if opened.thresholds:
         raise ValueError(
             f"Expected a classifier of one class an image. Received: {opened.path}, whose images have any number of "
-            f"{len(opened.class_names)} labels"
+            f"{counted(len(opened.class_names), 'label')}"
         )
     return require_head(opened)
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 import keras_vit
+from keras_vit._arguments import counted
 from keras_vit._atomic import written_aside
 from keras_vit._progress import show_progress
 from keras_vit.analysis.embeddings import nearest_neighbours
@@ -232,7 +233,7 @@ def check_labels_of(
     examples = _all_examples(source)
     opened, notes = _not_memorised(opened, examples)
     features = _features(opened, examples)
-    logger.info("compares the labels of %d images with predictions from their features", len(features))
+    logger.info("compares the labels of %s with predictions from their features", counted(len(features), "image"))
     errors = label_errors(features, examples.labels, examples.units)
     settings = [
         *([f"class_depth={class_depth}"] if class_depth else []),
@@ -310,9 +311,9 @@ def _notes(errors: LabelErrors, source: Source, assumed: ImageModel | None) -> l
         names = few(source.class_names[number] for number in errors.small)
         notes.append(f"classes with fewer than {FOLDS} images, or groups of them, whose scores mean less: {names}")
     if count := int(errors.unchecked.sum()):
-        notes.append(f"{count:,} images are not checked, as their class has no other image or group")
+        notes.append(f"not checked: {counted(count, 'image')} whose class has no other image or group")
     if source.bad:
-        notes.append(f"{len(source.bad):,} images cannot be read and are left out")
+        notes.append(f"left out: {counted(len(source.bad), 'image')} that cannot be read")
     return notes
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.pipeline import evaluation_batches, read_pixels
 from keras_vit.data.sources import Examples, Source
 from keras_vit.evaluation.accuracy import score
@@ -108,7 +109,7 @@ class TargetEvaluation:
                 ", ".join([row["number"], *(f"{heading} {value}" for heading, value in list(row.items())[1:])])
                 for row in number_rows(self.scores)
             ]
-        lines += [f"on {len(self.scores.targets):,} images"] if self.scores is not None else []
+        lines += [f"on {counted(len(self.scores.targets), 'image')}"] if self.scores is not None else []
         for description, scores in self.probes.items():
             figures = ", ".join(f"{name} {value}" for name, value in label_summary(scores).items())
             lines.append(f"{description}: {figures}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
+from keras_vit._arguments import counted
 from keras_vit.data.decoding import RANGE_SETTING, ImageError, checked, jpeg_size, max_pixels, value_range
 from keras_vit.data.levels import range_of, to_levels
 
@@ -96,7 +97,7 @@ class ArrayFile(ImageFile.ImageFile):
         if not self.decoded:
             self.decoded = True
             if self.unread:
-                self.notes.append(f"it has {self.unread} bands beside its colours, which are not read")
+                self.notes.append(f"beside its colours, it has {counted(self.unread, 'band')}, not read")
             self.im = self._scaled(self.read_numbers()).im
         return super().load()
 

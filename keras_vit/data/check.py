@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from keras_vit._arguments import counted
 from keras_vit.data.corrections import correct_labels
 from keras_vit.data.decoding import RANGE_SETTING
 from keras_vit.data.folder import named_format
@@ -109,7 +110,7 @@ class FolderReport:
         if self.problems:
             return f"fit would not accept this folder: {'; '.join(self.problems)}"
         if self.bad:
-            left_out = f"without {len(self.bad)} images that cannot be read"
+            left_out = f"without {counted(len(self.bad), 'image')} that cannot be read"
             return f"fit would accept this folder with on_bad_image=skip, {left_out}"
         return "fit would accept this folder as it is"
 

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 
+from keras_vit._arguments import counted
 from keras_vit.data.csv_table import BETWEEN_LABELS, labels_in
 from keras_vit.data.listing import ListedImage, Listing
 from keras_vit.data.messages import abridged, few, listed
@@ -59,7 +60,8 @@ def correct_labels(listing: Listing, table: str | os.PathLike[str] | None) -> Li
         raise ValueError("\n".join([f"{table} cannot correct the labels of {listing.path}:", *listed(faults)]))
     kept = [image for old in listing.images if (image := corrected.get(old.name, old)) is not None]
     changed = sum(image is not None and image.classes != images[name].classes for name, image in corrected.items())
-    _log.info("%s: %d labels corrected, %d images left out", table, changed, len(listing.images) - len(kept))
+    left_out = counted(len(listing.images) - len(kept), "image")
+    _log.info("%s: %s corrected, %s left out", table, counted(changed, "label"), left_out)
     has_images = {name for image in kept for name in image.classes}
     lost = [name for name in listing.class_names if name not in has_images]
     problems = (f"classes without an image after the corrections: {few(lost)}",) if lost else ()

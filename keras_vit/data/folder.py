@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_vit._arguments import counted
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
 from keras_vit.data.messages import few, printable
 
@@ -206,7 +207,7 @@ def _class_problems(
             where += f", or set a smaller class_depth than {class_depth}"
         if "labels.json" in other:
             where += ", or set objective=labels for the labels in labels.json"
-        return [f"{len(loose)} images lie outside any class folder; {where}"]
+        return [f"{counted(len(loose), 'image')} outside any class folder; {where}"]
     if not images:
         packed = [name for name in other if name.lower().endswith(_ARCHIVES)]
         inside = f". Archives inside it are not opened; unpack {few(packed)}" if packed else ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from keras_vit._arguments import counted
 from keras_vit.data.messages import few
 
 if TYPE_CHECKING:  # a recipe checks its pattern without what reads images
@@ -82,7 +83,7 @@ def group_problems(images: Sequence["ListedImage"]) -> list[str]:
         problems.append(f"all images are in one group, {few(splits_of)}: no split can be drawn; name smaller groups")
     if torn := sorted(group for group, splits in splits_of.items() if len(splits) > 1):
         problems.append(
-            f"{len(torn):,} groups have images in several splits of the data: {few(torn)}; move each into one, or give "
-            "the images without splits, to draw them anew"
+            f"{counted(len(torn), 'group')} with images in several splits of the data: {few(torn)}; move each into "
+            "one, or give the images without splits, to draw them anew"
         )
     return problems

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.damage import damage
 from keras_vit.data.decoding import FileRange, ImageError, ImageInfo, decode_with_info, read_file
 from keras_vit.data.messages import few, listed
@@ -213,5 +214,6 @@ def digest_of(data: bytes) -> str:
 def refuse_unlabelled(data: str, class_names: Sequence[str], faults: Sequence[str]) -> None:
     """Raises a ValueError if there are `faults`: "example: label" of examples whose label is no class."""
     if faults:
-        what = f"{len(faults):,} examples of {data} have a label that is none of its {len(class_names)} classes:"
+        count = counted(len(faults), "example")
+        what = f"{count} of {data} with a label that is none of its {counted(len(class_names), 'class')}:"
         raise ValueError("\n".join([what, *listed(faults), "Name splits that have labels."]))

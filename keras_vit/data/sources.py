@@ -396,12 +396,16 @@ def _tell_what_is_together(images: Sequence[ListedImage]) -> None:
     near = near_sets(images)
     leaks = [one for one in sets_of(images, lambda image: image.content) if len({image.split for image in one}) > 1]
     for sets, level, words in (
-        (near, logging.INFO, "sets of near duplicates; no drawn split divides one"),
-        (leaks, logging.WARNING, "images are in two splits of the data, or nearly: the accuracy will be too high"),
+        (near, logging.INFO, "near duplicates that no drawn split divides"),
+        (
+            leaks,
+            logging.WARNING,
+            "images in two splits of the data, or nearly: the accuracy will be too high",
+        ),
     ):
         if sets:
             first = few([joined([image.name for image in one]) for one in sets], 2)
-            _log.log(level, "%d %s: %s", len(sets), words, first)
+            _log.log(level, "%s of %s: %s", counted(len(sets), "set"), words, first)
 
 
 def _examples(images: Sequence[ListedImage], units: np.ndarray, listing: Listing) -> Examples:

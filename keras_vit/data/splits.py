@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.listing import SPLIT_OF_NAME, SPLITS, ListedImage, Listing
 from keras_vit.data.near_duplicates import connected
 from keras_vit.data.targets import LEARNED
@@ -208,7 +209,7 @@ def choose_splits(
 
 def _refuse_shared(expressions: dict[str, str], chosen: dict[str, list[Span]]) -> None:
     faults = [
-        f"{one}_split={expressions[one]!r} and {two}_split={expressions[two]!r} share {count:,} examples"
+        f"{one}_split={expressions[one]!r} and {two}_split={expressions[two]!r} share {counted(count, 'example')}"
         for one, two in itertools.combinations(chosen, 2)
         if (count := _shared(chosen[one], chosen[two]))
     ]

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from keras_vit._arguments import counted
 from keras_vit.data.decoding import FileRange, ImageError, recognize
 from keras_vit.data.listing import THREADS, Learns, ListedImage, Listing, Progress, digest_of, refuse_unlabelled
 from keras_vit.data.messages import listed
@@ -157,7 +158,7 @@ def _lists_labels(tfds: Any, feature: Any) -> bool:
 def _refuse_missing(name: str, paths: set[str]) -> None:
     missing = sorted(path for path in paths if not os.path.isfile(path))
     if missing:
-        raise ValueError("\n".join([f"{name} lacks {len(missing)} files on this disk:", *listed(missing)]))
+        raise ValueError("\n".join([f"{name} lacks {counted(len(missing), 'file')} on this disk:", *listed(missing)]))
 
 
 def _records(span: Span, image: str, label: str) -> Iterator[tuple[FileRange, str, bytes, list[int]]]:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit._atomic import written_aside
 from keras_vit._progress import log_progress
 from keras_vit.evaluation.predictions import predicted
@@ -89,7 +90,7 @@ def cached_features(
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 features, labels = file["features"], file["labels"]
-            logger.info("features of %d images from %s", len(features), path)
+            logger.info("features of %s from %s", counted(len(features), "image"), path)
             return features, labels
         except _DAMAGE as error:
             logger.info("%s is damaged (%s); its features are computed again", path, error)

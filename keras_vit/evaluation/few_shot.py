@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from keras_vit import _arguments as checked
+from keras_vit._arguments import counted
 from keras_vit.evaluation.accuracy import check_labels
 
 REGULARIZER = 2.0**10  # the one whose accuracy is reported
@@ -113,7 +114,7 @@ def few_shot(
     too_few = [f"{name(classes[i])} (has {counts[i]})" for i in np.flatnonzero(counts < max(shots))]
     if too_few:
         raise ValueError(
-            f"Expected {max(shots)} training images of each class. Received fewer of: {', '.join(too_few)}"
+            f"Expected {counted(max(shots), 'training image')} of each class. Received fewer of: {', '.join(too_few)}"
         )
     random = np.random.default_rng(seed)
     drawn = [random.permutation(np.flatnonzero(train_labels == i))[: max(shots)] for i in range(len(classes))]
@@ -153,7 +154,9 @@ def few_shot_images(labels: np.ndarray, shots: int, names: Sequence[str] | None 
     name: Callable[[int], str] = names.__getitem__ if names else str
     too_few = [f"{name(i)} (has {counts[i]})" for i in np.flatnonzero(counts < shots).tolist()]
     if too_few:
-        raise ValueError(f"Expected {shots} training images with each label. Received fewer of: {', '.join(too_few)}")
+        raise ValueError(
+            f"Expected {counted(shots, 'training image')} with each label. Received fewer of: {', '.join(too_few)}"
+        )
     random = np.random.default_rng(seed)
     return np.unique(np.concatenate([random.permutation(np.flatnonzero(column))[:shots] for column in labels.T]))
 

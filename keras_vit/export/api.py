@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_vit import _arguments as checked
+from keras_vit._arguments import counted
 from keras_vit._finite import refuse_model_not_finite
 
 if TYPE_CHECKING:
@@ -123,9 +124,11 @@ def export_model(
         if bundle:
             raise ValueError(
                 "Expected a model of RGB images for the .zip of an Android app, whose images are RGB. Received: a "
-                f"model of {serving.channels} channels"
+                f"model of {counted(serving.channels, 'channel')}"
             )
-        logger.info("MediaPipe reads RGB alone: run the .tflite files of %d channels with LiteRT", serving.channels)
+        logger.info(
+            "MediaPipe reads RGB alone: run the .tflite files of %s with LiteRT", counted(serving.channels, "channel")
+        )
     size, channels = serving.image_size, serving.channels
     if calibration is not None and len(calibration):
         serving = serving.with_changes(

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit._arguments import counted
 from keras_vit._atomic import write_text
 from keras_vit.data.decoding import decode, read_for_clients
 from keras_vit.data.pipeline import read_all
@@ -179,7 +180,7 @@ class Reference:
         size = own if size is None else (size[0], size[1])
         pixels = images if isinstance(images, np.ndarray) else None
         encoded = pixels is None
-        logger.info("runs the model on %d images, to compare files with it", len(images))
+        logger.info("runs the model on %s, to compare files with it", counted(len(images), "image"))
         if pixels is None:
             pixels = read_all(list(images), size, protocol, self.channels)
         self.pixels: np.ndarray = pixels

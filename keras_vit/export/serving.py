@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.analysis.attention import rollout_tensor
 from keras_vit.export.targets import CHOSEN_OUTPUTS, EXTRA_OUTPUTS, INPUTS, KNOWN
 from keras_vit.layers import TransformerBlock
@@ -78,7 +79,7 @@ class Serving:
         """The model's outputs in words."""
         if self.kind == "numbers":
             return f"numbers, without classes: {', '.join(self.head_outputs)}"
-        return f"{self.kind} of {len(self.class_names):,} classes"
+        return f"{self.kind} of {counted(len(self.class_names), 'class')}"
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit._atomic import locked, written_aside
 from keras_vit._progress import show_progress
 from keras_vit.analysis.attention import attention_rollout
@@ -137,7 +138,7 @@ def _write_and_keep(
         agreement, file, violated = _write_and_compare(serving, name, target, aside, reference, bounds)
         if violated:
             raise ValueError(
-                f"it does not agree with the model on {agreement.images} images:\n"
+                f"it does not agree with the model on {counted(agreement.images, 'image')}:\n"
                 + "\n".join(f"  {violation}" for violation in violated)
                 + _advice(serving, target, reference, bounds, agreement)
             )
@@ -175,7 +176,9 @@ def _write_and_compare(
     serving = serving.with_changes(**overrides) if overrides else serving
     target.write(serving, path)
     file = open_exported(path)
-    logger.info("runs it on %d images as a client does, and compares it with the model", len(reference.pixels))
+    logger.info(
+        "runs it on %s as a client does, and compares it with the model", counted(len(reference.pixels), "image")
+    )
     agreement = compare(
         file,
         reference,

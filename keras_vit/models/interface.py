@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_vit import _compat
+from keras_vit._arguments import counted
 from keras_vit.layers import NamedNumbers, Patches, Stem
 from keras_vit.models.config import OUTPUT_KINDS
 from keras_vit.models.hooks import head_of
@@ -84,7 +85,8 @@ def pixels_of(model: keras.Model, pixels: PixelsLike | None = None) -> Pixels:
     channels = model.inputs[0].shape[-1] if getattr(model, "inputs", None) else None
     contract = _traced_pixels(model) if pixels is None else as_pixels(pixels)
     if pixels is not None and contract.channels not in (3, channels or contract.channels):
-        raise ValueError(f"Expected pixels of {channels} channels. Received: pixels={pixels!r}, of {contract.channels}")
+        expected = counted(channels or 3, "channel")
+        raise ValueError(f"Expected pixels of {expected}. Received: pixels={pixels!r}, of {contract.channels}")
     return contract.for_channels(channels)
 
 

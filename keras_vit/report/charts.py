@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_vit._arguments import counted
+
 WIDTH, HEIGHT = 440, 260  # of a chart's viewBox; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 64, 84, 14, 42  # margins: tick labels, end labels, space, epochs
 LABEL_GAP = 34  # between two end labels of two lines each
@@ -131,7 +133,7 @@ def _draw(title: str, lines: Mapping[str, list[tuple[float, float]]], as_percent
         parts.append(f'<text {at} y="{height - 2:.1f}">{name}</text>')
         parts.append(f'<text {at} y="{height + 13:.1f}" font-weight="700">{final[name]}</text>')
     ends_text = ", ".join(f"{name} ends at {value}" for name, value in final.items())
-    label = f"{title} over {len(set(epochs))} epochs: {ends_text}"
+    label = f"{title} over {counted(len(set(epochs)), 'epoch')}: {ends_text}"
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">{"".join(parts)}</svg>'
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit._atomic import write_text
 from keras_vit.evaluation.accuracy import Scores
 from keras_vit.evaluation.brightness import Brightness
@@ -318,12 +319,12 @@ def _label_parts(card: ModelCard, scores: LabelScores) -> dict[str, Any]:
             "mean_average_precision": ("Mean average precision", scores.mean_average_precision),
             "f1": ("Micro F1", scores.micro_f1),
         },
-        "what": f"{len(scores.names):,} labels, any number of which an image has: {names}",
+        "what": f"{counted(len(scores.names), 'label')}, any number of which an image has: {names}",
         "files": _files(card, f"the score of each label on its own, 0 to 1, (batch, {len(scores.names)})"),
         "code": f"scores = model.predict(model.preprocess_input(images))  # uint8 (batch, {shape})\n"
         "labels = scores >= model.thresholds",
-        "results": f"On {len(scores.targets):,} test images: {summary}. No choice in training was based on these "
-        "images; the thresholds have the highest F1 on the validation images.\n\n"
+        "results": f"On {counted(len(scores.targets), 'test image')}: {summary}. No choice in training was based on "
+        "these images; the thresholds have the highest F1 on the validation images.\n\n"
         + table(rows)
         + ("\n\nPairs of labels that most test images have:\n\n" + table(pairs) if pairs else ""),
         "limits": "- The thresholds suit images with each label as often as in the validation images.\n"
@@ -343,12 +344,12 @@ def _number_parts(card: ModelCard, scores: NumberScores) -> dict[str, Any]:
             kind: (f"{title} of {scores.names[0]}", float(getattr(scores, figure)[0]))
             for kind, title, figure in (("r_squared", "R2", "r2"), ("mae", "Mean absolute error", "mae"))
         },
-        "what": f"{len(scores.names):,} numbers, in the units of the data: {names}",
+        "what": f"{counted(len(scores.names), 'number')}, in the units of the data: {names}",
         "files": _files(card, f"{{name: number (batch, 1)}} of {names}", has_names=False),
         "code": f"numbers = model.predict(model.preprocess_input(images))  # uint8 (batch, {shape})\n"
         f"print(numbers[{scores.names[0]!r}])  # (batch, 1)",
-        "results": f"On {len(scores.targets):,} test images, with 95 % intervals of 1,000 resamples of these. No "
-        "choice in training was based on them.\n\n" + table(number_rows(scores)),
+        "results": f"On {counted(len(scores.targets), 'test image')}, with 95 % intervals of 1,000 resamples of these. "
+        "No choice in training was based on them.\n\n" + table(number_rows(scores)),
         "limits": f"- The test images have {spans}. Numbers beyond those of the training images are extrapolated.\n"
         "- The test images have the same origin as the training images; errors on other images can be larger.",
     }
@@ -390,7 +391,7 @@ def _data(card: ModelCard) -> str:
     origin = f"{escaped(card.name)}: {escaped(card.origin)}." if card.origin else f"{escaped(card.name)}."
     paragraph = f"{origin} SHA-256 of images, labels, order and splits `{card.digest}`."
     if card.bad_images:
-        paragraph += f" {card.bad_images:,} images could not be read and were left out."
+        paragraph += f" Left out: {counted(card.bad_images, 'image')} that could not be read."
     splits = table([{"split": split, "images": f"{n:,}"} for split, n in card.counts.items()])
     return "\n\n".join(part for part in (paragraph, splits, _training_images(card)) if part)
 
@@ -400,7 +401,7 @@ def _training_images(card: ModelCard) -> str:
     measured = card.brightness
     if measured is None:
         return ""
-    sentences = [f"Of {measured.images:,} training images:"]
+    sentences = [f"Of {counted(measured.images, 'training image')}:"]
     if card.original_sizes:
         smallest, largest = (f"{height} x {width}" for height, width in card.original_sizes)
         sizes = smallest if smallest == largest else f"from {smallest} to {largest}"
@@ -420,8 +421,8 @@ def _training_images(card: ModelCard) -> str:
     if card.inverted:
         inverted, upright, images = card.inverted
         sentences.append(
-            f"On {images:,} test images the accuracy is {upright:.2%}, and {inverted:.2%} if the same images are "
-            "inverted."
+            f"On {counted(images, 'test image')} the accuracy is {upright:.2%}, and {inverted:.2%} if the same images "
+            "are inverted."
         )
     return " ".join(sentences)
 
@@ -483,6 +484,8 @@ def _weakest(counts: np.ndarray, names: Sequence[str]) -> str:
     images = counts.sum(axis=1)
     recall = np.divide(np.diag(counts), images, out=np.full(len(names), np.inf), where=images > 0)
     worst = int(recall.argmin())
-    sentence = f"Lowest recall: {recall[worst]:.1%} of {images[worst]:,} images, class {escaped(names[worst])}."
+    sentence = (
+        f"Lowest recall: {recall[worst]:.1%} of {counted(images[worst], 'image')}, class {escaped(names[worst])}."
+    )
     missing = int((images == 0).sum())
-    return sentence + (f" Unknown recall, because of no test images: {missing:,} classes." if missing else "")
+    return sentence + (f" Unknown recall, because of no test images: {counted(missing, 'class')}." if missing else "")

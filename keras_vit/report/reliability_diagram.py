@@ -1,5 +1,6 @@
 """The reliability diagram: accuracy over confidence, as SVG."""
 
+from keras_vit._arguments import counted
 from keras_vit.evaluation.calibration import Calibration
 from keras_vit.report.charts import percent, text
 
@@ -31,7 +32,7 @@ def reliability_diagram(calibration: Calibration) -> str:
     parts.append(f'<text class="tick-y" x="{LEFT - 8}" y="{base - COUNTS_HEIGHT / 2}" dy=".35em">images</text>')
     parts.append(f'<text class="tick-x" x="{(_x(0) + _x(1)) / 2:.1f}" y="{HEIGHT - 12}">confidence</text>')
     error = f"expected calibration error {calibration.ece:.4f}, largest gap {calibration.mce:.4f}"
-    label = f"Accuracy over confidence, {calibration.counts.sum():,} images: {error}"
+    label = f"Accuracy over confidence, {counted(calibration.counts.sum(), 'image')}: {error}"
     return (
         f'<figure class="chart reliability"><figcaption>Accuracy over confidence; {text(error)}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">{"".join(parts)}</svg></figure>'
@@ -49,7 +50,9 @@ def _y(share: float) -> float:
 def _bin(calibration: Calibration, k: int, largest: int) -> str:
     low, high = calibration.edges[k], calibration.edges[k + 1]
     count, confidence, accuracy = calibration.counts[k], calibration.confidence[k], calibration.accuracy[k]
-    label = f"confidence {percent(low, 0)} to {percent(high, 0)}: {count:,} images, accuracy {percent(accuracy)}"
+    label = (
+        f"confidence {percent(low, 0)} to {percent(high, 0)}: {counted(count, 'image')}, accuracy {percent(accuracy)}"
+    )
     tall = max(1.0, count / largest * COUNTS_HEIGHT)
     gap_top, gap_height = _y(max(confidence, accuracy)), abs(_y(confidence) - _y(accuracy))
     return (

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.evaluation.calibration import Calibration
 from keras_vit.evaluation.labels import LabelScores
 from keras_vit.evaluation.numbers import NumberScores
@@ -316,8 +317,8 @@ def _classes(report: Report) -> str:
         return bar_table("Per-class accuracy", rows)
     weakest = [rows[k] for k in np.argsort(recall, kind="stable")]  # a class without images (NaN) comes last
     first, others = weakest[:WEAKEST_CLASSES], weakest[WEAKEST_CLASSES:]
-    heading = f"The {len(first)} classes with the lowest recall"
-    label = f"The other {len(others):,} classes"
+    heading = f"The {counted(len(first), 'class')} with the lowest recall"
+    label = f"The other {counted(len(others), 'class')}"
     return f"<h3>{heading}</h3>{bar_table(heading, first)}{_folded(label, bar_table(label, others))}"
 
 
@@ -364,4 +365,4 @@ def _left_out(bad_images: Sequence[tuple[str, str]]) -> str:
 
 def _named(settings: Mapping[str, str]) -> str:
     rows = [{"Setting": name, "Value": value} for name, value in settings.items()]
-    return _folded(f"{len(rows):,} setting{'s' * (len(rows) != 1)}", _table(rows, "Settings", "words")) if rows else ""
+    return _folded(counted(len(rows), "setting"), _table(rows, "Settings", "words")) if rows else ""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.evaluation.labels import LabelScores
 from keras_vit.evaluation.numbers import NumberScores
 from keras_vit.report.charts import (
@@ -103,7 +104,7 @@ def cooccurrence_table(scores: LabelScores) -> str:
 def _cell(name: str, other: str, count: int, of_label: int, is_same: bool) -> str:
     if not count:
         return "<td>·</td>"
-    title = text(f"{count:,} of {of_label:,} images of {name}" + ("" if is_same else f" have {other}, too"))
+    title = text(f"{count:,} of {counted(of_label, 'image')} of {name}" + ("" if is_same else f" have {other}, too"))
     share = 0.0 if is_same else count / of_label
     return f'<td class="hit" style="--depth:{0.6 * share:.2f}" title="{title}">{count:,}</td>'
 
@@ -148,7 +149,7 @@ def _scatter(title: str, xs: np.ndarray, ys: np.ndarray, is_equal: bool) -> str:
     line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in ends)
     parts.append(f'<polyline class="ideal" points="{line}"/>')
     parts += [f'<circle class="validation point" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2.5"/>' for a, b in zip(xs, ys)]
-    label = text(f"{title}, {len(xs):,} images")
+    label = text(f"{title}, {counted(len(xs), 'image')}")
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     return f'<figure class="chart"><figcaption>{text(title)}</figcaption>{svg}</figure>'
 

@@ -2,6 +2,7 @@
 
 import math
 
+from keras_vit._arguments import counted
 from keras_vit.evaluation.verdict import Figure, Verdict
 from keras_vit.report.charts import percent, text
 from keras_vit.report.markdown import escaped, table
@@ -24,7 +25,7 @@ def _compared(images: int, figure: Figure, rows: list[tuple[str, float, tuple[fl
     most = max([*finite, 1e-12]) if figure.is_error else 1.0
     ends = f"<i>{text(_written(0.0, figure))}</i><i>{text(_written(most, figure))}</i>"
     name = figure.name[0].upper() + figure.name[1:] + (" (lower is better)" if figure.is_error else "")
-    how = f"{name} on the {images:,} test images. A band is a 95\u00a0% interval."
+    how = f"{name} on the {counted(images, 'test image')}. A band is a 95\u00a0% interval."
     return (
         f'<p class="how">{text(how)}</p><ul class="compared">{"".join(_row(figure, most, *row) for row in rows)}'
         f'<li class="ends" aria-hidden="true"><span>{ends}</span></li></ul>'

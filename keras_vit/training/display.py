@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from keras_vit._arguments import counted
 from keras_vit._progress import seconds_between_updates
 from keras_vit.training.schedules import Plan
 
@@ -51,7 +52,7 @@ class Display:
         done, epochs = row["epoch"], self.plan.epochs
         validation = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
         if unweighted := row.get("steps_without_weight"):
-            validation += f", {unweighted} steps without an image of a weight above 0, which changed nothing"
+            validation += f", {counted(unweighted, 'step')} without an image of a weight above 0, which changed nothing"
         logger.info(
             f"epoch {done:{len(str(epochs))}d}/{epochs}: {self._scores(row)}"
             f"{validation}, {row['images_per_second']:.0f} images/s{self._remaining(int(row['step']))}{_peak_memory()}"

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.augmentation import Augmentation
 from keras_vit.data.listing import SPLITS, weight_faults
 from keras_vit.data.order import order_of
@@ -84,7 +85,7 @@ def train(
     plan = plan_of(recipe, order.steps_per_pass)
     _check(recipe, source, devices)
     if recipe.randaugment and recipe.channels != 3:
-        logger.info("RandAugment has no colour saturation for images of %d channels", recipe.channels)
+        logger.info("RandAugment has no colour saturation for images of %s", counted(recipe.channels, "channel"))
     keras.utils.set_random_seed(recipe.seed)
     source, units = prepared(source)
     with devices.scope(), dtype_policy(recipe):

@@ -5,6 +5,7 @@ import logging
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Source
 from keras_vit.evaluation.feature_cache import extract_features
@@ -38,7 +39,7 @@ def start_head(recipe: Recipe, model: keras.Model, source: Source) -> None:
     if count > MOST_PROBED:
         random = np.random.default_rng(recipe.seed)
         examples = examples.take(np.sort(random.choice(count, MOST_PROBED, replace=False)))
-    _log.info("head=probe: fits the head on the features of %d training images", len(examples.labels))
+    _log.info("head=probe: fits the head on the features of %s", counted(len(examples.labels), "training image"))
     size, protocol = model.input_shape[1:3], recipe.evaluation
     batches = evaluation_batches(examples, size, contract=pixels_of(model), protocol=protocol)
     features, labels = extract_features(representation(model), batches, len(examples.labels))

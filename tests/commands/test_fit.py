@@ -361,7 +361,7 @@ def test_an_unfinished_run_is_refused_when_its_data_has_changed(shapes, tmp_path
             fit(recipe, tmp_path / "run")
     before = fingerprints(tmp_path / "run")
     Image.new("RGB", (9, 9), "red").save(data / "red" / "20.png")
-    with pytest.raises(ValueError, match=r"(?s)a run of other data:\n  1 images added: red/20.png\n.*--output"):
+    with pytest.raises(ValueError, match=r"(?s)a run of other data:\n  1 image added: red/20.png\n.*--output"):
         fit(recipe, tmp_path / "run")
     shutil.copytree(data / "red", data / "rot")
     with pytest.raises(ValueError, match=r"(?s)classes: \['blue', 'red'\] there, \['blue', 'red', 'rot'\] here"):
@@ -407,9 +407,9 @@ def test_a_finished_run_says_which_images_have_changed_since(tmp_path):
     with pytest.raises(ValueError, match="a run of other data") as caught:
         fit(recipe, tmp_path / "run")
     assert str(caught.value).splitlines()[1:4] == [
-        "  1 images added: light/wrong.png",
+        "  1 image added: light/wrong.png",
         "  7 images removed: light/03.png, light/04.png, light/05.png, light/06.png, light/07.png and 2 more",
-        "  1 images changed: dark/02.png",
+        "  1 image changed: dark/02.png",
     ]
     (tmp_path / "run" / "images.csv.gz").unlink()  # a run of an earlier version
     with pytest.raises(ValueError, match=r"(?s)sha256: .* there, .* here\n  train: "):
@@ -433,10 +433,10 @@ def test_labels_weights_and_splits_that_have_changed_are_told_apart(tmp_path):
     write_images(tmp_path, source())
     assert image_changes(tmp_path, source()) == []
     assert image_changes(tmp_path / "none", source()) is None
-    assert image_changes(tmp_path, source((3, 2, "test"))) == ["  1 images in another split: 3.png"]
+    assert image_changes(tmp_path, source((3, 2, "test"))) == ["  1 image in another split: 3.png"]
     assert image_changes(tmp_path, source((0, 1, "b"), (1, 3, "2.5"))) == [
-        "  1 images of another class: 0.png",
-        "  1 images of another weight: 1.png",
+        "  1 image of another class: 0.png",
+        "  1 image of another weight: 1.png",
     ]
     (tmp_path / "images.csv.gz").write_bytes(b"torn")
     with pytest.raises(ValueError, match="images.csv.gz cannot be read"):

@@ -133,7 +133,7 @@ def test_links_in_a_circle_are_followed_once(photos):
 
 
 def test_other_files_of_a_folder_are_counted(photos):
-    assert "photos: 1 files are left out" in run(DIGITS, photos.name).stderr
+    assert "photos: left out: 1 file " in run(DIGITS, photos.name).stderr
 
 
 # Thousands of images

@@ -158,5 +158,5 @@ def test_a_server_gets_grey_or_rgba_from_any_image(channels, tmp_path, measured_
     at_once = file.predict(np.stack([file.read(image) for image in images]))["probabilities"]
     np.testing.assert_allclose(file.predict_encoded(images)["probabilities"], at_once, atol=1e-5)
     assert len({decode(image, channels).shape[2] for image in images}) == 1
-    with pytest.raises(ValueError, match=f"RGB images for the .zip of an Android app.*{channels} channels"):
+    with pytest.raises(ValueError, match=f"RGB images for the .zip of an Android app.*{channels} channel"):
         export_model(model, tmp_path, ["tflite-float32"], images=images, bundle=True)

@@ -63,7 +63,7 @@ def test_a_member_behind_other_data_is_found(pack):
 @pytest.mark.parametrize(
     "files, top, message",
     [
-        ({"1.png": 1}, "", "1 images lie outside any class folder"),
+        ({"1.png": 1}, "", "1 image outside any class folder"),
         ({"a/1.png": 1}, "", "one class alone, 'a'"),
         ({"a/1.png": 1}, "top/", "one class alone, 'a'"),
         ({"notes.txt": b""}, "", "there is no image in it"),

@@ -123,7 +123,7 @@ REFUSED = {
     "nothing": ({}, "there is no image in it"),
     "empty classes": ({"a": None, "b": None}, "there is no image in it"),
     "a zip inside": ({"a/in.zip": b"PK"}, "Archives inside it are not opened; unpack a/in.zip"),
-    "loose": ({"1.png": 1, "2.png": 2}, "2 images lie outside any class folder"),
+    "loose": ({"1.png": 1, "2.png": 2}, "2 images outside any class folder"),
     "one class": (class_folders("a"), "one class alone, 'a'"),
     "unreadable": ({"a/1.png": b"", "b/1.png": b""}, "no image can be read in: a, b"),
     "an unreadable class": (class_folders("a", "b") | {"c/1.png": b"x"}, "no image can be read in: c"),

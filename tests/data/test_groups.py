@@ -112,7 +112,7 @@ def test_the_pattern_is_matched_inside_the_class_folder(write):
                 for name, n in visits([3, 3]).items()
             },
             "(p.)_.+",
-            "2 groups have images in several splits of the data: p0, p1;",
+            "2 groups with images in several splits of the data: p0, p1;",
         ),
     ],
 )

@@ -137,7 +137,7 @@ def test_labels_that_are_hidden(make, save):
     root = save({"train": make(20), "validation": make(7, 50), "test": make(13, 100, kind=lambda _: None)})
     source = open_source(root)
     assert [len(getattr(source, split).labels) for split in SPLITS] == [17, 3, 7]
-    with pytest.raises(ValueError, match="13 examples of .*flowers have a label that is none of its 3 classes"):
+    with pytest.raises(ValueError, match="13 examples of .*flowers with a label that is none of its 3 classes"):
         open_source(root, test_split="test")
 
 

@@ -158,5 +158,5 @@ def test_near_duplicates_in_the_splits_of_the_data_are_reported_and_not_moved(wr
     with caplog.at_level(logging.WARNING, "keras_vit"):
         source = open_source(root)
     assert "test/a/near.jpg" in source.test.names and "train/a/3.png" in source.train.names
-    assert "1 images are in two splits of the data, or nearly" in caplog.text
+    assert "1 set of images in two splits of the data, or nearly" in caplog.text
     assert check_folder(root).near_leaks == (("train/a/3.png", "test/a/near.jpg"),)

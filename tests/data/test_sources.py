@@ -259,8 +259,8 @@ def test_a_class_of_bad_images_alone_is_refused_even_with_skip(write, split):
     [
         ({}, "there is no image in it"),
         ({"a/notes.txt": b"", "b": None}, "there is no image in it"),
-        ({"1.png": 1, "2.png": 2}, r"2 images lie outside any class folder; put each .*flowers/cat/1.png"),
-        ({"train/1.png": 1, "test/2.png": 2}, "2 images lie outside any class folder"),
+        ({"1.png": 1, "2.png": 2}, r"2 images outside any class folder; put each .*flowers/cat/1.png"),
+        ({"train/1.png": 1, "test/2.png": 2}, "2 images outside any class folder"),
         ({"a/1.png": 1, "b/2.png": 2, "c": None, "d/x.txt": b""}, "class folders without an image: c, d;"),
         ({"a/1.png": 1}, "one class alone, 'a'"),
         ({"x/a/1.png": 1, "x/b/1.png": 2}, r"one class alone, 'x'.*Is .*flowers/x the folder you mean\?"),

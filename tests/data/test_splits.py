@@ -67,7 +67,7 @@ def test_splits_that_share_examples_are_all_named():
     with pytest.raises(ValueError) as caught:
         choose({"train": 9, "test": 3}, train="train[:7]", validation="train[5:]", test="test+train[:1]")
     assert "train_split='train[:7]' and validation_split='train[5:]' share 2 examples" in str(caught.value)
-    assert "train_split='train[:7]' and test_split='test+train[:1]' share 1 examples" in str(caught.value)
+    assert "train_split='train[:7]' and test_split='test+train[:1]' share 1 example" in str(caught.value)
 
 
 def test_nothing_to_train_on():

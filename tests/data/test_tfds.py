@@ -173,7 +173,7 @@ def test_a_test_split_without_labels(prepare, caplog):
         source = open_source(name, data_dir=folder)
     assert [len(getattr(source, split).labels) for split in SPLITS] == [27, 3, 10]
     assert "the validation split is tested on" in caplog.text
-    with pytest.raises(ValueError, match="17 examples of hidden_labels have a label that is none of its 3 classes"):
+    with pytest.raises(ValueError, match="17 examples of hidden_labels with a label that is none of its 3 classes"):
         open_source(name, data_dir=folder, test_split="test")
 
 
@@ -202,7 +202,7 @@ def test_files_that_are_damaged_or_gone(prepare):
         with pytest.raises(ValueError, match=message):
             open_source(name, data_dir=folder)
     files[1].unlink()
-    with pytest.raises(ValueError, match="damaged lacks 1 files on this disk:\n.*train.tfrecord-00001-of-00002"):
+    with pytest.raises(ValueError, match="damaged lacks 1 file on this disk:\n.*train.tfrecord-00001-of-00002"):
         open_source(name, data_dir=folder)
 
 

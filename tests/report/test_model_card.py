@@ -186,7 +186,7 @@ def test_every_number_is_measured_and_in_its_place():
     ]
     assert "**0.1545**" in text and "largest gap of a bin 0.5000" in text
     assert rows(text, "split")[1:] == [["train", "1,237"], ["validation", "139"], ["test", "11"]]
-    assert "c0ffee" in text and "5 images could not be read" in text
+    assert "c0ffee" in text and "Left out: 5 images" in text
     assert rows(text, "setting")[1:] == [["epochs", "7"], ["randaugment", "(2, 15)"]]
     assert "- devices: one device" in text and "vit\\_s16" not in text and "vit_s16_augreg_in21k" in text
     assert "Lowest recall: 66.7% of 3 images, class tit." in text
@@ -333,7 +333,7 @@ def test_many_classes_are_pairs_and_folded():
     ]
     assert "<summary>All 21 classes</summary>" in text and rows(text, "class")[-1] == ["class 20", "0", "–", "–", "–"]
     assert (
-        "Lowest recall: 33.3% of 3 images, class class 0. Unknown recall, because of no test images: 1 classes." in text
+        "Lowest recall: 33.3% of 3 images, class class 0. Unknown recall, because of no test images: 1 class." in text
     )
     right = render_model_card(card(names=names, labels=labels, predicted=labels, confidence=np.full(60, 0.8)))
     assert "All test images are classified correctly." in right

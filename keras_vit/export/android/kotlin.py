@@ -12,6 +12,7 @@ from string import Template
 import numpy as np
 
 from keras_vit import _compat
+from keras_vit._arguments import counted
 from keras_vit.runtime.tflite import TFLiteFile
 
 PACKAGE = "com.example.classifier"  # of the code; the app's own name takes its place
@@ -47,7 +48,7 @@ def kotlin_code(path: str | os.PathLike[str], name: str | None = None, package: 
     path = pathlib.Path(path)
     file = TFLiteFile(path)
     if file.channels != 3:
-        raise ValueError(f"Expected a file of RGB images. Received: {path}, of {file.channels} channels")
+        raise ValueError(f"Expected a file of RGB images. Received: {path}, of {counted(file.channels, 'channel')}")
     height, width = file.image_size
     (entry,) = file.interpreter.get_input_details()
     write, described = _writing(entry["dtype"], file.description.mean, file.description.std)
