@@ -5,11 +5,13 @@ import gzip
 import os
 import pathlib
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
 from keras_vit._arguments import counted
 from keras_vit._atomic import written_aside
+from keras_vit.data.listing import SPLITS
 from keras_vit.data.messages import few
 from keras_vit.data.sources import Examples, Source
 from keras_vit.data.targets import LEARNED
@@ -29,7 +31,7 @@ def write_images(folder: str | os.PathLike[str], source: Source) -> None:
     with written_aside(pathlib.Path(folder) / _FILE) as aside, gzip.open(aside, "wt", 6, "utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        writer.writerows((name, *row) for name, row in _rows(source).items())
+        writer.writerows((name, *row) for name, row in _rows(source))
 
 
 def image_changes(folder: str | os.PathLike[str], source: Source) -> list[str] | None:
@@ -48,7 +50,7 @@ def image_changes(folder: str | os.PathLike[str], source: Source) -> list[str] |
     listed = _read(pathlib.Path(folder) / _FILE)
     if listed is None:
         return None
-    now = _rows(source)
+    now = dict(_rows(source))
     both = [name for name in listed if name in now]
 
     def differing(column: int) -> list[str]:
@@ -99,17 +101,11 @@ def _read(path: pathlib.Path) -> dict[str, tuple[str, ...]] | None:
     return listed
 
 
-def _rows(source: Source) -> dict[str, tuple[str, str, str, str]]:
-    """Returns {name of an image: (class, split, weight, digest)}."""
-    rows = {}
-    for split in ("train", "validation", "test"):
+def _rows(source: Source) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    """Yields (name of an image, (class, split, weight, digest))."""
+    for split in SPLITS:
         examples = getattr(source, split)
         weights = [1.0] * len(examples.labels) if examples.weights is None else examples.weights.tolist()
         for name, label, weight, digest in zip(examples.names, examples.labels, weights, examples.digests, strict=True):
-            rows[name] = (
-                LEARNED[source.learns].words(label, source.class_names),
-                split,
-                f"{weight:g}",
-                digest[:_DIGITS],
-            )
-    return rows
+            class_name = LEARNED[source.learns].words(label, source.class_names)
+            yield name, (class_name, split, f"{weight:g}", digest[:_DIGITS])

@@ -1,6 +1,7 @@
 """Decodes image files into upright images: grey, RGB or RGBA in sRGB, or the bands of a file."""
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
@@ -106,7 +107,7 @@ _RARE = ("TIFF", "AVIF", "HEIC", "NPY")  # not read by all apps and servers
 _PACKAGES = {"TIFF": ("tiff", ("tifffile", "imagecodecs")), "HEIC": ("heic", ("pillow_heif",))}  # format -> its extra
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """Format and size of an image file.
 
@@ -124,6 +125,9 @@ class ImageInfo:
     width: int
     orientation: int
     notes: tuple[str, ...] = ()
+
+
+shared_info = functools.lru_cache(1024)(ImageInfo)  # the same object for the same values: most images share theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +273,7 @@ def decode_with_info(data: bytes, channels: int = 3) -> tuple[np.ndarray, ImageI
         reason = one_line(str(error) or type(error).__name__)
         article = "an" if name in ("AVIF", "NPY") else "a"
         raise ImageError(f"{article} {name} that is damaged or cut short ({reason})") from error
-    return pixels, ImageInfo(name, mode, pixels.shape[0], pixels.shape[1], orientation, notes)
+    return pixels, shared_info(name, mode, pixels.shape[0], pixels.shape[1], orientation, notes)
 
 
 def _warns(name: str, data: bytes) -> bool:

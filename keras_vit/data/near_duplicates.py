@@ -12,6 +12,7 @@ from keras_vit.data.listing import ListedImage
 DISTANCE = 10  # bits in which near duplicates differ at most, in each of the two hashes
 # A larger set is none of near duplicates: all images of the data look alike, and the hash does not tell them apart.
 _LARGEST_SET, _LARGEST_SHARE = 50, 0.01
+_PARTS = DISTANCE // 2 + 1
 _SAMPLE, _ROWS = 2048, 128  # hashes that are compared with all others, and with each other at once
 
 
@@ -43,21 +44,24 @@ def mark_near_duplicates(images: Sequence[ListedImage]) -> tuple[tuple[ListedIma
         The images, where `content` is the same for near duplicates; and the number of images in sets that are too large
         to be marked.
     """
-    digests_of = defaultdict(set)
-    for image in images:
-        if image.look is not None:
-            digests_of[image.look].add(image.digest)
-    looks = sorted(digests_of)
-    hashes = np.array([divmod(look, 2**64) for look in looks], np.uint64).reshape(-1, 2)
-    counts = np.array([len(digests_of[look]) for look in looks], np.int64)
+    look_of = {image.digest: image.look for image in images if image.look is not None}
+    bits = np.frombuffer(b"".join(look.to_bytes(16, "big") for look in look_of.values()), ">u8")
+    hashes, place, counts = np.unique(
+        bits.reshape(-1, 2).astype(np.uint64), axis=0, return_inverse=True, return_counts=True
+    )
     most = max(_LARGEST_SET, int(_LARGEST_SHARE * len(images)))
-    crowded = _crowded(hashes, counts, most)
-    sets: dict[int, set[str]] = defaultdict(set)
-    alone = np.flatnonzero(~crowded).tolist()
-    for root, index in zip(connected(len(alone), near_pairs(hashes[alone]).tolist()), alone, strict=True):
-        sets[root] |= digests_of[looks[index]]
-    near = {digest: min(members) for members in sets.values() if 1 < len(members) <= most for digest in members}
-    unclear = int(counts[crowded].sum()) + sum(len(members) for members in sets.values() if len(members) > most)
+    alone = np.flatnonzero(~_crowded(hashes, counts, most))
+    sets = np.full(len(hashes), len(alone))  # the last set has all crowded hashes
+    sets[alone] = connected(len(alone), near_pairs(hashes[alone]).tolist())
+    sets = sets[place]
+    sizes = np.bincount(sets, minlength=len(alone) + 1)
+    small = sizes <= most
+    small[-1] = False
+    members, digests = defaultdict(list), list(look_of)
+    for index in np.flatnonzero((small & (sizes > 1))[sets]).tolist():
+        members[sets[index]].append(digests[index])
+    near = {digest: min(one) for one in members.values() for digest in one}
+    unclear = int(sizes[~small].sum())
     if unclear > len(near):
         return tuple(images), unclear + len(near)
     return tuple(replace(i, near=near[i.digest]) if i.digest in near else i for i in images), unclear
@@ -66,21 +70,26 @@ def mark_near_duplicates(images: Sequence[ListedImage]) -> tuple[tuple[ListedIma
 def near_pairs(hashes: np.ndarray) -> np.ndarray:
     """Returns the pairs of images whose hashes differ in at most `DISTANCE` bits each: (pairs, 2) indices.
 
-    Of `DISTANCE` + 1 parts of such pHashes, one is equal: only images with an equal part are compared.
+    Of `_PARTS` parts of such pHashes, one differs in at most one bit: only images with such a part are compared.
 
     Args:
         hashes: (images, 2) uint64, pHash and dHash.
     """
     found = [np.zeros((0, 2), np.int64)]
-    edges = np.linspace(1, 64, DISTANCE + 2).astype(int).tolist()  # the last bit is 0
+    edges = np.linspace(1, 64, _PARTS + 1).astype(int).tolist()  # the last bit is 0
     for low, high in itertools.pairwise(edges):
-        part = hashes[:, 0] >> np.uint64(low) & np.uint64(2 ** (high - low) - 1)
+        part = (hashes[:, 0] >> np.uint64(low) & np.uint64(2 ** (high - low) - 1)).astype(np.int64)
         order = np.argsort(part, kind="stable")
-        for equal in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
-            for start in range(0, len(equal) - 1, _ROWS):
-                rows, others = equal[start : start + _ROWS], equal[start:]
-                one, other = _near(hashes[rows], hashes[others])
-                found.append(np.stack([rows[one], others[other]], 1)[one < other])
+        values, starts = np.unique(part[order], return_index=True)
+        members = dict(zip(values.tolist(), np.split(order, starts[1:]), strict=False))  # of none, one empty part
+        for value, same in members.items():
+            more = {value | 1 << bit for bit in range(high - low)} - {value}  # each pair of values once
+            others = np.concatenate([same, *(members[other] for other in more & members.keys())])
+            for start in range(0, len(same), _ROWS):
+                rows = same[start : start + _ROWS]
+                one, other = _near(hashes[rows], hashes[others[start:]])
+                pairs = np.stack([rows[one], others[start:][other]], 1)
+                found.append(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1))
     return np.unique(np.concatenate(found), axis=0)
 
 

@@ -1,29 +1,28 @@
 """What earlier readings of images have shown, so that images that have not changed since are not decoded again."""
 
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import operator
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_vit._atomic import written_aside
-from keras_vit.data.decoding import RANGE_SETTING, EncodedImage, FileRange, ImageInfo, max_pixels
+from keras_vit.data.decoding import RANGE_SETTING, EncodedImage, FileRange, ImageInfo, max_pixels, shared_info
 
 WORTH_SECONDS = 1.0  # readings that take less are not kept
 _SETTING = "KERAS_VIT_IMAGE_CACHE"
-_FORMAT = 2  # of the file; another number where the same bytes are read to other values
+_FORMAT = 3  # of the file; another number where the same bytes are read to other values
 _COARSE = 2_000_000_000  # ns between two times of files on the coarsest file system (FAT)
 _FIELDS = [field.name for field in fields(ImageInfo)]
 _values = operator.attrgetter(*_FIELDS)
-_START = b'{"sha256": "%s", "content": '
 _log = logging.getLogger("keras_vit")
 
 
@@ -41,6 +40,9 @@ class ReadingCache:
     A reading counts as long as the image's file has the same path, size, and times of change (of the content and of the
     file's entry), and the same versions decode it. Images that could not be read are read again.
 
+    The file has a line for the versions, one for each image, and the SHA-256 of these lines. It is read and written by
+    lines, which are parsed when they are needed: all rows of 100,000 images, parsed, would take 100 MB.
+
     Args:
         source: path of the folder or file that lists the images.
         channels: with which they are decoded; an image that can be decoded with one number may not be with another.
@@ -48,46 +50,55 @@ class ReadingCache:
 
     def __init__(self, source: str, channels: int = 3) -> None:
         self._path = _path_of(source, channels)
-        self._readings = _load(self._path) if self._path else {}
+        self._lines = _load(self._path) if self._path else {}
         self._settled = time.time_ns() - _COARSE  # a change after the reading could leave a later time as it is
-        self._states: dict[str, tuple[int, ...] | None] = {}
-        self._info = functools.cache(ImageInfo)  # most images of a source share theirs
+        self._unknown: dict[bytes, list[int]] = {}  # {key: state of the file} before the reading
 
     def find(self, file: EncodedImage) -> ImageReading | None:
         """Returns the earlier reading of an image, or None if there is none or the file has changed."""
-        row = self._readings.get(_key(file))
-        if not row or self._state(file) != tuple(row[:3]):
-            return None
-        *info, notes = row[5:]
-        return ImageReading(row[3], self._info(*info, tuple(notes)), row[4])
+        key, state = _key(file), _state(file)
+        if self._path and state:
+            if line := self._lines.get(key):
+                *known, digest, look, (*info, notes) = json.loads(line)
+                if known == state:
+                    return ImageReading(digest, shared_info(*info, tuple(notes)), look)
+            self._unknown[key] = state
+        return None
 
     def write(self, images: Iterable[tuple[EncodedImage, ImageReading]]) -> None:
         """Writes the readings of all images of the source. Call `find` for each before it is read."""
         if not self._path:
             return
-        rows = {}
-        for file, reading in images:
-            state = self._state(file)
-            if state and state[1] < self._settled:
-                rows[_key(file)] = [*state, reading.digest, reading.look, *_values(reading.info)]
-        content = json.dumps({"of": _versions(), "images": rows}).encode()
+        digest = hashlib.sha256()
         try:
-            with written_aside(self._path) as aside:
-                aside.write_bytes(_START % _digest(content) + content + b"}")
+            with written_aside(self._path) as aside, aside.open("wb") as opened:
+                for line in itertools.chain([_versions()], self._rows(images)):
+                    digest.update(line)
+                    opened.write(line)
+                opened.write(_last(digest))
         except OSError as error:
             _log.info("%s is not written (%s): the images will be read again in the next run", self._path, error)
 
-    def _state(self, file: EncodedImage) -> tuple[int, ...] | None:
-        """Returns (size, time of change, time of the entry's change) of an image's file when it was first asked for."""
-        if isinstance(file, bytes):
-            return None
-        path = file.path if isinstance(file, FileRange) else os.fspath(file)
-        if path not in self._states:
-            self._states[path] = None
-            with contextlib.suppress(OSError, ValueError):
-                status = os.stat(path)
-                self._states[path] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return self._states[path]
+    def _rows(self, images: Iterable[tuple[EncodedImage, ImageReading]]) -> Iterator[bytes]:
+        """Yields the lines of those images whose files are old enough for their times to tell of a change."""
+        for file, reading in images:
+            key = _key(file)
+            if state := self._unknown.get(key):
+                row = [*state, reading.digest, reading.look, _values(reading.info)]
+                line = json.dumps(row).encode() + b"\n" if state[1] < self._settled else b""
+            else:
+                line = self._lines.get(key, b"")
+            if line:
+                yield key + b"\t" + line
+
+
+def _state(file: EncodedImage) -> list[int] | None:
+    """Returns [size, time of change, time of the entry's change] of an image's file; None without one."""
+    if not isinstance(file, bytes):
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(file.path if isinstance(file, FileRange) else file)
+            return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return None
 
 
 def _path_of(source: str, channels: int) -> Path | None:
@@ -106,35 +117,45 @@ def _path_of(source: str, channels: int) -> Path | None:
     return None if path.is_relative_to(real) else path  # nothing is written into the data
 
 
-def _load(path: Path) -> dict[str, list[Any]]:
-    """Returns the rows of a file; none if it is absent, damaged, or of other versions."""
+def _load(path: Path) -> dict[bytes, bytes]:
+    """Returns {key: values} of the lines of a file; none if it is absent, damaged, or of other versions."""
+    lines, line, digest = {}, b"", hashlib.sha256()
     try:
-        data = path.read_bytes()
+        with path.open("rb") as opened:
+            if opened.readline() != (versions := _versions()):
+                return {}
+            digest.update(versions)
+            for line in opened:
+                key, tab, values = line.partition(b"\t")
+                if not tab:
+                    break
+                digest.update(line)
+                lines[key] = values
     except OSError:
         return {}
-    start = len(_START % _digest(b""))
-    content = data[start:-1]
-    if data[:start] != _START % _digest(content):
+    if line != _last(digest):
         _log.info("%s is damaged: the images are read again", path)
         return {}
-    known = json.loads(content)
-    return known["images"] if known["of"] == _versions() else {}
+    return lines
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
+def _last(digest: Any) -> bytes:
+    return digest.hexdigest().encode()
 
 
-def _key(file: EncodedImage) -> str:
+def _key(file: EncodedImage) -> bytes:
+    """Returns the path of an image's file, or the place in it, as JSON, which has no tabs and line breaks."""
     if isinstance(file, bytes):
-        return ""
-    return f"{file.path}\0{file.offset}\0{file.length}" if isinstance(file, FileRange) else os.fspath(file)
+        return b""
+    return json.dumps(
+        [file.path, file.offset, file.length] if isinstance(file, FileRange) else os.fspath(file)
+    ).encode()
 
 
-def _versions() -> list[Any]:
-    """Returns all that a reading depends on besides the bytes."""
+def _versions() -> bytes:
+    """Returns a line of all that a reading depends on besides the bytes."""
     versions = []
     for name in ("keras_vit", "pillow", "simplejpeg", "tifffile", "imagecodecs", "pillow-heif"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(importlib.metadata.version(name))
-    return [_FORMAT, *versions, max_pixels(), os.environ.get(RANGE_SETTING, ""), _FIELDS]
+    return json.dumps([_FORMAT, *versions, max_pixels(), os.environ.get(RANGE_SETTING, ""), _FIELDS]).encode() + b"\n"

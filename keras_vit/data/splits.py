@@ -1,5 +1,6 @@
 """Training, validation and test splits: drawn by content, or those of a data set."""
 
+import functools
 import hashlib
 import itertools
 import logging
@@ -7,6 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,9 +43,12 @@ def assign_splits(listing: Listing, *, validation: float, test: float, seed: int
     pool = [image for image in good if image.split == "train"]
     wanted = {"test": test, "validation": validation}
     shares = {split: share for split, share in wanted.items() if split not in listing.own_splits}
-    strata = zip(pool, LEARNED[listing.learns].strata(pool), strict=True)
-    drawn = iter(_draw([replace(image, class_name=str(stratum)) for image, stratum in strata], shares, seed))
-    return tuple(replace(p, split=next(drawn)) if p.split == "train" else p for p in good)
+    drawn = iter(_draw(pool, LEARNED[listing.learns].strata(pool), shares, seed))
+    splits = (next(drawn) if image.split == "train" else image.split for image in good)
+    return tuple(
+        image if image.split == split else replace(image, split=split)
+        for image, split in zip(good, splits, strict=True)
+    )
 
 
 @dataclass(slots=True)
@@ -52,27 +57,26 @@ class _Unit:
 
     Args:
         members: indices of the images.
-        counts: {class: images}.
+        counts: {stratum: images}; units with the same counts share them.
         split: where it lies.
         free: whether it may lie elsewhere than in train.
     """
 
     members: list[int]
-    counts: Counter[str]
+    counts: Counter[Any]
     split: str = "train"
     free: bool = True
 
 
-def _draw(images: Sequence[ListedImage], shares: dict[str, float], seed: int) -> list[str]:
+def _draw(images: Sequence[ListedImage], strata: Sequence[Any], shares: dict[str, float], seed: int) -> list[str]:
     """Draws a split for each image by its content alone, whatever the file names, the order and the threads.
 
     Copies, near duplicates and the images of a group form a unit. The units are ordered by the SHA-256 of seed and
-    digest. Within a class, the first go to the first of `shares`, the next to the next, the rest to train. The last
-    unit of a class always goes to train, and so does one with the same image in two classes, as scores on it mean
-    nothing.
+    digest. Within a stratum, such as a class, the first go to the first of `shares`, the next to the next, the rest to
+    train. The last unit of a stratum always goes to train, and so does one with the same image in two strata, as scores
+    on it mean nothing.
     """
-    units = _units(images, seed)
-    sizes = Counter(image.class_name for image in images)
+    units, sizes = _units(images, strata, seed), Counter(strata)
     ends = {
         split: {name: int(share * size + 0.5) for name, size in sizes.items()}
         for split, share in zip(shares, itertools.accumulate(shares.values()), strict=True)
@@ -82,9 +86,9 @@ def _draw(images: Sequence[ListedImage], shares: dict[str, float], seed: int) ->
     return [splits[index] for index in range(len(images))]
 
 
-def _draw_images(units: Sequence[_Unit], sizes: Counter[str], ends: dict[str, dict[str, int]]) -> None:
+def _draw_images(units: Sequence[_Unit], sizes: Counter[Any], ends: dict[str, dict[Any, int]]) -> None:
     """Sets the splits of units by the place of their middle in their class: one image more moves few others."""
-    passed = Counter[str]()
+    passed = Counter[Any]()
     for unit in units:
         for split in ends if unit.free else ():
             places = ((passed[name] + n / 2 - ends[split][name]) / sizes[name] for name, n in unit.counts.items())
@@ -105,32 +109,38 @@ def together(images: Sequence[ListedImage]) -> list[int]:
     return connected(len(images), pairs)
 
 
-def _units(images: Sequence[ListedImage], seed: int) -> list[_Unit]:
+def _units(images: Sequence[ListedImage], strata: Sequence[Any], seed: int) -> list[_Unit]:
     """Returns the images that lie in one split each, in the order of the draw."""
-    classes_of, members = defaultdict(set), defaultdict(list)
-    for index, (image, number) in enumerate(zip(images, together(images), strict=True)):
-        classes_of[image.digest].add(image.class_name)
+    stratum_of: dict[str, Any] = {}
+    torn, members = set(), defaultdict(list)
+    for index, (image, stratum, number) in enumerate(zip(images, strata, together(images), strict=True)):
+        if stratum_of.setdefault(image.digest, stratum) != stratum:
+            torn.add(image.digest)
         members[number].append(index)
 
     def place(unit: list[int]) -> bytes:
         return hashlib.sha256(f"{seed}:{min(images[index].digest for index in unit)}".encode()).digest()
 
-    units = [_Unit(unit, Counter(images[i].class_name for i in unit)) for unit in sorted(members.values(), key=place)]
+    @functools.cache
+    def counted(strata: tuple[Any, ...]) -> Counter[Any]:
+        return Counter(strata)
+
+    units = [_Unit(unit, counted(tuple(strata[i] for i in unit))) for unit in sorted(members.values(), key=place)]
     last = {name: unit for unit in units for name in unit.counts}
     for unit in units:
-        unit.free = all(len(classes_of[images[index].digest]) == 1 for index in unit.members)
+        unit.free = torn.isdisjoint(images[index].digest for index in unit.members)
     for unit in last.values():
         unit.free = False
     return units
 
 
-def _draw_groups(units: Sequence[_Unit], sizes: Counter[str], ends: dict[str, dict[str, int]]) -> None:
+def _draw_groups(units: Sequence[_Unit], sizes: Counter[Any], ends: dict[str, dict[Any, int]]) -> None:
     """Sets the splits of units of any size and classes, so that the shares of the classes come near the wanted ones.
 
     Each unit in turn goes to the first split that it brings nearer to its share. Then units are moved as long as that
     lowers the sum of the squared differences, each in proportion to its class.
     """
-    excess = {split: Counter[str]() for split in (*ends, "train")}  # images of a class above the wanted number
+    excess = {split: Counter[Any]() for split in (*ends, "train")}  # images of a class above the wanted number
     start = dict.fromkeys(sizes, 0)
     for split, end in (*ends.items(), ("train", sizes)):
         excess[split].update({name: start[name] - end[name] for name in sizes})

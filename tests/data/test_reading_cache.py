@@ -65,6 +65,16 @@ def test_a_changed_image_is_read_again(root, decoded, image):
     assert open_source(root, on_bad_image="skip").digest != first
 
 
+def test_the_other_readings_stay_when_some_images_are_read_again(root, decoded, image):
+    open_source(root)
+    for name in ("a/0.png", "b/new.png"):
+        (root / name).write_bytes(image(7000 + len(name)))
+        os.utime(root / name, ns=(LONG_AGO, LONG_AGO))
+    del decoded[:]
+    texts = [check_folder(root).text() for _ in range(3)]
+    assert sorted(decoded) == ["a/0.png", "b/new.png"] and len(set(texts)) == 1
+
+
 def test_images_that_cannot_be_read_or_have_just_been_written_are_read_again(root, decoded, image):
     (root / "a/bad.png").write_bytes(b"")
     os.utime(root / "a/bad.png", ns=(LONG_AGO, LONG_AGO))
