@@ -28,7 +28,7 @@ from keras_vit.data.randaugment import randaugment
 from keras_vit.data.sources import Examples
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
 
-# Images that fit into this much memory are decoded once and kept.
+# Images of training and validation that fit into this much memory are decoded once and kept.
 _MEMORY = 2**30
 
 # On a slow disk (20 ms a file) most threads wait: one thread a core takes eight times as long.
@@ -145,7 +145,7 @@ def training_batches(
     order = order_of(examples.labels, batch_size, seed, full_batches, sampling)
     labels, weights = tf.constant(examples.labels), _weights(examples)
     if augmentation.crop == "resize":
-        read, together = _reader(examples, image_size, "official", contract.channels)
+        read, together = _reader(examples, image_size, "official", contract.channels, keep=True)
     else:
         crop = augmentation.crop, seed + _CROP, augmentation.crop_from
         read, together = cropped(examples, image_size, *crop, contract.channels), False
@@ -244,7 +244,7 @@ def validation_batches(
         targets = _targets(labels, row["index"], num_classes)
         return preprocess_input(images, contract), targets, row["weight"]
 
-    read, together = _reader(examples, image_size, protocol, contract.channels)
+    read, together = _reader(examples, image_size, protocol, contract.channels, keep=True)
     data = tf.data.Dataset.range(math.ceil(count / batch_size) * pieces).map(rows)
     return _batches(data, read, batch, here, together=together)
 
@@ -281,7 +281,7 @@ def evaluation_batches(
     def batch(row: dict[str, Any], images: Any) -> tuple[Any, Any]:
         return preprocess_input(images, contract), tf.gather(labels, row["index"])
 
-    read, together = _reader(examples, image_size, protocol, contract.channels)
+    read, together = _reader(examples, image_size, protocol, contract.channels, keep=False)
     data = tf.data.Dataset.range(len(examples.labels)).batch(batch_size).map(lambda index: {"index": index})
     return _batches(data, read, batch, batch_size, together=together, drop_remainder=False)
 
@@ -315,9 +315,14 @@ def _batches(
     return data.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _reader(examples: Examples, image_size: Size, protocol: str, channels: int) -> tuple[Callable[[Any], Any], bool]:
-    """Returns a function from rows to their images, uint8, and whether it accepts many rows at once."""
-    resized, shape = PROTOCOLS[protocol], (*image_size, channels)
+def _reader(
+    examples: Examples, image_size: Size, protocol: str, channels: int, *, keep: bool
+) -> tuple[Callable[[dict[str, Any]], Any], bool]:
+    """Returns a function from rows to their images, uint8, and whether it accepts many rows at once.
+
+    With `keep`, images that fit into memory are decoded once, for data that is read more than once.
+    """
+    resized, shape, count = PROTOCOLS[protocol], (*image_size, channels), len(examples.images)
 
     def read(index: int) -> np.ndarray:
         with with_name(examples, index):
@@ -326,25 +331,32 @@ def _reader(examples: Examples, image_size: Size, protocol: str, channels: int) 
     def one(row: dict[str, Any]) -> Any:
         return tf.ensure_shape(tf.numpy_function(read, [row["index"]], tf.uint8), shape)
 
-    count = len(examples.images)
     if count * math.prod(shape) > _MEMORY:
         return one, False
-    kept: list[Any] = [None] * count  # an image is decoded when a batch first needs it
-    locks = [threading.Lock() for _ in range(count)]  # two batches at once may need the same image
-
-    def read_kept(indices: Any) -> np.ndarray:
-        for index in indices.ravel():
-            if kept[index] is None:
-                with locks[index]:
-                    if kept[index] is None:
-                        kept[index] = read(index)
-        return np.stack([kept[index] for index in indices.ravel()]).reshape(*indices.shape, *shape)
+    read_once = _kept(read, count) if keep else read
 
     def many(row: dict[str, Any]) -> Any:
-        images = tf.numpy_function(read_kept, [row["index"]], tf.uint8)
-        return tf.ensure_shape(images, (*row["index"].shape, *shape))
+        def stacked(indices: np.ndarray) -> np.ndarray:
+            return np.stack([read_once(index) for index in indices.ravel()]).reshape(*indices.shape, *shape)
+
+        return tf.ensure_shape(tf.numpy_function(stacked, [row["index"]], tf.uint8), (*row["index"].shape, *shape))
 
     return many, True
+
+
+def _kept(read: Callable[[int], np.ndarray], count: int) -> Callable[[int], np.ndarray]:
+    """Returns `read` for indices below `count`; what it has returned for one is kept."""
+    kept: list[Any] = [None] * count
+    locks = [threading.Lock() for _ in range(16 * _THREADS)]  # two batches at once may need the same image
+
+    def read_once(index: int) -> np.ndarray:
+        if kept[index] is None:
+            with locks[index % len(locks)]:
+                if kept[index] is None:
+                    kept[index] = read(index)
+        return kept[index]
+
+    return read_once
 
 
 def _targets(labels: Any, index: Any, num_classes: int) -> Any:

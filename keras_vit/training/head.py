@@ -43,6 +43,7 @@ def start_head(recipe: Recipe, model: keras.Model, source: Source) -> None:
     size, protocol = model.input_shape[1:3], recipe.evaluation
     batches = evaluation_batches(examples, size, contract=pixels_of(model), protocol=protocol)
     features, labels = extract_features(representation(model), batches, len(examples.labels))
+    _log.info("head=probe: chooses the regularisation on %d features of each image", features.shape[1])
     kernel, bias = probe_head(features, labels, source.learns, head.units, recipe.seed)
     head.kernel.assign(kernel)
     head.bias.assign(bias)

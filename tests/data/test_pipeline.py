@@ -259,6 +259,13 @@ def test_images_that_fit_into_memory_are_decoded_once_when_they_are_needed(examp
     assert sorted(decoded) == sorted(examples.images)
 
 
+def test_evaluation_keeps_no_images(examples, monkeypatch):
+    decoded, read = [], pipeline.read_file
+    monkeypatch.setattr(pipeline, "read_file", lambda image: decoded.append(image) or read(image))
+    batches = pipeline.evaluation_batches(examples, (ROWS, COLUMNS), batch_size=4)
+    assert sum(len(labels) for _ in range(2) for _, labels in batches) == len(decoded) == 2 * COUNT
+
+
 def test_a_file_name_that_is_no_ascii_is_read_in_every_route(tmp_path, examples, memory):
     path = tmp_path / "grün é.png"
     path.write_bytes(examples.images[3])
