@@ -2,9 +2,10 @@
 
 The images of DATA (a folder or .zip of class folders, such as CIFAR-10 as JPEGs) are written with their mirrored and
 turned versions, four of each, until there are as many as wanted. Then come fresh processes, first without and then with
-what the first has kept in the cache: `check`, and `fit` up to the end of the first training step. The target for each:
-less than 60 seconds of a processor and 1 GB, for `fit` above what it needs for 640 synthetic images (TensorFlow and the
-model).
+what the first has kept in the cache: `check`, and `fit weights=none` up to the beginning of the first training step.
+The target for each: less than 60 seconds of a processor and 1 GB, of which TensorFlow takes most. Run it with the
+package's own dependencies alone: Keras imports JAX, pandas, OpenCV and Matplotlib where they are installed, and then
+takes 0.2 GB more.
 
 Exits with status 1 and prints the reason if a target is missed.
 """
@@ -24,7 +25,8 @@ from keras_vit.data.sources import list_own
 
 MOST_SECONDS, MOST_MEMORY = 60, 1000
 TURNS = (None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM)
-# The code of the installed command, which ends after the first step and prints its seconds and peak memory in kB.
+# The code of the installed command, which ends before the first step and prints its seconds and peak memory in KiB. All
+# work is done by threads of this one process.
 COMMAND = """
 import os, sys, time
 sys.argv[0] = "keras-vit"
@@ -34,7 +36,7 @@ def end(*_, **__):
     os._exit(0)
 if sys.argv[1] == "fit":
     from keras_vit.training.run import Run
-    Run.on_train_batch_end = end
+    Run.on_train_batch_begin = end
 from keras_vit_command import main
 try:
     main()
@@ -62,7 +64,7 @@ def measure(*arguments, cache):
     if done.returncode:
         raise RuntimeError(f"{arguments} failed:\n{done.stderr.strip()[-1500:]}")
     seconds, memory = done.stderr.strip().splitlines()[-1].split()
-    return float(seconds), int(memory) / 1000
+    return float(seconds), int(memory) * 1024 / 1e6
 
 
 def main():
@@ -70,7 +72,7 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--count", type=int, default=100_000, help="images (default: 100000)")
     options = parser.parse_args()
-    missed, bare = [], {"check": 0.0}
+    missed = []
     with tempfile.TemporaryDirectory() as place:
         folder, runs = pathlib.Path(place, "images"), itertools.count()
         write_images(options.data, folder, options.count)
@@ -88,9 +90,8 @@ def main():
             ("fit, again", "fit", folder),
         ):
             seconds, memory = measured(command, data)
-            bare.setdefault(command, memory)
             print(f"{name:20}{seconds:12.1f}{memory:7.0f}", flush=True)
-            missed += [name] * (seconds >= MOST_SECONDS or memory - bare[command] >= MOST_MEMORY)
+            missed += [name] * (seconds >= MOST_SECONDS or memory >= MOST_MEMORY)
     print("\n" + ("\n".join(f"MISSED by {name}" for name in missed) or "All targets are met."))
     sys.exit(bool(missed))
 
