@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 import keras_vit.builders  # registers the layers, without which no model of ours loads
+from keras_vit import _arguments as checked
 from keras_vit._atomic import locked
 from keras_vit.commands.image_list import image_changes
 from keras_vit.data.decoding import RANGE_SETTING, value_range
@@ -253,9 +254,13 @@ def _read_recipe(path: pathlib.Path) -> Recipe:
 def _use_value_range(path: pathlib.Path, data: Any) -> None:
     """Lets this process read images of more than 8 bits as a run did, unless its environment says how."""
     trained = data.get("value_range") if isinstance(data, dict) else None
-    if trained and value_range() is None:
-        os.environ[RANGE_SETTING] = ",".join(f"{number!r}".removesuffix(".0") for number in trained)
-        logger.info("%s=%s, as %s was trained", RANGE_SETTING, os.environ[RANGE_SETTING], path.parent)
+    if trained is None or value_range() is not None:
+        return
+    is_pair = isinstance(trained, list) and len(trained) == 2 and all(map(checked.is_number, trained))
+    if not is_pair or not trained[0] < trained[1]:
+        raise ValueError(f"{path} is damaged: value_range is {trained!r:.80}, expected two numbers, low and high")
+    os.environ[RANGE_SETTING] = ",".join(f"{number!r}".removesuffix(".0") for number in trained)
+    logger.info("%s=%s, as %s was trained", RANGE_SETTING, os.environ[RANGE_SETTING], path.parent)
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
