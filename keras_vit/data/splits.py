@@ -122,10 +122,10 @@ def _units(images: Sequence[ListedImage], strata: Sequence[Any], seed: int) -> l
         return hashlib.sha256(f"{seed}:{min(images[index].digest for index in unit)}".encode()).digest()
 
     @functools.cache
-    def counted(strata: tuple[Any, ...]) -> Counter[Any]:
+    def counts_of(strata: tuple[Any, ...]) -> Counter[Any]:
         return Counter(strata)
 
-    units = [_Unit(unit, counted(tuple(strata[i] for i in unit))) for unit in sorted(members.values(), key=place)]
+    units = [_Unit(unit, counts_of(tuple(strata[i] for i in unit))) for unit in sorted(members.values(), key=place)]
     last = {name: unit for unit in units for name in unit.counts}
     for unit in units:
         unit.free = torn.isdisjoint(images[index].digest for index in unit.members)
