@@ -183,12 +183,12 @@ _recipe_argument = click.argument("recipe_or_data", metavar="RECIPE|DATA")
 _settings_argument = click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
 
 
-def _recipe(target: str, settings: Iterable[str], quick: bool = False, output: str | None = None) -> Any:
+def _recipe(target: str, settings: Iterable[str], quick: bool = False, run: Callable[[str], str] | None = None) -> Any:
     """Returns what `find_recipe` does for a command line, reduced to a quick run if asked for."""
     from keras_vit.commands.recipes import find_recipe
     from keras_vit.training.quick import quick_recipe
 
-    found = find_recipe(target, settings, fetch=not quick, output=output)
+    found = find_recipe(target, settings, fetch=not quick, run=run)
     return (
         found._replace(recipe=quick_recipe(found.recipe), name=f"{found.name}-quick", source=None) if quick else found
     )
@@ -298,7 +298,7 @@ def fit_command(
 
     work = _import_with_keras("commands.fit")
     if recipe_or_data:
-        recipe, name, source = _recipe(recipe_or_data, settings, quick, output)
+        recipe, name, source = _recipe(recipe_or_data, settings, quick, lambda name: output or default_folder(name))
         folder = output or default_folder(name)
     else:
         folder, source = str(resume), None

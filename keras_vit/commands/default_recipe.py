@@ -3,7 +3,7 @@
 import difflib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keras_vit.commands.examples import open_recipe_data
@@ -70,7 +70,8 @@ def default_recipe(
     # The images are opened first: a fault in them shows before a download.
     source = open_recipe_data(Recipe(data=data, **{**model, **own})) if fetch or os.path.exists(data) else None
     count = len(source.train.labels) if source else None
-    if not named and not (_has_weights(begun) if begun else not fetch or _fetched(DEFAULT_MODEL)):
+    frozen = [name for name in ("lora", "freeze_to") if own.get(name)]
+    if not named and not (_has_weights(begun) if begun else not fetch or _fetched(DEFAULT_MODEL, frozen)):
         return DefaultRecipe(Recipe(data=data, **{**FROM_NOTHING, "missing_weights": DEFAULT_MODEL, **own}), source)
     settings_of_size = transfer_settings(count)
     if own.get("representation_size"):
@@ -91,15 +92,22 @@ def _has_weights(begun: Recipe) -> bool:
     return begun.missing_weights is None
 
 
-def _fetched(name: str) -> bool:
-    """Returns whether a published checkpoint is in the cache, or could be downloaded; warns if not."""
+def _fetched(name: str, frozen: Sequence[str] = ()) -> bool:
+    """Returns whether a published checkpoint is in the cache, or could be downloaded; warns if not.
+
+    It is needed for settings that freeze most weights.
+    """
     try:
         fetch_file(find_checkpoint(name).address)
     except OSError as error:  # no network, or no file at the mirror
+        if frozen:
+            raise OSError(
+                f"{error}\n{' and '.join(frozen)} needs a checkpoint: most weights stay as they are."
+            ) from error
         _log.warning(
-            "%s\nA small model of 64 x 64 pixels is trained from random weights instead, as with weights=none, and "
-            "needs many more images. model=NAME names another checkpoint. With the file in its place, choose another "
-            "folder with --output: it is another run.",
+            "%s\nA small model is trained from random weights instead, as with weights=none (64 x 64 pixels, unless "
+            "image_size says another size), and needs many more images. model=NAME names another checkpoint. With the "
+            "file in its place, choose another folder with --output: it is another run.",
             error,
         )
         return False

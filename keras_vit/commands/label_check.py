@@ -96,7 +96,10 @@ class LabelCheck:
         """Returns the first images that are listed, and the notes, as lines of text."""
         rows = self.rows
         lines = [f"{len(rows):,} of {len(self.examples.labels):,} labels to look at, the least probable first:"]
-        lines += [f"  {score}  {path}: {label}, likelier {other}" for path, label, other, score, _ in rows[:_PRINTED]]
+        lines += [
+            f"  {score}  {path}: {label or _NO_LABEL}, likelier {other or _NO_LABEL}"
+            for path, label, other, score, _ in rows[:_PRINTED]
+        ]
         lines += [f"  and {len(rows) - _PRINTED:,} more"] if len(rows) > _PRINTED else []
         return "\n".join([*lines, *self.notes])
 

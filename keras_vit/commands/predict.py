@@ -19,6 +19,7 @@ from keras_vit._progress import log_progress
 from keras_vit.commands.feature_file import feature_file
 from keras_vit.commands.image_files import image_paths, read_batches, refuse_unread
 from keras_vit.commands.prediction_lines import STYLES, PredictedImage
+from keras_vit.commands.range_of_run import use_range_beside
 from keras_vit.export.targets import EXTRA_OUTPUTS, KNOWN
 from keras_vit.runtime.files import is_exported, open_exported
 
@@ -119,6 +120,7 @@ def open_predictor(
             "which has its own"
         )
     file = open_exported(model)
+    use_range_beside(model)
     if features and "features" not in file.outputs:
         raise ValueError(
             f"Expected a model with features. Received: {model}, with the outputs {', '.join(file.outputs)}. Use the "

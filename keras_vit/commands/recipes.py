@@ -3,17 +3,19 @@
 import ast
 import dataclasses
 import difflib
+import logging
 import os
 import pathlib
 import re
 import runpy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from keras_vit.data.sources import BUILT_IN, Source, describe_unknown, is_other_source, names_data_set
 from keras_vit.training.recipe import FIELDS, RANGE_OF, Recipe
 from keras_vit.training.settings import parse_settings
 
+_log = logging.getLogger("keras_vit")
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
 # What a command line can set: the fields of a recipe, and model=NAME for its weights, variant and image_size.
@@ -35,7 +37,10 @@ class Found(NamedTuple):
 
 
 def find_recipe(
-    target: str | os.PathLike[str], settings: Iterable[str] = (), fetch: bool = True, output: str | None = None
+    target: str | os.PathLike[str],
+    settings: Iterable[str] = (),
+    fetch: bool = True,
+    run: Callable[[str], str] | None = None,
 ) -> Found:
     """Returns the recipe that a command line names, with its settings applied.
 
@@ -45,8 +50,8 @@ def find_recipe(
             of a data set is never that of a recipe.
         settings: "field=value" texts.
         fetch: whether files that the recipe needs are downloaded.
-        output: the folder of the run; runs/NAME by default. A run that has begun there decides whether the default
-            recipe starts from a checkpoint.
+        run: function of the name for its runs: the folder of a run, if there is to be one. One that has begun decides
+            whether the default recipe starts from a checkpoint.
 
     Returns:
         (recipe, name for its runs, images if they were opened).
@@ -73,7 +78,7 @@ def find_recipe(
     from keras_vit.commands.run_folder import begun_recipe
 
     name = re.sub(r"\W+", "-", name)
-    recipe, source = default_recipe(data, settings, fetch, begun_recipe(output or default_folder(name)))
+    recipe, source = default_recipe(data, settings, fetch, begun_recipe(run(name)) if run else None)
     return Found(recipe, name, source)
 
 
@@ -88,6 +93,9 @@ def _changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         from keras_vit.commands.default_recipe import named_model  # imports Keras
 
         model = {"missing_weights": None, **named_model(values)}
+        size = model.get("image_size", recipe.image_size)
+        if "image_size" not in values and size != recipe.image_size:
+            _log.warning("image_size=%s, as %s has; the run had %s", size, values["model"], recipe.image_size)
         values = model | {name: value for name, value in values.items() if name != "model"}
     return dataclasses.replace(recipe, **values)
 

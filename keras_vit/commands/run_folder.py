@@ -13,9 +13,9 @@ from typing import Any
 import keras
 
 import keras_vit.builders  # registers the layers, without which no model of ours loads
-from keras_vit import _arguments as checked
 from keras_vit._atomic import locked
 from keras_vit.commands.image_list import image_changes
+from keras_vit.commands.range_of_run import use_value_range
 from keras_vit.data.decoding import RANGE_SETTING, value_range
 from keras_vit.data.sources import Source
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
@@ -126,7 +126,10 @@ def require_same_data(folder: str | os.PathLike[str], source: Source) -> None:
         # The names of the images are more useful than the digest and the counts that follow from them.
         differences = images + _differences({"classes": theirs.get("classes")}, ours)
     if differences:
-        raise _different_run(folder, "data", differences, " Or restore the data to continue that run.")
+        advice = " Or restore the data to continue that run."
+        if theirs.get("value_range", ours["value_range"]) != ours["value_range"]:
+            advice = f" Or {'unset' if value_range() else 'set'} {RANGE_SETTING} to continue that run."
+        raise _different_run(folder, "data", differences, advice)
 
 
 def weights_digest(folder: str | os.PathLike[str], recipe: Recipe) -> str | None:
@@ -236,7 +239,7 @@ def read_recipe(folder: str | os.PathLike[str]) -> Recipe:
 def _read_recipe(path: pathlib.Path) -> Recipe:
     contents = read_object(path)
     settings = _object_in(contents, "recipe", path)
-    _use_value_range(path, contents.get("data"))
+    use_value_range(path, contents.get("data"))
     if "seed" in settings:  # of older runs, it drew the splits, too
         settings.setdefault("split_seed", settings["seed"])
     try:
@@ -249,18 +252,6 @@ def _read_recipe(path: pathlib.Path) -> Recipe:
         raise ValueError(
             f"{path} is damaged, or was written by another version of keras_vit: {str(error)[:1000]}"
         ) from error
-
-
-def _use_value_range(path: pathlib.Path, data: Any) -> None:
-    """Lets this process read images of more than 8 bits as a run did, unless its environment says how."""
-    trained = data.get("value_range") if isinstance(data, dict) else None
-    if trained is None or value_range() is not None:
-        return
-    is_pair = isinstance(trained, list) and len(trained) == 2 and all(map(checked.is_number, trained))
-    if not is_pair or not trained[0] < trained[1]:
-        raise ValueError(f"{path} is damaged: value_range is {trained!r:.80}, expected two numbers, low and high")
-    os.environ[RANGE_SETTING] = ",".join(f"{number!r}".removesuffix(".0") for number in trained)
-    logger.info("%s=%s, as %s was trained", RANGE_SETTING, os.environ[RANGE_SETTING], path.parent)
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:

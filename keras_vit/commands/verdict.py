@@ -226,6 +226,12 @@ NEXT_STEPS = (
         f"{_AGAIN} {{0.slower}}",
     ),
     NextStep(
+        "a checkpoint that could not be fetched",
+        lambda o: o.recipe.missing_weights,
+        "Download {0.recipe.missing_weights} as the first lines of fit say, or set KERAS_VIT_MIRROR, and fine-tune it.",
+        f"{_AGAIN} {{0.fine_tuning}}",
+    ),
+    NextStep(
         "random weights at the start, fewer than 20,000 training images",
         lambda o: o.recipe.weights is None and o.train_images < 20_000,
         "The training began with random weights: fine-tune a published checkpoint, which needs fewer images.",

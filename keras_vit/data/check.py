@@ -96,6 +96,7 @@ class FolderReport:
     image_size: int | tuple[int, int] | None
     command: str
     totals: dict[str, int] = field(default_factory=dict)
+    learns: Learns = "classes"
 
     @property
     def imbalance(self) -> float:
@@ -117,7 +118,8 @@ class FolderReport:
     def text(self) -> str:
         """Returns the report as text for a terminal, with the verdict and, without problems, the command at the end."""
         lines = [self.folder, "", *_table(self)]
-        lines.append("the model's outputs are the classes in this order, sorted by name")
+        what = {"classes": "the classes in this order, sorted by name", "labels": "the labels in this order"}
+        lines.append(f"the model's outputs are {what.get(self.learns, 'the columns in this order')}")
         if self.drawn:
             lines.append(f"drawn from train, by content: {', '.join(self.drawn)}")
         if self.groups:
@@ -262,6 +264,7 @@ def check_folder(
         notes=notes,
         smaller=sum(info.height < height or info.width < width for _, info in infos),
         image_size=image_size,
+        learns=listing.learns,
         command=" ".join(
             [
                 f"keras-vit fit {quoted(folder)}",

@@ -370,7 +370,10 @@ def value_range() -> tuple[float, float] | None:
     except ValueError:
         low = high = math.nan
     if not (low < high and math.isfinite(high - low)):
-        raise ValueError(f"Expected {RANGE_SETTING} to be two numbers, LOW,HIGH. Received: {RANGE_SETTING}={value!r}")
+        raise ValueError(
+            f"Expected {RANGE_SETTING} to be two numbers, LOW,HIGH, the first below the second. "
+            f"Received: {RANGE_SETTING}={value!r}"
+        )
     return low, high
 
 

@@ -69,8 +69,11 @@ def _ranges(images: Sequence[ListedImage]) -> list[int]:
 
 def _label_problems(images: Sequence[ListedImage], names: Sequence[str]) -> list[str]:
     known = {label for image in images for label in image.classes}
-    untrained = [name for name in names if name not in known]
-    return [f"labels without an image to train on: {few(untrained)}"] if untrained else []
+    untrained, joint = [name for name in names if name not in known], [name for name in names if "|" in name]
+    return [
+        *([f"labels without an image to train on: {few(untrained)}"] if untrained else []),
+        *([f"labels with |, which stands between labels: {few(joint)}; rename them"] if joint else []),
+    ]
 
 
 def _number_problems(images: Sequence[ListedImage], names: Sequence[str]) -> list[str]:

@@ -258,7 +258,7 @@ class Recipe:
         ]
         wrong += [f"  {expected}" for expected, holds in CONSTRAINTS if not wrong and not holds(self)]
         if wrong:
-            raise ValueError("Expected fields of a recipe within their ranges. Received:\n" + _first(wrong))
+            raise ValueError("Expected fields of a recipe that fit each other. Received:\n" + _first(wrong))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -384,7 +384,7 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     ),
     ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
     (
-        "sampling='balanced' with objective='classes' and full_batches=True, and without class_weights='balanced'",
+        "sampling='balanced' for classes, not for labels and numbers, with full_batches=True and without class_weights",
         lambda recipe: (
             recipe.sampling == "shuffled"
             or recipe.objective in (None, "classes")
@@ -393,10 +393,13 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         ),
     ),
     (
-        "class_weights by name with objective='classes'",
+        "class_weights by name for classes, not for labels and numbers; class_weights='balanced' weighs labels",
         lambda recipe: ":" not in recipe.class_weights or recipe.objective not in ("labels", "numbers"),
     ),
-    ("reject with objective='classes'", lambda recipe: not recipe.reject or recipe.objective in (None, "classes")),
+    (
+        "reject for classes, not for labels and numbers",
+        lambda recipe: not recipe.reject or recipe.objective in (None, "classes"),
+    ),
     (
         "target, names of columns, with objective='numbers', and only then",
         lambda recipe: bool(recipe.target) == (recipe.objective == "numbers"),

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -61,6 +62,7 @@ def mirror(tmp_path_factory):
     """The address of a mirror with the checkpoint `SMALL`."""
     folder = tmp_path_factory.mktemp("mirror")
     (folder / "vit_models").mkdir()
+    keras.utils.set_random_seed(1)
     variant = keras_vit.Variant(patch_size=8, hidden_size=128, num_layers=1, num_heads=2, mlp_dim=256)
     model = keras_vit.build(variant, input_shape=(32, 32, 3), include_top=False)
     keras_vit.save_checkpoint(model, folder / "vit_models/tiny.npz")
@@ -74,9 +76,10 @@ def mirror(tmp_path_factory):
 def test_a_folder_is_learned_from_a_checkpoint_of_the_mirror(folder, mirror, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("KERAS_VIT_MIRROR", mirror)
     caplog.set_level(logging.INFO)
-    recipe, name, source = find_recipe(folder, ["steps=2", "exports=", "batch_size=8"])
+    settings = ["steps=2", "exports=", "batch_size=8", "learning_rate=1e-6"]
+    recipe, name, source = find_recipe(folder, settings)
     count = len(source.train.labels)
-    own = {"steps": 2, "exports": (), "batch_size": 8}
+    own = {"steps": 2, "exports": (), "batch_size": 8, "learning_rate": 1e-6}
     model = {"variant": "ViT-Tiny/8", "image_size": 32, "weights": SMALL}
     assert recipe == Recipe(data=str(folder), **{**transfer_settings(count), **model, **own})
     assert (name, recipe.missing_weights) == ("images", None)
@@ -85,12 +88,12 @@ def test_a_folder_is_learned_from_a_checkpoint_of_the_mirror(folder, mirror, mon
     assert "fits the head on the features" in caplog.text
     described = json.loads((tmp_path / "run/run.json").read_text())
     assert described["recipe"]["head"] == "probe" and described["weights_sha256"]
-    # The brightness of images is in every feature: the probe alone is right, whatever two steps do to it.
+    # The brightness of images is in every feature: the probe alone is right, and two such steps change nothing.
     assert metrics["test_accuracy"] > 0.8
     assert not any("random weights" in line for line in metrics["verdict"])
     # Without the mirror and its file, the same command continues the run, too.
-    monkeypatch.setattr(default_recipe, "_fetched", lambda name: pytest.fail("fetches the checkpoint again"))
-    assert find_recipe(folder, ["steps=2", "exports=", "batch_size=8"], output=str(tmp_path / "run")).recipe == recipe
+    monkeypatch.setattr(default_recipe, "_fetched", lambda *_: pytest.fail("fetches the checkpoint again"))
+    assert find_recipe(folder, settings, run=lambda name: str(tmp_path / "run")).recipe == recipe
 
 
 def test_without_a_network_it_says_so_and_keeps_saying_it(folder, tmp_path, caplog, monkeypatch):
@@ -115,9 +118,15 @@ def test_without_a_network_it_says_so_and_keeps_saying_it(folder, tmp_path, capl
     assert (again.weights, again.missing_weights, again.head) == ("vit_s16_augreg_in21k", None, "probe")
     assert (again.variant, again.image_size) == ("ViT-S/16", 224)
     # The same command continues the run: nothing is fetched, whether or not the file is there by now.
-    monkeypatch.setattr(default_recipe, "_fetched", lambda name: pytest.fail("fetches the checkpoint again"))
-    again = find_recipe(folder, settings, output=str(tmp_path / "run")).recipe
+    monkeypatch.setattr(default_recipe, "_fetched", lambda *_: pytest.fail("fetches the checkpoint again"))
+    again = find_recipe(folder, settings, run=lambda name: str(tmp_path / "run")).recipe
     assert fit.fit(again, tmp_path / "run")["test_accuracy"] == metrics["test_accuracy"]
+
+
+def test_settings_that_freeze_most_weights_need_the_checkpoint(folder):
+    for setting in ("lora=4", "freeze_to=norm"):
+        with pytest.raises(OSError, match=f"Cannot download(.|\n)*{setting.split('=')[0]} needs a checkpoint"):
+            find_recipe(folder, [setting])
 
 
 def test_a_checkpoint_that_was_named_is_not_replaced(folder):

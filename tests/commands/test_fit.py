@@ -33,6 +33,7 @@ from keras_vit.commands.image_list import image_changes, write_images
 from keras_vit.commands.image_model import open_classifier
 from keras_vit.commands.predict import predict
 from keras_vit.commands.preview import preview
+from keras_vit.commands.range_of_run import use_range_beside
 from keras_vit.commands.recipes import find_recipe
 from keras_vit.commands.run_folder import finished_metrics, page_in_run, read_recipe
 from keras_vit.data.pipeline import read_pixels
@@ -369,7 +370,7 @@ def test_an_unfinished_run_is_refused_when_its_data_has_changed(shapes, tmp_path
     assert fingerprints(tmp_path / "run") == before
 
 
-def test_a_run_keeps_the_range_of_its_numbers(tmp_path, monkeypatch):
+def test_a_run_keeps_the_range_of_its_numbers(tmp_path, monkeypatch, caplog):
     levels = np.random.default_rng(0).integers(900, 1100, (30, 8, 8))
     for i, image in enumerate(levels):
         path = tmp_path / f"scans/{'ab'[i % 2]}/{i}.npy"
@@ -385,8 +386,15 @@ def test_a_run_keeps_the_range_of_its_numbers(tmp_path, monkeypatch):
     ((_, again),) = predict(tmp_path / "run", [image])
     assert "`KERAS_VIT_VALUE_RANGE=0,2500.5`" in (tmp_path / "run/card.md").read_text()
     assert (stated, again, os.environ["KERAS_VIT_VALUE_RANGE"]) == ([0, 2500.5], shares, "0,2500.5")
+    monkeypatch.delenv("KERAS_VIT_VALUE_RANGE")
+    (tmp_path / "run/model.tflite").write_bytes(b"")  # of an exported file beside run.json, too
+    use_range_beside(tmp_path / "run/model.tflite")
+    assert os.environ["KERAS_VIT_VALUE_RANGE"] == "0,2500.5"
     monkeypatch.setenv("KERAS_VIT_VALUE_RANGE", "0,65535")
-    with pytest.raises(ValueError, match=r"value_range: \[0.0, 2500.5\] there, \[0.0, 65535.0\] here"):
+    caplog.clear()
+    read_recipe(tmp_path / "run")
+    assert "KERAS_VIT_VALUE_RANGE=0,65535 replaces the range that" in caplog.text
+    with pytest.raises(ValueError, match=r"value_range: \[0.0, 2500.5\] there, \[0.0, 65535.0\] here(.|\n)*unset"):
         fit(recipe, tmp_path / "run")
 
 
