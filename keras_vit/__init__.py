@@ -27,6 +27,7 @@ __all__ = [
     "R50_ViT_L32",
     "R_ViT_Ti16",
     "ResNet",
+    "Rotary",
     "Variant",
     "ViT_B16",
     "ViT_B32",
@@ -106,7 +107,7 @@ if not _is_command:
     )
     from keras_vit.conversion import convert, save_checkpoint
     from keras_vit.imagenet import decode_predictions
-    from keras_vit.models.config import ResNet, Variant
+    from keras_vit.models.config import ResNet, Rotary, Variant
     from keras_vit.models.features import features, representation
     from keras_vit.models.interface import outputs_of, pixels_of
     from keras_vit.models.resize import resize

@@ -1,6 +1,6 @@
 """Keras layers of Vision Transformers and ResNets: patches, attention, MLP, blocks, pooling, convolution."""
 
-from keras_vit.layers.attention import Attention, RelativeAttention, WindowAttention
+from keras_vit.layers.attention import Attention, BiasAttention, RelativeAttention, RotaryAttention, WindowAttention
 from keras_vit.layers.convolution import Bottleneck, GroupNorm, StdConv, Stem
 from keras_vit.layers.mlp import MLP, SwiGLU
 from keras_vit.layers.named_numbers import NamedNumbers
@@ -11,14 +11,24 @@ from keras_vit.layers.pooling import (
     ClassAndMean,
     ClassToken,
     DistilledHead,
+    PatchMean,
 )
 from keras_vit.layers.positions import Positions
-from keras_vit.layers.transformer import LayerScale, RelativeBlock, TransformerBlock, WindowBlock
+from keras_vit.layers.transformer import (
+    BiasBlock,
+    LayerScale,
+    RelativeBlock,
+    RotaryBlock,
+    TransformerBlock,
+    WindowBlock,
+)
 
 __all__ = [
     "MLP",
     "Attention",
     "AttentionPooling",
+    "BiasAttention",
+    "BiasBlock",
     "Bottleneck",
     "ClassAndDistillation",
     "ClassAndMean",
@@ -28,10 +38,13 @@ __all__ = [
     "LayerScale",
     "NamedNumbers",
     "PatchEncoder",
+    "PatchMean",
     "Patches",
     "Positions",
     "RelativeAttention",
     "RelativeBlock",
+    "RotaryAttention",
+    "RotaryBlock",
     "Stem",
     "StdConv",
     "SwiGLU",

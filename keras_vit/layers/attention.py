@@ -13,6 +13,13 @@ from keras_vit.layers.composite import Composite, Shape
 from keras_vit.layers.hooks import is_hooked, through_hooks
 from keras_vit.layers.initializers import initial
 
+# {qkv_bias: the layers that have a bias}
+BIASED = {
+    "qkv": ("query", "key", "value", "out"),
+    "qv": ("query", "value", "out"),
+    "none": ("out",),
+}
+
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class Attention(Composite):
@@ -24,9 +31,10 @@ class Attention(Composite):
     Args:
         num_heads: number of attention heads, each of size hidden_size / num_heads.
         dropout: dropout rate of the attention probabilities.
+        qkv_bias: which of the three projections have a bias: "qkv" (all), "qv" (queries and values) or "none".
 
     Raises:
-        ValueError: at build time, if the hidden size is not a multiple of `num_heads`.
+        ValueError: if `qkv_bias` is unknown, or at build time, if the hidden size is not a multiple of `num_heads`.
 
     Example:
         ```python
@@ -38,9 +46,12 @@ class Attention(Composite):
     Source: arXiv:2010.11929, appendix A.
     """
 
-    def __init__(self, num_heads: int, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, num_heads: int, dropout: float = 0.0, qkv_bias: str = "qkv", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if qkv_bias not in BIASED:
+            raise ValueError(f"Expected qkv_bias to be one of {tuple(BIASED)}. Received: qkv_bias={qkv_bias!r}")
         self.num_heads = num_heads
+        self.qkv_bias = qkv_bias
         self.dropout = keras.layers.Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
     def build(self, queries_shape: Shape, tokens_shape: Shape) -> None:
@@ -52,7 +63,11 @@ class Attention(Composite):
             )
         self.query, self.key, self.value, self.out = (
             keras.layers.Dense(
-                hidden_size, kernel_initializer=initial("glorot_uniform"), name=name, dtype=self.dtype_policy
+                hidden_size,
+                use_bias=name in BIASED[self.qkv_bias],
+                kernel_initializer=initial("glorot_uniform"),
+                name=name,
+                dtype=self.dtype_policy,
             )
             for name in ("query", "key", "value", "out")
         )
@@ -126,7 +141,7 @@ class RelativeAttention(Attention):
     Input and output: as in `Attention`, for self-attention
 
     Args:
-        num_heads, dropout: as in `Attention`.
+        num_heads, dropout, qkv_bias: as in `Attention`.
 
     Example:
         ```python
@@ -159,6 +174,160 @@ class RelativeAttention(Attention):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
+class RotaryAttention(Attention):
+    """Multi-head self-attention with rotary positions: queries and keys of patches are rotated by row and column.
+
+    Each pair of channels of a head, c and c + head_dim / 2, is a point in the plane that is turned by an angle. Half of
+    the pairs turn with the row, the others with the column, each pair at its own frequency, from 1 down to almost
+    1 / theta. The score of two patches then depends on how many rows and columns they are apart. Tokens in front of
+    the patches are not rotated.
+
+    Input and output: as in `Attention`, for self-attention; the last tokens are those of the grid, row by row
+
+    Args:
+        num_heads, dropout: as in `Attention`.
+        grid: (rows, columns) of patches.
+        theta: the longest period over the shortest.
+        reference: (rows, columns) of the grid on which positions are counted, whatever the grid; None counts from -1
+            to 1 along each side, times 2 pi.
+        offset: the position of the first row and column, where there is a reference.
+        columns_first: whether the first half of the pairs turns with the column, not with the row.
+        **kwargs: the other arguments of `Attention`.
+
+    Raises:
+        ValueError: at build time, if head_dim is not a multiple of 4, or there are fewer tokens than patches.
+
+    Example:
+        ```python
+        attention = keras_vit.layers.RotaryAttention(num_heads=2, grid=(4, 6))
+        x = np.ones((1, 1 + 4 * 6, 8), "float32")  # a class token and the patches
+        assert attention(x, x).shape == x.shape
+        ```
+
+    Source: arXiv:2104.09864, section 3.2; two dimensions: arXiv:2508.10104 (DINOv3), arXiv:2303.11331 (EVA-02).
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        dropout: float = 0.0,
+        grid: Sequence[int] = (1, 1),
+        theta: float = 100.0,
+        reference: Sequence[int] | None = None,
+        offset: int = 0,
+        columns_first: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_heads, dropout, **kwargs)
+        self.grid, self.theta, self.offset, self.columns_first = tuple(grid), theta, offset, columns_first
+        self.reference = tuple(reference) if reference else None
+
+    def build(self, queries_shape: Shape, tokens_shape: Shape) -> None:
+        super().build(queries_shape, tokens_shape)
+        head_dim = queries_shape[-1] // self.num_heads
+        self.extra_tokens = tokens_shape[1] - math.prod(self.grid)
+        if head_dim % 4 or self.extra_tokens < 0:
+            raise ValueError(
+                f"Expected hidden_size / num_heads to be a multiple of 4, and a token for each patch of {self.grid}. "
+                f"Received: hidden_size={queries_shape[-1]}, num_heads={self.num_heads}, {tokens_shape[1]} tokens"
+            )
+
+    def _by_token(self, layer: keras.layers.Dense, x: Any) -> Any:
+        x = super()._by_token(layer, x)
+        return x if layer is self.value else self._rotated(x)
+
+    def _rotated(self, x: Any) -> Any:
+        """Returns queries or keys (batch, tokens, heads, head_dim), rotated by their positions."""
+        angles = self.angles(x.shape[-1])
+        angles = np.concatenate([angles, angles], axis=1)[:, None]
+        if x.shape[1] <= self.extra_tokens:  # the first tokens alone, which are in front of the patches
+            return x
+        angles = np.pad(angles, ((self.extra_tokens, 0), (0, 0), (0, 0)))
+        first, second = ops.split(x, 2, axis=-1)
+        turned = ops.concatenate([-second, first], axis=-1)
+        cosines, sines = (ops.cast(wave(angles), x.dtype) for wave in (np.cos, np.sin))
+        return x * cosines + turned * sines
+
+    def angles(self, head_dim: int) -> np.ndarray:
+        """Returns the angle of each patch and pair of channels, (patches, head_dim / 2) in radians."""
+        frequencies = self.theta ** -(np.arange(head_dim // 4) / (head_dim // 4))
+        row, column = (index.reshape(-1, 1) for index in np.mgrid[: self.grid[0], : self.grid[1]])
+        sides = self.reference or (0, 0)
+        row, column = (
+            (index + self.offset) * side / length if side else 2 * np.pi * (2 * (index + 0.5) / length - 1)
+            for index, side, length in zip((row, column), sides, self.grid)
+        )
+        parts = [index * frequencies for index in ((column, row) if self.columns_first else (row, column))]
+        return np.concatenate(parts, axis=1)
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class BiasAttention(Attention):
+    """Multi-head self-attention with a learned bias by the distance of two patches in rows and in columns.
+
+    The bias of each distance and head is added to the scores. The class token has three more: from it to the patches,
+    from the patches to it, and from it to itself.
+
+    Input and output: as in `Attention`, for self-attention; the class token, then those of the grid, row by row
+
+    Args:
+        num_heads, dropout: as in `Attention`.
+        grid: (rows, columns) of patches.
+        **kwargs: the other arguments of `Attention`.
+
+    Raises:
+        ValueError: at build time, if there are other tokens than a class token and the patches.
+
+    Example:
+        ```python
+        attention = keras_vit.layers.BiasAttention(num_heads=2, grid=(4, 6))
+        x = np.ones((1, 1 + 4 * 6, 8), "float32")
+        assert attention(x, x).shape == x.shape
+        assert attention.relative_bias.shape == (7 * 11 + 3, 2)
+        ```
+
+    Source: arXiv:2106.08254 (BEiT); arXiv:2103.14030, section 3.2.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        dropout: float = 0.0,
+        grid: Sequence[int] = (1, 1),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_heads, dropout, **kwargs)
+        self.grid = tuple(grid)
+
+    def build(self, queries_shape: Shape, tokens_shape: Shape) -> None:
+        super().build(queries_shape, tokens_shape)
+        rows, columns = self.grid
+        if tokens_shape[1] != 1 + rows * columns:
+            raise ValueError(
+                f"Expected a class token and {rows} x {columns} patches. Received: {tokens_shape[1]} tokens"
+            )
+        distances = (2 * rows - 1) * (2 * columns - 1)
+        self.relative_bias = self.add_weight(
+            name="relative_bias", shape=(distances + 3, self.num_heads), initializer="zeros"
+        )
+
+    def scores(self, q: Any, k: Any) -> Any:
+        bias = ops.take(self.relative_bias, self.distances()[: q.shape[2]], axis=0)  # (queries, tokens, heads)
+        return super().scores(q, k) + ops.transpose(bias, (2, 0, 1))[None]
+
+    def distances(self) -> np.ndarray:
+        """Returns the row of `relative_bias` of each pair of tokens, (tokens, tokens)."""
+        rows, columns = self.grid
+        row, column = (index.reshape(-1) for index in np.mgrid[:rows, :columns])
+        down, across = row[:, None] - row, column[:, None] - column
+        count = (2 * rows - 1) * (2 * columns - 1)
+        index = np.empty((1 + rows * columns,) * 2, np.int32)
+        index[1:, 1:] = (down + rows - 1) * (2 * columns - 1) + across + columns - 1
+        index[0], index[:, 0], index[0, 0] = count, count + 1, count + 2
+        return index
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
 class WindowAttention(Attention):
     """Multi-head self-attention within windows of patches.
 
@@ -172,6 +341,7 @@ class WindowAttention(Attention):
         num_heads, dropout: as in `Attention`.
         grid: (rows, columns) of patches.
         window: (rows, columns) of a window, None for all; windows at the bottom and on the right may be smaller.
+        **kwargs: the other arguments of `Attention`.
 
     Example:
         ```python

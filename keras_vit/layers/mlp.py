@@ -18,7 +18,12 @@ def tanh_gelu(x: Any) -> Any:
         return ops.gelu(x, approximate=True)
 
 
-GELUS = {"tanh": tanh_gelu, "erf": _compat.exact_gelu}
+def quick_gelu(x: Any) -> Any:
+    """Returns OpenAI CLIP's approximation of the GELU, x * sigmoid(1.702 x)."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+GELUS = {"tanh": tanh_gelu, "erf": _compat.exact_gelu, "quick": quick_gelu}
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
@@ -30,7 +35,8 @@ class MLP(Composite):
     Args:
         mlp_dim: units of the hidden layer.
         dropout: rate of both dropouts.
-        gelu: "tanh" (approximate, as the official checkpoints were trained) or "erf" (exact, as in the ports).
+        gelu: "tanh" (approximate, as the official checkpoints were trained), "erf" (exact, as in the ports) or "quick"
+            (OpenAI CLIP's).
 
     Raises:
         ValueError: if `gelu` is unknown.
@@ -88,7 +94,7 @@ class MLP(Composite):
 
 @keras.saving.register_keras_serializable(package="keras_vit")
 class SwiGLU(MLP):
-    """Gated MLP (SwiGLU): Dense, one half multiplied by the SiLU of the other, dropout, Dense, dropout.
+    """Gated MLP (SwiGLU): Dense, one half multiplied by the SiLU of the other, norm, dropout, Dense, dropout.
 
     Input and output: (batch, tokens, hidden_size)
 
@@ -96,6 +102,7 @@ class SwiGLU(MLP):
         mlp_dim: units of each half of the hidden layer.
         dropout: rate of both dropouts.
         gelu: unused, as there is no GELU; the argument is that of `MLP`.
+        norm_epsilon: epsilon of a layer norm of the hidden layer, as in EVA-02; None for no norm.
 
     Example:
         ```python
@@ -108,6 +115,25 @@ class SwiGLU(MLP):
 
     parts = 2
 
+    def __init__(
+        self,
+        mlp_dim: int,
+        dropout: float = 0.0,
+        gelu: str = "tanh",
+        norm_epsilon: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(mlp_dim, dropout, gelu, **kwargs)
+        self.norm = None
+        if norm_epsilon is not None:
+            self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="norm", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        if self.norm:
+            self.norm.build((None, self.mlp_dim))
+
     def activation(self, x: Any) -> Any:
         gate, x = ops.split(x, 2, axis=-1)
-        return ops.silu(gate) * x
+        x = ops.silu(gate) * x
+        return self.norm(x) if self.norm else x

@@ -113,6 +113,7 @@ class PatchEncoder(Composite):
         register_tokens: number of register tokens.
         positions: "learned", or another kind of `Positions`; "none" where positions are added elsewhere or not at all.
         grid: (rows, columns) of patches, where `positions` needs it.
+        patch_bias: whether the projection has a bias.
 
     Raises:
         ValueError: at build time, if the number of patches is unknown, as each has a position.
@@ -138,6 +139,7 @@ class PatchEncoder(Composite):
         register_tokens: int = 0,
         positions: str = "learned",
         grid: Sequence[int] | None = None,
+        patch_bias: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -151,7 +153,11 @@ class PatchEncoder(Composite):
         if positions not in ("learned", "none"):
             self.positions = Positions(positions, grid or (), name="positions", dtype=self.dtype_policy)
         self.projection = keras.layers.Dense(
-            hidden_size, kernel_initializer=initial("lecun_normal"), name="projection", dtype=self.dtype_policy
+            hidden_size,
+            use_bias=patch_bias,
+            kernel_initializer=initial("lecun_normal"),
+            name="projection",
+            dtype=self.dtype_policy,
         )
         self.dropout = keras.layers.Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 

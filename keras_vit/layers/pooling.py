@@ -35,6 +35,36 @@ class ClassToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
+class PatchMean(keras.layers.Layer):
+    """Pools tokens by the mean of the patch tokens (global average pooling), without the tokens in front of them.
+
+    Input:  (batch, tokens, hidden_size)
+    Output: (batch, hidden_size)
+
+    Args:
+        extra_tokens: number of tokens in front of those of the patches.
+
+    Example:
+        ```python
+        tokens = np.array([[[0.0], [1.0], [3.0]]])
+        assert np.allclose(keras_vit.layers.PatchMean()(tokens), [[2]])
+        ```
+
+    Source: arXiv:2106.08254, BEiT's classifier.
+    """
+
+    def __init__(self, extra_tokens: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.extra_tokens = extra_tokens
+
+    def call(self, tokens: Any) -> Any:
+        return ops.mean(tokens[:, self.extra_tokens :], axis=1)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[0], input_shape[-1]
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
 class ClassAndMean(keras.layers.Layer):
     """Concatenates the class token and the mean of the patch tokens (global average pooling).
 

@@ -195,6 +195,88 @@ def resize_positions(
     return np.concatenate([own, grid.reshape(-1, width)]).astype(np.float32)[None]
 
 
+def resize_patches(kernel: np.ndarray, patch_size: int, mode: str = "antialias") -> np.ndarray:
+    """Resizes the kernel of a patch embedding, so that a resized patch has the same embedding as nearly as possible.
+
+    It is multiplied by the pseudo-inverse of the matrix that resizes a patch, as in FlexiViT.
+
+    Args:
+        kernel: (height, width, channels, hidden_size).
+        patch_size: the new height and width, pixels.
+        mode: how the patch is resized, a key of `INTERPOLATIONS`; timm's is "antialias", FlexiViT's own "half_pixel".
+
+    Returns:
+        (patch_size, patch_size, channels, hidden_size) float32.
+
+    Example:
+        ```python
+        from keras_vit.layers.positions import resize_patches
+
+        assert resize_patches(np.ones((16, 16, 3, 8)), 32).shape == (32, 32, 3, 8)
+        ```
+
+    Source: arXiv:2212.08013, section 3.4.
+    """
+    kernel = kernel.astype(np.float64)
+    for axis in (0, 1):
+        inverse = np.linalg.pinv(_matrix(kernel.shape[axis], patch_size, INTERPOLATIONS[mode]))  # (old, new)
+        kernel = np.moveaxis(np.tensordot(inverse, kernel, (0, axis)), 0, axis)
+    return kernel.astype(np.float32)
+
+
+def resize_bias(
+    table: np.ndarray, source_grid: Sequence[int], target_grid: Sequence[int], mode: str = "corner"
+) -> np.ndarray:
+    """Interpolates the relative position bias of `keras_vit.layers.BiasAttention` to another grid of patches.
+
+    Args:
+        table: (distances + 3, heads), with the biases of the class token last.
+        source_grid, target_grid: (rows, columns) of patches.
+        mode: "torch" or "half_pixel" interpolates linearly over all distances, as transformers does. Any other mode
+            places the source's distances in a geometric progression, with the small ones where they are, and
+            interpolates linearly between them, as timm does.
+
+    Returns:
+        (distances + 3, heads) float32; the biases of the class token are unchanged.
+
+    Example:
+        ```python
+        from keras_vit.layers.positions import resize_bias
+
+        assert resize_bias(np.zeros((27 * 27 + 3, 12)), (14, 14), (24, 24)).shape == (47 * 47 + 3, 12)
+        ```
+
+    Source: timm's `resize_rel_pos_bias_table`; transformers' `BeitRelativePositionBias`.
+    """
+    old, new = ([2 * side - 1 for side in grid] for grid in (source_grid, target_grid))
+    grid, own = np.split(table.astype(np.float64), [old[0] * old[1]])
+    grid = grid.reshape(*old, -1)
+    linear = mode in ("torch", "half_pixel")
+    for axis in (0, 1):
+        matrix = (
+            _matrix(old[axis], new[axis], INTERPOLATIONS["half_pixel"]) if linear else _geometric(old[axis], new[axis])
+        )
+        grid = np.moveaxis(np.tensordot(matrix, grid, (1, axis)), 0, axis)
+    return np.concatenate([grid.reshape(-1, table.shape[1]), own]).astype(np.float32)
+
+
+def _geometric(source: int, target: int) -> np.ndarray:
+    """Returns the weights (target, source) between distances in a geometric progression that reaches the last one."""
+    if source == target:
+        return np.eye(source)
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        if (1 - ratio ** (source // 2)) / (1 - ratio) > target // 2:
+            high = ratio
+        else:
+            low = ratio
+    steps = np.cumsum(ratio ** np.arange(source // 2))
+    places = np.concatenate([-steps[::-1], [0], steps])
+    distances = np.arange(target) - target // 2
+    return np.stack([np.interp(distances, places, column) for column in np.eye(source)], axis=1)
+
+
 def _matrix(source: int, target: int, mode: Interpolation) -> np.ndarray:
     """Returns the weights (target, source) that interpolate `source` points in a line to `target` points."""
     if mode.corners:

@@ -6,7 +6,13 @@ from typing import Any
 
 import keras
 
-from keras_vit.layers.attention import Attention, RelativeAttention, WindowAttention
+from keras_vit.layers.attention import (
+    Attention,
+    BiasAttention,
+    RelativeAttention,
+    RotaryAttention,
+    WindowAttention,
+)
 from keras_vit.layers.composite import Composite, Shape
 from keras_vit.layers.hooks import tokens_read
 from keras_vit.layers.mlp import MLP, SwiGLU
@@ -59,11 +65,13 @@ class TransformerBlock(Composite):
         attention_dropout: dropout rate of the attention probabilities; 0 in all published checkpoints.
         stochastic_depth: rate of stochastic depth (DropPath): the probability with which an image skips each of the two
             branches in training.
-        gelu: "tanh" (approximate) or "erf" (exact).
+        gelu: "tanh" (approximate), "erf" (exact) or "quick" (OpenAI CLIP's).
         norm_epsilon: epsilon of the layer norms. With Keras' own default, 1e-3, the logits of an official ViT-B/16
             differ by 0.4.
         layer_scale: initial value of LayerScale's factors on both branches; None for no LayerScale.
         swiglu: whether the MLP is a `SwiGLU`.
+        swiglu_norm: whether the SwiGLU has a layer norm inside.
+        qkv_bias: which projections of the attention have a bias: "qkv", "qv" or "none".
 
     Example:
         ```python
@@ -89,16 +97,21 @@ class TransformerBlock(Composite):
         norm_epsilon: float = 1e-6,
         layer_scale: float | None = None,
         swiglu: bool = False,
+        swiglu_norm: bool = False,
+        qkv_bias: str = "qkv",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.layer_scale = layer_scale
         options = {"dtype": self.dtype_policy}
         self.attention_norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="attention_norm", **options)
-        self.attention = self.attention_class(num_heads, attention_dropout, name="attention", **options)
+        self.attention = self.attention_class(
+            num_heads, attention_dropout, qkv_bias=qkv_bias, name="attention", **options
+        )
         self.attention_dropout = keras.layers.Dropout(dropout, name="attention_dropout", **options)
         self.mlp_norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="mlp_norm", **options)
-        self.mlp = (SwiGLU if swiglu else MLP)(mlp_dim, dropout, gelu, name="mlp", **options)
+        inner = {"norm_epsilon": norm_epsilon} if swiglu_norm else {}
+        self.mlp = (SwiGLU if swiglu else MLP)(mlp_dim, dropout, gelu, name="mlp", **inner, **options)
         # Stochastic depth (DropPath): one random choice for all tokens of an image; the kept branches are scaled up.
         self.skips = [
             keras.layers.Dropout(stochastic_depth, noise_shape=(None, 1, 1), name=name, **options)
@@ -152,8 +165,8 @@ class RelativeBlock(TransformerBlock):
     Input and output: (batch, tokens, hidden_size)
 
     Args:
-        num_heads, mlp_dim, dropout, attention_dropout, stochastic_depth, gelu, norm_epsilon, layer_scale, swiglu: as in
-            `TransformerBlock`.
+        num_heads, mlp_dim, dropout, attention_dropout, stochastic_depth, gelu, norm_epsilon: as in `TransformerBlock`.
+        layer_scale, swiglu, swiglu_norm, qkv_bias: as in `TransformerBlock`.
 
     Example:
         ```python
@@ -201,3 +214,71 @@ class WindowBlock(TransformerBlock):
     ) -> None:
         super().__init__(num_heads, mlp_dim, **kwargs)
         self.attention.grid, self.attention.window = tuple(grid), tuple(window)
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class RotaryBlock(TransformerBlock):
+    """Transformer encoder block with `RotaryAttention`.
+
+    Input and output: (batch, tokens, hidden_size); the last tokens are those of the grid, row by row
+
+    Args:
+        num_heads, mlp_dim: as in `TransformerBlock`.
+        grid, theta, reference, offset, columns_first: as in `RotaryAttention`.
+        **kwargs: the other arguments of `TransformerBlock`.
+
+    Example:
+        ```python
+        block = keras_vit.layers.RotaryBlock(num_heads=2, mlp_dim=32, grid=(4, 6))
+        assert block(np.ones((1, 1 + 4 * 6, 8))).shape == (1, 25, 8)
+        ```
+
+    Source: arXiv:2104.09864; arXiv:2508.10104.
+    """
+
+    attention_class = RotaryAttention
+    attention: RotaryAttention
+
+    def __init__(
+        self,
+        num_heads: int,
+        mlp_dim: int,
+        grid: Sequence[int] = (1, 1),
+        theta: float = 100.0,
+        reference: Sequence[int] | None = None,
+        offset: int = 0,
+        columns_first: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_heads, mlp_dim, **kwargs)
+        own = {"theta": theta, "offset": offset, "columns_first": columns_first}
+        for name, value in {"grid": tuple(grid), "reference": reference and tuple(reference), **own}.items():
+            setattr(self.attention, name, value)
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class BiasBlock(TransformerBlock):
+    """Transformer encoder block with `BiasAttention`.
+
+    Input and output: (batch, tokens, hidden_size); the class token, then those of the grid, row by row
+
+    Args:
+        num_heads, mlp_dim: as in `TransformerBlock`.
+        grid: (rows, columns) of patches.
+        **kwargs: the other arguments of `TransformerBlock`.
+
+    Example:
+        ```python
+        block = keras_vit.layers.BiasBlock(num_heads=2, mlp_dim=32, grid=(4, 6))
+        assert block(np.ones((1, 1 + 4 * 6, 8))).shape == (1, 25, 8)
+        ```
+
+    Source: arXiv:2106.08254.
+    """
+
+    attention_class = BiasAttention
+    attention: BiasAttention
+
+    def __init__(self, num_heads: int, mlp_dim: int, grid: Sequence[int] = (1, 1), **kwargs: Any) -> None:
+        super().__init__(num_heads, mlp_dim, **kwargs)
+        self.attention.grid = tuple(grid)

@@ -11,11 +11,13 @@ from typing import Any, Literal, TypedDict, get_args
 
 from keras_vit import _arguments as checked
 
-Gelu = Literal["tanh", "erf"]
+Gelu = Literal["tanh", "erf", "quick"]
 Pooling = Literal["token", "gap", "map", "none", "token+gap", "token+distillation"]
 PositionKind = Literal["learned", "learned-2d", "sincos-2d", "relative", "none"]
 PositionPlace = Literal["stem", "layers", "shared"]
 AttentionKind = Literal["full", "axial"]
+QkvBias = Literal["qkv", "qv", "none"]
+NormPlace = Literal["tokens", "pooled", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]  # of a loaded model's weights and of what it computes
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
@@ -29,7 +31,7 @@ class Numerics:
     The defaults are those of the official code for plain and hybrid Vision Transformers.
 
     Args:
-        gelu: "tanh" (approximate) or "erf" (exact).
+        gelu: "tanh" (approximate), "erf" (exact) or "quick" (OpenAI CLIP's).
         norm_epsilon: epsilon of the layer norms.
         group_norm_epsilon: epsilon of the group norms.
         conv_epsilon: epsilon of the weight standardization.
@@ -127,6 +129,45 @@ class ResNet:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rotary:
+    """Rotary positions, as `keras_vit.layers.RotaryAttention` has them.
+
+    Args:
+        theta: the longest period over the shortest.
+        reference: (rows, columns) of the grid on which positions are counted, whatever the grid; None counts from -1
+            to 1 along each side.
+        offset: the position of the first row and column, where there is a reference.
+        columns_first: whether the first half of the channels turns with the column, not with the row.
+
+    Raises:
+        ValueError: if a value has another type or is out of range.
+
+    Example:
+        ```python
+        eva02 = keras_vit.Rotary(theta=10_000, reference=(16, 16))
+        variant = keras_vit.Variant(8, 32, num_layers=1, num_heads=2, mlp_dim=64, rotary=eva02)
+        assert keras_vit.build(variant, input_shape=(32, 48, 3), classes=3).output_shape == (None, 3)
+        ```
+
+    Source: arXiv:2104.09864; arXiv:2303.11331; arXiv:2508.10104.
+    """
+
+    theta: float = 100.0
+    reference: tuple[int, int] | None = None
+    offset: int = 0
+    columns_first: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("theta", "reference", "offset", "columns_first"):  # lists come from JSON
+            object.__setattr__(self, name, checked.plain(getattr(self, name)))
+        checked.number("theta", self.theta, "above 0", lambda value: value > 0)
+        if self.reference is not None:
+            object.__setattr__(self, "reference", checked.size("reference", self.reference))
+        checked.integer("offset", self.offset, 0)
+        checked.flag("columns_first", self.columns_first)
+
+
+@dataclasses.dataclass(frozen=True)
 class Variant:
     """A Vision Transformer architecture: its sizes and options.
 
@@ -139,7 +180,7 @@ class Variant:
         stem: the `ResNet` whose feature map is cut into patches, in a hybrid; None cuts the image.
         pooling: input of the head: "token" (the class token), "gap" (the mean of the patch tokens), "map" (attention
             pooling), "none" (every token), "token+gap" (the first two concatenated, as in DINOv2's linear classifiers)
-            or "token+distillation" (DeiT's two tokens, with a head each). Those with "token" have a class token.
+            or "token+distillation" (DeiT's two tokens, with a head each).
         distillation_token: whether DeiT's distillation token follows the class token.
         register_tokens: number of register tokens between the class token and the patches; the head does not read them.
         layer_scale: initial value of LayerScale's factors on both branches of a block; None for no LayerScale.
@@ -152,6 +193,18 @@ class Variant:
         attention_window: side of the square windows of patches that attend to each other; None for all patches. Tokens
             in front of the patches attend to all tokens, and all tokens attend to them.
         dropout: dropout rate of the official training configuration.
+        class_token: whether there is a class token; None for one where `pooling` reads it.
+        norm_at: where the last norm is: on the "tokens", on what is "pooled" from them (BEiT, EVA-02), or "none".
+        pre_norm: whether a norm precedes the first block, as in CLIP.
+        patch_bias: whether the patch embedding has a bias.
+        qkv_bias: which projections of the attention have a bias: "qkv" (all), "qv" (queries and values) or "none".
+        rotary: the `Rotary` positions in the attention; None for none.
+        relative_bias: whether the attention has a bias by the distance of two patches in rows and columns, as in BEiT.
+        swiglu_norm: whether the SwiGLU has a norm inside, as in EVA-02.
+        pooling_heads: attention heads of the pooling "map"; None for `num_heads`.
+        pooling_mlp_dim: hidden size of the MLP of the pooling "map"; None for `mlp_dim`.
+        projection_size: length of the embedding that the pooled token is projected to, in a model without a head, as in
+            CLIP; None for no projection.
         parameters: number of parameters at 224 x 224 pixels with 1,000 classes, if known.
 
     Raises:
@@ -185,16 +238,31 @@ class Variant:
     attention: AttentionKind = "full"
     attention_window: int | None = None
     dropout: float = 0.0
+    class_token: bool | None = None
+    norm_at: NormPlace = "tokens"
+    pre_norm: bool = False
+    patch_bias: bool = True
+    qkv_bias: QkvBias = "qkv"
+    rotary: Rotary | None = None
+    relative_bias: bool = False
+    swiglu_norm: bool = False
+    pooling_heads: int | None = None
+    pooling_mlp_dim: int | None = None
+    projection_size: int | None = None
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked.plain(getattr(self, field.name)))
-        if isinstance(self.stem, dict):  # as JSON holds it
-            try:
-                object.__setattr__(self, "stem", ResNet(**self.stem))
+        for name, row in (("stem", ResNet), ("rotary", Rotary)):
+            if not isinstance(fields := getattr(self, name), dict):
+                continue
+            try:  # as JSON holds it
+                object.__setattr__(self, name, row(**fields))
             except (TypeError, ValueError) as error:
-                raise ValueError(f"Expected stem to be the fields of a ResNet. Received: {error!s:.1000}") from error
+                raise ValueError(
+                    f"Expected {name} to be the fields of a {row.__name__}. Received: {error!s:.1000}"
+                ) from error
         sizes = ("patch_size", "hidden_size", "num_layers", "num_heads", "mlp_dim")
         wrong = {name: value for name in sizes if not checked.is_size(value := getattr(self, name))}
         if wrong:
@@ -213,6 +281,8 @@ class Variant:
     @property
     def has_class_token(self) -> bool:
         """Whether the model has a class token."""
+        if self.class_token is not None:
+            return self.class_token
         return self.pooling in POOLINGS and self.pooling.startswith("token")
 
     @property
@@ -251,6 +321,17 @@ class VariantFields(TypedDict, total=False):
     positions_at: PositionPlace
     attention: AttentionKind
     attention_window: int | None
+    class_token: bool | None
+    norm_at: NormPlace
+    pre_norm: bool
+    patch_bias: bool
+    qkv_bias: QkvBias
+    rotary: Rotary | None
+    relative_bias: bool
+    swiglu_norm: bool
+    pooling_heads: int | None
+    pooling_mlp_dim: int | None
+    projection_size: int | None
     units: Sequence[int]
     widths: Sequence[int]
     root_width: int
@@ -261,6 +342,8 @@ _CHOICES = {
     "positions": get_args(PositionKind),
     "positions_at": get_args(PositionPlace),
     "attention": get_args(AttentionKind),
+    "qkv_bias": get_args(QkvBias),
+    "norm_at": get_args(NormPlace),
 }
 # (what is expected, whether a row is so): first the kinds of the values, then how they go together.
 _KINDS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
@@ -270,8 +353,17 @@ _KINDS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ),
     *(
         (f"{name} True or False", lambda row, name=name: isinstance(getattr(row, name), bool))
-        for name in ("distillation_token", "swiglu")
+        for name in ("distillation_token", "swiglu", "pre_norm", "patch_bias", "relative_bias", "swiglu_norm")
     ),
+    *(
+        (
+            f"{name} None or a positive integer",
+            lambda row, name=name: (value := getattr(row, name)) is None or checked.is_size(value),
+        )
+        for name in ("pooling_heads", "pooling_mlp_dim", "projection_size")
+    ),
+    ("class_token None, True or False", lambda row: row.class_token is None or isinstance(row.class_token, bool)),
+    ("rotary None or a Rotary", lambda row: row.rotary is None or isinstance(row.rotary, Rotary)),
     ("stem None or a ResNet", lambda row: row.stem is None or isinstance(row.stem, ResNet)),
     ("0 <= dropout < 1", lambda row: checked.is_number(row.dropout) and 0 <= row.dropout < 1),
     (
@@ -303,8 +395,35 @@ _RULES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         lambda row: not row.positions.endswith("2d") or row.hidden_size % 4 == 0,
     ),
     (
-        "only one of attention='axial', attention_window and positions='relative'",
-        lambda row: (row.attention == "axial") + (row.attention_window is not None) + (row.positions == "relative") < 2,
+        "only one of attention='axial', attention_window, positions='relative', rotary and relative_bias",
+        lambda row: (
+            (row.attention == "axial")
+            + (row.attention_window is not None)
+            + (row.positions == "relative")
+            + (row.rotary is not None)
+            + row.relative_bias
+            < 2
+        ),
+    ),
+    (
+        "a class token for a pooling that reads it, pooling='token' or 'token+...'",
+        lambda row: row.class_token is not False or not row.pooling.startswith("token"),
+    ),
+    ("swiglu=True for swiglu_norm", lambda row: row.swiglu or not row.swiglu_norm),
+    (
+        "relative_bias with a class token alone in front of the patches",
+        lambda row: (
+            not row.relative_bias or row.has_class_token and not (row.distillation_token or row.register_tokens)
+        ),
+    ),
+    (
+        "pooling_heads only with pooling='map', a divisor of hidden_size",
+        lambda row: row.pooling_heads is None or row.pooling == "map" and row.hidden_size % row.pooling_heads == 0,
+    ),
+    ("pooling_mlp_dim only with pooling='map'", lambda row: row.pooling_mlp_dim is None or row.pooling == "map"),
+    (
+        "hidden_size / num_heads a multiple of 4 with rotary",
+        lambda row: row.rotary is None or row.hidden_size // row.num_heads % 4 == 0,
     ),
 )
 
@@ -390,5 +509,14 @@ def _sizes(row: Variant | ResNet) -> Variant | ResNet:
     if isinstance(row, ResNet):
         return row
     return dataclasses.replace(
-        row, pooling="token", distillation_token=False, register_tokens=0, layer_scale=None, dropout=0.0
+        row,
+        pooling="token",
+        distillation_token=False,
+        register_tokens=0,
+        layer_scale=None,
+        dropout=0.0,
+        class_token=None,
+        pooling_heads=None,
+        pooling_mlp_dim=None,
+        projection_size=None,
     )

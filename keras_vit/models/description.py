@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_vit import _compat, layers
-from keras_vit.models.config import Numerics, ResNet, Variant, name_of
+from keras_vit.models.config import Numerics, ResNet, Rotary, Variant, name_of
 from keras_vit.preprocessing import Pixels
 
 
@@ -160,12 +160,14 @@ def _transformer(
     kinds = {
         layers.ClassToken: "token",
         keras.layers.GlobalAveragePooling1D: "gap",
+        layers.PatchMean: "gap",
         layers.AttentionPooling: "map",
         layers.ClassAndMean: "token+gap",
         layers.ClassAndDistillation: "token+distillation",
     }
     own = "token" if encoder.has_class_token else "none"
-    attention, is_axial = blocks[0].attention, blocks[0].name.endswith("_rows")
+    attention: Any = blocks[0].attention
+    is_axial = blocks[0].name.endswith("_rows")
     is_windowed = isinstance(attention, layers.WindowAttention) and not is_axial
     pooled: Any = kinds.get(type(pooling), own)
     positions, positions_at = _positions(named, encoder, blocks[0])
@@ -186,9 +188,41 @@ def _transformer(
         "axial" if is_axial else "full",
         attention.window[0] if is_windowed else None,
         blocks[0].mlp.hidden_dropout.rate,
+        norm_at="tokens" if "norm" in named else "pooled" if "pooled_norm" in named else "none",
+        pre_norm="pre_norm" in named,
+        patch_bias=encoder.projection.use_bias,
+        qkv_bias=attention.qkv_bias,
+        rotary=_rotary(attention),
+        relative_bias=isinstance(attention, layers.BiasAttention),
+        swiglu_norm=getattr(blocks[0].mlp, "norm", None) is not None,
+        projection_size=named["projection"].units if "projection" in named else None,
+        **_class_token(encoder, pooled),
+        **_attention_pooling(pooling, attention, blocks[0].mlp),
     )
     height, width = patches.input.shape[1:3]
     return row, (height // row.patch_size, width // row.patch_size)
+
+
+def _rotary(attention: Any) -> Rotary | None:
+    if not isinstance(attention, layers.RotaryAttention):
+        return None
+    reference: Any = attention.reference
+    return Rotary(attention.theta, reference, attention.offset, attention.columns_first)
+
+
+def _class_token(encoder: layers.PatchEncoder, pooling: str) -> dict[str, Any]:
+    """Returns the field class_token where the pooling does not imply it."""
+    has = encoder.has_class_token
+    return {} if has == pooling.startswith("token") else {"class_token": has}
+
+
+def _attention_pooling(pooling: Any, attention: layers.Attention, mlp: layers.MLP) -> dict[str, Any]:
+    """Returns the fields of the attention pooling that are not those of the blocks."""
+    if not isinstance(pooling, layers.AttentionPooling):
+        return {}
+    heads, mlp_dim = pooling.attention.num_heads, pooling.mlp.mlp_dim
+    fields = {"pooling_heads": (heads, attention.num_heads), "pooling_mlp_dim": (mlp_dim, mlp.mlp_dim)}
+    return {name: own for name, (own, of_blocks) in fields.items() if own != of_blocks}
 
 
 def _positions(named: Mapping[str, Any], encoder: layers.PatchEncoder, block: layers.TransformerBlock) -> Any:

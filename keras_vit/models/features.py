@@ -70,7 +70,7 @@ def representation(model: keras.Model) -> keras.Model:
 
     Args:
         model: any Keras model. Its head is the last `Dense` layer that is neither inside a layer of keras_vit nor
-            called "pre_logits"; of a model without one, the features are its output.
+            called "pre_logits" or "projection"; of a model without one, the features are its output.
 
     Returns:
         A `keras.Model` with the same weights. It raises a ValueError when it runs if the features are not

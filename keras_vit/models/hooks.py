@@ -21,6 +21,7 @@ from keras_vit.layers import AttentionPooling, DistilledHead, PatchEncoder, Tran
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.hooks import hooked
 
+NO_HEADS = ("pre_logits", "projection")  # dense layers of ours in front of the head
 WHOLE = (TransformerBlock, AttentionPooling, PatchEncoder, DistilledHead)  # layers of ours with ordinary layers inside
 
 
@@ -36,8 +37,8 @@ def outer_layers_of(model: keras.layers.Layer, kind: type | tuple[Any, ...]) -> 
 
 
 def head_of(model: keras.layers.Layer) -> keras.layers.Dense | None:
-    """Returns the last `Dense` layer that is neither inside a layer of ours nor "pre_logits"; None without one."""
-    heads = [layer for layer in outer_layers_of(model, keras.layers.Dense) if layer.name != "pre_logits"]
+    """Returns the last `Dense` layer that is neither inside a layer of ours nor in `NO_HEADS`; None without one."""
+    heads = [layer for layer in outer_layers_of(model, keras.layers.Dense) if layer.name not in NO_HEADS]
     return heads[-1] if heads else None
 
 

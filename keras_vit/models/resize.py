@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from keras_vit import _arguments as checked
-from keras_vit.layers import PatchEncoder, Positions, TokenMap, WindowBlock
-from keras_vit.layers.positions import INTERPOLATIONS, PositionResize, resize_positions
+from keras_vit.layers import BiasBlock, PatchEncoder, Positions, RotaryBlock, TokenMap, WindowBlock
+from keras_vit.layers.positions import INTERPOLATIONS, PositionResize, resize_bias, resize_positions
 from keras_vit.models.config import Variant
 from keras_vit.models.description import describe_model
 from keras_vit.models.interface import copy_facts
@@ -53,7 +53,10 @@ def resize(model: keras.Model, image_size: int | Sequence[int], mode: PositionRe
         if isinstance(layer, keras.Model):
             return resize(layer, new_size, mode)
         config = layer.get_config()
-        if isinstance(layer, (PatchEncoder, Positions, TokenMap, WindowBlock)) and config["grid"]:
+        if (
+            isinstance(layer, (BiasBlock, PatchEncoder, Positions, RotaryBlock, TokenMap, WindowBlock))
+            and config["grid"]
+        ):
             config["grid"] = grids[1]
         if isinstance(layer, PatchEncoder) and new_size != old_size:
             config["position_resize"] = mode
@@ -91,6 +94,8 @@ def _resized(array: np.ndarray, path: str, source: tuple[int, int], target: tupl
         return resize_positions(array, source, target, mode)
     if name == "table":
         return resize_positions(array[None], source, target, mode)[0]
+    if name == "relative_bias":
+        return resize_bias(array, source, target, mode)
     if name in ("rows", "columns"):
         axis = int(name == "columns")
         return resize_positions(array[None], (source[axis], 1), (target[axis], 1), mode)[0]

@@ -1,6 +1,7 @@
 """The Vision Transformer, plain or hybrid."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -44,11 +45,19 @@ def vit(
     x = patches(x)
     encoder = _patch_encoder(variant, patches.grid, dropout, position_resize)
     x = encoder(x)
+    norm = functools.partial(keras.layers.LayerNormalization, epsilon=numerics.norm_epsilon)
+    if variant.pre_norm:
+        x = norm(name="pre_norm")(x)
     x = _transformer(x, variant, patches.grid, numerics, dropout, attention_dropout, stochastic_depth)
-    x = keras.layers.LayerNormalization(epsilon=numerics.norm_epsilon, name="norm")(x)
+    if variant.norm_at == "tokens":
+        x = norm(name="norm")(x)
 
     if pooling != "none":
         x = _pool(pooling, variant, encoder.extra_tokens, numerics)(x)
+        if variant.norm_at == "pooled":
+            x = norm(name="pooled_norm")(x)
+        if variant.projection_size and not include_top:
+            x = keras.layers.Dense(variant.projection_size, name="projection")(x)
     if representation_size is not None:
         x = keras.layers.Dense(representation_size, activation="tanh", name="pre_logits")(x)
     head = layers.DistilledHead if pooling == "token+distillation" else keras.layers.Dense
@@ -70,6 +79,7 @@ def _patch_encoder(
         variant.register_tokens,
         positions,
         None if positions in ("learned", "none") else grid,
+        variant.patch_bias,
         name="encoder",
     )
 
@@ -104,6 +114,8 @@ def _transformer(
                 norm_epsilon=numerics.norm_epsilon,
                 layer_scale=variant.layer_scale,
                 swiglu=variant.swiglu,
+                swiglu_norm=variant.swiglu_norm,
+                qkv_bias=variant.qkv_bias,
                 name=name + suffix,
                 **options,
             )(x)
@@ -121,6 +133,10 @@ def _block_parts(
         ]
     if variant.attention_window:
         return [(layers.WindowBlock, {"grid": grid, "window": (variant.attention_window,) * 2}, "")]
+    if variant.rotary:
+        return [(layers.RotaryBlock, {"grid": grid, **dataclasses.asdict(variant.rotary)}, "")]
+    if variant.relative_bias:
+        return [(layers.BiasBlock, {"grid": grid}, "")]
     return [(layers.RelativeBlock if variant.positions == "relative" else layers.TransformerBlock, {}, "")]
 
 
@@ -128,12 +144,13 @@ def _pool(pooling: str, variant: Variant, extra_tokens: int, numerics: Numerics)
     """Returns the layer that makes one vector of the tokens."""
     if pooling == "token":
         return layers.ClassToken(name="pooling")
+    if pooling == "gap" and extra_tokens:
+        return layers.PatchMean(extra_tokens, name="pooling")
     if pooling == "gap":
         return keras.layers.GlobalAveragePooling1D(name="pooling")
     if pooling == "map":
-        return layers.AttentionPooling(
-            variant.num_heads, variant.mlp_dim, numerics.gelu, numerics.norm_epsilon, name="pooling"
-        )
+        heads, mlp_dim = variant.pooling_heads or variant.num_heads, variant.pooling_mlp_dim or variant.mlp_dim
+        return layers.AttentionPooling(heads, mlp_dim, numerics.gelu, numerics.norm_epsilon, name="pooling")
     if pooling == "token+gap":
         return layers.ClassAndMean(extra_tokens, name="pooling")
     return layers.ClassAndDistillation(name="pooling")

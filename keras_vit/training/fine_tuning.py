@@ -99,7 +99,7 @@ def layer_scales(model: keras.Model, decay: float) -> dict[str, float]:
     depth = 0
     for layer in model.layers:
         depth += isinstance(layer, kinds[0])
-        above = count + 1 - (depth if layer.name not in ("norm", "pooling", "pre_logits", "head") else count + 1)
+        above = 0 if depth == count and not isinstance(layer, kinds[0]) else count + 1 - depth
         scales |= {weight.path: decay**above for weight in layer.trainable_weights}
     return scales
 

@@ -40,7 +40,17 @@ TABLE = {
     "MLP": (lambda **k: layers.MLP(17, dropout=0.5, gelu="erf", **k), [(11, 13)]),
     "RelativeAttention": (lambda **k: layers.RelativeAttention(2, dropout=0.5, **k), [(11, 14)] * 2),
     "WindowAttention": (lambda **k: layers.WindowAttention(2, 0.5, (3, 5), (2, 2), **k), [(17, 14)] * 2),
+    "Attention biased": (lambda **k: layers.Attention(2, qkv_bias="qv", **k), [(11, 14), (5, 14)]),
+    "RotaryAttention": (lambda **k: layers.RotaryAttention(2, 0.5, (3, 5), 50.0, **k), [(17, 16)] * 2),
+    "RotaryAttention counted": (
+        lambda **k: layers.RotaryAttention(2, 0.5, (3, 5), 1e4, (7, 11), 1, True, **k),
+        [(17, 16)] * 2,
+    ),
+    "BiasAttention": (lambda **k: layers.BiasAttention(2, 0.5, (3, 5), **k), [(16, 14)] * 2),
     "SwiGLU": (lambda **k: layers.SwiGLU(17, dropout=0.5, **k), [(11, 13)]),
+    "SwiGLU normalized": (lambda **k: layers.SwiGLU(17, norm_epsilon=1e-5, **k), [(11, 13)]),
+    "MLP of CLIP": (lambda **k: layers.MLP(17, gelu="quick", **k), [(11, 13)]),
+    "PatchMean": (lambda **k: layers.PatchMean(2, **k), [(11, 13)]),
     "LayerScale": (lambda **k: layers.LayerScale(0.1, **k), [(11, 13)]),
     "TransformerBlock": (lambda **k: layers.TransformerBlock(2, 17, 0.5, 0.25, 0.125, "erf", **k), [(11, 14)]),
     "TransformerBlock scaled": (
@@ -48,6 +58,8 @@ TABLE = {
         [(11, 14)],
     ),
     "RelativeBlock": (lambda **k: layers.RelativeBlock(2, 17, 0.5, 0.25, 0.125, "erf", **k), [(11, 14)]),
+    "RotaryBlock": (lambda **k: layers.RotaryBlock(2, 17, (3, 5), 1e4, (7, 11), 1, True, **k), [(17, 16)]),
+    "BiasBlock": (lambda **k: layers.BiasBlock(2, 17, (3, 5), qkv_bias="none", **k), [(16, 14)]),
     "WindowBlock": (
         lambda **k: layers.WindowBlock(2, 17, (3, 5), (2, 2), dropout=0.5, attention_dropout=0.25, **k),
         [(17, 14)],

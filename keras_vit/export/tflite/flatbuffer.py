@@ -59,7 +59,7 @@ def _layer(names: Sequence[str]) -> str:
     for name in names:
         parts = [re.sub(r"_\d$", "", part) for part in name.split(";")[0].split("/")]
         path = "/".join(part for part in parts if part[:1].islower())
-        if match := re.search(r"(^|/)((block_\d|encoder|pre_logits|head|pooling).*)", path):
+        if match := re.search(r"(^|/)((block_\d|encoder|pre_logits|projection|head|pooling).*)", path):
             return match[2]
     return names[0].split(";")[0]
 

@@ -62,8 +62,10 @@ QUANTIZATION_MODES = {
     "int8": QuantizationMode(8, 0, False, r"^$"),
     # Layers that write into the residual stream have a few channels that dwarf the others, which one fixed step for all
     # would round to zero.
-    "static-int8": QuantizationMode(8, 0, True, r"^block_\d+/.*/out$|^(encoder/projection|pre_logits|head|pooling.*)$"),
-    "int4": QuantizationMode(4, 64, False, r"^(encoder/projection|pre_logits|head|pooling.*)$"),
+    "static-int8": QuantizationMode(
+        8, 0, True, r"^block_\d+/.*/out$|^(encoder/projection|pre_logits|projection|head|pooling.*)$"
+    ),
+    "int4": QuantizationMode(4, 64, False, r"^(encoder/projection|pre_logits|projection|head|pooling.*)$"),
 }
 
 
