@@ -120,8 +120,8 @@ def build(
             configuration's.
         attention_dropout: dropout rate of the attention probabilities.
         stochastic_depth: rate of stochastic depth (DropPath) in the last block; it grows linearly from 0 in the first.
-        gelu: "tanh" (approximate, as the official checkpoints were trained) or "erf" (exact, as in the ports); by
-            default the checkpoint's own, or "tanh".
+        gelu: "tanh" (approximate, as the official checkpoints were trained), "erf" (exact, as in the ports) or "quick"
+            (OpenAI CLIP's); by default the checkpoint's own, or "tanh".
         norm_epsilon: epsilon of the layer norms; by default the checkpoint's own, or 1e-6.
         position_resize: interpolation of the position embedding to another image size: "corner" (the official code's),
             "half_pixel" (timm's for .npz files), "half_pixel_antialias" (timm's, bilinear), "antialias" (timm's,
@@ -129,7 +129,8 @@ def build(
             layer "encoder" records it.
         channels: how the first kernel is adapted to another number of channels: "average", "repeat" or "slice".
         new_head: whether the head stays new and zero-initialized where `weights` has another one.
-        **options: other fields of the `keras_vit.Variant` or `keras_vit.ResNet`, such as `register_tokens=4`.
+        **options: other fields of the `keras_vit.Variant` or `keras_vit.ResNet`, such as `register_tokens=4`. With
+            `patch_size`, the patch embedding of a checkpoint is resized (FlexiViT).
 
     Returns:
         A functional model, a `keras_vit.VisionModel`; it has `preprocess_input` and `pixels`.
@@ -181,6 +182,7 @@ def build(
         position_resize,
         channels,
         new_head,
+        options.get("patch_size"),
     )
     shape = _shape_of(input_tensor, input_shape)
     if shape is None and isinstance(weights, str) and weights in ("imagenet", "imagenet21k"):
@@ -203,6 +205,7 @@ def load(
     norm_epsilon: float | None = None,
     position_resize: PositionResize | None = None,
     channels: Channels | None = None,
+    patch_size: int | None = None,
     dtype: Dtype | None = None,
 ) -> keras.Model:
     """Loads a checkpoint of any supported format: builds its model and reads its weights.
@@ -218,6 +221,8 @@ def load(
             position embedding; by default the checkpoint's own, or (224, 224, 3).
         pooling, classifier_activation, name, representation_size, gelu, norm_epsilon, position_resize, channels: as in
             `keras_vit.build`. `representation_size` reads the layer `pooler` of a headless Hugging Face file.
+        patch_size: another patch size, pixels: the patch embedding is resized by the pseudo-inverse (FlexiViT), and the
+            positions to the new grid; by default the checkpoint's own.
         dtype: "bfloat16" or "float16" to store the weights and compute in, for predictions in half the memory and, on a
             processor with such instructions, in less time; the head computes in float32. By default, Keras' dtype
             policy, or the saved model's own.
@@ -254,6 +259,7 @@ def load(
         norm_epsilon=norm_epsilon,
         position_resize=position_resize,
         channels=channels,
+        patch_size=patch_size,
     )
     with open_checkpoint(weights, shape=shape, num_heads=num_heads, require_architecture=True) as opened:
         if opened.architecture is None:
@@ -261,7 +267,7 @@ def load(
                 f"Expected a checkpoint from which the architecture can be detected. Received: weights={weights!r}. "
                 "Name the architecture: keras_vit.build(variant, weights=...)."
             )
-        changes = (num_heads, shape, pooling, name, representation_size, gelu, norm_epsilon, channels)
+        changes = (num_heads, shape, pooling, name, representation_size, gelu, norm_epsilon, channels, patch_size)
         if opened.model and classifier_activation == "softmax" and not any(changes):
             return in_dtype(opened.model, dtype) if dtype else opened.model
         row, headless = opened.architecture.variant, opened.architecture.classes is None
@@ -278,6 +284,8 @@ def load(
         if headless:
             own = row.pooling if isinstance(row, Variant) else "gap"
             settings = dataclasses.replace(settings, include_top=False, pooling=settings.pooling or own)
+        if settings.patch_size and isinstance(row, Variant):
+            row = dataclasses.replace(row, patch_size=settings.patch_size)
         model = _assemble(row, opened, shape, None, settings)
         return in_dtype(model, dtype) if dtype else model
 
@@ -300,6 +308,7 @@ class _Settings:
     position_resize: str | None = None
     channels: str | None = None
     new_head: bool = False
+    patch_size: int | None = None  # to resize the patch embedding of a checkpoint to
 
     def __post_init__(self) -> None:
         for name, check in (
@@ -312,6 +321,7 @@ class _Settings:
         for name, check in (
             ("classes", checked.integer),
             ("representation_size", checked.integer),
+            ("patch_size", checked.integer),
             ("dropout", checked.rate),
             ("norm_epsilon", _positive),
         ):
@@ -381,8 +391,9 @@ def _assemble(
         "pixels": opened.pixels,
     }
     if isinstance(row, Variant):
+        theirs = architecture.variant if architecture and isinstance(architecture.variant, Variant) else row
         is_resized = (
-            architecture and architecture.image_size and row.grid(*architecture.image_size) != row.grid(*shape[:2])
+            architecture and architecture.image_size and theirs.grid(*architecture.image_size) != row.grid(*shape[:2])
         )
         arguments |= {
             "representation_size": settings.representation_size or (kept and kept.representation_size),
@@ -439,8 +450,15 @@ def _with_tokens_of(row: Variant | ResNet, architecture: Architecture | None, po
         theirs = pooling or row.pooling
     if theirs != row.pooling and not pooling:
         logger.info("pooling is %r, as in the checkpoint", theirs)
-    own = ("distillation_token", "register_tokens", "layer_scale", "swiglu")
+    own = (
+        *("distillation_token", "register_tokens", "layer_scale", "swiglu", "swiglu_norm", "rotary", "relative_bias"),
+        *("class_token", "pre_norm", "pooling_heads", "pooling_mlp_dim", "projection_size"),
+    )
     fields: dict[str, Any] = {name: getattr(row, name) or getattr(architecture.variant, name) for name in own}
+    plain = Variant(1, 1, 1, 1, 1)
+    for name in ("positions", "norm_at", "patch_bias", "qkv_bias"):
+        if getattr(row, name) == getattr(plain, name):
+            fields[name] = getattr(architecture.variant, name)
     return dataclasses.replace(row, pooling=theirs, **fields)
 
 
@@ -603,9 +621,21 @@ def _variables_and_arrays(
         new_head=settings.new_head,
         mode=mode,
         channels=_adaptation(architecture, model.input_shape[1:], settings.channels),
+        patch_size=_patch_size_of_file(row, architecture, settings.patch_size),
         names=keras_names(model) if file.is_keras_weights else None,
     )
     return variables, arrays
+
+
+def _patch_size_of_file(row: Variant | ResNet, architecture: Architecture | None, asked: int | None) -> int | None:
+    """Returns the patch size of a checkpoint, if the patch embedding is to be resized, else None."""
+    theirs = getattr(architecture and architecture.variant, "patch_size", None)
+    if asked is None or theirs in (None, asked):
+        return None
+    if not isinstance(row, Variant) or row.stem:
+        raise ValueError(f"Expected patch_size for a Vision Transformer without a stem. Received: patch_size={asked}")
+    logger.info("the checkpoint has patches of %d pixels and the model %d: its embedding is resized", theirs, asked)
+    return theirs
 
 
 def _adaptation(architecture: Architecture | None, shape: _Shape, channels: str | None) -> tuple[int, int, str] | None:

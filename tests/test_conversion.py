@@ -138,8 +138,9 @@ def test_all_that_a_source_cannot_hold_is_said_before_anything_is_written(tmp_pa
         "  a distillation token",
         "  a layer pre_logits",
     ]
-    with pytest.raises(ValueError, match="pooling='gap': transformers"):
-        save_checkpoint(model("gap"), tmp_path / "folder", "hf")
+    with pytest.raises(ValueError, match="pooling='map': no file of 'npz'"):
+        attentive = keras_vit.Variant(3, 10, 1, 2, 7, pooling="map")
+        save_checkpoint(keras_vit.build(attentive, input_shape=(12, 12, 3)), tmp_path / "file.npz")
     with pytest.raises(ValueError, match="format='bit' is the format of"):
         save_checkpoint(model("bit"), tmp_path / "file.npz", "npz")
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from keras_vit import _arguments as checked
 from keras_vit.layers.positions import square_grid
@@ -82,7 +83,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     num_layers = max(num_layers, file.num_layers)
     if (most := max((num_layers, *units))) > len(names):
         raise ValueError(f"{file.path}: {len(names)} arrays cannot be those of {most} layers")
-    cells = format_column(format, num_layers, units)
+    cells, family = format_column(format, num_layers, units), file.family
     present = {ours for ours, cell in cells.items() if cell.name in names}
 
     def shape(ours: str) -> ArrayShape:
@@ -107,7 +108,9 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     if has("stem/|stage"):
         widths = tuple(kernel(f"stage{s}_unit01/conv3/kernel")[3] for s in range(1, len(units) + 1))
         resnet = ResNet(units, widths, kernel("stem/conv/kernel")[3])
-    classes = units_of("head") if has("head/(kernel|bias)") else None
+    projects = _projects(file) or has("projection/") and not has("head/")
+    projection_size = units_of("projection") if projects and has("projection/") else None
+    classes = units_of("head") if has("head/(kernel|bias)") and not projects else None
     channels = kernel("stem/conv/kernel" if resnet else "encoder/projection/kernel")[2]
     stem_weights = sum(count * width**2 for count, width in zip(resnet.units, resnet.widths)) if resnet else 0
     if resnet and not num_layers:
@@ -119,14 +122,18 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         return shape(ours)[1 if is_torch else 0]
 
     patch_size, _, _, hidden_size = kernel("encoder/projection/kernel")
-    table, tokens = cells["encoder/position_embedding"], shape("encoder/position_embedding")[1]
+    has_table = has("encoder/position_embedding")
+    if not has_table and not (family and family.name in ("DINOv3", "BEiT")):
+        shape("encoder/position_embedding")  # raises
+    tokens = shape("encoder/position_embedding")[-2] if has_table else 0
     known = (
         math.prod(Variant(patch_size, 1, 1, 1, 1, resnet).grid(*file.image_size)) if file.image_size else 0
     )  # patches
     of_transformers = FORMATS[format].column == "hf"
+    # Of the models of transformers, SigLIP and I-JEPA have no class token.
+    lacks_token = format == "hf_tower" or "embeddings.cls_token" not in names and square_grid(tokens) is not None
     distilled = has("encoder/distillation_token|head/distillation/") or (of_transformers and tokens - 2 == known)
-    # Every model of transformers has a class token, and every one with further tokens.
-    has_token = has("encoder/(class_token|register_tokens)") or distilled or of_transformers
+    has_token = has("encoder/(class_token|register_tokens)") or distilled or (of_transformers and not lacks_token)
     pooling: Pooling = "token" if has_token else "map" if has("pooling/") else "gap"
     if has("head/distillation/"):
         pooling = "token+distillation"
@@ -136,23 +143,54 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         pooling = "token+gap"  # the head's kernel is missing
     elif pooling == "gap" and not square_grid(tokens) and square_grid(tokens - 1):
         pooling = "token"  # the class token is missing, which is an error when the file is loaded
+    fields: dict[str, Any] = {}
+    if pooling == "token" and (has("pooled_norm/") or FORMATS[format].column == "timm" and file.averages):
+        fields = {"pooling": "gap", "class_token": True}
+    if has("pooled_norm/"):
+        fields["norm_at"] = "pooled"
+    if family:
+        grid_of_file = square_grid(tokens - has_token) if has_table else None
+        fields |= family.fields(file.config, grid_of_file) | {"projection_size": projection_size}
+        fields |= {
+            "pre_norm": has("pre_norm/"),
+            "patch_bias": "encoder/projection/bias" in present or not has("pre_norm/"),
+            "relative_bias": has(".*/relative_bias"),
+            "swiglu_norm": has(".*/mlp/norm/"),
+        }
+        if family.name in ("DINOv3", "BEiT", "EVA-02"):
+            fields["qkv_bias"] = "qkv" if has(".*/key/bias") else "qv" if has(".*/query/bias") else "none"
+        if fields.get("pooling", pooling) == "map" and has("pooling/mlp/out/kernel"):
+            width = input_size("pooling/mlp/out/kernel")
+            fields["pooling_mlp_dim"] = None if width == input_size("block_00/mlp/out/kernel") else width
+        if not has_table:
+            fields["positions"] = "none"
+        if has_token != (fields.get("pooling", pooling).startswith("token")):
+            fields["class_token"] = has_token
     query, mlp_dim = shape("block_00/attention/query/kernel"), input_size("block_00/mlp/out/kernel")
     own_heads = query[1] if FORMATS[format].family == "flax" else file.num_heads
+    gated = cells["block_00/mlp/hidden/bias"]
     variant = Variant(
         patch_size,
         hidden_size,
         num_layers,
-        num_heads or own_heads or _heads(file, hidden_size),
+        num_heads or own_heads or _heads(file, hidden_size, num_layers, mlp_dim),
         mlp_dim,
         resnet,
-        pooling,
-        distilled,
+        distillation_token=distilled,
         register_tokens=shape("encoder/register_tokens")[1] if has("encoder/register_tokens") else file.num_registers,
         layer_scale=1e-5 if has(".*_scale/") else None,
-        swiglu=shape("block_00/mlp/hidden/bias")[0] == 2 * mlp_dim,
+        swiglu=shape("block_00/mlp/hidden/bias")[0] * len(gated.names) == 2 * mlp_dim,
+        **{"pooling": pooling, **fields},
     )
     own = 1, variant.has_class_token + variant.distillation_token, hidden_size
-    counts = [tokens - rows for _, rows, _ in table.shapes(own, variant)]
+    if has_table:
+        table = cells["encoder/position_embedding"]
+        counts = [tokens - rows for *_, rows, _ in table.shapes(own, variant)]
+    elif variant.relative_bias:
+        side = math.isqrt(shape("block_00/attention/relative_bias")[0] - 3)
+        counts = [((side + 1) // 2) ** 2]
+    else:
+        counts = [known or 14 * 14]  # no positions in the file: any size
     patches = next((count for count in counts if count == known or square_grid(count)), counts[0])
     grid = square_grid(patches)
     size = (grid[0] * variant.stride, grid[1] * variant.stride) if grid else None
@@ -185,7 +223,22 @@ def _refuse_small(file: CheckpointFile, weights: int) -> None:
         raise ValueError(f"{file.path}: its sizes are those of a model of {weights:,} weights, it holds {held:,}")
 
 
-def _heads(file: CheckpointFile, hidden_size: int) -> int:
+# {(hidden_size, mlp_dim): attention heads} of published models with heads of another width than 64.
+OTHER_HEADS = {(1152, 4304): 16, (1536, 6144): 16, (1536, 8960): 16, (4096, 8192): 32}
+
+
+def _projects(file: CheckpointFile) -> bool:
+    """Returns whether the last layer of a file projects to an embedding, and is no classifier."""
+    if not file.family:
+        return False
+    name, tag = file.config.get("architecture", ""), (file.config.get("pretrained_cfg") or {}).get("tag", "")
+    is_clip = file.family.name == "CLIP" and file.format == "timm"
+    return file.family.projects or is_clip and not ("_ft_" in tag or name and "clip" not in name)
+
+
+def _heads(file: CheckpointFile, hidden_size: int, num_layers: int, mlp_dim: int) -> int:
+    if known := OTHER_HEADS.get((hidden_size, mlp_dim)):
+        return known
     if hidden_size % 64:
         raise ValueError(
             f"{file.path}: the number of attention heads is not in its shapes, and hidden_size={hidden_size} is not a "

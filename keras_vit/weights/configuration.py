@@ -1,18 +1,18 @@
 """Writes the configuration files that transformers and timm read next to the weights."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keras_vit.models.config import VARIANTS, Numerics, ResNet, Variant
 from keras_vit.weights.architecture import Architecture
 from keras_vit.weights.formats import RESAMPLE, default_class_names
+from keras_vit.weights.written_families import ratio_of, written_family
 
 UNKNOWN_SIZE = (224, 224)  # pixels; for a BiT with images of any size
 
 
-class Family(NamedTuple):
+class ModelType(NamedTuple):
     """A family of models in transformers.
 
     Args:
@@ -26,17 +26,17 @@ class Family(NamedTuple):
     prefix: str
 
 
-def hf_family(variant: Variant | ResNet) -> Family:
+def hf_family(variant: Variant | ResNet) -> ModelType:
     """Returns the family of models in transformers that an architecture belongs to."""
     if isinstance(variant, ResNet):
-        return Family("bit", "Bit", "bit.")
+        return ModelType("bit", "Bit", "bit.")
     if variant.stem:
-        return Family("vit-hybrid", "ViTHybrid", "vit.")
+        return ModelType("vit-hybrid", "ViTHybrid", "vit.")
     if variant.register_tokens:
-        return Family("dinov2_with_registers", "Dinov2WithRegisters", "dinov2_with_registers.")
+        return ModelType("dinov2_with_registers", "Dinov2WithRegisters", "dinov2_with_registers.")
     if variant.layer_scale is not None:
-        return Family("dinov2", "Dinov2", "dinov2.")
-    return Family("deit", "DeiT", "deit.") if variant.distillation_token else Family("vit", "ViT", "vit.")
+        return ModelType("dinov2", "Dinov2", "dinov2.")
+    return ModelType("deit", "DeiT", "deit.") if variant.distillation_token else ModelType("vit", "ViT", "vit.")
 
 
 def hf_files(
@@ -57,6 +57,7 @@ def hf_files(
 
 
 def _hf_config(model: Architecture, numerics: Numerics, class_names: Sequence[str] | None) -> dict[str, Any]:
+    written = written_family("hf", model.variant)
     family, variant = hf_family(model.variant), model.variant
     config: dict[str, Any] = {"model_type": family.model_type, "num_channels": model.channels}
     if model.classes is None:
@@ -76,7 +77,7 @@ def _hf_config(model: Architecture, numerics: Numerics, class_names: Sequence[st
         "hidden_size": variant.hidden_size,
         "num_hidden_layers": variant.num_layers,
         "num_attention_heads": variant.num_heads,
-        "hidden_act": {"erf": "gelu", "tanh": "gelu_pytorch_tanh"}[numerics.gelu],
+        "hidden_act": {"erf": "gelu", "tanh": "gelu_pytorch_tanh", "quick": "quick_gelu"}[numerics.gelu],
         "hidden_dropout_prob": variant.dropout,
         "attention_probs_dropout_prob": 0.0,
         "layer_norm_eps": numerics.norm_epsilon,
@@ -84,6 +85,8 @@ def _hf_config(model: Architecture, numerics: Numerics, class_names: Sequence[st
         "patch_size": variant.patch_size,
         "qkv_bias": True,
     }
+    if written:
+        return config | {"intermediate_size": variant.mlp_dim} | written.config(model, numerics)
     if variant.layer_scale is None:
         config["intermediate_size"] = variant.mlp_dim
     else:
@@ -115,14 +118,8 @@ def _hf_dinov2(variant: Variant) -> dict[str, Any]:
 
 def hf_ratio(variant: Variant) -> int | float:
     """Returns DINOv2's `mlp_ratio`: the units of a plain MLP over hidden_size; a gated MLP has two thirds of them."""
-    ratio = _ratio(variant.mlp_dim * 3 // 2 if variant.swiglu else variant.mlp_dim, variant.hidden_size)
+    ratio = ratio_of(variant.mlp_dim * 3 // 2 if variant.swiglu else variant.mlp_dim, variant.hidden_size)
     return int(ratio) if ratio == int(ratio) else ratio
-
-
-def _ratio(units: int, hidden_size: int) -> float:
-    """Returns the ratio whose product with `hidden_size`, rounded down as both projects do, is the number of units."""
-    ratio = units / hidden_size
-    return math.nextafter(ratio, math.inf) if int(hidden_size * ratio) < units else ratio
 
 
 def _hf_resnet(row: ResNet, layer_type: str, padding: str | None, dynamic: bool) -> dict[str, Any]:
@@ -209,6 +206,8 @@ def timm_architecture(model: Architecture) -> str | None:
     if isinstance(model.variant, ResNet):
         return None
     rows = ((VARIANTS[ours], name) for ours, name in TIMM.items())
+    if written := written_family("timm", model.variant):
+        return str(written.config(model, Numerics())["architecture"])
     return next((name for row, name in rows if getattr(row, "stem", row) == model.variant.stem), None)
 
 
@@ -229,7 +228,7 @@ def timm_files(
     first = names.get("stem/conv/kernel") or names["encoder/projection/kernel"]
     is_vit, distilled = isinstance(variant, Variant), getattr(variant, "distillation_token", False)
     squashed = pixels["crop"] is None or not pixels["keep_aspect"]
-    config = {
+    config: dict[str, Any] = {
         "architecture": timm_architecture(model),
         "num_classes": classes,
         "label_names": list(class_names) if class_names and classes else None,
@@ -249,6 +248,12 @@ def timm_files(
             "classifier": (["head", "head_dist"] if distilled else "head") if is_vit else "head.fc",
         },
     }
+    if written := written_family("timm", variant):
+        own = written.config(model, numerics)
+        plain = {**own["model_args"], **config["model_args"]}
+        arguments = {**config["model_args"], **own["model_args"]} if written.arguments else plain
+        kept = written.arguments or {*arguments} - {"num_reg_tokens", "use_abs_pos_emb"}
+        config |= own | {"model_args": {name: value for name, value in arguments.items() if name in kept}}
     return {"config.json": {name: value for name, value in config.items() if value is not None}}
 
 
@@ -260,15 +265,16 @@ def _timm_arguments(variant: Variant | ResNet, numerics: Numerics) -> dict[str, 
         "embed_dim": variant.hidden_size,
         "depth": variant.num_layers,
         "num_heads": variant.num_heads,
-        "mlp_ratio": _ratio(variant.mlp_dim * (1 + variant.swiglu), variant.hidden_size),
+        "mlp_ratio": ratio_of(variant.mlp_dim * (1 + variant.swiglu), variant.hidden_size),
     }
     if not variant.swiglu:
-        arguments["act_layer"] = {"erf": "gelu", "tanh": "gelu_tanh"}[numerics.gelu]
+        arguments["act_layer"] = {"erf": "gelu", "tanh": "gelu_tanh", "quick": "quick_gelu"}[numerics.gelu]
     if variant.layer_scale is not None:
         arguments["init_values"] = variant.layer_scale
     if variant.register_tokens:
         arguments |= {"reg_tokens": variant.register_tokens, "no_embed_class": True}
     if variant.pooling == "gap":
         # By default, timm pools before the last norm.
-        arguments |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
+        arguments |= {"class_token": variant.has_class_token, "global_pool": "avg"}
+        arguments |= {"fc_norm": variant.norm_at == "pooled"}
     return arguments

@@ -6,13 +6,14 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_vit import _arguments as checked
 from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
+from keras_vit.weights.families import Family, family_of
 from keras_vit.weights.json_file import (
     COUNT,
     FLAG,
@@ -26,7 +27,7 @@ from keras_vit.weights.json_file import (
     read_json,
     refuse_other_types,
 )
-from keras_vit.weights.names import FORMATS, find_layers
+from keras_vit.weights.names import FORMATS, find_layers, format_column
 from keras_vit.weights.readers import open_arrays
 from keras_vit.weights.reshaping import ArrayShape
 
@@ -34,7 +35,7 @@ logger = logging.getLogger("keras_vit")
 
 # The ports use the exact GELU and other epsilons; those of transformers are the defaults of its configurations.
 _TRANSFORMERS = Numerics("erf", 1e-12, 1e-5, 1e-8, True)
-_DINOV2 = dataclasses.replace(_TRANSFORMERS, norm_epsilon=1e-6)
+_HF_1E6 = dataclasses.replace(_TRANSFORMERS, norm_epsilon=1e-6)
 _TIMM = Numerics("erf", 1e-6, 1e-5, 1e-8, True)
 NUMERICS = {
     "npz": OFFICIAL_VIT,
@@ -42,11 +43,12 @@ NUMERICS = {
     "bit": OFFICIAL_BIT,
     "hf": _TRANSFORMERS,
     "hf_distilled": _TRANSFORMERS,
-    "hf_dinov2": _DINOV2,
-    "hf_dinov2_swiglu": _DINOV2,
+    "hf_dinov2": _HF_1E6,
+    "hf_dinov2_swiglu": _HF_1E6,
     "hf_bit": _TRANSFORMERS,
-    "timm": _TIMM,
-    "timm_bit": _TIMM,
+    "hf_beit": _TRANSFORMERS,
+    **dict.fromkeys(("hf_dinov3", "hf_dinov3_gated", "hf_tower", "open_clip"), _HF_1E6),
+    **dict.fromkeys(("timm", "timm_bit", "timm_gamma", "timm_eva", "timm_eva_gated", "timm_eva_split"), _TIMM),
 }
 # How each project resizes positions when it reads its own files (see `keras_vit.layers.positions.INTERPOLATIONS`).
 POSITION_RESIZE = {"npz": "corner", "big_vision": "corner", "hf": "torch", "timm": "antialias"}
@@ -54,16 +56,25 @@ POSITION_RESIZE = {"npz": "corner", "big_vision": "corner", "hf": "torch", "timm
 ANTIALIASED = "embeddings.register_tokens"
 
 # Prefixes of every name: in a training state that holds more than the model, and in a classifier around the model.
-STATES = ("opt/target/", "params/img/", "params/")
-WRAPPERS = ("vit.", "deit.", "bit.", "dinov2.", "dinov2_with_registers.")
-# Used in training alone.
-UNUSED = ("mask_token",)
+STATES = ("opt/target/", "params/img/", "params/", "visual.")
+WRAPPERS = ("vit.", "deit.", "bit.", "dinov2.", "dinov2_with_registers.", "beit.", "ijepa.", "vision_model.", "model.")
+# Used in training alone, and tables of integers that follow from the sizes.
+UNUSED = ("mask_token", "position_ids", "relative_position_index", "rope_embed.periods", ".bias_mask")
+# Other models beside it: CLIP's and SigLIP's text tower and scale, the decoder of MAE, heads of pre-training.
+OTHERS = (
+    *("text_model.", "text_projection", "logit_scale", "logit_bias"),
+    *("decoder.", "decoder_", "lm_head.", "projectors.", "local_cls_norm."),
+)
 
 # The names that transformers and timm have for the two forms of the GELU.
 ACTIVATIONS = {"gelu": "erf"} | dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_tanh"), "tanh")
+ACTIVATIONS |= dict.fromkeys(("quick_gelu", "quickgelu"), "quick")
 # The values of a configuration that our layers compute; another value is another architecture.
 SUPPORTED_CONFIG: dict[str, dict[str, tuple[Any, ...]]] = {
-    **dict.fromkeys(("hf", "hf_distilled", "hf_dinov2"), {"hidden_act": tuple(ACTIVATIONS)}),
+    **dict.fromkeys(
+        ("hf", "hf_distilled", "hf_dinov2", "hf_dinov3", "hf_beit", "hf_tower"), {"hidden_act": tuple(ACTIVATIONS)}
+    ),
+    "hf_dinov3_gated": {"hidden_act": ("silu",)},
     "hf_bit": {
         "layer_type": ("preactivation",),
         "global_padding": (None,),
@@ -78,6 +89,11 @@ SUPPORTED_BACKBONE: dict[str, tuple[Any, ...]] = {
     "global_padding": ("SAME",),
     "num_groups": (32,),
     "output_stride": (32,),  # a smaller one dilates the convolutions
+}
+# The activations in the names of timm's architectures, as pattern.
+TIMM_GELUS = {
+    "clip_quickgelu": "quick_gelu",
+    r"patch32_siglip|large_patch16_siglip(_gap)?_512|so400m_patch16_siglip|giantopt_patch16_siglip": "gelu_tanh",
 }
 SUPPORTED_ARGUMENTS: dict[str, dict[str, tuple[Any, ...]]] = {"timm": {"act_layer": (None, *ACTIVATIONS)}}
 LEAST_0 = Kind("an integer of 0 or more", lambda value: value == 0 or checked.is_size(value))
@@ -96,13 +112,28 @@ FIELDS: dict[str, Kinds] = {
         "num_channels": COUNT,
         "num_classes": LEAST_0,
         "num_features": COUNT,
+        "projection_dim": COUNT,
+        "rope_theta": NUMBER,
+        "rope_parameters": {"rope_theta": NUMBER},
+        "architecture": TEXT,
+        "model_type": TEXT,
+        "use_mean_pooling": FLAG,
         "backbone_config": {},
+        "vision_config": {
+            "hidden_act": TEXT,
+            "layer_norm_eps": NUMBER,
+            **dict.fromkeys(
+                ("num_attention_heads", "num_hidden_layers", "hidden_size", "intermediate_size", "num_channels"), COUNT
+            ),
+            **dict.fromkeys(("image_size", "patch_size"), SIDES),
+        },
         "model_args": {
             "num_heads": COUNT,
             "act_layer": TEXT,
             "depth": COUNT,
             "reg_tokens": LEAST_0,
             "embed_dim": COUNT,
+            "img_size": SIDES,
             "patch_size": SIDES,
             "in_chans": COUNT,
         },
@@ -113,6 +144,7 @@ FIELDS: dict[str, Kinds] = {
             "interpolation": TEXT,
             "crop_pct": NUMBER,
             "crop_mode": TEXT,
+            "tag": TEXT,
         },
     },
     "preprocessor_config.json": {
@@ -172,6 +204,8 @@ class CheckpointFile:
         resized_with: how its positions were resized before, where that is known.
         class_names: in the order of the head's outputs, where a configuration names them.
         stated: {its name in the configuration: (field of the architecture, value)} of sizes that the shapes show, too.
+        family: the family of published checkpoints that it is of, where its shapes do not show all.
+        config: the configuration; of a model with two towers, that of its vision tower is on the same level.
     """
 
     path: str | pathlib.Path
@@ -188,6 +222,8 @@ class CheckpointFile:
     resized_with: str | None = None
     class_names: tuple[str, ...] | None = None
     stated: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
+    family: Family | None = None
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
     _file: Any = None  # a `WeightFile`, or the weights of a model
     # {name: (name in the file, index of the block in a stacked array)}
     _rows: dict[str, tuple[str, int | None]] = dataclasses.field(default_factory=dict)
@@ -196,6 +232,11 @@ class CheckpointFile:
         """Returns an array, or the rows from the first to before the second, as float32."""
         in_file, block = self._rows.get(name, (name, None))
         return self._file.read(in_file, rows) if block is None else self._file.read(in_file, (block, block + 1))[0]
+
+    @property
+    def averages(self) -> bool:
+        """Whether a configuration of timm says that the head reads the mean of the patch tokens."""
+        return self.config.get("global_pool") == "avg"
 
     @property
     def is_keras_weights(self) -> bool:
@@ -208,17 +249,25 @@ class CheckpointFile:
         return "antialias" if ANTIALIASED in self.shapes else POSITION_RESIZE.get(self.project or "", "corner")
 
     @property
+    def patch_resize(self) -> str:
+        """How the format's project resizes the patch embedding, likewise."""
+        return "half_pixel" if self.project == "big_vision" else "antialias"
+
+    @property
     def project(self) -> str | None:
         """The project whose format it is, a column of the name table; None for our own."""
         return FORMATS[self.format].column if self.format else None
 
 
 @contextlib.contextmanager
-def open_checkpoint_file(path: str | os.PathLike[str]) -> Iterator[CheckpointFile]:
+def open_checkpoint_file(
+    path: str | os.PathLike[str], config_path: str | os.PathLike[str] | None = None
+) -> Iterator[CheckpointFile]:
     """Opens a weight file of any format, or a folder of the Hugging Face hub with one, in one file or several.
 
     Args:
         path: the file, the index of a file in parts, or the folder.
+        config_path: its configuration; by default, the config.json in its folder.
 
     Yields:
         A `CheckpointFile`.
@@ -232,9 +281,14 @@ def open_checkpoint_file(path: str | os.PathLike[str]) -> Iterator[CheckpointFil
         shapes = {name: reader.shapes[key][0 if block is None else 1 :] for name, (key, block) in rows.items()}
         format = _recognize(path, shapes)
         has_config = format and path.suffix in (".safetensors", ".json")
-        config = _read_beside(path, "config.json") if has_config else {}
-        numerics = NUMERICS[format] if format else OFFICIAL_VIT
-        file = CheckpointFile(path, format, shapes, numerics, left_out, _file=reader, _rows=rows)
+        config = _read_beside(path, "config.json", config_path) if has_config else {}
+        config |= config.get("vision_config") or {}
+        numerics, family = NUMERICS[format] if format else OFFICIAL_VIT, family_of(format, shapes)
+        if family:
+            numerics = dataclasses.replace(numerics, norm_epsilon=family.norm_epsilon, gelu=family.gelu)
+        file = CheckpointFile(
+            path, format, shapes, numerics, left_out, family=family, config=config, _file=reader, _rows=rows
+        )
         _configure(file, path, config)
         yield file
 
@@ -258,7 +312,13 @@ def _without_prefixes(
     """Returns {name: (name in the file, block or None)} without prefixes, and the names that are not the model's."""
     known = (prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes))
     state = next(known, None) or _nested_prefix(shapes)
-    left_out = tuple(name for name in shapes if not name.startswith(state) or name.endswith(UNUSED))
+    # transformers builds the attention pooling of a SigLIP classifier, too, which does not read it.
+    others = (*OTHERS, "vision_model.head.") if "classifier.weight" in shapes else OTHERS
+    left_out = tuple(
+        name
+        for name in shapes
+        if not name.startswith(state) or name.endswith(UNUSED) or name.removeprefix(state).startswith(others)
+    )
     rows: dict[str, tuple[str, int | None]] = {}
     for in_file in shapes:
         if in_file in left_out:
@@ -294,13 +354,7 @@ def _recognize(path: pathlib.Path, names: Iterable[str]) -> str | None:
     names = list(names)
     if any(name.startswith("layers/") for name in names):
         return None
-    rows = (
-        "block_{i:02d}/mlp/hidden",
-        "block_{i:02d}/attention/out",
-        "stage{s}_unit{u:02d}/conv2",
-        "head/distillation",
-    )
-    counts = {format: sum(len(find_layers(format, row, names)) for row in rows) for format in FORMATS}
+    counts = {format: _count(format, names) for format in FORMATS}
     best = max(counts, key=lambda format: counts[format])
     if not counts[best]:
         raise ValueError(
@@ -310,9 +364,25 @@ def _recognize(path: pathlib.Path, names: Iterable[str]) -> str | None:
     return best
 
 
-def _read_beside(path: pathlib.Path, name: str) -> dict[str, Any]:
-    """Returns a JSON file in the folder of a weight file; {} where there is none."""
-    path = path.with_name(name)
+def _count(format: str, names: Collection[str]) -> int:
+    """Returns how many of the names a format has, in models whose layers any of these rows shows."""
+    rows = ("block_{i:02d}/mlp/hidden", "block_{i:02d}/attention/out", "stage{s}_unit{u:02d}/conv2")
+    layers = [layer for row in rows for layer in find_layers(format, row, names)]
+    units: dict[int, int] = {}
+    for layer in layers:
+        if "s" in layer:
+            units[layer["s"]] = max(units.get(layer["s"], 0), layer["u"] + 1)
+    blocks = max((layer["i"] + 1 for layer in layers if "i" in layer), default=0)
+    if not layers and not find_layers(format, "head/distillation", names):
+        return 0
+    stages = tuple(units.get(stage, 0) for stage in range(max(units, default=-1) + 1))
+    cells = format_column(format, min(blocks, MOST_BLOCKS), stages).values()
+    return len({name for cell in cells for name in cell.names} & {*names})
+
+
+def _read_beside(path: pathlib.Path, name: str, own: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Returns a JSON file in the folder of a weight file, or another file of this name; {} where there is none."""
+    path = pathlib.Path(own) if own else path.with_name(name)
     if not path.exists():
         return {}
     config = read_json(path)
@@ -332,8 +402,6 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
         for name, known in expected.items()
         if name in settings and settings[name] not in known
     ]
-    if file.format == "timm" and config.get("global_pool") == "avg" and {"cls_token", "head.weight"} <= {*file.shapes}:
-        wrong.append("global_pool='avg', expected 'token' with a class token and a head")
     if file.format == "timm" and config.get("global_pool") == "token" and "cls_token" not in file.shapes:
         wrong.append("global_pool='token', and cls_token is missing")
     if wrong:
@@ -354,12 +422,15 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
 
 
 def _configure_timm(file: CheckpointFile, arguments: dict[str, Any], pretrained: dict[str, Any]) -> None:
-    if file.format == "timm":
+    if file.format != "timm_bit":
         file.num_heads = arguments.get("num_heads")
         file.num_layers = arguments.get("depth") or 0
         file.num_registers = arguments.get("reg_tokens") or 0
-        file.image_size = _sides((pretrained.get("input_size") or [None])[1:])
-        gelu = ACTIVATIONS.get(arguments.get("act_layer") or "", "erf")
+        file.image_size = _sides(arguments.get("img_size")) or _sides((pretrained.get("input_size") or [None])[1:])
+        named = next(
+            (gelu for part, gelu in TIMM_GELUS.items() if re.search(part, file.config.get("architecture", ""))), ""
+        )
+        gelu = ACTIVATIONS.get(arguments.get("act_layer") or named, file.numerics.gelu)
         file.numerics = dataclasses.replace(file.numerics, gelu=gelu)
     squash = pretrained.get("crop_mode") == "squash"
     file.pixels = {
@@ -380,15 +451,15 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
         file.image_size = _sides(config.get("image_size"))
         file.numerics = dataclasses.replace(
             file.numerics,
-            gelu=ACTIVATIONS.get(config.get("hidden_act") or "", "erf"),
+            gelu=ACTIVATIONS.get(config.get("hidden_act") or "", file.numerics.gelu),
             norm_epsilon=config.get("layer_norm_eps", file.numerics.norm_epsilon),
         )
         if not config:
             logger.info(
-                "%s has no config.json: read with transformers' defaults, layer_norm_eps %g, exact GELU, heads of "
-                "width 64",
+                "%s has no config.json: read with transformers' defaults: layer_norm_eps %g, %s GELU, heads of 64",
                 path,
                 file.numerics.norm_epsilon,
+                {"erf": "exact"}.get(file.numerics.gelu, file.numerics.gelu),
             )
     processor = _read_beside(path, "preprocessor_config.json")
     sides = processor.get("size")

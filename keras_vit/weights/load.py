@@ -1,5 +1,6 @@
 """Reads a weight file into our weights: all of them, or one error with each missing, unused and misfitting array."""
 
+import dataclasses
 import logging
 import math
 import re
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from keras_vit import _arguments as checked
-from keras_vit.layers.positions import resize_positions, square_grid
+from keras_vit.layers.positions import resize_bias, resize_patches, resize_positions, square_grid
 from keras_vit.models.config import ResNet, Variant
 from keras_vit.weights.channels import adapt_channels
 from keras_vit.weights.formats import CheckpointFile
@@ -18,8 +19,9 @@ from keras_vit.weights.reshaping import ArrayShape, Cell
 logger = logging.getLogger("keras_vit")
 
 LINES = 5  # of each kind of fault, in a message
-_POSITIONS = "encoder/position_embedding"
-OF_THE_HEAD = ("head/", "pre_logits/")
+_POSITIONS, _BIAS = "encoder/position_embedding", "/relative_bias"
+OF_THE_HEAD = ("head/", "pre_logits/", "projection/")
+ZERO_WHERE_ABSENT = ("projection/bias",)  # CLIP's projection has a bias in timm's files alone
 ZERO_HEAD = (
     "%s: the head is all zeros, as in the original ImageNet-21k files: every class has the same score. The AugReg "
     "files have a trained head. Pass include_top=False for features, or new_head=True to fine-tune."
@@ -36,6 +38,7 @@ def read_weights(
     new_head: bool = False,
     mode: str = "corner",
     channels: tuple[int, int, str] | None = None,
+    patch_size: int | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Reads the arrays of a weight file under our names and in our shapes.
@@ -52,6 +55,7 @@ def read_weights(
         mode: how the position embedding is resized, a key of `keras_vit.layers.positions.INTERPOLATIONS`.
         channels: (channels of the file's images, channels of the model's images, how the first kernel is adapted)
             where they differ; see `adapt_channels`.
+        patch_size: of the file's model, if its patch embedding is to be resized to the variant's patch size.
         names: {our path: name in the file} for a .weights.h5 file of Keras.
 
     Returns:
@@ -69,14 +73,23 @@ def read_weights(
         needed = {ours: cell for ours, cell in needed.items() if not ours.startswith(of_new_head)}
     left_out = _left_out(file.shapes, needed, cells, include_top, new_head)
     expected = dict(shapes)
-    file_grid = _grid_to_resize(file, cells, shapes, grid, variant)
-    if file_grid and grid:
+    in_file = variant
+    if patch_size and isinstance(variant, Variant):
+        in_file = dataclasses.replace(variant, patch_size=patch_size)
+    file_grid = _grid_to_resize(file, cells, shapes, grid, in_file)
+    if file_grid and grid and _POSITIONS in shapes:
         _, tokens, hidden_size = shapes[_POSITIONS]
         expected[_POSITIONS] = (1, tokens - math.prod(grid) + math.prod(file_grid), hidden_size)
+    biases = {ours for ours in shapes if ours.endswith(_BIAS)} if file_grid else set()
+    for ours in biases:
+        expected[ours] = (math.prod(2 * side - 1 for side in file_grid or ()) + 3, shapes[ours][1])
     first = _first_kernel(variant)
     if channels:
         expected[first] = _with_channels(shapes[first], channels[1], channels[0])
-    faults = _faults(file.shapes, expected, needed, left_out, variant)
+    if patch_size:
+        rows, hidden_size = expected[first]
+        expected[first] = rows // variant.patch_size**2 * patch_size**2, hidden_size  # type: ignore[union-attr]
+    faults = _faults(file.shapes, expected, needed, left_out, in_file)
     if faults:
         raise ValueError(f"{file.path} does not fit the model:\n{faults}{_advice(file, shapes, cells)}")
     for names_left_out in (left_out, file.left_out):
@@ -87,11 +100,16 @@ def read_weights(
 
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
         for ours, cell in needed.items():
-            array = _read(file, cell, expected[ours])
+            if cell.name not in file.shapes:
+                yield ours, np.zeros(shapes[ours], np.float32)
+                continue
+            array = _read(file, cell, expected[ours], in_file)
             if file_grid and grid and ours == _POSITIONS:
                 array = resize_positions(array, file_grid, grid, mode)
-            elif channels and ours == first:
-                array = _adapted(array, variant, channels).reshape(shapes[first])
+            elif file_grid and grid and ours in biases:
+                array = resize_bias(array, file_grid, grid, mode)
+            elif (channels or patch_size) and ours == first:
+                array = _adapted(array, in_file, channels, variant, file.patch_resize).reshape(shapes[first])
             elif ours == "head/kernel" and not array.any():
                 logger.warning(ZERO_HEAD, file.path)
             yield ours, array
@@ -121,8 +139,12 @@ def _left_out(
     """Returns the file's names that are left out on request: the head's, and those of the layer that only it reads."""
     if include_top and not new_head:
         return set()
-    of_head = {cell.name for ours, cell in cells.items() if ours.startswith(OF_THE_HEAD)}
-    return (of_head & set(file_shapes)) - {cell.name for cell in needed.values()}
+    of_head = {name for ours, cell in cells.items() if ours.startswith(OF_THE_HEAD) for name in cell.names}
+    return (of_head & set(file_shapes)) - _names(needed)
+
+
+def _names(cells: Mapping[str, Cell]) -> set[str]:
+    return {name for cell in cells.values() for name in cell.names}
 
 
 def _grid_to_resize(
@@ -133,17 +155,23 @@ def _grid_to_resize(
     variant: Variant | ResNet,
 ) -> tuple[int, int] | None:
     """Returns the file's grid if positions must be resized, else None. An unknown grid is assumed to be a square."""
+    bias = next((ours for ours in shapes if ours.endswith(_BIAS)), "")
+    if bias in cells and grid and cells[bias].name in file.shapes:
+        rows = file.shapes[cells[bias].name][0]
+        if rows == shapes[bias][0]:
+            return None
+        return square_grid(((math.isqrt(max(rows - 3, 0)) + 1) // 2) ** 2)
     if _POSITIONS not in cells or _POSITIONS not in shapes or isinstance(variant, ResNet):
         return None
     shape = file.shapes.get(cells[_POSITIONS].name, ())
-    fitting = [tokens for _, tokens, _ in cells[_POSITIONS].shapes(shapes[_POSITIONS], variant)]
-    if len(shape) != 3 or grid is None:
+    fitting = [tokens for *_, tokens, _ in cells[_POSITIONS].shapes(shapes[_POSITIONS], variant)]
+    if len(shape) not in (2, 3) or grid is None:
         return None
-    counts = [max(shape[1] - (tokens - math.prod(grid)), 0) for tokens in fitting]
+    counts = [max(shape[-2] - (tokens - math.prod(grid)), 0) for tokens in fitting]
     known = file.grid or (file.image_size and variant.grid(*file.image_size))
     if known and math.prod(known) in counts:
         return None if known == grid else known
-    return None if shape[1] in fitting else next(filter(None, map(square_grid, counts)), None)
+    return None if shape[-2] in fitting else next(filter(None, map(square_grid, counts)), None)
 
 
 def _first_kernel(variant: Variant | ResNet) -> str:
@@ -157,20 +185,32 @@ def _with_channels(shape: ArrayShape, ours: int, in_file: int) -> ArrayShape:
     return (*shape[:2], in_file, shape[3])
 
 
-def _adapted(kernel: np.ndarray, variant: Variant | ResNet, channels: tuple[int, int, str]) -> np.ndarray:
-    in_file, ours, how = channels
-    if kernel.ndim == 2 and isinstance(variant, Variant):
-        kernel = kernel.reshape(variant.patch_size, variant.patch_size, in_file, -1)
-    return adapt_channels(kernel, ours, how)
+def _adapted(
+    kernel: np.ndarray,
+    in_file: Variant | ResNet,
+    channels: tuple[int, int, str] | None,
+    variant: Variant | ResNet,
+    mode: str,
+) -> np.ndarray:
+    """Returns the first kernel for another number of channels, another patch size or both."""
+    if isinstance(in_file, Variant) and isinstance(variant, Variant) and kernel.ndim == 2:
+        side = in_file.patch_size
+        kernel = kernel.reshape(side, side, -1, kernel.shape[1])
+        if side != variant.patch_size:
+            kernel = resize_patches(kernel, variant.patch_size, mode)
+    return adapt_channels(kernel, *channels[1:]) if channels else kernel
 
 
-def _read(file: CheckpointFile, cell: Cell, shape: ArrayShape) -> np.ndarray:
+def _read(file: CheckpointFile, cell: Cell, shape: ArrayShape, variant: Variant | ResNet) -> np.ndarray:
     rows = None
     if cell.part is not None:
-        third = file.shapes[cell.name][0] // 3
-        rows = cell.part * third, (cell.part + 1) * third
-    array = file.read(cell.name, rows)
-    return cell.reshaper.from_file(array, shape) if cell.reshaper else array
+        index, count = cell.part
+        length = file.shapes[cell.name][0] // count
+        rows = index * length, (index + 1) * length
+    array = (
+        np.concatenate([file.read(name, rows) for name in cell.names]) if cell.second else file.read(cell.name, rows)
+    )
+    return cell.reshaper.from_file(array, shape, variant) if cell.reshaper else array
 
 
 def _faults(
@@ -184,12 +224,14 @@ def _faults(
     lines: dict[str, list[str]] = {"missing": [], "misfit": [], "unused": []}
     for ours, cell in needed.items():
         fitting = cell.shapes(shapes[ours], variant)
-        if cell.name not in file_shapes:
-            lines["missing"].append(f"  missing: {cell.name} {fitting[0]}, for {ours}")
-        elif file_shapes[cell.name] not in fitting:
-            line = f"  misfit:  {cell.name} {file_shapes[cell.name]}, expected {fitting[0]} for {ours}"
-            lines["misfit"].append(line)
-    unused = sorted(set(file_shapes) - {cell.name for cell in needed.values()} - left_out)
+        for name in cell.names:
+            if name not in file_shapes:
+                if ours not in ZERO_WHERE_ABSENT:
+                    lines["missing"].append(f"  missing: {name} {fitting[0]}, for {ours}")
+            elif file_shapes[name] not in fitting:
+                line = f"  misfit:  {name} {file_shapes[name]}, expected {fitting[0]} for {ours}"
+                lines["misfit"].append(line)
+    unused = sorted(set(file_shapes) - _names(needed) - left_out)
     lines["unused"] = [f"  unused:  {name} {file_shapes[name]}" for name in unused]
     kinds = [_grouped(of_kind) for of_kind in lines.values()]
     return "\n".join(checked.first_few((f"{line:.120}" for line in kind), "\n", LINES) for kind in kinds if kind)
@@ -214,6 +256,4 @@ def _advice(file: CheckpointFile, shapes: Mapping[str, ArrayShape], cells: Mappi
     if pre_logits and file.shapes.get(pre_logits.name) and "pre_logits/bias" not in shapes:
         width = file.shapes[pre_logits.name][-1]
         advice.append(f"The file has a layer pre_logits before the head: pass representation_size={width}.")
-    if "fc_norm.weight" in file.shapes:
-        advice.append("The file's model averages the tokens before its last norm, fc_norm; ours averages after it.")
     return "".join(f"\n{line}" for line in advice)

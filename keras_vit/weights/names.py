@@ -18,8 +18,9 @@ _BLOCK = "Transformer/encoderblock_{i}/"
 _HEADS = {"npz": _BLOCK + "MultiHeadDotProductAttention_1/", "big_vision": _BLOCK + "MultiHeadDotProductAttention_0/"}
 _MAP = "MAPHead_0/"
 _HF, _HF_HEADS, _TIMM = "encoder.layer.{i}.", "encoder.layer.{i}.attention.attention.", "blocks.{i}."
-# "@0", "@1" and "@2" name a third of the array's rows: query, key and value lie in one array.
+# "@0/3" is the first third of the array's rows: query, key and value lie in one array. "a+b" are a's rows, then b's.
 _QKV = _TIMM + "attn.qkv@"
+_HF_MAP, _TIMM_MAP = "head.", "attn_pool."
 
 # {our path: (kind, {column: name})}; a column that is absent has no such layer.
 TRANSFORMER: Table = {
@@ -29,6 +30,7 @@ TRANSFORMER: Table = {
     ),
     "encoder/distillation_token": ("array", {"hf": "embeddings.distillation_token", "timm": "dist_token"}),
     "encoder/register_tokens": ("array", {"timm": "reg_token"}),
+    "pre_norm": ("norm", {"timm": "norm_pre"}),
     "encoder/position_embedding": (
         "array",
         {"npz": "Transformer/posembed_input/pos_embedding", "hf": "embeddings.position_embeddings"},
@@ -53,9 +55,9 @@ TRANSFORMER: Table = {
     ),
     **{
         f"block_{{i:02d}}/attention/{name}": (
-            "to heads",
+            "to heads" if name == "value" else "to rotated heads",
             {column: heads + name for column, heads in _HEADS.items()}
-            | {"hf": _HF_HEADS + name, "timm": f"{_QKV}{part}"},
+            | {"hf": _HF_HEADS + name, "timm": f"{_QKV}{part}/3"},
         )
         for part, name in enumerate(("query", "key", "value"))
     },
@@ -103,19 +105,24 @@ TRANSFORMER: Table = {
             "timm": "norm",
         },
     ),
-    "pooling/probe": ("array", {"big_vision": _MAP + "probe"}),
+    "pooled_norm": ("norm", {"timm": "fc_norm"}),
+    "pooling/probe": ("array", {"big_vision": _MAP + "probe", "timm": _TIMM_MAP + "latent"}),
     **{
-        f"pooling/attention/{name}": (kind, {"big_vision": f"{_MAP}MultiHeadDotProductAttention_0/{name}"})
-        for name, kind in (
-            ("query", "to heads"),
-            ("key", "to heads"),
-            ("value", "to heads"),
-            ("out", "from heads"),
+        f"pooling/attention/{name}": (
+            kind,
+            {"big_vision": f"{_MAP}MultiHeadDotProductAttention_0/{name}", "timm": _TIMM_MAP + timm},
+        )
+        for name, kind, timm in (
+            ("query", "to heads", "q"),
+            ("key", "to heads", "kv@0/2"),
+            ("value", "to heads", "kv@1/2"),
+            ("out", "from heads", "proj"),
         )
     },
-    "pooling/norm": ("norm", {"big_vision": _MAP + "LayerNorm_0"}),
-    "pooling/mlp/hidden": ("dense", {"big_vision": _MAP + "MlpBlock_0/Dense_0"}),
-    "pooling/mlp/out": ("dense", {"big_vision": _MAP + "MlpBlock_0/Dense_1"}),
+    "pooling/norm": ("norm", {"big_vision": _MAP + "LayerNorm_0", "timm": _TIMM_MAP + "norm"}),
+    "pooling/mlp/hidden": ("dense", {"big_vision": _MAP + "MlpBlock_0/Dense_0", "timm": _TIMM_MAP + "mlp.fc1"}),
+    "pooling/mlp/out": ("dense", {"big_vision": _MAP + "MlpBlock_0/Dense_1", "timm": _TIMM_MAP + "mlp.fc2"}),
+    "projection": ("dense", {"timm": "head"}),
     "pre_logits": (
         "dense",
         {"npz": "pre_logits", "big_vision": "pre_logits", "hf": "pooler.dense", "timm": "pre_logits.fc"},
@@ -142,6 +149,117 @@ HF_DINOV2: Table = {
 HF_SWIGLU: Table = {
     "block_{i:02d}/mlp/hidden": ("dense", {"hf": _HF + "mlp.weights_in"}),
     "block_{i:02d}/mlp/out": ("dense", {"hf": _HF + "mlp.weights_out"}),
+}
+
+# What timm's classes Beit and Eva build: LayerScale has other names, and the query and the value a bias of their own.
+TIMM_GAMMA: Table = {
+    "block_{i:02d}/attention_scale/gamma": ("array", {"timm": _TIMM + "gamma_1"}),
+    "block_{i:02d}/mlp_scale/gamma": ("array", {"timm": _TIMM + "gamma_2"}),
+}
+TIMM_EVA: Table = {
+    "block_{i:02d}/attention/query/bias": ("rotated bias", {"timm": _TIMM + "attn.q_bias"}),
+    "block_{i:02d}/attention/value/bias": ("array", {"timm": _TIMM + "attn.v_bias"}),
+    "block_{i:02d}/attention/relative_bias": ("array", {"timm": _TIMM + "attn.relative_position_bias_table"}),
+}
+TIMM_GATED: Table = {
+    "block_{i:02d}/mlp/hidden": ("dense", {"timm": f"{_TIMM}mlp.fc1_g+{_TIMM}mlp.fc1_x"}),
+}
+TIMM_SPLIT: Table = {
+    **{
+        f"block_{{i:02d}}/attention/{name}": (
+            "to heads" if name == "value" else "to rotated heads",
+            {"timm": f"{_TIMM}attn.{name[0]}_proj"},
+        )
+        for name in ("query", "key", "value")
+    },
+    "block_{i:02d}/mlp/norm": ("norm", {"timm": _TIMM + "mlp.norm"}),
+}
+HF_DINOV3: Table = {
+    "encoder/register_tokens": ("array", {"hf": "embeddings.register_tokens"}),
+    "encoder/projection": ("patches", {"hf": "embeddings.patch_embeddings"}),
+    **{
+        f"block_{{i:02d}}/{ours}": (kind, {"hf": f"layer.{{i}}.{name}"})
+        for ours, kind, name in (
+            ("attention_norm", "norm", "norm1"),
+            ("attention/query", "to rotated heads", "attention.q_proj"),
+            ("attention/key", "to rotated heads", "attention.k_proj"),
+            ("attention/value", "to heads", "attention.v_proj"),
+            ("attention/out", "from heads", "attention.o_proj"),
+            ("attention_scale/gamma", "array", "layer_scale1.lambda1"),
+            ("mlp_norm", "norm", "norm2"),
+            ("mlp/hidden", "dense", "mlp.up_proj"),
+            ("mlp/out", "dense", "mlp.down_proj"),
+            ("mlp_scale/gamma", "array", "layer_scale2.lambda1"),
+        )
+    },
+    "norm": ("norm", {"hf": "norm"}),
+}
+HF_GATED: Table = {
+    "block_{i:02d}/mlp/hidden": ("dense", {"hf": "layer.{i}.mlp.gate_proj+layer.{i}.mlp.up_proj"}),
+}
+HF_BEIT: Table = {
+    "block_{i:02d}/attention/relative_bias": (
+        "array",
+        {"hf": _HF_HEADS + "relative_position_bias.relative_position_bias_table"},
+    ),
+    "block_{i:02d}/attention_scale/gamma": ("array", {"hf": _HF + "lambda_1"}),
+    "block_{i:02d}/mlp_scale/gamma": ("array", {"hf": _HF + "lambda_2"}),
+    "pooled_norm": ("norm", {"hf": "pooler.layernorm"}),
+}
+# The vision towers of SigLIP and CLIP in transformers, and CLIP's in its own and OpenCLIP's files.
+_LAYER, _RESBLOCK = "encoder.layers.{i}.", "transformer.resblocks.{i}."
+HF_TOWER: Table = {
+    "encoder/class_token": ("flat", {"hf": "embeddings.class_embedding"}),
+    "encoder/position_embedding": ("table", {"hf": "embeddings.position_embedding.weight"}),
+    "encoder/projection": ("patches", {"hf": "embeddings.patch_embedding"}),
+    "pre_norm": ("norm", {"hf": "pre_layrnorm"}),
+    **{
+        f"block_{{i:02d}}/{ours}": (kind, {"hf": _LAYER + name})
+        for ours, kind, name in (
+            ("attention_norm", "norm", "layer_norm1"),
+            ("attention/query", "to heads", "self_attn.q_proj"),
+            ("attention/key", "to heads", "self_attn.k_proj"),
+            ("attention/value", "to heads", "self_attn.v_proj"),
+            ("attention/out", "from heads", "self_attn.out_proj"),
+            ("mlp_norm", "norm", "layer_norm2"),
+            ("mlp/hidden", "dense", "mlp.fc1"),
+            ("mlp/out", "dense", "mlp.fc2"),
+        )
+    },
+    "norm": ("norm", {"hf": "post_layernorm"}),
+    "pooling/probe": ("array", {"hf": _HF_MAP + "probe"}),
+    **{
+        f"pooling/attention/{name}": ("joined heads", {"hf": f"{_HF_MAP}attention.in_proj@{part}/3"})
+        for part, name in enumerate(("query", "key", "value"))
+    },
+    "pooling/attention/out": ("from heads", {"hf": _HF_MAP + "attention.out_proj"}),
+    "pooling/norm": ("norm", {"hf": _HF_MAP + "layernorm"}),
+    "pooling/mlp/hidden": ("dense", {"hf": _HF_MAP + "mlp.fc1"}),
+    "pooling/mlp/out": ("dense", {"hf": _HF_MAP + "mlp.fc2"}),
+    "projection": ("kernel", {"hf": "visual_projection"}),
+    "head": ("dense", {"hf": "classifier"}),
+}
+OPEN_CLIP: Table = {
+    "encoder/class_token": ("flat", {"open_clip": "class_embedding"}),
+    "encoder/position_embedding": ("table", {"open_clip": "positional_embedding"}),
+    "encoder/projection": ("patches", {"open_clip": "conv1"}),
+    "pre_norm": ("norm", {"open_clip": "ln_pre"}),
+    **{
+        f"block_{{i:02d}}/{ours}": (kind, {"open_clip": _RESBLOCK + name})
+        for ours, kind, name in (
+            ("attention_norm", "norm", "ln_1"),
+            *(
+                (f"attention/{name}", "joined heads", f"attn.in_proj@{part}/3")
+                for part, name in enumerate(("query", "key", "value"))
+            ),
+            ("attention/out", "from heads", "attn.out_proj"),
+            ("mlp_norm", "norm", "ln_2"),
+            ("mlp/hidden", "dense", "mlp.c_fc"),
+            ("mlp/out", "dense", "mlp.c_proj"),
+        )
+    },
+    "norm": ("norm", {"open_clip": "ln_post"}),
+    "projection": ("matrix", {"open_clip": "proj"}),
 }
 
 # "{backbone}" is the prefix of a hybrid's ResNet. timm omits "stem." where the ResNet has no stages.
@@ -228,7 +346,16 @@ FORMATS = {
     "hf_dinov2": Format("torch", (TRANSFORMER, HF_DINOV2), "hf"),
     "hf_dinov2_swiglu": Format("torch", (TRANSFORMER, HF_DINOV2, HF_SWIGLU), "hf"),
     "hf_bit": Format("torch", (RESNET, BIT, HF_BIT), "hf"),
+    "hf_dinov3": Format("torch", (TRANSFORMER, HF_DINOV3), "hf"),
+    "hf_dinov3_gated": Format("torch", (TRANSFORMER, HF_DINOV3, HF_GATED), "hf"),
+    "hf_beit": Format("torch", (TRANSFORMER, HF_BEIT), "hf"),
+    "hf_tower": Format("torch", (HF_TOWER,), "hf"),
+    "open_clip": Format("torch", (OPEN_CLIP,), "open_clip"),
     "timm": Format("torch", (TRANSFORMER, _POSITIONS, RESNET), "timm", "patch_embed.backbone."),
+    "timm_gamma": Format("torch", (TRANSFORMER, _POSITIONS, TIMM_GAMMA), "timm"),
+    "timm_eva": Format("torch", (TRANSFORMER, _POSITIONS, TIMM_GAMMA, TIMM_EVA), "timm"),
+    "timm_eva_gated": Format("torch", (TRANSFORMER, _POSITIONS, TIMM_GAMMA, TIMM_EVA, TIMM_GATED), "timm"),
+    "timm_eva_split": Format("torch", (TRANSFORMER, _POSITIONS, TIMM_EVA, TIMM_GATED, TIMM_SPLIT), "timm"),
     "timm_bit": Format("torch", (RESNET, BIT), "timm"),
 }
 
@@ -249,9 +376,13 @@ def format_column(format: str, num_layers: int = 0, units: Sequence[int] = ()) -
         for indices in _layer_indices(ours, num_layers, units):
             name, _, part = names[column].partition("@")
             name = name.format(**indices, backbone=backbone, stem="stem." if units else "")
+            name, _, second = name.partition("+")
+            index, _, count = part.partition("/")
             for weight, ends in KINDS[kind].items():
                 end, reshaper = ends[family]
-                cells[ours.format(**indices) + weight] = Cell(name + end, reshaper, int(part) if part else None)
+                cells[ours.format(**indices) + weight] = Cell(
+                    name + end, reshaper, (int(index), int(count)) if part else None, second + end if second else None
+                )
     return cells
 
 
@@ -281,7 +412,7 @@ def find_layers(format: str, ours: str, names: Iterable[str]) -> list[dict[str, 
     patterns = [table[ours][1][column] for table in tables if ours in table and column in table[ours][1]]
     if not patterns:
         return []
-    escaped = re.escape(patterns[-1].partition("@")[0].replace("{backbone}", backbone))
+    escaped = re.escape(re.split(r"[@+]", patterns[-1])[0].replace("{backbone}", backbone))
     pattern = re.compile(re.sub(r"\\{([a-z])(0?)(?::02d)?\\}", r"(?P<\1>\\d+)", escaped))
     first = 0 if "0\\}" in escaped or "{i" in ours else 1
     matches = (pattern.match(name) for name in names)

@@ -94,6 +94,9 @@ def open_checkpoint(
                 pixels = Pixels(**known, antialias=True)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"The configuration of {path} has other pixels than a model reads: {error}") from error
+        if pixels is None and file.family and file.family.mean and file.family.std:
+            pixels = Pixels(file.family.mean, file.family.std, "bicubic", True)
+            logger.info("%s has no mean and std of pixels: those of %s are assumed", path, file.family.name)
         if pixels is None and file.format not in (None, *OFFICIAL_FORMATS):
             logger.info(
                 "%s has no mean and std of pixels; unless the model has its own, they are scaled to -1 to 1", path

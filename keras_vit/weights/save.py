@@ -13,13 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit import _arguments as checked
 from keras_vit._atomic import written_aside
 from keras_vit.models.config import Numerics, ResNet, Variant
-from keras_vit.weights.architecture import Architecture
+from keras_vit.weights.architecture import Architecture, detect_architecture
 from keras_vit.weights.configuration import hf_family, hf_files, hf_ratio, timm_architecture, timm_files
-from keras_vit.weights.formats import NUMERICS
+from keras_vit.weights.families import FAMILIES
+from keras_vit.weights.formats import NUMERICS, open_checkpoint_file
+from keras_vit.weights.load import ZERO_WHERE_ABSENT
 from keras_vit.weights.names import format_column
 from keras_vit.weights.reshaping import Cell
+from keras_vit.weights.written_families import FIELDS as FAMILY_FIELDS
+from keras_vit.weights.written_families import is_of_family, written_family
 
 logger = logging.getLogger("keras_vit")
 
@@ -70,11 +75,15 @@ def write_checkpoint(
     """
     path = pathlib.Path(path)
     _refuse_to_overwrite(path)
+    family = written_family(format, model.variant)
     prefix = hf_family(model.variant).prefix if format == "hf" and model.classes is not None else ""
+    prefix = family.prefix(model) if family else prefix
     written = arrays_in_format(arrays, format, model.variant, prefix)
-    if format == "hf" and isinstance(model.variant, Variant) and model.variant.layer_scale is not None:
+    has_mask = family.family == "DINOv3" if family else getattr(model.variant, "layer_scale", None) is not None
+    if format == "hf" and isinstance(model.variant, Variant) and has_mask:
         # Used in training alone, but transformers warns if it is missing.
-        written[f"{prefix}embeddings.mask_token"] = np.zeros((1, model.variant.hidden_size), np.float32)
+        axes = (1, 1) if family else (1,)
+        written[f"{prefix}embeddings.mask_token"] = np.zeros((*axes, model.variant.hidden_size), np.float32)
     if path.suffix == ".npz":
         with written_aside(path) as aside:
             np.savez(aside, **written)  # type: ignore[arg-type]  # NumPy's types read ** as its option `allow_pickle`
@@ -84,7 +93,8 @@ def write_checkpoint(
             texts = hf_files(model, numerics, pixels, class_names)
         else:
             texts = timm_files(model, numerics, pixels, names, class_names)
-        _write_safetensors(path, written, {name: json.dumps(text, indent=2) + "\n" for name, text in texts.items()})
+        texts = {name: json.dumps(text, indent=2) + "\n" for name, text in texts.items()}
+        _write_safetensors(path, written, texts, model if family else None)
     for difference in _differences(format, model, numerics, pixels):
         logger.info("%s: %s", path, difference)
 
@@ -101,19 +111,26 @@ def arrays_in_format(
         prefix: in front of every name but the head's.
     """
     cells = _cells(format, variant)
-    parts: dict[str, dict[int | None, np.ndarray]] = {}
+    parts: dict[str, dict[int, np.ndarray]] = {}
     if format == "timm" and isinstance(variant, Variant) and variant.register_tokens:
         arrays = _without_class_position(arrays)
     for ours, array in arrays.items():
+        if ours in ZERO_WHERE_ABSENT and ours not in cells:
+            if array.any():
+                raise ValueError(f"Expected zeros in {ours}, which the format has not. Received: other values")
+            continue
         cell = cells[ours]
         if cell.reshaper:
             shape, *_ = cell.reshaper.shapes(array.shape, variant)
-            array = cell.reshaper.to_file(array, shape)
-        name = cell.name if ours.startswith("head/") else prefix + cell.name
-        parts.setdefault(name, {})[cell.part] = array
+            array = cell.reshaper.to_file(array, shape, variant)
+        index = cell.part[0] if cell.part else 0
+        for name, half in zip(cell.names, np.split(array, 2) if cell.second else [array]):
+            parts.setdefault(name if ours.startswith(("head/", "projection/")) else prefix + name, {})[index] = half
     return {
-        name: np.ascontiguousarray(thirds[None] if None in thirds else np.concatenate([thirds[i] for i in range(3)]))
-        for name, thirds in parts.items()
+        name: np.ascontiguousarray(
+            np.concatenate([of_name[i] for i in sorted(of_name)]) if len(of_name) > 1 else of_name[0]
+        )
+        for name, of_name in parts.items()
     }
 
 
@@ -139,6 +156,8 @@ def find_unsupported(format: str, paths: Iterable[str], model: Architecture) -> 
         model: the architecture.
     """
     variant = model.variant
+    if isinstance(variant, Variant) and (is_of_family(variant) or written_family(format, variant)):
+        return list(_family_limits(format, paths, variant, model))
     is_bit = isinstance(variant, ResNet)
     resnet = variant if isinstance(variant, ResNet) else variant.stem
     limits: tuple[Limit, ...] = (
@@ -160,6 +179,22 @@ def find_unsupported(format: str, paths: Iterable[str], model: Architecture) -> 
     return faults
 
 
+def _family_limits(format: str, paths: Iterable[str], row: Variant, model: Architecture) -> Iterator[str]:
+    """Yields what a format cannot hold of a family; what is left shows when the file is read back."""
+    written = written_family(format, row)
+    if written is None:
+        yield f"{_options(row, ('pooling', *FAMILY_FIELDS))}: no file of {format!r} has this"
+        return
+    if format == "hf" and model.classes and written.family in ("DINOv3", "CLIP", "SigLIP"):
+        yield f"a head: transformers' {written.family} classifiers read other tokens, or there are none"
+    if model.representation_size:
+        yield f"a layer pre_logits: {written.family} has none"
+    cells = _cells(format, row)
+    unnamed = [path for path in paths if path not in cells and path not in ZERO_WHERE_ABSENT]
+    if unnamed:
+        yield f"weights without a name in it: {checked.first_few(unnamed)}"
+
+
 def _transformer_limits(model: Architecture, row: Variant) -> tuple[Limit, ...]:
     classes, pooled = model.classes, model.representation_size
     pooling, distilled, is_dinov2 = row.pooling, row.distillation_token, row.layer_scale is not None
@@ -169,8 +204,7 @@ def _transformer_limits(model: Architecture, row: Variant) -> tuple[Limit, ...]:
     return (
         ("npz hf timm", own, f"{own}: no other project's files have this"),
         ("npz hf timm", pooling == "none", "pooling='none': a file looks the same with 'gap'"),
-        ("hf", pooling in ("gap", "map"), f"pooling={pooling!r}: transformers' classifiers read the class token"),
-        ("npz timm", pooling == "map", "pooling='map': only big_vision's files, which are not written, have it"),
+        ("hf", pooling == "gap", "pooling='gap': transformers' classifiers read the class token"),
         ("npz timm", pooling == "token+gap", "pooling='token+gap': only transformers' DINOv2 reads both"),
         (
             "hf",
@@ -230,6 +264,9 @@ def _options(row: Variant | ResNet, names: Sequence[str]) -> str:
 
 
 def _cells(format: str, variant: Variant | ResNet) -> dict[str, Cell]:
+    written = written_family(format, variant)
+    if written and isinstance(variant, Variant):
+        return format_column(written.format(variant), variant.num_layers)
     if isinstance(variant, ResNet):
         return format_column({"hf": "hf_bit", "timm": "timm_bit"}.get(format, format), 0, variant.units)
     if format == "hf" and variant.layer_scale is not None:
@@ -239,7 +276,10 @@ def _cells(format: str, variant: Variant | ResNet) -> dict[str, Cell]:
     return format_column(format, variant.num_layers, variant.stem.units if variant.stem else ())
 
 
-def _write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
+def _write_safetensors(
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str], model: Architecture | None
+) -> None:
+    """Writes the files, and reads the architecture back where one is given, before they are in place."""
     from safetensors.numpy import save_file
 
     with contextlib.ExitStack() as stack:
@@ -255,6 +295,23 @@ def _write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray], tex
         for name, file in files.items():
             file.write_text(texts[name], "utf-8")
             shutil.copymode(file, weights)  # safetensors makes a file that only its owner can read
+        if model:
+            _refuse_another(weights, files["config.json"], model)
+
+
+def _refuse_another(weights: pathlib.Path, config: pathlib.Path, model: Architecture) -> None:
+    """Raises a ValueError if the files show another architecture than the model's."""
+    with open_checkpoint_file(weights, config) as file:
+        read = detect_architecture(file)
+    unread = {"parameters", "dropout", "layer_scale"}
+    both = [vars(one.variant) | {"classes": one.classes} for one in (model, read)]
+    faults = [
+        f"{name}={value!r:.200}, which would be read as {both[1][name]!r:.200}"
+        for name, value in both[0].items()
+        if name not in unread and value != both[1][name]
+    ]
+    if faults:
+        raise ValueError("Expected a model that the format can hold. Received: " + checked.first_few(faults))
 
 
 def _refuse_to_overwrite(path: pathlib.Path) -> None:
@@ -277,8 +334,13 @@ def _differences(format: str, model: Architecture, numerics: Numerics, pixels: M
     variant = model.variant
     used: tuple[str, ...] = () if isinstance(variant, ResNet) else BLOCK_NUMERICS
     used += CONVOLUTION_NUMERICS if isinstance(variant, ResNet) or variant.stem else ()
+    written = written_family(format, variant)
     theirs, is_gated = NUMERICS[format], getattr(variant, "swiglu", False)
+    if written and (family := next((row for row in FAMILIES if row.name == written.family), None)):
+        theirs = dataclasses.replace(theirs, gelu=family.gelu, norm_epsilon=family.norm_epsilon)
     configured = CONFIGURED_NUMERICS.get(format, ()) + (("gelu",) if is_gated else ())
+    if written and written.arguments and not is_gated:
+        configured = ()  # timm's classes Beit and Eva have no argument for it
     other = [
         f"{name}={getattr(theirs, name)!r} for {getattr(numerics, name)!r}"
         for name in used
@@ -286,7 +348,13 @@ def _differences(format: str, model: Architecture, numerics: Numerics, pixels: M
     ]
     if other:
         yield f"the project computes with {', '.join(other)}; outputs differ a little"
-    if format == "timm" and isinstance(variant, Variant) and numerics.gelu == "tanh" and not is_gated:
+    if (
+        format == "timm"
+        and isinstance(variant, Variant)
+        and numerics.gelu == "tanh"
+        and "gelu" in configured
+        and not is_gated
+    ):
         yield "timm reads the tanh GELU from config.json; without this file, pass act_layer='gelu_tanh'"
     if format == "hf" and isinstance(variant, Variant) and variant.layer_scale is not None and hf_ratio(variant) % 1:
         yield f"transformers from version 5 on reads a whole mlp_ratio only, not {hf_ratio(variant)}"

@@ -247,8 +247,8 @@ def test_another_backbone_of_a_hybrid_is_refused(oracle, save_tensors, config):
 
 
 def test_an_unknown_activation_is_refused(oracle, save_tensors, config):
-    with pytest.raises(ValueError, match="hidden_act='quick_gelu', expected 'gelu' or 'gelu_new'"):
-        keras_vit.load(save_tensors(oracle.arrays("hf_vit_32"), config=config(hidden_act="quick_gelu")))
+    with pytest.raises(ValueError, match="hidden_act='relu', expected 'gelu' or 'gelu_new'"):
+        keras_vit.load(save_tensors(oracle.arrays("hf_vit_32"), config=config(hidden_act="relu")))
 
 
 @pytest.mark.parametrize("content", ["{", "", "[1, 2]", "7", "\ufeff{}"])
@@ -288,15 +288,25 @@ def test_what_timm_says(oracle, save_tensors):
 
 
 def test_what_timm_says_of_another_architecture(oracle, save_tensors):
-    said = {"global_pool": "avg", "model_args": {"num_heads": 4, "act_layer": "relu"}}
-    with pytest.raises(ValueError, match=r"act_layer='relu'.*\n.*global_pool='avg', expected 'token'"):
-        keras_vit.load(save_tensors(oracle.arrays("timm_vit_32"), config=said))
+    arrays = {name: array for name, array in oracle.arrays("timm_vit_32").items() if name != "cls_token"}
+    said = {"global_pool": "token", "model_args": {"num_heads": 4, "act_layer": "relu"}}
+    with pytest.raises(ValueError, match=r"act_layer='relu'.*\n.*global_pool='token', and cls_token is missing"):
+        keras_vit.load(save_tensors(arrays, config=said))
 
 
-def test_a_norm_after_the_mean_is_refused_by_name(oracle, save_tensors):
-    arrays = {name.replace("norm.", "fc_norm."): array for name, array in oracle.arrays("timm_vit_32").items()}
-    with pytest.raises(ValueError, match="missing: norm.weight(.|\n)*before its last norm, fc_norm"):
-        keras_vit.load(save_tensors(arrays), num_heads=4)
+@pytest.mark.parametrize("norm", ["norm", "fc_norm"])
+def test_a_head_of_timms_that_reads_the_mean(oracle, save_tensors, norm):
+    """The mean of the patch tokens before or after the last norm, beside a class token."""
+    arrays = {name.replace("norm.", f"{norm}."): array for name, array in oracle.arrays("timm_vit_32").items()}
+    path = save_tensors(arrays, config={"global_pool": "avg", "model_args": {"num_heads": 4}})
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    logits = keras_vit.load(path, classifier_activation=None).predict(images, verbose=0)
+    plain = keras_vit.load(save_tensors(oracle.arrays("timm_vit_32")), num_heads=4)
+    tokens = keras.Model(plain.input, plain.get_layer("norm" if norm == "norm" else "block_02").output)
+    x = tokens.predict(images, verbose=0)[:, 1:].mean(axis=1)
+    if norm == "fc_norm":
+        x = plain.get_layer("norm")(x)
+    np.testing.assert_allclose(logits, x @ arrays["head.weight"].T + arrays["head.bias"], atol=1e-5)
 
 
 def test_a_folder_with_a_file_in_parts(oracle, save_tensors, config):

@@ -231,8 +231,13 @@ ODD = {
     "bit, official": ("npz", keras_vit.ResNet((1,), (128,)), {}, "the official code has no BiT"),
     "vit, bit": ("bit", VIT, {}, "BiT's project has no transformer"),
     "none": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="none"), {}, "a file looks the same with 'gap'"),
-    "gap, hf": ("hf", keras_vit.Variant(3, 10, 1, 2, 7, pooling="gap"), {}, "pooling='gap': transformers' classifiers"),
-    "map, npz": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="map"), {}, "only big_vision's files"),
+    "gap, hf": (
+        "hf",
+        keras_vit.Variant(1, 10, 1, 2, 7, keras_vit.ResNet((1,), (128,)), pooling="gap"),
+        {},
+        "pooling='gap': transformers' classifiers",
+    ),
+    "map, npz": ("npz", keras_vit.Variant(3, 10, 1, 2, 7, pooling="map"), {}, "no file of 'npz' has this"),
     "distilled, timm": ("timm", DEIT, {}, "a distillation token: only transformers"),
     "distilled hybrid": (
         "hf",

@@ -1,0 +1,114 @@
+"""The families of published Vision Transformers whose files need more than the shapes of their arrays."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from keras_vit.models.config import Rotary
+
+Config = Mapping[str, Any]
+
+
+class Family(NamedTuple):
+    """A family of published checkpoints.
+
+    Args:
+        name: of the family.
+        formats: keys of `names.FORMATS`, in which its files are.
+        has, lacks: names of arrays that all its files have, and that none has.
+        norm_epsilon: of the layer norms, where no configuration says it.
+        gelu: form of the GELU, likewise.
+        fields: function of (a configuration, the grid of the file's positions or None): fields of the `Variant` that
+            the arrays do not show.
+        mean, std: of pixels from 0 to 1, where no configuration says them; None for the official code's, -1 to 1.
+        projects: whether what stands where a head would is the projection to the embedding, not a classifier.
+    """
+
+    name: str
+    formats: tuple[str, ...]
+    has: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    norm_epsilon: float = 1e-6
+    gelu: str = "erf"
+    fields: Callable[[Config, tuple[int, int] | None], dict[str, Any]] = lambda config, grid: {}
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    projects: bool = False
+
+
+def _dinov3(config: Config, grid: Any) -> dict[str, Any]:
+    nested = config.get("rope_parameters") or {}
+    theta = config.get("rope_theta") or nested.get("rope_theta") or 100.0
+    return {"positions": "none", "rotary": Rotary(float(theta))}
+
+
+def _eva02(config: Config, grid: Any) -> dict[str, Any]:
+    return {"pooling": "gap", "class_token": True, "rotary": Rotary(10_000.0, (16, 16))}
+
+
+# Rows and columns of the grid that PE's rotary positions are counted on, in the names of timm's architectures.
+_PE_GRIDS = {r"core_(tiny|small|large)": 24, r"core_base": 14, r"core_gigantic|spatial|lang": 32}
+
+
+def _pe(config: Config, grid: tuple[int, int] | None) -> dict[str, Any]:
+    name = config.get("architecture") or ""
+    side = next((side for pattern, side in _PE_GRIDS.items() if re.search(pattern, name)), None)
+    reference = (side, side) if side else grid or (24, 24)
+    # Without a class token, as in G, the offset does not show: the scores depend on differences alone.
+    return {"rotary": Rotary(10_000.0, reference, 1, columns_first=True)}
+
+
+def _pe_core(config: Config, grid: tuple[int, int] | None) -> dict[str, Any]:
+    return {**_pe(config, grid), "pooling": "map", "pooling_heads": 8}
+
+
+def _pe_other(config: Config, grid: tuple[int, int] | None) -> dict[str, Any]:
+    return {**_pe(config, grid), "pooling": "gap", "norm_at": "none"}
+
+
+_IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_CLIP: dict[str, Any] = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
+_EVA = ("timm_gamma", "timm_eva", "timm_eva_gated", "timm_eva_split")
+# The first row that fits counts.
+FAMILIES = (
+    Family("DINOv3", ("hf_dinov3", "hf_dinov3_gated"), norm_epsilon=1e-5, fields=_dinov3, **_IMAGENET),
+    Family("DINOv3", _EVA, has=("reg_token",), lacks=("pos_embed",), norm_epsilon=1e-5, fields=_dinov3, **_IMAGENET),
+    Family("BEiT", ("hf_beit",), norm_epsilon=1e-12),
+    Family("BEiT", _EVA, has=("blocks.0.attn.relative_position_bias_table",)),
+    Family("PE", _EVA, has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),
+    Family("EVA-02", _EVA, has=("pos_embed",), fields=_eva02, **_CLIP),
+    Family(
+        "PE",
+        ("timm",),
+        has=("norm_pre.weight", "attn_pool.latent"),
+        norm_epsilon=1e-5,
+        fields=_pe_core,
+        projects=True,
+    ),
+    Family("PE", ("timm",), has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),
+    Family("CLIP", ("timm",), has=("norm_pre.weight",), norm_epsilon=1e-5, **_CLIP),
+    Family("CLIP", ("hf_tower",), has=("pre_layrnorm.weight",), norm_epsilon=1e-5, gelu="quick", **_CLIP),
+    Family("CLIP", ("open_clip",), norm_epsilon=1e-5, **_CLIP),
+    Family("SigLIP", ("hf_tower",), gelu="tanh"),
+    Family("SigLIP", ("timm",), has=("attn_pool.latent",)),
+)
+
+
+def family_of(format: str | None, names: Collection[str]) -> Family | None:
+    """Returns the family of a file, or None for a plain Vision Transformer, a hybrid or a BiT.
+
+    Args:
+        format: a key of `names.FORMATS`.
+        names: of the file's arrays, without prefixes.
+    """
+    return next(
+        (
+            family
+            for family in FAMILIES
+            if format in family.formats and {*family.has} <= {*names} and not {*family.lacks} & {*names}
+        ),
+        None,
+    )
