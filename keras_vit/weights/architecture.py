@@ -144,7 +144,9 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     elif pooling == "gap" and not square_grid(tokens) and square_grid(tokens - 1):
         pooling = "token"  # the class token is missing, which is an error when the file is loaded
     fields: dict[str, Any] = {}
-    if pooling == "token" and (has("pooled_norm/") or FORMATS[format].column == "timm" and file.averages):
+    # timm averages the patch tokens of a DINOv3 without a head; its authors take the class token.
+    averages = file.averages and (classes is not None or family is None or family.name != "DINOv3")
+    if pooling == "token" and (has("pooled_norm/") or FORMATS[format].column == "timm" and averages):
         fields = {"pooling": "gap", "class_token": True}
     if has("pooled_norm/"):
         fields["norm_at"] = "pooled"

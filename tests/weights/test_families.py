@@ -100,6 +100,14 @@ def test_an_embedding_is_no_head(write):
     assert "projection" not in [layer.name for layer in tuned.layers] and tuned.output_shape == (None, 3)
 
 
+def test_a_dinov3_without_a_head_returns_the_class_token(write, oracle):
+    folder = write("timm_dinov3_32")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"global_pool": "token"', '"global_pool": "avg"'))
+    output = keras_vit.load(folder)(oracle.made_images(32, 32))
+    np.testing.assert_allclose(output, FILE["timm_dinov3_32/logits"], rtol=0, atol=ATOL)
+
+
 def test_pixels_that_no_configuration_states_are_those_of_the_family(write, caplog):
     caplog.set_level("INFO")
     pixels = keras_vit.load(write("hf_dinov3_32")).pixels
