@@ -416,11 +416,12 @@ def _assemble(
             variables[path].assign(array)
     names = file.class_names if file and settings.uses_head_of_file else None
     names = usable_names(names) if names and len(names) == arguments["classes"] else None
+    facts: dict[str, Any] = {"class_names": names, "license": opened.license}
     if is_nested:
-        outputs = VisionModel(images, outputs, name=settings.name, class_names=names)(input_tensor)
+        outputs = VisionModel(images, outputs, name=settings.name, **facts)(input_tensor)
     sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     name = settings.name or (_function_name(published) if published else "ViT" if isinstance(row, Variant) else "BiT")
-    return VisionModel(sources[0] if len(sources) == 1 else sources, outputs, name=name, class_names=names)
+    return VisionModel(sources[0] if len(sources) == 1 else sources, outputs, name=name, **facts)
 
 
 def _shape_of(input_tensor: keras.KerasTensor | None, input_shape: Sequence[int] | None) -> _Shape | None:

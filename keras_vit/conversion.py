@@ -91,7 +91,9 @@ def save_checkpoint(
             f"Expected {description.classes} class names, one for each output. Received: {len(names)} class_names"
         )
     refuse_not_finite(model.name, arrays.items())
-    write_checkpoint(path, written, arrays, architecture, description.numerics, pixels, names)
+    license = getattr(model, "license", None)
+    known = license.name if license and license.is_known else None
+    write_checkpoint(path, written, arrays, architecture, description.numerics, pixels, names, known)
 
 
 def convert(

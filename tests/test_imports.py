@@ -23,7 +23,7 @@ ALLOWED = {
     "imagenet": set(),
     "layers": {"preprocessing"},
     "models": {"layers", "preprocessing"},
-    "weights": {"layers.positions", "models.config", "models.description", "preprocessing"},
+    "weights": {"layers.positions", "models.config", "models.description", "models.license", "preprocessing"},
     "builders": {"layers", "models", "preprocessing", "weights"},
     "conversion": {"builders", "models", "weights"},
     "__init__": {"builders", "conversion", "imagenet", "models", "preprocessing", "weights"}

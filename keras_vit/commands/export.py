@@ -14,7 +14,7 @@ from keras_vit._arguments import counted
 from keras_vit._atomic import locked, write_text
 from keras_vit._progress import show_progress
 from keras_vit.commands.examples import evaluation_examples, open_recipe_data
-from keras_vit.commands.image_model import ImageModel, open_model, require_head
+from keras_vit.commands.image_model import ImageModel, open_model, remark_on_license, require_head
 from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.export import export_model
@@ -163,6 +163,7 @@ def _export(
 ) -> list[Agreement]:
     """Exports a model, and updates the pages; returns the comparison of each file with the model."""
     recipe = recipe_beside(opened.path)
+    remark_on_license(opened.model)
     images: dict[str, Any] = {}
     if opened.kind == "numbers" and (data is not None or recipe is not None):
         files = _images_of(recipe, data, opened.channels)

@@ -18,7 +18,7 @@ from keras_vit._progress import log_progress, show_progress
 from keras_vit.commands.examples import open_recipe_data
 from keras_vit.commands.export import Exports, agreement_line, export_run, refusal_line, update_pages
 from keras_vit.commands.image_list import write_images
-from keras_vit.commands.image_model import load_keras_model
+from keras_vit.commands.image_model import load_keras_model, remark_on_license
 from keras_vit.commands.pages import pretext_report, run_report, write_run_card
 from keras_vit.commands.run_folder import (
     LABELS_FILE,
@@ -42,7 +42,6 @@ from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
 from keras_vit.models.reject import Reject
-from keras_vit.preprocessing import Pixels
 from keras_vit.report.run_page import write_report
 from keras_vit.runtime.files import open_exported
 from keras_vit.training.devices import Devices, devices_of
@@ -106,11 +105,12 @@ def _run(folder: pathlib.Path, recipe: Recipe, devices: Devices, source: Source 
     if objective.learns is None:
         logger.info("objective=%s has no classes: no test accuracy, no exports, no model card", recipe.objective)
 
-    def begin(contract: Pixels) -> None:
-        logger.info("the model reads pixels as %s", contract.description)
+    def begin(model: keras.Model) -> None:
+        logger.info("the model reads pixels as %s", pixels_of(model).description)
+        remark_on_license(model)
         if devices.chief:
             # run.json is written first: it marks the folder as that of this run.
-            description = run_description(recipe, source, devices, contract, weights)
+            description = run_description(recipe, source, devices, model, weights)
             write_text(folder / RUN_FILE, json.dumps(description, indent=1))
             write_images(folder, source)
             if objective.has_classes:

@@ -253,6 +253,13 @@ def describe_image_model(
     return opened
 
 
+def remark_on_license(model: keras.Model) -> None:
+    """Logs a line on the licence of the checkpoint that a model is made from, unless it allows any use."""
+    license = getattr(model, "license", None)
+    if license and not license.permissive:
+        logger.log(logging.WARNING if license.is_known else logging.INFO, "licence of the checkpoint: %s", license.text)
+
+
 def is_checkpoint(target: str | os.PathLike[str]) -> bool:
     """Returns whether a text names a published checkpoint, or a weight file in a format other than a whole Keras model.
 

@@ -26,6 +26,7 @@ from keras_vit.export.proof import Agreement
 from keras_vit.layers import TransformerBlock
 from keras_vit.models.config import ResNet, Variant
 from keras_vit.models.interface import pixels_of
+from keras_vit.models.license import License
 from keras_vit.preprocessing import OFFICIAL_PIXELS, preprocess_input
 from keras_vit.report.model_card import ModelCard, write_model_card
 from keras_vit.report.preview_page import target_words, write_preview
@@ -224,6 +225,7 @@ def write_run_card(
         rejects: how many test images the model rejects as none of its classes; None if it rejects none.
     """
     base, base_model, base_license = _base_checkpoint(recipe)
+    license: License | None = getattr(model, "license", None) or base_license
     run = read_object(pathlib.Path(path).parent / RUN_FILE)
     write_model_card(
         path,
@@ -252,7 +254,8 @@ def write_run_card(
             base=base,
             base_model=base_model,
             hub_data=_hub_data(recipe.data),
-            license=base_license or recipe.license,
+            license=license.name if license and license.is_known else recipe.license,
+            base_license=license.text if license else None,
             origin=_origin(recipe.data),
             rejects=rejects,
             value_range=run.get("data", {}).get("value_range"),
@@ -320,7 +323,7 @@ def _changed_settings(recipe: Recipe, source: Source) -> dict[str, Any]:
     return {name: public.get(name, value) for name, value in changed.items() if name != "data_dir"}
 
 
-def _base_checkpoint(recipe: Recipe) -> tuple[str | None, str | None, str | None]:
+def _base_checkpoint(recipe: Recipe) -> tuple[str | None, str | None, License | None]:
     """Returns (description, name on the Hugging Face Hub, licence) of the checkpoint that a recipe starts from."""
     weights = recipe.weights
     if weights is None:
@@ -333,7 +336,7 @@ def _base_checkpoint(recipe: Recipe) -> tuple[str | None, str | None, str | None
         checkpoint = find_checkpoint(weights, variant, max(recipe.size), include_top=False)
     except ValueError:  # a file or an address that is not in the table of checkpoints
         return weights.rstrip("/").rpartition("/")[2], None, None
-    return f"{checkpoint.name} ({checkpoint.address})", None, checkpoint.license
+    return f"{checkpoint.name} ({checkpoint.address})", None, License(checkpoint.license, "as published")
 
 
 def _hub_data(data: str) -> str | None:

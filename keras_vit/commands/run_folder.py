@@ -19,7 +19,7 @@ from keras_vit.commands.range_of_run import use_value_range
 from keras_vit.data.decoding import RANGE_SETTING, value_range
 from keras_vit.data.sources import Source
 from keras_vit.models.config import ResNet, Variant, get_variant, name_of
-from keras_vit.preprocessing import Pixels
+from keras_vit.models.interface import pixels_of
 from keras_vit.training.devices import Devices
 from keras_vit.training.fit import CHECKPOINTS
 from keras_vit.training.objectives import loss_of
@@ -33,21 +33,23 @@ logger = logging.getLogger("keras_vit")
 
 
 def run_description(
-    recipe: Recipe, source: Source, devices: Devices, contract: Pixels, weights: str | None
+    recipe: Recipe, source: Source, devices: Devices, model: keras.Model, weights: str | None
 ) -> dict[str, Any]:
-    """Returns the contents of run.json: recipe, data, versions, devices and pixel range of a run.
+    """Returns the contents of run.json: recipe, data, checkpoint's licence, versions, devices and pixels of a run.
 
     Args:
         recipe: the recipe of the run.
         source: its images.
         devices: the devices that it runs on.
-        contract: the pixel values that its model expects.
+        model: its model, before the training.
         weights: the SHA-256 of the checkpoint that it starts from, or None.
     """
+    contract, license = pixels_of(model), getattr(model, "license", None)
     return {
         "recipe": dataclasses.asdict(recipe),
         "data": _data_description(source),
         "weights_sha256": weights,
+        "license": license and license.description(),
         "versions": {
             "keras_vit": keras_vit.__version__,
             "keras": keras.__version__,

@@ -201,13 +201,21 @@ def make_serving(
         input_type=input_type,
         pixels=pixels,
         class_names=names,
-        facts={**dict.fromkeys(FACTS, ""), "name": model.name, **dict(facts)},
+        facts=_with_license({**dict.fromkeys(FACTS, ""), "name": model.name, **dict(facts)}, model),
         output_type=output_type,
         calibration=calibration,
         kind=kind,
         thresholds=tuple(thresholds or ()),
         reject=reject,
     )
+
+
+def _with_license(facts: dict[str, str], model: keras.Model) -> dict[str, str]:
+    """Adds the licence of the checkpoint that a model is made from to the licence in its facts."""
+    base = getattr(model, "license", None)
+    if not base or base.text in facts["license"]:  # the facts of another `Serving` of the model have it
+        return facts
+    return {**facts, "license": ". ".join(filter(None, (facts["license"], f"Checkpoint: {base.text}")))}
 
 
 def class_names_or_default(class_names: Iterable[str] | None, count: int) -> tuple[str, ...]:

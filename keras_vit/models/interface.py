@@ -416,7 +416,7 @@ def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
 def copy_facts(model: keras.Model, other: keras.Model) -> None:
     """Copies what a `VisionModel` knows of itself beside its layers to another one; other models have nothing."""
     if hasattr(model, "own_pixels"):
-        for name in ("own_pixels", "class_names", "thresholds", "reject"):
+        for name in ("own_pixels", "class_names", "thresholds", "reject", "license"):
             setattr(other, name, getattr(model, name))
 
 

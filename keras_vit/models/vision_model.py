@@ -1,4 +1,4 @@
-"""`VisionModel`: a functional model with its pixel contract, class names, thresholds of labels and reject."""
+"""`VisionModel`: a functional model with its pixel contract, class names, thresholds of labels, reject and licence."""
 
 import dataclasses
 import os
@@ -13,6 +13,7 @@ from keras_vit._finite import refuse_model_not_finite
 from keras_vit.models.class_names import refuse_names
 from keras_vit.models.interface import pixels_of, set_pixels
 from keras_vit.models.lean import LeanModel
+from keras_vit.models.license import License, as_license
 from keras_vit.models.reject import Reject, as_reject
 from keras_vit.preprocessing import Pixels, PixelsLike, as_pixels, preprocess_input
 
@@ -33,6 +34,8 @@ class VisionModel(LeanModel):
             score is at least this, 0 to 1; None for other models.
         reject: when an image is none of the classes: a `keras_vit.evaluation.Reject`, or its fields as a dictionary;
             None if it is not known.
+        license: of the checkpoint that the model is made from, with what states it: a `License`, or its fields "name"
+            and "origin" as a dictionary; None for a model from random weights. Exported files name it.
 
     Raises:
         ValueError: if `pixels` is unknown, two class names are equal or one is blank, or a threshold is not from 0
@@ -58,6 +61,7 @@ class VisionModel(LeanModel):
         class_names: Sequence[str] | None = None,
         thresholds: Sequence[float] | None = None,
         reject: Reject | Mapping[str, float] | None = None,
+        license: License | Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
@@ -67,6 +71,7 @@ class VisionModel(LeanModel):
         self.class_names = class_names
         self.thresholds = thresholds
         self.reject = as_reject(reject)
+        self.license = as_license(license)
 
     @property
     def pixels(self) -> Pixels:
@@ -167,6 +172,8 @@ class VisionModel(LeanModel):
             own["thresholds"] = list(self.thresholds)
         if self.reject:
             own["reject"] = dataclasses.asdict(self.reject)
+        if self.license:
+            own["license"] = dataclasses.asdict(self.license)
         return {**super().get_config(), **own}
 
 

@@ -162,6 +162,7 @@ class ModelCard:
         base_model: Name of that checkpoint on the Hugging Face Hub, or None.
         hub_data: Name of the data set on the Hub, or None.
         license: Name of the licence; None if unknown.
+        base_license: Licence of the checkpoint that training started from, and what it asks for; None without one.
         origin: The kind of data and where it comes from, in words; "" for the name alone.
         brightness: Brightness of training images, or None.
         original_sizes: Smallest and largest (height, width) of these images, pixels, before they are resized; or None.
@@ -191,6 +192,7 @@ class ModelCard:
     base_model: str | None = None
     hub_data: str | None = None
     license: str | None = None
+    base_license: str | None = None
     origin: str = ""
     brightness: Brightness | None = None
     original_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
@@ -273,7 +275,7 @@ def _shared_parts(card: ModelCard) -> dict[str, object]:
         "variant": escaped(card.variant),
         "parameters": f"{card.parameters:,}",
         "version": escaped(card.version),
-        "trained_from": f"from the checkpoint {escaped(card.base)}" if card.base else "from scratch",
+        "trained_from": _trained_from(card),
         "height": height,
         "width": width,
         "channels": card.channels,
@@ -287,6 +289,13 @@ def _shared_parts(card: ModelCard) -> dict[str, object]:
         "exports": exports_section(card.agreements, card.refused),
         "verdict": verdict_section(card.verdict),
     }
+
+
+def _trained_from(card: ModelCard) -> str:
+    if not card.base:
+        return "from scratch"
+    license = f". Licence of the checkpoint: {escaped(card.base_license)}" if card.base_license else ""
+    return f"from the checkpoint {escaped(card.base)}{license}"
 
 
 def _target_card(card: ModelCard, scores: LabelScores | NumberScores) -> str:

@@ -44,7 +44,7 @@ def train(
     source: Source,
     folder: str | os.PathLike[str],
     devices: Devices | None = None,
-    begin: Callable[[Pixels], None] = lambda pixels: None,
+    begin: Callable[[keras.Model], None] = lambda model: None,
 ) -> tuple[keras.Model, list[dict[str, float]]]:
     """Trains the model of a recipe with `model.fit`; resumes from the folder's newest checkpoint if there is one.
 
@@ -56,7 +56,7 @@ def train(
         source: source of the images, as `keras_vit.data.sources.open_source` returns it.
         folder: folder of the run, for its training checkpoints and logs.
         devices: the devices; one by default.
-        begin: called with the pixel scaling of the model after all checks, right before the first file is written.
+        begin: called with the model after all checks, right before the first file is written.
 
     Returns:
         The trained network, in float32 and for one device, and the rows of the log, one an epoch. The network is the
@@ -107,7 +107,7 @@ def train(
                 _early_stopping(recipe, source),
                 source.train.weights is not None and not source.train.weights.all(),
             )
-            begin(pixels)
+            begin(model)
             run.restore(trainer)
             if not run.step:
                 start_head(recipe, model, source)

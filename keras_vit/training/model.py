@@ -65,7 +65,7 @@ def new_model(recipe: Recipe, num_classes: int, units: Units | None = None) -> k
         return model
     mean, std = zip(*units.values())
     numbers = NamedNumbers(tuple(units), mean, std, dtype="float32", name="numbers")
-    return VisionModel(model.input, numbers(model.output), name=model.name)
+    return VisionModel(model.input, numbers(model.output), name=model.name, license=model.license)
 
 
 def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model, examples: Examples | None = None) -> keras.Model:

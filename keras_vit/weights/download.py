@@ -30,7 +30,7 @@ _HUB = re.compile(r"hf://(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?")
 HUB_MODEL = "model.keras"  # a whole model, as `keras-vit push` uploads it
 # Weights, whole or in parts.
 _HUB_WEIGHTS = [HUB_MODEL, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
-_HUB_FILES = [*_HUB_WEIGHTS, "config.json", "preprocessor_config.json"]
+_HUB_FILES = [*_HUB_WEIGHTS, "config.json", "preprocessor_config.json", "README.md", "LICENSE*"]
 
 
 def fetch(address: str, sha256: str | None = None, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:

@@ -22,6 +22,7 @@ class Family(NamedTuple):
             the arrays do not show.
         mean, std: of pixels from 0 to 1, where no configuration says them; None for the official code's, -1 to 1.
         projects: whether what stands where a head would is the projection to the embedding, not a classifier.
+        license: of all its published files, where that is one and restricts.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Family(NamedTuple):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     projects: bool = False
+    license: str | None = None
 
 
 def _dinov3(config: Config, grid: Any) -> dict[str, Any]:
@@ -71,11 +73,13 @@ _CLIP: dict[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
+# EUPE has the same arrays; its files in timm's names have a tag, which says more than the family.
+_DINOV3: dict[str, Any] = {"norm_epsilon": 1e-5, "fields": _dinov3, "license": "dinov3-license", **_IMAGENET}
 _EVA = ("timm_gamma", "timm_eva", "timm_eva_gated", "timm_eva_split")
 # The first row that fits counts.
 FAMILIES = (
-    Family("DINOv3", ("hf_dinov3", "hf_dinov3_gated"), norm_epsilon=1e-5, fields=_dinov3, **_IMAGENET),
-    Family("DINOv3", _EVA, has=("reg_token",), lacks=("pos_embed",), norm_epsilon=1e-5, fields=_dinov3, **_IMAGENET),
+    Family("DINOv3", ("hf_dinov3", "hf_dinov3_gated"), **_DINOV3),
+    Family("DINOv3", _EVA, has=("reg_token",), lacks=("pos_embed",), **_DINOV3),
     Family("BEiT", ("hf_beit",), norm_epsilon=1e-12),
     Family("BEiT", _EVA, has=("blocks.0.attn.relative_position_bias_table",)),
     Family("PE", _EVA, has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),

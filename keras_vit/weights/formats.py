@@ -117,6 +117,7 @@ FIELDS: dict[str, Kinds] = {
         "rope_parameters": {"rope_theta": NUMBER},
         "architecture": TEXT,
         "model_type": TEXT,
+        "license": TEXT,
         "use_mean_pooling": FLAG,
         "backbone_config": {},
         "vision_config": {
@@ -145,6 +146,7 @@ FIELDS: dict[str, Kinds] = {
             "crop_pct": NUMBER,
             "crop_mode": TEXT,
             "tag": TEXT,
+            "license": TEXT,
         },
     },
     "preprocessor_config.json": {

@@ -13,12 +13,14 @@ import numpy as np
 
 from keras_vit import _arguments as checked
 from keras_vit.models.description import describe_model
+from keras_vit.models.license import License
 from keras_vit.preprocessing import Pixels
 from keras_vit.weights.architecture import Architecture, detect_architecture, refuse_other_sizes
-from keras_vit.weights.checkpoints import Checkpoint, find_checkpoint
+from keras_vit.weights.checkpoints import Checkpoint, checkpoints, find_checkpoint
 from keras_vit.weights.download import fetch
 from keras_vit.weights.formats import CheckpointFile, open_checkpoint_file
 from keras_vit.weights.keras_file import is_whole_model, load_keras_file
+from keras_vit.weights.licenses import license_of
 
 logger = logging.getLogger("keras_vit")
 # Formats without a pixel contract in the file: the official code scales pixels to -1 to 1.
@@ -35,12 +37,14 @@ class OpenedCheckpoint(NamedTuple):
         architecture: the architecture that the file shows; None where it does not show one.
         pixels: how the images are scaled and resized; None where neither the file nor the table says so.
         model: the model, if Keras saved it whole.
+        license: of the checkpoint; None for a model that Keras saved whole and that was trained from random weights.
     """
 
     file: CheckpointFile | None = None
     architecture: Architecture | None = None
     pixels: Pixels | None = None
     model: keras.Model | None = None
+    license: License | None = None
 
 
 @contextlib.contextmanager
@@ -71,7 +75,7 @@ def open_checkpoint(
     if weights is None or isinstance(weights, OpenedCheckpoint):
         yield weights or OpenedCheckpoint()
         return
-    path, pixels = _locate(weights, variant, shape, include_top)
+    path, row, pixels = _locate(weights, variant, shape, include_top)
     if is_whole_model(path):
         yield _open_saved_model(path)
         return
@@ -101,7 +105,7 @@ def open_checkpoint(
             logger.info(
                 "%s has no mean and std of pixels; unless the model has its own, they are scaled to -1 to 1", path
             )
-        yield OpenedCheckpoint(file, architecture, pixels)
+        yield OpenedCheckpoint(file, architecture, pixels, license=license_of(file, row))
 
 
 def checkpoint_digest(weights: Weights, variant: str | None = None, shape: Sequence[int | None] | None = None) -> str:
@@ -131,24 +135,25 @@ def _sha256(path: pathlib.Path) -> str:
 
 def _locate(
     weights: Weights, variant: str | None, shape: Sequence[int | None] | None, include_top: bool
-) -> tuple[str, Pixels | None]:
-    """Returns the path of a checkpoint, which is downloaded if needed, and the pixels of its row, if it has one."""
+) -> tuple[str, Checkpoint | None, Pixels | None]:
+    """Returns the path of a checkpoint, which is downloaded if needed, its row, if it has one, and the row's pixels."""
     row = weights if isinstance(weights, Checkpoint) else None
     if row is None:
         weights = str(checked.path("weights", weights, "a path, an address, a name or a keras_vit.Checkpoint"))
         if "://" in weights:
-            return os.fspath(fetch(weights)), None
+            address = weights.partition("@")[0] if weights.startswith("hf://") else weights
+            return os.fspath(fetch(weights)), next((row for row in checkpoints() if row.address == address), None), None
         if os.path.exists(weights) or os.path.dirname(weights) or weights.endswith((".safetensors", ".keras", ".h5")):
-            return weights, None
+            return weights, None, None
         try:
             side = max(side or 0 for side in shape[:2]) if shape else 224
             row = find_checkpoint(weights, variant, side, include_top)
         except ValueError:
             if weights.endswith(".npz"):  # a missing file; opening it raises the error
-                return weights, None
+                return weights, None, None
             raise
     pixels = Pixels(row.mean, row.std, row.interpolation or "bilinear", bool(row.interpolation), row.crop)
-    return os.fspath(fetch(row.address)), pixels
+    return os.fspath(fetch(row.address)), row, pixels
 
 
 def _open_saved_model(path: str) -> OpenedCheckpoint:
@@ -174,7 +179,7 @@ def _open_saved_model(path: str) -> OpenedCheckpoint:
         description.representation_size,
         (height, width),
     )
-    return OpenedCheckpoint(file, architecture, description.pixels, model)
+    return OpenedCheckpoint(file, architecture, description.pixels, model, getattr(model, "license", None))
 
 
 class _Variables(dict[str, Any]):

@@ -54,6 +54,7 @@ def write_checkpoint(
     numerics: Numerics,
     pixels: Mapping[str, Any],
     class_names: Sequence[str] | None = None,
+    license: str | None = None,
 ) -> None:
     """Writes a checkpoint for which `find_unsupported` returns nothing.
 
@@ -68,6 +69,7 @@ def write_checkpoint(
         pixels: the fields of the `Pixels`. An .npz file does not hold them; a log line says so where they are not those
             of its project.
         class_names: in the order of the head's outputs; an .npz file does not hold them.
+        license: of the checkpoint that the model is made from, if it is known; an .npz file does not hold it.
 
     Raises:
         ValueError: if other files would be overwritten.
@@ -93,6 +95,9 @@ def write_checkpoint(
             texts = hf_files(model, numerics, pixels, class_names)
         else:
             texts = timm_files(model, numerics, pixels, names, class_names)
+        if license:
+            config = texts["config.json"]
+            config.get("pretrained_cfg", config)["license"] = license
         texts = {name: json.dumps(text, indent=2) + "\n" for name, text in texts.items()}
         _write_safetensors(path, written, texts, model if family else None)
     for difference in _differences(format, model, numerics, pixels):

@@ -39,6 +39,7 @@ from keras_vit.commands.run_folder import finished_metrics, page_in_run, read_re
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.data.sources import open_source
 from keras_vit.models.config import Variant
+from keras_vit.runtime.files import open_exported
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
 from keras_vit.training.transfer import transfer_settings
@@ -217,7 +218,7 @@ def starting(tmp_path, name="start.npz", **settings):
     """Returns a recipe that starts from a checkpoint, and the checkpoint's path."""
     model = keras_vit.build(TINY, input_shape=(8, 8, 3), classes=10, **settings)
     path = tmp_path / name
-    keras_vit.save_checkpoint(model, path)
+    keras_vit.save_checkpoint(model, path, format="hf" if path.suffix == ".safetensors" else None)
     return dataclasses.replace(DIGITS, weights=str(path), epochs=1, exports=()), path
 
 
@@ -241,6 +242,25 @@ def test_a_run_reads_its_checkpoint_at_the_start_alone(tmp_path, precision):
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
     assert model.get_layer("block_00").mlp.gelu == "erf"
     assert fit(recipe, tmp_path / "run") == metrics  # finished: it is not read again
+
+
+def test_the_license_of_a_checkpoint_travels_with_the_run(tmp_path, caplog):
+    recipe, path = starting(tmp_path, "start.safetensors")
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    recipe = dataclasses.replace(recipe, license="mit")
+    fit(recipe, tmp_path / "run")
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert sum("cc-by-nc-4.0 (README.md): no commercial use" in line for line in lines) == 1
+    license = json.loads((tmp_path / "run/run.json").read_text())["license"]
+    assert (license["name"], license["origin"], license["permissive"]) == ("cc-by-nc-4.0", "README.md", False)
+    card = (tmp_path / "run/card.md").read_text()
+    assert "\nlicense: cc-by-nc-4.0\n" in card and license["obligations"] in card
+    caplog.clear()
+    export(tmp_path / "run", ["tflite-float32"])
+    assert "licence of the checkpoint: cc-by-nc-4.0" in caplog.text
+    facts = open_exported(tmp_path / "run/model_float32.tflite").description.facts
+    assert facts["license"].startswith("mit. Checkpoint: cc-by-nc-4.0") and license["source"] in facts["license"]
+    assert facts["license"].count("cc-by-nc") == 1
 
 
 def test_a_run_does_not_go_on_from_a_checkpoint_that_has_changed(tmp_path):
@@ -276,7 +296,8 @@ def test_the_digest_of_a_checkpoint_in_parts_is_of_all_of_them(tmp_path):
 
 
 def test_random_weights_have_no_digest(run):
-    assert json.loads((run[0] / "run.json").read_text())["weights_sha256"] is None
+    described = json.loads((run[0] / "run.json").read_text())
+    assert described["weights_sha256"] is None and described["license"] is None
 
 
 def test_another_seed_gives_another_model(tmp_path, run):

@@ -88,6 +88,7 @@ def test_a_checkpoint_of_the_table_brings_its_license(tmp_path):
     head, text = card_of(tmp_path, dataclasses.replace(recipe, license="MIT"))
     assert head["license"] == "apache-2.0"
     assert "from the checkpoint vit_s16_augreg_in21k (gs://vit_models/augreg/" in text
+    assert "Licence of the checkpoint: apache-2.0 (as published): copies keep" in text
 
 
 def test_a_model_of_the_hub_is_the_base(tmp_path):

@@ -54,6 +54,14 @@ def test_a_file_agrees_with_the_model_for_any_batch(exported):
             np.testing.assert_allclose(value, serving.model(images)[name], atol=1e-5, err_msg=name)
 
 
+def test_the_license_of_the_checkpoint_is_among_the_facts(model):
+    licensed = keras_vit.VisionModel(model.input, model.output, license={"name": "mit", "origin": "README.md"})
+    facts = make_serving(licensed, NAMES, facts=FACTS).facts
+    assert facts["license"].startswith("MIT. Checkpoint: mit (README.md): copies keep")
+    assert make_serving(licensed, NAMES, facts=facts).facts == facts
+    assert make_serving(model, NAMES, facts=FACTS).facts["license"] == "MIT"
+
+
 def test_the_metadata_describe_input_and_outputs(exported):
     serving, session = exported
     metadata = session.get_modelmeta().custom_metadata_map
