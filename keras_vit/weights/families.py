@@ -22,7 +22,7 @@ class Family(NamedTuple):
             the arrays do not show.
         mean, std: of pixels from 0 to 1, where no configuration says them; None for the official code's, -1 to 1.
         projects: whether what stands where a head would is the projection to the embedding, not a classifier.
-        license: of all its published files, where that is one and restricts.
+        license: of the project, where it restricts.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Finds the licence of a checkpoint: what its publisher says beside it, or that of all files of its family."""
+"""Finds the licence of a checkpoint: what its publisher says beside it, or that of its project."""
 
 import pathlib
 import re
@@ -21,8 +21,8 @@ TIMM_LICENSES = {
     r"^eva(02)?_": "mit",
     r"^(beit|flexivit|deit|vit_pe_)|siglip|tipsv2|dinov2|\.(augreg|orig_in21k)": "apache-2.0",
 }
-# {model_type of transformers: the licence of all its published files}. Only licences that restrict: a model that
-# somebody else trained has at most fewer obligations.
+# {model_type of transformers: the licence that the project has}. Only licences that restrict: a model that somebody
+# else trained has at most fewer obligations.
 HF_LICENSES = {
     "dinov3_vit": "dinov3-license",
     "vit_mae": "cc-by-nc-4.0",
@@ -56,9 +56,9 @@ def _statements(file: CheckpointFile) -> Iterator[License]:
         if pretrained.get("tag") and re.search(pattern, timm):
             yield License(name, f"that of timm's {timm}, which config.json names")
     if name := HF_LICENSES.get(config.get("model_type", "")):
-        yield License(name, f"that of all published files of model_type={config['model_type']}")
+        yield License(name, f"that of the project with model_type={config['model_type']}")
     if file.family and file.family.license:
-        yield License(file.family.license, f"that of all published files of {file.family.name}")
+        yield License(file.family.license, f"that of the project {file.family.name}")
 
 
 def _beside(folder: pathlib.Path) -> Iterator[License]:

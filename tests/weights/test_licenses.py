@@ -57,7 +57,7 @@ def test_a_family_has_its_license(case, tmp_path, oracle):
     if "dinov3" in case:
         (tmp_path / "config.json").unlink()
         with open_checkpoint_file(tmp_path) as file:
-            assert license_of(file) == License("dinov3-license", "that of all published files of DINOv3")
+            assert license_of(file) == License("dinov3-license", "that of the project DINOv3")
 
 
 @pytest.mark.parametrize(
