@@ -78,8 +78,15 @@ CHOOSE_IT = {
 
 TRAINED_ON = {
     "imagenet21k": "ImageNet-21k",
+    "imagenet12k": "ImageNet-12k",
     "imagenet2012": "ImageNet-1k",
-    "imagenet21k+imagenet2012": "ImageNet-21k, then 1k",
+    "webli": "WebLI",
+    "wit400m": "WIT-400M",
+    "laion2b": "LAION-2B",
+    "lvd1689m": "LVD-1689M",
+    "sat493m": "SAT-493M",
+    "merged38m": "Merged-38M",
+    "unnamed": "",
 }
 
 
@@ -115,16 +122,29 @@ def _sizes() -> str:
 def checkpoints() -> str:
     """Returns the published checkpoints of each kind of architecture, a row each."""
     rows = published.checkpoints()
-    licenses = ", ".join(sorted({row.license for row in rows}))
-    parts = [f"{len(rows)} checkpoints. Licence of the publishers' projects: {licenses}."]
+    licenses = ", ".join(sorted({row.license for row in rows if row.variant}))
+    parts = [f"{len(rows)} checkpoints. Licence of those with a variant: {licenses}; of a family, see there."]
     for title, names in _by_kind(VARIANTS):
         cells = []
         for row in rows:
             if row.variant in names:
-                data = TRAINED_ON[row.trained_on] + ("; head of zeros" if row.head == "zero" else "")
+                data = _data(row) + ("; head of zeros" if row.head == "zero" else "")
                 cells.append((f"`{row.name}`", row.image_size, data, _accuracy(row)))
         parts += ["", f"### {title}", "", _table(("name", ">pixels", "trained on", ">top-1, %"), cells)]
+    for family in published.families():
+        cells = [
+            (f"`{row.name}`", row.image_size, f"{(row.parameters or 0) / 1e6:,.0f} M", _data(row), _accuracy(row))
+            for row in published.checkpoints(family)
+        ]
+        names = ", ".join(dict.fromkeys(row.license for row in published.checkpoints(family)))
+        head = ("name", ">pixels", ">parameters", "trained on", ">top-1, %")
+        parts += ["", f"### {family}", "", f"Licence: {names}.", "", _table(head, cells)]
     return "\n".join(parts)
+
+
+def _data(row: published.Checkpoint) -> str:
+    """Returns in words what a checkpoint was trained on, first and last."""
+    return ", then ".join(TRAINED_ON[name] for name in row.trained_on.split("+")).replace("then ImageNet-1k", "then 1k")
 
 
 def _accuracy(row: published.Checkpoint) -> str:

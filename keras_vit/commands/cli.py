@@ -797,9 +797,9 @@ def convert_command(
 def list_command(context: click.Context, variant: str | None, recipes: bool, verify: bool) -> None:
     """Lists checkpoints or recipes, or verifies downloads.
 
-    Prints each variant with its parameters (for 224 x 224 pixels and 1,000 classes), and each of its published
-    checkpoints with the image size in pixels, the training data and the published top-1 accuracy on ImageNet-1k.
-    VARIANT limits the list to one architecture.
+    Prints each variant with its parameters (for 224 x 224 pixels and 1,000 classes), each family such as DINOv3, and
+    each of their published checkpoints with the image size in pixels, the training data, the licence and the published
+    top-1 accuracy on ImageNet-1k. VARIANT limits the list to one architecture or family.
     """
     from keras_vit.commands.list import cached_file_line, variant_lines
     from keras_vit.commands.recipes import recipe_lines

@@ -162,7 +162,8 @@ def _of_checkpoint(name: str) -> dict[str, Any]:
                 "Expected the name of a variant or of a published checkpoint, the path of a file, or an address. "
                 f"Received: {name}, and there is no such file.{nearest} `keras-vit list` shows all."
             )
-        return {"variant": row.variant, "image_size": row.image_size or DEFAULT_SIZE, "weights": row.name}
+        if row.variant:
+            return {"variant": row.variant, "image_size": row.image_size or DEFAULT_SIZE, "weights": row.name}
     with open_checkpoint(name, require_architecture=True) as opened:
         shown = opened.architecture
     if shown is None:

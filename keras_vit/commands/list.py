@@ -3,30 +3,37 @@
 import textwrap
 from collections.abc import Iterator
 
-from keras_vit.models.config import VARIANTS, get_variant
-from keras_vit.weights.checkpoints import checkpoints
+from keras_vit.models.config import VARIANTS
+from keras_vit.weights.checkpoints import Checkpoint, checkpoints, families
 from keras_vit.weights.download import CachedFile
 
 
 def variant_lines(variant: str | None = None) -> Iterator[str]:
-    """Yields a line for each architecture, followed by a line for each of its published checkpoints.
+    """Yields a line for each architecture and each family, followed by a line for each of its published checkpoints.
 
     Args:
-        variant: the name of one architecture; None for all.
+        variant: the name of one architecture or family; None for all.
 
     Raises:
         ValueError: if the variant is unknown.
     """
-    if variant is not None:
-        get_variant(variant)
+    checkpoints(variant)  # raises for an unknown one
     for name, row in VARIANTS.items():
-        if variant not in (None, name):
-            continue
-        yield f"{name}, {row.parameters:,} parameters"
-        for checkpoint in checkpoints(name):
-            accuracy = f"{checkpoint.top1:.2f} %, {checkpoint.published}" if checkpoint.top1 else ""
-            line = f"  {checkpoint.name:<40s} {checkpoint.image_size:4d}  {checkpoint.trained_on:<26s} {accuracy}"
-            yield line.rstrip()
+        if variant in (None, name):
+            yield f"{name}, {row.parameters:,} parameters"
+            yield from map(_line, checkpoints(name))
+    for family in families():
+        if variant in (None, family):
+            rows = checkpoints(family)
+            yield f"{family}, licence {', '.join(dict.fromkeys(row.license for row in rows))}"
+            yield from map(_line, rows)
+
+
+def _line(row: Checkpoint) -> str:
+    accuracy = f"{row.top1:.2f} %, {row.published}" if row.top1 else ""
+    size = "" if row.variant else f"{(row.parameters or 0) / 1e6:,.0f} M"
+    facts = f"{row.image_size:4d}  {row.trained_on:<26s} {size:>7s}  {row.license}"
+    return f"  {row.name:<40s} {facts:<60s} {accuracy}".rstrip()
 
 
 def cached_file_line(file: CachedFile) -> str:

@@ -2,7 +2,8 @@
 
 To add a checkpoint, add a row. Sources: the file lists and READMEs of google-research/vision_transformer (vit_jax) and
 google-research/big_transfer; timm's default_cfgs, which choose one AugReg file for each model and size, and its
-results-imagenet.csv, which has their accuracy.
+results-imagenet.csv, which has their accuracy. The rows of families: timm 1.0.31, its pretrained_cfg and the number of
+parameters of the model that it builds; the conversion script of transformers for DINOv3's names.
 """
 
 import csv
@@ -39,21 +40,24 @@ class Checkpoint:
 
     Args:
         name: used as `weights=name`.
-        variant: the architecture, such as "ViT-B/16".
-        address: gs:// or https:// address of the file.
-        format: naming scheme of its arrays, "npz" (vit_jax) or "bit" (big_transfer).
-        image_size: side of the images of the last training, in pixels.
-        classes: number of classes of its head.
+        variant: the architecture, such as "ViT-B/16"; None where the file shows it, as those of the families do.
+        address: gs:// or https:// address of the file, or hf:// address of its repository.
+        format: naming scheme of its arrays: "npz" (vit_jax), "bit" (big_transfer), "hf" (transformers) or "timm".
+        image_size: side of the images of the last training, in pixels; of the original files where it has no training.
+        classes: number of classes of its head; 0 without a head.
         trained_on: the data sets; "imagenet21k+imagenet2012" is pre-trained on the first, fine-tuned on the second.
-        head: "real", or "zero" where the publisher replaced the head with zeros.
+        head: "real", "zero" where the publisher replaced the head with zeros, or "none".
         representation: whether it has the layer `pre_logits` before the head.
-        interpolation: how an image is resized, from timm's configuration of the file.
+        interpolation: how an image is resized, from timm's configuration of the file. The files of a repository have
+            their own configuration, which counts.
         crop: fraction of the resized image's side that is kept, from the middle; from the same configuration.
         top1: published top-1 accuracy on ImageNet-1k in percent, or None.
         published: where that accuracy was published, or None. Sources other than timm resize images differently, which
             changes the accuracy by some tenths of a point.
-        mean, std: of pixels from 0 to 1, for each channel.
+        mean, std: of pixels from 0 to 1, for each channel; not of a repository.
         license: of the publisher's project.
+        family: of Vision Transformers, such as "DINOv3"; None for those of the official code and BiT.
+        parameters: number of parameters; of a named architecture, at 224 x 224 pixels with 1,000 classes.
 
     Example:
         ```python
@@ -64,7 +68,7 @@ class Checkpoint:
     """
 
     name: str
-    variant: str
+    variant: str | None
     address: str
     format: str
     image_size: int
@@ -79,11 +83,12 @@ class Checkpoint:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     license: str = "Apache-2.0"
+    family: str | None = None
+    parameters: int | None = None
 
-    @property
-    def parameters(self) -> int | None:
-        """Number of parameters of the architecture at 224 x 224 pixels with 1,000 classes."""
-        return VARIANTS[self.variant].parameters
+    def __post_init__(self) -> None:
+        if self.variant:
+            object.__setattr__(self, "parameters", VARIANTS[self.variant].parameters)
 
 
 _READ: dict[str, Callable[[str], Any]] = {
@@ -92,6 +97,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "representation": "yes".__eq__,
     "crop": float,
     "top1": float,
+    "parameters": int,
 }
 
 
@@ -99,20 +105,21 @@ _READ: dict[str, Callable[[str], Any]] = {
 def _table() -> tuple[Checkpoint, ...]:
     text = pathlib.Path(__file__).with_name("checkpoints.csv").read_text("utf-8")
     rows = csv.DictReader(text.splitlines())
-    return tuple(Checkpoint(**{name: _READ.get(name, str)(cell) for name, cell in row.items() if cell}) for row in rows)
+    given = ({name: _READ.get(name, str)(cell) for name, cell in row.items() if cell} for row in rows)
+    return tuple(Checkpoint(**{"variant": None, **row}) for row in given)
 
 
 def checkpoints(variant: str | None = None) -> tuple[Checkpoint, ...]:
-    """Returns the published checkpoints: all of them, or those of a variant.
+    """Returns the published checkpoints: all of them, or those of a variant or a family.
 
     Args:
-        variant: name of an architecture, such as "ViT-B/16"; None for all.
+        variant: name of an architecture, such as "ViT-B/16", or of a family, such as "DINOv3"; None for all.
 
     Returns:
         `keras_vit.Checkpoint` rows, each of which can be passed as `weights=`.
 
     Raises:
-        ValueError: if the variant is unknown; the message has the nearest names.
+        ValueError: if the variant is unknown; the message has the nearest names, and the families.
 
     Example:
         ```python
@@ -120,9 +127,17 @@ def checkpoints(variant: str | None = None) -> tuple[Checkpoint, ...]:
         print([(row.name, row.image_size, row.top1) for row in rows])
         ```
     """
-    if variant is not None and variant not in VARIANTS:
-        get_variant(str(variant))
-    return tuple(row for row in _table() if variant in (None, row.variant))
+    if variant is not None and variant not in VARIANTS and variant not in families():
+        try:
+            get_variant(str(variant))
+        except ValueError as error:
+            raise ValueError(f"{error}. Families: {', '.join(families())}") from error
+    return tuple(row for row in _table() if variant in (None, row.variant, row.family))
+
+
+def families() -> tuple[str, ...]:
+    """Returns the names of the families that have published checkpoints."""
+    return tuple(dict.fromkeys(row.family for row in _table() if row.family))
 
 
 def find_checkpoint(
@@ -151,7 +166,7 @@ def find_checkpoint(
             "Expected the name of a checkpoint, the path of a file, or an address that starts with https://, gs:// or "
             f"hf://. Received: weights={weights!r}. Nearest names: {', '.join(near)}; `keras-vit list` shows all."
         )
-    if variant not in (None, checkpoint.variant):
+    if checkpoint.variant and variant not in (None, checkpoint.variant):
         names = [row.name for row in checkpoints(variant)] or ["none"]
         raise ValueError(
             f"Expected a checkpoint of {variant} ({', '.join(names)}). Received: weights={weights!r}, a checkpoint of "
@@ -189,7 +204,8 @@ def _no_checkpoint(weights: str, variant: str | None, fits: Callable[[Checkpoint
             "architecture, pass the path or the address of a file."
         )
     others = checkpoints(variant)
-    nearest = min({row.variant for row in _table() if fits(row)}, key=functools.partial(_distance, variant))
+    known = {row.variant for row in _table() if row.variant and fits(row)}
+    nearest = min(known, key=functools.partial(_distance, variant))
     zero = weights == "imagenet21k" and any(row.head == "zero" for row in others)
     lines = [
         f"There is no public {weights} file of {variant}{' with a real head' if zero else ''}. The nearest variant "
@@ -244,7 +260,7 @@ def _augreg_file(stem: str, **published: Any) -> Checkpoint | None:
 @functools.cache
 def _augreg_models() -> dict[str, str]:
     """Returns {start of an AugReg file's name: our variant}."""
-    variants = {row.variant for row in _table() if row.address.startswith(AUGREG)}
+    variants = {row.variant for row in _table() if row.variant and row.address.startswith(AUGREG)}
     return {_augreg_name(variant).replace("+", "_").replace("/", "_"): variant for variant in variants}
 
 

@@ -122,12 +122,21 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
         ImportError: if huggingface_hub is not installed.
         ValueError: if the address has another form, the repository has neither model.keras nor model.safetensors, in
             one file or several, or a file's hash is not the hub's, or a file does not open as what its name says.
-        OSError: if it cannot be downloaded.
+        OSError: if it cannot be downloaded; the message says what to do about a gated repository.
     """
     (name, revision), hub, offline = hub_repository(address), import_hub(), _offline()
-    folder = pathlib.Path(
-        hub.snapshot_download(repo_id=name, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline)
-    )
+    try:
+        folder = pathlib.Path(
+            hub.snapshot_download(repo_id=name, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline)
+        )
+    except OSError as error:
+        if type(error).__name__ != "GatedRepoError":
+            raise
+        raise OSError(
+            f"{address} is gated: its publisher asks you to accept the licence. Do so at https://huggingface.co/{name}"
+            ", then log in with `hf auth login`, or set HF_TOKEN to a token that may read it "
+            "(https://huggingface.co/settings/tokens)."
+        ) from error
     if not any((folder / file).exists() for file in _HUB_WEIGHTS):
         files = [] if offline else hub.list_repo_files(repo_id=name, revision=revision)
         others = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".safetensors"))]

@@ -152,8 +152,10 @@ def _locate(
             if weights.endswith(".npz"):  # a missing file; opening it raises the error
                 return weights, None, None
             raise
-    pixels = Pixels(row.mean, row.std, row.interpolation or "bilinear", bool(row.interpolation), row.crop)
-    return os.fspath(fetch(row.address)), row, pixels
+    path = os.fspath(fetch(row.address))
+    if row.address.startswith("hf://"):  # the repository has a configuration of its own
+        return path, row, None
+    return path, row, Pixels(row.mean, row.std, row.interpolation or "bilinear", bool(row.interpolation), row.crop)
 
 
 def _open_saved_model(path: str) -> OpenedCheckpoint:

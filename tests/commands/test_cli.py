@@ -19,6 +19,7 @@ from keras_vit.commands.recipes import find_recipe
 from keras_vit.evaluation.perturbations import FAMILIES
 from keras_vit.export.writing import ExportsRefused
 from keras_vit.models.config import VARIANTS
+from keras_vit.weights.checkpoints import families
 from keras_vit.weights.save import WRITTEN_FORMATS
 
 RECIPE = pathlib.Path(__file__).parents[2] / "recipes" / "digits.py"
@@ -78,10 +79,13 @@ def test_the_choices_are_those_of_the_tables():
 def test_list_shows_every_variant_with_its_parameters_and_every_checkpoint():
     lines = keras_vit_command("list").output.splitlines()
     variants = [f"{name}, {row.parameters:,} parameters" for name, row in VARIANTS.items()]
-    assert [line for line in lines if not line.startswith(" ")] == variants
+    heads = [line for line in lines if not line.startswith(" ")]
+    assert heads[: len(variants)] == variants
+    assert [line.split(", licence ")[0] for line in heads[len(variants) :]] == [*families()]
     listed = [line.split() for line in lines if line.startswith(" ")]
-    rows = [row for name in VARIANTS for row in keras_vit.checkpoints(name)]
+    rows = [row for name in (*VARIANTS, *families()) for row in keras_vit.checkpoints(name)]
     assert [(words[0], int(words[1])) for words in listed] == [(row.name, row.image_size) for row in rows]
+    assert all(row.license in words for words, row in zip(listed, rows, strict=True))
     assert len(rows) == len(keras_vit.checkpoints())
     shown = next(line for line in lines if "vit_b16_augreg_in21k_in1k_384 " in line)
     assert "86.01 %, timm results-imagenet.csv" in shown
@@ -91,6 +95,14 @@ def test_list_shows_one_variant():
     lines = keras_vit_command("list", "ViT-H/14").output.splitlines()
     assert [line.split()[0] for line in lines] == ["ViT-H/14,", "vit_h14_in21k"]
     assert "Nearest names: ViT-H/14" in refused("list", "ViT-H14")
+    lines = keras_vit_command("list", "MAE").output.splitlines()
+    assert lines[0] == "MAE, licence cc-by-nc-4.0" and lines[1].split()[:5] == [
+        "mae_b16",
+        "224",
+        "imagenet2012",
+        "86",
+        "M",
+    ]
 
 
 def test_fit_says_how_it_went_and_where_everything_lies(run):

@@ -160,6 +160,19 @@ def test_settings_name_the_model(folder, settings, expected):
     assert {name: getattr(recipe, name) for name in expected} == expected
 
 
+def test_a_checkpoint_of_a_family_shows_its_architecture(folder, tmp_path, monkeypatch):
+    tiny = keras_vit.Variant(patch_size=8, hidden_size=16, num_layers=1, num_heads=2, mlp_dim=24)
+    model = keras_vit.build(tiny, input_shape=(32, 32, 3), classes=2)
+    keras_vit.save_checkpoint(model, tmp_path / "hub", format="timm")
+    monkeypatch.setattr("keras_vit.weights.open.fetch", lambda address: tmp_path / "hub")
+    recipe = find_recipe(folder, ["model=mae_b16"]).recipe
+    assert (recipe.variant, recipe.image_size, recipe.weights) == (tiny, 32, "mae_b16")
+    loaded = keras_vit.load("mae_b16")
+    assert loaded.license.name == "cc-by-nc-4.0"
+    assert loaded.pixels.crop in (None, 1.0)  # of config.json, not of the row
+    assert keras_vit.build(tiny, weights="mae_b16", input_shape=(32, 32, 3)).license == loaded.license
+
+
 def test_a_file_shows_its_architecture(folder, tmp_path):
     own = keras_vit.Variant(patch_size=8, hidden_size=128, num_layers=2, num_heads=2, mlp_dim=64)
     keras_vit.save_checkpoint(keras_vit.build(own, input_shape=(48, 48, 3), include_top=False), tmp_path / "own.npz")

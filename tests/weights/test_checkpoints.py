@@ -6,10 +6,13 @@ import urllib.parse
 import pytest
 
 from keras_vit.models.config import VARIANTS
+from keras_vit.models.license import TERMS, License
 from keras_vit.weights import checkpoints as module
-from keras_vit.weights.checkpoints import augreg, checkpoints, find_checkpoint
+from keras_vit.weights.checkpoints import augreg, checkpoints, families, find_checkpoint
+from keras_vit.weights.download import hub_repository
 
-ROWS = checkpoints()
+ROWS = [row for row in checkpoints() if row.variant]
+OF_FAMILIES = [row for row in checkpoints() if row.family]
 
 # The file lists of the two projects, by folder.
 OFFICIAL = {
@@ -34,7 +37,8 @@ def test_every_official_file_is_a_row():
 
 
 def test_names_and_addresses_are_unique():
-    assert len({row.name for row in ROWS}) == len({row.address for row in ROWS}) == len(ROWS) == 79
+    assert len(ROWS) == 79 and [*ROWS, *OF_FAMILIES] == [*checkpoints()]
+    assert len({row.name for row in checkpoints()}) == len({row.address for row in checkpoints()}) == len(checkpoints())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -54,6 +58,28 @@ def test_a_row_is_plausible(row):
         assert row.name.endswith(f"_{row.image_size}")
     with pytest.raises(dataclasses.FrozenInstanceError):
         row.name = "other"
+
+
+@pytest.mark.parametrize("row", OF_FAMILIES, ids=lambda row: row.name)
+def test_a_row_of_a_family_is_plausible(row):
+    assert row.variant is None and row.format in ("hf", "timm") and row.name.isidentifier()
+    assert hub_repository(row.address).name.startswith("timm/") == (row.format == "timm")
+    assert row.classes in (0, 1000, 21841, 21843) and (row.head == "none") == (row.classes == 0)
+    assert 1e6 < row.parameters < 7e9 and License(row.license, "").name in TERMS
+    assert (row.top1 is None) == (row.published is None)
+    assert row.top1 is None or (row.classes == 1000 and 80 < row.top1 < 91) or "zero-shot" in row.published
+    if row.classes == 1000:
+        assert row.name.endswith(f"_{row.image_size}")
+
+
+def test_the_rows_of_a_family():
+    assert [row.name for row in checkpoints("MAE")] == ["mae_b16", "mae_l16", "mae_h14"]
+    assert {row.family for row in OF_FAMILIES} == {*families()} and not {*families()} & {*VARIANTS}
+    assert {row.license for row in checkpoints("DINOv3")} == {"dinov3-license"}
+    assert {row.license for name in ("MAE", "I-JEPA") for row in checkpoints(name)} == {"cc-by-nc-4.0"}
+    assert find_checkpoint("mae_b16", "ViT-B/16") is find_checkpoint("mae_b16") is checkpoints("MAE")[0]
+    with pytest.raises(ValueError, match="Received: variant='dinov3'.*Families: DINOv3, "):
+        checkpoints("dinov3")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "/augreg/" in row.address], ids=lambda row: row.name)

@@ -857,6 +857,18 @@ def test_a_repository_of_the_hub(hub, tmp_path):
         fetch("hf://org/name")
 
 
+def test_a_gated_repository_says_what_to_do(hub, monkeypatch):
+    class GatedRepoError(OSError):
+        """As that of huggingface_hub is, which is not installed everywhere."""
+
+    def refused(**arguments):
+        raise GatedRepoError("403")
+
+    monkeypatch.setattr(hub(), "snapshot_download", refused)
+    with pytest.raises(OSError, match="hf://org/name is gated.*https://huggingface.co/org/name, then.*HF_TOKEN"):
+        fetch("hf://org/name")
+
+
 def test_a_repository_with_its_weights_in_parts(hub, tmp_path):
     there = hub()
     content = of_kind("safetensors")
