@@ -131,7 +131,7 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
         )
     except OSError as error:
         if type(error).__name__ != "GatedRepoError":
-            raise
+            raise OSError(f"Cannot download {address}: {error}") from error
         raise OSError(
             f"{address} is gated: its publisher asks you to accept the licence. Do so at https://huggingface.co/{name}"
             ", then log in with `hf auth login`, or set HF_TOKEN to a token that may read it "
