@@ -53,6 +53,7 @@ class FolderReport:
         image_size: (height, width) of the model's images, or one number for both, pixels; None if not set.
         command: the command to train on the folder.
         totals: {split: readable images}, where an image can have several labels.
+        learns: "classes", "labels" or "numbers".
 
     Example:
         ```python
