@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_vit.layers import PatchEncoder, Patches, Positions, RelativeAttention, TokenMap, WindowAttention
-from keras_vit.models.hooks import changed, layers_of
+from keras_vit.models.hooks import few_patches, layers_of
 
 # These layers identify each token by its position in the sequence.
 NEED_ALL_TOKENS = (TokenMap, Positions, RelativeAttention, WindowAttention)
@@ -61,14 +61,7 @@ class KeptTokens(keras.Model):
         """Returns the output of the model for (images, indices of the kept patches)."""
         images, patches = inputs
         # The blocks read the number of tokens from the shape, which must be known while a graph is traced.
-        patches = ops.reshape(ops.cast(patches, "int32"), (-1, self.kept, 1))
-
-        def keep(encoder: PatchEncoder, tokens: Any) -> Any:
-            extra = encoder.extra_tokens
-            some = ops.take_along_axis(tokens[:, extra:], patches, axis=1)  # (batch, kept, hidden_size)
-            return ops.concatenate([tokens[:, :extra], some], axis=1) if extra else some
-
-        with changed(layers_of(self.model, PatchEncoder), "output", keep):
+        with few_patches(self.model, ops.reshape(patches, (-1, self.kept))):
             return self.model(images, training=False)
 
 

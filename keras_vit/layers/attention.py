@@ -238,14 +238,15 @@ class RotaryAttention(Attention):
 
     def _rotated(self, x: Any) -> Any:
         """Returns queries or keys (batch, tokens, heads, head_dim), rotated by their positions."""
-        angles = self.angles(x.shape[-1])
-        angles = np.concatenate([angles, angles], axis=1)[:, None]
         if x.shape[1] <= self.extra_tokens:  # the first tokens alone, which are in front of the patches
             return x
-        angles = np.pad(angles, ((self.extra_tokens, 0), (0, 0), (0, 0)))
+        angles = np.tile(self.angles(x.shape[-1]), 2)
+        angles = np.pad(angles, ((self.extra_tokens, 0), (0, 0)))[None, :, None]
         first, second = ops.split(x, 2, axis=-1)
         turned = ops.concatenate([-second, first], axis=-1)
-        cosines, sines = (ops.cast(wave(angles), x.dtype) for wave in (np.cos, np.sin))
+        cosines, sines = (
+            ops.cast(through_hooks(self, "positions", wave(angles)), x.dtype) for wave in (np.cos, np.sin)
+        )
         return x * cosines + turned * sines
 
     def angles(self, head_dim: int) -> np.ndarray:
@@ -312,8 +313,9 @@ class BiasAttention(Attention):
         )
 
     def scores(self, q: Any, k: Any) -> Any:
-        bias = ops.take(self.relative_bias, self.distances()[: q.shape[2]], axis=0)  # (queries, tokens, heads)
-        return super().scores(q, k) + ops.transpose(bias, (2, 0, 1))[None]
+        distances = through_hooks(self, "positions", self.distances()[None])
+        bias = ops.take(self.relative_bias, distances[:, : q.shape[2]], axis=0)  # (1, queries, tokens, heads)
+        return super().scores(q, k) + ops.transpose(bias, (0, 3, 1, 2))
 
     def distances(self) -> np.ndarray:
         """Returns the row of `relative_bias` of each pair of tokens, (tokens, tokens)."""

@@ -15,9 +15,18 @@ from types import MappingProxyType
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_vit import _compat
-from keras_vit.layers import AttentionPooling, DistilledHead, PatchEncoder, TransformerBlock
+from keras_vit.layers import (
+    AttentionPooling,
+    BiasAttention,
+    DistilledHead,
+    PatchEncoder,
+    RotaryAttention,
+    TransformerBlock,
+)
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.hooks import hooked
 
@@ -51,7 +60,8 @@ def changed(
     Args:
         layers: the layers.
         point: "output" or, for the first input, "input" of any layer; a point that our layers offer: "probabilities" of
-            an `Attention`, (batch, heads, queries, tokens), or "embeddings" of a `PatchEncoder`, its projected patches.
+            an `Attention`, (batch, heads, queries, tokens); "positions" of a `RotaryAttention`, (1, tokens, ...), or a
+            `BiasAttention`, (1, tokens, tokens); "embeddings" of a `PatchEncoder`, its projected patches.
         change: function of (layer, value); returns the value to go on with.
     """
 
@@ -63,6 +73,34 @@ def changed(
     of_any = {"input": list(layers), "output": [layer for layer in layers if not isinstance(layer, Composite)]}
     with around_calls(of_any.get(point, ()), around):
         with hooked(layers, point, change):  # also where no layer of ours asks for it: it says that one looks inside
+            yield
+
+
+@contextlib.contextmanager
+def few_patches(model: keras.layers.Layer, patches: Any) -> Iterator[None]:
+    """Drops patches after the patch encoder, in this thread and as long as the context lasts.
+
+    The others keep their positions. Tokens in front of the patches, such as the class token, are all kept.
+
+    Args:
+        model: with one `PatchEncoder`, at any depth.
+        patches: indices of the patches that stay, (batch, kept) integers from 0, of a known number.
+    """
+    (encoder,) = layers_of(model, PatchEncoder)
+    extra = encoder.extra_tokens
+    kept = ops.pad(ops.cast(patches, "int32") + extra, ((0, 0), (extra, 0)))
+    kept = kept + np.pad(np.arange(extra, dtype="int32"), (0, patches.shape[1]))  # those in front, then the patches
+
+    def keep(layer: PatchEncoder, tokens: Any) -> Any:
+        # A matrix product, whose gradient is faster than that of a gather.
+        return ops.matmul(ops.one_hot(kept, tokens.shape[1], dtype=tokens.dtype), tokens)
+
+    def keep_positions(layer: RotaryAttention | BiasAttention, table: Any) -> Any:
+        rows = ops.take(table[0], kept, axis=0)  # (batch, kept, ...)
+        return rows if isinstance(layer, RotaryAttention) else ops.take_along_axis(rows, kept[:, None], axis=2)
+
+    with changed([encoder], "output", keep):
+        with changed(layers_of(model, (RotaryAttention, BiasAttention)), "positions", keep_positions):
             yield
 
 

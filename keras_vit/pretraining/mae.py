@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_vit.layers import Positions, RelativeBlock, TransformerBlock, WindowBlock
+from keras_vit.models.hooks import few_patches
 from keras_vit.pretraining.pretext import GREY, PretextTask, gather_patches, gather_patches_by_matmul
 from keras_vit.pretraining.targets import mean_and_std
 
@@ -28,7 +29,8 @@ class MaskedAutoencoder(PretextTask):
     Output: (batch, 2) float32: loss and explained variance of each image
 
     Args:
-        vit: a Vision Transformer without a head, with a position embedding before the first block and full attention.
+        vit: a Vision Transformer without a head, with full attention, and with positions before the first block,
+            `Rotary` positions or BEiT's relative bias.
         mask_ratio: fraction of the patches that is hidden.
         decoder_layers: number of decoder blocks.
         decoder_size: hidden size of the decoder, a multiple of 4; None is half of the encoder's.
@@ -90,12 +92,10 @@ class MaskedAutoencoder(PretextTask):
 
     def predict(self, images: Any, order: Any, training: bool | None = None) -> Any:
         """Returns the normalized pixels predicted for the hidden patches, (batch, num_masked, values)."""
-        extra, visible = self.encoder.extra_tokens, order[:, self.num_masked :]
-
-        def only_visible(encoder: keras.layers.Layer, tokens: Any) -> Any:
-            return ops.concatenate([tokens[:, :extra], gather_patches_by_matmul(tokens[:, extra:], visible)], axis=1)
-
-        x = self.decoder_positions(self._with_mask_tokens(self.encode(images, "output", only_visible, training), order))
+        extra = self.encoder.extra_tokens
+        with few_patches(self.tokens, order[:, self.num_masked :]):
+            x = self.tokens(images, training=training)
+        x = self.decoder_positions(self._with_mask_tokens(x, order))
         for block in self.decoder:
             x = block(x, training=training)
         return self.painter(gather_patches_by_matmul(self.decoder_norm(x)[:, extra:], order[:, : self.num_masked]))

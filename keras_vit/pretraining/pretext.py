@@ -26,13 +26,13 @@ class PretextTask(keras.layers.Layer):
     Output: (batch, 2) float32: the loss and the metric (0 to 1, higher is better) of each image
 
     Args:
-        vit: the model to train, a plain Vision Transformer without a head.
+        vit: the model to train, a Vision Transformer without a head, with a norm of its tokens after the blocks.
         mask_ratio: fraction of the patches that is masked, above 0 and below 1.
         kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `vit` is not a plain Vision Transformer, has weights after its last norm, or has fewer than two
-            patches an image.
+        ValueError: if `vit` has a stem of convolutions, has no norm of its tokens or weights after that norm, or has
+            fewer than two patches an image.
     """
 
     def __init__(self, vit: keras.Model, mask_ratio: float, **kwargs: Any) -> None:
@@ -44,7 +44,8 @@ class PretextTask(keras.layers.Layer):
         names = [layer.name for layer in vit.layers]
         if "stem" in names or not {"patches", "encoder", "norm"} <= set(names):
             raise ValueError(
-                "Expected a plain Vision Transformer without a stem of convolutions, which mixes patches. "
+                "Expected a Vision Transformer with a norm of its tokens after the blocks, norm_at='tokens', and "
+                "without a stem of convolutions, which mixes patches. "
                 f"Received: {vit.name!r}"
             )
         if untrained := [layer.name for layer in vit.layers[names.index("norm") + 1 :] if layer.weights]:

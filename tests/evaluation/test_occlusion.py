@@ -14,19 +14,26 @@ from keras_vit.evaluation.occlusion import (
     shift_image,
     shuffle_squares,
 )
-from keras_vit.layers import PatchEncoder, TokenMap, TransformerBlock
+from keras_vit.layers import PatchEncoder, PatchMean, TokenMap, TransformerBlock
 from keras_vit.layers.attention import Attention
 from keras_vit.models.hooks import around_calls, changed, layers_of
 
 GRID, KEPT, IMAGES = (3, 5), 4, 2
 PATCHES = GRID[0] * GRID[1]
-EXTRA = {"token": 1, "gap": 0, "map": 0, "distilled": 2}
+KINDS = {  # {kind: (tokens in front of the patches, fields of the variant)}
+    "token": (1, {}),
+    "gap": (0, {"pooling": "gap"}),
+    "map": (0, {"pooling": "map"}),
+    "distilled": (2, {"distillation_token": True}),
+    "rotary": (3, {"rotary": keras_vit.Rotary(), "positions": "none", "register_tokens": 2}),
+    "rotary gap": (1, {"rotary": keras_vit.Rotary(1e4, (16, 16)), "pooling": "gap", "class_token": True}),
+    "bias": (1, {"relative_bias": True, "positions": "none"}),
+}
 
 
-def build(pooling):
+def build(kind):
     keras.utils.set_random_seed(0)
-    distilled = pooling == "distilled"
-    variant = keras_vit.Variant(4, 8, 2, 2, 11, pooling="token" if distilled else pooling, distillation_token=distilled)
+    variant = keras_vit.Variant(4, 8, 2, 2, 11, **KINDS[kind][1])
     model = keras_vit.build(variant, input_shape=(12, 20, 3), classes=7)
     # Stronger than they begin, so that it matters which tokens are there.
     generator = np.random.default_rng(0)
@@ -54,21 +61,23 @@ def masked(model, images, kept, extra):
         return weights / ops.sum(weights, axis=-1, keepdims=True)
 
     def pool(layer, call, tokens, **_):
-        return ops.sum(tokens * seen[..., None], axis=1) / seen.sum(axis=1, keepdims=True)
+        shares = seen.copy()
+        shares[:, : getattr(layer, "extra_tokens", 0)] = 0
+        return ops.sum(tokens * shares[..., None], axis=1) / shares.sum(axis=1, keepdims=True)
 
     with (
         changed(layers_of(model, Attention), "probabilities", attend),
-        around_calls(layers_of(model, keras.layers.GlobalAveragePooling1D), pool),
+        around_calls(layers_of(model, (keras.layers.GlobalAveragePooling1D, PatchMean)), pool),
     ):
         return ops.convert_to_numpy(model(images, training=False))
 
 
-@pytest.mark.parametrize("pooling", EXTRA)
-def test_kept_tokens_are_as_if_nobody_looked_at_the_others(pooling):
-    model = build(pooling)
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_tokens_are_as_if_nobody_looked_at_the_others(kind):
+    model = build(kind)
     images = made_images() / 127.5 - 1
     kept = random_order(IMAGES, PATCHES)[:, :KEPT]
-    expected = masked(model, images, kept, EXTRA[pooling])
+    expected = masked(model, images, kept, KINDS[kind][0])
     np.testing.assert_allclose(KeptTokens(model, KEPT).predict_on_batch([images, kept]), expected, atol=1e-5)
     assert np.abs(expected - model.predict_on_batch(images)).max() > 0.01
 
@@ -82,7 +91,9 @@ def test_what_the_dropped_patches_show_does_not_matter(model):
     np.testing.assert_allclose(*results, atol=1e-6)
 
 
-def test_all_kept_in_any_order_change_nothing(model):
+@pytest.mark.parametrize("kind", ["token", "rotary", "bias"])
+def test_all_kept_in_any_order_change_nothing(kind):
+    model = build(kind)
     images, order = made_images() / 127.5 - 1, random_order(IMAGES, PATCHES)
     result = KeptTokens(model, PATCHES).predict_on_batch([images, order])
     np.testing.assert_allclose(result, model.predict_on_batch(images), atol=1e-5)

@@ -2,9 +2,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 import keras_vit
 from keras_vit.layers import TransformerBlock
+from keras_vit.models.hooks import changed, few_patches, layers_of
 from keras_vit.pretraining import MaskedAutoencoder
 
 
@@ -100,7 +102,37 @@ def test_a_width_without_positions_in_two_dimensions_is_refused(make_vit):
         MaskedAutoencoder(make_vit(), decoder_size=6)
 
 
-@pytest.mark.parametrize("positions", ["none", "sincos-2d", "learned-2d"])
-def test_any_positions_at_the_stem_will_do(make_vit, images, positions):
-    row = keras_vit.Variant(3, 8, 1, 2, 12, pooling="gap", positions=positions)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"positions": "none"},
+        {"positions": "sincos-2d"},
+        {"positions": "learned-2d"},
+        {"rotary": keras_vit.Rotary(), "register_tokens": 2, "pooling": "token"},
+        {"relative_bias": True, "class_token": True},
+    ],
+)
+def test_any_positions_of_single_patches_will_do(make_vit, images, options):
+    row = keras_vit.Variant(3, 8, 1, 2, 12, **{"pooling": "gap", **options})
     assert numpy(MaskedAutoencoder(make_vit(row), decoder_layers=1)(images)).shape == (11, 2)
+
+
+@pytest.mark.parametrize("options", [{"rotary": keras_vit.Rotary(1e4, (7, 7), 1)}, {"relative_bias": True}])
+def test_positions_in_the_attention_are_those_of_the_visible_patches(make_vit, make_task, images, options):
+    """With all but one patch visible, in any order, the model sees almost what it does without a mask."""
+    vit = make_vit(keras_vit.Variant(3, 8, 2, 2, 12, positions="none", **options))
+    task = make_task(MaskedAutoencoder, vit, mask_ratio=0.01)
+    order = np.array([[34, *np.random.default_rng(0).permutation(34)]])
+    hidden_last = np.ones((1, 1, 1, 36), "float32")
+    hidden_last[..., -1] = 0
+
+    def ignore(layer, weights):
+        weights = weights * hidden_last
+        return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+    with changed([block.attention for block in layers_of(vit, TransformerBlock)], "probabilities", ignore):
+        expected = numpy(task.tokens(images[:1]))
+    with few_patches(task.tokens, order[:, 1:]):
+        seen = numpy(task.tokens(images[:1]))
+    np.testing.assert_allclose(seen[:, 0], expected[:, 0], atol=1e-5)
+    np.testing.assert_allclose(seen[:, 1:], expected[:, 1:][:, order[0, 1:]], atol=1e-5)

@@ -133,6 +133,7 @@ STEM = keras_vit.Variant(1, 8, 1, 2, 12, stem=keras_vit.ResNet((1,), (128,), 32)
     "settings, mask_ratio, words",
     [
         ({"variant": STEM, "shape": (32, 32, 3)}, 0.5, "without a stem of convolutions"),
+        ({"variant": keras_vit.Variant(3, 8, 1, 2, 12, pooling="gap", norm_at="pooled")}, 0.5, "norm_at='tokens'"),
         ({"pooling": "map"}, 0.5, "no weights after the last norm.*with pooling"),
         ({"shape": (3, 3, 3)}, 0.5, "Received: 1 x 1 patches"),
         ({}, 1.0, "mask_ratio=1.0"),
