@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit.analysis.geometry import grid_of, require_layers, token_stride
+from keras_vit.analysis.geometry import grid_of, require_layers, rows_read, token_stride
 from keras_vit.analysis.reading import Reading
 from keras_vit.layers import AttentionPooling, PatchEncoder, TransformerBlock
 from keras_vit.models.hooks import Watch, layers_of
@@ -168,19 +168,20 @@ def rollout_reading(model: keras.Model) -> Reading:
     """Returns the reading of `attention_rollout`."""
     layers = [layer.attention for layer in layers_of(model, (TransformerBlock, AttentionPooling))]
     watch = Watch(model, layers, "probabilities", lambda layer, weights: keras.ops.mean(weights, axis=1))
-    return Reading(watch, functools.partial(rollout, grid=grid_of(model)))
+    return Reading(watch, functools.partial(rollout, grid=grid_of(model), read=rows_read(model)))
 
 
-def rollout(maps: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
+def rollout(maps: Sequence[np.ndarray], grid: tuple[int, int], read: slice) -> np.ndarray:
     """Multiplies the attention maps of all blocks into the attention rollout.
 
-    The residual path adds the identity, and each row is normalised, not the matrix as a whole. The result is the row of
-    the class token; without one, the row of the attention pooling or, without that, the mean of all rows.
+    The residual path adds the identity, and each row is normalised, not the matrix as a whole. The result is the mean
+    of the rows that the head reads.
 
     Args:
         maps: one per block, (images, tokens, tokens), the mean of its heads, the first block first; after them, for a
             model with attention pooling, (images, 1, tokens).
         grid: (rows, columns) of patches. Tokens in front of the patches are left out of the result.
+        read: the tokens that the head reads.
 
     Returns:
         (images, grid rows, grid columns) float32.
@@ -193,8 +194,7 @@ def rollout(maps: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
         if weights.shape[1] > 1:  # attention pooling has no residual path
             weights = weights + np.eye(weights.shape[-1])
         flow = (weights / weights.sum(axis=-1, keepdims=True)) @ flow
-    read = flow[:, 0] if extra_tokens or flow.shape[1] == 1 else flow.mean(axis=1)
-    return read[:, extra_tokens:].reshape(-1, *grid).astype("float32")
+    return flow[:, read].mean(axis=1)[:, extra_tokens:].reshape(-1, *grid).astype("float32")
 
 
 def attention_distance(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -324,29 +324,30 @@ def rollout_tensor(model: keras.Model) -> keras.KerasTensor:
     """
     require_layers(model)
     blocks = [layer for layer in model.layers if isinstance(layer, (TransformerBlock, AttentionPooling))]
-    return _Rollout(blocks, grid_of(model), name="rollout")([block.input for block in blocks])
+    return _Rollout(blocks, grid_of(model), rows_read(model), name="rollout")([block.input for block in blocks])
 
 
 class _Rollout(keras.layers.Layer):
     """Multiplies the row that the head reads by the attention, from the last block to the first: no 5-D tensors."""
 
-    def __init__(self, blocks: Sequence[Any], grid: tuple[int, int], **kwargs: Any) -> None:
+    def __init__(self, blocks: Sequence[Any], grid: tuple[int, int], read: slice, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.blocks, self.grid = blocks, grid
+        self.blocks, self.grid, self.read = blocks, grid, read
 
     def call(self, inputs: Sequence[Any]) -> Any:
         tokens = inputs[0].shape[1]
         rows, columns = self.grid
         extra_tokens = tokens - rows * columns
         flow = np.zeros((1, 1, 1, tokens), "float32")
-        flow[..., : 1 if extra_tokens else None] = 1 if extra_tokens else 1 / tokens
+        flow[..., self.read] = 1 / len(range(tokens)[self.read])
         for block, x in reversed(list(zip(self.blocks, inputs))):
             weights = keras.ops.mean(block.attention_probabilities(x), axis=1, keepdims=True)
             if isinstance(block, AttentionPooling):
                 flow = weights
                 continue
             if block is self.blocks[-1]:  # no product, of which the first factor would have no batch
-                gathered = weights[:, :, :1] if extra_tokens else keras.ops.mean(weights, axis=2, keepdims=True)
+                gathered = weights[:, :, self.read]
+                gathered = gathered if gathered.shape[2] == 1 else keras.ops.mean(gathered, axis=2, keepdims=True)
             else:
                 gathered = keras.ops.matmul(flow, weights)
             flow = 0.5 * (gathered + flow)  # half is the residual path; the rows of the attention sum to 1

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit.layers import Bottleneck, PatchEncoder, Patches, Stem, TransformerBlock
+from keras_vit.layers import AttentionPooling, Bottleneck, PatchEncoder, Patches, PatchMean, Stem, TransformerBlock
 from keras_vit.models.hooks import layers_of
 
 _WORDS = {TransformerBlock: "transformer blocks", Stem: "convolutions", (Patches, Stem): "layers"}
@@ -64,6 +64,14 @@ def require_layers(model: keras.Model, images: Any = ANY, kind: Any = Transforme
             "resize the model with `keras_vit.resize`."
         )
     return images
+
+
+def rows_read(model: keras.Model) -> slice:
+    """Returns which tokens the head reads, itself or through its pooling: the class token, the patches, or all."""
+    encoder = layers_of(model, PatchEncoder)[0]
+    if layers_of(model, PatchMean):
+        return slice(encoder.extra_tokens, None)
+    return slice(0, 1) if encoder.has_class_token and not layers_of(model, AttentionPooling) else slice(None)
 
 
 def grid_of(model: keras.Model) -> tuple[int, int]:

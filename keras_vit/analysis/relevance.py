@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vit.analysis.geometry import grid_of, require_layers
+from keras_vit.analysis.geometry import grid_of, require_layers, rows_read
 from keras_vit.analysis.gradients import gradients
 from keras_vit.analysis.reading import BATCH
 from keras_vit.layers import PatchEncoder, TransformerBlock
@@ -61,19 +61,23 @@ def attention_relevance(model: keras.Model, images: np.ndarray, classes: Sequenc
         # Zeros added to the attention: the derivative by them is the derivative by the attention itself.
         zeros = [keras.ops.zeros((len(part), block.attention.num_heads, tokens, tokens)) for block in blocks]
         slopes, attention = gradients(functools.partial(_score, model, blocks, part, chosen), zeros)
-        maps.append(relevance([_numpy(x) for x in attention], [_numpy(x) for x in slopes], grid_of(model)))
+        arrays = [_numpy(x) for x in attention], [_numpy(x) for x in slopes]
+        maps.append(relevance(*arrays, grid_of(model), rows_read(model)))
     return np.concatenate(maps)
 
 
-def relevance(attention: Sequence[np.ndarray], slopes: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
+def relevance(
+    attention: Sequence[np.ndarray], slopes: Sequence[np.ndarray], grid: tuple[int, int], read: slice
+) -> np.ndarray:
     """Combines the attention maps of all blocks and their gradients into one relevance map.
 
-    The result is the row of the class token, or the mean of all rows where there is no class token.
+    The result is the mean of the rows that the head reads.
 
     Args:
         attention: one per block, (images, heads, tokens, tokens), the first block first.
         slopes: the gradients of the logit with respect to the attention, of the same shapes.
         grid: (rows, columns) of patches. Tokens in front of the patches are left out of the result.
+        read: the tokens that the head reads.
 
     Returns:
         (images, grid rows, grid columns) float32.
@@ -82,9 +86,9 @@ def relevance(attention: Sequence[np.ndarray], slopes: Sequence[np.ndarray], gri
     flow = np.eye(attention[0].shape[-1])
     for weights, slope in zip(attention, slopes):
         flow = flow + np.maximum(weights * slope, 0).mean(axis=1) @ flow
-    # The identity that each patch starts with says nothing about the image; only the mean of the rows contains it.
-    read = flow[:, 0] if extra_tokens else (flow - np.eye(flow.shape[-1])).mean(axis=1)
-    return read[:, extra_tokens:].reshape(-1, *grid).astype("float32")
+    # The identity that each patch starts with says nothing about the image.
+    flow = (flow - np.eye(flow.shape[-1]))[:, read].mean(axis=1)
+    return flow[:, extra_tokens:].reshape(-1, *grid).astype("float32")
 
 
 def _score(

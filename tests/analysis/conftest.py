@@ -16,8 +16,8 @@ def shaken(model, seed=0):
     return model
 
 
-def build(pooling="token", grid=(3, 5), **options):
-    variant = keras_vit.Variant(4, 8, 2, 2, 11, pooling=pooling)
+def build(pooling="token", grid=(3, 5), fields=None, **options):
+    variant = keras_vit.Variant(4, 8, 2, 2, 11, pooling=pooling, **fields or {})
     keras.utils.set_random_seed(0)
     options = {"classes": 7 if options.get("include_top", True) else None, **options}
     return shaken(keras_vit.build(variant, input_shape=(4 * grid[0], 4 * grid[1], 3), **options))

@@ -15,6 +15,8 @@ from keras_vit.analysis.attention import (
     rollout,
     rollout_tensor,
 )
+from keras_vit.layers import TransformerBlock
+from keras_vit.models.hooks import changed, layers_of
 
 BLOCKS, HEADS, GRID = 2, 2, (3, 5)
 PATCHES = GRID[0] * GRID[1]
@@ -147,13 +149,50 @@ def test_rollout_keeps_rows_and_columns_apart(monkeypatch):
 def test_rollout_with_attention_pooling_reads_what_it_looks_at(make):
     """Two patches; the first looks at the second, the pooling at the first alone: half stays, half goes on."""
     first, pooling = np.array([[[0.0, 1], [0, 1]]]), np.array([[[1.0, 0]]])
-    np.testing.assert_allclose(rollout([first, pooling], (1, 2)), [[[0.5, 0.5]]], atol=1e-7)
-    np.testing.assert_allclose(rollout([first], (1, 2)), [[[0.25, 0.75]]], atol=1e-7)
+    np.testing.assert_allclose(rollout([first, pooling], (1, 2), slice(None)), [[[0.5, 0.5]]], atol=1e-7)
+    np.testing.assert_allclose(rollout([first], (1, 2), slice(None)), [[[0.25, 0.75]]], atol=1e-7)
 
 
-@pytest.mark.parametrize("pooling", ["token", "gap", "map"])
-def test_rollout_built_into_a_model_gives_the_same(make, images, pooling):
-    model = make.build(pooling)
+@pytest.mark.parametrize("class_token", [False, True])
+@pytest.mark.parametrize("pooling", ["gap", "map"])
+def test_rollout_reads_what_the_pooling_does(monkeypatch, make, pooling, class_token):
+    """Each token looks at itself alone, so that the rollout is what the pooling reads: all patches alike."""
+    give(monkeypatch, *[[np.eye(PATCHES + class_token)] * HEADS] * BLOCKS)
+    model = make.build(pooling, fields={"class_token": class_token})
+    shared_by = PATCHES + class_token * (pooling == "map")  # the attention pooling reads the class token, too
+    np.testing.assert_allclose(attention_rollout(model, made_images()), np.full((1, *GRID), 1 / shared_by), atol=1e-7)
+
+
+FAMILIES = {
+    "DINOv3": ("token", {"rotary": keras_vit.Rotary(), "positions": "none", "register_tokens": 3, "qkv_bias": "qv"}),
+    "EVA-02": ("gap", {"rotary": keras_vit.Rotary(1e4, (16, 16)), "class_token": True, "norm_at": "pooled"}),
+    "BEiT": ("gap", {"relative_bias": True, "positions": "none", "class_token": True, "norm_at": "pooled"}),
+    "PE": ("map", {"rotary": keras_vit.Rotary(1e4, (4, 4), 1, True), "class_token": True, "pre_norm": True}),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_attention_is_that_which_the_model_computes_with(make, images, family):
+    """Whatever its positions: a model that looks as the maps say computes the same, and otherwise another thing."""
+    pooling, fields = FAMILIES[family]
+    model = make.build(pooling, fields=fields)
+    blocks = layers_of(model, TransformerBlock)
+    maps = attention_maps(model, images)
+    inputs = keras.Model(model.inputs, [block.input for block in blocks])
+    with changed([block.attention for block in blocks], "probabilities", lambda layer, weights: next(given)):
+        given = iter(maps)
+        same = keras.ops.convert_to_numpy(model(images))
+        given = iter(maps[::-1])
+        other = keras.ops.convert_to_numpy(model(images))
+    np.testing.assert_allclose(same, model.predict_on_batch(images), atol=1e-5)
+    assert np.abs(other - same).max() > 1e-3
+    for block, tokens, of_block in zip(blocks, inputs.predict_on_batch(images), maps, strict=True):
+        np.testing.assert_allclose(block.attention_probabilities(tokens), of_block, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling, fields", [("token", {}), ("gap", {}), ("map", {}), *FAMILIES.values()])
+def test_rollout_built_into_a_model_gives_the_same(make, images, pooling, fields):
+    model = make.build(pooling, fields=fields)
     built_in = keras.Model(model.inputs, rollout_tensor(model)).predict(images, verbose=0)
     np.testing.assert_allclose(built_in, attention_rollout(model, images), atol=1e-6)
 

@@ -6,13 +6,15 @@ from keras_vit.analysis.relevance import attention_relevance, relevance
 from keras_vit.layers import TransformerBlock
 from keras_vit.models.hooks import changed, layers_of
 
+CLASS = slice(0, 1)  # what the head reads
+
 
 def test_by_hand():
     """Two patches and a class token, one block, one head: it counts weight times slope, above 0."""
     attention = np.full((1, 1, 3, 3), 1 / 3)
     slopes = np.zeros((1, 1, 3, 3))
     slopes[0, 0, 0] = 0.3, 0.6, -0.9
-    np.testing.assert_allclose(relevance([attention], [slopes], (1, 2)), [[[0.2, 0]]], atol=1e-7)
+    np.testing.assert_allclose(relevance([attention], [slopes], (1, 2), CLASS), [[[0.2, 0]]], atol=1e-7)
 
 
 def test_two_blocks_by_hand():
@@ -20,14 +22,14 @@ def test_two_blocks_by_hand():
     first, second = np.zeros((2, 1, 1, 3, 3))
     first[0, 0, 1, 2], second[0, 0, 0, 1] = 0.5, 0.4
     ones = np.ones((1, 1, 3, 3))
-    np.testing.assert_allclose(relevance([first, second], [ones, ones], (1, 2)), [[[0.4, 0.2]]], atol=1e-7)
+    np.testing.assert_allclose(relevance([first, second], [ones, ones], (1, 2), CLASS), [[[0.4, 0.2]]], atol=1e-7)
 
 
 def test_heads_are_averaged_after_the_negative_is_dropped():
     attention = np.ones((1, 2, 3, 3))
     slopes = np.zeros((1, 2, 3, 3))
     slopes[0, 0, 0, 1], slopes[0, 1, 0, 1] = 1, -1
-    np.testing.assert_allclose(relevance([attention], [slopes], (1, 2)), [[[0.5, 0]]], atol=1e-7)
+    np.testing.assert_allclose(relevance([attention], [slopes], (1, 2), CLASS), [[[0.5, 0]]], atol=1e-7)
 
 
 def test_the_slopes_are_those_of_the_score(vit, make):
@@ -43,7 +45,7 @@ def test_the_slopes_are_those_of_the_score(vit, make):
             up, down = np.split(np.asarray(logits(np.repeat(image, len(nudges), axis=0)))[:, chosen], 2)
         attention.append(weights)
         slopes.append(((up - down) / (2 * step)).reshape(weights.shape))
-    expected = relevance(attention, slopes, (3, 5))
+    expected = relevance(attention, slopes, (3, 5), CLASS)
     np.testing.assert_allclose(attention_relevance(vit, image, [chosen]), expected, rtol=0.02, atol=0.002)
 
 
@@ -61,9 +63,18 @@ def test_inside_a_model_of_the_users_own(vit, images, kind, make):
     assert (result >= 0).all() and result.max() > 0
 
 
+@pytest.mark.parametrize("class_token", [False, True])
 @pytest.mark.parametrize("pooling", ["gap", "map"])
-def test_without_a_class_token(images, pooling, make):
-    assert attention_relevance(make.build(pooling), images).max() > 0
+def test_of_a_head_that_reads_other_tokens_than_the_class_token(images, pooling, class_token, make):
+    assert attention_relevance(make.build(pooling, fields={"class_token": class_token}), images).max() > 0
+
+
+def test_the_rows_of_the_patches_by_hand():
+    """Of two patches, the first looks at the second, 0.4; the class token looks at it, too, but nothing reads that."""
+    attention = np.zeros((1, 1, 3, 3))
+    attention[0, 0, :2, 2] = 0.8, 0.4
+    result = relevance([attention], [np.ones((1, 1, 3, 3))], (1, 2), slice(1, None))
+    np.testing.assert_allclose(result, [[[0, 0.2]]], atol=1e-7)
 
 
 def test_what_is_wrong_is_told(vit, images, make):
