@@ -152,6 +152,7 @@ RULES: dict[type, Rule] = {
     keras.layers.RMSNormalization: _nothing,
     layers.GroupNorm: _nothing,
     layers.LayerScale: _nothing,
+    layers.PatchMean: _nothing,
     layers.Positions: _nothing,
     # The work of these besides that of the layers inside them.
     layers.AttentionPooling: _nothing,

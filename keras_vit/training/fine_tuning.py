@@ -13,7 +13,8 @@ def freeze(model: keras.Model, last: str) -> None:
 
     Args:
         model: a functional model.
-        last: name of the last layer to freeze, such as "block_05".
+        last: name of the last layer to freeze, such as "block_05". "norm" is the last norm, also where it is called
+            "pooled_norm", and the pooling in a model without one.
 
     Raises:
         ValueError: if the layer does not exist, or no trainable weight would remain.
@@ -27,6 +28,8 @@ def freeze(model: keras.Model, last: str) -> None:
         ```
     """
     names = [layer.name for layer in model.layers]
+    if last == "norm" and last not in names:  # the last norm follows the pooling, or there is none
+        last = next((name for name in ("pooled_norm", "pooling") if name in names), last)
     if last not in names:
         near = difflib.get_close_matches(last, names, n=3, cutoff=0.4) or names
         raise ValueError(f"Expected freeze_to to name a layer. Received: {last!r}. Nearest: {', '.join(near)}")

@@ -51,19 +51,23 @@ def test_a_vision_transformer_by_hand(result, tiny):
 
 
 @pytest.mark.parametrize(
-    "options, pairs",
+    "kind, options, pairs",
     [
-        # Of the first block and, for the class token alone, of the last.
-        ({"attention_window": 2}, 16 + 6 * 4 * (1 + 4) + 16),  # 2 x 3 windows; those at the border count as whole
-        ({"attention_window": 5}, 16 * 16 + 16),
-        ({"attention": "axial"}, 2 * (16 + 3 * 5 * (1 + 5)) + 16 + 5 * 3 * (1 + 3) + 16),
-        ({"positions": "relative"}, 16 * 16 + 16 * 31 / 2 + 16 + 31 / 2),  # a query goes with 31 distances, and gathers
+        # Of the first block and, for the class token alone, of the last. Windows at the border count as whole: 2 x 3.
+        ("WindowAttention", {"attention_window": 2}, 16 + 6 * 4 * (1 + 4) + 16),
+        ("WindowAttention", {"attention_window": 5}, 16 * 16 + 16),
+        ("WindowAttention", {"attention": "axial"}, 2 * (16 + 3 * 5 * (1 + 5)) + 16 + 5 * 3 * (1 + 3) + 16),
+        # A query goes with 31 distances, and gathers.
+        ("RelativeAttention", {"positions": "relative"}, 16 * 16 + 16 * 31 / 2 + 16 + 31 / 2),
+        ("RotaryAttention", {"rotary": keras_vit.Rotary()}, 16 * 16 + 16),  # to turn a query is no sum of products
+        ("BiasAttention", {"relative_bias": True}, 16 * 16 + 16),
+        ("BiasAttention", {"relative_bias": True, "pooling": "gap", "class_token": True}, 2 * 16 * 16),
     ],
-    ids=["windows", "one window", "axial", "relative"],
+    ids=["windows", "one window", "axial", "relative", "rotary", "bias", "bias, all read"],
 )
-def test_other_attention_of_ours_by_hand(options, pairs):
+def test_other_attention_of_ours_by_hand(kind, options, pairs):
     result = cost(keras_vit.build(dataclasses.replace(TINY, **options), input_shape=SHAPE, classes=7))
-    kind = "RelativeAttention" if "positions" in options else "WindowAttention"
+    assert result.unknown == ()
     assert row(result, kind).multiply_accumulates == 2 * pairs * 12
 
 

@@ -55,8 +55,11 @@ def of_a_token(model, tokens):
         ({"pooling": "token+distillation", "distillation_token": True}, 2, 2),
         ({"register_tokens": 3, "layer_scale": 0.5, "swiglu": True}, 1, 4),
         ({"positions": "relative"}, 1, 1),
+        ({"rotary": keras_vit.Rotary(), "positions": "none", "register_tokens": 3, "qkv_bias": "qv"}, 1, 4),
+        ({"relative_bias": True, "norm_at": "pooled"}, 1, 1),
+        ({"pre_norm": True, "patch_bias": False}, 1, 1),
     ],
-    ids=["token", "two tokens", "registers", "relative"],
+    ids=["token", "two tokens", "registers", "relative", "rotary", "bias", "norm before"],
 )
 def test_the_numbers_are_the_same_and_the_work_is_less(options, read, front):
     model, tokens = built(**options), 15 + front
