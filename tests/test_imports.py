@@ -30,7 +30,7 @@ ALLOWED = {
     | {*keras_vit._PARTS},  # for type checkers alone, see `test_importing_the_package_needs_nothing_heavy`
     "__main__": {"commands"},
     "data": {"models.class_names", "preprocessing"},
-    "pretraining": {"layers", "models.hooks"},
+    "pretraining": {"builders", "conversion", "layers", "models", "weights"},
     "training": {"_progress", "builders", "data", "evaluation", "layers", "models", "preprocessing", "pretraining"},
     "evaluation": {"_progress", "layers", "models.features", "models.hooks"}
     | {"models.interface", "models.reject", "models.vision_model"},  # a model that rejects is a new one

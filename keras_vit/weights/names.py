@@ -206,6 +206,19 @@ HF_BEIT: Table = {
     "block_{i:02d}/mlp_scale/gamma": ("array", {"hf": _HF + "lambda_2"}),
     "pooled_norm": ("norm", {"hf": "pooler.layernorm"}),
 }
+# The decoder of transformers' MAE, whose weights `keras_vit.pretraining.MaskedAutoencoder` has.
+HF_MAE_DECODER: Table = {
+    "mask_token": ("array", {"hf": "decoder.mask_token"}),
+    "decoder_positions/table": ("one table", {"hf": "decoder.decoder_pos_embed"}),
+    "decoder_projection": ("dense", {"hf": "decoder.decoder_embed"}),
+    **{
+        f"decoder_{ours}": (kind, {"hf": names["hf"].replace("encoder.layer.", "decoder.decoder_layers.")})
+        for ours, (kind, names) in TRANSFORMER.items()
+        if ours.startswith("block_") and "hf" in names
+    },
+    "decoder_norm": ("norm", {"hf": "decoder.decoder_norm"}),
+    "pixels": ("dense", {"hf": "decoder.decoder_pred"}),
+}
 # The vision towers of SigLIP and CLIP in transformers, and CLIP's in its own and OpenCLIP's files.
 _LAYER, _RESBLOCK = "encoder.layers.{i}.", "transformer.resblocks.{i}."
 HF_TOWER: Table = {
@@ -360,15 +373,19 @@ FORMATS = {
 }
 
 
-def format_column(format: str, num_layers: int = 0, units: Sequence[int] = ()) -> dict[str, Cell]:
+# What a file has beside the model of its format.
+MAE_DECODER = Format("torch", (HF_MAE_DECODER,), "hf")
+
+
+def format_column(format: str | Format, num_layers: int = 0, units: Sequence[int] = ()) -> dict[str, Cell]:
     """Returns a format's column of the name table, {our path: Cell}.
 
     Args:
-        format: a key of `FORMATS`.
+        format: a key of `FORMATS`, or a `Format`.
         num_layers: number of transformer blocks.
         units: number of bottleneck units of each stage of the ResNet.
     """
-    family, tables, column, backbone = FORMATS[format]
+    family, tables, column, backbone = FORMATS[format] if isinstance(format, str) else format
     cells = {}
     for ours, (kind, names) in (row for table in tables for row in table.items()):
         if column not in names:

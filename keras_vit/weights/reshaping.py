@@ -137,6 +137,7 @@ GROUP = Reshaper(lambda ours, variant: ((1, 1, 1, *ours), ours), _reshape, _resh
 POINTWISE = Reshaper(lambda ours, variant: ((1, 1, *ours),), _reshape, _reshape)
 FLAT = Reshaper(lambda ours, variant: (ours[-1:],), _reshape, _reshape)
 TABLE = Reshaper(lambda ours, variant: (ours[1:],), _reshape, _reshape)
+ONE_TABLE = Reshaper(lambda ours, variant: ((1, *ours),), _reshape, _reshape)
 TORCH = Reshaper(lambda ours, variant: (ours[::-1],), _transpose, _transpose)
 # Queries and keys, which may be rotated.
 TORCH_ROTATED = Reshaper(
@@ -171,6 +172,7 @@ KINDS: dict[str, dict[str, dict[NameFamily, tuple[str, Reshaper | None]]]] = {
     "array": {"": {"flax": ("", None), "torch": ("", None)}},
     "flat": {"": {"torch": ("", FLAT)}},
     "table": {"": {"torch": ("", TABLE)}},
+    "one table": {"": {"torch": ("", ONE_TABLE)}},
     "rotated bias": {"": {"torch": ("", ROTATED_BIAS)}},
     "matrix": {"/kernel": {"torch": ("", None)}},
     "kernel": {"/kernel": {"torch": (".weight", TORCH)}},

@@ -21,7 +21,7 @@ from keras_vit.weights.configuration import hf_family, hf_files, hf_ratio, timm_
 from keras_vit.weights.families import FAMILIES
 from keras_vit.weights.formats import NUMERICS, open_checkpoint_file
 from keras_vit.weights.load import ZERO_WHERE_ABSENT
-from keras_vit.weights.names import format_column
+from keras_vit.weights.names import Format, format_column
 from keras_vit.weights.reshaping import Cell
 from keras_vit.weights.written_families import FIELDS as FAMILY_FIELDS
 from keras_vit.weights.written_families import is_of_family, written_family
@@ -76,7 +76,7 @@ def write_checkpoint(
         OSError: if it cannot be written.
     """
     path = pathlib.Path(path)
-    _refuse_to_overwrite(path)
+    refuse_to_overwrite(path)
     family = written_family(format, model.variant)
     prefix = hf_family(model.variant).prefix if format == "hf" and model.classes is not None else ""
     prefix = family.prefix(model) if family else prefix
@@ -99,19 +99,19 @@ def write_checkpoint(
             config = texts["config.json"]
             config.get("pretrained_cfg", config)["license"] = license
         texts = {name: json.dumps(text, indent=2) + "\n" for name, text in texts.items()}
-        _write_safetensors(path, written, texts, model if family else None)
+        write_safetensors(path, written, texts, model if family else None)
     for difference in _differences(format, model, numerics, pixels):
         logger.info("%s: %s", path, difference)
 
 
 def arrays_in_format(
-    arrays: Mapping[str, np.ndarray], format: str, variant: Variant | ResNet, prefix: str = ""
+    arrays: Mapping[str, np.ndarray], format: str | Format, variant: Variant | ResNet, prefix: str = ""
 ) -> dict[str, np.ndarray]:
     """Returns {name: array} as in a file of a format; the inverse of `load.read_weights`.
 
     Args:
         arrays: {our path: array} of a whole model.
-        format: one of `WRITTEN_FORMATS`.
+        format: one of `WRITTEN_FORMATS`, or a `Format`.
         variant: the model's architecture.
         prefix: in front of every name but the head's.
     """
@@ -268,7 +268,9 @@ def _options(row: Variant | ResNet, names: Sequence[str]) -> str:
     return ", ".join(f"{name}={getattr(row, name)!r}" for name in plain if getattr(row, name) != plain[name])
 
 
-def _cells(format: str, variant: Variant | ResNet) -> dict[str, Cell]:
+def _cells(format: str | Format, variant: Variant | ResNet) -> dict[str, Cell]:
+    if isinstance(format, Format):
+        return format_column(format, variant.num_layers if isinstance(variant, Variant) else 0)
     written = written_family(format, variant)
     if written and isinstance(variant, Variant):
         return format_column(written.format(variant), variant.num_layers)
@@ -281,10 +283,13 @@ def _cells(format: str, variant: Variant | ResNet) -> dict[str, Cell]:
     return format_column(format, variant.num_layers, variant.stem.units if variant.stem else ())
 
 
-def _write_safetensors(
-    path: pathlib.Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str], model: Architecture | None
+def write_safetensors(
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str], model: Architecture | None = None
 ) -> None:
-    """Writes the files, and reads the architecture back where one is given, before they are in place."""
+    """Writes {name: array} as a .safetensors file or a folder with one, and {file name: text} beside it.
+
+    The architecture is read back where one is given, before the files are in place.
+    """
     from safetensors.numpy import save_file
 
     with contextlib.ExitStack() as stack:
@@ -319,7 +324,8 @@ def _refuse_another(weights: pathlib.Path, config: pathlib.Path, model: Architec
         raise ValueError("Expected a model that the format can hold. Received: " + checked.first_few(faults))
 
 
-def _refuse_to_overwrite(path: pathlib.Path) -> None:
+def refuse_to_overwrite(path: pathlib.Path) -> None:
+    """Raises a ValueError if other files than those of a checkpoint would be overwritten."""
     if path.is_dir():
         others = sorted(file.name for file in path.iterdir() if file.name not in FOLDER)
         if others:
