@@ -210,7 +210,7 @@ class PatchEncoder(Composite):
         if front:
             x = ops.concatenate([*(self._each(token, x) for token in front), x], axis=1)
         if self.has_position_table:
-            x = x + self.position_embedding
+            x = x + through_hooks(self, "positions", self.position_embedding)
         elif self.positions:
             x = self.positions(x)
         if self.num_registers:

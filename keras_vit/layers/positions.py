@@ -277,6 +277,11 @@ def _geometric(source: int, target: int) -> np.ndarray:
     return np.stack([np.interp(distances, places, column) for column in np.eye(source)], axis=1)
 
 
+def interpolation_matrix(source: int, target: int, mode: str) -> np.ndarray:
+    """Returns the weights (target, source) that interpolate points in a line, as a key of `INTERPOLATIONS` says."""
+    return _matrix(source, target, INTERPOLATIONS[mode])
+
+
 def _matrix(source: int, target: int, mode: Interpolation) -> np.ndarray:
     """Returns the weights (target, source) that interpolate `source` points in a line to `target` points."""
     if mode.corners:

@@ -61,7 +61,8 @@ def changed(
         layers: the layers.
         point: "output" or, for the first input, "input" of any layer; a point that our layers offer: "probabilities" of
             an `Attention`, (batch, heads, queries, tokens); "positions" of a `RotaryAttention`, (1, tokens, ...), or a
-            `BiasAttention`, (1, tokens, tokens); "embeddings" of a `PatchEncoder`, its projected patches.
+            `BiasAttention`, (1, tokens, tokens); "embeddings" of a `PatchEncoder`, its projected patches, or
+            "positions" of one, its table.
         change: function of (layer, value); returns the value to go on with.
     """
 

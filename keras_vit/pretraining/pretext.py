@@ -44,7 +44,7 @@ class PretextTask(keras.layers.Layer):
         names = [layer.name for layer in vit.layers]
         if "stem" in names or not {"patches", "encoder", "norm"} <= set(names):
             raise ValueError(
-                "Expected a Vision Transformer with a norm of its tokens after the blocks, norm_at='tokens', and "
+                "Expected a plain Vision Transformer with a norm of its tokens after the blocks, norm_at='tokens', and "
                 "without a stem of convolutions, which mixes patches. "
                 f"Received: {vit.name!r}"
             )

@@ -95,6 +95,7 @@ def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model, examples: E
         loss=objective.loss(recipe, examples),
         clip_norm=recipe.clip_norm,
         accumulation=recipe.accumulation,
+        patch_sizes=recipe.patch_sizes,
     )
     scales = layer_scales(model, recipe.layer_decay) if recipe.layer_decay < 1 else {}
     on_jax = keras.backend.backend() == "jax"

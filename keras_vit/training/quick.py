@@ -55,6 +55,7 @@ def quick_recipe(recipe: Recipe) -> Recipe:
         batch_size=-(-BATCH_SIZE // recipe.accumulation) * recipe.accumulation,
         warmup_steps=_warmup_steps(recipe),
         milestones=_milestones(recipe),
+        patch_sizes=recipe.patch_sizes and (_TOKEN // 2, _TOKEN),
         checkpoint_seconds=0.0,
         **_data(recipe),
     )

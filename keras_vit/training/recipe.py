@@ -110,6 +110,9 @@ class Recipe:
         keep: weights at the end of the run, the "last" or the "best" by validation accuracy.
         max_loss: largest loss of a batch; the run stops with an error above it.
         precision: dtype policy, "float32", "mixed_bfloat16" or "mixed_float16".
+        patch_sizes: patch sizes in pixels, divisors of `image_size`, of which each training step draws one at random
+            (FlexiViT). The model keeps its own, at which it is validated, tested and exported. Needs `dropout` and
+            `stochastic_depth` of 0. () is the model's own alone.
         remat: whether blocks are rematerialized (gradient checkpointing) to save memory; needs `dropout` and
             `stochastic_depth` of 0.
         jit_compile: whether XLA compiles the step; JAX always does, PyTorch never.
@@ -211,6 +214,7 @@ class Recipe:
     keep: Literal["last", "best"] = "last"
     max_loss: float = 1e4
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    patch_sizes: tuple[int, ...] = ()
     remat: bool = False
     jit_compile: bool = False
     strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = "auto"
@@ -338,6 +342,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         "different names of columns",
         lambda value: len({*value}) == len(value) and all(name.strip() == name != "" for name in value),
     ),
+    (
+        ("patch_sizes",),
+        "different sizes, 1 or more",
+        lambda value: len({*value}) == len(value) and min(value, default=1) >= 1,
+    ),
     (("milestones",), "growing steps", lambda value: list(value) == sorted({*value}) and min(value, default=1) > 0),
     (
         ("randaugment",),
@@ -369,8 +378,16 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         ),
     ),
     (
-        "dropout and stochastic_depth of 0 with remat=True",
-        lambda recipe: not (recipe.remat and (recipe.dropout or recipe.stochastic_depth)),
+        "dropout and stochastic_depth of 0 with remat=True and with patch_sizes",
+        lambda recipe: not ((recipe.remat or recipe.patch_sizes) and (recipe.dropout or recipe.stochastic_depth)),
+    ),
+    (
+        "patch_sizes that divide image_size, without objective='mae' and 'masked-patches'",
+        lambda recipe: (
+            not recipe.patch_sizes
+            or recipe.objective in (None, *LOSSES)
+            and not any(side % size for side in recipe.size for size in recipe.patch_sizes)
+        ),
     ),
     (
         "head='probe' without representation_size, objective='mae' and 'masked-patches'",

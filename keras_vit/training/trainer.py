@@ -1,13 +1,16 @@
 """Training step: loss, gradient clipping and accumulation, the same result on any number of devices."""
 
+import functools
 import importlib
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vit.models.lean import LeanModel
+from keras_vit.models.patch_size import check_patch_sizes, patch_size_of
 from keras_vit.training.losses import CrossEntropy, LossFunction, OutputLoss
 
 _TRAINERS = {
@@ -24,6 +27,7 @@ def make_trainer(
     label_smoothing: float = 0.0,
     clip_norm: float = 0.0,
     accumulation: int = 1,
+    patch_sizes: Sequence[int] = (),
 ) -> keras.Model:
     """Returns a Keras model of the same layers, with the training step of the paper's code on any number of devices.
 
@@ -44,12 +48,14 @@ def make_trainer(
         label_smoothing: fraction of each target that is spread over all classes.
         clip_norm: largest global norm of the gradients; 0 does not clip.
         accumulation: number of parts of a batch that are computed one after the other.
+        patch_sizes: patch sizes in pixels, of which each step of `fit` draws one at random, see `patch_size_of` in
+            keras_vit.models.patch_size; none for the model's own. Each device and each part of a batch draws its own.
 
     Returns:
         The model to compile and fit.
 
     Raises:
-        ValueError: if Keras' backend has no training step.
+        ValueError: if Keras' backend has no training step, or the model cannot have one of the patch sizes.
 
     Example:
         ```python
@@ -71,6 +77,8 @@ def make_trainer(
         loss = OutputLoss()
     elif isinstance(loss, str):
         loss = CrossEntropy(loss, label_smoothing)
+    if patch_sizes:
+        check_patch_sizes(model, patch_sizes)
     outputs = model.outputs if isinstance(loss, OutputLoss) else logits_of(model)
     module, name = _TRAINERS[backend]
     trainer = getattr(importlib.import_module(module), name)
@@ -81,6 +89,7 @@ def make_trainer(
         objective=loss,
         clip_norm=clip_norm,
         accumulation=accumulation,
+        patch_sizes=patch_sizes,
     )
 
 
@@ -96,16 +105,43 @@ class TrainerBase(LeanModel):
         objective: the loss function.
         clip_norm: largest global norm of the gradients; 0 does not clip.
         accumulation: number of parts of a batch that are computed one after the other.
+        patch_sizes: patch sizes of which each call in training draws one; none for the model's own.
         kwargs: arguments of `keras.Model`.
     """
 
     optimizer: Any  # of `keras.Model`
 
-    def __init__(self, objective: LossFunction, clip_norm: float = 0.0, accumulation: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        objective: LossFunction,
+        clip_norm: float = 0.0,
+        accumulation: int = 1,
+        patch_sizes: Sequence[int] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.objective, self.clip_norm, self.accumulation = objective, clip_norm, accumulation
+        self.patch_sizes = tuple(patch_sizes)
+        if patch_sizes:
+            self.patch_size_seed = keras.random.SeedGenerator()
         self.loss_mean = keras.metrics.Mean("loss")
         self.accuracy_mean = keras.metrics.Mean("accuracy")
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """Returns the logits; in training, of patches of a size that is drawn at random."""
+        computed: Callable[[Any], Any] = functools.partial(super().call, training=training, mask=mask, **kwargs)
+        if not training or not self.patch_sizes:
+            return computed(inputs)
+
+        def cut_into(patch_size: int) -> Callable[[Any], Any]:
+            def branch(images: Any) -> Any:
+                with patch_size_of(self, patch_size):
+                    return computed(images)
+
+            return branch
+
+        index = keras.random.randint((), 0, len(self.patch_sizes), seed=self.patch_size_seed)
+        return ops.switch(index, [cut_into(size) for size in self.patch_sizes], inputs)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

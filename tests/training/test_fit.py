@@ -13,6 +13,7 @@ from keras_vit.data.pipeline import validation_batches
 from keras_vit.data.sources import open_source
 from keras_vit.models.config import Variant
 from keras_vit.training import run as run_module
+from keras_vit.training import trainer as trainer_module
 from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.fit import train
 from keras_vit.training.lr_finder import search_learning_rate
@@ -292,6 +293,14 @@ def test_lora_is_merged_and_all_else_but_the_head_is_frozen(source, tmp_path):
     for path in attention:
         assert np.linalg.matrix_rank(values(model)[path] - start[path], tol=1e-6) <= 2
     assert not any("lora" in weight.path for weight in model.weights)
+
+
+def test_a_recipe_draws_patch_sizes(source, tmp_path, monkeypatch):
+    drawn = []
+    context = trainer_module.patch_size_of
+    monkeypatch.setattr(trainer_module, "patch_size_of", lambda model, size: drawn.append(size) or context(model, size))
+    model, _ = train(with_(patch_sizes=(3, 6), dropout=0.0, epochs=1), source, tmp_path / "run")
+    assert {*drawn} == {3, 6} and model.get_layer("patches").patch_size == 4
 
 
 def test_layer_decay_slows_each_block_below(source, tmp_path):

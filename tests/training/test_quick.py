@@ -14,7 +14,7 @@ SIZES = {
     *("data", "data_dir", "train_split", "validation_split", "test_split", "validation", "test"),
     *("class_depth", "groups", "corrections"),
     *("variant", "image_size", "crop_from", "weights", "missing_weights", "representation_size", "freeze_to"),
-    *("decoder_layers", "decoder_size"),
+    *("decoder_layers", "decoder_size", "patch_sizes"),
     *("steps", "steps_per_epoch", "batch_size", "warmup_steps", "milestones", "checkpoint_seconds"),
 }
 # Every field that is not a size, away from its default.
@@ -218,3 +218,10 @@ def test_class_weights_by_name_stay_with_the_classes_that_they_name():
     named = dataclasses.replace(LARGE, class_weights="dark:2,light:1")
     assert quick_recipe(named).class_weights == "equal"
     assert quick_recipe(dataclasses.replace(named, data="digits")).class_weights == "dark:2,light:1"
+
+
+def test_patch_sizes_are_drawn_in_a_quick_run_too():
+    flexible = dataclasses.replace(LARGE, patch_sizes=(12, 16, 24))
+    made = quick_recipe(flexible)
+    assert len(made.patch_sizes) == 2 and made.variant.patch_size in made.patch_sizes
+    assert quick_recipe(LARGE).patch_sizes == ()

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -7,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vit
+from keras_vit.models.patch_size import patch_size_of
 from keras_vit.training.losses import CrossEntropy
 from keras_vit.training.optimizers import SGD, AdamW, Muon
 from keras_vit.training.trainer import make_trainer
@@ -220,3 +222,43 @@ def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     with pytest.raises(ValueError, match="Received: openvino. Set KERAS_BACKEND=tensorflow"):
         make_trainer(model_of())
+
+
+def test_a_step_cuts_patches_of_a_size_drawn_at_random():
+    made = stepping(model=model_of(), patch_sizes=(2, 4))
+    images = batches()[0][0]
+    own = keras.ops.convert_to_numpy(made([images], training=False))
+    expected = []
+    for size in (2, 4):
+        with patch_size_of(made, size):
+            expected.append(keras.ops.convert_to_numpy(made([images], training=False)))
+    np.testing.assert_allclose(expected[1], own, atol=1e-6)
+    drawn = [keras.ops.convert_to_numpy(made([images], training=True)) for _ in range(16)]
+    sizes = [min((0, 1), key=lambda index: np.abs(logits - expected[index]).max()) for logits in drawn]
+    assert {*sizes} == {0, 1}
+    for index, logits in zip(sizes, drawn):
+        np.testing.assert_allclose(logits, expected[index], atol=1e-5)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_all_weights_learn_from_patches_of_any_size(jit_compile):
+    """The size that is not the model's own alone: its gradient reaches the patch embedding and the positions."""
+    model = model_of()
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+    fitted(batches(), model=model, jit_compile=jit_compile, patch_sizes=(2,))
+    for weight, old in zip(model.weights, before, strict=True):
+        moved = np.abs(keras.ops.convert_to_numpy(weight) - old).max()
+        assert moved > 1e-6 or weight.path.endswith("key/bias"), weight.path
+
+
+def test_a_model_that_needs_its_grid_has_no_other_patch_sizes():
+    with pytest.raises(ValueError, match="RotaryAttention"):
+        make_trainer(
+            keras_vit.build(dataclasses.replace(OWN, rotary=keras_vit.Rotary()), input_shape=(8, 12, 3), classes=3),
+            patch_sizes=(2, 4),
+        )
+
+
+def test_the_draws_continue_where_a_checkpoint_ends():
+    made = stepping(patch_sizes=(2, 4))
+    assert any(variable is made.patch_size_seed.state for variable in made.variables)
