@@ -58,6 +58,8 @@ __all__ = [
     "representation",
     "resize",
     "save_checkpoint",
+    "text_encoder",
+    "tokenizer",
 ]
 
 # The public modules; each is imported when it is first used.
@@ -114,6 +116,8 @@ if not _is_command:
     from keras_vit.models.vision_model import VisionModel
     from keras_vit.preprocessing import Pixels, preprocess_input
     from keras_vit.weights.checkpoints import Checkpoint, augreg, checkpoints
+    from keras_vit.words.encoder import text_encoder
+    from keras_vit.words.tokenizer import tokenizer
 
 if TYPE_CHECKING:  # for editors and type checkers; a program imports them by `__getattr__`
     from keras_vit import analysis, data, evaluation, export, layers, pretraining, runtime, training  # noqa: F401
@@ -140,6 +144,8 @@ _MODULES = (
     "models.vision_model",
     "preprocessing",
     "weights.checkpoints",
+    "words.encoder",
+    "words.tokenizer",
 )
 
 

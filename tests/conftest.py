@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def _load(name):
-    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).with_name(f"{name}.py"))
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).parent / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -69,6 +69,12 @@ def _load(name):
 def oracle():
     """The reference numbers: the module oracle.py."""
     return _load("oracle")
+
+
+@pytest.fixture(scope="session")
+def words():
+    """Tiny checkpoints with a text tower: the module words/checkpoints.py."""
+    return _load("words/checkpoints")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,8 @@ ALLOWED = {
     "weights": {"layers.positions", "models.config", "models.description", "models.license", "preprocessing"},
     "builders": {"layers", "models", "preprocessing", "weights"},
     "conversion": {"builders", "models", "weights"},
-    "__init__": {"builders", "conversion", "imagenet", "models", "preprocessing", "weights"}
+    "words": {"builders", "layers", "models", "weights"},
+    "__init__": {"builders", "conversion", "imagenet", "models", "preprocessing", "weights", "words"}
     | {*keras_vit._PARTS},  # for type checkers alone, see `test_importing_the_package_needs_nothing_heavy`
     "__main__": {"commands"},
     "data": {"models.class_names", "preprocessing"},
@@ -46,7 +47,16 @@ OF_EVERY_BACKEND = PACKAGE / "analysis/gradients.py"
 
 # What `import keras_vit` must not cost.
 HEAVY = {"tensorflow_datasets", "matplotlib", "keras_cv", "sklearn", "scipy", "PIL", "click", "filelock"}
-HEAVY |= {"huggingface_hub", "datasets", "pyarrow", "tifffile", "imagecodecs", "pillow_heif"}
+HEAVY |= {
+    "huggingface_hub",
+    "datasets",
+    "pyarrow",
+    "tokenizers",
+    "sentencepiece",
+    "tifffile",
+    "imagecodecs",
+    "pillow_heif",
+}
 HEAVY |= {"ai_edge_litert", "ai_edge_quantizer", "onnx", "mediapipe"}
 
 

@@ -1,6 +1,13 @@
 """Keras layers of Vision Transformers and ResNets: patches, attention, MLP, blocks, pooling, convolution."""
 
-from keras_vit.layers.attention import Attention, BiasAttention, RelativeAttention, RotaryAttention, WindowAttention
+from keras_vit.layers.attention import (
+    Attention,
+    BiasAttention,
+    CausalAttention,
+    RelativeAttention,
+    RotaryAttention,
+    WindowAttention,
+)
 from keras_vit.layers.convolution import Bottleneck, GroupNorm, StdConv, Stem
 from keras_vit.layers.mlp import MLP, SwiGLU
 from keras_vit.layers.named_numbers import NamedNumbers
@@ -12,10 +19,12 @@ from keras_vit.layers.pooling import (
     ClassToken,
     DistilledHead,
     PatchMean,
+    TextToken,
 )
 from keras_vit.layers.positions import Positions
 from keras_vit.layers.transformer import (
     BiasBlock,
+    CausalBlock,
     LayerScale,
     RelativeBlock,
     RotaryBlock,
@@ -30,6 +39,8 @@ __all__ = [
     "BiasAttention",
     "BiasBlock",
     "Bottleneck",
+    "CausalAttention",
+    "CausalBlock",
     "ClassAndDistillation",
     "ClassAndMean",
     "ClassToken",
@@ -48,6 +59,7 @@ __all__ = [
     "Stem",
     "StdConv",
     "SwiGLU",
+    "TextToken",
     "TokenMap",
     "TransformerBlock",
     "WindowAttention",

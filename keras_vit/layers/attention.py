@@ -1,4 +1,4 @@
-"""Multi-head attention: over all tokens, with relative positions, and within windows of patches."""
+"""Multi-head attention: over all tokens, with relative positions, within windows of patches, and over those before."""
 
 import math
 from collections.abc import Sequence
@@ -327,6 +327,30 @@ class BiasAttention(Attention):
         index[1:, 1:] = (down + rows - 1) * (2 * columns - 1) + across + columns - 1
         index[0], index[:, 0], index[0, 0] = count, count + 1, count + 2
         return index
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class CausalAttention(Attention):
+    """Multi-head self-attention in which a token attends to itself and to those before it, as in CLIP's text tower.
+
+    Input and output: as in `Attention`, for self-attention
+
+    Args:
+        num_heads, dropout, qkv_bias: as in `Attention`.
+
+    Example:
+        ```python
+        attention, x = keras_vit.layers.CausalAttention(num_heads=2), np.random.normal(size=(1, 3, 8))
+        probabilities = np.asarray(attention.probabilities(x, x)) if attention(x, x).shape else None
+        assert np.allclose(probabilities[0, 0, 0], [1, 0, 0])
+        ```
+
+    Source: arXiv:2103.00020, section 2.4.
+    """
+
+    def scores(self, q: Any, k: Any) -> Any:
+        seen = np.tri(k.shape[2], dtype=bool)[None, None, : q.shape[2]]
+        return _masked(seen, super().scores(q, k))
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")

@@ -35,6 +35,42 @@ class ClassToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_vit")
+class TextToken(keras.layers.Layer):
+    """Pools the tokens of texts by returning one of them: the last, or the first one with a given id.
+
+    Input:  tokens (batch, tokens, hidden_size) and their ids (batch, tokens)
+    Output: (batch, hidden_size)
+
+    Args:
+        end: id of the token that ends a text, as in CLIP; None for the last token, as in SigLIP.
+
+    Example:
+        ```python
+        tokens, ids = np.array([[[1.0], [2.0], [3.0]]]), np.array([[5, 9, 9]])
+        assert np.allclose(keras_vit.layers.TextToken(end=9)(tokens, ids), [[2]])
+        assert np.allclose(keras_vit.layers.TextToken()(tokens, ids), [[3]])
+        ```
+
+    Source: arXiv:2103.00020, section 2.4.
+    """
+
+    def __init__(self, end: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.end = end
+
+    def call(self, tokens: Any, ids: Any) -> Any:
+        if self.end is None:
+            return ops.reshape(tokens[:, -1:], (-1, tokens.shape[-1]))
+        # Texts are padded with the same id. Not `argmax`, which on some backends returns any of several equals.
+        ends = ops.cast(ops.equal(ids, self.end), "int32")
+        first = ends * ops.cast(ops.equal(ops.cumsum(ends, axis=1), 1), "int32")
+        return ops.sum(tokens * ops.cast(first, tokens.dtype)[:, :, None], axis=1)
+
+    def compute_output_shape(self, tokens_shape: Shape, ids_shape: Shape) -> Shape:
+        return tokens_shape[0], tokens_shape[-1]
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
 class PatchMean(keras.layers.Layer):
     """Pools tokens by the mean of the patch tokens (global average pooling), without the tokens in front of them.
 

@@ -9,6 +9,7 @@ import keras
 from keras_vit.layers.attention import (
     Attention,
     BiasAttention,
+    CausalAttention,
     RelativeAttention,
     RotaryAttention,
     WindowAttention,
@@ -282,3 +283,25 @@ class BiasBlock(TransformerBlock):
     def __init__(self, num_heads: int, mlp_dim: int, grid: Sequence[int] = (1, 1), **kwargs: Any) -> None:
         super().__init__(num_heads, mlp_dim, **kwargs)
         self.attention.grid = tuple(grid)
+
+
+@keras.saving.register_keras_serializable(package="keras_vit")
+class CausalBlock(TransformerBlock):
+    """Transformer encoder block with `CausalAttention`.
+
+    Input and output: (batch, tokens, hidden_size)
+
+    Args:
+        num_heads, mlp_dim, dropout, attention_dropout, stochastic_depth, gelu, norm_epsilon, layer_scale, swiglu: as in
+            `TransformerBlock`.
+
+    Example:
+        ```python
+        block = keras_vit.layers.CausalBlock(num_heads=2, mlp_dim=32)
+        assert block(np.ones((1, 5, 8))).shape == (1, 5, 8)
+        ```
+
+    Source: arXiv:2103.00020, section 2.4.
+    """
+
+    attention_class = CausalAttention

@@ -7,7 +7,7 @@ To add a size, add a row to `VARIANTS` and a line to `builders.py`. Sizes: arXiv
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 from keras_vit import _arguments as checked
 
@@ -295,6 +295,31 @@ class Variant:
         for _ in range(self.stem.stride.bit_length() - 1 if self.stem else 0):
             height, width = -(-height // 2), -(-width // 2)  # padding rounds an odd side up
         return height // self.patch_size, width // self.patch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTower:
+    """The architecture of a text tower.
+
+    Args:
+        vocabulary: number of token ids.
+        length: number of tokens of a text, padding included.
+        hidden_size, num_layers, num_heads, mlp_dim: as in `Variant`.
+        embedding_size: length of the embedding.
+        end: id of the token that ends a text, which makes the embedding, in a tower whose tokens attend to those before
+            them alone (CLIP); None for the last token, in a tower whose tokens attend to all (SigLIP).
+    """
+
+    stem: ClassVar[None] = None
+
+    vocabulary: int
+    length: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+    embedding_size: int
+    end: int | None = None
 
 
 def _check_parameters(row: Variant | ResNet) -> None:

@@ -79,7 +79,7 @@ def refuse_other_sizes(file: CheckpointFile, architecture: Architecture) -> None
 def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     format, names = file.format or "", file.shapes
     is_torch = FORMATS[format].family == "torch"
-    num_layers, units = _count_layers(format, names)
+    num_layers, units = count_layers(format, names)
     num_layers = max(num_layers, file.num_layers)
     if (most := max((num_layers, *units))) > len(names):
         raise ValueError(f"{file.path}: {len(names)} arrays cannot be those of {most} layers")
@@ -175,7 +175,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         patch_size,
         hidden_size,
         num_layers,
-        num_heads or own_heads or _heads(file, hidden_size, num_layers, mlp_dim),
+        num_heads or own_heads or heads_of(file, hidden_size, num_layers, mlp_dim),
         mlp_dim,
         resnet,
         distillation_token=distilled,
@@ -205,7 +205,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     return _published(variant, channels, classes, representation, size)
 
 
-def _count_layers(format: str, names: Iterable[str]) -> tuple[int, tuple[int, ...]]:
+def count_layers(format: str, names: Iterable[str]) -> tuple[int, tuple[int, ...]]:
     """Returns the number of blocks, and that of the units of each stage, from any of their arrays."""
     blocks, count = 0, dict[int, int]()
     for table in FORMATS[format].tables:
@@ -238,7 +238,8 @@ def _projects(file: CheckpointFile) -> bool:
     return file.family.projects or is_clip and not ("_ft_" in tag or name and "clip" not in name)
 
 
-def _heads(file: CheckpointFile, hidden_size: int, num_layers: int, mlp_dim: int) -> int:
+def heads_of(file: CheckpointFile, hidden_size: int, num_layers: int, mlp_dim: int) -> int:
+    """Returns the attention heads of a file that does not state them: those of a published size, or heads of 64."""
     if known := OTHER_HEADS.get((hidden_size, mlp_dim)):
         return known
     if hidden_size % 64:

@@ -31,6 +31,7 @@ HUB_MODEL = "model.keras"  # a whole model, as `keras-vit push` uploads it
 # Weights, whole or in parts.
 _HUB_WEIGHTS = [HUB_MODEL, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 _HUB_FILES = [*_HUB_WEIGHTS, "config.json", "preprocessor_config.json", "README.md", "LICENSE*"]
+_HUB_FILES += ["tokenizer.json", "tokenizer_config.json", "spiece.model"]  # of a text tower beside
 
 
 def fetch(address: str, sha256: str | None = None, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:

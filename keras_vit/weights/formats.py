@@ -48,6 +48,8 @@ NUMERICS = {
     "hf_bit": _TRANSFORMERS,
     "hf_beit": _TRANSFORMERS,
     **dict.fromkeys(("hf_dinov3", "hf_dinov3_gated", "hf_tower", "open_clip"), _HF_1E6),
+    "hf_siglip_text": dataclasses.replace(_HF_1E6, gelu="tanh"),
+    "hf_clip_text": Numerics("quick", 1e-5),
     **dict.fromkeys(("timm", "timm_bit", "timm_gamma", "timm_eva", "timm_eva_gated", "timm_eva_split"), _TIMM),
 }
 # How each project resizes positions when it reads its own files (see `keras_vit.layers.positions.INTERPOLATIONS`).
@@ -128,6 +130,14 @@ FIELDS: dict[str, Kinds] = {
             ),
             **dict.fromkeys(("image_size", "patch_size"), SIDES),
         },
+        "eos_token_id": LEAST_0,
+        "text_config": {
+            "hidden_act": TEXT,
+            "layer_norm_eps": NUMBER,
+            "num_attention_heads": COUNT,
+            "num_hidden_layers": COUNT,
+            "eos_token_id": LEAST_0,
+        },
         "model_args": {
             "num_heads": COUNT,
             "act_layer": TEXT,
@@ -148,6 +158,16 @@ FIELDS: dict[str, Kinds] = {
             "tag": TEXT,
             "license": TEXT,
         },
+    },
+    "tokenizer_config.json": {
+        "padding_side": TEXT,
+        **dict.fromkeys(
+            ("bos_token", "eos_token", "pad_token"),
+            Kind(
+                "a string, or an object with one as content",
+                lambda value: isinstance(value.get("content") if isinstance(value, dict) else value, str),
+            ),
+        ),
     },
     "preprocessor_config.json": {
         "do_normalize": FLAG,
@@ -277,13 +297,13 @@ def open_checkpoint_file(
     Raises:
         ValueError: if the file is unreadable, its format is unknown, or its configuration is of another architecture.
     """
-    path = _weight_file(pathlib.Path(path))
+    path = weight_file(pathlib.Path(path))
     with open_arrays(path) as reader:
         rows, left_out = _without_prefixes(path, reader.shapes)
         shapes = {name: reader.shapes[key][0 if block is None else 1 :] for name, (key, block) in rows.items()}
         format = _recognize(path, shapes)
         has_config = format and path.suffix in (".safetensors", ".json")
-        config = _read_beside(path, "config.json", config_path) if has_config else {}
+        config = read_beside(path, "config.json", config_path) if has_config else {}
         config |= config.get("vision_config") or {}
         numerics, family = NUMERICS[format] if format else OFFICIAL_VIT, family_of(format, shapes)
         if family:
@@ -295,7 +315,8 @@ def open_checkpoint_file(
         yield file
 
 
-def _weight_file(path: pathlib.Path) -> pathlib.Path:
+def weight_file(path: pathlib.Path) -> pathlib.Path:
+    """Returns the weight file of a checkpoint: the path itself, or the one file or index in a folder."""
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
@@ -382,7 +403,7 @@ def _count(format: str, names: Collection[str]) -> int:
     return len({name for cell in cells for name in cell.names} & {*names})
 
 
-def _read_beside(path: pathlib.Path, name: str, own: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+def read_beside(path: pathlib.Path, name: str, own: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Returns a JSON file in the folder of a weight file, or another file of this name; {} where there is none."""
     path = pathlib.Path(own) if own else path.with_name(name)
     if not path.exists():
@@ -463,7 +484,7 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
                 file.numerics.norm_epsilon,
                 {"erf": "exact"}.get(file.numerics.gelu, file.numerics.gelu),
             )
-    processor = _read_beside(path, "preprocessor_config.json")
+    processor = read_beside(path, "preprocessor_config.json")
     sides = processor.get("size")
     size, crop = (_side(processor.get(name)) for name in ("size", "crop_size"))
     mean, std = (

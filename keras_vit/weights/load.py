@@ -10,13 +10,15 @@ import numpy as np
 
 from keras_vit import _arguments as checked
 from keras_vit.layers.positions import resize_bias, resize_patches, resize_positions, square_grid
-from keras_vit.models.config import ResNet, Variant
+from keras_vit.models.config import ResNet, TextTower, Variant
 from keras_vit.weights.channels import adapt_channels
 from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.names import FORMATS, format_column
 from keras_vit.weights.reshaping import ArrayShape, Cell
 
 logger = logging.getLogger("keras_vit")
+
+Architectural = Variant | ResNet | TextTower
 
 LINES = 5  # of each kind of fault, in a message
 _POSITIONS, _BIAS = "encoder/position_embedding", "/relative_bias"
@@ -31,7 +33,7 @@ ZERO_HEAD = (
 def read_weights(
     file: CheckpointFile,
     shapes: Mapping[str, ArrayShape],
-    variant: Variant | ResNet,
+    variant: Architectural,
     *,
     grid: tuple[int, int] | None = None,
     include_top: bool = True,
@@ -118,7 +120,7 @@ def read_weights(
 
 
 def _cells(
-    file: CheckpointFile, shapes: Mapping[str, ArrayShape], variant: Variant | ResNet, names: Mapping[str, str] | None
+    file: CheckpointFile, shapes: Mapping[str, ArrayShape], variant: Architectural, names: Mapping[str, str] | None
 ) -> dict[str, Cell]:
     if names is not None:
         return {ours: Cell(name) for ours, name in names.items()}
@@ -152,7 +154,7 @@ def _grid_to_resize(
     cells: Mapping[str, Cell],
     shapes: Mapping[str, ArrayShape],
     grid: tuple[int, int] | None,
-    variant: Variant | ResNet,
+    variant: Architectural,
 ) -> tuple[int, int] | None:
     """Returns the file's grid if positions must be resized, else None. An unknown grid is assumed to be a square."""
     bias = next((ours for ours in shapes if ours.endswith(_BIAS)), "")
@@ -161,7 +163,7 @@ def _grid_to_resize(
         if rows == shapes[bias][0]:
             return None
         return square_grid(((math.isqrt(max(rows - 3, 0)) + 1) // 2) ** 2)
-    if _POSITIONS not in cells or _POSITIONS not in shapes or isinstance(variant, ResNet):
+    if _POSITIONS not in cells or _POSITIONS not in shapes or not isinstance(variant, Variant):
         return None
     shape = file.shapes.get(cells[_POSITIONS].name, ())
     fitting = [tokens for *_, tokens, _ in cells[_POSITIONS].shapes(shapes[_POSITIONS], variant)]
@@ -174,7 +176,7 @@ def _grid_to_resize(
     return None if shape[-2] in fitting else next(filter(None, map(square_grid, counts)), None)
 
 
-def _first_kernel(variant: Variant | ResNet) -> str:
+def _first_kernel(variant: Architectural) -> str:
     has_stem = isinstance(variant, ResNet) or variant.stem
     return "stem/conv/kernel" if has_stem else "encoder/projection/kernel"
 
@@ -187,9 +189,9 @@ def _with_channels(shape: ArrayShape, ours: int, in_file: int) -> ArrayShape:
 
 def _adapted(
     kernel: np.ndarray,
-    in_file: Variant | ResNet,
+    in_file: Architectural,
     channels: tuple[int, int, str] | None,
-    variant: Variant | ResNet,
+    variant: Architectural,
     mode: str,
 ) -> np.ndarray:
     """Returns the first kernel for another number of channels, another patch size or both."""
@@ -201,7 +203,7 @@ def _adapted(
     return adapt_channels(kernel, *channels[1:]) if channels else kernel
 
 
-def _read(file: CheckpointFile, cell: Cell, shape: ArrayShape, variant: Variant | ResNet) -> np.ndarray:
+def _read(file: CheckpointFile, cell: Cell, shape: ArrayShape, variant: Architectural) -> np.ndarray:
     rows = None
     if cell.part is not None:
         index, count = cell.part
@@ -218,7 +220,7 @@ def _faults(
     shapes: Mapping[str, ArrayShape],
     needed: Mapping[str, Cell],
     left_out: set[str],
-    variant: Variant | ResNet,
+    variant: Architectural,
 ) -> str:
     """Returns a line for each missing, misfitting and unused array."""
     lines: dict[str, list[str]] = {"missing": [], "misfit": [], "unused": []}

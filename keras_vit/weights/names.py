@@ -252,6 +252,20 @@ HF_TOWER: Table = {
     "projection": ("kernel", {"hf": "visual_projection"}),
     "head": ("dense", {"hf": "classifier"}),
 }
+# The text towers of SigLIP and CLIP in transformers, which differ in how the embedding is made of the pooled token.
+_TEXT = "text_model."
+HF_TEXT: Table = {
+    "words/embeddings": ("array", {"hf": _TEXT + "embeddings.token_embedding.weight"}),
+    "positions/table": ("array", {"hf": _TEXT + "embeddings.position_embedding.weight"}),
+    **{
+        ours: (kind, {"hf": _TEXT + names["hf"]})
+        for ours, (kind, names) in HF_TOWER.items()
+        if ours.startswith("block_")
+    },
+    "norm": ("norm", {"hf": _TEXT + "final_layer_norm"}),
+}
+HF_SIGLIP_TEXT: Table = {"embedding": ("dense", {"hf": _TEXT + "head"})}
+HF_CLIP_TEXT: Table = {"embedding": ("kernel", {"hf": "text_projection"})}
 OPEN_CLIP: Table = {
     "encoder/class_token": ("flat", {"open_clip": "class_embedding"}),
     "encoder/position_embedding": ("table", {"open_clip": "positional_embedding"}),
@@ -363,6 +377,8 @@ FORMATS = {
     "hf_dinov3_gated": Format("torch", (TRANSFORMER, HF_DINOV3, HF_GATED), "hf"),
     "hf_beit": Format("torch", (TRANSFORMER, HF_BEIT), "hf"),
     "hf_tower": Format("torch", (HF_TOWER,), "hf"),
+    "hf_siglip_text": Format("torch", (HF_TEXT, HF_SIGLIP_TEXT), "hf"),
+    "hf_clip_text": Format("torch", (HF_TEXT, HF_CLIP_TEXT), "hf"),
     "open_clip": Format("torch", (OPEN_CLIP,), "open_clip"),
     "timm": Format("torch", (TRANSFORMER, _POSITIONS, RESNET), "timm", "patch_embed.backbone."),
     "timm_gamma": Format("torch", (TRANSFORMER, _POSITIONS, TIMM_GAMMA), "timm"),

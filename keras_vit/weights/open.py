@@ -128,6 +128,18 @@ def checkpoint_digest(weights: Weights, variant: str | None = None, shape: Seque
         raise ValueError(f"Expected weights to name a readable file. Received: weights={weights}: {error}") from error
 
 
+def checkpoint_path(weights: Weights) -> pathlib.Path:
+    """Returns the path of a checkpoint, a file or a folder, which is downloaded if it is not in the cache.
+
+    Args:
+        weights: as in `open_checkpoint`.
+
+    Raises:
+        ValueError, OSError: if there is no such file, or it cannot be downloaded.
+    """
+    return pathlib.Path(_locate(weights, None, None, True)[0])
+
+
 def _sha256(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Words instead of training: text towers, their tokenizers, and classifiers from labels alone."""
