@@ -60,6 +60,7 @@ __all__ = [
     "save_checkpoint",
     "text_encoder",
     "tokenizer",
+    "zero_shot",
 ]
 
 # The public modules; each is imported when it is first used.
@@ -118,6 +119,7 @@ if not _is_command:
     from keras_vit.weights.checkpoints import Checkpoint, augreg, checkpoints
     from keras_vit.words.encoder import text_encoder
     from keras_vit.words.tokenizer import tokenizer
+    from keras_vit.words.zero_shot import zero_shot
 
 if TYPE_CHECKING:  # for editors and type checkers; a program imports them by `__getattr__`
     from keras_vit import analysis, data, evaluation, export, layers, pretraining, runtime, training  # noqa: F401
@@ -146,6 +148,7 @@ _MODULES = (
     "weights.checkpoints",
     "words.encoder",
     "words.tokenizer",
+    "words.zero_shot",
 )
 
 

@@ -371,6 +371,8 @@ def _assemble(
         )
     row = _with_tokens_of(row, architecture, settings.pooling)
     kept = architecture if settings.uses_head_of_file else None
+    if kept and isinstance(kept.variant, Variant) and isinstance(row, Variant) and kept.variant.unit_embedding:
+        row = dataclasses.replace(row, unit_embedding=True)  # what its head reads
     shape = shape or (
         *((architecture and architecture.image_size) or (224, 224)),
         architecture.channels if architecture else 3,

@@ -205,6 +205,8 @@ class Variant:
         pooling_mlp_dim: hidden size of the MLP of the pooling "map"; None for `mlp_dim`.
         projection_size: length of the embedding that the pooled token is projected to, in a model without a head, as in
             CLIP; None for no projection.
+        unit_embedding: whether the head reads this embedding, or without a projection what is pooled, scaled to the
+            length 1, as in a classifier from words; its weights are embeddings of texts.
         parameters: number of parameters at 224 x 224 pixels with 1,000 classes, if known.
 
     Raises:
@@ -249,6 +251,7 @@ class Variant:
     pooling_heads: int | None = None
     pooling_mlp_dim: int | None = None
     projection_size: int | None = None
+    unit_embedding: bool = False
     parameters: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -357,6 +360,7 @@ class VariantFields(TypedDict, total=False):
     pooling_heads: int | None
     pooling_mlp_dim: int | None
     projection_size: int | None
+    unit_embedding: bool
     units: Sequence[int]
     widths: Sequence[int]
     root_width: int
@@ -378,7 +382,15 @@ _KINDS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ),
     *(
         (f"{name} True or False", lambda row, name=name: isinstance(getattr(row, name), bool))
-        for name in ("distillation_token", "swiglu", "pre_norm", "patch_bias", "relative_bias", "swiglu_norm")
+        for name in (
+            "distillation_token",
+            "swiglu",
+            "pre_norm",
+            "patch_bias",
+            "relative_bias",
+            "swiglu_norm",
+            "unit_embedding",
+        )
     ),
     *(
         (

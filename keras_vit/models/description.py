@@ -196,6 +196,7 @@ def _transformer(
         relative_bias=isinstance(attention, layers.BiasAttention),
         swiglu_norm=getattr(blocks[0].mlp, "norm", None) is not None,
         projection_size=named["projection"].units if "projection" in named else None,
+        unit_embedding="unit_embedding" in named,
         **_class_token(encoder, pooled),
         **_attention_pooling(pooling, attention, blocks[0].mlp),
     )

@@ -398,7 +398,9 @@ def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
     head = head_of(model)
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        stays = layer is head or isinstance(layer, (keras.layers.Activation, NamedNumbers))
+        stays = layer is head or isinstance(
+            layer, (keras.layers.Activation, keras.layers.UnitNormalization, NamedNumbers)
+        )
         return type(layer).from_config({**layer.get_config(), "dtype": "float32" if stays else dtype})
 
     other = keras.models.clone_model(model, clone_function=copy, recursive=True)

@@ -56,8 +56,10 @@ def vit(
         x = _pool(pooling, variant, encoder.extra_tokens, numerics)(x)
         if variant.norm_at == "pooled":
             x = norm(name="pooled_norm")(x)
-        if variant.projection_size and not include_top:
+        if variant.projection_size and (variant.unit_embedding or not include_top):
             x = keras.layers.Dense(variant.projection_size, name="projection")(x)
+    if variant.unit_embedding and include_top:
+        x = unit_embedding(x)
     if representation_size is not None:
         x = keras.layers.Dense(representation_size, activation="tanh", name="pre_logits")(x)
     head = layers.DistilledHead if pooling == "token+distillation" else keras.layers.Dense
@@ -154,3 +156,8 @@ def _pool(pooling: str, variant: Variant, extra_tokens: int, numerics: Numerics)
     if pooling == "token+gap":
         return layers.ClassAndMean(extra_tokens, name="pooling")
     return layers.ClassAndDistillation(name="pooling")
+
+
+def unit_embedding(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns embeddings scaled to the length 1, in float32 under any dtype policy: their squares are small."""
+    return keras.layers.UnitNormalization(name="unit_embedding", dtype="float32")(x)

@@ -41,7 +41,7 @@ CONFIGURED_NUMERICS = {"hf": ("gelu", "norm_epsilon"), "timm": ("gelu",)}
 
 # Fields of a `Variant`: those that DINOv2 added to the transformer, and those that no other project's files have.
 DINOV2_FIELDS = ("register_tokens", "layer_scale", "swiglu")
-OUR_FIELDS = ("positions", "positions_at", "attention", "attention_window")
+OUR_FIELDS = ("positions", "positions_at", "attention", "attention_window", "unit_embedding")
 # Weights that a line of `_transformer_limits` covers; they are not listed a second time.
 COVERED = re.compile(r"pooling/|pre_logits/|encoder/(distillation|register)_token|head/distillation/|.*_scale/gamma")
 

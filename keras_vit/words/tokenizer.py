@@ -1,5 +1,6 @@
 """`tokenizer`: makes token ids of texts, by the files beside the weights of a checkpoint."""
 
+import logging
 import os
 import pathlib
 import re
@@ -9,9 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_vit import _arguments as checked
 from keras_vit.weights.formats import read_beside
 from keras_vit.weights.open import checkpoint_path
 from keras_vit.weights.text import open_text_file
+
+logger = logging.getLogger("keras_vit")
 
 
 class _Kind(NamedTuple):
@@ -65,13 +69,16 @@ class Tokenizer:
     def __call__(self, texts: str | Sequence[str]) -> np.ndarray:
         """Returns the ids of texts, int32 (batch, length)."""
         texts = [texts] if isinstance(texts, str) else list(texts)
-        return np.array([self._padded(text) for text in texts], np.int32).reshape(len(texts), self.length)
-
-    def _padded(self, text: str) -> list[int | None]:
         front = [] if self._start is None else [self._start]
-        ids = [*front, *self._words.ids(self._canonical(text))][: self.length - 1]
-        padding = [self._pad] * (self.length - 1 - len(ids))
-        return [*padding, *ids, self._end] if self._left else [*ids, self._end, *padding]
+        numbers = [[*front, *self._words.ids(self._canonical(text)), self._end] for text in texts]
+        if long := [text for text, ids in zip(texts, numbers) if len(ids) > self.length]:
+            logger.warning("texts are cut off after %d tokens: %s", self.length, checked.first_few(long))
+        return np.array([self._padded(ids) for ids in numbers], np.int32).reshape(len(texts), self.length)
+
+    def _padded(self, ids: list[int | None]) -> list[int | None]:
+        ids = [*ids[:-1][: self.length - 1], self._end]
+        padding = [self._pad] * (self.length - len(ids))
+        return [*padding, *ids] if self._left else [*ids, *padding]
 
     def _canonical(self, text: str) -> str:
         """Returns a text as the texts of the family's training were."""
