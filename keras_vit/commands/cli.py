@@ -613,6 +613,67 @@ def _print_agreements(work: Any, agreements: Iterable[Any]) -> None:
             _echo(f"    {item.note}")
 
 
+@main.command("zero-shot")
+@click.argument("checkpoint")
+@click.option("--label", "labels", multiple=True, required=True, metavar="TEXT", help="A class. Can be repeated.")
+@click.option("--reject", multiple=True, metavar="TEXT", help="A class of images of no label. Can be repeated.")
+@click.option("--templates", type=click.Choice(("imagenet",)), help="Average ten general templates.")
+@click.option(
+    "--template",
+    "own_templates",
+    multiple=True,
+    metavar="TEXT",
+    help='A text with {} in place of a label. Can be repeated.  [default: "a photo of a {}."]',
+)
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    type=click.Choice([*ALIASES, *TARGETS]),
+    help="A format to export to, as of keras-vit export. Can be repeated.",
+)
+@click.option("--output", default="zero_shot", show_default=True, metavar="DIR", help="Folder for the files.")
+@_image_size_option("Resize the model to this image size, in pixels.")
+@click.option("--data", metavar="DATA", help="Images to compare the exported files on.  [default: synthetic images]")
+@click.option("--license", metavar="TEXT", help="The checkpoint's license, for the files' metadata.")
+def zero_shot_command(
+    checkpoint: str,
+    labels: tuple[str, ...],
+    reject: tuple[str, ...],
+    templates: str | None,
+    own_templates: tuple[str, ...],
+    targets: tuple[str, ...],
+    image_size: tuple[int, int] | None,
+    **options: Any,
+) -> None:
+    """Makes a classifier from words, without training.
+
+    CHECKPOINT is a SigLIP, SigLIP 2 or CLIP in transformers' format: a folder with model.safetensors, config.json and
+    tokenizer.json, or hf://OWNER/NAME. Its text tower turns each label into an embedding, and the classifier compares
+    that of an image with them. The text tower is not in the files.
+
+    Writes model.keras, which every command reads, and the files of --to, as `keras-vit export` does.
+    """
+    if templates and own_templates:
+        raise click.UsageError("Expected --templates or --template, not both.")
+    export, work = _import_with_keras("commands.export"), _import_with_keras("commands.zero_shot")
+    try:
+        written = work.write_zero_shot(
+            checkpoint,
+            labels,
+            templates or own_templates,
+            reject,
+            targets=targets,
+            image_size=image_size or None,
+            **options,
+        )
+    except export.ExportsRefused as error:
+        _print_agreements(export, error.agreements)
+        raise
+    _print_agreements(export, written.agreements)
+    _echo(f"wrote {written.path}: {', '.join(written.class_names)}; {written.added:.2%} larger than the image tower")
+
+
 @main.command("push")
 @click.argument("run", metavar="RUN")
 @click.argument("repository", metavar="hf:OWNER/NAME[@BRANCH]")

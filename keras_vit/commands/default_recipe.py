@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from keras_vit.commands.examples import open_recipe_data
 from keras_vit.commands.recipes import SETTINGS
 from keras_vit.data.sources import BUILT_IN, Source
-from keras_vit.models.config import VARIANTS
+from keras_vit.models.config import VARIANTS, Variant
 from keras_vit.training.recipe import RANGE_OF, Recipe
 from keras_vit.training.settings import parse_settings
 from keras_vit.training.transfer import DEFAULT_MODEL, DEFAULT_SIZE, FROM_NOTHING, transfer_settings
@@ -171,4 +171,6 @@ def _of_checkpoint(name: str) -> dict[str, Any]:
     height, width = shown.image_size or (DEFAULT_SIZE,) * 2
     if height != width:
         raise ValueError(f"Expected a checkpoint of square images. Received: {name}, of {height} x {width} pixels.")
-    return {"variant": shown.name or shown.variant, "image_size": height, "weights": name}
+    model = {"variant": shown.name or shown.variant, "image_size": height, "weights": name}
+    is_of_words = isinstance(shown.variant, Variant) and shown.variant.unit_embedding
+    return model | {"head": "kept"} if is_of_words else model

@@ -276,7 +276,7 @@ def _not_memorised(opened: ImageModel, examples: Examples) -> tuple[ImageModel, 
             f"{opened.path.parent} was trained on {count:,} of these images, from random weights: it fits wrong labels "
             "among them, which are harder to recognize. Name a published checkpoint with --labels instead"
         ]
-    model = new_model(dataclasses.replace(recipe, representation_size=None, head_bias=0.0), 2)
+    model = new_model(dataclasses.replace(recipe, representation_size=None, head_bias=0.0, head="new"), ("", ""))
     for weight in model.get_layer("head").weights:
         weight.assign(np.zeros(weight.shape))  # not used; random ones would make another digest each time
     if image_size_of(model) != opened.image_size:

@@ -340,9 +340,9 @@ class CausalAttention(Attention):
 
     Example:
         ```python
-        attention, x = keras_vit.layers.CausalAttention(num_heads=2), np.random.normal(size=(1, 3, 8))
-        probabilities = np.asarray(attention.probabilities(x, x)) if attention(x, x).shape else None
-        assert np.allclose(probabilities[0, 0, 0], [1, 0, 0])
+        attention, x = keras_vit.layers.CausalAttention(num_heads=2), np.ones((1, 4, 8), "float32")
+        assert attention(x, x).shape == (1, 4, 8)
+        assert np.allclose(attention.probabilities(x, x)[0, 0, 1], [0.5, 0.5, 0, 0])
         ```
 
     Source: arXiv:2103.00020, section 2.4.

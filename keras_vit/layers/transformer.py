@@ -292,8 +292,8 @@ class CausalBlock(TransformerBlock):
     Input and output: (batch, tokens, hidden_size)
 
     Args:
-        num_heads, mlp_dim, dropout, attention_dropout, stochastic_depth, gelu, norm_epsilon, layer_scale, swiglu: as in
-            `TransformerBlock`.
+        num_heads, mlp_dim, dropout, attention_dropout, stochastic_depth, gelu, norm_epsilon: as in `TransformerBlock`.
+        layer_scale, swiglu, swiglu_norm, qkv_bias: likewise.
 
     Example:
         ```python

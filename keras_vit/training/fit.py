@@ -89,7 +89,7 @@ def train(
     keras.utils.set_random_seed(recipe.seed)
     source, units = prepared(source)
     with devices.scope(), dtype_policy(recipe):
-        model = new_model(recipe, len(source.class_names), units)
+        model = new_model(recipe, source.class_names, units)
         rebuilt = rebuilder(model)
         trainer = compiled_trainer(recipe, plan, model, source.train)
         size, pixels = model.input_shape[1:3], pixels_of(model)

@@ -1,10 +1,12 @@
-"""The head of a model at the start of a run: a linear probe on the features of its checkpoint."""
+"""The head of a model at the start of a run: a linear probe on the features of its checkpoint, or its own."""
 
 import logging
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
+from keras_vit import _arguments as checked
 from keras_vit._arguments import counted
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Source
@@ -13,6 +15,8 @@ from keras_vit.evaluation.probes import probe_head
 from keras_vit.models.features import representation
 from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import pixels_of
+from keras_vit.models.resnet import classifier
+from keras_vit.models.vision_model import VisionModel
 from keras_vit.training.recipe import Recipe
 
 _log = logging.getLogger("keras_vit")
@@ -26,14 +30,14 @@ def start_head(recipe: Recipe, model: keras.Model, source: Source) -> None:
     Training all weights from such a head changes the features less than from a random or a zero head.
 
     Args:
-        recipe: its `head` is "new", and nothing is changed, or "probe".
+        recipe: its `head` is "probe"; nothing is changed if it is another.
         model: the model of `new_model`, before it is trained.
         source: the images, as `prepared` returns them.
 
     Source: arXiv:2202.10054.
     """
     head = head_of(model)
-    if recipe.head == "new" or head is None:
+    if recipe.head != "probe" or head is None:
         return
     examples, count = source.train, len(source.train.labels)
     if count > MOST_PROBED:
@@ -47,3 +51,35 @@ def start_head(recipe: Recipe, model: keras.Model, source: Source) -> None:
     kernel, bias = probe_head(features, labels, source.learns, head.units, recipe.seed)
     head.kernel.assign(kernel)
     head.bias.assign(bias)
+
+
+def with_head_of(model: keras.Model, class_names: Sequence[str], activation: str | None) -> VisionModel:
+    """Returns a classifier with the part of its head that is of some of its classes, in their order.
+
+    Args:
+        model: the classifier, with class names.
+        class_names: the classes to keep.
+        activation: of the outputs.
+
+    Raises:
+        ValueError: if the model has no head of one dense layer, or lacks one of the classes.
+    """
+    head, own = head_of(model), getattr(model, "class_names", None) or ()
+    if missing := [name for name in class_names if name not in own]:
+        raise ValueError(
+            f"Expected a checkpoint with the classes of the images for head='kept'. Received: {model.name!r} with "
+            f"{checked.first_few(own) or 'no class names'}, without {checked.first_few(missing)}. Set head=probe for a "
+            "new head, or give the classes the same names"
+        )
+    if head is None or type(head) is not keras.layers.Dense:
+        raise ValueError(f"Expected a head of one dense layer for head='kept'. Received: {model.name!r}")
+    others = [name for name in own if name not in class_names]
+    _log.info(
+        "head=kept: begins with the head of the checkpoint%s", f", without {checked.first_few(others)}" * bool(others)
+    )
+    outputs = classifier(head.input, len(class_names), activation)
+    result = VisionModel(model.input, outputs, name=model.name, class_names=class_names)
+    columns = [own.index(name) for name in class_names]
+    for new, old in zip(result.get_layer("head").weights, head.weights):
+        new.assign(keras.ops.convert_to_numpy(old)[..., columns])
+    return result

@@ -125,7 +125,7 @@ def search_learning_rate(
     plan = Plan(steps, min(order.steps_per_pass, steps), 0)
     source, units = prepared(source)
     with _seeded(recipe.seed), dtype_policy(recipe):
-        model = new_model(recipe, len(source.class_names), units)
+        model = new_model(recipe, source.class_names, units)
         start_head(recipe, model, source)
         trainer = compiled_trainer(recipe, plan, model, source.train)
         schedule = RangeSchedule(lowest, highest, steps)

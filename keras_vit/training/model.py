@@ -1,7 +1,8 @@
 """The model of a recipe: built, compiled for training, and its trained weights copied back."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import keras
@@ -11,9 +12,10 @@ from keras_vit.builders import build
 from keras_vit.data.sources import Examples
 from keras_vit.layers import NamedNumbers
 from keras_vit.layers.initializers import weights_to_come
-from keras_vit.models.config import Pooling, get_variant
+from keras_vit.models.config import Pooling, Variant, get_variant
 from keras_vit.models.vision_model import VisionModel
 from keras_vit.training.fine_tuning import add_lora, freeze, layer_scales, lora_layers, rematerialize
+from keras_vit.training.head import with_head_of
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.optimizers import optimizer_of
 from keras_vit.training.recipe import Recipe
@@ -24,31 +26,35 @@ from keras_vit.training.trainer import make_trainer
 Units = Mapping[str, tuple[float, float]]
 
 
-def new_model(recipe: Recipe, num_classes: int, units: Units | None = None) -> keras.Model:
+def new_model(recipe: Recipe, class_names: Sequence[str], units: Units | None = None) -> keras.Model:
     """Builds the model of a recipe, with random weights or those of its checkpoint.
 
     Args:
         recipe: the recipe.
-        num_classes: number of outputs of the head; a pre-training objective has no head.
+        class_names: of the outputs of the head; a pre-training objective has no head.
         units: of numbers; the model then returns numbers in these.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: if the architecture does not fit the image size, or the checkpoint does not fit the architecture.
+        ValueError: if the architecture does not fit the image size, the checkpoint does not fit the architecture, or
+            a head that is to be kept lacks a class.
     """
     objective, row = OBJECTIVES[recipe.objective], get_variant(recipe.variant)
+    is_kept = recipe.head == "kept"
+    if isinstance(row, Variant) and not is_kept:
+        row = dataclasses.replace(row, unit_embedding=False)  # which only a head of words reads
     has_head = objective.learns is not None
     pooling = recipe.pooling or (None if has_head else getattr(row, "pooling", "gap"))
     model = build(
         row,
         include_top=has_head,
         weights=recipe.weights,
-        new_head=recipe.weights is not None,
+        new_head=recipe.weights is not None and not is_kept,
         input_shape=(*recipe.size, recipe.channels),
         pooling=cast("Pooling | None", pooling),
-        classes=num_classes if has_head else None,
+        classes=len(class_names) if has_head and not is_kept else None,
         classifier_activation=objective.activation,
         representation_size=recipe.representation_size,
         dropout=recipe.dropout,
@@ -58,9 +64,11 @@ def new_model(recipe: Recipe, num_classes: int, units: Units | None = None) -> k
         # grey in RGB, and each of some bands an equal share of it.
         channels="slice" if recipe.channels == 4 else "average",
     )
+    if is_kept:
+        return with_head_of(model, class_names, objective.activation)
     if recipe.head_bias:
         for bias in (weight for weight in model.get_layer("head").weights if weight.name == "bias"):
-            bias.assign(np.full(num_classes, recipe.head_bias, np.float32))
+            bias.assign(np.full(len(class_names), recipe.head_bias, np.float32))
     if units is None:
         return model
     mean, std = zip(*units.values())

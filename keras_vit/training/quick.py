@@ -46,6 +46,7 @@ def quick_recipe(recipe: Recipe) -> Recipe:
         crop_from=recipe.crop_from and _scaled(size, recipe),
         weights=None,
         missing_weights=None,
+        head="new" if recipe.head == "kept" else recipe.head,
         representation_size=recipe.representation_size and HIDDEN_SIZE,
         decoder_layers=1,
         decoder_size=None,

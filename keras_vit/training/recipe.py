@@ -46,7 +46,8 @@ class Recipe:
         missing_weights: the default checkpoint that could not be fetched, where the training began with random weights
             for that reason; None otherwise. The verdict on the run says so.
         head: head at the start of the training: "new", as `keras_vit.build` makes it; or "probe", a linear classifier
-            or regression that is fitted on the features of the training images, of 10,000 at most.
+            or regression that is fitted on the features of the training images, of 10,000 at most; or "kept", the
+            checkpoint's own, whose classes have the names of those of the images, as of a classifier from words.
         pooling: pooling of the tokens before the head, as in `keras_vit.build`; None is the variant's own.
         objective: "classes" (one class an image), "labels" (any number of labels an image, a sigmoid for each),
             "numbers" (the columns `target`), "masked-patches" (masked patch prediction: the mean colours of corrupted
@@ -172,7 +173,7 @@ class Recipe:
     split_seed: int = 0
     weights: str | None = None
     missing_weights: str | None = None
-    head: Literal["new", "probe"] = "new"
+    head: Literal["new", "probe", "kept"] = "new"
     pooling: str | None = None
     objective: Literal["classes", "labels", "numbers", "masked-patches", "mae"] | None = None
     target: tuple[str, ...] = ()
@@ -390,8 +391,17 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         ),
     ),
     (
-        "head='probe' without representation_size, objective='mae' and 'masked-patches'",
+        "head='probe' and 'kept' without representation_size, objective='mae' and 'masked-patches'",
         lambda recipe: recipe.head == "new" or recipe.objective in (None, *LOSSES) and not recipe.representation_size,
+    ),
+    (
+        "weights and objective='classes' with head='kept', without head_bias",
+        lambda recipe: (
+            recipe.head != "kept"
+            or recipe.weights is not None
+            and recipe.objective in (None, "classes")
+            and not recipe.head_bias
+        ),
     ),
     ("missing_weights without weights", lambda recipe: not (recipe.missing_weights and recipe.weights)),
     ("keras_cv with channels=3", lambda recipe: recipe.channels == 3 or not recipe.keras_cv),

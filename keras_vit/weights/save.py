@@ -187,6 +187,8 @@ def find_unsupported(format: str, paths: Iterable[str], model: Architecture) -> 
 def _family_limits(format: str, paths: Iterable[str], row: Variant, model: Architecture) -> Iterator[str]:
     """Yields what a format cannot hold of a family; what is left shows when the file is read back."""
     written = written_family(format, row)
+    if row.unit_embedding:
+        yield "unit_embedding=True: no other project's files have this"
     if written is None:
         yield f"{_options(row, ('pooling', *FAMILY_FIELDS))}: no file of {format!r} has this"
         return

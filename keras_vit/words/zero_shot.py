@@ -1,6 +1,7 @@
 """`zero_shot`: an image classifier whose head is made of words."""
 
 import collections
+import logging
 import os
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from keras_vit.models.vision_model import VisionModel
 from keras_vit.models.vit import unit_embedding
 from keras_vit.words.encoder import text_encoder
 from keras_vit.words.tokenizer import tokenizer
+
+logger = logging.getLogger("keras_vit")
 
 # A list of our own; the published ones of CLIP can be passed as texts.
 TEMPLATES = {
@@ -90,7 +93,9 @@ def zero_shot(
         )
     if encoder.scale is None:
         raise ValueError(f"Expected a checkpoint with logit_scale. Received: {weights}, a text tower alone")
-    chosen = chosen or (_DEFAULT[encoder.bias is None],)
+    if not chosen:
+        chosen = (_DEFAULT[encoder.bias is None],)
+        logger.info("each label is put into the template %r", *chosen)
     directions = _directions(encoder, weights, names, chosen)
     outputs = classifier(unit_embedding(image.outputs[0]), len(names), "softmax")
     result = VisionModel(image.input, outputs, name=image.name, class_names=names)
