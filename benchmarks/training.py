@@ -177,7 +177,9 @@ def work_on_steps(strategy="one", precision="float32", addresses=(), index=0):
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
     devices, recipe = devices_of(strategy), recipe_of("synthetic", BATCH, precision=precision)
     with devices.scope(), model.dtype_policy(recipe):
-        trained = model.compiled_trainer(recipe, plan_of(recipe, 1), model.new_model(recipe, CLASSES))
+        trained = model.compiled_trainer(
+            recipe, plan_of(recipe, 1), model.new_model(recipe, [str(i) for i in range(CLASSES)])
+        )
         batches = iter(devices.distribute(functools.partial(in_memory, recipe)))
         interleave.serve(bare_step(trained, batches))
 

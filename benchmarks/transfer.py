@@ -48,7 +48,7 @@ def part_of(source: Source, images: int, test_images: int, seed: int) -> Source:
 
 
 def probe_accuracy(recipe: Recipe, source: Source) -> float:
-    model = new_model(recipe, len(source.class_names))
+    model = new_model(recipe, source.class_names)
     reader = keras_vit.representation(model)
 
     def features(examples: Examples):

@@ -95,7 +95,7 @@ def fraction_of(examples: Examples, fraction: float, seed: int) -> Examples:
 
 def cost_of(recipe: Recipe) -> int:
     """Returns the multiply-accumulates of one image in a recipe's model with ten classes, for all of its tokens."""
-    model = new_model(recipe, 10)
+    model = new_model(recipe, [str(i) for i in range(10)])
     return cost(keras.Model(model.input, model.output)).multiply_accumulates
 
 
