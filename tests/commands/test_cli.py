@@ -314,10 +314,10 @@ def test_traceback_after_the_command(command):
 
 @pytest.mark.parametrize("fault", [TypeError, AttributeError, KeyError])
 def test_an_internal_error_asks_for_a_report(fault, monkeypatch):
-    def broken(name):
+    def broken(*_):
         raise fault("of ours")
 
-    monkeypatch.setattr("keras_vit.commands.list.get_variant", broken)
+    monkeypatch.setattr("keras_vit.commands.list.checkpoints", broken)
     result = keras_vit_command("list", "ViT-S/16")
     assert result.exit_code == 1
     assert f"internal error of keras_vit: {fault.__name__}: " in result.output and "--traceback" in result.output
