@@ -113,9 +113,9 @@ def test_a_model_without_it_says_nothing_of_it(run, images, tmp_path):
         ({"validation": 0.0}, "reject=0.2 with 0 validation images; it needs 4 or more"),
         ({"reject": -0.1}, "reject=-0.1, expected 0 to 0.5"),
         ({"reject": 0.9}, "reject=0.9, expected 0 to 0.5"),
-        ({"objective": "labels"}, "reject with objective='classes'"),
-        ({"objective": "numbers", "target": ("age",)}, "reject with objective='classes'"),
-        ({"objective": "mae"}, "reject with objective='classes'"),
+        ({"objective": "labels"}, "reject for classes"),
+        ({"objective": "numbers", "target": ("age",)}, "reject for classes"),
+        ({"objective": "mae"}, "reject for classes"),
     ],
 )
 def test_refusals(changes, message, tmp_path):

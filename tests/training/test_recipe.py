@@ -113,9 +113,9 @@ def test_values_out_of_range_are_refused_with_their_name(field, value):
         ({"patch_sizes": (8, 15)}, "patch_sizes that divide image_size"),
         ({"patch_sizes": (8, 16), "objective": "mae"}, "patch_sizes that divide image_size, without objective='mae'"),
         ({"patch_sizes": (8, 8)}, "patch_sizes=.*, expected different sizes|different sizes"),
-        ({"sampling": "balanced", "class_weights": "balanced"}, "sampling='balanced' with objective='classes'"),
-        ({"sampling": "balanced", "full_batches": False}, "full_batches=True, and without class_weights='balanced'"),
-        ({"sampling": "balanced", "objective": "mae"}, "sampling='balanced' with objective='classes'"),
+        ({"sampling": "balanced", "class_weights": "balanced"}, "sampling='balanced' for classes"),
+        ({"sampling": "balanced", "full_batches": False}, "full_batches=True and without class_weights"),
+        ({"sampling": "balanced", "objective": "mae"}, "sampling='balanced' for classes"),
         ({"objective": "mae", "lora": 4}, "lora, representation_size and head_bias without objective='mae'"),
         ({"objective": "mae", "head_bias": -7.0}, "lora, representation_size and head_bias without objective='mae'"),
         ({"objective": "numbers"}, "target, names of columns, with objective='numbers'"),
@@ -123,7 +123,7 @@ def test_values_out_of_range_are_refused_with_their_name(field, value):
         ({"target": ("age",), "loss": "softmax"}, "loss of the objective"),
         ({"objective": "labels", "loss": "huber"}, "loss of the objective"),
         ({"target": ("age", "age")}, "different names of columns"),
-        ({"objective": "labels", "class_weights": "a:2"}, "class_weights by name with objective='classes'"),
+        ({"objective": "labels", "class_weights": "a:2"}, "class_weights by name for classes"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(settings, words):
