@@ -19,8 +19,6 @@ from typing import Any, Literal
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from keras_vit._arguments import counted
-
 Allow = Callable[[int, int], None]
 
 
@@ -74,7 +72,7 @@ def open_npy(data: bytes, allow: Allow, channels: int | None) -> Image.Image | B
         raise ValueError(f"it is an array of the shape {shape}")
     has_colours = shape[2:] in ((), (1,), (3,))
     if not has_colours and channels not in (None, shape[2]):
-        raise ValueError(f"it is an array of the shape {shape}, and the model reads {counted(channels, 'channel')}")
+        raise ValueError(f"it is an array of the shape {shape}, and the model reads {channels} channels")
     allow(shape[1], shape[0])
     numbers = np.frombuffer(data, kind, math.prod(shape), end)
     numbers = numbers.reshape(shape, order="F" if header["fortran_order"] else "C")
@@ -143,7 +141,7 @@ def open_tiff(data: bytes, allow: Allow, channels: int | None) -> Image.Image | 
     in_bands = kind in ("MINISWHITE", "MINISBLACK", "RGB") and bands != 3 and bands != count + (seen is not None)
     in_bands = in_bands and (channels == bands or (channels is None and not has_colours))
     if page.axes not in ("YX", "YXS", "SYX") or not 0 < count <= bands or not (has_colours or in_bands):
-        raise ValueError(f"it is a TIFF of another kind: {kind}, {counted(bands, 'band')}")
+        raise ValueError(f"it is a TIFF of another kind: {kind}, {bands} bands")
     if page.compression in (5, 32773):
         page = _unpacked(data, page)
     numbers = page.asarray()

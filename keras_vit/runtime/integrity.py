@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_vit._arguments import counted
-
 # What stands before the SHA-256 at the end of a file: in the comment of a .tflite file's zip, and in the last metadata
 # property of an .onnx file. The SHA-256, 64 hexadecimal digits, is that of all bytes before it.
 _MARKS = (b"sha256:", b"\x72\x4a\x0a\x06sha256\x12\x40")
@@ -101,7 +99,7 @@ def checked_scaling(mean: Any, std: Any, channels: int) -> tuple[np.ndarray, np.
         with np.errstate(all="ignore"):
             array = np.array(numbers if isinstance(numbers, list | tuple) else None, np.float32)
         if array.shape != (channels,) or not np.isfinite(array).all() or (name == "std" and not (array > 0).all()):
-            raise ValueError(f"it has no {name} of {counted(channels, 'channel')}: {numbers!r:.80}")
+            raise ValueError(f"it has no {name} of {channels} channels: {numbers!r:.80}")
         values.append(array)
     return values[0], values[1]
 

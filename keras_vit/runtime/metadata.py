@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Sequence
 
 from keras_vit import _compat
-from keras_vit._arguments import counted
 
 _schema = _compat.tflite_schema()
 
@@ -148,7 +147,7 @@ def _thresholds(file: bytes, outputs: Sequence[_Table], count: int) -> tuple[flo
         return ()
     thresholds = tuple(map(float, _member(file, _THRESHOLDS).decode("ascii").split("\n")[:-1]))
     if len(thresholds) != count or not all(0 <= threshold <= 1 for threshold in thresholds):
-        raise MetadataError(f"has {counted(len(thresholds), 'threshold')} of 0 to 1 for {counted(count, 'label')}")
+        raise MetadataError(f"has {len(thresholds)} thresholds of 0 to 1 for {count} labels")
     return thresholds
 
 
