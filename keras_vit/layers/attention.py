@@ -231,6 +231,8 @@ class RotaryAttention(Attention):
                 f"Expected hidden_size / num_heads to be a multiple of 4, and a token for each patch of {self.grid}. "
                 f"Received: hidden_size={queries_shape[-1]}, num_heads={self.num_heads}, {tokens_shape[1]} tokens"
             )
+        angles = np.pad(np.tile(self.angles(head_dim), 2), ((self.extra_tokens, 0), (0, 0)))[None, :, None]
+        self.waves = np.cos(angles), np.sin(angles)  # here, as eager steps would compute them each time
 
     def _by_token(self, layer: keras.layers.Dense, x: Any) -> Any:
         x = super()._by_token(layer, x)
@@ -240,13 +242,9 @@ class RotaryAttention(Attention):
         """Returns queries or keys (batch, tokens, heads, head_dim), rotated by their positions."""
         if x.shape[1] <= self.extra_tokens:  # the first tokens alone, which are in front of the patches
             return x
-        angles = np.tile(self.angles(x.shape[-1]), 2)
-        angles = np.pad(angles, ((self.extra_tokens, 0), (0, 0)))[None, :, None]
         first, second = ops.split(x, 2, axis=-1)
         turned = ops.concatenate([-second, first], axis=-1)
-        cosines, sines = (
-            ops.cast(through_hooks(self, "positions", wave(angles)), x.dtype) for wave in (np.cos, np.sin)
-        )
+        cosines, sines = (ops.cast(through_hooks(self, "positions", wave), x.dtype) for wave in self.waves)
         return x * cosines + turned * sines
 
     def angles(self, head_dim: int) -> np.ndarray:
@@ -311,9 +309,10 @@ class BiasAttention(Attention):
         self.relative_bias = self.add_weight(
             name="relative_bias", shape=(distances + 3, self.num_heads), initializer="zeros"
         )
+        self.pairs = self.distances()[None]  # here, as eager steps would compute it each time
 
     def scores(self, q: Any, k: Any) -> Any:
-        distances = through_hooks(self, "positions", self.distances()[None])
+        distances = through_hooks(self, "positions", self.pairs)
         bias = ops.take(self.relative_bias, distances[:, : q.shape[2]], axis=0)  # (1, queries, tokens, heads)
         return super().scores(q, k) + ops.transpose(bias, (0, 3, 1, 2))
 
