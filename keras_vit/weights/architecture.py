@@ -108,7 +108,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     if has("stem/|stage"):
         widths = tuple(kernel(f"stage{s}_unit01/conv3/kernel")[3] for s in range(1, len(units) + 1))
         resnet = ResNet(units, widths, kernel("stem/conv/kernel")[3])
-    projects = _projects(file) or has("projection/") and not has("head/")
+    projects = family and family.projects(file.config) or has("projection/") and not has("head/")
     projection_size = units_of("projection") if projects and has("projection/") else None
     classes = units_of("head") if has("head/(kernel|bias)") and not projects else None
     channels = kernel("stem/conv/kernel" if resnet else "encoder/projection/kernel")[2]
@@ -123,7 +123,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
 
     patch_size, _, _, hidden_size = kernel("encoder/projection/kernel")
     has_table = has("encoder/position_embedding")
-    if not has_table and not (family and family.name in ("DINOv3", "BEiT")):
+    if not has_table and not (family and "positions" in family.optional):
         shape("encoder/position_embedding")  # raises
     tokens = shape("encoder/position_embedding")[-2] if has_table else 0
     known = (
@@ -145,7 +145,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         pooling = "token"  # the class token is missing, which is an error when the file is loaded
     fields: dict[str, Any] = {}
     # timm averages the patch tokens of a DINOv3 without a head; its authors take the class token.
-    averages = file.averages and (classes is not None or family is None or family.name != "DINOv3")
+    averages = file.averages and not (classes is None and family and family.returns_token)
     if pooling == "token" and (has("pooled_norm/") or FORMATS[format].column == "timm" and averages):
         fields = {"pooling": "gap", "class_token": True}
     if has("pooled_norm/"):
@@ -159,7 +159,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
             "relative_bias": has(".*/relative_bias"),
             "swiglu_norm": has(".*/mlp/norm/"),
         }
-        if family.name in ("DINOv3", "BEiT", "EVA-02"):
+        if "biases" in family.optional:
             fields["qkv_bias"] = "qkv" if has(".*/key/bias") else "qv" if has(".*/query/bias") else "none"
         if fields.get("pooling", pooling) == "map" and has("pooling/mlp/out/kernel"):
             width = input_size("pooling/mlp/out/kernel")
@@ -227,15 +227,6 @@ def _refuse_small(file: CheckpointFile, weights: int) -> None:
 
 # {(hidden_size, mlp_dim): attention heads} of published models with heads of another width than 64.
 OTHER_HEADS = {(1152, 4304): 16, (1536, 6144): 16, (1536, 8960): 16, (4096, 8192): 32}
-
-
-def _projects(file: CheckpointFile) -> bool:
-    """Returns whether the last layer of a file projects to an embedding, and is no classifier."""
-    if not file.family:
-        return False
-    name, tag = file.config.get("architecture", ""), (file.config.get("pretrained_cfg") or {}).get("tag", "")
-    is_clip = file.family.name == "CLIP" and file.format == "timm"
-    return file.family.projects or is_clip and not ("_ft_" in tag or name and "clip" not in name)
 
 
 def heads_of(file: CheckpointFile, hidden_size: int, num_layers: int, mlp_dim: int) -> int:

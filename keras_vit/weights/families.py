@@ -21,7 +21,10 @@ class Family(NamedTuple):
         fields: function of (a configuration, the grid of the file's positions or None): fields of the `Variant` that
             the arrays do not show.
         mean, std: of pixels from 0 to 1, where no configuration says them; None for the official code's, -1 to 1.
-        projects: whether what stands where a head would is the projection to the embedding, not a classifier.
+        projects: function of a configuration: whether what stands where a head would is the projection to the
+            embedding, not a classifier.
+        optional: parts that some of its files lack: "positions", "biases" of queries, keys and values.
+        returns_token: whether a model without a head returns the class token, even if a configuration says the mean.
         license: of the project, where it restricts.
     """
 
@@ -34,7 +37,9 @@ class Family(NamedTuple):
     fields: Callable[[Config, tuple[int, int] | None], dict[str, Any]] = lambda config, grid: {}
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    projects: bool = False
+    projects: Callable[[Config], bool] = lambda config: False
+    optional: tuple[str, ...] = ()
+    returns_token: bool = False
     license: str | None = None
 
 
@@ -68,32 +73,42 @@ def _pe_other(config: Config, grid: tuple[int, int] | None) -> dict[str, Any]:
     return {**_pe(config, grid), "pooling": "gap", "norm_at": "none"}
 
 
+def _clip_projects(config: Config) -> bool:
+    """Returns whether timm's CLIP has a projection, no classifier: it is not fine-tuned, nor another architecture."""
+    name, tag = config.get("architecture", ""), (config.get("pretrained_cfg") or {}).get("tag", "")
+    return "_ft_" not in tag and (not name or "clip" in name)
+
+
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CLIP: dict[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
 # EUPE has the same arrays; its files in timm's names have a tag, which says more than the family.
-_DINOV3: dict[str, Any] = {"norm_epsilon": 1e-5, "fields": _dinov3, "license": "dinov3-license", **_IMAGENET}
+_DINOV3: dict[str, Any] = {
+    **{"norm_epsilon": 1e-5, "fields": _dinov3, "optional": ("positions", "biases"), "returns_token": True},
+    **{"license": "dinov3-license", **_IMAGENET},
+}
+_BEIT: dict[str, Any] = {"optional": ("positions", "biases")}
 _EVA = ("timm_gamma", "timm_eva", "timm_eva_gated", "timm_eva_split")
 # The first row that fits counts.
 FAMILIES = (
     Family("DINOv3", ("hf_dinov3", "hf_dinov3_gated"), **_DINOV3),
     Family("DINOv3", _EVA, has=("reg_token",), lacks=("pos_embed",), **_DINOV3),
-    Family("BEiT", ("hf_beit",), norm_epsilon=1e-12),
-    Family("BEiT", _EVA, has=("blocks.0.attn.relative_position_bias_table",)),
+    Family("BEiT", ("hf_beit",), norm_epsilon=1e-12, **_BEIT),
+    Family("BEiT", _EVA, has=("blocks.0.attn.relative_position_bias_table",), **_BEIT),
     Family("PE", _EVA, has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),
-    Family("EVA-02", _EVA, has=("pos_embed",), fields=_eva02, **_CLIP),
+    Family("EVA-02", _EVA, has=("pos_embed",), fields=_eva02, optional=("biases",), **_CLIP),
     Family(
         "PE",
         ("timm",),
         has=("norm_pre.weight", "attn_pool.latent"),
         norm_epsilon=1e-5,
         fields=_pe_core,
-        projects=True,
+        projects=lambda config: True,
     ),
     Family("PE", ("timm",), has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),
-    Family("CLIP", ("timm",), has=("norm_pre.weight",), norm_epsilon=1e-5, **_CLIP),
+    Family("CLIP", ("timm",), has=("norm_pre.weight",), norm_epsilon=1e-5, projects=_clip_projects, **_CLIP),
     Family("CLIP", ("hf_tower",), has=("pre_layrnorm.weight",), norm_epsilon=1e-5, gelu="quick", **_CLIP),
     Family("CLIP", ("open_clip",), norm_epsilon=1e-5, **_CLIP),
     Family("SigLIP", ("hf_tower",), gelu="tanh"),
