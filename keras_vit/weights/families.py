@@ -84,7 +84,6 @@ _CLIP: dict[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
-# EUPE has the same arrays; its files in timm's names have a tag, which says more than the family.
 _DINOV3: dict[str, Any] = {
     **{"norm_epsilon": 1e-5, "fields": _dinov3, "optional": ("positions", "biases"), "returns_token": True},
     **{"license": "dinov3-license", **_IMAGENET},
@@ -94,7 +93,8 @@ _EVA = ("timm_gamma", "timm_eva", "timm_eva_gated", "timm_eva_split")
 # The first row that fits counts.
 FAMILIES = (
     Family("DINOv3", ("hf_dinov3", "hf_dinov3_gated"), **_DINOV3),
-    Family("DINOv3", _EVA, has=("reg_token",), lacks=("pos_embed",), **_DINOV3),
+    # The tag of timm's file tells them apart; where it is missing, the license is said to be assumed.
+    Family("DINOv3 or EUPE", _EVA, has=("reg_token",), lacks=("pos_embed",), **_DINOV3),
     Family("BEiT", ("hf_beit",), norm_epsilon=1e-12, **_BEIT),
     Family("BEiT", _EVA, has=("blocks.0.attn.relative_position_bias_table",), **_BEIT),
     Family("PE", _EVA, has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),

@@ -58,7 +58,7 @@ def _statements(file: CheckpointFile) -> Iterator[License]:
     if name := HF_LICENSES.get(config.get("model_type", "")):
         yield License(name, f"that of the project with model_type={config['model_type']}")
     if file.family and file.family.license:
-        yield License(file.family.license, f"that of the project {file.family.name}")
+        yield License(file.family.license, f"assumed, as the arrays are those of {file.family.name}")
 
 
 def _beside(folder: pathlib.Path) -> Iterator[License]:
