@@ -830,16 +830,16 @@ def cost_command(
     help="Number of attention heads, if the file does not store it.  [default: hidden size / 64]",
 )
 @_image_size_option("Resize the model to this image size, in pixels.")
-def convert_command(
-    source: str, target: str, format: str | None, num_heads: int | None, image_size: tuple[int, int] | None
-) -> None:
+@click.option("--patch-size", type=click.IntRange(1), help="Resize the patch embedding to this patch size, in pixels.")
+@click.option("--gelu", type=click.Choice(get_args(Gelu)), help="The GELU of the checkpoint, if its file lacks it.")
+def convert_command(source: str, target: str, format: str | None, image_size: tuple[int, int], **options: Any) -> None:
     """Converts a checkpoint to another format.
 
     FROM is a checkpoint as for the argument `weights`: a file, an address or a published name. TO is a file that ends
     in .npz (format npz or bit), .safetensors (with --to timm or --to hf), .keras or .weights.h5; or a folder, with
     --to timm or --to hf.
     """
-    _import_with_keras("commands.convert").convert_checkpoint(source, target, format, num_heads, image_size or None)
+    _import_with_keras("commands.convert").convert_checkpoint(source, target, format, image_size or None, **options)
     _echo(f"wrote {target}")
 
 

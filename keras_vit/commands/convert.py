@@ -1,7 +1,7 @@
 """`keras-vit convert`: converts a checkpoint to another format."""
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from keras_vit.conversion import convert
 
@@ -10,8 +10,8 @@ def convert_checkpoint(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     format: Literal["npz", "bit", "hf", "timm"] | None = None,
-    num_heads: int | None = None,
     image_size: tuple[int, int] | None = None,
+    **options: Any,
 ) -> None:
     """Converts a checkpoint to another format with `keras_vit.convert`.
 
@@ -19,11 +19,10 @@ def convert_checkpoint(
         source: a file, an address or a published name, as in `keras_vit.load`.
         target: the file or folder to write.
         format: the format to write, as in `keras_vit.save_checkpoint`; None to choose it by the name of `target`.
-        num_heads: attention heads, if the file does not store them; None for hidden size / 64.
         image_size: (height, width) in pixels to resize the model to; None for its own.
+        **options: `num_heads`, `patch_size` and `gelu` of `keras_vit.load`.
 
     Raises:
         ValueError: if the checkpoint cannot be loaded, or the format cannot store it.
     """
-    input_shape = (*image_size, 3) if image_size else None
-    convert(source, target, format, num_heads=num_heads, input_shape=input_shape)
+    convert(source, target, format, input_shape=(*image_size, 3) if image_size else None, **options)

@@ -58,8 +58,12 @@ def default_recipe(
     named = values.keys() & {"model", "weights", "variant"}
     own = {name: value for name, value in values.items() if name not in ("model", "weights", "variant")}
     if values.get("objective") in ("mae", "masked-patches"):
+        # From random weights, unless a checkpoint is named, whose pre-training goes on.
         model = {"weights": None} | {name: values[name] for name in ("weights", "variant") if name in values}
-    elif named:
+        if values.get("weights") or values.get("model"):
+            model = named_model(values)
+        return DefaultRecipe(Recipe(data=data, **{**FROM_NOTHING, **model, "head": "new", **own}))
+    if named:
         model = named_model(values)
     elif data in BUILT_IN or data.split(":")[0] == "synthetic":
         model = {"weights": None}

@@ -42,6 +42,7 @@ from keras_vit.models.class_names import write_names
 from keras_vit.models.config import get_variant
 from keras_vit.models.interface import pixels_of
 from keras_vit.models.reject import Reject
+from keras_vit.pretraining import MaskedAutoencoder, save_mae
 from keras_vit.report.run_page import write_report
 from keras_vit.runtime.files import open_exported
 from keras_vit.training.devices import Devices, devices_of
@@ -50,7 +51,7 @@ from keras_vit.training.objectives import OBJECTIVES, vit_of
 from keras_vit.training.recipe import Recipe
 
 logger = logging.getLogger("keras_vit")
-REPORT_FILE, CARD_FILE = "report.html", "card.md"
+REPORT_FILE, CARD_FILE, MAE_FOLDER = "report.html", "card.md", "mae"
 
 
 @show_progress()
@@ -272,6 +273,12 @@ def _finish_pretext(
         "exports": [],
     }
     write_report(folder / REPORT_FILE, pretext_report(recipe, network, source, history, {**metrics, **added}))
+    if isinstance(task := network.layers[-1], MaskedAutoencoder):
+        try:
+            save_mae(task, folder / MAE_FOLDER)
+            logger.info("%s has the encoder and the decoder in transformers' format, to continue from", MAE_FOLDER)
+        except ValueError as error:  # transformers' MAE has fewer options than ours
+            logger.info("the decoder is not kept, as transformers' MAE has no such encoder: %s", error)
     return added
 
 

@@ -15,8 +15,10 @@ from keras_vit import _arguments as checked
 from keras_vit._finite import refuse_not_finite
 from keras_vit.builders import load
 from keras_vit.conversion import save_checkpoint
+from keras_vit.layers.positions import resize_positions, square_grid
 from keras_vit.models.config import Variant
 from keras_vit.models.description import describe_model, weight_path
+from keras_vit.models.license import UNKNOWN_LICENSE
 from keras_vit.pretraining.mae import MaskedAutoencoder
 from keras_vit.weights.configuration import hf_family
 from keras_vit.weights.names import MAE_DECODER, format_column
@@ -26,6 +28,7 @@ from keras_vit.weights.save import arrays_in_format, refuse_to_overwrite, write_
 
 # Names that transformers 5 writes, for those of the hub's files, which it reads, too.
 _BLOCKS = ("decoder.decoder_encoder.layer.", "decoder.decoder_layers.")
+_EMBED, _POSITIONS = "decoder.decoder_embed.weight", "decoder.decoder_pos_embed"
 _DEFAULT_HEADS = 16  # of transformers' ViTMAEConfig, as for the other fields that a config.json may leave out
 
 
@@ -55,18 +58,50 @@ def load_mae(weights: str | os.PathLike[str]) -> MaskedAutoencoder:
 
     Source: arXiv:2111.06377; transformers' `vit_mae`.
     """
+    mae = continued_mae(weights, load(weights))
+    if mae is None:
+        raise ValueError(
+            "Expected a file of transformers' MAE with its decoder, decoder.decoder_embed.weight and others. "
+            f"Received: weights={str(weights)!r} without"
+        )
+    return mae
+
+
+def continued_mae(
+    weights: str | os.PathLike[str], vit: keras.Model, mask_ratio: float | None = None
+) -> MaskedAutoencoder | None:
+    """Returns a masked autoencoder around a model, with the decoder of a file.
+
+    The decoder's positions are resized to the model's grid, as transformers does.
+
+    Args:
+        weights: as in `load_mae`.
+        vit: the encoder, of any image size, built from the same file or of its sizes.
+        mask_ratio: fraction of the patches that is hidden; None for the file's.
+
+    Returns:
+        A built `MaskedAutoencoder`; None if the file has no decoder.
+
+    Raises:
+        ValueError: as `load_mae`.
+    """
     with open_checkpoint(weights, include_top=False) as opened:
         if opened.file is None:
-            raise ValueError(f"Expected a file of transformers' MAE. Received: weights={weights!r}, saved by Keras")
-        config, path = opened.file.config, opened.file.path
-    vit = load(weights)
+            return None
+        config, path, mode = opened.file.config, opened.file.path, opened.file.position_resize
     with open_arrays(path) as reader:
         in_file = {name.replace(*_BLOCKS): name for name in reader.shapes if name.startswith("decoder.")}
+        if _EMBED not in in_file:
+            return None
         shapes = {name: reader.shapes[key] for name, key in in_file.items()}
-        mae = _built_like(vit, config, shapes, path)
+        mae = _built_like(vit, config, shapes, path, mask_ratio)
         wanted, row = _decoder_weights(mae), _decoder_variant(mae)
         cells = format_column(MAE_DECODER, mae.decoder_layers)
         expected = {cell.name: cell.shapes(tuple(wanted[ours].shape), row)[0] for ours, cell in cells.items()}
+        resized = dict[str, np.ndarray]()
+        if len(shapes.get(_POSITIONS, ())) == 3 and shapes[_POSITIONS] != expected[_POSITIONS]:
+            resized[_POSITIONS] = _resized(reader.read(in_file[_POSITIONS]), mae, mode)
+            shapes[_POSITIONS] = resized[_POSITIONS].shape
         faults = [
             f"{name} {shapes.get(name, 'missing')}, expected {expected.get(name, 'no such array')}"
             for name in {**expected, **shapes}
@@ -75,7 +110,8 @@ def load_mae(weights: str | os.PathLike[str]) -> MaskedAutoencoder:
         if faults:
             raise ValueError(f"{path} does not fit the decoder in its config.json: {checked.first_few(faults)}")
         for ours, cell in cells.items():
-            array, shape = reader.read(in_file[cell.name]), tuple(wanted[ours].shape)
+            array = resized[cell.name] if cell.name in resized else reader.read(in_file[cell.name])
+            shape = tuple(wanted[ours].shape)
             wanted[ours].assign(cell.reshaper.from_file(array, shape, row) if cell.reshaper else array)
     return mae
 
@@ -110,6 +146,7 @@ def save_mae(mae: MaskedAutoencoder, path: str | os.PathLike[str]) -> None:
         )
     if not mae.built:
         mae.build((None, *mae.vit.input.shape[1:]))
+    mae.tokens.license = getattr(mae.vit, "license", None)
     arrays = {ours: keras.ops.convert_to_numpy(value) for ours, value in _decoder_weights(mae).items()}
     arrays["decoder_positions/table"] = np.array(keras.ops.convert_to_numpy(mae.decoder_positions.values())[0])
     refuse_not_finite(mae.name, arrays.items())
@@ -117,7 +154,8 @@ def save_mae(mae: MaskedAutoencoder, path: str | os.PathLike[str]) -> None:
         save_checkpoint(mae.tokens, pathlib.Path(folder, "encoder"), "hf")
         encoder = load_file(pathlib.Path(folder, "encoder", "model.safetensors"))
         texts = {file.name: file.read_text("utf-8") for file in pathlib.Path(folder, "encoder").glob("*.json")}
-    config = json.loads(texts["config.json"]) | {
+    # Without a license, reading would assume that of the published MAE.
+    config = {"license": UNKNOWN_LICENSE} | json.loads(texts["config.json"]) | {
         "model_type": "vit_mae",
         "architectures": ["ViTMAEForPreTraining"],
         "mask_ratio": mae.mask_ratio,
@@ -133,18 +171,22 @@ def save_mae(mae: MaskedAutoencoder, path: str | os.PathLike[str]) -> None:
 
 
 def _built_like(
-    vit: keras.Model, config: Mapping[str, Any], shapes: Mapping[str, Any], path: str | pathlib.Path
+    vit: keras.Model,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Any],
+    path: str | pathlib.Path,
+    mask_ratio: float | None,
 ) -> MaskedAutoencoder:
     """Returns a built task around an encoder, with a decoder of the sizes of a file's arrays."""
-    embed, hidden = "decoder.decoder_embed.weight", "decoder.decoder_layers.0.intermediate.dense.weight"
-    if not {embed, hidden} <= shapes.keys():
-        raise ValueError(f"Expected the decoder of a masked autoencoder, {embed} and others. Received: {path} without")
+    hidden = "decoder.decoder_layers.0.intermediate.dense.weight"
+    if hidden not in shapes:
+        raise ValueError(f"Expected the decoder of a masked autoencoder, {hidden} and others. Received: {path} without")
     layers = {int(name.split(".")[2]) for name in shapes if name.startswith(_BLOCKS[1])}
     mae = MaskedAutoencoder(
         vit,
-        config.get("mask_ratio") or 0.75,
+        mask_ratio or config.get("mask_ratio") or 0.75,
         decoder_layers=max(layers) + 1,
-        decoder_size=shapes[embed][0],
+        decoder_size=shapes[_EMBED][0],
         decoder_heads=config.get("decoder_num_attention_heads", _DEFAULT_HEADS),
         decoder_mlp_dim=shapes[hidden][0],
         decoder_positions="learned",
@@ -153,6 +195,13 @@ def _built_like(
     )
     mae.build((None, *vit.input.shape[1:]))
     return mae
+
+
+def _resized(table: np.ndarray, mae: MaskedAutoencoder, mode: str) -> np.ndarray:
+    """Returns the positions of a decoder, (1, tokens, decoder_size), for the grid of a task."""
+    extra = mae.decoder_positions.extra_tokens
+    grid = square_grid(table.shape[1] - extra)
+    return resize_positions(table, grid, mae.patches.grid, mode) if grid else table
 
 
 def _decoder_weights(mae: MaskedAutoencoder) -> dict[str, Any]:

@@ -135,6 +135,10 @@ class PretextTask(keras.layers.Layer):
         scaled = colours * np.float32(self.pixels.scale) + np.float32(self.pixels.offset)
         return ops.tile(scaled, [1] * (len(scaled.shape) - 1) + [self.patches.patch_size**2])
 
+    def around(self, vit: keras.Model) -> "PretextTask":
+        """Returns the same task around another model of the same architecture, with new weights of its own."""
+        return type(self)(**{**self.get_config(), "vit": vit})
+
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         """Returns (batch, 2)."""
         return input_shape[0], 2

@@ -28,7 +28,7 @@ from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.head import start_head
 from keras_vit.training.logs import Logs
 from keras_vit.training.model import Units, compiled_trainer, copy_trained_weights, dtype_policy, new_model, rebuilder
-from keras_vit.training.objectives import OBJECTIVES
+from keras_vit.training.objectives import network_around
 from keras_vit.training.recipe import Recipe
 from keras_vit.training.run import Run
 from keras_vit.training.schedules import Plan, plan_of
@@ -128,7 +128,7 @@ def train(
                     verbose=0,
                 )
             run.restore_best()
-    finished = OBJECTIVES[recipe.objective].network(rebuilt(), recipe)
+    finished = network_around(trainer, rebuilt())
     copy_trained_weights(finished, trainer)
     return finished, run.logs.rows() if run.logs else []
 

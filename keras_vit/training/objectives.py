@@ -1,16 +1,22 @@
 """Training objectives: classes, labels and numbers, and the pre-training tasks that need none of them."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
+from keras_vit._arguments import counted
 from keras_vit.data.listing import Learns
 from keras_vit.data.sources import Examples
 from keras_vit.pretraining import MaskedAutoencoder, MaskedPatches
+from keras_vit.pretraining.mae_files import continued_mae
+from keras_vit.pretraining.pretext import PretextTask
 from keras_vit.training.losses import CrossEntropy, LabelsLoss, LossFunction, NumbersLoss, OutputLoss
 from keras_vit.training.recipe import LOSSES, Recipe
+
+logger = logging.getLogger("keras_vit")
 
 _MOST_POSITIVE_WEIGHT = 100.0  # of a label that is rarer than one image in a hundred, one image would rule a batch
 
@@ -57,6 +63,14 @@ def vit_of(network: keras.Model) -> keras.Model:
     return getattr(network.layers[-1], "vit", network)
 
 
+def network_around(trainer: keras.Model, model: keras.Model) -> keras.Model:
+    """Returns the network of a trainer around a model of the same architecture, with new weights and in float32."""
+    task = trainer.layers[-1]
+    if not isinstance(task, PretextTask):
+        return model
+    return keras.Model(model.input, task.around(model)(model.input), name=trainer.name)
+
+
 def _itself(model: keras.Model, recipe: Recipe) -> keras.Model:
     return model
 
@@ -79,6 +93,25 @@ def _positive_weights(recipe: Recipe, examples: Examples | None) -> tuple[float,
     return tuple(np.maximum(weights, 1 / _MOST_POSITIVE_WEIGHT).tolist())
 
 
+def _masked_autoencoder(model: keras.Model, recipe: Recipe) -> MaskedAutoencoder:
+    """Returns the task, with the decoder of the recipe's checkpoint where it has one that fits."""
+    own = recipe.decoder_layers != Recipe.decoder_layers or recipe.decoder_size is not None
+    if recipe.weights and not own and recipe.channels == 3:  # the decoder's last layer predicts as many channels
+        if task := continued_mae(recipe.weights, model, recipe.corrupted):
+            logger.info(
+                "continues with the decoder of %s: %s of %d, %d %% of the patches hidden, pixels %s by their patch",
+                recipe.weights,
+                counted(task.decoder_layers, "block"),
+                task.decoder_size,
+                round(100 * task.mask_ratio),
+                "normalized" if task.normalized else "not normalized",
+            )
+            return task
+    if recipe.weights:
+        logger.info("a new decoder: %s", counted(recipe.decoder_layers, "block"))
+    return MaskedAutoencoder(model, recipe.corrupted or 0.75, recipe.decoder_layers, recipe.decoder_size, name="mae")
+
+
 OBJECTIVES: dict[str | None, Objective] = {
     "classes": Objective(
         "accuracy",
@@ -93,13 +126,6 @@ OBJECTIVES: dict[str | None, Objective] = {
         "colour accuracy",
         _around(lambda model, recipe: MaskedPatches(model, recipe.corrupted or 0.5, name="masked_patches")),
     ),
-    "mae": Objective(
-        "explained variance",
-        _around(
-            lambda model, recipe: MaskedAutoencoder(
-                model, recipe.corrupted or 0.75, recipe.decoder_layers, recipe.decoder_size, name="mae"
-            )
-        ),
-    ),
+    "mae": Objective("explained variance", _around(_masked_autoencoder)),
 }
 OBJECTIVES[None] = OBJECTIVES["classes"]  # of a recipe that states none

@@ -16,6 +16,7 @@ import numpy as np
 from keras_vit import _arguments as checked
 from keras_vit._atomic import written_aside
 from keras_vit.models.config import Numerics, ResNet, Variant
+from keras_vit.models.license import UNKNOWN_LICENSE
 from keras_vit.weights.architecture import Architecture, detect_architecture
 from keras_vit.weights.configuration import hf_family, hf_files, hf_ratio, timm_architecture, timm_files
 from keras_vit.weights.families import FAMILIES
@@ -95,9 +96,9 @@ def write_checkpoint(
             texts = hf_files(model, numerics, pixels, class_names)
         else:
             texts = timm_files(model, numerics, pixels, names, class_names)
-        if license:
+        if license or family:  # of a family without one, reading would assume that of its published checkpoints
             config = texts["config.json"]
-            config.get("pretrained_cfg", config)["license"] = license
+            config.get("pretrained_cfg", config)["license"] = license or UNKNOWN_LICENSE
         texts = {name: json.dumps(text, indent=2) + "\n" for name, text in texts.items()}
         write_safetensors(path, written, texts, model if family else None)
     for difference in _differences(format, model, numerics, pixels):

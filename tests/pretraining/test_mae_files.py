@@ -13,7 +13,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import keras_vit
+from keras_vit.commands.default_recipe import default_recipe
+from keras_vit.commands.fit import fit
+from keras_vit.models.license import License
 from keras_vit.pretraining import MaskedAutoencoder, load_mae, save_mae
+from keras_vit.training import Recipe
+from keras_vit.training.objectives import OBJECTIVES
 
 EXPECTED = np.load(pathlib.Path(__file__).with_name("mae.npz"))
 HUB, OTHER = "decoder.decoder_layers.", "decoder.decoder_encoder.layer."
@@ -81,7 +86,7 @@ def test_what_transformers_has_not_is_refused_before_anything_is_written(make_vi
 @pytest.mark.parametrize(
     "drop, add, words",
     [
-        ("decoder", {}, "Expected the decoder of a masked autoencoder"),
+        ("decoder", {}, "MAE with its decoder"),
         ("decoder.decoder_norm.bias", {}, "decoder.decoder_norm.bias missing, expected"),
         ("decoder.mask_token", {"decoder.mask_token": np.ones((1, 1, 15), "float32")}, "mask_token.*15.*expected.*16"),
         ("none", {"decoder.more": np.ones(3, "float32")}, "decoder.more.*expected no such array"),
@@ -93,3 +98,41 @@ def test_a_file_without_such_a_decoder_is_refused(published, drop, add, words):
     save_file(arrays | add, file)
     with pytest.raises(ValueError, match=words):
         load_mae(published)
+
+
+def test_a_run_continues_with_the_decoder_of_a_file_and_writes_both(published, tmp_path, caplog):
+    caplog.set_level("INFO")
+    settings = [f"model={published}", "objective=mae", "image_size=16", "steps=1", "batch_size=8", "learning_rate=1e-9"]
+    recipe = default_recipe("synthetic:2x8", [*settings, "warmup_epochs=0"]).recipe
+    fit(recipe, tmp_path / "run")
+    before, after = load_mae(published), load_mae(tmp_path / "run" / "mae")
+    assert (after.decoder_layers, after.decoder_heads, after.mask_ratio) == (1, before.decoder_heads, 0.75)
+    for ours, value in {"pixels": before.painter, "mask": before.decoder[0].mlp.hidden}.items():
+        same = after.painter if ours == "pixels" else after.decoder[0].mlp.hidden
+        np.testing.assert_allclose(same.kernel, value.kernel, atol=1e-6)
+    assert after.decoder_positions.table.shape == (1 + 2 * 2, before.decoder_size)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3))
+    encoders = [keras_vit.load(tmp_path / "run" / name)(images) for name in ("mae", "model.keras")]
+    np.testing.assert_allclose(*encoders, atol=1e-6)
+    assert "continues with the decoder" in caplog.text
+
+
+def test_settings_of_the_decoder_and_other_channels_get_a_new_one(published, caplog):
+    caplog.set_level("INFO")
+    vit = keras_vit.load(published)
+    for fields in ({"decoder_layers": 1, "decoder_size": 8}, {"channels": 1, "decoder_layers": 8}):
+        recipe = Recipe(
+            data="synthetic:2x8", variant="ViT-Ti/16", image_size=32, weights=str(published), objective="mae", **fields
+        )
+        network = OBJECTIVES["mae"].network(vit, recipe)
+        assert network.layers[-1].decoder_layers == fields["decoder_layers"]
+    assert "continues" not in caplog.text and caplog.text.count("a new decoder") == 2
+
+
+def test_what_we_pre_trained_does_not_have_the_license_of_the_published_mae(make_vit, make_task, tmp_path):
+    task = make_task(MaskedAutoencoder, make_vit(keras_vit.Variant(3, 8, 1, 2, 12)))
+    save_mae(task, tmp_path / "own")
+    assert not keras_vit.load(tmp_path / "own").license.is_known
+    task.vit.license = License("cc-by-nc-4.0", "README.md")
+    save_mae(task, tmp_path / "tuned")
+    assert keras_vit.load(tmp_path / "tuned").license.name == "cc-by-nc-4.0"
