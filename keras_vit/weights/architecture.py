@@ -102,6 +102,9 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     def kernel(ours: str) -> ArrayShape:
         """Returns (height, width, channels in, channels out)."""
         sizes = shape(ours)
+        if is_torch and len(sizes) == 2:  # NaFlex: the values of a patch of three channels in a row
+            side = math.isqrt(sizes[1] // 3)
+            return side, side, 3, sizes[0]
         return (*sizes[2:], sizes[1], sizes[0]) if is_torch else sizes
 
     resnet = None

@@ -56,6 +56,8 @@ NUMERICS = {
 POSITION_RESIZE = {"npz": "corner", "big_vision": "corner", "hf": "torch", "timm": "antialias"}
 # A file of transformers with this array has its positions resized with antialiasing: DINOv2 with registers alone.
 ANTIALIASED = "embeddings.register_tokens"
+# Likewise, linearly, where this array has two axes: SigLIP 2 NaFlex, whose images have any aspect ratio.
+NAFLEX = "embeddings.patch_embedding.weight"
 
 # Prefixes of every name: in a training state that holds more than the model, and in a classifier around the model.
 STATES = ("opt/target/", "params/img/", "params/", "visual.")
@@ -268,6 +270,8 @@ class CheckpointFile:
     @property
     def position_resize(self) -> str:
         """How the format's project resizes positions, a key of `keras_vit.layers.positions.INTERPOLATIONS`."""
+        if len(self.shapes.get(NAFLEX, ())) == 2:
+            return "half_pixel_antialias"
         return "antialias" if ANTIALIASED in self.shapes else POSITION_RESIZE.get(self.project or "", "corner")
 
     @property

@@ -224,7 +224,7 @@ _LAYER, _RESBLOCK = "encoder.layers.{i}.", "transformer.resblocks.{i}."
 HF_TOWER: Table = {
     "encoder/class_token": ("flat", {"hf": "embeddings.class_embedding"}),
     "encoder/position_embedding": ("table", {"hf": "embeddings.position_embedding.weight"}),
-    "encoder/projection": ("patches", {"hf": "embeddings.patch_embedding"}),
+    "encoder/projection": ("patches or rows", {"hf": "embeddings.patch_embedding"}),
     "pre_norm": ("norm", {"hf": "pre_layrnorm"}),
     **{
         f"block_{{i:02d}}/{ours}": (kind, {"hf": _LAYER + name})

@@ -154,6 +154,12 @@ TORCH_CONV = Reshaper(
     lambda ours, variant: (_torch(ours),), _from_torch, lambda array, shape, variant: array.transpose(3, 2, 0, 1)
 )
 TORCH_PATCH = Reshaper(lambda ours, variant: (_torch(_patch_shape(ours, variant)),), _from_torch, _patch_to_torch)
+# A convolution, or as in NaFlex' files a dense layer of the values of a patch in our order, row by row.
+TORCH_PATCH_OR_ROWS = Reshaper(
+    lambda ours, variant: (_torch(_patch_shape(ours, variant)), ours[::-1]),
+    lambda array, shape, variant: array.T if array.ndim == 2 else _from_torch(array, shape, variant),
+    lambda array, shape, variant: array.T if len(shape) == 2 else _patch_to_torch(array, shape, variant),
+)
 TORCH_POINTWISE = Reshaper(
     lambda ours, variant: ((*ours[::-1], 1, 1),),
     lambda array, shape, variant: array.reshape(shape[::-1]).T,
@@ -188,6 +194,10 @@ KINDS: dict[str, dict[str, dict[NameFamily, tuple[str, Reshaper | None]]]] = {
     "patches": {
         "/kernel": {"flax": ("/kernel", PATCH), "torch": (".weight", TORCH_PATCH)},
         "/bias": {"flax": ("/bias", None), "torch": (".bias", None)},
+    },
+    "patches or rows": {
+        "/kernel": {"torch": (".weight", TORCH_PATCH_OR_ROWS)},
+        "/bias": {"torch": (".bias", None)},
     },
     "to heads": {
         "/kernel": {"flax": ("/kernel", TO_HEADS), "torch": (".weight", TORCH)},
