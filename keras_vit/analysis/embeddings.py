@@ -10,7 +10,7 @@ import numpy as np
 from keras_vit import _arguments as checked
 from keras_vit.analysis.geometry import grid_of, require_layers
 from keras_vit.analysis.reading import Reading
-from keras_vit.layers import PatchEncoder, Patches, Positions, Stem
+from keras_vit.layers import PatchEncoder, Patches, Positions, Stem, TransformerBlock
 from keras_vit.models.hooks import Watch, layers_of, outer_layers_of
 
 
@@ -90,7 +90,7 @@ def position_values(model: keras.Model) -> Any:
 
 
 def patch_tokens(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Computes the tokens of the patches after the last norm, laid out as their grid.
+    """Computes the tokens of the patches after the last norm, or without one the last block, laid out as their grid.
 
     Args:
         model: any Keras model that contains layers of keras_vit.
@@ -118,7 +118,8 @@ def patch_tokens_reading(model: keras.Model) -> Reading:
     """Returns the reading of `patch_tokens`."""
     rows, columns = grid_of(model)
     norms = [layer for layer in outer_layers_of(model, keras.layers.LayerNormalization) if layer.name == "norm"]
-    watch = Watch(model, norms, read=lambda layer, tokens: tokens[:, -rows * columns :])
+    last = norms or outer_layers_of(model, TransformerBlock)[-1:]
+    watch = Watch(model, last, read=lambda layer, tokens: tokens[:, -rows * columns :])
     return Reading(watch, lambda kept: kept[0].astype("float32").reshape(len(kept[0]), rows, columns, -1))
 
 

@@ -48,6 +48,13 @@ def test_tokens_are_those_after_the_last_norm(make, images, pooling, extra):
     np.testing.assert_allclose(result.reshape(3, 15, 8), expected[:, extra:], atol=1e-5)
 
 
+def test_without_a_last_norm_they_are_those_of_the_last_block(make, images):
+    """As in EVA-02, BEiT and the Perception Encoder."""
+    model = make.build("gap", fields={"class_token": True, "norm_at": "pooled"})
+    expected = keras.Model(model.input, model.get_layer("block_01").output).predict(images, verbose=0)
+    np.testing.assert_allclose(patch_tokens(model, images).reshape(3, 15, 8), expected[:, 1:], atol=1e-5)
+
+
 def test_colours_are_the_first_three_components_of_all_images_together():
     tokens = np.random.default_rng(0).normal(size=(2, 11, 13, 5)) * (9, 5, 3, 1, 1)
     colours = token_colours(tokens)
