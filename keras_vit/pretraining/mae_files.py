@@ -155,16 +155,20 @@ def save_mae(mae: MaskedAutoencoder, path: str | os.PathLike[str]) -> None:
         encoder = load_file(pathlib.Path(folder, "encoder", "model.safetensors"))
         texts = {file.name: file.read_text("utf-8") for file in pathlib.Path(folder, "encoder").glob("*.json")}
     # Without a license, reading would assume that of the published MAE.
-    config = {"license": UNKNOWN_LICENSE} | json.loads(texts["config.json"]) | {
-        "model_type": "vit_mae",
-        "architectures": ["ViTMAEForPreTraining"],
-        "mask_ratio": mae.mask_ratio,
-        "norm_pix_loss": mae.normalized,
-        "decoder_hidden_size": mae.decoder_size,
-        "decoder_num_hidden_layers": mae.decoder_layers,
-        "decoder_num_attention_heads": mae.decoder_heads,
-        "decoder_intermediate_size": mae.decoder_mlp_dim,
-    }
+    config = (
+        {"license": UNKNOWN_LICENSE}
+        | json.loads(texts["config.json"])
+        | {
+            "model_type": "vit_mae",
+            "architectures": ["ViTMAEForPreTraining"],
+            "mask_ratio": mae.mask_ratio,
+            "norm_pix_loss": mae.normalized,
+            "decoder_hidden_size": mae.decoder_size,
+            "decoder_num_hidden_layers": mae.decoder_layers,
+            "decoder_num_attention_heads": mae.decoder_heads,
+            "decoder_intermediate_size": mae.decoder_mlp_dim,
+        }
+    )
     texts["config.json"] = json.dumps(config, indent=2) + "\n"
     written = {f"vit.{name}": array for name, array in encoder.items()}
     write_safetensors(target, written | arrays_in_format(arrays, MAE_DECODER, _decoder_variant(mae)), texts)

@@ -214,7 +214,7 @@ def count_layers(format: str, names: Iterable[str]) -> tuple[int, tuple[int, ...
     for table in FORMATS[format].tables:
         for row in table:
             if row.startswith("block_"):
-                blocks = max([blocks, *(layer["i"] + 1 for layer in find_layers(format, row, names))])
+                blocks = max([blocks, *(layer["i"] + 1 for layer in find_layers(format, row, names) if layer)])
             elif row.startswith("stage"):
                 for layer in find_layers(format, row, names):
                     count[layer["s"]] = max(count.get(layer["s"], 0), layer["u"] + 1)

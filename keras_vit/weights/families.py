@@ -73,6 +73,11 @@ def _pe_other(config: Config, grid: tuple[int, int] | None) -> dict[str, Any]:
     return {**_pe(config, grid), "pooling": "gap", "norm_at": "none"}
 
 
+def _clip_classifier(config: Config, grid: Any) -> dict[str, Any]:
+    """Returns the fields of transformers' classifier, which reads the mean of the patches after the last block."""
+    return {"pooling": "gap", "class_token": True, "norm_at": "none"}
+
+
 def _clip_projects(config: Config) -> bool:
     """Returns whether timm's CLIP has a projection, no classifier: it is not fine-tuned, nor another architecture."""
     name, tag = config.get("architecture", ""), (config.get("pretrained_cfg") or {}).get("tag", "")
@@ -95,7 +100,7 @@ FAMILIES = (
     Family("DINOv3", ("hf_dinov3", "hf_dinov3_gated"), **_DINOV3),
     # The tag of timm's file tells them apart; where it is missing, the license is said to be assumed.
     Family("DINOv3 or EUPE", _EVA, has=("reg_token",), lacks=("pos_embed",), **_DINOV3),
-    Family("BEiT", ("hf_beit",), norm_epsilon=1e-12, **_BEIT),
+    Family("BEiT", ("hf_beit", "hf_beit_shared"), norm_epsilon=1e-12, **_BEIT),
     Family("BEiT", _EVA, has=("blocks.0.attn.relative_position_bias_table",), **_BEIT),
     Family("PE", _EVA, has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),
     Family("EVA-02", _EVA, has=("pos_embed",), fields=_eva02, optional=("biases",), **_CLIP),
@@ -109,6 +114,15 @@ FAMILIES = (
     ),
     Family("PE", ("timm",), has=("norm_pre.weight",), lacks=("norm.weight",), norm_epsilon=1e-5, fields=_pe_other),
     Family("CLIP", ("timm",), has=("norm_pre.weight",), norm_epsilon=1e-5, projects=_clip_projects, **_CLIP),
+    Family(
+        "CLIP",
+        ("hf_tower",),
+        has=("pre_layrnorm.weight", "classifier.weight"),
+        norm_epsilon=1e-5,
+        gelu="quick",
+        fields=_clip_classifier,
+        **_CLIP,
+    ),
     Family("CLIP", ("hf_tower",), has=("pre_layrnorm.weight",), norm_epsilon=1e-5, gelu="quick", **_CLIP),
     Family("CLIP", ("open_clip",), norm_epsilon=1e-5, **_CLIP),
     Family("SigLIP", ("hf_tower",), gelu="tanh"),

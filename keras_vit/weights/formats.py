@@ -47,6 +47,7 @@ NUMERICS = {
     "hf_dinov2_swiglu": _HF_1E6,
     "hf_bit": _TRANSFORMERS,
     "hf_beit": _TRANSFORMERS,
+    "hf_beit_shared": _TRANSFORMERS,
     **dict.fromkeys(("hf_dinov3", "hf_dinov3_gated", "hf_tower", "open_clip"), _HF_1E6),
     "hf_siglip_text": dataclasses.replace(_HF_1E6, gelu="tanh"),
     "hf_clip_text": Numerics("quick", 1e-5),
@@ -76,7 +77,8 @@ ACTIVATIONS |= dict.fromkeys(("quick_gelu", "quickgelu"), "quick")
 # The values of a configuration that our layers compute; another value is another architecture.
 SUPPORTED_CONFIG: dict[str, dict[str, tuple[Any, ...]]] = {
     **dict.fromkeys(
-        ("hf", "hf_distilled", "hf_dinov2", "hf_dinov3", "hf_beit", "hf_tower"), {"hidden_act": tuple(ACTIVATIONS)}
+        ("hf", "hf_distilled", "hf_dinov2", "hf_dinov3", "hf_beit", "hf_beit_shared", "hf_tower"),
+        {"hidden_act": tuple(ACTIVATIONS)},
     ),
     "hf_dinov3_gated": {"hidden_act": ("silu",)},
     "hf_bit": {
@@ -339,8 +341,9 @@ def _without_prefixes(
     """Returns {name: (name in the file, block or None)} without prefixes, and the names that are not the model's."""
     known = (prefix for prefix in STATES if any(name.startswith(prefix) for name in shapes))
     state = next(known, None) or _nested_prefix(shapes)
-    # transformers builds the attention pooling of a SigLIP classifier, too, which does not read it.
-    others = (*OTHERS, "vision_model.head.") if "classifier.weight" in shapes else OTHERS
+    # transformers' classifiers of the towers do not read SigLIP's attention pooling and CLIP's last norm.
+    unread = ["vision_model.head."] + ["vision_model.post_layernorm."] * ("vision_model.pre_layrnorm.weight" in shapes)
+    others = (*OTHERS, *unread) if "classifier.weight" in shapes else OTHERS
     left_out = tuple(
         name
         for name in shapes

@@ -206,6 +206,13 @@ HF_BEIT: Table = {
     "block_{i:02d}/mlp_scale/gamma": ("array", {"hf": _HF + "lambda_2"}),
     "pooled_norm": ("norm", {"hf": "pooler.layernorm"}),
 }
+# Files of BEiT's pre-training have one table for all blocks.
+HF_BEIT_SHARED: Table = {
+    "block_{i:02d}/attention/relative_bias": (
+        "array",
+        {"hf": "encoder.relative_position_bias.relative_position_bias_table"},
+    ),
+}
 # The decoder of transformers' MAE, whose weights `keras_vit.pretraining.MaskedAutoencoder` has.
 HF_MAE_DECODER: Table = {
     "mask_token": ("array", {"hf": "decoder.mask_token"}),
@@ -376,6 +383,7 @@ FORMATS = {
     "hf_dinov3": Format("torch", (TRANSFORMER, HF_DINOV3), "hf"),
     "hf_dinov3_gated": Format("torch", (TRANSFORMER, HF_DINOV3, HF_GATED), "hf"),
     "hf_beit": Format("torch", (TRANSFORMER, HF_BEIT), "hf"),
+    "hf_beit_shared": Format("torch", (TRANSFORMER, HF_BEIT, HF_BEIT_SHARED), "hf"),
     "hf_tower": Format("torch", (HF_TOWER,), "hf"),
     "hf_siglip_text": Format("torch", (HF_TEXT, HF_SIGLIP_TEXT), "hf"),
     "hf_clip_text": Format("torch", (HF_TEXT, HF_CLIP_TEXT), "hf"),
