@@ -26,6 +26,7 @@ def vit(
     attention_dropout: float,
     stochastic_depth: float,
     position_resize: str | None,
+    drop_remainder: bool = False,
     pixels: Pixels | None = None,
 ) -> keras.KerasTensor:
     """Returns the output of a Vision Transformer, plain or hybrid; for the arguments see `keras_vit.build`.
@@ -41,7 +42,7 @@ def vit(
     x = resnet_map(images, variant.stem, numerics, preactivation=False, pixels=pixels) if variant.stem else images
     # The height and width of a feature map are rounded up, so that few images would fit: the official code drops the
     # remainder.
-    patches = layers.Patches(variant.patch_size, variant.stem is not None, pixels, name="patches")
+    patches = layers.Patches(variant.patch_size, drop_remainder or variant.stem is not None, pixels, name="patches")
     x = patches(x)
     encoder = _patch_encoder(variant, patches.grid, dropout, position_resize)
     x = encoder(x)

@@ -4,13 +4,14 @@ import dataclasses
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_vit import _arguments as checked
 from keras_vit.layers.positions import square_grid
 from keras_vit.models.config import VARIANTS, Pooling, ResNet, Variant, name_of
 from keras_vit.weights.arrays import UNCOUNTED
+from keras_vit.weights.families import Shown
 from keras_vit.weights.formats import CheckpointFile
 from keras_vit.weights.names import FORMATS, find_layers, format_column
 from keras_vit.weights.reshaping import ArrayShape
@@ -146,6 +147,9 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         pooling = "token+gap"  # the head's kernel is missing
     elif pooling == "gap" and not square_grid(tokens) and square_grid(tokens - 1):
         pooling = "token"  # the class token is missing, which is an error when the file is loaded
+    query, mlp_dim = shape("block_00/attention/query/kernel"), input_size("block_00/mlp/out/kernel")
+    hidden_units = shape("block_00/mlp/hidden/bias")[0] * len(cells["block_00/mlp/hidden/bias"].names)
+    is_gated = hidden_units == 2 * mlp_dim
     fields: dict[str, Any] = {}
     # timm averages the patch tokens of a DINOv3 without a head; its authors take the class token.
     averages = file.averages and not (classes is None and family and family.returns_token)
@@ -154,8 +158,8 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
     if has("pooled_norm/"):
         fields["norm_at"] = "pooled"
     if family:
-        grid_of_file = square_grid(tokens - has_token) if has_table else None
-        fields |= family.fields(file.config, grid_of_file) | {"projection_size": projection_size}
+        shown = Shown(hidden_size, is_gated, square_grid(tokens - has_token) if has_table else None)
+        fields |= family.fields(file.config, shown) | {"projection_size": projection_size}
         fields |= {
             "pre_norm": has("pre_norm/"),
             "patch_bias": "encoder/projection/bias" in present or not has("pre_norm/"),
@@ -171,9 +175,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
             fields["positions"] = "none"
         if has_token != (fields.get("pooling", pooling).startswith("token")):
             fields["class_token"] = has_token
-    query, mlp_dim = shape("block_00/attention/query/kernel"), input_size("block_00/mlp/out/kernel")
     own_heads = query[1] if FORMATS[format].family == "flax" else file.num_heads
-    gated = cells["block_00/mlp/hidden/bias"]
     variant = Variant(
         patch_size,
         hidden_size,
@@ -184,7 +186,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         distillation_token=distilled,
         register_tokens=shape("encoder/register_tokens")[1] if has("encoder/register_tokens") else file.num_registers,
         layer_scale=1e-5 if has(".*_scale/") else None,
-        swiglu=shape("block_00/mlp/hidden/bias")[0] * len(gated.names) == 2 * mlp_dim,
+        swiglu=is_gated,
         **{"pooling": pooling, **fields},
     )
     own = 1, variant.has_class_token + variant.distillation_token, hidden_size
@@ -228,21 +230,34 @@ def _refuse_small(file: CheckpointFile, weights: int) -> None:
         raise ValueError(f"{file.path}: its sizes are those of a model of {weights:,} weights, it holds {held:,}")
 
 
-# {(hidden_size, mlp_dim): attention heads} of published models with heads of another width than 64.
-OTHER_HEADS = {(1152, 4304): 16, (1536, 6144): 16, (1536, 8960): 16, (4096, 8192): 32}
+# {(hidden_size, mlp_dim): attention heads} of published vision towers with heads of another width than 64.
+OTHER_HEADS = {
+    (1152, 4304): 16,  # So400m
+    (1280, 5120): 16,  # H
+    (1408, 6144): 16,  # g
+    (1536, 6144): 16,  # SigLIP 2 g-opt
+    (1536, 8960): 16,  # PE G
+    (1664, 8192): 16,  # G, and OpenCLIP's bigG
+}
 
 
 def heads_of(file: CheckpointFile, hidden_size: int, num_layers: int, mlp_dim: int) -> int:
     """Returns the attention heads of a file that does not state them: those of a published size, or heads of 64."""
-    if known := OTHER_HEADS.get((hidden_size, mlp_dim)):
-        return known
-    if hidden_size % 64:
+    known: Mapping[tuple[int, int], int] = (
+        {} if (file.format or "").endswith("_text") else OTHER_HEADS
+    )  # text towers have heads of 64
+    if file.family and file.family.heads is not None:
+        known = file.family.heads
+    heads = known.get((hidden_size, mlp_dim), hidden_size // 64)
+    if (hidden_size, mlp_dim) not in known and hidden_size % 64:
         raise ValueError(
             f"{file.path}: the number of attention heads is not in its shapes, and hidden_size={hidden_size} is not a "
             "multiple of 64. Pass num_heads=."
         )
-    logger.info("%s: %d attention heads of width 64 assumed; else pass num_heads=", file.path, hidden_size // 64)
-    return hidden_size // 64
+    logger.info(
+        "%s: %d attention heads of width %d assumed; else pass num_heads=", file.path, heads, hidden_size // heads
+    )
+    return heads
 
 
 def _published(

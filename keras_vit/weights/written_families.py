@@ -188,6 +188,13 @@ WRITTEN = {
             arguments=_OF_EVA,
         ),
         Written(
+            "EVA",
+            lambda row: row.qkv_bias == "qv" and row.rotary is None and not row.relative_bias,
+            lambda row: "timm_eva",
+            _timm(lambda *_: "eva_giant_patch14_224"),
+            arguments=_OF_EVA,
+        ),
+        Written(
             "PE",
             lambda row: row.rotary and row.pre_norm,
             lambda row: "timm" if row.layer_scale is None else "timm_gamma",

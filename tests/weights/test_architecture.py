@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from keras_vit.models.config import OFFICIAL_VIT, VARIANTS, Variant
-from keras_vit.weights.architecture import detect_architecture
-from keras_vit.weights.formats import CheckpointFile, open_checkpoint_file
+from keras_vit.weights.architecture import detect_architecture, heads_of
+from keras_vit.weights.families import family_of
+from keras_vit.weights.formats import NUMERICS, CheckpointFile, open_checkpoint_file
 
 CASES = (
     *("token_32", "rep_32", "headless_32", "gap_32", "hybrid_111_64", "hybrid_stem_64", "bit_1111x1_64"),
@@ -215,3 +216,18 @@ def test_a_file_that_lacks_any_one_array_is_of_the_same_architecture(oracle, tmp
             except ValueError as error:
                 assert name in str(error)
             file.shapes[name] = shape
+
+
+def test_heads_that_no_file_states_are_those_of_the_published_size():
+    def heads(format, hidden_size, mlp_dim, names=()):
+        file = CheckpointFile("file", format, {}, NUMERICS[format], family=family_of(format, names))
+        return heads_of(file, hidden_size, 1, mlp_dim)
+
+    assert heads("timm", 1280, 5120) == 16  # ViT-H, CLIP H/14, I-JEPA
+    assert heads("timm", 1408, 6144) == heads("timm", 1664, 8192) == 16
+    assert heads("timm", 768, 3072) == 12
+    assert heads("timm_eva_gated", 1280, 5120, ["reg_token"]) == 20  # DINOv3 H+
+    assert heads("timm_eva_gated", 4096, 8192, ["reg_token"]) == 32
+    assert heads("hf_clip_text", 1280, 5120) == 20  # the text tower of OpenCLIP's bigG
+    with pytest.raises(ValueError, match="Pass num_heads="):
+        heads("timm", 100, 400)
