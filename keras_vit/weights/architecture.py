@@ -98,7 +98,7 @@ def _detect(file: CheckpointFile, num_heads: int | None) -> Architecture:
         """Returns the number of outputs of a dense layer, from either of its arrays."""
         if f"{layer}/bias" in present:
             return shape(f"{layer}/bias")[0]
-        return shape(f"{layer}/kernel")[0 if is_torch else -1]
+        return shape(f"{layer}/kernel")[0 if is_torch and cells[f"{layer}/kernel"].reshaper else -1]
 
     def kernel(ours: str) -> ArrayShape:
         """Returns (height, width, channels in, channels out)."""

@@ -42,7 +42,8 @@ class Checkpoint:
         name: used as `weights=name`.
         variant: the architecture, such as "ViT-B/16"; None where the file shows it, as those of the families do.
         address: gs:// or https:// address of the file, or hf:// address of its repository.
-        format: naming scheme of its arrays: "npz" (vit_jax), "bit" (big_transfer), "hf" (transformers) or "timm".
+        format: naming scheme of its arrays: "npz" (vit_jax), "bit" (big_transfer), "hf" (transformers), "timm" or
+            "open_clip".
         image_size: side of the images of the last training, in pixels; of the original files where it has no training.
         classes: number of classes of its head; 0 without a head.
         trained_on: the data sets; "imagenet21k+imagenet2012" is pre-trained on the first, fine-tuned on the second.

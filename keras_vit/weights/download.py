@@ -32,6 +32,7 @@ HUB_MODEL = "model.keras"  # a whole model, as `keras-vit push` uploads it
 _HUB_WEIGHTS = [HUB_MODEL, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 _HUB_FILES = [*_HUB_WEIGHTS, "config.json", "preprocessor_config.json", "README.md", "LICENSE*"]
 _HUB_FILES += ["tokenizer.json", "tokenizer_config.json", "spiece.model"]  # of a text tower beside
+_OPEN_CLIP = ["open_clip_model.safetensors", "open_clip_config.json"]  # where a repository has no other weights
 
 
 def fetch(address: str, sha256: str | None = None, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
@@ -112,7 +113,8 @@ def import_hub() -> Any:
 def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """Returns the weights of a repository of the Hugging Face Hub: its model.keras, or the folder with its weights.
 
-    The folder has model.safetensors and the configuration. model.keras is a whole model and comes first. The files are
+    The folder has model.safetensors, or OpenCLIP's open_clip_model.safetensors where the repository has no other
+    weights, and the configuration. model.keras is a whole model and comes first. The files are
     in the hub's own cache. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` have their effect.
 
     Args:
@@ -121,30 +123,35 @@ def fetch_hub(address: str, cache: str | os.PathLike[str] | None = None) -> path
 
     Raises:
         ImportError: if huggingface_hub is not installed.
-        ValueError: if the address has another form, the repository has neither model.keras nor model.safetensors, in
-            one file or several, or a file's hash is not the hub's, or a file does not open as what its name says.
+        ValueError: if the address has another form, the repository has none of these files, a file's hash is not the
+            hub's, or a file does not open as what its name says.
         OSError: if it cannot be downloaded; the message says what to do about a gated repository.
     """
     (name, revision), hub, offline = hub_repository(address), import_hub(), _offline()
-    try:
-        folder = pathlib.Path(
-            hub.snapshot_download(repo_id=name, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline)
-        )
-    except OSError as error:
-        if type(error).__name__ != "GatedRepoError":
-            raise OSError(f"Cannot download {address}: {error}") from error
-        raise OSError(
-            f"{address} is gated: its publisher asks you to accept the licence. Do so at https://huggingface.co/{name}"
-            ", then log in with `hf auth login`, or set HF_TOKEN to a token that may read it "
-            "(https://huggingface.co/settings/tokens)."
-        ) from error
-    if not any((folder / file).exists() for file in _HUB_WEIGHTS):
+    folder = pathlib.Path()
+    for more in ((), _OPEN_CLIP):
+        try:
+            files = [*_HUB_FILES, *more]
+            folder = pathlib.Path(
+                hub.snapshot_download(repo_id=name, revision=revision, allow_patterns=files, local_files_only=offline)
+            )
+        except OSError as error:
+            if type(error).__name__ != "GatedRepoError":
+                raise OSError(f"Cannot download {address}: {error}") from error
+            raise OSError(
+                f"{address} is gated: its publisher asks you to accept the licence. Do so at https://huggingface.co/"
+                f"{name}, then log in with `hf auth login`, or set HF_TOKEN to a token that may read it "
+                "(https://huggingface.co/settings/tokens)."
+            ) from error
+        if any((folder / file).exists() for file in (*_HUB_WEIGHTS, *more)):
+            break
+    else:
         files = [] if offline else hub.list_repo_files(repo_id=name, revision=revision)
         others = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".safetensors"))]
         raise ValueError(
-            "Expected a repository with model.keras, or model.safetensors in one file or several. Received: "
-            f"{address}, which has {', '.join(others) or 'no weights'}. Pickles (.bin, .pt, .pth, .ckpt) are not read: "
-            "convert them."
+            "Expected a repository with model.keras, model.safetensors in one file or several, or "
+            f"open_clip_model.safetensors. Received: {address}, which has {', '.join(others) or 'no weights'}. Pickles "
+            "(.bin, .pt, .pth, .ckpt) are not read: convert them."
         )
     for link in sorted(path for path in folder.iterdir() if path.suffix in (".keras", ".safetensors", ".json")):
         file = link.resolve()

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_vit import _arguments as checked
 from keras_vit.models.config import OFFICIAL_BIT, OFFICIAL_VIT, Numerics
+from keras_vit.weights import open_clip
 from keras_vit.weights.families import Family, family_of
 from keras_vit.weights.json_file import (
     COUNT,
@@ -51,18 +52,24 @@ NUMERICS = {
     **dict.fromkeys(("hf_dinov3", "hf_dinov3_gated", "hf_tower", "open_clip"), _HF_1E6),
     "hf_siglip_text": dataclasses.replace(_HF_1E6, gelu="tanh"),
     "hf_clip_text": Numerics("quick", 1e-5),
+    "open_clip_siglip_text": Numerics("erf", 1e-6),
+    "open_clip_clip_text": Numerics("erf", 1e-5),
+    "big_vision_text": OFFICIAL_VIT,
     **dict.fromkeys(("timm", "timm_bit", "timm_gamma", "timm_eva", "timm_eva_gated", "timm_eva_split"), _TIMM),
 }
 # How each project resizes positions when it reads its own files (see `keras_vit.layers.positions.INTERPOLATIONS`).
-POSITION_RESIZE = {"npz": "corner", "big_vision": "corner", "hf": "torch", "timm": "antialias"}
+POSITION_RESIZE = {"npz": "corner", "big_vision": "corner", "hf": "torch"} | dict.fromkeys(
+    ("timm", "open_clip"), "antialias"
+)
 # A file of transformers with this array has its positions resized with antialiasing: DINOv2 with registers alone.
 ANTIALIASED = "embeddings.register_tokens"
 # Likewise, linearly, where this array has two axes: SigLIP 2 NaFlex, whose images have any aspect ratio.
 NAFLEX = "embeddings.patch_embedding.weight"
 
 # Prefixes of every name: in a training state that holds more than the model, and in a classifier around the model.
-STATES = ("opt/target/", "params/img/", "params/", "visual.")
+STATES = ("opt/target/", "params/img/", "params/", "visual.trunk.", "visual.")
 WRAPPERS = ("vit.", "deit.", "bit.", "dinov2.", "dinov2_with_registers.", "beit.", "ijepa.", "vision_model.", "model.")
+OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
 # Used in training alone, and tables of integers that follow from the sizes.
 UNUSED = ("mask_token", "position_ids", "relative_position_index", "rope_embed.periods", ".bias_mask")
 # Other models beside it: CLIP's and SigLIP's text tower and scale, the decoder of MAE, heads of pre-training.
@@ -76,6 +83,7 @@ ACTIVATIONS = {"gelu": "erf"} | dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", 
 ACTIVATIONS |= dict.fromkeys(("quick_gelu", "quickgelu"), "quick")
 # The values of a configuration that our layers compute; another value is another architecture.
 SUPPORTED_CONFIG: dict[str, dict[str, tuple[Any, ...]]] = {
+    "open_clip": open_clip.SUPPORTED,
     **dict.fromkeys(
         ("hf", "hf_distilled", "hf_dinov2", "hf_dinov3", "hf_beit", "hf_beit_shared", "hf_tower"),
         {"hidden_act": tuple(ACTIVATIONS)},
@@ -163,6 +171,7 @@ FIELDS: dict[str, Kinds] = {
             "license": TEXT,
         },
     },
+    open_clip.OPEN_CLIP_CONFIG: open_clip.FIELDS,
     "tokenizer_config.json": {
         "padding_side": TEXT,
         **dict.fromkeys(
@@ -311,6 +320,8 @@ def open_checkpoint_file(
         has_config = format and path.suffix in (".safetensors", ".json")
         config = read_beside(path, "config.json", config_path) if has_config else {}
         config |= config.get("vision_config") or {}
+        if has_config and any(name.startswith("visual.") for name in reader.shapes):
+            config |= _of_open_clip(path, config)
         numerics, family = NUMERICS[format] if format else OFFICIAL_VIT, family_of(format, shapes)
         if family:
             numerics = dataclasses.replace(numerics, norm_epsilon=family.norm_epsilon, gelu=family.gelu)
@@ -321,11 +332,24 @@ def open_checkpoint_file(
         yield file
 
 
+def _of_open_clip(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the open_clip_config.json beside a file states of its image tower; {} where there is none."""
+    stated = read_beside(path, open_clip.OPEN_CLIP_CONFIG)
+    result = open_clip.image_config(stated) if stated else {}
+    if "pretrained_cfg" in result:
+        result["pretrained_cfg"] = (config.get("pretrained_cfg") or {}) | result["pretrained_cfg"]
+    return stated | result
+
+
 def weight_file(path: pathlib.Path) -> pathlib.Path:
-    """Returns the weight file of a checkpoint: the path itself, or the one file or index in a folder."""
+    """Returns the weight file of a checkpoint: the path itself, or the one file or index in a folder.
+
+    OpenCLIP's file counts where the folder has no other: repositories have the same weights twice.
+    """
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
+    files = [file for file in files if file.name != OPEN_CLIP_WEIGHTS] or files
     if len(files) != 1:
         raise ValueError(
             f"Expected a weight file, or a folder with one .safetensors file, or one in parts and its index. "
@@ -347,7 +371,9 @@ def _without_prefixes(
     left_out = tuple(
         name
         for name in shapes
-        if not name.startswith(state) or name.endswith(UNUSED) or name.removeprefix(state).startswith(others)
+        if not name.startswith("visual." if state == "visual.trunk." else state)  # a projection is beside the trunk
+        or name.endswith(UNUSED)
+        or name.removeprefix(state).startswith(others)
     )
     rows: dict[str, tuple[str, int | None]] = {}
     for in_file in shapes:
@@ -357,20 +383,35 @@ def _without_prefixes(
         wrapper = next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), "")
         # Some of BiT's files number all convolutions in one sequence.
         name = re.sub(r"(standardized_conv2d|group_norm)_\d+/", r"\1/", name.removeprefix(wrapper))
-        stacked = name.startswith("Transformer/encoderblock/") and shapes[in_file]
-        if stacked and stacked[0] > MOST_BLOCKS:
-            raise ValueError(
-                f"Expected at most {MOST_BLOCKS} blocks. Received: {path} with {stacked[0]} in {in_file:.200}"
-            )
-        blocks: Iterable[int | None] = range(stacked[0]) if stacked else (None,)
-        for block in blocks:
-            key = name if block is None else name.replace("encoderblock", f"encoderblock_{block}")
+        for key, block in unstacked(path, in_file, name, shapes[in_file]):
             if key in rows:
                 raise ValueError(
                     f"Expected one array a weight. Received: {path} with {checked.first_few((rows[key][0], in_file))}"
                 )
             rows[key] = in_file, block
     return rows, left_out
+
+
+def unstacked(
+    path: str | os.PathLike[str], in_file: str, name: str, shape: ArrayShape
+) -> Iterator[tuple[str, int | None]]:
+    """Yields the names of the arrays in one array of a file, and their index along its first axis.
+
+    Args:
+        path: the file.
+        in_file: name of the array in it.
+        name: the same without prefixes. big_vision stacks those of all blocks, under "encoderblock".
+        shape: of the array.
+
+    Yields:
+        (name, None) for an array that is not stacked.
+    """
+    if not (name.startswith(("Transformer/encoderblock/", "Encoder_0/encoderblock/")) and shape):
+        yield name, None
+    elif shape[0] > MOST_BLOCKS:
+        raise ValueError(f"Expected at most {MOST_BLOCKS} blocks. Received: {path} with {shape[0]} in {in_file:.200}")
+    else:
+        yield from ((name.replace("encoderblock", f"encoderblock_{block}"), block) for block in range(shape[0]))
 
 
 def _nested_prefix(names: Iterable[str]) -> str:
@@ -435,10 +476,8 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
     if file.format == "timm" and config.get("global_pool") == "token" and "cls_token" not in file.shapes:
         wrong.append("global_pool='token', and cls_token is missing")
     if wrong:
-        separator = "\n  "
-        raise ValueError(
-            f"{path.with_name('config.json')} is of another architecture:\n  {checked.first_few(wrong, separator)}"
-        )
+        separator, name = "\n  ", open_clip.OPEN_CLIP_CONFIG if file.project == "open_clip" else "config.json"
+        raise ValueError(f"{path.with_name(name)} is of another architecture:\n  {checked.first_few(wrong, separator)}")
     given = config | (config.get("model_args") or {})
     for field, names in STATED.get(file.project or "", {}).items():
         file.stated |= {name: (field, value) for name in names if (value := _one_size(given.get(name)))}
@@ -447,7 +486,7 @@ def _configure(file: CheckpointFile, path: pathlib.Path, config: dict[str, Any])
     if file.project == "timm":
         _configure_timm(file, config.get("model_args") or {}, config.get("pretrained_cfg") or {})
         file.class_names = _timm_class_names(config)
-    elif file.project == "hf":
+    elif file.project in ("hf", "open_clip"):
         _configure_hf(file, path, config)
 
 
@@ -486,11 +525,15 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
         )
         if not config:
             logger.info(
-                "%s has no config.json: read with transformers' defaults: layer_norm_eps %g, %s GELU, heads of 64",
+                "%s has no %s: read with its project's defaults: layer_norm_eps %g, %s GELU, heads of 64",
                 path,
+                "config.json" if file.project == "hf" else open_clip.OPEN_CLIP_CONFIG,
                 file.numerics.norm_epsilon,
                 {"erf": "exact"}.get(file.numerics.gelu, file.numerics.gelu),
             )
+    if file.project == "open_clip":
+        file.pixels = open_clip.image_pixels(config)
+        return
     processor = read_beside(path, "preprocessor_config.json")
     sides = processor.get("size")
     size, crop = (_side(processor.get(name)) for name in ("size", "crop_size"))

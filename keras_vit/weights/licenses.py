@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_vit.models.license import TERMS, UNKNOWN_LICENSE, License
+from keras_vit.weights import open_clip
 from keras_vit.weights.checkpoints import Checkpoint
 from keras_vit.weights.formats import CheckpointFile
 
+CONFIGS = ("config.json", open_clip.OPEN_CLIP_CONFIG)
 MOST_TEXT = 1 << 16  # bytes of a README.md or a LICENSE that are read
 # {pattern of an architecture of timm, ".", the tag of its file: the licence}; source: the pretrained_cfg of the 538
 # models of timm 1.0.31 with these patterns, and for OpenAI's own files the LICENSE of openai/CLIP. The first that fits
@@ -47,7 +49,7 @@ def _statements(file: CheckpointFile) -> Iterator[License]:
     path, config = pathlib.Path(file.path), file.config
     pretrained: Mapping[str, Any] = config.get("pretrained_cfg") or {}
     # Only in a folder as on the hub: the LICENSE beside another file can be that of something else.
-    if path.suffix in (".safetensors", ".json") and path.with_name("config.json").exists():
+    if path.suffix in (".safetensors", ".json") and any(path.with_name(name).exists() for name in CONFIGS):
         yield from _beside(path.parent)
     if name := config.get("license") or pretrained.get("license"):
         yield License(name, "config.json")

@@ -259,20 +259,6 @@ HF_TOWER: Table = {
     "projection": ("kernel", {"hf": "visual_projection"}),
     "head": ("dense", {"hf": "classifier"}),
 }
-# The text towers of SigLIP and CLIP in transformers, which differ in how the embedding is made of the pooled token.
-_TEXT = "text_model."
-HF_TEXT: Table = {
-    "words/embeddings": ("array", {"hf": _TEXT + "embeddings.token_embedding.weight"}),
-    "positions/table": ("array", {"hf": _TEXT + "embeddings.position_embedding.weight"}),
-    **{
-        ours: (kind, {"hf": _TEXT + names["hf"]})
-        for ours, (kind, names) in HF_TOWER.items()
-        if ours.startswith("block_")
-    },
-    "norm": ("norm", {"hf": _TEXT + "final_layer_norm"}),
-}
-HF_SIGLIP_TEXT: Table = {"embedding": ("dense", {"hf": _TEXT + "head"})}
-HF_CLIP_TEXT: Table = {"embedding": ("kernel", {"hf": "text_projection"})}
 OPEN_CLIP: Table = {
     "encoder/class_token": ("flat", {"open_clip": "class_embedding"}),
     "encoder/position_embedding": ("table", {"open_clip": "positional_embedding"}),
@@ -295,6 +281,50 @@ OPEN_CLIP: Table = {
     "norm": ("norm", {"open_clip": "ln_post"}),
     "projection": ("matrix", {"open_clip": "proj"}),
 }
+
+
+def _blocks(table: Table, column: str, old: str, new: str) -> Table:
+    """Returns the rows of the blocks of an image tower, for a text tower that has them under another prefix."""
+    return {
+        ours: (kind, {column: names[column].replace(old, new, 1)})
+        for ours, (kind, names) in table.items()
+        if ours.startswith("block_") and column in names
+    }
+
+
+# The text towers of SigLIP and CLIP, which differ in how the embedding is made of the pooled token.
+_TEXT = "text_model."
+TEXT: Table = {
+    "words/embeddings": (
+        "array",
+        {
+            "hf": _TEXT + "embeddings.token_embedding.weight",
+            "open_clip": "token_embedding.weight",
+            "big_vision": "Embed_0/embedding",
+        },
+    ),
+    "norm": (
+        "norm",
+        {"hf": _TEXT + "final_layer_norm", "open_clip": "ln_final", "big_vision": "Encoder_0/encoder_norm"},
+    ),
+}
+HF_TEXT: Table = {
+    "positions/table": ("array", {"hf": _TEXT + "embeddings.position_embedding.weight"}),
+    **_blocks(HF_TOWER, "hf", "encoder.", _TEXT + "encoder."),
+}
+OPEN_CLIP_TEXT: Table = {
+    "positions/table": ("array", {"open_clip": "positional_embedding"}),
+    **_blocks(OPEN_CLIP, "open_clip", "", ""),
+}
+BIG_VISION_TEXT: Table = {
+    "positions/table": ("one table", {"big_vision": "pos_embedding"}),
+    **_blocks(TRANSFORMER, "big_vision", "Transformer/", "Encoder_0/"),
+}
+SIGLIP_TEXT: Table = {
+    "embedding": ("dense", {"hf": _TEXT + "head", "open_clip": "text_projection", "big_vision": "head"})
+}
+HF_CLIP_TEXT: Table = {"embedding": ("kernel", {"hf": "text_projection"})}
+OPEN_CLIP_CLIP_TEXT: Table = {"embedding": ("matrix", {"open_clip": "text_projection"})}
 
 # "{backbone}" is the prefix of a hybrid's ResNet. timm omits "stem." where the ResNet has no stages.
 _UNIT = {
@@ -385,9 +415,12 @@ FORMATS = {
     "hf_beit": Format("torch", (TRANSFORMER, HF_BEIT), "hf"),
     "hf_beit_shared": Format("torch", (TRANSFORMER, HF_BEIT, HF_BEIT_SHARED), "hf"),
     "hf_tower": Format("torch", (HF_TOWER,), "hf"),
-    "hf_siglip_text": Format("torch", (HF_TEXT, HF_SIGLIP_TEXT), "hf"),
-    "hf_clip_text": Format("torch", (HF_TEXT, HF_CLIP_TEXT), "hf"),
     "open_clip": Format("torch", (OPEN_CLIP,), "open_clip"),
+    "hf_siglip_text": Format("torch", (TEXT, HF_TEXT, SIGLIP_TEXT), "hf"),
+    "hf_clip_text": Format("torch", (TEXT, HF_TEXT, HF_CLIP_TEXT), "hf"),
+    "open_clip_siglip_text": Format("torch", (TEXT, OPEN_CLIP_TEXT, SIGLIP_TEXT), "open_clip"),
+    "open_clip_clip_text": Format("torch", (TEXT, OPEN_CLIP_TEXT, OPEN_CLIP_CLIP_TEXT), "open_clip"),
+    "big_vision_text": Format("flax", (TEXT, BIG_VISION_TEXT, SIGLIP_TEXT), "big_vision"),
     "timm": Format("torch", (TRANSFORMER, _POSITIONS, RESNET), "timm", "patch_embed.backbone."),
     "timm_gamma": Format("torch", (TRANSFORMER, _POSITIONS, TIMM_GAMMA), "timm"),
     "timm_eva": Format("torch", (TRANSFORMER, _POSITIONS, TIMM_GAMMA, TIMM_EVA), "timm"),

@@ -178,7 +178,7 @@ KINDS: dict[str, dict[str, dict[NameFamily, tuple[str, Reshaper | None]]]] = {
     "array": {"": {"flax": ("", None), "torch": ("", None)}},
     "flat": {"": {"torch": ("", FLAT)}},
     "table": {"": {"torch": ("", TABLE)}},
-    "one table": {"": {"torch": ("", ONE_TABLE)}},
+    "one table": {"": {"flax": ("", ONE_TABLE), "torch": ("", ONE_TABLE)}},
     "rotated bias": {"": {"torch": ("", ROTATED_BIAS)}},
     "matrix": {"/kernel": {"torch": ("", None)}},
     "kernel": {"/kernel": {"torch": (".weight", TORCH)}},

@@ -13,14 +13,14 @@ from keras_vit.weights.text import open_text_file
 
 
 def text_encoder(weights: str | os.PathLike[str], *, num_heads: int | None = None) -> TextModel:
-    """Loads the text tower of a SigLIP, SigLIP 2 or CLIP checkpoint in transformers' format.
+    """Loads the text tower of a SigLIP, SigLIP 2 or CLIP checkpoint: transformers', OpenCLIP's or big_vision's.
 
     Every array of the tower is read, or an error lists what does not fit. `keras_vit.load` reads the image tower of the
     same checkpoint, whose embeddings are compared with those of this one.
 
     Args:
-        weights: a .safetensors file, the folder that it is in, or hf://OWNER/NAME.
-        num_heads: attention heads, where there is no config.json beside the file; by default as many as have 64
+        weights: a .safetensors file, the folder that it is in, or hf://OWNER/NAME; or big_vision's .npz.
+        num_heads: attention heads, where no configuration beside the file states them; by default as many as have 64
             channels each.
 
     Returns:

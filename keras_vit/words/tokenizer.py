@@ -113,10 +113,13 @@ def tokenizer(weights: str | os.PathLike[str]) -> Tokenizer:
     """
     path = checkpoint_path(weights)
     with open_text_file(path) as (file, tower, _, _):
-        beside, is_clip = pathlib.Path(file.path), file.format == "hf_clip_text"
+        beside, is_clip = pathlib.Path(file.path), tower.end is not None
+        is_canonical = file.config.get("clean") == "canonicalize"
     config = read_beside(beside, "tokenizer_config.json")
     words = _read_words(beside.parent, is_clip)
     kind = _CLIP if is_clip else _SIGLIP if words.is_unigram else _SIGLIP2
+    if is_canonical:  # OpenCLIP's of SigLIP 2, too
+        kind = kind._replace(lowers=True, drops_punctuation=True)
     named = {field: config.get(f"{name}_token") for field, name in (("end", "eos"), ("pad", "pad"))}
     kind = kind._replace(
         **{field: token["content"] if isinstance(token, dict) else token for field, token in named.items() if token}

@@ -62,8 +62,8 @@ def test_a_row_is_plausible(row):
 
 @pytest.mark.parametrize("row", OF_FAMILIES, ids=lambda row: row.name)
 def test_a_row_of_a_family_is_plausible(row):
-    assert row.variant is None and row.format in ("hf", "timm") and row.name.isidentifier()
-    assert hub_repository(row.address).name.startswith("timm/") == (row.format == "timm")
+    assert row.variant is None and row.format in ("hf", "timm", "open_clip") and row.name.isidentifier()
+    assert hub_repository(row.address).name.startswith("timm/") == (row.format != "hf")
     assert row.classes in (0, 1000, 21841, 21843) and (row.head == "none") == (row.classes == 0)
     assert 1e6 < row.parameters < 7e9 and License(row.license, "").name in TERMS
     assert (row.top1 is None) == (row.published is None)

@@ -882,6 +882,15 @@ def test_a_repository_with_its_weights_in_parts(hub, tmp_path):
     assert fetch("hf://org/name") == there.folder
 
 
+def test_a_repository_of_open_clip_alone(hub, tmp_path):
+    there = hub()
+    (there.folder / "open_clip_model.safetensors").write_bytes(of_kind("safetensors"))
+    assert fetch("hf://org/name") == there.folder
+    first, second = ({*asked["allow_patterns"]} for asked in there.asked)
+    assert second - first == {"open_clip_model.safetensors", "open_clip_config.json"}
+    assert "tokenizer.json" in first
+
+
 def test_a_repository_of_pickles(hub, monkeypatch):
     hub("config.json", "pytorch_model.bin")
     with pytest.raises(ValueError, match="has pytorch_model.bin. Pickles"):

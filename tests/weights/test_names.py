@@ -59,7 +59,8 @@ MODELS = {
     ),
     "timm_bit": (BIT,),
 }
-TEXT = {"hf_siglip_text", "hf_clip_text"}  # test_encoder.py of tests/words has these
+# test_encoder.py of tests/words has these
+TEXT = {"hf_siglip_text", "hf_clip_text", "open_clip_siglip_text", "open_clip_clip_text", "big_vision_text"}
 CASES = [(format, row) for format, rows in MODELS.items() for row in rows]
 
 

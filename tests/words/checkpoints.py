@@ -1,8 +1,9 @@
-"""Tiny SigLIP and CLIP checkpoints, as on the Hugging Face hub, and what transformers 5.23 computes from them.
+"""Tiny SigLIP and CLIP checkpoints, as on the Hugging Face hub, and what their projects compute from them.
 
-text.npz has, of each CASE, on the weights and images that tests/oracle.py makes: CASE/text, CASE/image and CASE/logits,
-the embeddings of texts and images and the similarities of each image (row) and text (column); files/CASE, the names and
-shapes of the checkpoint's arrays; configs/CASE, the config.json beside it; and the ids of all texts.
+The projects are transformers 5.23 and, for the cases named so, open_clip 3.3 with timm 1.0.31. text.npz has, of each
+CASE, on the weights and images that tests/oracle.py makes: CASE/text, CASE/image and CASE/logits, the embeddings of
+texts and images and the similarities of each image (row) and text (column); files/CASE, the names and shapes of the
+checkpoint's arrays; configs/CASE, the configuration beside it; and the ids of all texts.
 """
 
 import json
@@ -20,13 +21,76 @@ WORDS = "a photo of this is ripe mango unripe red green blue circle something el
 def write(oracle, case, folder, tokenizer=True):
     """Writes the checkpoint of a case into a folder, with a tokenizer of `WORDS`, and returns the folder."""
     folder.mkdir()
-    arrays = {name: np.asarray(oracle.tensor(name, shape)) for name, shape in map(oracle.parse, FILE[f"files/{case}"])}
-    save_file(arrays, folder / "model.safetensors")
-    (folder / "config.json").write_text(str(FILE[f"configs/{case}"]))
+    prefix = "open_clip_" if case.startswith("open_clip") else ""
+    save_file(arrays_of(oracle, case), folder / f"{prefix}model.safetensors")
+    (folder / f"{prefix}config.json").write_text(str(FILE[f"configs/{case}"]))
     if tokenizer:
-        (of_clip if case.startswith("clip") else of_siglip)().save(str(folder / "tokenizer.json"))
+        (of_siglip if "siglip" in case else of_clip)().save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 12}))
     return folder
+
+
+def arrays_of(oracle, case):
+    """Returns {name: array} of the checkpoint of a case."""
+    return {name: np.asarray(oracle.tensor(name, shape)) for name, shape in map(oracle.parse, FILE[f"files/{case}"])}
+
+
+def as_big_vision(arrays, heads=4, stacked=False):
+    """Returns a SigLIP of transformers with the names and shapes of big_vision's two towers."""
+    dense = {"fc1": "MlpBlock_0/Dense_0", "fc2": "MlpBlock_0/Dense_1"}
+    norms = {"layer_norm1": "LayerNorm_0", "layer_norm2": "LayerNorm_1", "layernorm": "LayerNorm_0"}
+    attention = "MultiHeadDotProductAttention_0/"
+    result = {"params/t": arrays["logit_scale"], "params/b": arrays["logit_bias"]}
+
+    def put(name, weight, bias):
+        """Puts a layer there, whose kernel is (inputs, outputs) or that of a norm."""
+        of_heads = name.rsplit("/", 1)[-1] in ("query", "key", "value")
+        if of_heads or name.endswith("Attention_0/out"):
+            split = (heads, len(bias) // heads)
+            weight = weight.reshape(len(weight), *split) if of_heads else weight.reshape(*split, -1)
+            bias = bias.reshape(split) if of_heads else bias
+        result[f"{name}/{'scale' if weight.ndim == 1 else 'kernel'}"], result[f"{name}/bias"] = weight, bias
+
+    for hf, ours, encoder in (
+        ("vision_model.", "params/img/", "Transformer/"),
+        ("text_model.", "params/txt/", "Encoder_0/"),
+    ):
+        tower = {name.removeprefix(hf): array for name, array in arrays.items() if name.startswith(hf)}
+        for name, array in tower.items():
+            layer, _, end = name.rpartition(".")
+            parts = layer.split(".")
+            if layer == "embeddings.patch_embedding" and end == "weight":
+                put(ours + "embedding", array.transpose(2, 3, 1, 0), tower["embeddings.patch_embedding.bias"])
+            elif layer == "embeddings.position_embedding":
+                result[ours + "pos_embedding"] = array[None]
+            elif layer == "embeddings.token_embedding":
+                result[ours + "Embed_0/embedding"] = array
+            elif name == "head.probe":
+                result[ours + "MAPHead_0/probe"] = array
+            elif name == "head.attention.in_proj_weight":
+                biases = np.split(tower["head.attention.in_proj_bias"], 3)
+                for part, weight, bias in zip(("query", "key", "value"), np.split(array, 3), biases):
+                    put(f"{ours}MAPHead_0/{attention}{part}", weight.T, bias)
+            elif end == "weight":
+                last = parts[-1].removesuffix("_proj")
+                named = {**dense, **norms, **dict(zip("qkv", ("query", "key", "value")))}.get(last, last)
+                named = attention + named if parts[-1].endswith("_proj") else named
+                place = f"{encoder}encoderblock_{parts[2]}/" if parts[0] == "encoder" else "MAPHead_0/"
+                if parts[-1] in ("post_layernorm", "final_layer_norm"):
+                    place, named = encoder, "encoder_norm"
+                elif layer == "head":
+                    place, named = "", "head"
+                put(ours + place + named, array.T, tower[f"{layer}.bias"])
+    if not stacked:
+        return result
+    first = [name for name in result if "encoderblock_0/" in name]
+    whole = {
+        name.replace("encoderblock_0", "encoderblock"): np.stack(
+            [result[name], result[name.replace("encoderblock_0", "encoderblock_1")]]
+        )
+        for name in first
+    }
+    return {name: array for name, array in result.items() if "encoderblock_" not in name} | whole
 
 
 def of_clip():

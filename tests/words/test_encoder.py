@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,9 @@ from safetensors.numpy import load_file, save_file
 
 import keras_vit
 
-CASES = ("clip", "clip_gelu_legacy", "siglip", "siglip_wide")
+CASES = ("clip", "clip_gelu_legacy", "siglip", "siglip_wide", "open_clip", "open_clip_custom", "open_clip_siglip")
+# How open_clip makes an image fit: the shorter side resized, the middle kept.
+SHORTEST = {"interpolation": "bicubic", "antialias": True, "crop": 1.0}
 ATOL = 2e-5  # implementations differ by up to 2e-6
 
 
@@ -19,16 +23,28 @@ def numbers(x):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_both_towers_compute_what_transformers_does(case, write, words, oracle):
-    folder = write(case, tokenizer=False)
-    encoder, model = keras_vit.text_encoder(folder), keras_vit.load(folder)
+def test_both_towers_compute_what_their_projects_do(case, write, words, oracle):
+    check(write(case, tokenizer=False), case, words, oracle)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_both_towers_of_big_vision(stacked, words, oracle, tmp_path):
+    arrays = words.as_big_vision(words.arrays_of(oracle, "siglip_wide"), stacked=stacked)
+    np.savez(tmp_path / "two_towers.npz", **arrays)
+    check(tmp_path / "two_towers.npz", "siglip_wide", words, oracle)
+    with pytest.raises(ValueError, match="Expected tokenizer.json or spiece.model beside the weights"):
+        keras_vit.tokenizer(tmp_path / "two_towers.npz")
+
+
+def check(file, case, words, oracle):
+    encoder, model = keras_vit.text_encoder(file), keras_vit.load(file)
     text, image = numbers(encoder(words.FILE["ids"])), numbers(model(oracle.made_images(32, 32)))
     np.testing.assert_allclose(text, words.FILE[f"{case}/text"], rtol=0, atol=ATOL)
     np.testing.assert_allclose(image, words.FILE[f"{case}/image"], rtol=0, atol=ATOL)
     cosine = (image / np.linalg.norm(image, axis=1, keepdims=True)) @ (
         text / np.linalg.norm(text, axis=1, keepdims=True)
     ).T
-    assert (encoder.bias is None) == case.startswith("clip")
+    assert (encoder.bias is None) == ("siglip" not in case)
     logits = encoder.scale * cosine + (encoder.bias or 0)
     np.testing.assert_allclose(logits, words.FILE[f"{case}/logits"], rtol=0, atol=ATOL)
 
@@ -96,3 +112,48 @@ def test_an_activation_that_no_layer_computes(write):
     (folder / "config.json").write_text(config)
     with pytest.raises(ValueError, match="hidden_act='relu' of the text tower"):
         keras_vit.text_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    "case, old, new, message",
+    [
+        ("open_clip_siglip", '"last"', '"argmax"', "pool_type='argmax' of the text tower, expected 'last'"),
+        ("open_clip_siglip", '"no_causal_mask": true', '"no_causal_mask": false', "no_causal_mask=False"),
+        ("open_clip", '"heads": 4', '"heads": "4"', "heads='4', expected an integer"),
+    ],
+)
+def test_what_another_text_tower_of_open_clip_states(case, old, new, message, write):
+    folder = write(case, tokenizer=False)
+    config = (folder / "open_clip_config.json").read_text()
+    assert old in config
+    (folder / "open_clip_config.json").write_text(config.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        keras_vit.text_encoder(folder)
+
+
+def test_what_another_image_tower_of_open_clip_states(write):
+    folder = write("open_clip", tokenizer=False)
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    assert keras_vit.load(folder).pixels == keras_vit.Pixels(**config["preprocess_cfg"], **SHORTEST)
+    config["preprocess_cfg"]["resize_mode"] = "squash"
+    path.write_text(json.dumps(config))
+    assert keras_vit.load(folder).pixels.crop is None
+    config["model_cfg"]["vision_cfg"]["pool_type"] = "avg"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="open_clip_config.json is of another architecture:\n  pool_type='avg'"):
+        keras_vit.load(folder)
+
+
+def test_a_projection_beside_the_trunk_is_no_part_of_the_model(write):
+    folder = write("open_clip_siglip", tokenizer=False)
+    path = folder / "open_clip_model.safetensors"
+    save_file({**load_file(path), "visual.head.proj.weight": np.ones((16, 128), np.float32)}, path)
+    with pytest.raises(ValueError, match="unused: *visual.head.proj.weight"):
+        keras_vit.load(folder)
+
+
+def test_a_folder_with_the_same_weights_twice(write):
+    folder = write("clip", tokenizer=False)
+    save_file({"visual.proj": np.ones((4, 4), np.float32)}, folder / "open_clip_model.safetensors")
+    assert keras_vit.load(folder).output_shape == keras_vit.text_encoder(folder).output_shape == (None, 16)

@@ -44,6 +44,15 @@ def test_texts_of_siglip_2_are_padded_as_its_configuration_says(write, words):
     assert [*keras_vit.tokenizer(folder)("Two dogs!")[0]] == [*[3] * 8, *text, 2]
 
 
+def test_texts_of_open_clip(write, words):
+    number = {word: i for i, word in enumerate(["?", *words.WORDS])}
+    ids = keras_vit.tokenizer(write("open_clip"))("a cat")
+    assert [*ids[0]] == [97, number["a"], number["cat"], *[98] * 9]
+    folder = write("open_clip_siglip")
+    tokenizer = keras_vit.tokenizer(folder)
+    np.testing.assert_array_equal(tokenizer(["Two dogs!"]), tokenizer(["two dogs"]))
+
+
 def test_the_pieces_of_siglip_1(write, words):
     import sentencepiece
 
