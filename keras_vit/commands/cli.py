@@ -648,9 +648,10 @@ def zero_shot_command(
 ) -> None:
     """Makes a classifier from words, without training.
 
-    CHECKPOINT is a SigLIP, SigLIP 2 or CLIP in transformers' format: a folder with model.safetensors, config.json and
-    tokenizer.json, or hf://OWNER/NAME. Its text tower turns each label into an embedding, and the classifier compares
-    that of an image with them. The text tower is not in the files.
+    CHECKPOINT is a SigLIP, SigLIP 2 or CLIP of transformers, OpenCLIP or big_vision: a folder with its weights, its
+    configuration and tokenizer.json, or hf://OWNER/NAME; or an .npz with tokenizer.json beside it. Its text tower turns
+    each label into an embedding, and the classifier compares that of an image with them. The text tower is not in the
+    files.
 
     Writes model.keras, which every command reads, and the files of --to, as `keras-vit export` does.
     """

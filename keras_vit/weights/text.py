@@ -181,5 +181,6 @@ def _tower(file: CheckpointFile) -> TextTower:
         # 2 stands in configurations from before transformers 4.31, and nothing reads it.
         if end is None or end == 2 and format == "hf_clip_text":
             end = min(_LAST_OF_CLIP, vocabulary - 1)
-            logger.info("%s: the id %d is assumed to end a text", file.path, end)
+            if format == "hf_clip_text":  # OpenCLIP looks for the highest id
+                logger.info("%s: the id %d is assumed to end a text", file.path, end)
     return TextTower(vocabulary, length, hidden_size, num_layers, heads, mlp_dim, embedding_size, end)

@@ -169,5 +169,5 @@ def _read_words(folder: pathlib.Path, is_clip: bool) -> _Words:
         raise ValueError(f"Expected a tokenizer. Received: {path}, which cannot be read: {error}") from error
     raise ValueError(
         f"Expected tokenizer.json{'' if is_clip else ' or spiece.model'} beside the weights. "
-        f"Received: {folder} without. Copy the file from the checkpoint's page on the hub."
+        f"Received: {folder.absolute()}, without. Copy the file from the checkpoint's page on the hub."
     )
