@@ -26,6 +26,7 @@ from keras_vit.models.hooks import head_of
 from keras_vit.models.interface import image_size_of, in_dtype, numbers_of, outputs_of, pixels_of, served
 from keras_vit.models.reject import Reject
 from keras_vit.preprocessing import OFFICIAL_PIXELS, Pixels, preprocess_input
+from keras_vit.weights.formats import OPEN_CLIP_WEIGHTS
 from keras_vit.weights.keras_file import is_whole_model, load_keras_file
 
 logger = logging.getLogger("keras_vit")
@@ -268,7 +269,7 @@ def is_checkpoint(target: str | os.PathLike[str]) -> bool:
     """
     name = str(target)
     published = name in {row.name for row in keras_vit.checkpoints()}
-    folder = (pathlib.Path(name) / "model.safetensors").exists()
+    folder = any((pathlib.Path(name) / file).exists() for file in ("model.safetensors", OPEN_CLIP_WEIGHTS))
     if is_whole_model(name):
         return False
     return name.endswith((".npz", ".safetensors", ".h5")) or "://" in name or folder or published

@@ -51,7 +51,9 @@ def test_the_embeddings_of_templates_are_averaged_at_length_1(write):
 @pytest.mark.parametrize("case", ["clip", "siglip"])
 def test_the_model_is_an_ordinary_one(case, write, oracle, tmp_path):
     folder, images = write(case), oracle.made_images(32, 32)
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     tower, model = keras_vit.load(folder), keras_vit.zero_shot(folder, LABELS)
+    assert model.license == tower.license and model.license.name == "cc-by-nc-4.0"
     assert model.count_params() == tower.count_params() + (tower.output_shape[-1] + 1) * len(LABELS)
     described = describe_model(model)
     assert described.variant.unit_embedding and described.classes == 3
