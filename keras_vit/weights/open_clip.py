@@ -40,16 +40,17 @@ def image_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         Fields of transformers' config.json, or for a tower that timm builds those of timm's.
     """
-    model, pixels = _object(config, "model_cfg"), _object(config, "preprocess_cfg")
+    model, pixels = _object(config, "model_cfg"), image_pixels(config)
     tower = _object(model, "vision_cfg")
     side = tower.get("image_size", 224)
     if name := tower.get("timm_model_name"):
         size = side if isinstance(side, list) else [side, side]
-        squash = {"crop_mode": "squash" if pixels.get("resize_mode") == "squash" else "center", "crop_pct": 1.0}
+        pretrained = {name: pixels[name] for name in ("mean", "std", "interpolation") if pixels[name]}
+        pretrained |= {"crop_mode": "center" if pixels["keep_aspect"] else "squash", "crop_pct": 1.0}
         return {
             "architecture": name,
             "global_pool": tower.get("timm_pool", "avg"),
-            "pretrained_cfg": {**pixels, **squash, "input_size": [3, *size]},
+            "pretrained_cfg": {**pretrained, "input_size": [3, *size]},
         }
     heads = tower.get("width", 768) // tower.get("head_width", 64)
     return {

@@ -145,6 +145,16 @@ def test_what_another_image_tower_of_open_clip_states(write):
         keras_vit.load(folder)
 
 
+def test_the_pixels_of_a_tower_that_timm_builds(write):
+    folder = write("open_clip_siglip", tokenizer=False)
+    path = folder / "open_clip_config.json"
+    squashed = keras_vit.Pixels(interpolation="bicubic", antialias=True, keep_aspect=False)
+    assert keras_vit.load(folder).pixels == squashed
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
+    assert keras_vit.load(folder).pixels == keras_vit.Pixels(**SHORTEST)
+
+
 def test_a_projection_beside_the_trunk_is_no_part_of_the_model(write):
     folder = write("open_clip_siglip", tokenizer=False)
     path = folder / "open_clip_model.safetensors"
