@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 import keras_vit
 from keras_vit.models.description import describe_model
 from keras_vit.models.hooks import head_of
+from keras_vit.weights.names import format_column
 
 FILE = np.load(pathlib.Path(__file__).with_name("families.npz"))
 CASES = [name.removesuffix("/logits") for name in FILE.files if name.endswith("/logits")]
@@ -157,3 +158,23 @@ def test_what_a_format_cannot_hold_of_a_family_is_refused_and_nothing_is_written
         with pytest.raises(ValueError, match=fault):
             keras_vit.save_checkpoint(model, path, format=format)
         assert not path.exists()
+
+
+def test_the_projection_of_a_file_in_openclips_names_may_be_narrower(oracle, tmp_path):
+    row = keras_vit.Variant(8, 32, 1, 4, 48, pre_norm=True, patch_bias=False, projection_size=16)
+    model = keras_vit.build(
+        row, include_top=False, pooling="token", input_shape=(32, 32, 3), gelu="erf", norm_epsilon=1e-5
+    )
+    arrays, cells = {}, format_column("open_clip", 1)
+    for path, weight in describe_model(model).weights.items():
+        if path in cells:  # all but the bias of the projection, of zeros
+            weight.assign(array := oracle.tensor(path, weight.shape))
+            if reshaper := cells[path].reshaper:
+                array = reshaper.to_file(array, reshaper.shapes(array.shape, row)[0], row)
+            arrays.setdefault(cells[path].name, []).append(array)
+    files = {f"visual.{name}": np.ascontiguousarray(np.concatenate(parts)) for name, parts in arrays.items()}
+    save_file(files, tmp_path / "clip.safetensors")
+    loaded = keras_vit.load(tmp_path / "clip.safetensors", num_heads=4)
+    assert describe_model(loaded).variant.projection_size == 16
+    images = oracle.made_images(32, 32)
+    np.testing.assert_allclose(loaded(images), model(images), rtol=0, atol=1e-5)
