@@ -138,14 +138,14 @@ def test_positions_of_an_oblong_image_with_and_without_a_row_for_the_class_token
         assert detect_architecture(file_of("timm", shapes, image_size=(16, 24))).image_size == (16, 24), rows
 
 
-def plain_timm(width, layers=2):
+def plain_timm(width, layers=2, mlp_dim=91):
     """Returns {name: shape} of a file of timm, a square of four patches."""
     shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 5, width)}
     names = [("patch_embed.proj", (width, 3, 8, 8)), ("norm", (width,)), ("head", (7, width))]
     for block in (f"blocks.{i}" for i in range(layers)):
         names += [(f"{block}.norm1", (width,)), (f"{block}.norm2", (width,)), (f"{block}.attn.proj", (width, width))]
-        names += [(f"{block}.attn.qkv", (3 * width, width)), (f"{block}.mlp.fc1", (91, width))]
-        names += [(f"{block}.mlp.fc2", (width, 91))]
+        names += [(f"{block}.attn.qkv", (3 * width, width)), (f"{block}.mlp.fc1", (mlp_dim, width))]
+        names += [(f"{block}.mlp.fc2", (width, mlp_dim))]
     for name, shape in names:
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     return shapes
@@ -157,6 +157,13 @@ def test_heads_are_64_wide_where_nothing_tells_which_is_said(caplog):
     assert result.variant == Variant(8, 192, 2, 3, 91)
     (message,) = caplog.messages
     assert "some.file: 3 attention heads of width 64" in message and "num_heads=" in message
+
+
+def test_heads_of_the_largest_models_are_wider():
+    for name in ("ViT-H/14", "ViT-g/14", "ViT-G/14"):
+        row = VARIANTS[name]
+        shapes = plain_timm(row.hidden_size, mlp_dim=row.mlp_dim)
+        assert detect_architecture(file_of("timm", shapes)).variant.num_heads == row.num_heads == 16
 
 
 @pytest.mark.parametrize("given, facts", [(6, {}), (None, {"num_heads": 6}), (6, {"num_heads": 3})])
