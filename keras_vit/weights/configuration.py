@@ -225,7 +225,7 @@ def timm_files(
         names: {our path: name in the file}.
     """
     variant, classes = model.variant, model.classes or 0
-    first = names.get("stem/conv/kernel") or names["encoder/projection/kernel"]
+    first = names["stem/conv/kernel" if getattr(variant, "stem", variant) else "encoder/projection/kernel"]
     is_vit, distilled = isinstance(variant, Variant), getattr(variant, "distillation_token", False)
     squashed = pixels["crop"] is None or not pixels["keep_aspect"]
     config: dict[str, Any] = {
@@ -254,6 +254,8 @@ def timm_files(
         arguments = {**config["model_args"], **own["model_args"]} if written.arguments else plain
         kept = written.arguments or {*arguments} - {"num_reg_tokens", "use_abs_pos_emb"}
         config |= own | {"model_args": {name: value for name, value in arguments.items() if name in kept}}
+        if written.family == "CLIP" and classes:  # timm's tags of classifiers; the head of all others projects
+            config["pretrained_cfg"]["tag"] = f"keras_vit_ft_{classes}"
     return {"config.json": {name: value for name, value in config.items() if value is not None}}
 
 

@@ -5,6 +5,7 @@ makes: CASE/logits; files/CASE, the names and shapes of the checkpoint's arrays;
 it; from/CASE, the case whose checkpoint is used, at another image size or patch size.
 """
 
+import json
 import pathlib
 import re
 
@@ -93,12 +94,17 @@ def test_a_finished_model_is_resized_as_at_loading(case, write, oracle):
     np.testing.assert_allclose(later(images), at_loading(images), rtol=0, atol=1e-6)
 
 
-def test_an_embedding_is_no_head(write):
+def test_an_embedding_is_no_head(write, tmp_path):
     model = keras_vit.load(write("hf_clip_32"))
     assert describe_model(model).classes is None and describe_model(model).variant.projection_size == 16
     assert head_of(model) is None and keras_vit.representation(model)(np.zeros((1, 32, 32, 3))).shape == (1, 16)
     tuned = keras_vit.build(describe_model(model).variant, input_shape=(32, 32, 3), classes=3)
     assert "projection" not in [layer.name for layer in tuned.layers] and tuned.output_shape == (None, 3)
+    keras_vit.save_checkpoint(tuned, tmp_path / "tuned", format="timm")
+    again = describe_model(keras_vit.load(tmp_path / "tuned"))
+    assert again.classes == 3 and again.variant.projection_size is None
+    config = json.loads((tmp_path / "tuned" / "config.json").read_text("utf-8"))
+    assert config["pretrained_cfg"]["first_conv"] == "patch_embed.proj"
 
 
 def test_a_dinov3_without_a_head_returns_the_class_token(write, oracle):
