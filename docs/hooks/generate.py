@@ -166,6 +166,7 @@ GENERATED = {
     "checkpoints": tables.checkpoints,
     "commands": commands,
     "export_targets": export_targets,
+    "families": tables.families,
     "folder_recipe": folder_recipe,
     "transfer_settings": transfer_settings,
     "recipe_fields": recipe_fields,

@@ -1,8 +1,9 @@
-"""The tables of docs/architectures.md and docs/checkpoints.md, from the tables of the package.
+"""The tables of docs/architectures.md and docs/checkpoints.md, from the tables of the package, and measured ones.
 
 Each function returns Markdown. They need neither Keras nor TensorFlow.
 """
 
+import pathlib
 from collections.abc import Iterable
 
 import keras_vit_command  # noqa: F401  first: `import keras_vit` then does not import Keras
@@ -117,6 +118,11 @@ def _sizes() -> str:
             letter = name.partition("ViT-")[2].partition("/")[0]
             rows[letter] = (f"`{letter}`", row.num_layers, row.hidden_size, row.num_heads, row.mlp_dim)
     return _table(("size", ">num_layers", ">hidden_size", ">num_heads", ">mlp_dim"), rows.values())
+
+
+def families() -> str:
+    """Returns the tables of differences from other projects that benchmarks/families.py measured."""
+    return (pathlib.Path(__file__).parents[1] / "results" / "families.md").read_text("utf-8")
 
 
 def checkpoints() -> str:

@@ -11,17 +11,22 @@ import pytest
 
 from keras_vit.models.config import VARIANTS
 from keras_vit.weights.checkpoints import checkpoints
+from keras_vit.weights.families import FAMILIES
 
 ROOT = pathlib.Path(__file__).parents[2]
 TABLES = ROOT / "docs" / "hooks" / "tables.py"
 
 
-@pytest.fixture(scope="module")
-def tables():
-    spec = importlib.util.spec_from_file_location("tables", TABLES)
+def module_at(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return module_at(TABLES)
 
 
 def cells_of(markdown):
@@ -104,3 +109,20 @@ def test_every_benchmark_is_described():
     scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text("utf-8")}
     page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
     assert set(re.findall(r"^\| `(\w+\.py)` \|", page, re.M)) == scripts - {"contestants.py"}  # run by speed.py
+
+
+def test_the_differences_of_every_family_were_measured():
+    families = module_at(ROOT / "benchmarks" / "families.py")
+    results = json.loads(families.OUTPUT.read_text("utf-8"))
+    assert families.OUTPUT.with_suffix(".md").read_text("utf-8") == families.table(results)
+    for case in families.CASES:
+        for size in families.SIZES:
+            cells = results[f"{case.name}, {size}"]
+            assert {"about", *families.READ} <= set(cells) <= {"about", *case.columns(size)}
+            assert not any(families.is_missed(size, column, cells[column]) for column in cells if column != "about")
+    project = {"hf": "transformers", "timm": "timm", "open": "other"}
+    rows = {(row.name, project[format.split("_")[0]]) for row in FAMILIES for format in row.formats}
+    missing = {
+        row for row in rows if not any((case.family[: len(row[0])], case.project) == row for case in families.CASES)
+    }
+    assert not missing
