@@ -13,10 +13,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from keras_vit._arguments import counted
 from keras_vit.data.damage import damage
-from keras_vit.data.decoding import ImageError, notes_of, read_file, recognize
+from keras_vit.data.decoding import EncodedImage, ImageError, decode, notes_of, read_file, recognize
 from keras_vit.data.folder import MOST_FOLDERS, hidden, named_format
 from keras_vit.data.listing import THREADS
 from keras_vit.data.messages import listed, one_line
@@ -211,3 +212,20 @@ def refuse_unread(faults: Iterable[str]) -> None:
     """Raises a ValueError that lists the images that cannot be read, if there are `faults` of `ImageBatch`."""
     if faults := list(faults):
         raise ValueError("\n".join(["Images cannot be read:", *listed(faults)]))
+
+
+def thumbnail(image: EncodedImage, side: int, channels: int = 3) -> np.ndarray:
+    """Returns a small image for a page, uint8 (height, width, 3), with its aspect ratio.
+
+    Args:
+        image: as in `keras_vit.data.decode`.
+        side: the larger side, pixels.
+        channels: of the image: the first three are shown as RGB; of fewer, the first as grey.
+
+    Raises:
+        ValueError: if the image cannot be read.
+    """
+    pixels = decode(image, channels)
+    shown = Image.fromarray(pixels[..., :3] if channels >= 3 else pixels[..., 0]).convert("RGB")
+    shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(shown)

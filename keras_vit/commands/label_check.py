@@ -11,18 +11,17 @@ import shlex
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 import keras_vit
 from keras_vit._arguments import counted
 from keras_vit._atomic import written_aside
 from keras_vit._progress import show_progress
 from keras_vit.analysis.embeddings import nearest_neighbours
+from keras_vit.commands.image_files import thumbnail
 from keras_vit.commands.image_list import trained_on
 from keras_vit.commands.image_model import ImageModel, is_checkpoint, open_model
 from keras_vit.commands.run_folder import recipe_beside
 from keras_vit.data.corrections import corrections_in
-from keras_vit.data.decoding import decode
 from keras_vit.data.listing import Learns
 from keras_vit.data.messages import few, quoted
 from keras_vit.data.pipeline import evaluation_batches
@@ -160,11 +159,7 @@ class LabelCheck:
         return nearest
 
     def _thumbnail(self, index: int, side: int) -> np.ndarray:
-        """Returns a small image: the first three channels as RGB; of fewer, the first as grey."""
-        pixels = decode(self.examples.images[index], self.channels)
-        shown = Image.fromarray(pixels[..., :3] if self.channels >= 3 else pixels[..., 0]).convert("RGB")
-        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return np.asarray(shown)
+        return thumbnail(self.examples.images[index], side, self.channels)
 
 
 def output_files(page: str | os.PathLike[str]) -> tuple[pathlib.Path, pathlib.Path]:

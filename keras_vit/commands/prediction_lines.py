@@ -60,18 +60,18 @@ def _text(predicted: PredictedImage) -> str:
 
 def _json(predicted: PredictedImage) -> str:
     image, prediction, is_classes, rejected, _ = predicted
-    values = [(name, float(_digits(value)) if math.isfinite(value) else None) for name, value in prediction]
+    values = [(name, float(digits(value)) if math.isfinite(value) else None) for name, value in prediction]
     classes = [{"class": name, "probability": value} for name, value in values]
     found = {"classes": classes} if is_classes else {"numbers": dict(values)}
     return json.dumps({"image": image, **found, **({} if rejected is None else {"none_of_these": rejected})})
 
 
 def _csv(predicted: PredictedImage) -> str:
-    return _csv_line([cell for _, cell in _cells(predicted)])
+    return csv_line([cell for _, cell in _cells(predicted)])
 
 
 def _csv_heading(predicted: PredictedImage) -> str:
-    return _csv_line([name for name, _ in _cells(predicted)])
+    return csv_line([name for name, _ in _cells(predicted)])
 
 
 def _cells(predicted: PredictedImage) -> Iterator[tuple[str, str]]:
@@ -80,13 +80,13 @@ def _cells(predicted: PredictedImage) -> Iterator[tuple[str, str]]:
     yield "image", image
     if scores:
         yield "labels", BETWEEN_LABELS.join(name for name, _ in prediction)
-        yield from ((f"score_{name}", _digits(value)) for name, value in scores)
+        yield from ((f"score_{name}", digits(value)) for name, value in scores)
     elif is_classes:
         for place, (name, value) in enumerate(prediction, 1):
             yield f"class_{place}", name
-            yield f"probability_{place}", _digits(value)
+            yield f"probability_{place}", digits(value)
     else:
-        yield from ((name, _digits(value)) for name, value in prediction)
+        yield from ((name, digits(value)) for name, value in prediction)
     if rejected is not None:
         yield "none_of_these", str(rejected).lower()
 
@@ -94,12 +94,13 @@ def _cells(predicted: PredictedImage) -> Iterator[tuple[str, str]]:
 STYLES = {"text": Style(_text), "json": Style(_json), "csv": Style(_csv, _csv_heading)}
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Returns the fewest digits that are read as the same float32."""
     return str(np.float32(value))
 
 
-def _csv_line(cells: Sequence[str]) -> str:
+def csv_line(cells: Sequence[str]) -> str:
+    """Returns a row of a CSV table, without its line break."""
     text = io.StringIO()
     csv.writer(text).writerow(cells)
     return text.getvalue().removesuffix("\r\n")
