@@ -77,6 +77,11 @@ def test_predict_runs_an_onnx_file_without_a_backend(run_python, image, tmp_path
     assert predicted_without_a_backend(run_python, *arguments) == here.output
 
 
+def test_help_of_a_command_needs_no_backend(run_python):
+    result = run_python("-c", COMMAND, "search", "--help", PYTHONPATH=f"{keras_vit.__path__[0]}/..")
+    assert "--index FILE" in result["text"] and BACKENDS.isdisjoint(result["modules"])
+
+
 def test_python_m_imports_what_the_console_script_does():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "keras_vit", "--help"], capture_output=True, text=True, check=True

@@ -64,7 +64,7 @@ class _Group(click.Group):
                 raise
             except BaseException as error:
                 if number := stops.number_of(error):
-                    action = "continues it" if context.invoked_subcommand == "fit" else "starts it again"
+                    action = "continues it" if context.invoked_subcommand in ("fit", "search") else "starts it again"
                     _echo(f"\nStopped by {number.name}. The same command {action}.", err=True)
                     context.exit(128 + number)
                 self._report(context, error)
@@ -150,6 +150,12 @@ def _import_with_keras(name: str) -> Any:
     with quiet():
         keras_vit._import_names()
         return importlib.import_module(f"keras_vit.{name}")
+
+
+def _log_to_stderr() -> None:
+    """Leaves the standard output to the results."""
+    for handler in logging.getLogger("keras_vit").handlers:
+        handler.setStream(sys.stderr)  # type: ignore[attr-defined]  # `main` adds stream handlers
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -411,8 +417,7 @@ def predict_command(
     from keras_vit.commands import predict as work
     from keras_vit.commands.prediction_lines import lines_to
 
-    for handler in logging.getLogger("keras_vit").handlers:
-        handler.setStream(sys.stderr)  # type: ignore[attr-defined]  # `main` adds stream handlers; stdout: results only
+    _log_to_stderr()
     predictor = work.open_predictor(model, **options, features=features is not None)
     style = "json" if as_json else "csv" if as_csv else "text"
     with lines_to(output, _echo_exactly if as_csv else _echo) as write:
@@ -673,6 +678,75 @@ def zero_shot_command(
         raise
     _print_agreements(export, written.agreements)
     _echo(f"wrote {written.path}: {', '.join(written.class_names)}; {written.added:.2%} larger than the image tower")
+
+
+@main.command("search")
+@click.argument("folder")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--image", "images", multiple=True, metavar="FILE", help="Search for images like this. Can be repeated.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="The model of the embeddings.  [default: that of the index, or hf://google/siglip2-base-patch16-224]",
+)
+@click.option(
+    "--index",
+    metavar="FILE",
+    help="The .npz file of the embeddings.  [default: runs/NAME-search/index.npz, for a folder NAME]",
+)
+@click.option("--top", default=20, show_default=True, type=click.IntRange(1), help="Number of images for each query.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per image, one a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a CSV table with a row per image.")
+@click.option("--output", metavar="FILE", help="The HTML page.  [default: search.html beside the index]")
+@_image_size_option("Resize the model to this image size, in pixels.")
+@click.option("--pixels", metavar="RANGE", help="The pixel values of the model, as for keras-vit evaluate.")
+@click.option("--gelu", type=click.Choice(get_args(Gelu)), help="The GELU of the checkpoint, if its file lacks it.")
+def search_command(
+    folder: str,
+    texts: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+    output: str | None,
+    image_size: tuple[int, int] | None,
+    **options: Any,
+) -> None:
+    """Searches a folder of images by words, or by an image.
+
+    Prints the images of FOLDER, and of the folders inside, that are nearest to each TEXT and each --image, with the
+    cosine similarity of their embeddings; and writes a page of them.
+
+    The first search embeds all images into the index. Later ones embed new and changed images alone, and need no
+    --model. An interrupted search keeps what it has embedded, and the same command continues it.
+
+    MODEL is, for words, a SigLIP, SigLIP 2 or CLIP with its text tower in transformers' format, as for `keras-vit
+    zero-shot`; for images, any .keras file, folder of a run or checkpoint, whose features are compared.
+
+    Images that cannot be read are left out and named on the standard error, and the exit status is 3.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("Expected one of --json and --csv.")
+    if not texts and not options["images"]:
+        raise click.UsageError("Expected words or --image FILE to search by.")
+    if files := [text for text in texts if os.path.isfile(text)]:
+        raise click.UsageError(
+            f"Expected words. Received: {files[0]}, a file; to search by it, write --image before it."
+        )
+    work = _import_with_keras("commands.search")
+    _log_to_stderr()
+    result = work.search(folder, texts, image_size=image_size or None, **options)
+    if as_json or as_csv:
+        for line in result.lines("json" if as_json else "csv"):
+            (_echo_exactly if as_csv else _echo)(line)
+    else:
+        for heading, rows in result.tables():
+            _echo(heading)
+            _print_table(rows or [{"no other image": ""}])
+    page = output or result.index.with_name(work.PAGE)
+    result.write_page(page)
+    _echo(f"wrote {page}", err=True)
+    if result.faults:
+        _echo(f"Error: {counted(len(result.faults), 'image')} could not be read.", err=True)
+        click.get_current_context().exit(REFUSED)
 
 
 @main.command("push")
