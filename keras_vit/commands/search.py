@@ -247,6 +247,11 @@ def search(
         opened, settings = None, _settings_in(path, stored)
         _refuse_other_settings(path, settings, model, options)
         _refuse_other_folder(path, settings, folder, stored, files)
+        if model and _name_of(model) != settings.model:  # the same file in another place, which later searches need
+            settings = dataclasses.replace(settings, model=_name_of(model))
+            stored = dataclasses.replace(stored, made_with=dataclasses.asdict(settings))
+            with locked(path.parent):
+                write_index(path, stored)
     tower = functools.cache(lambda: opened or _open(settings.model, settings.options))
     embeddings, probability = [], None  # of the queries: first, as to embed a folder takes long
     if texts:
@@ -303,9 +308,8 @@ def _files_in(folder: str) -> tuple[dict[str, Stamp], list[str]]:
 
 def _name_in(folder: str, path: str) -> str:
     """Returns the path of a file inside a folder, or one that no file there has."""
-    if os.path.commonpath([inside := os.path.abspath(path), above := os.path.abspath(folder)]) != above:
-        return ""
-    return pathlib.PurePath(inside).relative_to(above).as_posix()
+    inside, above = (pathlib.PurePath(os.path.abspath(each)) for each in (path, folder))
+    return inside.relative_to(above).as_posix() if inside.is_relative_to(above) else ""
 
 
 def _open(model: str, options: Mapping[str, Any]) -> ImageModel:
@@ -328,13 +332,17 @@ def _file_of(model: str | os.PathLike[str]) -> str:
     return os.path.join(model, MODEL_FILE) if os.path.isdir(model) and not is_checkpoint(model) else os.fspath(model)
 
 
+def _name_of(model: str | os.PathLike[str]) -> str:
+    """Returns the absolute path of a model's file or folder, and an address or another name as it is."""
+    return os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
+
+
 def _settings_of(
     folder: str, model: str | os.PathLike[str], opened: ImageModel, options: Mapping[str, Any]
 ) -> Settings:
-    name = os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
     return Settings(
         os.path.abspath(folder),
-        name,
+        _name_of(model),
         _digest(model),
         opened.image_size,
         opened.channels,
@@ -364,10 +372,15 @@ def _refuse_other_settings(
     path: pathlib.Path, settings: Settings, model: str | os.PathLike[str] | None, options: Mapping[str, Any]
 ) -> None:
     """Raises an error that lists what an index was not made with."""
+    if not model and os.path.isabs(settings.model) and not os.path.exists(settings.model):
+        raise ValueError(
+            f"Expected the model of the index {path}. Received: {settings.model}, which is no longer there. Name its "
+            "new place with --model"
+        )
     faults = []
     if _digest(model or settings.model) != settings.sha256:
-        is_named = model and os.path.abspath(model) != settings.model and os.fspath(model) != settings.model
-        here = os.fspath(model or "") if is_named else "the same, whose file has changed"
+        is_other = model and _name_of(model) != settings.model
+        here = os.fspath(model or "") if is_other else "the same, whose file has changed"
         faults.append(f"  model: {settings.model} there, {here} here")
     size, pixels, gelu = (options[name] for name in ("image_size", "pixels", "gelu"))
     if size and tuple(size) != settings.image_size:

@@ -232,9 +232,13 @@ def test_an_index_of_another_model_or_folder_is_refused_and_kept(checkpoints):
     assert (
         "all unchanged" not in run("photos", "red dog", *same).stderr and "0 new" in run("copied", "cat", *same).stderr
     )
+    assert "8 unchanged" in run("photos", "red dog", "--index", "x.npz").stderr  # with the model at its new place
+    shutil.rmtree("moved")
+    assert "moved, which is no longer there" in run("photos", "red dog", "--index", "x.npz").stderr
+    before = pathlib.Path("x.npz").read_bytes()
     shutil.rmtree("photos")
     pathlib.Path("photos").mkdir()
-    assert run("photos", "red dog", "--index", "x.npz").exit_code == 2  # as if a drive was not mounted
+    assert run("photos", "red dog", "--model", checkpoints / "clip", "--index", "x.npz").exit_code == 2  # not mounted
     assert pathlib.Path("x.npz").read_bytes() == before
 
 
