@@ -31,7 +31,7 @@ from keras_vit.data.messages import listed, one_line
 from keras_vit.data.pipeline import read_pixels
 from keras_vit.models.config import Gelu
 from keras_vit.preprocessing import Pixels, as_pixels
-from keras_vit.report.search_page import FoundImages, ShownImage, write_search_page
+from keras_vit.report.search_page import NearestImages, ShownImage, write_search_page
 from keras_vit.weights.open import checkpoint_digest
 
 logger = logging.getLogger("keras_vit")
@@ -43,7 +43,7 @@ _SIDE = 256  # pixels, of an image on the page
 
 
 class Match(NamedTuple):
-    """An image of the folder, as an answer to a query.
+    """An image of the folder that is near to a query.
 
     Args:
         image: its path.
@@ -160,7 +160,7 @@ class Search:
             return ShownImage(pixels, image, os.path.relpath(os.path.abspath(image), start))
 
         groups = [
-            FoundImages(
+            NearestImages(
                 query,
                 shown(query) if is_image else None,
                 [(shown(image), similarity, probability) for image, similarity, probability in matches],
@@ -237,21 +237,8 @@ def search(
     if path.suffix.lower() != ".npz":
         raise ValueError(f"Expected a file name that ends in .npz for the index. Received: {path}")
     files, faults = _files_in(folder)
-    stored = read_index(path)
     options = {"image_size": image_size and list(image_size), "pixels": pixels, "gelu": gelu}
-    if stored is None:
-        opened = _open(os.fspath(model or SEARCH_MODEL), options)
-        settings = _settings_of(folder, model or SEARCH_MODEL, opened, options)
-        stored = ImageIndex.empty(dataclasses.asdict(settings))
-    else:
-        opened, settings = None, _settings_in(path, stored)
-        _refuse_other_settings(path, settings, model, options)
-        _refuse_other_folder(path, settings, folder, stored, files)
-        if model and _name_of(model) != settings.model:  # the same file in another place, which later searches need
-            settings = dataclasses.replace(settings, model=_name_of(model))
-            stored = dataclasses.replace(stored, made_with=dataclasses.asdict(settings))
-            with locked(path.parent):
-                write_index(path, stored)
+    stored, settings, opened = _index_at(path, folder, files, model, options)
     tower = functools.cache(lambda: opened or _open(settings.model, settings.options))
     embeddings, probability = [], None  # of the queries: first, as to embed a folder takes long
     if texts:
@@ -270,18 +257,40 @@ def search(
         raise ValueError(f"Expected images. Received: {folder}, with none that can be read")
     order, cosines = current.nearest(np.concatenate(embeddings), top + 1)
     queries = []
-    for number, (query, rows, similarities) in enumerate(
-        zip([*texts, *(os.fspath(image) for image in images)], order, cosines)
-    ):
+    for number, query in enumerate([*texts, *(os.fspath(image) for image in images)]):
         is_image = number >= len(texts)
         own = _name_in(folder, query) if is_image else None
-        near = [(current.paths[i], float(cosine)) for i, cosine in zip(rows, similarities) if current.paths[i] != own]
+        near = [(current.paths[i], float(cosine)) for i, cosine in zip(order[number], cosines[number])]
         matches = [
             Match(os.path.join(folder, name), cosine, probability(cosine) if probability and not is_image else None)
-            for name, cosine in near[:top]
+            for name, cosine in [one for one in near if one[0] != own][:top]
         ]
         queries.append(Query(query, is_image, matches))
     return Search(queries, folder, path, settings, len(current.paths), faults)
+
+
+def _index_at(
+    path: pathlib.Path,
+    folder: str,
+    files: Mapping[str, Stamp],
+    model: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+) -> tuple[ImageIndex, Settings, ImageModel | None]:
+    """Returns the index in a file and its settings, or an empty one and the model that is opened for it."""
+    stored = read_index(path)
+    if stored is None:
+        opened = _open(os.fspath(model or SEARCH_MODEL), options)
+        settings = _settings_of(folder, model or SEARCH_MODEL, opened, options)
+        return ImageIndex.empty(dataclasses.asdict(settings)), settings, opened
+    settings = _settings_in(path, stored)
+    _refuse_other_settings(path, settings, model, options)
+    _refuse_other_folder(path, settings, folder, stored, files)
+    if model and _name_of(model) != settings.model:  # the same file in another place, which later searches need
+        settings = dataclasses.replace(settings, model=_name_of(model))
+        stored = dataclasses.replace(stored, made_with=dataclasses.asdict(settings))
+        with locked(path.parent):
+            write_index(path, stored)
+    return stored, settings, None
 
 
 def _files_in(folder: str) -> tuple[dict[str, Stamp], list[str]]:

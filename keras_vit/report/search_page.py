@@ -36,7 +36,7 @@ class ShownImage:
 
 
 @dataclass(frozen=True, eq=False)
-class FoundImages:
+class NearestImages:
     """A query and the images that are nearest to it.
 
     Args:
@@ -51,7 +51,7 @@ class FoundImages:
 
 
 def write_search_page(
-    path: str | os.PathLike[str], groups: Sequence[FoundImages], count: int, facts: Mapping[str, str]
+    path: str | os.PathLike[str], groups: Sequence[NearestImages], count: int, facts: Mapping[str, str]
 ) -> None:
     """Writes the images of a search as one self-contained HTML file, with links to the files of the images.
 
@@ -69,7 +69,7 @@ def write_search_page(
     write_page(path, framed(main + _notes(groups, facts), title, summary, _STYLE))
 
 
-def _section(number: int, group: FoundImages, has_heading: bool) -> str:
+def _section(number: int, group: NearestImages, has_heading: bool) -> str:
     """Returns the images of a query; the only one has its heading above the page."""
     asked = f'<div class="asked">{_image(group.image)}</div>' if group.image else ""
     figures = [_figure(rank, *match) for rank, match in enumerate(group.matches, 1)]
@@ -80,7 +80,7 @@ def _section(number: int, group: FoundImages, has_heading: bool) -> str:
     return f"{start}\n{heading}\n{body}\n</section>\n"
 
 
-def _heading(group: FoundImages) -> str:
+def _heading(group: NearestImages) -> str:
     return f"Like {os.path.basename(group.query)}" if group.image else group.query
 
 
@@ -100,7 +100,7 @@ def _image(shown: ShownImage) -> str:
     return f'<a href="{quote(os.fsencode(shown.link))}">{image}</a>'
 
 
-def _notes(groups: Sequence[FoundImages], facts: Mapping[str, str]) -> str:
+def _notes(groups: Sequence[NearestImages], facts: Mapping[str, str]) -> str:
     sentences = [
         "The similarity is the cosine of the embeddings of the query and of the image, 1 for equal ones. It orders the "
         "images of one query; its level differs between models and queries, so that no threshold holds for all."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_vit.report.search_page import FoundImages, ShownImage, write_search_page
+from keras_vit.report.search_page import NearestImages, ShownImage, write_search_page
 
 NASTY = '<script>alert("1")</script>&\'$title'
 
@@ -13,9 +13,9 @@ def shown(seed, name="a.png", link="a.png"):
 
 def test_all_queries_and_images_are_on_the_page(tmp_path):
     groups = [
-        FoundImages(NASTY, None, [(shown(0, NASTY, "../x/ä \udce9#?.png"), 0.98765, 0.1234), (shown(1), -0.5, 2e-7)]),
-        FoundImages("photos/boat.jpg", shown(2, "photos/boat.jpg"), [(shown(3), 1.0, None)]),
-        FoundImages("alone.jpg", shown(4), []),
+        NearestImages(NASTY, None, [(shown(0, NASTY, "../x/ä \udce9#?.png"), 0.98765, 0.1234), (shown(1), -0.5, 2e-7)]),
+        NearestImages("photos/boat.jpg", shown(2, "photos/boat.jpg"), [(shown(3), 1.0, None)]),
+        NearestImages("alone.jpg", shown(4), []),
     ]
     write_search_page(tmp_path / "new" / "page.html", groups, 1234, {NASTY: NASTY, "model": "m"})
     page = (tmp_path / "new" / "page.html").read_text("utf-8")
@@ -28,7 +28,7 @@ def test_all_queries_and_images_are_on_the_page(tmp_path):
 
 
 def test_one_query_is_the_heading(tmp_path):
-    write_search_page(tmp_path / "page.html", [FoundImages("red boat", None, [(shown(0), 0.25, None)])], 1, {})
+    write_search_page(tmp_path / "page.html", [NearestImages("red boat", None, [(shown(0), 0.25, None)])], 1, {})
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<h1>red boat</h1>" in page and page.count("red boat") == 2 and "0.250" in page
     assert "sigmoid" not in page
