@@ -525,7 +525,7 @@ def _configure_hf(file: CheckpointFile, path: pathlib.Path, config: dict[str, An
         )
         if not config:
             logger.info(
-                "%s has no %s: read with its project's defaults: layer_norm_eps %g, %s GELU, heads of 64",
+                "%s has no %s: read with its project's defaults: layer_norm_eps %g, %s GELU",
                 path,
                 "config.json" if file.project == "hf" else open_clip.OPEN_CLIP_CONFIG,
                 file.numerics.norm_epsilon,
