@@ -404,7 +404,9 @@ def _assemble(
             "stochastic_depth": settings.stochastic_depth,
             "position_resize": mode if is_resized else file and file.resized_with,
             # Some files are of such images, whose last pixels their project does not read: SigLIP's at 384 pixels.
-            "drop_remainder": bool(architecture and architecture.image_size == shape[:2]),
+            "drop_remainder": bool(
+                architecture and architecture.image_size == shape[:2] and row.patch_size == theirs.patch_size
+            ),
         }
     with weights_to_come() if file else contextlib.nullcontext():
         if isinstance(row, Variant):

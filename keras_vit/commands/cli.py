@@ -181,6 +181,23 @@ _dtype_option = click.option(
 )
 
 
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".npy")
+
+
+def _page_name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Refuses a name that is not that of an HTML page, which could be an image of the user's."""
+    if name and os.path.splitext(name)[1].lower() not in (".html", ".htm"):
+        raise click.BadParameter(f"Expected the name of an HTML page, which ends in .html. Received: {name}")
+    return name
+
+
+def _table_name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Refuses the name of an image, which would be replaced by text."""
+    if name and os.path.splitext(name)[1].lower() in _IMAGES:
+        raise click.BadParameter(f"Expected the name of a text file, such as predictions.csv. Received: {name}")
+    return name
+
+
 def _image_size_option(help: str) -> Callable[..., Any]:
     return click.option("--image-size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help=help)
 
@@ -212,6 +229,7 @@ def _recipe(target: str, settings: Iterable[str], quick: bool = False, run: Call
 @click.option("--pixels", metavar="RANGE", help="The pixel values of the model of --labels, as for keras-vit evaluate.")
 @click.option(
     "--output",
+    callback=_page_name,
     metavar="FILE",
     help="The HTML page of --labels; the table, a .csv file, is beside it.  [default: labels.html]",
 )
@@ -339,7 +357,7 @@ def run(file: str) -> None:
 @main.command("preview")
 @_recipe_argument
 @_settings_argument
-@click.option("--output", metavar="FILE", help="The HTML page.  [default: runs/NAME-preview.html]")
+@click.option("--output", callback=_page_name, metavar="FILE", help="The HTML page.  [default: runs/NAME-preview.html]")
 def preview_command(recipe_or_data: str, settings: tuple[str, ...], output: str | None) -> None:
     """Writes a page of augmented training images.
 
@@ -376,6 +394,7 @@ def lr_command(recipe_or_data: str, settings: tuple[str, ...], steps: int) -> No
 )
 @click.option(
     "--output",
+    callback=_table_name,
     metavar="FILE",
     help="Write to a file, in UTF-8, which appears when it is complete.  [default: standard output]",
 )
@@ -463,7 +482,10 @@ def predict_command(
     help="Fit --few-shot and --linear-probe on images with any number of labels.",
 )
 @click.option(
-    "--output", metavar="FILE", help="Write an HTML page with the scores, confusion matrix and reliability diagram."
+    "--output",
+    callback=_page_name,
+    metavar="FILE",
+    help="Write an HTML page with the scores, confusion matrix and reliability diagram.",
 )
 @_model_options
 @_dtype_option
@@ -628,7 +650,8 @@ def _print_agreements(work: Any, agreements: Iterable[Any]) -> None:
     "own_templates",
     multiple=True,
     metavar="TEXT",
-    help='A text with {} in place of a label. Can be repeated.  [default: "a photo of a {}."]',
+    help="A text with {} in place of a label. Can be repeated.  "
+    '[default: "a photo of a {}." for CLIP, "This is a photo of {}." for SigLIP]',
 )
 @click.option(
     "--to",
@@ -640,7 +663,9 @@ def _print_agreements(work: Any, agreements: Iterable[Any]) -> None:
 @click.option("--output", default="zero_shot", show_default=True, metavar="DIR", help="Folder for the files.")
 @_image_size_option("Resize the model to this image size, in pixels.")
 @click.option("--data", metavar="DATA", help="Images to compare the exported files on.  [default: synthetic images]")
-@click.option("--license", metavar="TEXT", help="The checkpoint's license, for the files' metadata.")
+@click.option(
+    "--license", metavar="TEXT", help="The license of the files, beside the checkpoint's, for their metadata."
+)
 def zero_shot_command(
     checkpoint: str,
     labels: tuple[str, ...],
@@ -697,7 +722,9 @@ def zero_shot_command(
 @click.option("--top", default=20, show_default=True, type=click.IntRange(1), help="Number of images for each query.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per image, one a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a CSV table with a row per image.")
-@click.option("--output", metavar="FILE", help="The HTML page.  [default: search.html beside the index]")
+@click.option(
+    "--output", callback=_page_name, metavar="FILE", help="The HTML page.  [default: search.html beside the index]"
+)
 @_image_size_option("Resize the model to this image size, in pixels.")
 @click.option("--pixels", metavar="RANGE", help="The pixel values of the model, as for keras-vit evaluate.")
 @click.option("--gelu", type=click.Choice(get_args(Gelu)), help="The GELU of the checkpoint, if its file lacks it.")
@@ -718,8 +745,8 @@ def search_command(
     The first search embeds all images into the index. Later ones embed new and changed images alone, and need no
     --model. An interrupted search keeps what it has embedded, and the same command continues it.
 
-    MODEL is, for words, a SigLIP, SigLIP 2 or CLIP with its text tower in transformers' format, as for `keras-vit
-    zero-shot`; for images, any .keras file, folder of a run or checkpoint, whose features are compared.
+    MODEL is, for words, a SigLIP, SigLIP 2 or CLIP with its text tower, as for `keras-vit zero-shot`; for images, any
+    .keras file, folder of a run or checkpoint, whose features are compared.
 
     Images that cannot be read are left out and named on the standard error, and the exit status is 3.
     """
@@ -796,7 +823,9 @@ def _print_table(rows: list[Mapping[str, str]]) -> None:
 @main.command("analyze")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--output", default="analysis.html", show_default=True, metavar="FILE", help="The HTML page.")
+@click.option(
+    "--output", default="analysis.html", show_default=True, callback=_page_name, metavar="FILE", help="The HTML page."
+)
 @_image_size_option("Resize the model to this image size, in pixels.")
 @_model_options
 def analyze_command(
@@ -832,7 +861,9 @@ def analyze_command(
     help="A family of perturbations. Can be repeated.  [default: all]",
 )
 @click.option("--images", default=500, show_default=True, type=click.IntRange(1), help="Maximum number of images.")
-@click.option("--output", default="robustness.html", show_default=True, metavar="FILE", help="The HTML page.")
+@click.option(
+    "--output", default="robustness.html", show_default=True, callback=_page_name, metavar="FILE", help="The HTML page."
+)
 @_model_options
 @click.option("--baseline-pixels", metavar="RANGE", help="As --pixels, for the baseline.")
 @click.option("--baseline-outputs", type=click.Choice(OUTPUT_KINDS), help="As --outputs, for the baseline.")

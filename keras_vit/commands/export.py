@@ -14,8 +14,10 @@ from keras_vit._arguments import counted
 from keras_vit._atomic import locked, write_text
 from keras_vit._progress import show_progress
 from keras_vit.commands.examples import evaluation_examples, open_recipe_data
+from keras_vit.commands.image_files import image_paths
 from keras_vit.commands.image_model import ImageModel, open_model, remark_on_license, require_head
 from keras_vit.commands.run_folder import MODEL_FILE, recipe_beside
+from keras_vit.data.decoding import ImageError
 from keras_vit.data.sources import Examples, Source, open_source
 from keras_vit.export import export_model
 from keras_vit.export.proof import Agreement, read_proof, read_refused, write_proof
@@ -169,13 +171,9 @@ def _export(
         files = _images_of(recipe, data, opened.channels)
         images = {"images": [files[i] for i in _evenly_spaced(len(files), PROOF_IMAGES)]}
     elif opened.kind != "numbers" and (data is not None or recipe is not None):
-        evaluated, training = evaluation_examples(opened.path, opened.class_names, data, opened.learns, opened.channels)
-        compared, calibrating = _choose_images(evaluated, training)
-        images = {
-            "images": [evaluated.images[i] for i in compared],
-            "labels": evaluated.labels[compared],
-            "calibration": [training.images[i] for i in calibrating],
-        }
+        images = _compared_images(opened, data)
+    else:
+        logger.info("compared on synthetic images; --data names images of your own")
     name, license = (pathlib.Path(recipe.data).name, recipe.license) if recipe else (opened.path.stem, None)
     options["facts"] = default_metadata(name, len(opened.class_names), license, opened.learns) | {
         key: value for key, value in options.get("facts", {}).items() if value
@@ -196,6 +194,24 @@ def _export(
         raise
     update_pages(*pages)
     return agreements
+
+
+def _compared_images(opened: ImageModel, data: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Returns the images to compare files on: labelled, or those of a folder without the model's classes."""
+    try:
+        evaluated, training = evaluation_examples(opened.path, opened.class_names, data, opened.learns, opened.channels)
+    except ValueError as error:
+        paths = image_paths(data) if data is not None and os.path.isdir(data) else ()
+        if not (files := [path for path in paths if not isinstance(path, ImageError)]):
+            raise
+        logger.info("%s: compared without labels: %s", data, str(error).partition("\n")[0])
+        return {"images": [files[i] for i in _evenly_spaced(len(files), PROOF_IMAGES)]}
+    compared, calibrating = _choose_images(evaluated, training)
+    return {
+        "images": [evaluated.images[i] for i in compared],
+        "labels": evaluated.labels[compared],
+        "calibration": [training.images[i] for i in calibrating],
+    }
 
 
 def _images_of(recipe: Recipe | None, data: str | os.PathLike[str] | None, channels: int) -> Sequence[Any]:

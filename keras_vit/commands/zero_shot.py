@@ -8,7 +8,9 @@ from typing import NamedTuple
 import keras_vit
 from keras_vit._atomic import locked, written_aside
 from keras_vit.commands.export import export
+from keras_vit.commands.image_model import remark_on_license
 from keras_vit.commands.run_folder import MODEL_FILE, RUN_FILE
+from keras_vit.data.sources import BUILT_IN
 from keras_vit.export.proof import Agreement
 from keras_vit.export.targets import check_requirements, targets_named
 from keras_vit.export.writing import check_writable
@@ -62,6 +64,13 @@ def write_zero_shot(
     folder = pathlib.Path(output)
     if (folder / RUN_FILE).exists():
         raise ValueError(f"Expected a folder without a run, whose model would be replaced. Received: output={folder}")
+    if (folder / "proof.json").exists():
+        raise ValueError(
+            "Expected a folder without exported files, which would stay those of other labels. Received: "
+            f"output={folder}. Choose another --output, or remove the folder"
+        )
+    if data is not None and str(data) not in BUILT_IN and ":" not in str(data) and not os.path.exists(data):
+        raise ValueError(f"Expected images to compare the exported files on. Received: data={data}, which is not there")
     tower = keras_vit.load(checkpoint, input_shape=(*image_size, 3) if image_size else None)
     model = keras_vit.zero_shot(checkpoint, labels, templates, reject, model=tower)
     check_writable(folder)
@@ -70,7 +79,9 @@ def write_zero_shot(
         model.save(aside)
         write_names(folder / FILE, model.class_names or ())
     agreements: list[Agreement] = []
-    if targets:
+    if not targets:
+        remark_on_license(model)
+    else:
         facts = {"name": folder.resolve().name, "license": license}
         _, agreements = export(path, targets, folder, data, facts=facts)
     added = model.count_params() / tower.count_params() - 1

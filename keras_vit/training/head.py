@@ -78,7 +78,9 @@ def with_head_of(model: keras.Model, class_names: Sequence[str], activation: str
         "head=kept: begins with the head of the checkpoint%s", f", without {checked.first_few(others)}" * bool(others)
     )
     outputs = classifier(head.input, len(class_names), activation)
-    result = VisionModel(model.input, outputs, name=model.name, class_names=class_names)
+    result = VisionModel(
+        model.input, outputs, name=model.name, class_names=class_names, license=getattr(model, "license", None)
+    )
     columns = [own.index(name) for name in class_names]
     for new, old in zip(result.get_layer("head").weights, head.weights):
         new.assign(keras.ops.convert_to_numpy(old)[..., columns])

@@ -108,7 +108,7 @@ def _masked_autoencoder(model: keras.Model, recipe: Recipe) -> MaskedAutoencoder
             )
             return task
     if recipe.weights:
-        logger.info("a new decoder: %s", counted(recipe.decoder_layers, "block"))
+        logger.info("a new decoder, not one of the checkpoint: %s", counted(recipe.decoder_layers, "block"))
     return MaskedAutoencoder(model, recipe.corrupted or 0.75, recipe.decoder_layers, recipe.decoder_size, name="mae")
 
 

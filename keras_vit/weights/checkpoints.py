@@ -114,7 +114,8 @@ def checkpoints(variant: str | None = None) -> tuple[Checkpoint, ...]:
     """Returns the published checkpoints: all of them, or those of a variant or a family.
 
     Args:
-        variant: name of an architecture, such as "ViT-B/16", or of a family, such as "DINOv3"; None for all.
+        variant: name of an architecture, such as "ViT-B/16", or of a family, such as "DINOv3", in any case; None for
+            all.
 
     Returns:
         `keras_vit.Checkpoint` rows, each of which can be passed as `weights=`.
@@ -128,6 +129,8 @@ def checkpoints(variant: str | None = None) -> tuple[Checkpoint, ...]:
         print([(row.name, row.image_size, row.top1) for row in rows])
         ```
     """
+    same = (name for name in families() if name.casefold() == str(variant).casefold())
+    variant = next(same, variant)
     if variant is not None and variant not in VARIANTS and variant not in families():
         try:
             get_variant(str(variant))

@@ -90,6 +90,10 @@ def write_checkpoint(
     if path.suffix == ".npz":
         with written_aside(path) as aside:
             np.savez(aside, **written)  # type: ignore[arg-type]  # NumPy's types read ** as its option `allow_pickle`
+        if license:
+            logger.warning(
+                "%s does not hold the licence of its checkpoint, %s: keep a note of it beside the file", path, license
+            )
     else:
         names = {ours: cell.name for ours, cell in _cells(format, model.variant).items()}
         if format == "hf":

@@ -92,6 +92,11 @@ def open_text_file(path: str | os.PathLike[str], num_heads: int | None = None) -
         ValueError: if the file is unreadable, has no text tower, or its configuration is of another architecture.
     """
     path = weight_file(pathlib.Path(path))
+    if path.suffix in (".keras", ".h5"):
+        raise ValueError(
+            "Expected a SigLIP or CLIP checkpoint with its text tower: a folder, a .safetensors or .npz file or "
+            f"hf://OWNER/NAME. Received: {path}, a model of Keras, which has the image tower alone"
+        )
     with open_arrays(path) as reader:
         writer = next((one for one in _WRITERS if any(name.startswith(one.shown_by) for name in reader.shapes)), None)
         if writer is None:

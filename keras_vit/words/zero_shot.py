@@ -132,7 +132,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 def _texts(name: str, texts: str | Sequence[str]) -> tuple[str, ...]:
     texts = (texts,) if name == "reject" and isinstance(texts, str) else texts
     if isinstance(texts, str) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError(f"Expected {name} to be texts, none of them blank. Received: {name}={texts!r:.200}")
+        raise ValueError(f"Expected {name} to be a list of texts, none of them blank. Received: {name}={texts!r:.200}")
     return tuple(texts)
 
 

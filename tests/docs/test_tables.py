@@ -121,7 +121,7 @@ def test_the_differences_of_every_family_were_measured():
             assert {"about", *families.READ} <= set(cells) <= {"about", *case.columns(size)}
             assert not any(families.is_missed(size, column, cells[column]) for column in cells if column != "about")
     project = {"hf": "transformers", "timm": "timm", "open": "other"}
-    rows = {(row.name, project[format.split("_")[0]]) for row in FAMILIES for format in row.formats}
+    rows = {(row.name.split()[0], project[format.split("_")[0]]) for row in FAMILIES for format in row.formats}
     missing = {
         row for row in rows if not any((case.family[: len(row[0])], case.project) == row for case in families.CASES)
     }

@@ -78,8 +78,9 @@ def test_the_rows_of_a_family():
     assert {row.license for row in checkpoints("DINOv3")} == {"dinov3-license"}
     assert {row.license for name in ("MAE", "I-JEPA") for row in checkpoints(name)} == {"cc-by-nc-4.0"}
     assert find_checkpoint("mae_b16", "ViT-B/16") is find_checkpoint("mae_b16") is checkpoints("MAE")[0]
-    with pytest.raises(ValueError, match="Received: variant='dinov3'.*Families: DINOv3, "):
-        checkpoints("dinov3")
+    assert checkpoints("dinov3") == checkpoints("DINOv3")
+    with pytest.raises(ValueError, match="Received: variant='dinov9'.*Families: DINOv3, "):
+        checkpoints("dinov9")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "/augreg/" in row.address], ids=lambda row: row.name)

@@ -121,6 +121,14 @@ def test_pixels_that_no_configuration_states_are_those_of_the_family(write, capl
     assert pixels.mean == (0.485, 0.456, 0.406) and "those of DINOv3 are assumed" in caplog.text
 
 
+def test_pixels_are_left_out_only_as_the_project_of_the_file_does(write):
+    folder = write("hf_siglip_37")
+    assert keras_vit.load(folder).input_shape == (None, 37, 37, 3)
+    for options in ({"patch_size": 5}, {"input_shape": (38, 38, 3)}):
+        with pytest.raises(ValueError, match="multiples of the patch size"):
+            keras_vit.load(folder, **options)
+
+
 def test_another_patch_size_is_asked_for_and_said(write, caplog):
     caplog.set_level("INFO")
     folder = write("timm_flexivit_32")

@@ -11,6 +11,7 @@ import keras_vit
 from keras_vit.commands import cli
 from keras_vit.commands.recipes import find_recipe
 from keras_vit.export.proof import read_proof
+from keras_vit.training.head import with_head_of
 from keras_vit.training.quick import quick_recipe
 
 LABELS = ["--label", "ripe mango", "--label", "unripe mango"]
@@ -69,6 +70,7 @@ def test_the_files_are_those_of_a_classifier(made):
         ("not both", ["clip", *LABELS, "--templates", "imagenet", "--template", "a {}"]),
         ("Expected {} in place of a label", ["clip", *LABELS, "--template", "a photo"]),
         ("without a run", ["clip", *LABELS, "--output", "run"]),
+        ("data=nowhere", ["clip", *LABELS, "--to", "tflite-float32", "--data", "nowhere", "--output", "new"]),
     ],
 )
 def test_what_a_careless_user_types(message, arguments):
@@ -103,3 +105,26 @@ def test_another_head_reads_the_features_as_of_any_checkpoint(made):
     assert "unit_embedding" not in [layer.name for layer in model.layers]
     with pytest.raises(ValueError, match="head='kept', without head_bias"):
         find_recipe("fruit", ["model=mango/model.keras", "head_bias=-3"])
+
+
+def test_files_of_other_labels_do_not_stay_and_none_is_written_beside_them(made):
+    before = pathlib.Path("mango/labels.txt").read_bytes()
+    result = run("zero-shot", "clip", "--label", "dog", "--label", "cat", "--output", "mango")
+    assert result.exit_code == 2 and "Expected a folder without exported files" in result.output
+    assert pathlib.Path("mango/labels.txt").read_bytes() == before
+
+
+def test_files_are_compared_on_images_without_labels():
+    data = pathlib.Path("fruit/ripe mango")
+    result = run("zero-shot", "clip", *LABELS, "--to", "tflite-float32", "--data", str(data), "--output", "flat")
+    assert result.exit_code == 0, result.output
+    (item,) = read_proof(pathlib.Path("flat"))
+    assert item["images"] == 8
+
+
+def test_a_head_that_is_kept_keeps_the_license():
+    readme = pathlib.Path("clip/README.md")
+    readme.write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    model = keras_vit.zero_shot("clip", ["ripe mango", "unripe mango"])
+    readme.unlink()
+    assert with_head_of(model, ["unripe mango", "ripe mango"], "softmax").license.name == "cc-by-nc-4.0"
