@@ -139,7 +139,11 @@ def _texts(name: str, texts: str | Sequence[str]) -> tuple[str, ...]:
 def _templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
     """Returns templates that the caller chose; () for the default."""
     if isinstance(templates, str):
-        checked.choice("templates", templates, tuple(TEMPLATES))
+        if templates not in TEMPLATES:
+            raise ValueError(
+                f"Expected templates to be {' or '.join(map(repr, TEMPLATES))}, or a list of texts with {{}} in place "
+                f"of a label. Received: templates={templates!r:.200}"
+            )
         return TEMPLATES[templates]
     chosen = _texts("templates", templates or ())
     if without := [template for template in chosen if "{}" not in template]:

@@ -83,12 +83,12 @@ def test_the_model_at_another_size_and_with_another_head(write, oracle, tmp_path
     "message, arguments",
     {
         "two labels or more.*Received: ripe mango": (["ripe mango"],),
-        "labels to be texts": ("ripe mango",),
+        "labels to be a list of texts": ("ripe mango",),
         "none of them blank": (["ripe mango", " "],),
         "class names|different": (["ripe mango", "ripe mango"],),
         "the same tokens for 'cat' and 'Cat'": (["cat", "Cat", "dog"],),
         "Expected {} in place of a label.*Received: a photo": (LABELS, ["a photo"]),
-        "templates to be one of": (LABELS, "imagenot"),
+        "templates to be 'imagenet', or a list": (LABELS, "imagenot"),
     }.items(),
     ids=lambda value: str(value)[:20],
 )
