@@ -140,7 +140,7 @@ def named_model(values: Mapping[str, Any]) -> dict[str, Any]:
         return {"variant": find_checkpoint(DEFAULT_MODEL).variant, "image_size": DEFAULT_SIZE, "weights": name}
     if name in VARIANTS:
         return {"variant": name, "image_size": DEFAULT_SIZE, "weights": _published(name)}
-    return _of_checkpoint(name)
+    return _of_checkpoint(name, values.get("head") == "kept")
 
 
 def _published(variant: str) -> str:
@@ -154,7 +154,7 @@ def _published(variant: str) -> str:
     return "imagenet21k" if 21843 in classes else "imagenet"
 
 
-def _of_checkpoint(name: str) -> dict[str, Any]:
+def _of_checkpoint(name: str, keeps_head: bool = False) -> dict[str, Any]:
     """Returns the fields of a recipe for a published checkpoint, or for a file that shows its architecture."""
     if "://" not in name and not os.path.exists(name):
         row = next((row for row in checkpoints() if row.name == name), None)
@@ -172,6 +172,10 @@ def _of_checkpoint(name: str) -> dict[str, Any]:
         shown = opened.architecture
     if shown is None:
         raise ValueError(f"Expected a checkpoint that shows its architecture. Received: {name}. Add variant=NAME.")
+    if keeps_head and shown.classes is None:
+        raise ValueError(
+            f"Expected a checkpoint with a head for head='kept'. Received: {name}, without. Set head=probe or head=new"
+        )
     height, width = shown.image_size or (DEFAULT_SIZE,) * 2
     if height != width:
         raise ValueError(f"Expected a checkpoint of square images. Received: {name}, of {height} x {width} pixels.")

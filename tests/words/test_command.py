@@ -128,3 +128,8 @@ def test_a_head_that_is_kept_keeps_the_license():
     model = keras_vit.zero_shot("clip", ["ripe mango", "unripe mango"])
     readme.unlink()
     assert with_head_of(model, ["unripe mango", "ripe mango"], "softmax").license.name == "cc-by-nc-4.0"
+
+
+def test_a_head_cannot_be_kept_that_is_not_there():
+    result = run("fit", "fruit", "model=clip", "head=kept", "exports=", "--output", "no_head")
+    assert result.exit_code == 2 and "without. Set head=probe" in result.output
