@@ -31,7 +31,7 @@ from keras_vit.training.recipe import Recipe
 logger = logging.getLogger("keras_vit")
 INPUT_TYPE: Literal["uint8"] = "uint8"  # unscaled pixels, so that a client cannot scale them wrongly
 PROOF_IMAGES = 1000  # to compare a file on, at most
-CALIBRATION_IMAGES = 64  # to set the ranges of static quantization; no file is compared on these
+CALIBRATION_IMAGES = 256  # to calibrate quantization on, of which a mode may use fewer; no file is compared on these
 
 
 class Exports(NamedTuple):

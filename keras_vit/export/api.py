@@ -58,7 +58,8 @@ def export_model(
             less.
         labels: (images,) class numbers, for top-1 accuracy; of several labels an image (images, labels), 1 where an
             image has a label and else 0, for the micro F1.
-        calibration: images of the same kinds for rounded-int8, static-int8 and int4; none of them in `images`.
+        calibration: images of the same kinds for rounded-int8, static-int8, int4 and npu; none of them in `images`. 64
+            are used, or 256 for int4.
         protocol: how evaluation brings images to the model's size, see `keras_vit.data.crop.PROTOCOLS`.
         input_type, outputs, extra_outputs, pixels, input_size, facts, output_type: see
             `keras_vit.export.serving.make_serving`.
@@ -164,7 +165,7 @@ def export_model(
 def tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
-    mode: Literal["float32", "float16", "int8", "rounded-int8", "static-int8", "int4"] = "int8",
+    mode: Literal["float32", "float16", "int8", "rounded-int8", "static-int8", "int4", "npu"] = "int8",
     **options: Any,
 ) -> Agreement:
     """Exports a classifier to a .tflite file with labels and metadata inside, and keeps it if it agrees with the model.
@@ -173,7 +174,8 @@ def tflite(
         model: see `export_model`.
         path: of the file.
         mode: "float32", "float16", or "int8" (8-bit weights; the fastest). "rounded-int8" (the same, rounded for the
-            inputs of each layer), "static-int8" and "int4" need `calibration` and the extra "mobile".
+            inputs of each layer), "static-int8" and "int4" need `calibration` and the extra "mobile". "npu" (weights of
+            8 bits, activations of 16) needs `calibration`.
         options: of `export_model`.
 
     Returns:

@@ -102,6 +102,20 @@ def set_constant(model: Any, tensor: Any, values: np.ndarray) -> None:
     model.buffers[tensor.buffer].data = np.ascontiguousarray(values, "float32").reshape(-1).view("uint8")
 
 
+def drop_unused_tensors(model: Any) -> None:
+    """Removes the tensors of a model of one graph that no operator uses, in place."""
+    (graph,) = model.subgraphs
+    ends = [*map(int, graph.inputs), *map(int, graph.outputs)]
+    used = {*ends, *(int(i) for one in graph.operators for i in (*one.inputs, *one.outputs) if i >= 0)}
+    numbers = {old: new for new, old in enumerate(sorted(used))} | {-1: -1}
+    graph.tensors = [graph.tensors[index] for index in sorted(used)]
+    for holder in (graph, *graph.operators):
+        holder.inputs, holder.outputs = ([numbers[i] for i in ends] for ends in (holder.inputs, holder.outputs))
+    for signature in model.signatureDefs or ():
+        for item in (*signature.inputs, *signature.outputs):
+            item.tensorIndex = numbers[item.tensorIndex]
+
+
 def packed(model: Any) -> bytes:
     """Returns a `ModelT` as a TFLite file, without the buffers that nothing uses, which go from the model, too."""
     holders = [*(tensor for graph in model.subgraphs for tensor in graph.tensors), *(model.metadata or ())]

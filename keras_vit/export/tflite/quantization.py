@@ -12,8 +12,9 @@ import contextlib
 import copy
 import dataclasses
 import io
+import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,16 @@ from keras_vit.export.tflite.flatbuffer import (
     constant,
     fully_connected_layers,
     own_constant,
+    packed,
     set_constant,
     uses_of,
 )
 from keras_vit.export.tflite.rounding import rounded
 
+logger = logging.getLogger("keras_vit")
+
 MIN_IMAGES = 16
+SENSITIVITY_IMAGES = 16  # on which the loss of each layer is measured
 # By input type: its description, the least and the largest value, and the least that the brightest pixel must reach:
 # the largest value of pixels that are already scaled is 1, or 3.
 PIXELS = {
@@ -50,12 +55,15 @@ class QuantizationMode:
         block: number of inputs that share a scale; 0 for one scale per output.
         static: whether activations are quantized in ranges set by the calibration, not in those of each image.
         finer: regular expression of layers with weights of 8 bits and activations in the ranges of each image.
+        share: largest size of the file in parts of the float32 file. The layers that lose most by fewer bits have
+            weights of 8, too, as long as the file stays below it; 0 for none of them.
     """
 
     bits: int
     block: int
     static: bool
     finer: str
+    share: float = 0.0
 
 
 QUANTIZATION_MODES = {
@@ -65,7 +73,7 @@ QUANTIZATION_MODES = {
     "static-int8": QuantizationMode(
         8, 0, True, r"^block_\d+/.*/out$|^(encoder/projection|pre_logits|projection|head|pooling.*)$"
     ),
-    "int4": QuantizationMode(4, 64, False, r"^(encoder/projection|pre_logits|projection|head|pooling.*)$"),
+    "int4": QuantizationMode(4, 64, False, r"^(encoder/projection|pre_logits|projection|head|pooling.*)$", 0.178),
 }
 
 
@@ -142,7 +150,6 @@ class Calibrated:
     """
 
     def __init__(self, float_tflite: bytes, calibration: Iterable[Any], *, input_type: str | None = None):
-        check_quantizer()
         self.images = _checked(calibration, _interpreter(float_tflite), input_type)
         self.model = _compat.read_flatbuffer(float_tflite)
         self.graph = self.model.subgraphs[0]
@@ -152,9 +159,11 @@ class Calibrated:
 
     def file(self, mode: str | QuantizationMode, *, in_float: Sequence[str] = (), finer: Sequence[str] = ()) -> bytes:
         """Returns the bytes of the file in a mode; arguments and errors: see `quantized`."""
+        check_quantizer()
         quantizer, recipe_manager, qtyping = _compat.quantizer_modules()
         mode = _mode(mode)
         self._check([*in_float, *finer])
+        finer = [*finer, *self._most_sensitive(mode, {*in_float, *finer})]
         model = copy.deepcopy(self.model)
         recipe, ranges = recipe_manager.RecipeManager(), dict[str, Any]()
         kinds = qtyping.TFLOperationName
@@ -165,8 +174,7 @@ class Calibrated:
                 continue
             eight = layer.layer in finer or bool(re.search(mode.finer, layer.layer))
             bits, block = self._bits(layer, mode, eight)
-            weights, scales = self._weights(layer, bits, block)
-            ranges |= self._write(model, uses, layer, weights, scales * (2 ** (bits - 1) - 1))
+            ranges |= self.write_weights(model, layer, bits, block, uses)
             rule = f"^{re.escape(layer.name)};"
             if mode.static and not eight:
                 recipe.add_static_config(rule, kinds.FULLY_CONNECTED, 8, bits)
@@ -178,6 +186,44 @@ class Calibrated:
             work = quantizer.Quantizer(_compat.write_flatbuffer(model))
             work.load_quantization_recipe(recipe.get_quantization_recipe())
             return bytes(work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
+
+    def _most_sensitive(self, mode: QuantizationMode, others: Collection[str]) -> list[str]:
+        """Returns the layers that get 8 bits for `mode.share`: those with the most loss for each byte that they save.
+
+        The loss of a layer is the change of the outputs on some images, if it alone has fewer bits.
+        """
+        layers = [one for one in self.layers if one.layer not in others and not re.search(mode.finer, one.layer)]
+        layers = [one for one in layers if self._bits(one, mode, False)[0] < 8]
+        if not mode.share or not layers:
+            return []
+        logger.info("measures which of %d layers need 8 bits, on %d images", len(layers), SENSITIVITY_IMAGES)
+        some = self.images[:SENSITIVITY_IMAGES]
+        expected = run_tflite(packed(copy.deepcopy(self.model)), some)
+        losses = {}
+        for layer in layers:
+            model = copy.deepcopy(self.model)
+            self.write_weights(model, layer, mode.bits, mode.block)
+            losses[layer.layer] = float(np.square(run_tflite(packed(model), some) - expected).sum())
+        more = {one.layer: self._bytes(one, 8, 0) - self._bytes(one, mode.bits, mode.block) for one in layers}
+        floats = len(packed(copy.deepcopy(self.model)))
+        size = floats + sum(
+            self._bytes(one, *self._bits(one, mode, one not in layers)) - 4 * self._kernel(one).size
+            for one in self.layers
+        )
+        chosen = []
+        for name in sorted(more, key=lambda name: -losses[name] / more[name]):
+            if size + more[name] <= mode.share * floats:
+                size += more[name]
+                chosen.append(name)
+        return chosen
+
+    def _kernel(self, layer: FullyConnected) -> np.ndarray:
+        return constant(self.model, self._tensor(layer, 1))
+
+    def _bytes(self, layer: FullyConnected, bits: int, block: int) -> float:
+        """Returns the bytes of a layer's weights and scales: float16 for each block, or float32 for each output."""
+        outputs, inputs = self._kernel(layer).shape
+        return outputs * inputs * bits / 8 + (2 * outputs * inputs // block if block else 4 * outputs)
 
     def _check(self, names: Sequence[str]) -> None:
         known = [layer.layer for layer in self.layers]
@@ -192,17 +238,19 @@ class Calibrated:
     def _weights(self, layer: FullyConnected, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
         key = layer, bits, block
         if key not in self.rounded:
-            kernel = constant(self.model, self._tensor(layer, 1))
+            kernel = self._kernel(layer)
             self.rounded[key] = rounded(kernel, self.statistics[layer.input].covariance(), bits, block)
         return self.rounded[key]
 
     def _tensor(self, layer: FullyConnected, place: int) -> Any:
         return self.graph.tensors[self.graph.operators[layer.position].inputs[place]]
 
-    def _write(
-        self, model: Any, uses: Any, layer: FullyConnected, weights: np.ndarray, most: np.ndarray
+    def write_weights(
+        self, model: Any, layer: FullyConnected, bits: int, block: int = 0, uses: Any = None
     ) -> dict[str, Any]:
-        """Writes rounded weights and a corrected bias into the model; returns the weights' range, by name."""
+        """Writes a layer's rounded weights and a corrected bias into a model; returns the weights' range, by name."""
+        weights, scales = self._weights(layer, bits, block)
+        most, uses = scales * (2 ** (bits - 1) - 1), uses_of(model) if uses is None else uses
         operator = model.subgraphs[0].operators[layer.position]
         shift = (constant(self.model, self._tensor(layer, 1)) - weights) @ self.statistics[layer.input].mean()
         tensor = own_constant(model, uses, operator, 1)
@@ -253,13 +301,20 @@ class _Statistics:
 def _observe(tflite: bytes, layers: Sequence[FullyConnected], images: Iterable[np.ndarray]) -> dict[int, _Statistics]:
     inputs = {layer.input for layer in layers}
     statistics = {index: _Statistics(index in inputs) for index in inputs | {layer.output for layer in layers}}
+    for tensors in run_graph(tflite, images, statistics):
+        for index, values in tensors.items():
+            statistics[index].add(values)
+    return statistics
+
+
+def run_graph(tflite: bytes, images: Iterable[np.ndarray], tensors: Iterable[int]) -> Iterator[dict[int, np.ndarray]]:
+    """Yields tensors of a file's graph by their number for each image, which has a batch of 1 in front."""
     with _compat.all_tensors_kept() as options:
         interpreter = _interpreter(tflite, **options)
+    tensors = list(tensors)
     for image in images:
         _run(interpreter, image)
-        for index, values in statistics.items():
-            values.add(interpreter.get_tensor(index))
-    return statistics
+        yield {index: interpreter.get_tensor(index) for index in tensors}
 
 
 def _mode(mode: Any) -> QuantizationMode:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit import _compat
-from keras_vit.export.tflite.flatbuffer import constant, own_constant, set_constant, uses_of
+from keras_vit.export.tflite.flatbuffer import constant, drop_unused_tensors, own_constant, set_constant, uses_of
 
 _schema = _compat.tflite_schema()
 _OPERATORS = _schema.BuiltinOperator
@@ -36,7 +36,7 @@ def simplify(model: Any, kernels: Mapping[str, np.ndarray], fold_norms: bool = T
     if fold_norms:
         graph.fold_into_readers()
     graph.fold_into_writers()
-    graph.compact()
+    drop_unused_tensors(model)
 
 
 class _Graph:
@@ -275,23 +275,6 @@ class _Graph:
                     self.redirect(operator.outputs[0], source)
                     self.remove(operator)
                 break
-
-    def compact(self) -> None:
-        """Removes tensors that nothing uses."""
-        ends = [*self.graph.inputs, *self.graph.outputs]
-        used = {*ends, *(i for one in self.graph.operators for i in (*one.inputs, *one.outputs) if i >= 0)}
-        numbers = {old: new for new, old in enumerate(sorted(used))} | {-1: -1}
-        self.graph.tensors = [self.tensors[index] for index in sorted(used)]
-        for operator in self.graph.operators:
-            operator.inputs, operator.outputs = (
-                [numbers[index] for index in ends] for ends in (operator.inputs, operator.outputs)
-            )
-        self.graph.inputs, self.graph.outputs = (
-            [numbers[index] for index in ends] for ends in (self.graph.inputs, self.graph.outputs)
-        )
-        for signature in self.model.signatureDefs:
-            for item in (*signature.inputs, *signature.outputs):
-                item.tensorIndex = numbers[item.tensorIndex]
 
 
 def _activation(operator: Any) -> int:
