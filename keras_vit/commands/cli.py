@@ -4,6 +4,7 @@ Keras and its backend take seconds to import, so they are imported inside the co
 """
 
 import importlib
+import json
 import logging
 import os
 import signal
@@ -19,13 +20,14 @@ import keras_vit
 from keras_vit._arguments import counted
 from keras_vit._quiet import quiet
 from keras_vit.data.messages import without_controls
-from keras_vit.export.targets import ALIASES, CHOSEN_OUTPUTS, DEFAULT_TARGET, INPUTS, TARGETS
+from keras_vit.export.targets import ALIASES, CHOSEN_OUTPUTS, DEFAULT_TARGET, INPUTS, PURPOSES, TARGETS
 from keras_vit.models.config import DTYPES, OUTPUT_KINDS, Gelu
 from keras_vit.runtime.files import is_exported, is_saved_model
 
 # Copies of tables whose modules import Keras. Tests compare them with the tables.
 _FAMILIES = ("drop", "shuffle", "texture", "shift", "corruptions")
 _FORMATS = ("npz", "bit", "hf", "timm")
+_DELEGATES = ("gpu", "webgpu", "npu")
 REFUSED = 3  # exit status if an export could not be made or failed its comparison with the model, or an image be read
 
 
@@ -535,14 +537,21 @@ def _target_list() -> str:
     type=click.Choice([*ALIASES, *TARGETS]),
     help=f"The format to export to. Can be repeated.  [default: {DEFAULT_TARGET}]",
 )
+@click.option(
+    "--for",
+    "delegate",
+    type=click.Choice([*PURPOSES]),
+    help="Keep only files that this delegate runs whole, see `keras-vit lint`. Without --to, "
+    + ", ".join(f"{name} exports {purpose.target}" for name, purpose in PURPOSES.items())
+    + ".",
+)
 @click.option("--output", metavar="DIR", help="Folder for the files.  [default: the model's folder]")
 @click.option("--data", metavar="DATA", help="Images to compare the files on.  [default: the data of the model's run]")
 @click.option(
     "--input-type",
-    default="uint8",
-    show_default=True,
     type=click.Choice(INPUTS),
-    help="Input of the files: uint8 pixels from 0 to 255, the same in float32, or pixels that the client scales.",
+    help="Input of the files: uint8 pixels from 0 to 255, the same in float32, or pixels that the client scales.  "
+    "[default: uint8, or float32 for gpu]",
 )
 @click.option(
     "--output-type",
@@ -586,7 +595,8 @@ def export_command(
     targets: tuple[str, ...],
     output: str | None,
     data: str | None,
-    input_type: str,
+    delegate: str | None,
+    input_type: str | None,
     output_type: str,
     input_size: tuple[int, int] | None,
     extra_outputs: tuple[str, ...],
@@ -612,10 +622,11 @@ def export_command(
     try:
         folder, agreements = work.export(
             model,
-            targets or (DEFAULT_TARGET,),
+            targets or (PURPOSES[delegate].target if delegate else DEFAULT_TARGET,),
             output,
             data,
-            input_type=input_type,
+            delegate=delegate,
+            input_type=input_type or (PURPOSES[delegate].input_type if delegate else "uint8"),
             output_type=output_type,
             input_size=input_size or None,
             extra_outputs=tuple(dict.fromkeys(extra_outputs)),
@@ -818,6 +829,34 @@ def _print_table(rows: list[Mapping[str, str]]) -> None:
     widths = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in rows[0]}
     for row in (dict(zip(widths, widths)), *rows):
         _echo("  ".join(f"{row.get(name, ''):<{width}s}" for name, width in widths.items()).rstrip())
+
+
+@main.command("lint")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--for",
+    "delegates",
+    multiple=True,
+    type=click.Choice(_DELEGATES),
+    help="The delegate to check for. Can be repeated.  [default: all]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all fields of each finding.")
+@click.pass_context
+def lint_command(context: click.Context, files: tuple[str, ...], delegates: tuple[str, ...], as_json: bool) -> None:
+    """Checks .tflite files for what delegates do not support.
+
+    FILE is a .tflite file of any tool. The delegates are gpu, LiteRT's GPU delegate on phones; webgpu, LiteRT.js in a
+    browser; and npu, processors that compute in integers. Each finding names an operator, what is wrong with it, what
+    to do, and where the rule is written down. If there are any, the exit status is 3.
+    """
+    results = _import_with_keras("commands.lint").lint_files(files, delegates or _DELEGATES)
+    if as_json:
+        _echo(json.dumps([result.as_json() for result in results], indent=1))
+    else:
+        for line in (line for result in results for line in result.lines()):
+            _echo(line)
+    if any(result.count for result in results):
+        context.exit(REFUSED)
 
 
 @main.command("analyze")

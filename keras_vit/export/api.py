@@ -45,6 +45,7 @@ def export_model(
     bundle: bool = False,
     runtime: str | os.PathLike[str] | None = None,
     in_float: Sequence[str] = (),
+    delegate: Literal["gpu", "webgpu", "npu"] | None = None,
 ) -> list[Agreement]:
     """Exports a classifier to files in a folder, and keeps each file only if it agrees with the model.
 
@@ -67,6 +68,8 @@ def export_model(
         bundle: whether to write a .zip next to each .tflite file, with Kotlin code for it and a test for a device.
         runtime: for "web", the folder in which npm installed LiteRT.js; node_modules by default.
         in_float: layers that stay in float32 where calibration images quantize, see `sensitivity`.
+        delegate: refuse .tflite files and pages with anything that this delegate does not support, see
+            `keras_vit.runtime.lint`. For "gpu", `input_type` has to be "float32".
 
     Returns:
         An `Agreement` for each target.
@@ -91,6 +94,7 @@ def export_model(
     from keras_vit.export.serving import make_serving
     from keras_vit.export.targets import check_requirements, targets_named
     from keras_vit.export.writing import write_exports
+    from keras_vit.runtime.lint import DELEGATES
 
     _check(model, class_names, images, labels, calibration)
     _check_options(protocol, output_type, facts, bounds)
@@ -98,6 +102,13 @@ def export_model(
     input_size = None if input_size is None else checked.size("input_size", input_size)
     rows = targets if isinstance(targets, Mapping) else targets_named(targets)
     rows = {name: target.with_settings(runtime=runtime, in_float=in_float) for name, target in rows.items()}
+    if delegate is not None:
+        checked.choice("delegate", delegate, DELEGATES)
+        if others := [name for name, target in rows.items() if not target.operators]:
+            raise ValueError(
+                f"Expected targets in TFLite for a delegate. Received: {', '.join(others)}, delegate={delegate!r}"
+            )
+        rows = {name: target._replace(delegate=delegate) for name, target in rows.items()}
     if unsuited := [name for name, target in rows.items() if output_type not in target.output_types]:
         raise ValueError(
             f"Expected targets of 8 or 4 bits for uint8 probabilities. Received: {', '.join(unsuited)}, "

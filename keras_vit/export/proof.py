@@ -75,7 +75,7 @@ class Agreement:
             "preprocessing_agreement": share of the images that the client's decoder and resize bring to the right
             pixels, see `expected_levels`. "accuracy": top-1 accuracy of the file this way; None without labels.
         operators: {operator: count}; empty where the file is not TFLite.
-        gpu_unsupported: operators that a GPU delegate does not support, with the reason.
+        lint: {delegate: what it does not support}, by `keras_vit.runtime.lint`; empty where the file is not TFLite.
         input_type: type of the file's input, one of `keras_vit.export.targets.INPUTS`.
         latency_ms: {threads: median milliseconds for one image}, by `keras_vit.runtime.measure` on this machine.
         peak_memory: of that process, bytes; None where the operating system does not report it.
@@ -106,7 +106,7 @@ class Agreement:
     keras_accuracy: float | None
     from_encoded: dict[str, Any] = dataclasses.field(default_factory=dict)
     operators: dict[str, int] = dataclasses.field(default_factory=dict)
-    gpu_unsupported: list[str] = dataclasses.field(default_factory=list)
+    lint: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     input_type: str = ""
     latency_ms: dict[str, float] = dataclasses.field(default_factory=dict)
     peak_memory: int | None = None
@@ -503,7 +503,10 @@ def write_proof(
 
 def read_proof(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Returns the figures in a folder's proof.json, a dictionary for each file; an empty list without proof.json."""
-    return [figures | {"file": name} for name, figures in _read(folder)["files"].items()]
+    items = [figures | {"file": name} for name, figures in _read(folder)["files"].items()]
+    for item in items:
+        item.pop("gpu_unsupported", None)  # of older versions, by other rules
+    return items
 
 
 def read_refused(folder: str | os.PathLike[str]) -> dict[str, str]:

@@ -40,9 +40,11 @@ class Target(NamedTuple):
         fallback: the target to try where this one does not keep its bounds.
         overrides: arguments of `keras_vit.export.serving.make_serving` that this file fixes.
         requirements: function of `settings` that raises an error if something is not installed.
-        operators: function of the file's bytes that returns its operators and those that a GPU does not support.
+        operators: function of the file's bytes that returns its operators and what delegates do not support.
         bundle: function that writes a .zip with code for an app and a test for a device.
         channels: numbers of channels of the images that its clients read; () for any.
+        delegate: the delegate that it is made for, one of `keras_vit.runtime.lint.DELEGATES`. A file with operators
+            that the delegate does not support is not kept.
     """
 
     file: str
@@ -58,6 +60,7 @@ class Target(NamedTuple):
     operators: str | None = None
     bundle: str | None = None
     channels: tuple[int, ...] = ()
+    delegate: str | None = None
 
     @property
     def output_types(self) -> tuple[str, ...]:
@@ -81,10 +84,10 @@ class Target(NamedTuple):
         if self.requirements:
             _imported(self.requirements)(**self.settings)
 
-    def operators_of(self, path: str | os.PathLike[str]) -> tuple[dict[str, int], list[str]]:
-        """Returns {operator: count} of a file, and the operators that a GPU does not support; empty if unknown."""
+    def operators_of(self, path: str | os.PathLike[str]) -> tuple[dict[str, int], dict[str, list[str]]]:
+        """Returns {operator: count} of a file, and {delegate: what it does not support}; empty if unknown."""
         if not self.operators:
-            return {}, []
+            return {}, {}
         with open(path, "rb") as file:
             return _imported(self.operators)(file.read())
 
@@ -227,13 +230,28 @@ TARGETS: dict[str, Target] = {
     ),
     "tflite-npu": _tflite(
         "npu", "TFLite, weights of 8 bits and activations of 16, for NPUs", _NPU, _TIES["rounded"], "tflite-int8"
-    ),
+    )._replace(delegate="npu"),
     "web": _web("web", "int8", _ROUNDED, _TIES["rounded"], "web-float32"),
     "web-float32": _web("web_float32", "float32", _FLOAT32, _TIES["float32"]),
 }
 # Other names of targets: `keras-vit export` without --to writes this file.
 ALIASES = {"tflite": "tflite-int8"}
 DEFAULT_TARGET = "tflite"
+
+
+class Purpose(NamedTuple):
+    """A delegate that files can be made for: what `keras-vit export --for` writes, and refuses otherwise.
+
+    Args:
+        target: the format without another choice.
+        input_type: the type of its input: no GPU turns bytes into numbers.
+    """
+
+    target: str
+    input_type: str
+
+
+PURPOSES = {"gpu": Purpose("tflite-float16", "float32"), "npu": Purpose("tflite-npu", "uint8")}
 
 
 def check_requirements(targets: Mapping[str, Target], channels: int | None = None) -> None:

@@ -195,9 +195,12 @@ def _write_and_compare(
         channels=serving.channels,
         pixels=serving.pixels.description,
         operators=operators,
-        gpu_unsupported=unsupported,
+        lint=unsupported,
     )
-    return agreement, file, violations(agreement, {**target.bounds, **(bounds or {})})
+    violated = violations(agreement, {**target.bounds, **(bounds or {})})
+    if target.delegate:
+        violated += [f"{target.delegate}: {problem}" for problem in unsupported[target.delegate]]
+    return agreement, file, violated
 
 
 def _expected_extra_outputs(serving: Serving, reference: Reference) -> dict[str, Any]:
@@ -216,7 +219,7 @@ def _advice(serving: Serving, target: Target, reference: Reference, bounds: Boun
         return ""  # the client reads the images in another way, whatever the file
     while target.fallback:
         name, runtime = target.fallback, target.settings.get("runtime")
-        target = TARGETS[name].with_settings(runtime=runtime)
+        target = TARGETS[name].with_settings(runtime=runtime)._replace(delegate=target.delegate)
         logger.info("tries whether %s keeps its bounds", name)
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):  # the advice may fail
             path = pathlib.Path(folder) / target.file

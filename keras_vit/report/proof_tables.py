@@ -48,7 +48,8 @@ NOTES = {
     "classes or both do not, and the largest difference between their margins.",
     "in bfloat16": "Agreement, logit difference and latency, 1 / 2 threads, where the runtime computes in bfloat16, as "
     "OpenVINO does by default on a CPU that has this type. All other columns are of float32.",
-    "not supported on GPU": "Operators that LiteRT's GPU delegate leaves to the CPU, as far as tested in a browser.",
+    "not supported": "What delegates do not run, by the rules of keras-vit lint: gpu, LiteRT's GPU delegate on phones; "
+    "webgpu, LiteRT.js in a browser; npu, processors that compute in integers.",
     "operators": "Operators of the file, with their numbers.",
 }
 
@@ -100,9 +101,18 @@ def export_details(agreement: Any) -> dict[str, str]:
         else "–",
         "none of these": _rejects(agreement.reject),
         "in bfloat16": _in_bfloat16(agreement.bfloat16),
-        "not supported on GPU": "; ".join(agreement.gpu_unsupported) or ("nothing" if operators else "–"),
+        "not supported": _lint(agreement.lint),
         "operators": ", ".join(f"{count} {kind}" for kind, count in operators.items()) or "–",
     }
+
+
+def _lint(findings: Mapping[str, Sequence[str]]) -> str:
+    """Returns what each delegate does not support, or how many kinds of it."""
+    texts = {
+        delegate: "; ".join(problems) if len(problems) <= 3 else f"{len(problems)} kinds of operators"
+        for delegate, problems in findings.items()
+    }
+    return ", ".join(f"{delegate}: {text or 'nothing'}" for delegate, text in texts.items()) or "–"
 
 
 def _input(input_type: str, channels: int) -> str:

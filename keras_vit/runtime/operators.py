@@ -1,27 +1,17 @@
-"""Counts the operators of a TFLite file, and names those that a GPU delegate does not support."""
+"""Counts the operators of a TFLite file, and names those that delegates do not support."""
 
 from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Iterator
-from typing import Any
 
 from keras_vit import _compat
+from keras_vit.runtime.lint import DELEGATES, Delegate, lint_operators, read_operators
 
 _schema = _compat.tflite_schema()
 
-_NAMES = {code: name for name, code in vars(_schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name for name, code in vars(_schema.TensorType).items() if isinstance(code, int)}
 _BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT16": 2, "UINT8": 1, "INT8": 1, "INT4": 1, "BOOL": 1}  # others: 8
-
-# Operators that LiteRT's WebGPU delegate ran (LiteRT.js 2.5.3), in ViTs, hybrids and BiTs.
-GPU_OPERATORS = set(
-    "ADD AVERAGE_POOL_2D BATCH_MATMUL CAST CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE DIV EXP "
-    "FULLY_CONNECTED GELU LOGISTIC MAX_POOL_2D MEAN MUL NEG PAD QUANTIZE RELU RESHAPE RESIZE_BILINEAR RSQRT "
-    "SLICE SOFTMAX SPLIT SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM TANH TRANSPOSE".split()
-)
-
 
 # TFLite's kernels count bytes in 32 bits.
 _MAX_BYTES = 2**31
@@ -44,41 +34,16 @@ def refuse_huge(file: bytes) -> None:
             raise ValueError(f"it has a tensor of shape {str(shape):.80}")
 
 
-def count_operators(file: bytes) -> tuple[dict[str, int], list[str]]:
-    """Returns {operator: count} of a TFLite file, and the operators that a GPU does not support, with the reason.
+def count_operators(file: bytes) -> tuple[dict[str, int], dict[Delegate, list[str]]]:
+    """Returns {operator: count} of a TFLite file, and {delegate: what it does not support}, see `lint`.
 
     Args:
         file: its bytes.
     """
-    model = _schema.Model.GetRootAsModel(file, 0)
-    counts: collections.Counter[str] = collections.Counter()
-    unsupported: list[str] = []
-    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
-        for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
-            code = model.OperatorCodes(operator.OpcodeIndex())
-            # Codes above 127 do not fit the older of the two fields.
-            name = _NAMES[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-            name = f"{name} {code.CustomCode().decode()}" if name == "CUSTOM" else name
-            counts[name] += 1
-            unsupported += [f"{name}: {reason}" for reason in _reasons(name, operator, graph)]
-    return dict(sorted(counts.items())), sorted(set(unsupported))
-
-
-def _reasons(name: str, operator: Any, graph: Any) -> Iterator[str]:
-    """Yields why a GPU delegate does not support an operator."""
-    if name not in GPU_OPERATORS:
-        yield "not among the operators of the delegate"
-    if name == "STRIDED_SLICE":
-        options = _schema.StridedSliceOptions()
-        table = operator.BuiltinOptions()
-        options.Init(table.Bytes, table.Pos)
-        if options.ShrinkAxisMask():
-            yield "drops an axis"
-    ends = [*operator.InputsAsNumpy(), *operator.OutputsAsNumpy()]
-    for tensor in (graph.Tensors(i) for i in ends if i >= 0):
-        if tensor.ShapeLength() > 4:
-            yield f"a tensor of {tensor.ShapeLength()} axes"
-        if tensor.ShapeSignatureLength() and tensor.ShapeSignatureAsNumpy().min() < 0:
-            yield "a tensor of unknown shape"
-        if (kind := _TYPES[tensor.Type()]) in ("INT64", "FLOAT64", "STRING", "COMPLEX64", "COMPLEX128"):
-            yield f"a tensor of {kind.lower()}"
+    operators = read_operators(file, with_constants=True)
+    counts = collections.Counter(operator.name for operator in operators)
+    found = {delegate: set[str]() for delegate in DELEGATES}
+    for finding in lint_operators([one for one in operators if not one.restores_constant]):
+        if not finding.listed:
+            found[finding.delegate].add(f"{finding.operator.partition(' ')[2]}: {finding.problem}")
+    return dict(sorted(counts.items())), {delegate: sorted(texts) for delegate, texts in found.items()}

@@ -19,6 +19,7 @@ from keras_vit.commands.recipes import find_recipe
 from keras_vit.evaluation.perturbations import FAMILIES
 from keras_vit.export.writing import ExportsRefused
 from keras_vit.models.config import VARIANTS
+from keras_vit.runtime.lint import DELEGATES
 from keras_vit.weights.checkpoints import families
 from keras_vit.weights.save import WRITTEN_FORMATS
 
@@ -73,6 +74,7 @@ def test_the_choices_are_those_of_the_tables():
     """The command line names them itself, so that --help does not wait for TensorFlow."""
     assert ExportsRefused.exit_status == cli.REFUSED == 3
     assert tuple(FAMILIES) == cli._FAMILIES
+    assert tuple(DELEGATES) == cli._DELEGATES
     assert tuple(WRITTEN_FORMATS) == cli._FORMATS
 
 

@@ -72,7 +72,7 @@ def test_an_export_returns_its_measurements(run):
         assert item.latency_ms["2"] > 0 and 10 * 2**20 < item.peak_memory < 2 * 2**30
         assert proof[item.file] == json.loads(json.dumps(dataclasses.asdict(item)))
     assert agreements[0].operators["FULLY_CONNECTED"] == 1 + 2 * 6 + 1
-    assert not agreements[0].gpu_unsupported and not agreements[2].operators
+    assert agreements[0].lint["webgpu"] == [] and not agreements[2].operators
     sizes = [(folder / item.file).stat().st_size for item in agreements[:2]]
     assert [item.bytes for item in agreements[:2]] == sizes
 

@@ -68,7 +68,7 @@ def test_a_small_class_token_among_patches_keeps_its_variance(monkeypatch):
     expected = run_tflite(model, pixels(24, 1)[:, None])
 
     def lost():
-        return abs(run_tflite(integer.integer(calibrated), pixels(24, 1)[:, None]) - expected).max()
+        return abs(run_tflite(integer.in_integers(calibrated), pixels(24, 1)[:, None]) - expected).max()
 
     kept = lost()
     monkeypatch.setattr(integer, "LEAST_RSQRT", 0)
@@ -99,7 +99,7 @@ def test_an_operator_without_a_kernel_stays_in_float(caplog):
     x = keras.layers.Dense(8)(keras.ops.sin(keras.layers.Flatten()(x)))
     float_file = converted(keras.Model(images, x))
     caplog.set_level("INFO")
-    file = integer.integer(Calibrated(float_file, pixels(16, 0), input_type="uint8"))
+    file = integer.in_integers(Calibrated(float_file, pixels(16, 0), input_type="uint8"))
     assert "SIN" in caplog.text
     expected, actual = (run_tflite(one, pixels(8, 1)[:, None]) for one in (float_file, file))
     assert abs(actual - expected).max() < 0.02 * abs(expected).max()

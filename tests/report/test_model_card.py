@@ -47,7 +47,7 @@ def agreement(**other):
             "file_max_difference": 0.0213,
         },
         "operators": {"FULLY_CONNECTED": 73, "GELU": 12},
-        "gpu_unsupported": ("GATHER: not among the operators", "CAST: a tensor of int64"),
+        "lint": {"gpu": ["GATHER: its indices are int64", "CAST: a tensor of int64"], "npu": ["a"] * 4, "webgpu": []},
         "input_type": "uint8",
         "latency_ms": {"1": 61.73, "2": 34.28},
         "peak_memory": 91_300_000,
@@ -239,7 +239,8 @@ def test_an_exported_file_is_listed_with_all_its_figures():
         "largest difference from JPEG": "0.19 (resize 0.17, file 0.021), 613 images",
         "none of these": "–",
         "in bfloat16": "–",
-        "not supported on GPU": "GATHER: not among the operators; CAST: a tensor of int64",
+        "not supported": "gpu: GATHER: its indices are int64; CAST: a tensor of int64, npu: 4 kinds of operators, "
+        "webgpu: nothing",
         "operators": "73 FULLY_CONNECTED, 12 GELU",
     }
     assert export_details(agreement(channels=1, input_type="scaled"))["input"] == "grey pixels, scaled by the client"
@@ -260,13 +261,11 @@ def test_one_image_of_many_keeps_an_agreement_from_being_whole():
 
 
 def test_what_was_not_measured_is_a_dash():
-    bare = agreement(
-        accuracy=None, keras_accuracy=None, from_encoded={}, operators={}, gpu_unsupported=(), latency_ms={}
-    )
+    bare = agreement(accuracy=None, keras_accuracy=None, from_encoded={}, operators={}, lint={}, latency_ms={})
     row, details = export_row(bare), export_details(bare)
     assert row["accuracy"] == "unknown" and row["agreement from JPEG"] == row["latency, 1 / 2 threads"] == "–"
-    assert details["not supported on GPU"] == details["operators"] == "–"
-    assert export_details(agreement(gpu_unsupported=()))["not supported on GPU"] == "nothing"
+    assert details["not supported"] == details["operators"] == "–"
+    assert export_details(agreement(lint={"gpu": []}))["not supported"] == "gpu: nothing"
     assert export_row(agreement(latency_ms={"2": 5.234}))["latency, 1 / 2 threads"] == "– / 5.23 ms"
     assert export_row(agreement(peak_memory=None))["peak memory"] == "–"
 

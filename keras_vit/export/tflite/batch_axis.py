@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,20 +60,46 @@ def keep_batch_axis(model: Any) -> None:
             operator.builtinOptions = None
 
 
+def match_axes(model: Any) -> None:
+    """Reshapes an input of sums and products to the axes of the other one, of the same size, in place.
+
+    The converter adds (1, tokens, hidden_size) and (tokens, hidden_size), which LiteRT's GPU delegate leaves to the
+    CPU.
+    """
+    (graph,) = model.subgraphs
+    for operator in list(graph.operators):
+        if model.operatorCodes[operator.opcodeIndex].builtinCode not in (OPERATORS.ADD, OPERATORS.MUL, OPERATORS.SUB):
+            continue
+        shapes = [[] if (shape := graph.tensors[i].shape) is None else [*map(int, shape)] for i in operator.inputs]
+        lengths = [len(shape) for shape in shapes]
+        if (
+            len(shapes) == 2
+            and lengths[0] != lengths[1]
+            and min(lengths) > 1
+            and np.prod(shapes[0]) == np.prod(shapes[1])
+        ):
+            short = lengths.index(min(lengths))
+            _reshape_input(model, graph, operator, short, shapes[1 - short])
+
+
 def _reshape_to_tokens(model: Any, graph: Any, operator: Any) -> None:
     """Inserts a reshape of (1, rows, columns, channels) to (1, tokens, channels) in front of an operator."""
-    image = graph.tensors[operator.inputs[0]]
-    tokens, reshape = _schema.TensorT(), _schema.OperatorT()
-    tokens.shape = np.array([1, image.shape[1] * image.shape[2], image.shape[3]], np.int32)
-    tokens.type, tokens.name = image.type, image.name + b"/tokens"
-    tokens.quantization = image.quantization
-    graph.tensors.append(tokens)
-    index = len(graph.tensors) - 1
+    _, rows, columns, channels = graph.tensors[operator.inputs[0]].shape
+    _reshape_input(model, graph, operator, 0, [1, rows * columns, channels])
+
+
+def _reshape_input(model: Any, graph: Any, operator: Any, place: int, shape: Sequence[int]) -> None:
+    """Inserts a reshape in front of an operator's input."""
+    before = graph.tensors[operator.inputs[place]]
+    after, reshape, index = _schema.TensorT(), _schema.OperatorT(), len(graph.tensors)
+    after.shape, after.hasRank = np.array(shape, np.int32), True
+    after.type, after.name, after.quantization = before.type, before.name + b"/%d" % index, before.quantization
+    graph.tensors.append(after)
     codes = [code.builtinCode for code in model.operatorCodes]
     reshape.opcodeIndex = codes.index(OPERATORS.RESHAPE)
-    reshape.inputs = np.array([operator.inputs[0], _constant(model, graph, tokens.shape)], np.int32)
+    reshape.inputs = np.array([operator.inputs[place], _constant(model, graph, after.shape)], np.int32)
     reshape.outputs = np.array([index], np.int32)
-    operator.inputs = np.array([index, *operator.inputs[1:]], np.int32)
+    operator.inputs = np.array([index if i == place else one for i, one in enumerate(operator.inputs)], np.int32)
     graph.operators.insert(next(i for i, one in enumerate(graph.operators) if one is operator), reshape)
 
 

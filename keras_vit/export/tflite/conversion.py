@@ -17,7 +17,7 @@ from keras_vit._quiet import quiet
 from keras_vit.data.crop import PROTOCOLS
 from keras_vit.export.serving import Serving
 from keras_vit.export.tflite.flatbuffer import packed
-from keras_vit.export.tflite.integer import integer
+from keras_vit.export.tflite.integer import in_integers
 from keras_vit.export.tflite.metadata import add_metadata
 from keras_vit.export.tflite.precision import store_in_8_bits, store_in_16_bits
 from keras_vit.export.tflite.quantization import Calibrated, quantized
@@ -35,8 +35,8 @@ MODES: dict[str, Callable[[Any], None] | None] = {
 # By mode, the mode of `quantization` for files that calibration images quantize from a float32 file. "int8" is not
 # among them: `store_in_8_bits` needs no extra package, a tenth of the time, and no images.
 QUANTIZED = {"rounded-int8": "int8", "static-int8": "static-int8", "int4": "int4"}
-NPU = "npu"  # the mode of `integer`, which needs calibration images, too
-CALIBRATION_IMAGES = {"int4": 256}  # the most that a mode uses, by mode: more make no other mode better
+NPU = "npu"  # the mode of `in_integers`, which needs calibration images, too
+MOST_IMAGES = {"int4": 256}  # the most that a mode uses, by mode: more make no other mode better
 
 
 def converted(model: keras.Model, mode: str = "float32", fold_norms: bool = True) -> bytes:
@@ -114,7 +114,7 @@ def calibrated(serving: Serving, mode: str) -> tuple[bytes, np.ndarray]:
     if serving.calibration is None or not len(serving.calibration):
         raise ValueError(f"Expected calibration images for {mode}. Received: none. Pass some (--data)")
     count = len(serving.calibration)
-    some = np.linspace(0, count - 1, min(count, CALIBRATION_IMAGES.get(mode, 64))).astype(int)
+    some = np.linspace(0, count - 1, min(count, MOST_IMAGES.get(mode, 64))).astype(int)
     images = serving.calibration[some]
     size = serving.inner.input_shape[1:3]
     pixels = np.stack([PROTOCOLS["official"](image, size) for image in images])
@@ -130,7 +130,7 @@ def exported(serving: Serving, mode: str, in_float: Sequence[str] = ()) -> bytes
         file = quantized(file, QUANTIZED[mode], images, input_type=serving.input_type, in_float=in_float)
     elif mode == NPU:
         file, images = calibrated(serving, mode)
-        file = integer(Calibrated(file, images, input_type=serving.input_type))
+        file = in_integers(Calibrated(file, images, input_type=serving.input_type))
     else:
         file = converted(serving.model, mode)
     return with_metadata(file, serving)

@@ -73,7 +73,7 @@ _PIXELS = _Kind(_TYPES.UINT8, 1.0)
 _SHIFTED_PIXELS = _Kind(_TYPES.INT8, 1.0, -128)  # no kernel turns uint8 into int16
 
 
-def integer(calibrated: Calibrated) -> bytes:
+def in_integers(calibrated: Calibrated) -> bytes:
     """Returns the file with weights of 8 bits and activations of 16, in ranges that the calibration images set.
 
     Some operators stay in float32, between a DEQUANTIZE and a QUANTIZE: those without a kernel for integers, and the
@@ -87,7 +87,7 @@ def integer(calibrated: Calibrated) -> bytes:
     model = copy.deepcopy(calibrated.model)
     for layer in calibrated.layers:
         calibrated.write_weights(model, layer, 8)
-    _square_differences(model)
+    _use_products(model)
     ranges = _ranges(packed(copy.deepcopy(model)), model, calibrated.images)
     for layer in calibrated.layers:
         if layer.before_gelu:
@@ -103,10 +103,10 @@ def integer(calibrated: Calibrated) -> bytes:
     return packed(model)
 
 
-def _square_differences(model: Any) -> None:
-    """Writes (x - y) * (x - y) for SQUARED_DIFFERENCE, of which no kernel computes in 16 bits, in place.
+def _use_products(model: Any) -> None:
+    """Writes (x - y) * (x - y) for SQUARED_DIFFERENCE and -1 * x for NEG, in place.
 
-    A layer norm has the difference already: its SUB moves to the front.
+    No kernel computes them in 16 bits. A layer norm has the difference already: its SUB moves to the front.
     """
     (graph,) = model.subgraphs
     operators = list(graph.operators)
@@ -125,6 +125,13 @@ def _square_differences(model: Any) -> None:
         product = _operator(model, _OPERATORS.MUL, [difference.outputs[0]] * 2, squared.outputs)
         place = next(i for i, one in enumerate(operators) if one is squared)
         operators[place : place + 1] = [difference, product]
+    for negative in of_kind(_OPERATORS.NEG):
+        place = next(i for i, one in enumerate(operators) if one is negative)
+        minus = _new_tensor(graph, negative.outputs[0])
+        graph.tensors[minus].shape, graph.tensors[minus].buffer = np.array([1], np.int32), len(model.buffers)
+        model.buffers.append(_schema.BufferT())
+        model.buffers[-1].data = np.array([-1], "float32").view("uint8")
+        operators[place] = _operator(model, _OPERATORS.MUL, [negative.inputs[0], minus], negative.outputs)
     graph.operators = operators
 
 

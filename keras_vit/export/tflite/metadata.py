@@ -13,7 +13,7 @@ import numpy as np
 from keras_vit import _compat
 from keras_vit.export.checksum import COMMENT, with_checksum
 from keras_vit.export.targets import image_kind
-from keras_vit.export.tflite.batch_axis import keep_batch_axis
+from keras_vit.export.tflite.batch_axis import keep_batch_axis, match_axes
 from keras_vit.export.tflite.flatbuffer import packed
 
 _schema: Any = _compat.tflite_schema()
@@ -79,6 +79,7 @@ def add_metadata(
         if buffer.offset > 1:  # ai-edge-quantizer puts a large file's constants behind the flatbuffer
             buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
     keep_batch_axis(parsed)
+    match_axes(parsed)
     _name_tensors(parsed, outputs)
     _declare_scale(parsed.subgraphs[0])
     metadata = _Metadata().write(image_size, channels, facts, input_type, mean, std, outputs, bool(thresholds))
