@@ -230,13 +230,12 @@ def lint(path: str | os.PathLike[str], *delegates: Delegate) -> list[Finding]:
     if unknown := set(delegates) - set(DELEGATES):
         raise ValueError(f"Expected delegates out of {', '.join(DELEGATES)}. Received: {', '.join(sorted(unknown))}")
     try:
-        operators = read_operators(pathlib.Path(path).read_bytes())
+        return lint_operators(read_operators(pathlib.Path(path).read_bytes()), *delegates)
     except OSError:
         raise
-    except Exception as error:  # whatever a damaged flatbuffer causes
+    except Exception as error:  # whatever a damaged flatbuffer causes, also an operator without its inputs
         reason = str(error) or type(error).__name__
         raise ValueError(f"Expected a .tflite file. Received: {path}, which cannot be read: {reason:.100}") from error
-    return lint_operators(operators, *delegates)
 
 
 def lint_operators(operators: Sequence[Operator], *delegates: Delegate) -> list[Finding]:

@@ -310,6 +310,16 @@ def test_what_is_no_tflite_file_is_refused(tmp_path, content):
         lint(path, "tpu")
 
 
+def test_operators_without_their_inputs_are_refused(tmp_path, float_file):
+    model = copy.deepcopy(float_file)
+    for operator in model.subgraphs[0].operators:
+        operator.inputs = []
+    path = tmp_path / "model.tflite"
+    path.write_bytes(_compat.write_flatbuffer(model))
+    with pytest.raises(ValueError, match=r"Expected a \.tflite file\. Received: .*model\.tflite"):
+        lint(path)
+
+
 def test_the_command(tmp_path):
     serving = serving_of("token", "uint8")
     file, bad = tmp_path / "model.tflite", tmp_path / "none.tflite"
