@@ -36,7 +36,7 @@ MODES: dict[str, Callable[[Any], None] | None] = {
 # among them: `store_in_8_bits` needs no extra package, a tenth of the time, and no images.
 QUANTIZED = {"rounded-int8": "int8", "static-int8": "static-int8", "int4": "int4"}
 NPU = "npu"  # the mode of `in_integers`, which needs calibration images, too
-MOST_IMAGES = {"int4": 256}  # the most that a mode uses, by mode: more make no other mode better
+USED_IMAGES = {"int4": 256}  # the most that a mode uses, by mode: more make no other mode better
 
 
 def converted(model: keras.Model, mode: str = "float32", fold_norms: bool = True) -> bytes:
@@ -114,7 +114,7 @@ def calibrated(serving: Serving, mode: str) -> tuple[bytes, np.ndarray]:
     if serving.calibration is None or not len(serving.calibration):
         raise ValueError(f"Expected calibration images for {mode}. Received: none. Pass some (--data)")
     count = len(serving.calibration)
-    some = np.linspace(0, count - 1, min(count, MOST_IMAGES.get(mode, 64))).astype(int)
+    some = np.linspace(0, count - 1, min(count, USED_IMAGES.get(mode, 64))).astype(int)
     images = serving.calibration[some]
     size = serving.inner.input_shape[1:3]
     pixels = np.stack([PROTOCOLS["official"](image, size) for image in images])
