@@ -319,7 +319,9 @@ def _changed_settings(recipe: Recipe, source: Source) -> dict[str, Any]:
     changed = {name: getattr(recipe, name) for name in defaults if getattr(recipe, name) != defaults[name]}
     base, *_ = _base_checkpoint(recipe)
     public = {"data": source.name, "variant": _variant_text(recipe.variant), "weights": base}
-    public["corrections"] = recipe.corrections and pathlib.Path(recipe.corrections).name
+    for name in ("corrections", "teacher", "unlabelled"):  # paths of this machine
+        path = getattr(recipe, name)
+        public[name] = path and pathlib.Path(path).name
     return {name: public.get(name, value) for name, value in changed.items() if name != "data_dir"}
 
 

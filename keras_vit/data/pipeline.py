@@ -95,6 +95,7 @@ def training_batches(
     full_batches: bool = True,
     sampling: str = "shuffled",
     parts: tuple[int, int, int] = (0, 1, 1),
+    more_targets: Callable[[dict[str, Any], Any], Any] | None = None,
 ) -> Any:
     """Returns a tf.data dataset of shuffled and augmented training batches.
 
@@ -117,6 +118,8 @@ def training_batches(
         parts: (start, stop, of): each batch is divided into `of` parts of consecutive rows, and the dataset has the
             parts from `start` to before `stop`, an element each. Together the parts are the whole batch, bit for bit.
             An image is mixed with that of the next row, which may be in the next part.
+        more_targets: function of the rows of a batch ({"index": of the examples, "flip": whether mirrored, ...}) and
+            their finished images that returns further columns of the targets, (rows, columns) float32.
 
     Returns:
         A dataset of (images, targets, weights), all float32: images (rows, height, width, channels), targets (rows,
@@ -189,6 +192,9 @@ def training_batches(
             partners = tf.roll(images, -1, 0)[:here], tf.roll(targets, -1, 0)[:here]
             settings = {"mixup": augmentation.mixup, "cutmix": augmentation.cutmix, "seed": key(seed + _MIX, step)}
             images, targets = mix(images[:here], targets[:here], *partners, **settings)
+        if more_targets:
+            more = more_targets({name: values[:here] for name, values in row.items()}, images)
+            targets = tf.concat([targets, more], axis=1)
         return images, targets, row["weight"][:here]
 
     data = tf.data.Dataset.range((steps - first_step) * pieces).map(rows)

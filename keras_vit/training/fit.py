@@ -24,6 +24,7 @@ from keras_vit.preprocessing import Pixels
 from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.class_weights import class_weights_of
 from keras_vit.training.devices import Devices
+from keras_vit.training.distillation import teacher_columns, teacher_of, with_unlabelled
 from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.head import start_head
 from keras_vit.training.logs import Logs
@@ -81,19 +82,24 @@ def train(
     """
     devices = devices or Devices()
     folder = pathlib.Path(folder)
+    labelled, source = source, with_unlabelled(recipe, source)
     order = order_of(source.train.labels, recipe.batch_size, recipe.seed, recipe.full_batches, recipe.sampling)
     plan = plan_of(recipe, order.steps_per_pass)
     _check(recipe, source, devices)
     if recipe.randaugment and recipe.channels != 3:
         logger.info("RandAugment has no colour saturation for images of %s", counted(recipe.channels, "channel"))
+    teacher = teacher_of(recipe, labelled)
     keras.utils.set_random_seed(recipe.seed)
     source, units = prepared(source)
     with devices.scope(), dtype_policy(recipe):
         model = new_model(recipe, source.class_names, units)
+        if teacher and hasattr(model, "license") and not model.license:
+            model.license = getattr(teacher.model, "license", None)
         rebuilt = rebuilder(model)
-        trainer = compiled_trainer(recipe, plan, model, source.train)
+        trainer = compiled_trainer(recipe, plan, model, source.train, teacher)
         size, pixels = model.input_shape[1:3], pixels_of(model)
-        batches = functools.partial(batches_of, recipe, source, size, pixels, plan)
+        columns = teacher and teacher_columns(recipe, teacher, source.train, size, pixels)
+        batches = functools.partial(batches_of, recipe, source, size, pixels, plan, more_targets=columns)
         validation, validation_steps = _validation(recipe, source, size, pixels, devices)
         with Signals() as signals:
             run = Run(
@@ -110,7 +116,7 @@ def train(
             begin(model)
             run.restore(trainer)
             if not run.step:
-                start_head(recipe, model, source)
+                start_head(recipe, model, labelled if recipe.unlabelled else source)
             if not run.finished and keras.backend.backend() != "torch":
                 logger.info("the first step compiles the training, which may take minutes")
             for epoch, epochs, steps in plan.segments(run.step):
@@ -181,6 +187,7 @@ def batches_of(
     plan: Plan,
     first_step: int,
     parts: tuple[int, int, int],
+    more_targets: Callable[[dict[str, Any], Any], Any] | None = None,
 ) -> Any:
     """Returns a recipe's training batches from a step on, as a tf.data.Dataset; see `training_batches`."""
     return training_batches(
@@ -208,6 +215,7 @@ def batches_of(
         full_batches=recipe.full_batches,
         sampling=recipe.sampling,
         parts=parts,
+        more_targets=more_targets,
     )
 
 

@@ -16,6 +16,7 @@ from keras_vit._progress import SECONDS_BETWEEN_UPDATES
 from keras_vit.data.order import Order
 from keras_vit.data.sources import Source
 from keras_vit.models.interface import pixels_of
+from keras_vit.training.distillation import teacher_columns, teacher_of, with_unlabelled
 from keras_vit.training.fit import batches_of, prepared
 from keras_vit.training.head import start_head
 from keras_vit.training.model import compiled_trainer, dtype_policy, new_model
@@ -123,11 +124,12 @@ def search_learning_rate(
     recipe = dataclasses.replace(recipe, ema=0.0)
     order = Order(len(source.train.labels), recipe.batch_size, recipe.seed, recipe.full_batches)
     plan = Plan(steps, min(order.steps_per_pass, steps), 0)
-    source, units = prepared(source)
+    labelled, teacher = source, teacher_of(recipe, source)
+    source, units = prepared(with_unlabelled(recipe, source))
     with _seeded(recipe.seed), dtype_policy(recipe):
         model = new_model(recipe, source.class_names, units)
-        start_head(recipe, model, source)
-        trainer = compiled_trainer(recipe, plan, model, source.train)
+        start_head(recipe, model, labelled if recipe.unlabelled else source)
+        trainer = compiled_trainer(recipe, plan, model, source.train, teacher)
         schedule = RangeSchedule(lowest, highest, steps)
         getattr(trainer.optimizer, "inner_optimizer", trainer.optimizer).learning_rate = schedule
         losses = _SmoothedLosses(steps)
@@ -135,7 +137,9 @@ def search_learning_rate(
             "trying learning rates in at most %d steps; the first one compiles the training, which may take minutes",
             steps,
         )
-        batches = batches_of(recipe, source, model.input_shape[1:3], pixels_of(model), plan, 0, (0, 1, 1))
+        size, pixels = model.input_shape[1:3], pixels_of(model)
+        columns = teacher and teacher_columns(recipe, teacher, source.train, size, pixels)
+        batches = batches_of(recipe, source, size, pixels, plan, 0, (0, 1, 1), columns)
         trainer.fit(batches, steps_per_epoch=steps, callbacks=[losses], shuffle=False, verbose=0)
     if len(losses.values) < 10:
         raise ValueError(

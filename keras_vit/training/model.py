@@ -14,8 +14,10 @@ from keras_vit.layers import NamedNumbers
 from keras_vit.layers.initializers import weights_to_come
 from keras_vit.models.config import Pooling, Variant, get_variant
 from keras_vit.models.vision_model import VisionModel
+from keras_vit.training.distillation import DistillationLoss, Teacher, distilled_outputs
 from keras_vit.training.fine_tuning import add_lora, freeze, layer_scales, lora_layers, rematerialize
 from keras_vit.training.head import with_head_of
+from keras_vit.training.losses import CrossEntropy
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.optimizers import optimizer_of
 from keras_vit.training.recipe import Recipe
@@ -76,7 +78,13 @@ def new_model(recipe: Recipe, class_names: Sequence[str], units: Units | None = 
     return VisionModel(model.input, numbers(model.output), name=model.name, license=model.license)
 
 
-def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model, examples: Examples | None = None) -> keras.Model:
+def compiled_trainer(
+    recipe: Recipe,
+    plan: Plan,
+    model: keras.Model,
+    examples: Examples | None = None,
+    teacher: Teacher | None = None,
+) -> keras.Model:
     """Prepares a recipe's model for training and compiles it; call it within `dtype_policy`.
 
     Args:
@@ -84,6 +92,7 @@ def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model, examples: E
         plan: length of the run.
         model: model of `new_model`; its layers are trained.
         examples: to train on, for the weights of labels in the loss; None for equal weights.
+        teacher: of the recipe, if it has one.
 
     Returns:
         The trainer of `make_trainer`, compiled and with a built optimizer.
@@ -98,9 +107,15 @@ def compiled_trainer(recipe: Recipe, plan: Plan, model: keras.Model, examples: E
     if recipe.lora:
         add_lora(model, recipe.lora)
     objective = OBJECTIVES[recipe.objective]
+    loss, outputs = objective.loss(recipe, examples), None
+    if teacher is not None and isinstance(loss, CrossEntropy):
+        classes = model.get_layer("head").units
+        loss = DistillationLoss(loss, classes, recipe.distill, recipe.temperature, recipe.distill_weight)
+        outputs = distilled_outputs(model, recipe.distill, teacher.width)
     trainer = make_trainer(
         objective.network(model, recipe),
-        loss=objective.loss(recipe, examples),
+        loss=loss,
+        outputs=outputs,
         clip_norm=recipe.clip_norm,
         accumulation=recipe.accumulation,
         patch_sizes=recipe.patch_sizes,

@@ -133,6 +133,13 @@ class Recipe:
         cutmix: alpha of CutMix; 0 is no CutMix. With both, each batch draws one of the two.
         keras_cv: names of KerasCV layers that augment the images further, of `channels=3`.
         evaluation: resize and crop of the validation and test images: "official", "big_vision" or "timm".
+        teacher: model whose outputs this one learns beside the labels (distillation): the folder of a run, a .keras
+            file, or a checkpoint as in `keras_vit.load`. It reads the same augmented images, at its own size.
+        distill: what is learned of the teacher: "logits", its probabilities at `temperature`; "hard", its class;
+            "features", the input of its head; or "logits+features".
+        temperature: of the softmax of both with "logits"; more shows more of the teacher's less likely classes.
+        distill_weight: weight of the teacher in the loss; the labels have 1 minus this weight.
+        unlabelled: folder of further training images without labels, which are learned from the teacher alone.
         seed: seed of the initialization, the shuffling and the augmentation.
         keep_checkpoints: number of the newest training checkpoints to keep, besides the best.
         checkpoint_seconds: least time between two training checkpoints, more where they are slow to write; 0 saves one
@@ -231,6 +238,11 @@ class Recipe:
     cutmix: float = 0.0
     keras_cv: tuple[str, ...] = ()
     evaluation: Literal["official", "big_vision", "timm"] = "official"
+    teacher: str | None = None
+    distill: Literal["logits", "hard", "features", "logits+features"] = "logits"
+    temperature: float = 2.0
+    distill_weight: float = 0.5
+    unlabelled: str | None = None
     seed: int = 0
     keep_checkpoints: int = 3
     checkpoint_seconds: float = 30.0
@@ -307,7 +319,8 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("representation_size", "decoder_layers", "decoder_size", "class_depth"), "1 or more", lambda value: value >= 1),
     (("reject",), "0 to 0.5", lambda value: 0 <= value <= 0.5),
     (("corrupted",), "more than 0 and less than 1", lambda value: 0 < value < 1),
-    (("learning_rate", "max_loss"), "more than 0", lambda value: 0 < value < math.inf),
+    (("distill_weight",), "0 to 1", lambda value: 0 <= value <= 1),
+    (("learning_rate", "max_loss", "temperature"), "more than 0", lambda value: 0 < value < math.inf),
     (("layer_decay",), "more than 0, at most 1", lambda value: 0 < value <= 1),
     (
         (
@@ -408,6 +421,19 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     (
         "channels of 4 or fewer with objective='masked-patches'",
         lambda recipe: recipe.channels <= 4 or recipe.objective != "masked-patches",
+    ),
+    (
+        "teacher for classes, with the softmax loss",
+        lambda r: r.teacher is None or r.objective in (None, "classes") and r.loss in (None, "softmax"),
+    ),
+    (
+        "unlabelled with a teacher's logits or classes, sampling='shuffled' and class_weights='equal'",
+        lambda recipe: (
+            recipe.unlabelled is None
+            or recipe.teacher is not None
+            and recipe.distill != "features"
+            and (recipe.sampling, recipe.class_weights) == ("shuffled", "equal")
+        ),
     ),
     ("lora or freeze_to, not both", lambda recipe: not (recipe.lora and recipe.freeze_to)),
     (

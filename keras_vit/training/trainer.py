@@ -28,6 +28,7 @@ def make_trainer(
     clip_norm: float = 0.0,
     accumulation: int = 1,
     patch_sizes: Sequence[int] = (),
+    outputs: keras.KerasTensor | None = None,
 ) -> keras.Model:
     """Returns a Keras model of the same layers, with the training step of the paper's code on any number of devices.
 
@@ -50,6 +51,7 @@ def make_trainer(
         accumulation: number of parts of a batch that are computed one after the other.
         patch_sizes: patch sizes in pixels, of which each step of `fit` draws one at random, see `patch_size_of` in
             keras_vit.models.patch_size; none for the model's own. Each device and each part of a batch draws its own.
+        outputs: what the loss is computed of; None for the logits, or the output of a model with loss="output".
 
     Returns:
         The model to compile and fit.
@@ -79,7 +81,8 @@ def make_trainer(
         loss = CrossEntropy(loss, label_smoothing)
     if patch_sizes:
         check_patch_sizes(model, patch_sizes)
-    outputs = model.outputs if isinstance(loss, OutputLoss) else logits_of(model)
+    if outputs is None:
+        outputs = model.outputs if isinstance(loss, OutputLoss) else logits_of(model)
     module, name = _TRAINERS[backend]
     trainer = getattr(importlib.import_module(module), name)
     return trainer(
