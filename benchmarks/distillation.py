@@ -1,7 +1,7 @@
 """Test accuracy of a small student with and without a teacher, at equal steps.
 
-    python benchmarks/distillation.py --data cifar10.zip --teacher vit_s14.keras --images 2000 [--unlabelled 4000] \
-        [--seeds 0 1 2] [FIELD=VALUE ...]
+    python benchmarks/distillation.py [FIELD=VALUE ...] --data cifar10.zip --teacher vit_s14.keras \
+        --images 2000 [--unlabelled 3000] [--seeds 0 1 2]
 
 The student is trained from random weights on --images images that are drawn from the training split, the same for each
 seed. The teacher, without a head, gets a linear probe on the same images. --unlabelled more images are drawn and their

@@ -98,7 +98,7 @@ def train(
         rebuilt = rebuilder(model)
         trainer = compiled_trainer(recipe, plan, model, source.train, teacher)
         size, pixels = model.input_shape[1:3], pixels_of(model)
-        columns = teacher and teacher_columns(recipe, teacher, source.train, size, pixels)
+        columns = teacher_columns(recipe, teacher, source.train, size, pixels) if teacher else None
         batches = functools.partial(batches_of, recipe, source, size, pixels, plan, more_targets=columns)
         validation, validation_steps = _validation(recipe, source, size, pixels, devices)
         with Signals() as signals:

@@ -138,7 +138,7 @@ def search_learning_rate(
             steps,
         )
         size, pixels = model.input_shape[1:3], pixels_of(model)
-        columns = teacher and teacher_columns(recipe, teacher, source.train, size, pixels)
+        columns = teacher_columns(recipe, teacher, source.train, size, pixels) if teacher else None
         batches = batches_of(recipe, source, size, pixels, plan, 0, (0, 1, 1), columns)
         trainer.fit(batches, steps_per_epoch=steps, callbacks=[losses], shuffle=False, verbose=0)
     if len(losses.values) < 10:
