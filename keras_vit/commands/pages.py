@@ -33,6 +33,7 @@ from keras_vit.report.preview_page import target_words, write_preview
 from keras_vit.report.proof_tables import export_tables
 from keras_vit.report.run_page import AttentionExample, Mistake, Reconstruction, Report
 from keras_vit.runtime.images import upright_size
+from keras_vit.training.distillation import DISTILLATION_FILE
 from keras_vit.training.fit import batches_of
 from keras_vit.training.objectives import OBJECTIVES
 from keras_vit.training.recipe import Recipe
@@ -252,6 +253,7 @@ def write_run_card(
             agreements=agreements,
             refused=refused or {},
             base=base,
+            teacher=_teacher(recipe, path),
             base_model=base_model,
             hub_data=_hub_data(recipe.data),
             license=license.name if license and license.is_known else recipe.license,
@@ -339,6 +341,14 @@ def _base_checkpoint(recipe: Recipe) -> tuple[str | None, str | None, License | 
     except ValueError:  # a file or an address that is not in the table of checkpoints
         return weights.rstrip("/").rpartition("/")[2], None, None
     return f"{checkpoint.name} ({checkpoint.address})", None, License(checkpoint.license, "as published")
+
+
+def _teacher(recipe: Recipe, path: str | os.PathLike[str]) -> str | None:
+    """Returns the description of a recipe's teacher, for the card at a path; None without one."""
+    if recipe.teacher is None:
+        return None
+    license = read_object(pathlib.Path(path).parent / DISTILLATION_FILE).get("license")
+    return f"{pathlib.Path(recipe.teacher).name} ({recipe.distill})" + f". Its licence: {license}" * bool(license)
 
 
 def _hub_data(data: str) -> str | None:

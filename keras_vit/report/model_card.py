@@ -162,6 +162,7 @@ class ModelCard:
         base_model: Name of that checkpoint on the Hugging Face Hub, or None.
         hub_data: Name of the data set on the Hub, or None.
         license: Name of the licence; None if unknown.
+        teacher: Description of the teacher whose outputs the model learned, with its licence, or None.
         base_license: Licence of the checkpoint that training started from, and what it asks for; None without one.
         origin: The kind of data and where it comes from, in words; "" for the name alone.
         brightness: Brightness of training images, or None.
@@ -189,6 +190,7 @@ class ModelCard:
     agreements: Sequence[Any] = ()
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     base: str | None = None
+    teacher: str | None = None
     base_model: str | None = None
     hub_data: str | None = None
     license: str | None = None
@@ -292,10 +294,11 @@ def _shared_parts(card: ModelCard) -> dict[str, object]:
 
 
 def _trained_from(card: ModelCard) -> str:
+    teacher = f", and from the outputs of the teacher {escaped(card.teacher)}" if card.teacher else ""
     if not card.base:
-        return "from scratch"
+        return f"from scratch{teacher}"
     license = f". Licence of the checkpoint: {escaped(card.base_license)}" if card.base_license else ""
-    return f"from the checkpoint {escaped(card.base)}{license}"
+    return f"from the checkpoint {escaped(card.base)}{teacher}{license}"
 
 
 def _target_card(card: ModelCard, scores: LabelScores | NumberScores) -> str:

@@ -7,6 +7,7 @@ training checkpoints contain the teacher, and a resumed run reads the same numbe
 
 import concurrent.futures
 import hashlib
+import json
 import logging
 import os
 import pathlib
@@ -21,7 +22,7 @@ from keras import ops
 
 from keras_vit import _arguments as checked
 from keras_vit._arguments import counted
-from keras_vit._atomic import written_aside
+from keras_vit._atomic import write_text, written_aside
 from keras_vit._progress import log_progress
 from keras_vit.builders import load
 from keras_vit.data.decoding import read_file
@@ -38,6 +39,7 @@ from keras_vit.training.recipe import Recipe
 
 _log = logging.getLogger("keras_vit")
 
+DISTILLATION_FILE = "distillation.json"
 _SETTING = "KERAS_VIT_TEACHER_CACHE"
 _MODEL_FILE = "model.keras"  # in the folder of a run
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -148,9 +150,43 @@ def _head(recipe: Recipe, teacher: Teacher, source: Source) -> tuple[np.ndarray,
         "the teacher has no head of these classes: a linear probe is fitted on its features of %s",
         counted(len(examples.labels), "training image"),
     )
-    features = cached_features(teacher, examples, teacher.size, teacher.pixels)[:, 0]
+    features = teacher_features(teacher, examples, teacher.size, teacher.pixels)[:, 0]
     kernel, bias = probe_head(features, examples.labels, "classes", len(source.class_names), 0)
     return np.asarray(kernel, np.float32), np.asarray(bias, np.float32)
+
+
+def require_same_teacher(
+    folder: str | os.PathLike[str], teacher: Teacher | None, recipe: Recipe, source: Source, write: bool
+) -> None:
+    """Writes the digests of a run's teacher and training images, or checks that those of a begun run are the same.
+
+    Args:
+        folder: the folder of the run.
+        teacher: its teacher; nothing is done without one.
+        recipe: the recipe.
+        source: the training images, with those without labels.
+        write: whether this process writes the file.
+
+    Raises:
+        ValueError: if the run in the folder was begun with another teacher or other unlabelled images.
+    """
+    if teacher is None:
+        return
+    path = pathlib.Path(folder) / DISTILLATION_FILE
+    images = hashlib.sha256(repr(source.train.digests or source.train.names).encode()).hexdigest()
+    license = getattr(teacher.model, "license", None)
+    ours = {"teacher_sha256": teacher.digest, "images_sha256": images, "license": license and license.text}
+    ours |= {"teacher": recipe.teacher, "distill": recipe.distill}
+    if path.exists():
+        theirs = json.loads(path.read_text("utf-8"))
+        if differ := [name for name in ours if name.endswith("sha256") and theirs.get(name) != ours[name]]:
+            raise ValueError(
+                f"Expected the teacher and the unlabelled images that the run in {folder} began with. Received: "
+                f"teacher={recipe.teacher!r}, unlabelled={recipe.unlabelled!r}, another {' and '.join(differ)}. "
+                "Restore them, or choose another folder"
+            )
+    elif write:
+        write_text(path, json.dumps(ours, indent=1))
 
 
 def with_unlabelled(recipe: Recipe, source: Source) -> Source:
@@ -204,7 +240,7 @@ def teacher_columns(
 
     width += teacher.width * with_features
     if not _is_random(recipe):
-        table = tf.constant(of_features(cached_features(teacher, examples, size, pixels, recipe.flip)))
+        table = tf.constant(of_features(teacher_features(teacher, examples, size, pixels, recipe.flip)))
 
         def looked_up(row: dict[str, Any], images: Any) -> Any:
             flipped = tf.cast(row["flip"], tf.int64) if recipe.flip else tf.zeros_like(row["index"])
@@ -226,7 +262,7 @@ def _is_random(recipe: Recipe) -> bool:
     return bool(recipe.crop != "resize" or moved or recipe.randaugment or recipe.keras_cv or mixed)
 
 
-def cached_features(
+def teacher_features(
     teacher: Teacher, examples: Examples, size: tuple[int, int], pixels: Pixels, flip: bool = False
 ) -> np.ndarray:
     """Returns the teacher's features of images, (images, 1 or 2, features): as they are and, with `flip`, mirrored.

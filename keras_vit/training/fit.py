@@ -24,7 +24,7 @@ from keras_vit.preprocessing import Pixels
 from keras_vit.training.checkpoints import TrainingCheckpoints
 from keras_vit.training.class_weights import class_weights_of
 from keras_vit.training.devices import Devices
-from keras_vit.training.distillation import teacher_columns, teacher_of, with_unlabelled
+from keras_vit.training.distillation import require_same_teacher, teacher_columns, teacher_of, with_unlabelled
 from keras_vit.training.early_stopping import EarlyStopping
 from keras_vit.training.head import start_head
 from keras_vit.training.logs import Logs
@@ -114,6 +114,7 @@ def train(
                 source.train.weights is not None and not source.train.weights.all(),
             )
             begin(model)
+            require_same_teacher(folder, teacher, recipe, source, devices.chief)
             run.restore(trainer)
             if not run.step:
                 start_head(recipe, model, labelled if recipe.unlabelled else source)

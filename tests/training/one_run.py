@@ -44,6 +44,9 @@ LEARNING_RATES = {"sgd": 0.5, "adamw": 1e-3, "muon": 1e-3}
 def run(folder, optimizer, devices, **settings):
     if optimizer == "adamw":  # labels with positive weights, as independent sigmoids
         settings["objective"] = "labels"
+    teacher = folder / "teacher.keras"
+    if teacher.exists():
+        settings |= {"teacher": str(teacher), "distill": "logits+features"}
     recipe = Recipe(
         **EQUAL,
         remat=keras.backend.backend() != "tensorflow",

@@ -1,4 +1,5 @@
 import dataclasses
+import pathlib
 import shutil
 
 import keras
@@ -18,6 +19,7 @@ from keras_vit.training.schedules import Plan
 
 TINY = keras_vit.Variant(patch_size=4, hidden_size=8, num_layers=1, num_heads=2, mlp_dim=12)
 PIXELS = Pixels()
+SCRIPT = pathlib.Path(__file__).with_name("one_run.py")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,24 @@ def test_a_resumed_run_ends_with_the_same_weights_without_the_teacher(recipe, so
             newest.unlink() if newest.is_file() else shutil.rmtree(newest)
     again, _ = train(recipe, source, tmp_path / "whole")
     assert all(np.array_equal(one, other) for one, other in zip(values(model), values(again)))
+
+
+@pytest.mark.soak
+def test_two_devices_and_jax_distill_like_one(teacher_file, run_warm, tmp_path):
+    shutil.copy(teacher_file, tmp_path)
+    model = keras_vit.build(TINY, input_shape=(12, 12, 3), classes=3, weights=None)
+    keras_vit.save_checkpoint(model, tmp_path / "start.npz")
+    jax = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    runs = {"tensorflow-one": {}, "tensorflow-mirrored": {}, "jax-auto": jax}
+    for name, environment in runs.items():
+        run_warm(SCRIPT, tmp_path, name.partition("-")[2], "sgd", KERAS_VIT_TEACHER_CACHE="0", **environment)
+    one, *others = (dict(np.load(tmp_path / f"{name}-sgd.npz")) for name in runs)
+    weights = [path for path in one if not path.startswith("log/")]
+    for other in others[:1]:
+        for path in [*weights, "log/loss"]:
+            np.testing.assert_allclose(other[path], one[path], atol=1e-5, err_msg=path)
+    # Another backend begins with another projection of the features.
+    assert np.isfinite(others[1]["log/loss"]).all() and others[1]["log/loss"][-1] < others[1]["log/loss"][0]
 
 
 def test_unlabelled_images_and_a_probe(recipe, source, tmp_path, caplog):
