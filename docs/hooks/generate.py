@@ -40,6 +40,7 @@ SECTIONS = {
     "precision": "Speed and memory",
     "crop": "Augmentation",
     "evaluation": "Evaluation",
+    "teacher": "Distillation",
     "seed": "Files and logs",
 }
 

@@ -116,12 +116,10 @@ def teacher_of(recipe: Recipe, source: Source) -> Teacher | None:
     path = pathlib.Path(recipe.teacher)
     file = path / _MODEL_FILE if (path / _MODEL_FILE).is_file() else recipe.teacher
     teacher = Teacher(load(file))
-    if not {1, teacher.pixels.channels} & {recipe.channels, 1} or (
-        recipe.channels != teacher.pixels.channels and 1 not in (recipe.channels, teacher.pixels.channels)
-    ):
+    if recipe.channels != teacher.pixels.channels and 1 not in (recipe.channels, teacher.pixels.channels):
         raise ValueError(
-            f"Expected a teacher of {counted(recipe.channels, 'channel')} or of 1, as the images. Received: "
-            f"teacher={recipe.teacher!r}, of {counted(teacher.pixels.channels, 'channel')}"
+            f"Expected a teacher of {counted(recipe.channels, 'channel')}, as the images, or of 1. Received: "
+            f"teacher={recipe.teacher!r}, of {counted(teacher.pixels.channels, 'channel')}. Choose another teacher"
         )
     if recipe.distill != "features":
         teacher.kernel, teacher.bias = _head(recipe, teacher, source)
@@ -230,15 +228,13 @@ def teacher_columns(
         size: (height, width) of the student's images, pixels.
         pixels: their contract.
     """
-    columns = recipe.distill.count("logits") * [teacher.logits] or (recipe.distill == "hard") * [teacher.logits]
-    width = sum(len(teacher.bias) for _ in columns if teacher.bias is not None)
-    with_features = "features" in recipe.distill
+    with_logits, with_features = recipe.distill != "features", "features" in recipe.distill
 
     def of_features(features: np.ndarray) -> np.ndarray:
-        parts = [column(features) for column in columns] + [features] * with_features
+        parts = [teacher.logits(features)] * with_logits + [features] * with_features
         return np.concatenate(parts, axis=-1).astype(np.float32)
 
-    width += teacher.width * with_features
+    width = of_features(np.zeros((1, teacher.width), np.float32)).shape[1]
     if not _is_random(recipe):
         table = tf.constant(of_features(teacher_features(teacher, examples, size, pixels, recipe.flip)))
 
@@ -246,13 +242,13 @@ def teacher_columns(
             flipped = tf.cast(row["flip"], tf.int64) if recipe.flip else tf.zeros_like(row["index"])
             return tf.gather_nd(table, tf.stack([row["index"], flipped], axis=-1))
 
-        return looked_up
+        return tf.autograph.experimental.do_not_convert(looked_up)
 
     def computed(row: dict[str, Any], images: Any) -> Any:
         outputs = tf.numpy_function(lambda x: of_features(teacher.features(x, pixels)), [images], tf.float32)
         return tf.ensure_shape(outputs, (images.shape[0], width))
 
-    return computed
+    return tf.autograph.experimental.do_not_convert(computed)
 
 
 def _is_random(recipe: Recipe) -> bool:
