@@ -42,7 +42,7 @@ class LintResult:
             findings = list(group)
             numbers = [finding.operator.partition(" ")[0] for finding in findings]
             places = ", ".join(numbers[:5]) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-            remedy = "a known exception" if is_listed else findings[0].remedy
+            remedy = "A known exception." if is_listed else findings[0].remedy
             lines.append(f"  {name} ({places}): {problem}. {remedy} [{rule}: {findings[0].source}]")
         return lines
 
