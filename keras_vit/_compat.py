@@ -458,6 +458,17 @@ def connect_tpu(resolver: Any) -> None:
     tf.tpu.experimental.initialize_tpu_system(resolver)
 
 
+def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that tf.data calls as it is: AutoGraph cannot rewrite what calls a Keras model.
+
+    Uses `tf.autograph.experimental.do_not_convert`: tf.data has no option of its own for a function inside another one.
+    """
+    import tensorflow as tf
+
+    converted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(function)
+    return converted
+
+
 def without_gradients() -> Any:
     """Returns options that leave custom gradients out of a SavedModel: a client does not train it.
 

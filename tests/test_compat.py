@@ -370,6 +370,17 @@ def test_tpu(monkeypatch):
     assert calls == [("connect", "a resolver"), ("initialize", "a resolver")]
 
 
+def test_a_function_inside_a_dataset_is_called_as_written():
+    kinds = []
+
+    def inner(x):
+        kinds.append(type(x > 0))  # AutoGraph would rewrite a branch on it
+        return x + 1
+
+    data = tf.data.Dataset.range(2).map(lambda x: _compat.as_written(inner)(x))
+    assert [int(x) for x in data] == [1, 2] and len(kinds) == 1
+
+
 def test_a_savedmodel_without_gradients():
     assert _compat.without_gradients().experimental_custom_gradients is False
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_vit import _arguments as checked
+from keras_vit import _compat
 from keras_vit._arguments import counted
 from keras_vit._atomic import write_text, written_aside
 from keras_vit._progress import log_progress
@@ -242,13 +243,13 @@ def teacher_columns(
             flipped = tf.cast(row["flip"], tf.int64) if recipe.flip else tf.zeros_like(row["index"])
             return tf.gather_nd(table, tf.stack([row["index"], flipped], axis=-1))
 
-        return tf.autograph.experimental.do_not_convert(looked_up)
+        return _compat.as_written(looked_up)
 
     def computed(row: dict[str, Any], images: Any) -> Any:
         outputs = tf.numpy_function(lambda x: of_features(teacher.features(x, pixels)), [images], tf.float32)
         return tf.ensure_shape(outputs, (images.shape[0], width))
 
-    return tf.autograph.experimental.do_not_convert(computed)
+    return _compat.as_written(computed)
 
 
 def _is_random(recipe: Recipe) -> bool:

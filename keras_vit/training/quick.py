@@ -47,6 +47,8 @@ def quick_recipe(recipe: Recipe) -> Recipe:
         weights=None,
         missing_weights=None,
         head="new" if recipe.head == "kept" else recipe.head,
+        teacher=None,  # of other classes than those of the synthetic images
+        unlabelled=None,
         representation_size=recipe.representation_size and HIDDEN_SIZE,
         decoder_layers=1,
         decoder_size=None,

@@ -88,7 +88,8 @@ def test_the_figures_by_hand():
     result = agreement(File((0.5, 0.25, 0.25), (0.3, 0.3, 0.4)), EXPECTED, labels=np.array([0, 1]))
     assert (result.file, result.target, result.images) == ("a.tflite", "t", 2)
     assert result.bytes == pathlib.Path(__file__).stat().st_size
-    assert result.probabilities == pytest.approx({"max_difference": 0.1, "mean_difference": 0.2 / 6}, rel=1e-5)
+    expected = {"max_difference": 0.1, "mean_difference": 0.2 / 6, "percentile_95": 0.095}
+    assert result.probabilities == pytest.approx(expected, rel=1e-5)
     # ln(3/2), 0 and ln(4/5) less their mean, 0.060774.
     assert result.logits["max_difference"] == pytest.approx(0.344692, abs=1e-5)
     assert result.logits["mean_difference"] == pytest.approx((0.344692 + 0.060774 + 0.283918) / 6, abs=1e-5)

@@ -14,7 +14,7 @@ SIZES = {
     *("data", "data_dir", "train_split", "validation_split", "test_split", "validation", "test"),
     *("class_depth", "groups", "corrections"),
     *("variant", "image_size", "crop_from", "weights", "missing_weights", "representation_size", "freeze_to"),
-    *("decoder_layers", "decoder_size", "patch_sizes"),
+    *("decoder_layers", "decoder_size", "patch_sizes", "teacher", "unlabelled"),
     *("steps", "steps_per_epoch", "batch_size", "warmup_steps", "milestones", "checkpoint_seconds"),
 }
 # Every field that is not a size, away from its default.
@@ -69,6 +69,9 @@ KEPT = {
     "cutmix": 1.0,
     "keras_cv": ("RandomHue",),
     "evaluation": "timm",
+    "distill": "hard",
+    "temperature": 3.0,
+    "distill_weight": 0.7,
     "seed": 3,
     "keep_checkpoints": 2,
     "tensorboard": False,

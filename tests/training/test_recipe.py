@@ -157,7 +157,8 @@ def test_every_field_is_described_and_read():
     package = pathlib.Path(keras_vit.__file__).parent
     files = ("commands/fit.py", "commands/examples.py", "commands/export.py", "commands/verdict.py")
     files += tuple(
-        f"training/{name}.py" for name in ("fit", "head", "model", "objectives", "optimizers", "schedules", "run")
+        f"training/{name}.py"
+        for name in ("fit", "head", "model", "objectives", "optimizers", "schedules", "run", "distillation")
     )
     readers = "".join((package / name).read_text("utf-8") for name in files)
     read_as = {"image_size": "size"}
