@@ -37,7 +37,7 @@ _SPECIFICATION = "https://ai.google.dev/edge/litert/models/quantization_spec"
 _SHAPES = "tensorflow/lite/delegates/gpu/common/model_builder_helper.cc"
 _LITERT_JS = "seen with LiteRT.js 2.5.3 in Chromium"
 _VELA = "https://arm-software.github.io/CMSIS-Ethos-U/main/vela/index.html"
-_HTP = "https://docs.qualcomm.com, QNN HTP: supported operators of INT8 and INT16 activations"
+_HTP = "https://docs.qualcomm.com/doc/80-63442-10/topic/htp_opdef_version_history.html"
 
 _FLOATS = ("FLOAT32", "FLOAT16")
 _INTEGERS = ("INT8", "UINT8", "INT16")
