@@ -58,5 +58,10 @@ def lint_files(files: Iterable[str | os.PathLike[str]], delegates: Iterable[Dele
         ValueError: if a file is not a .tflite file.
         OSError: if a file cannot be read.
     """
-    delegates = list(delegates)
-    return [LintResult(str(file), delegate, lint(file, delegate)) for file in files for delegate in delegates]
+    delegates, results = list(delegates), []
+    for file in files:
+        findings = lint(file, *delegates)
+        results += [
+            LintResult(str(file), one, [item for item in findings if item.delegate == one]) for one in delegates
+        ]
+    return results

@@ -130,7 +130,6 @@ class Operator:
         options: the fields of its options, by their names in the schema.
         ends_graph: whether an output is one of the graph.
         readers: the operators that read its outputs.
-        writers: the operators that write its inputs.
         restores_constant: whether it turns a constant of float16 into float32, which delegates do beforehand.
     """
 
@@ -141,7 +140,6 @@ class Operator:
     options: dict[str, Any]
     ends_graph: bool = False
     readers: list[Operator] = dataclasses.field(default_factory=list, repr=False)
-    writers: list[Operator] = dataclasses.field(default_factory=list, repr=False)
     restores_constant: bool = False
 
     @property
@@ -295,7 +293,6 @@ def _operators(model: Any, graph: Any, file: bytes) -> list[Operator]:
         for index in ins:
             if index in writers:
                 writers[index].readers.append(operator)
-                operator.writers.append(writers[index])
         writers.update(dict.fromkeys(outs, operator))
         result.append(operator)
     return result

@@ -6,6 +6,7 @@ training checkpoints contain the teacher, and a resumed run reads the same numbe
 """
 
 import concurrent.futures
+import functools
 import hashlib
 import json
 import logging
@@ -23,12 +24,14 @@ from keras import ops
 from keras_vit import _arguments as checked
 from keras_vit import _compat
 from keras_vit._arguments import counted
-from keras_vit._atomic import write_text, written_aside
+from keras_vit._atomic import write_text
 from keras_vit._progress import log_progress
 from keras_vit.builders import load
 from keras_vit.data.decoding import read_file
+from keras_vit.data.folder import named_format
 from keras_vit.data.pipeline import evaluation_batches
 from keras_vit.data.sources import Examples, Source
+from keras_vit.evaluation.feature_cache import cached_features, model_digest
 from keras_vit.evaluation.probes import probe_head
 from keras_vit.models.features import representation
 from keras_vit.models.hooks import head_of
@@ -43,7 +46,6 @@ _log = logging.getLogger("keras_vit")
 DISTILLATION_FILE = "distillation.json"
 _SETTING = "KERAS_VIT_TEACHER_CACHE"
 _MODEL_FILE = "model.keras"  # in the folder of a run
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _BATCH = 64  # images
 
 
@@ -88,13 +90,10 @@ class Teacher:
         """Returns the logits of the data's classes, (..., classes), of features, (..., features)."""
         return features @ self.kernel + self.bias
 
-    @property
-    def digest(self) -> str:
+    @functools.cached_property
+    def digest(self) -> str | None:
         """SHA-256 of the architecture and the weights."""
-        digest = hashlib.sha256(self.model.to_json().encode())
-        for weight in self.model.weights:
-            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
-        return digest.hexdigest()
+        return model_digest(self.model)
 
 
 def teacher_of(recipe: Recipe, source: Source) -> Teacher | None:
@@ -197,9 +196,12 @@ def with_unlabelled(recipe: Recipe, source: Source) -> Source:
     if recipe.unlabelled is None:
         return source
     folder = pathlib.Path(recipe.unlabelled)
-    files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
+    listed = sorted(str(path) for path in folder.rglob("*") if path.is_file())
+    files = [path for path in listed if named_format(path) is not None]
     if not files:
         raise ValueError(f"Expected a folder of images. Received: unlabelled={recipe.unlabelled!r}, without any")
+    if others := len(listed) - len(files):
+        _log.info("%s: left out: %s without an ending of an image", folder, counted(others, "file"))
     _log.info("%s without labels, whose classes are the teacher's", counted(len(files), "training image"))
     train, more = source.train, len(files)
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -267,44 +269,31 @@ def teacher_features(
     They are kept in a file of the user's cache folder, whose name is a digest of all that they depend on.
     KERAS_VIT_TEACHER_CACHE names another folder; 0 keeps none.
     """
-    path = _path_of(teacher, examples, size, pixels, flip)
-    if path and path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return file["features"]
-        except (OSError, ValueError, KeyError):
-            _log.info("%s is damaged: the teacher's features are computed again", path)
-    batches: Iterable[Any] = (
-        (images.numpy(), labels.numpy()) for images, labels in evaluation_batches(examples, size, _BATCH, pixels)
-    )
-    views = []
-    for images, _ in log_progress(batches, "read by the teacher", len(examples.labels)):
-        # A last batch of another size would compile the teacher again.
-        whole = np.concatenate([images, np.zeros((_BATCH - len(images), *images.shape[1:]), images.dtype)])
-        of_views = [teacher.features(view, pixels) for view in ((whole, whole[:, :, ::-1]) if flip else (whole,))]
-        views.append(np.stack(of_views, axis=1)[: len(images)])
-    features = np.concatenate(views)
-    if path:
-        try:
-            with written_aside(path) as aside, aside.open("wb") as opened:
-                np.savez(opened, features=features)
-        except OSError as error:
-            _log.info("%s is not written (%s): the next run computes the teacher's features again", path, error)
-    return features
+
+    def compute() -> tuple[np.ndarray, np.ndarray]:
+        batches: Iterable[Any] = (
+            (images.numpy(), labels.numpy()) for images, labels in evaluation_batches(examples, size, _BATCH, pixels)
+        )
+        views = []
+        for images, _ in log_progress(batches, "read by the teacher", len(examples.labels)):
+            # A last batch of another size would compile the teacher again.
+            whole = np.concatenate([images, np.zeros((_BATCH - len(images), *images.shape[1:]), images.dtype)])
+            of_views = [teacher.features(view, pixels) for view in ((whole, whole[:, :, ::-1]) if flip else (whole,))]
+            views.append(np.stack(of_views, axis=1)[: len(images)])
+        return np.concatenate(views), examples.labels
+
+    folder = _cache_folder()
+    if folder is None or len(examples.digests) != len(examples.labels):
+        return compute()[0]
+    return cached_features(folder, (teacher.digest, size, pixels, flip, examples.digests), compute)[0]
 
 
-def _path_of(
-    teacher: Teacher, examples: Examples, size: tuple[int, int], pixels: Pixels, flip: bool
-) -> pathlib.Path | None:
-    """Returns the file of the features; None where none is to be kept, or the images have no digests."""
+def _cache_folder() -> pathlib.Path | None:
+    """Returns the folder of the teachers' features; None where none are to be kept."""
     setting = os.environ.get(_SETTING)
-    if setting == "0" or len(examples.digests) != len(examples.labels):
-        return None
     default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path("~", ".cache"), "keras_vit", "teachers")
-    key = repr((1, teacher.digest, size, pixels, flip, keras.backend.backend(), examples.digests))
-    name = hashlib.sha256(key.encode()).hexdigest()[:32] + ".npz"
     try:
-        return pathlib.Path(setting or default).expanduser().resolve() / name
+        return None if setting == "0" else pathlib.Path(setting or default).expanduser().resolve()
     except RuntimeError:  # a user without a home
         return None
 

@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 
 import keras
@@ -6,7 +7,13 @@ import pytest
 
 import keras_vit
 from keras_vit.export.tflite import quantization
-from keras_vit.export.tflite.quantization import Calibrated, layer_sensitivity, quantized, run_tflite
+from keras_vit.export.tflite.quantization import (
+    QUANTIZATION_MODES,
+    Calibrated,
+    layer_sensitivity,
+    quantized,
+    run_tflite,
+)
 from keras_vit.export.tflite.rounding import rounded
 from keras_vit.export.tflite.smoothing import smoothed
 from keras_vit.models.config import ResNet
@@ -194,6 +201,25 @@ def test_a_map_whose_pixels_are_the_tokens_is_laid_out(tmp_path):
     model.get_layer("head").kernel.assign(RANDOM.normal(0, 0.3, (32, 5)))
     agreement = keras_vit.export.tflite(model, tmp_path / "model.tflite", mode="int8")
     assert 0 < agreement.probabilities["max_difference"] < 0.05
+
+
+def test_the_layers_that_lose_most_keep_8_bits_up_to_a_share_of_the_size(model, smooth):
+    calibrated = Calibrated(smooth, made_images(16))
+    none, all_ = (dataclasses.replace(QUANTIZATION_MODES["int4"], share=share) for share in (0, 1))
+    four, eight = calibrated.file(none), calibrated.file(all_)
+    share = (len(four) + len(eight)) / 2 / len(smooth)
+    mixed = calibrated.file(dataclasses.replace(none, share=share))
+    assert len(four) < len(mixed) < 1.02 * share * len(smooth) < len(eight)
+    assert loss(eight, model) < loss(mixed, model) < loss(four, model)
+    spared = ["block_00/mlp/out", "block_01/mlp/out"]
+    kept = calibrated.file(dataclasses.replace(none, share=share), in_float=spared)
+    assert len(kept) < 1.02 * share * len(smooth) or kept == calibrated.file(none, in_float=spared)
+
+
+def test_the_sensitivity_is_that_of_the_bits_of_the_mode(smooth):
+    modes = (dataclasses.replace(QUANTIZATION_MODES["int4"], share=share) for share in (0, 1))
+    one, other = (layer_sensitivity(smooth, mode, made_images(16)) for mode in modes)
+    assert one == other
 
 
 def test_sensitivity_of_each_layer(smooth):

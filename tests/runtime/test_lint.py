@@ -227,7 +227,7 @@ def one(scale=1.0, zero=0):
 
 # (rule, delegate, which file, what is planted)
 FAULTS = [
-    ("operator", "gpu", "float", lambda f: f.rename(KINDS.GELU, KINDS.ERF if hasattr(KINDS, "ERF") else KINDS.TOPK_V2)),
+    ("operator", "gpu", "float", lambda f: f.rename(KINDS.GELU, KINDS.TOPK_V2)),
     ("axes", "gpu", "float", lambda f: set_shape(f, KINDS.TRANSPOSE, (1, 4, 4, 6, 4, 3), output=True)),
     ("shape", "gpu", "float", unknown_shape),
     ("shape", "npu", "integer", unknown_shape),

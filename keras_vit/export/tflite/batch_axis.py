@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit import _compat
+from keras_vit.export.tflite.flatbuffer import operator_code
 
 _schema = _compat.tflite_schema()
 
@@ -95,8 +96,7 @@ def _reshape_input(model: Any, graph: Any, operator: Any, place: int, shape: Seq
     after.shape, after.hasRank = np.array(shape, np.int32), True
     after.type, after.name, after.quantization = before.type, before.name + b"/%d" % index, before.quantization
     graph.tensors.append(after)
-    codes = [code.builtinCode for code in model.operatorCodes]
-    reshape.opcodeIndex = codes.index(OPERATORS.RESHAPE)
+    reshape.opcodeIndex = operator_code(model, OPERATORS.RESHAPE)
     reshape.inputs = np.array([operator.inputs[place], _constant(model, graph, after.shape)], np.int32)
     reshape.outputs = np.array([index], np.int32)
     operator.inputs = np.array([index if i == place else one for i, one in enumerate(operator.inputs)], np.int32)

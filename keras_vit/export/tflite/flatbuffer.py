@@ -102,6 +102,18 @@ def set_constant(model: Any, tensor: Any, values: np.ndarray) -> None:
     model.buffers[tensor.buffer].data = np.ascontiguousarray(values, "float32").reshape(-1).view("uint8")
 
 
+def operator_code(model: Any, kind: int, version: int = 1) -> int:
+    """Returns the number of an operator code of a version, which is added if the file has none."""
+    codes = [(code.builtinCode, code.version) for code in model.operatorCodes]
+    if (kind, version) not in codes:
+        code = _schema.OperatorCodeT()
+        # The older of the two fields has 7 bits.
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = kind, min(kind, 127), version
+        model.operatorCodes.append(code)
+        codes.append((kind, version))
+    return codes.index((kind, version))
+
+
 def drop_unused_tensors(model: Any) -> None:
     """Removes the tensors of a model of one graph that no operator uses, in place."""
     (graph,) = model.subgraphs

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_vit import _compat
-from keras_vit.export.tflite.flatbuffer import constant, drop_unused_tensors, packed
+from keras_vit.export.tflite.flatbuffer import constant, drop_unused_tensors, operator_code, packed
 from keras_vit.export.tflite.quantization import GELU_FLOOR, Calibrated, run_graph
 
 logger = logging.getLogger("keras_vit")
@@ -140,23 +140,12 @@ _OPTIONS = {_OPERATORS.SUB: "SubOptions", _OPERATORS.MUL: "MulOptions"}
 
 def _operator(model: Any, kind: int, inputs: Sequence[int], outputs: Sequence[int], version: int = 1) -> Any:
     operator = _schema.OperatorT()
-    operator.opcodeIndex = _code(model, kind, version)
+    operator.opcodeIndex = operator_code(model, kind, version)
     operator.inputs, operator.outputs = [*map(int, inputs)], [*map(int, outputs)]
     if kind in _OPTIONS:
         operator.builtinOptionsType = getattr(_schema.BuiltinOptions, _OPTIONS[kind])
         operator.builtinOptions = getattr(_schema, f"{_OPTIONS[kind]}T")()
     return operator
-
-
-def _code(model: Any, kind: int, version: int) -> int:
-    """Returns the number of an operator code of a version, which is added if the file has none."""
-    codes = [(code.builtinCode, code.version) for code in model.operatorCodes]
-    if (kind, version) not in codes:
-        code = _schema.OperatorCodeT()
-        code.builtinCode, code.deprecatedBuiltinCode, code.version = kind, min(kind, 127), version
-        model.operatorCodes.append(code)
-        codes.append((kind, version))
-    return codes.index((kind, version))
 
 
 def _new_tensor(graph: Any, like: int) -> int:
@@ -254,7 +243,7 @@ class _Quantized:
             self.in_float.append(operator)
         for index in outputs:
             self.set_kind(index, own)
-        operator.inputs, operator.opcodeIndex = inputs, _code(self.model, kind, max(version, code.version))
+        operator.inputs, operator.opcodeIndex = inputs, operator_code(self.model, kind, max(version, code.version))
         self.operators.append(operator)
 
     def as_input(self, kind: int, inputs: Sequence[int], place: int, output: _Kind) -> int:

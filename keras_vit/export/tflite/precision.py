@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit import _compat
-from keras_vit.export.tflite.flatbuffer import constant
+from keras_vit.export.tflite.flatbuffer import constant, operator_code
 
 _schema = _compat.tflite_schema()
 _OPERATORS, _TYPES = _schema.BuiltinOperator, _schema.TensorType
@@ -54,10 +54,7 @@ def store_in_8_bits(model: Any) -> None:
 def store_in_16_bits(model: Any) -> None:
     """Stores all constants in float16, each in front of a DEQUANTIZE, in place; a GPU leaves that out."""
     (graph,) = model.subgraphs
-    code = _schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = _OPERATORS.DEQUANTIZE
-    code.version = 3
-    model.operatorCodes.append(code)
+    code = operator_code(model, _OPERATORS.DEQUANTIZE, 3)
     restoring = []
     for index in _readers(graph):
         tensor = graph.tensors[index]
@@ -69,7 +66,7 @@ def store_in_16_bits(model: Any) -> None:
         with np.errstate(over="ignore"):
             _replace(model, stored, constant(model, tensor).astype("float16"), _TYPES.FLOAT16)
         tensor.buffer = 0
-        operator.opcodeIndex = len(model.operatorCodes) - 1
+        operator.opcodeIndex = code
         operator.inputs, operator.outputs = [len(graph.tensors)], [index]
         graph.tensors.append(stored)
         restoring.append(operator)

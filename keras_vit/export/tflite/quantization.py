@@ -14,7 +14,7 @@ import dataclasses
 import io
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def layer_sensitivity(
     The loss is 1 minus the cosine between the outputs of the float file and of the quantized one, a mean over the first
     `images` of the calibration. Other arguments and errors: see `quantized`.
     """
-    mode = _mode(mode)
+    mode = dataclasses.replace(_mode(mode), share=0)  # the layer alone, and in the bits of the mode
     calibrated = Calibrated(float_tflite, calibration, input_type=input_type)
     some = calibrated.images[:images]
     expected = run_tflite(float_tflite, some)
@@ -163,7 +163,7 @@ class Calibrated:
         quantizer, recipe_manager, qtyping = _compat.quantizer_modules()
         mode = _mode(mode)
         self._check([*in_float, *finer])
-        finer = [*finer, *self._most_sensitive(mode, {*in_float, *finer})]
+        finer = [*finer, *self._most_sensitive(mode, in_float, finer)]
         model = copy.deepcopy(self.model)
         recipe, ranges = recipe_manager.RecipeManager(), dict[str, Any]()
         kinds = qtyping.TFLOperationName
@@ -187,32 +187,29 @@ class Calibrated:
             work.load_quantization_recipe(recipe.get_quantization_recipe())
             return bytes(work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
 
-    def _most_sensitive(self, mode: QuantizationMode, others: Collection[str]) -> list[str]:
+    def _most_sensitive(self, mode: QuantizationMode, in_float: Sequence[str], finer: Sequence[str]) -> list[str]:
         """Returns the layers that get 8 bits for `mode.share`: those with the most loss for each byte that they save.
 
         The loss of a layer is the change of the outputs on some images, if it alone has fewer bits.
         """
-        layers = [one for one in self.layers if one.layer not in others and not re.search(mode.finer, one.layer)]
+        layers = [one for one in self.layers if one.layer not in {*in_float, *finer}]
+        layers = [one for one in layers if not re.search(mode.finer, one.layer)]
         layers = [one for one in layers if self._bits(one, mode, False)[0] < 8]
         if not mode.share or not layers:
             return []
         logger.info("measures which of %d layers need 8 bits, on %d images", len(layers), SENSITIVITY_IMAGES)
-        some = self.images[:SENSITIVITY_IMAGES]
-        expected = run_tflite(packed(copy.deepcopy(self.model)), some)
+        some, whole = self.images[:SENSITIVITY_IMAGES], packed(copy.deepcopy(self.model))
+        expected = run_tflite(whole, some)
         losses = {}
         for layer in layers:
             model = copy.deepcopy(self.model)
             self.write_weights(model, layer, mode.bits, mode.block)
             losses[layer.layer] = float(np.square(run_tflite(packed(model), some) - expected).sum())
         more = {one.layer: self._bytes(one, 8, 0) - self._bytes(one, mode.bits, mode.block) for one in layers}
-        floats = len(packed(copy.deepcopy(self.model)))
-        size = floats + sum(
-            self._bytes(one, *self._bits(one, mode, one not in layers)) - 4 * self._kernel(one).size
-            for one in self.layers
-        )
+        size = float(len(self.file(dataclasses.replace(mode, share=0), in_float=in_float, finer=finer)))
         chosen = []
         for name in sorted(more, key=lambda name: -losses[name] / more[name]):
-            if size + more[name] <= mode.share * floats:
+            if size + more[name] <= mode.share * len(whole):
                 size += more[name]
                 chosen.append(name)
         return chosen
@@ -221,9 +218,12 @@ class Calibrated:
         return constant(self.model, self._tensor(layer, 1))
 
     def _bytes(self, layer: FullyConnected, bits: int, block: int) -> float:
-        """Returns the bytes of a layer's weights and scales: float16 for each block, or float32 for each output."""
+        """Returns the bytes of a layer's weights and scales.
+
+        A block has a scale in float16; an output has one in float32, and a zero point of 64 bits.
+        """
         outputs, inputs = self._kernel(layer).shape
-        return outputs * inputs * bits / 8 + (2 * outputs * inputs // block if block else 4 * outputs)
+        return outputs * inputs * bits / 8 + (2 * outputs * inputs // block if block else 12 * outputs)
 
     def _check(self, names: Sequence[str]) -> None:
         known = [layer.layer for layer in self.layers]

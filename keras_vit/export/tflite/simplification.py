@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from keras_vit import _compat
-from keras_vit.export.tflite.flatbuffer import constant, drop_unused_tensors, own_constant, set_constant, uses_of
+from keras_vit.export.tflite.flatbuffer import (
+    constant,
+    drop_unused_tensors,
+    operator_code,
+    own_constant,
+    set_constant,
+    uses_of,
+)
 
 _schema = _compat.tflite_schema()
 _OPERATORS = _schema.BuiltinOperator
@@ -82,17 +89,6 @@ class _Graph:
         is_float = len(others) == 1 and self.tensors[others[0]].type == _schema.TensorType.FLOAT32
         return others[0] if is_float and self.is_constant(others[0]) and not _activation(operator) else None
 
-    def code(self, kind: int, version: int = 1) -> int:
-        """Returns the number of an operator code, which is added if the file has none."""
-        kinds = [code.builtinCode for code in self.model.operatorCodes]
-        if kind not in kinds:
-            code = _schema.OperatorCodeT()
-            code.builtinCode = code.deprecatedBuiltinCode = kind
-            code.version = version
-            self.model.operatorCodes.append(code)
-            kinds.append(kind)
-        return kinds.index(kind)
-
     def redirect(self, old: int, new: int) -> None:
         """Lets the operators that read a tensor read another one."""
         for operator in self.graph.operators:
@@ -132,7 +128,7 @@ class _Graph:
         """Turns x @ kernel into a FULLY_CONNECTED, whose weights are (outputs, inputs)."""
         source, weights = operator.inputs
         operator.inputs = [source, self.add_constant(self.tensors[weights].name, kernel.T), -1]
-        operator.opcodeIndex = self.code(_OPERATORS.FULLY_CONNECTED, 5)
+        operator.opcodeIndex = operator_code(self.model, _OPERATORS.FULLY_CONNECTED, 5)
         operator.builtinOptionsType = _schema.BuiltinOptions.FullyConnectedOptions
         operator.builtinOptions = _schema.FullyConnectedOptionsT()
         operator.builtinOptions.keepNumDims = len(self.tensors[operator.outputs[0]].shape) > 2
@@ -212,7 +208,7 @@ class _Graph:
     def elementwise(self, kind: int, inputs: Sequence[int], output: int) -> Any:
         name = {_OPERATORS.SUB: "Sub", _OPERATORS.MUL: "Mul", _OPERATORS.ADD: "Add"}[kind]
         operator = _schema.OperatorT()
-        operator.opcodeIndex = self.code(kind)
+        operator.opcodeIndex = operator_code(self.model, kind)
         operator.inputs, operator.outputs = [*inputs], [output]
         operator.builtinOptionsType = getattr(_schema.BuiltinOptions, f"{name}Options")
         operator.builtinOptions = getattr(_schema, f"{name}OptionsT")()
