@@ -85,14 +85,15 @@ def in_integers(calibrated: Calibrated) -> bytes:
         calibrated: the float32 file with its statistics.
     """
     model = copy.deepcopy(calibrated.model)
+    ends: dict[str, Any] = {}
     for layer in calibrated.layers:
-        calibrated.write_weights(model, layer, 8)
+        ends |= calibrated.write_weights(model, layer, 8)
     _use_products(model)
     ranges = _ranges(packed(copy.deepcopy(model)), model, calibrated.images)
     for layer in calibrated.layers:
         if layer.before_gelu:
             ranges[layer.output] = max(ranges[layer.output][0], GELU_FLOOR), ranges[layer.output][1]
-    quantized = _Quantized(model, ranges)
+    quantized = _Quantized(model, ranges, {name: end["max"].reshape(-1) / 127 for name, end in ends.items()})
     quantized.rewrite()
     if in_float := collections.Counter(
         _NAMES[model.operatorCodes[one.opcodeIndex].builtinCode] for one in quantized.in_float
@@ -175,10 +176,11 @@ class _Quantized:
     Args:
         model: it; changed in place.
         ranges: {tensor: (least, largest value)} of its float32 activations.
+        scales: {name of a tensor: (outputs,)} of weights that are rounded already; others are rounded here.
     """
 
-    def __init__(self, model: Any, ranges: Mapping[int, tuple[float, float]]) -> None:
-        self.model, self.ranges = model, ranges
+    def __init__(self, model: Any, ranges: Mapping[int, tuple[float, float]], scales: Mapping[str, np.ndarray]) -> None:
+        self.model, self.ranges, self.scales = model, ranges, scales
         (self.graph,) = model.subgraphs
         self.kinds: dict[int, _Kind] = {}  # of activations
         self.copies: dict[tuple[int, _Kind], int] = {}
@@ -253,9 +255,10 @@ class _Quantized:
             return self.as_kind(index, output if kind == _OPERATORS.CONCATENATION else self.calibrated(index))
         values = constant(self.model, self.graph.tensors[index])
         if kind in _BIASES and place == 1:
-            most = abs(values).max(tuple(range(1, values.ndim)), keepdims=True)
-            scales = np.where(most > 0, most / 127, 1)
-            return self.add_constant(index, values / scales, "int8", scales.reshape(-1))
+            most = abs(values).reshape(len(values), -1).max(1)
+            scales = self.scales.get(self.graph.tensors[index].name.decode(), np.where(most > 0, most / 127, 1))
+            of_rows = scales.reshape(-1, *[1] * (values.ndim - 1))
+            return self.add_constant(index, values / of_rows, "int8", scales)
         if kind in _BIASES and place == 2:
             source, weights = (self.graph.tensors[inputs[i]].quantization.scale for i in (0, 1))
             scales = np.float64(source) * weights
