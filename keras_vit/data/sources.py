@@ -215,7 +215,7 @@ def open_source(
     bad = tuple((image.name, image.reason) for image in listing.images if image.reason)
     for note in listing.notes:
         _log.warning("%s", note)
-    _refuse(listing, bad, skips=on_bad_image == "skip")
+    refuse_unreadable(listing, bad, skips=on_bad_image == "skip")
     for name in listing.stray:
         _log.warning("%s is not used: it lies outside the class folders", name)
     if bad:
@@ -373,7 +373,7 @@ def describe_unknown(data: str | os.PathLike[str]) -> str:
     )
 
 
-def _refuse(listing: Listing, bad: Sequence[tuple[str, str]], skips: bool) -> None:
+def refuse_unreadable(listing: Listing, bad: Sequence[tuple[str, str]], skips: bool) -> None:
     """Raises a ValueError with all problems, if there are any; images that cannot be read are one unless it skips."""
     lines = []
     if listing.problems:

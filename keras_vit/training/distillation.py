@@ -5,7 +5,6 @@ its logits are computed. They are in the batches and not in the student, so that
 training checkpoints contain the teacher, and a resumed run reads the same numbers.
 """
 
-import concurrent.futures
 import functools
 import hashlib
 import json
@@ -14,6 +13,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -27,10 +27,10 @@ from keras_vit._arguments import counted
 from keras_vit._atomic import write_text
 from keras_vit._progress import log_progress
 from keras_vit.builders import load
-from keras_vit.data.decoding import read_file
 from keras_vit.data.folder import named_format
+from keras_vit.data.listing import ListedImage, Listing, read_listing
 from keras_vit.data.pipeline import evaluation_batches
-from keras_vit.data.sources import Examples, Source
+from keras_vit.data.sources import Examples, Source, refuse_unreadable
 from keras_vit.evaluation.feature_cache import cached_features, model_digest
 from keras_vit.evaluation.probes import probe_head
 from keras_vit.models.features import representation
@@ -191,29 +191,33 @@ def with_unlabelled(recipe: Recipe, source: Source) -> Source:
     """Returns a source whose training images are followed by those of the recipe's `unlabelled`, of the class -1.
 
     Raises:
-        ValueError: if there are no images in the folder.
+        ValueError: if there are no images in the folder, or one cannot be read and the recipe does not skip it.
     """
     if recipe.unlabelled is None:
         return source
-    folder = pathlib.Path(recipe.unlabelled)
+    folder, train = pathlib.Path(recipe.unlabelled), source.train
     listed = sorted(str(path) for path in folder.rglob("*") if path.is_file())
     files = [path for path in listed if named_format(path) is not None]
     if not files:
         raise ValueError(f"Expected a folder of images. Received: unlabelled={recipe.unlabelled!r}, without any")
     if others := len(listed) - len(files):
         _log.info("%s: left out: %s without an ending of an image", folder, counted(others, "file"))
-    _log.info("%s without labels, whose classes are the teacher's", counted(len(files), "training image"))
-    train, more = source.train, len(files)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        digests = tuple(pool.map(lambda file: hashlib.sha256(read_file(file)).hexdigest(), files))
+    images = tuple(ListedImage(file, file, "", "train") for file in files)
+    listing = read_listing(Listing(str(folder), folder.name, (), (), images), recipe.channels)
+    bad = [(image.name, image.reason) for image in listing.images if image.reason]
+    refuse_unreadable(replace(listing, problems=()), bad, recipe.on_bad_image == "skip")
+    read = [image for image in listing.images if not image.reason]
+    if bad:
+        _log.warning("left out: %s that cannot be read", counted(len(bad), "image"))
+    _log.info("%s without labels, whose classes are the teacher's", counted(len(read), "training image"))
     examples = Examples(
-        (*train.images, *files),
-        np.concatenate([train.labels, np.full(more, -1, train.labels.dtype)]),
-        (*train.names, *files),
-        None if train.weights is None else np.concatenate([train.weights, np.ones(more, np.float32)]),
-        (*train.digests, *digests) if train.digests else (),
+        (*train.images, *(image.file for image in read)),
+        np.concatenate([train.labels, np.full(len(read), -1, train.labels.dtype)]),
+        (*train.names, *(image.name for image in read)),
+        None if train.weights is None else np.concatenate([train.weights, np.ones(len(read), np.float32)]),
+        (*train.digests, *(image.digest for image in read)) if train.digests else (),
     )
-    return Source(**{**vars(source), "train": examples})
+    return replace(source, train=examples)
 
 
 def teacher_columns(

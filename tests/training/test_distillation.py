@@ -162,6 +162,13 @@ def test_unlabelled_images_and_a_probe(recipe, source, tmp_path, caplog):
     renamed = dataclasses.replace(source, class_names=tuple(other))
     recipe = dataclasses.replace(recipe, distill="hard", unlabelled=str(folder))
     assert with_unlabelled(recipe, source).train.labels[-3:].tolist() == [-1] * 3
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.JPG").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"1 image in .*more cannot be read:\n.*broken\.JPG"):
+        with_unlabelled(recipe, source)
+    skipping = dataclasses.replace(recipe, on_bad_image="skip")
+    assert len(with_unlabelled(skipping, source).train.labels) == len(source.train.labels) + 3
+    (folder / "broken.JPG").unlink()
     caplog.set_level("INFO", "keras_vit")
     _, log = train(recipe, renamed, tmp_path / "run")
     assert np.isfinite(log[-1]["loss"])
