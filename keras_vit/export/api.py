@@ -108,7 +108,7 @@ def export_model(
             raise ValueError(
                 f"Expected targets in TFLite for a delegate. Received: {', '.join(others)}, delegate={delegate!r}"
             )
-        rows = {name: target._replace(delegate=delegate) for name, target in rows.items()}
+        rows = {name: target.for_delegate(delegate) for name, target in rows.items()}
     if unsuited := [name for name, target in rows.items() if output_type not in target.output_types]:
         raise ValueError(
             f"Expected targets of 8 or 4 bits for uint8 probabilities. Received: {', '.join(unsuited)}, "

@@ -6,6 +6,7 @@ Shares no code with what writes the files. The model reads images as in training
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
@@ -34,6 +35,7 @@ logger = logging.getLogger("keras_vit")
 
 _MARGIN = "known"  # the output that is below 0 where the model rejects an image
 _BATCH = 64  # images per batch of the Keras model
+HALF_IMAGES = 64  # of the images, those that a file for GPUs is also compared on in half precision, ten times as slow
 MAX_ENCODED = 1000  # of the images, those that also go through a client's decoder and resize
 LEAST_PROBABILITY = 1e-30  # its logarithm stands for that of everything below
 LEAST_SCORE = 1e-3  # of a label, and 1 minus the highest: beyond, the logit depends on the rounding of float32
@@ -90,6 +92,8 @@ class Agreement:
         reject: of a model that rejects images of none of its classes: {"max_difference" between margins, "rejected",
             the share of the images that the file rejects, "agreement_or_tie", the share that file and model both reject
             or both do not, or whose margin in the model is 0 to within the tie}. Empty for other models.
+        float16: figures of a file for GPUs where every tensor is rounded to float16, as a GPU does by default: those
+            above of classes or of numbers, on the first 64 "images". Empty for other files.
         channels: of the file's input: 1 for grey, 3 for RGB, 4 for RGBA, another number for bands.
     """
 
@@ -116,6 +120,7 @@ class Agreement:
     labels: int = 0
     reject: dict[str, float] = dataclasses.field(default_factory=dict)
     channels: int = 3
+    float16: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -135,8 +140,8 @@ class Agreement:
         """Returns a figure by its name in `Target.bounds`, as "logits.max_difference"; None if not measured."""
         value: Any = self
         for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else getattr(value, part)
-        return value
+            value = value.get(part, {}) if isinstance(value, dict) else getattr(value, part)
+        return None if value == {} else value
 
 
 class Reference:
@@ -203,6 +208,13 @@ class Reference:
         else:
             self.evaluated = self.predict(read_all(self.encoded, own, protocol, self.channels))
         self._levels: dict[Any, tuple[np.ndarray, ...]] = {}
+
+    def first(self, count: int) -> Reference:
+        """Returns the reference of the first `count` images, without encoded ones."""
+        some = copy.copy(self)
+        some.pixels, some.expected, some.encoded = self.pixels[:count], self.expected[:count], []
+        some.labels = None if self.labels is None else self.labels[:count]
+        return some
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Returns the model's probabilities for uint8 images, (images, classes); numbers of all outputs in a row."""
@@ -313,6 +325,13 @@ def figures_in_bfloat16(file: Any, reference: Reference, tie: float) -> dict[str
     outputs = open_exported(file.path, precision="bfloat16").predict(reference.pixels)
     latency = latency_and_memory(file.model_path, "bfloat16")["latency_ms"]
     return {**_figures(outputs, reference, tie), "latency_ms": latency}
+
+
+def figures_in_float16(file: Any, reference: Reference, tie: float) -> dict[str, Any]:
+    """Returns the `Agreement.float16` of an opened .tflite file or page."""
+    some = reference.first(HALF_IMAGES)
+    half = open_exported(file.path, precision="float16")
+    return {"images": len(some.pixels), **_figures(half.predict(some.pixels), some, tie)}
 
 
 def _figures(outputs: Mapping[str, np.ndarray], reference: Reference, tie: float) -> dict[str, Any]:

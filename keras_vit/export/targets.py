@@ -75,6 +75,13 @@ class Target(NamedTuple):
         """Returns the target with other settings; those that its writer does not have are ignored."""
         return self._replace(settings={name: settings.get(name, value) for name, value in self.settings.items()})
 
+    def for_delegate(self, delegate: str | None) -> Target:
+        """Returns the target as it is made for a delegate: for a GPU, it also has to agree in half precision."""
+        if delegate not in ("gpu", "webgpu"):
+            return self._replace(delegate=delegate)
+        row = self.with_settings(**{**self.settings, "scale_norms": True})
+        return row._replace(delegate=delegate, bounds={**self.bounds, **_IN_HALF})
+
     def write(self, serving: Serving, path: str | os.PathLike[str]) -> None:
         """Writes the file of a `Serving`."""
         _imported(self.writer)(serving, path, **self.settings)
@@ -128,6 +135,12 @@ def _bounds(max_logit: float | None = None, file_max: float = 0.05) -> dict[str,
 # Activations of 16 bits change a probability of a ViT-S/14 by less than 0.02 in 95 of 100 images.
 _NPU = _bounds(file_max=0.25) | {"probabilities.percentile_95": (0.0, 0.02)}
 _FLOAT32, _FLOAT16, _ROUNDED = _bounds(1e-3, 0.02), _bounds(2e-2, 0.02), _bounds(file_max=0.25)
+_IN_HALF = {
+    "float16.top1_agreement_or_tie": (0.99, 1.0),
+    "float16.logits.cosine": (0.999, 1.0),
+    "float16.numbers.relative_difference": (0.0, 0.1),
+    "float16.reject.agreement_or_tie": (0.99, 1.0),
+}
 # Weights of 8 bits move a probability by some hundredths, where the model itself is undecided.
 _TIES = {"float32": 1e-4, "float16": 1e-2, "rounded": 0.05}
 _OPERATORS = "runtime.operators.count_operators"
@@ -146,7 +159,7 @@ def _tflite(
         f"model_{mode.replace('-', '_')}.tflite",
         description,
         "export.tflite.conversion.write_tflite",
-        {"mode": mode, "in_float": ()} if by_images else {"mode": mode},
+        {"mode": mode, "scale_norms": False} | ({"in_float": ()} if by_images else {}),
         bounds,
         tie,
         client_resize="corner",
@@ -163,7 +176,7 @@ def _web(file: str, mode: str, bounds: Bounds, tie: float, fallback: str | None 
         file,
         f"web page that classifies images and the camera in the browser, {mode} weights",
         "export.web.site.write_site",
-        {"mode": mode, "runtime": None},
+        {"mode": mode, "runtime": None, "scale_norms": False},
         bounds,
         tie,
         fallback=fallback,

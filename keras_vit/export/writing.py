@@ -24,6 +24,7 @@ from keras_vit.export.proof import (
     Reference,
     compare,
     figures_in_bfloat16,
+    figures_in_float16,
     latency_and_memory,
     read_proof,
     violations,
@@ -197,6 +198,8 @@ def _write_and_compare(
         operators=operators,
         lint=unsupported,
     )
+    if target.delegate in ("gpu", "webgpu"):
+        agreement = dataclasses.replace(agreement, float16=figures_in_float16(file, reference, target.tie))
     violated = violations(agreement, {**target.bounds, **(bounds or {})})
     if target.delegate:
         violated += [f"{target.delegate}: {problem}" for problem in unsupported[target.delegate]]
@@ -219,7 +222,7 @@ def _advice(serving: Serving, target: Target, reference: Reference, bounds: Boun
         return ""  # the client reads the images in another way, whatever the file
     while target.fallback:
         name, runtime = target.fallback, target.settings.get("runtime")
-        target = TARGETS[name].with_settings(runtime=runtime)._replace(delegate=target.delegate)
+        target = TARGETS[name].with_settings(runtime=runtime).for_delegate(target.delegate)
         logger.info("tries whether %s keeps its bounds", name)
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):  # the advice may fail
             path = pathlib.Path(folder) / target.file

@@ -48,6 +48,7 @@ NOTES = {
     "classes or both do not, and the largest difference between their margins.",
     "in bfloat16": "Agreement, logit difference and latency, 1 / 2 threads, where the runtime computes in bfloat16, as "
     "OpenVINO does by default on a CPU that has this type. All other columns are of float32.",
+    "in float16": "Agreement and logit difference where every tensor is rounded to float16, as a GPU does by default.",
     "not supported": "What delegates do not run, by the rules of keras-vit lint: gpu, LiteRT's GPU delegate on phones; "
     "webgpu, LiteRT.js in a browser; npu, processors that compute in integers.",
     "operators": "Operators of the file, with their numbers.",
@@ -100,7 +101,8 @@ def export_details(agreement: Any) -> dict[str, str]:
         if jpeg
         else "–",
         "none of these": _rejects(agreement.reject),
-        "in bfloat16": _in_bfloat16(agreement.bfloat16),
+        "in bfloat16": _in_few_bits(agreement.bfloat16),
+        "in float16": _in_few_bits(agreement.float16),
         "not supported": _lint(agreement.lint),
         "operators": ", ".join(f"{count} {kind}" for kind, count in operators.items()) or "–",
     }
@@ -217,13 +219,12 @@ def _numbers(figures: Mapping[str, float]) -> str:
     return f"{figures['max_difference']:.2g}, {figures['relative_difference']:.2g} of the largest"
 
 
-def _in_bfloat16(figures: Mapping[str, Any]) -> str:
+def _in_few_bits(figures: Mapping[str, Any]) -> str:
     if not figures:
         return "–"
-    if numbers := figures.get("numbers"):
-        return f"{_numbers(numbers)}; {_latencies(figures['latency_ms'])}"
-    differences = f"{_share(figures['top1_agreement'])}; {_difference(figures['logits'])}"
-    return f"{differences}; {_latencies(figures['latency_ms'])}"
+    numbers = figures.get("numbers")
+    text = _numbers(numbers) if numbers else f"{_share(figures['top1_agreement'])}; {_difference(figures['logits'])}"
+    return f"{text}; {_latencies(figures['latency_ms'])}" if "latency_ms" in figures else text
 
 
 def _latencies(latency_ms: Mapping[str, float]) -> str:

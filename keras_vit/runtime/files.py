@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from keras_vit.runtime.exported import ExportedFile
 
+_PRECISIONS = ("float32", "bfloat16", "float16")
 _KINDS = "a .tflite, .onnx or .xml file, or the folder of a SavedModel, an OpenVINO model or a page"
 
 
@@ -54,7 +55,9 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
         path: of a .tflite or .onnx file, of the .xml file of an OpenVINO model, or of the folder of an OpenVINO model,
             a SavedModel (either's version folder, too) or a page. Of several versions, the largest number is opened.
         threads: number of CPU threads, where the runtime has such an option.
-        precision: "bfloat16" for an OpenVINO model to compute as it does by default on a CPU that has this type.
+        precision: "bfloat16" for an OpenVINO model to compute as it does by default on a CPU that has this type;
+            "float16" for a .tflite file or a page to compute as a GPU does in half precision, see
+            `keras_vit.runtime.half`.
 
     Returns:
         An `ExportedFile`.
@@ -73,14 +76,14 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
         ```
     """
     path = pathlib.Path(path)
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"Expected precision to be one of ('float32', 'bfloat16'). Received: precision={precision!r}")
+    if precision not in _PRECISIONS:
+        raise ValueError(f"Expected precision to be one of {_PRECISIONS}. Received: precision={precision!r}")
     if not path.exists():
         raise ValueError(f"Expected {_KINDS}. Received: {path}, which does not exist")
     if path.suffix == ".tflite":
         from keras_vit.runtime.tflite import TFLiteFile
 
-        return TFLiteFile(path, threads)
+        return TFLiteFile(path, threads, precision=precision)
     if path.suffix == ".onnx":
         from keras_vit.runtime.onnx import OnnxFile
 
@@ -89,7 +92,8 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
         from keras_vit.runtime.images import CENTER
         from keras_vit.runtime.tflite import TFLiteFile
 
-        return TFLiteFile(path, threads, model_path=path / "model.tflite", resize_origin=CENTER)
+        model_path = path / "model.tflite"
+        return TFLiteFile(path, threads, model_path=model_path, resize_origin=CENTER, precision=precision)
     version = _version(path)
     if (version / "saved_model.pb").exists():
         from keras_vit.runtime.savedmodel import SavedModelFile

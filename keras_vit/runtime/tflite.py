@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_vit._quiet import quiet
 from keras_vit.runtime.exported import ExportedFile
+from keras_vit.runtime.half import in_half_precision
 from keras_vit.runtime.images import CORNER
 from keras_vit.runtime.integrity import checked_input, checked_scaling, refuse_damaged, short_reason
 from keras_vit.runtime.metadata import MetadataError, read_description
@@ -28,6 +29,7 @@ class TFLiteFile(ExportedFile):
         threads: number of CPU threads.
         model_path: of the model, if `path` is the folder of a page.
         resize_origin: of the client's resize, see `resized`.
+        precision: "float16" to compute as a GPU does in half precision, see `keras_vit.runtime.half`.
 
     Raises:
         ValueError: if it is not a TFLite file, or lacks the metadata of its input and classes; names the file.
@@ -43,6 +45,7 @@ class TFLiteFile(ExportedFile):
         *,
         model_path: str | os.PathLike[str] | None = None,
         resize_origin: float = CORNER,
+        precision: str = "float32",
     ):
         self.path, self.model_path = pathlib.Path(path), pathlib.Path(model_path or path)
         self.resize_origin = resize_origin
@@ -51,6 +54,8 @@ class TFLiteFile(ExportedFile):
         try:
             self.description = read_description(content)
             refuse_huge(content)
+            if precision == "float16":
+                content = in_half_precision(content)
             with quiet():
                 self.interpreter = Interpreter(model_content=content, num_threads=threads)
                 self.interpreter.allocate_tensors()

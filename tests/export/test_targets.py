@@ -70,7 +70,7 @@ def test_rows_do_not_share_a_file():
 
 def test_settings_that_a_target_lacks_are_ignored():
     target = TARGETS["tflite-int4"].with_settings(in_float=("head",), runtime="modules")
-    assert target.settings == {"mode": "int4", "in_float": ("head",)}
+    assert target.settings == {"mode": "int4", "scale_norms": False, "in_float": ("head",)}
     assert TARGETS["tflite-int4"].settings["in_float"] == ()
 
 

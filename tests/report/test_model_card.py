@@ -239,6 +239,7 @@ def test_an_exported_file_is_listed_with_all_its_figures():
         "largest difference from JPEG": "0.19 (resize 0.17, file 0.021), 613 images",
         "none of these": "–",
         "in bfloat16": "–",
+        "in float16": "–",
         "not supported": "gpu: GATHER: its indices are int64; CAST: a tensor of int64, npu: 4 kinds of operators, "
         "webgpu: nothing",
         "operators": "73 FULLY_CONNECTED, 12 GELU",

@@ -39,13 +39,15 @@ NPU = "npu"  # the mode of `in_integers`, which needs calibration images, too
 USED_IMAGES = {"int4": 256}  # the most that a mode uses, by mode: more make no other mode better
 
 
-def converted(model: keras.Model, mode: str = "float32", fold_norms: bool = True) -> bytes:
+def converted(
+    model: keras.Model, mode: str = "float32", fold_norms: bool = True, *, scale_norms: bool = False
+) -> bytes:
     """Converts a model to the bytes of a TFLite file, without metadata.
 
     Args:
         model: the `model` of a `Serving`.
         mode: one of `MODES`.
-        fold_norms: see `simplify`.
+        fold_norms, scale_norms: see `simplify`.
 
     Raises:
         ValueError: if the model has an operator that TFLite does not have, which the message names, or if Keras'
@@ -59,7 +61,9 @@ def converted(model: keras.Model, mode: str = "float32", fold_norms: bool = True
     kernels = _kernels(model)
     with quiet():  # a dozen notes on the stages of the conversion
         parsed = _compat.read_flatbuffer(_without_kernels(model, kernels))
-    simplify(parsed, {name: np.asarray(kernel) for name, kernel in kernels.items()}, fold_norms)
+    simplify(
+        parsed, {name: np.asarray(kernel) for name, kernel in kernels.items()}, fold_norms, scale_norms=scale_norms
+    )
     if store := MODES[mode]:
         store(parsed)
     return packed(parsed)
@@ -106,7 +110,7 @@ def _reason(error: Exception) -> str:
     return "; ".join(operators[:3]) or (lines or [type(error).__name__])[0]
 
 
-def calibrated(serving: Serving, mode: str) -> tuple[bytes, np.ndarray]:
+def calibrated(serving: Serving, mode: str, scale_norms: bool = False) -> tuple[bytes, np.ndarray]:
     """Returns a float32 file that is ready for quantization, and the calibration images as its inputs.
 
     Scale is moved from activations into weights, which changes no output. Raises as `write_tflite`.
@@ -120,19 +124,20 @@ def calibrated(serving: Serving, mode: str) -> tuple[bytes, np.ndarray]:
     pixels = np.stack([PROTOCOLS["official"](image, size) for image in images])
     smooth = serving.with_changes(model=smoothed(serving.inner, preprocess_input(pixels, serving.pixels)))
     # The norms keep the scale that was moved into them.
-    return converted(smooth.model, fold_norms=False), serving.client_inputs(images)
+    file = converted(smooth.model, fold_norms=False, scale_norms=scale_norms)
+    return file, serving.client_inputs(images)
 
 
-def exported(serving: Serving, mode: str, in_float: Sequence[str] = ()) -> bytes:
+def exported(serving: Serving, mode: str, in_float: Sequence[str] = (), scale_norms: bool = False) -> bytes:
     """Returns the bytes of a .tflite file with metadata; for arguments and errors see `write_tflite`."""
     if mode in QUANTIZED:
-        file, images = calibrated(serving, mode)
+        file, images = calibrated(serving, mode, scale_norms)
         file = quantized(file, QUANTIZED[mode], images, input_type=serving.input_type, in_float=in_float)
     elif mode == NPU:
         file, images = calibrated(serving, mode)
         file = in_integers(Calibrated(file, images, input_type=serving.input_type))
     else:
-        file = converted(serving.model, mode)
+        file = converted(serving.model, mode, scale_norms=scale_norms)
     return with_metadata(file, serving)
 
 
@@ -153,7 +158,11 @@ def with_metadata(model: bytes, serving: Serving) -> bytes:
 
 
 def write_tflite(
-    serving: Serving, path: str | os.PathLike[str], mode: str = "float32", in_float: Sequence[str] = ()
+    serving: Serving,
+    path: str | os.PathLike[str],
+    mode: str = "float32",
+    in_float: Sequence[str] = (),
+    scale_norms: bool = False,
 ) -> None:
     """Writes a `Serving` as a .tflite file.
 
@@ -162,9 +171,10 @@ def write_tflite(
         path: of the file.
         mode: one of `MODES` or `QUANTIZED`, or `NPU`.
         in_float: layers that stay in float32 in a mode of `QUANTIZED`, see `keras_vit.export.sensitivity`.
+        scale_norms: whether layer norms keep in the range of float16, see `simplify`; not in the mode `NPU`.
 
     Raises:
         ValueError: if the model does not convert, or the calibration images do not suit it.
         ImportError: if a mode in `QUANTIZED` needs an extra that is not installed.
     """
-    pathlib.Path(path).write_bytes(exported(serving, mode, in_float))
+    pathlib.Path(path).write_bytes(exported(serving, mode, in_float, scale_norms))

@@ -6,6 +6,7 @@ time and memory for a ViT-B/16. They become constants here, and what the convert
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,9 +24,20 @@ from keras_vit.export.tflite.flatbuffer import (
 
 _schema = _compat.tflite_schema()
 _OPERATORS = _schema.BuiltinOperator
+_OPTIONS = {
+    _OPERATORS.SUB: "Sub",
+    _OPERATORS.MUL: "Mul",
+    _OPERATORS.ADD: "Add",
+    _OPERATORS.DIV: "Div",
+    _OPERATORS.ABS: "Abs",
+    _OPERATORS.MAXIMUM: "MaximumMinimum",
+    _OPERATORS.REDUCE_MAX: "Reducer",
+}
 
 
-def simplify(model: Any, kernels: Mapping[str, np.ndarray], fold_norms: bool = True) -> None:
+def simplify(
+    model: Any, kernels: Mapping[str, np.ndarray], fold_norms: bool = True, *, scale_norms: bool = False
+) -> None:
     """Makes constants of kernels that are inputs, and rewrites operators, in place.
 
     - A scalar or a vector that a layer's input or output is multiplied by or added to moves into its weights.
@@ -37,10 +49,14 @@ def simplify(model: Any, kernels: Mapping[str, np.ndarray], fold_norms: bool = T
         model: a `ModelT` of one graph.
         kernels: {name of an input: (inputs, outputs) float32}.
         fold_norms: whether the scale and offset of a norm move into the layers behind it.
+        scale_norms: whether layer norms first divide by the largest absolute value, so that no square passes 65,504,
+            the limit of float16: a GPU that computes in half precision keeps the norms of activations of thousands.
     """
     graph = _Graph(model)
     graph.fill(kernels)
     graph.center_norms()
+    if scale_norms:
+        graph.scale_norms()
     if fold_norms:
         graph.fold_into_readers()
     graph.fold_into_writers()
@@ -200,18 +216,68 @@ class _Graph:
         for (kind, other), result in zip(chain, results):
             self.tensors[result].shape = self.tensors[last.outputs[0]].shape
             self.tensors[result].shapeSignature = None
-            made.append(self.elementwise(kind, (x, other), result))
+            made.append(self.operator(kind, (x, other), result))
             x = result
         self.graph.operators[place:place] = made
         self.remove(negative, of_mean, of_input, last, *(one for one in (scale, offset) if one))
 
-    def elementwise(self, kind: int, inputs: Sequence[int], output: int) -> Any:
-        name = {_OPERATORS.SUB: "Sub", _OPERATORS.MUL: "Mul", _OPERATORS.ADD: "Add"}[kind]
+    def scale_norms(self) -> None:
+        """Lets layer norms work on x / a, with a the largest |x| of a token: the same result with epsilon / a^2.
+
+        The numbers then lie between -1 and 1, and their sums below the number of channels. `a` is at least
+        sqrt(epsilon), so that its reciprocal stays in the range of float16.
+        """
+        for squared in self.of_kind(_OPERATORS.SQUARED_DIFFERENCE):
+            x, mean = squared.inputs
+            first, variance = self.writer(mean), self.reader(squared.outputs[0], _OPERATORS.MEAN)
+            if first is None or self.kind(first) != _OPERATORS.MEAN or first.inputs[0] != x or variance is None:
+                continue
+            added = self.reader(variance.outputs[0], _OPERATORS.ADD)
+            epsilon = None if added is None else self.factor(added, variance.outputs[0])
+            centered = [one for one in self.readers(mean) if one is not squared]
+            if (
+                epsilon is None
+                or self.values(epsilon).size != 1
+                or [self.kind(one) for one in centered if one] != [_OPERATORS.SUB]
+            ):
+                continue
+            root = np.sqrt(self.values(epsilon).reshape(()))
+            made: list[Any] = []
+
+            def compute(kind: int, inputs: Sequence[int], like: int, made: list[Any] = made) -> int:
+                output = self.add_computed(like)
+                made.append(self.operator(kind, inputs, output))
+                return output
+
+            size = compute(_OPERATORS.ABS, [x], x)
+            size = compute(_OPERATORS.REDUCE_MAX, [size, first.inputs[1]], mean)
+            size = compute(_OPERATORS.MAXIMUM, [size, self.add_constant(b"root_of_epsilon", root)], mean)
+            factor = compute(_OPERATORS.DIV, [self.add_constant(b"one", np.ones(())), size], mean)
+            scaled = compute(_OPERATORS.MUL, [x, factor], x)
+            root_of_epsilon = compute(_OPERATORS.MUL, [factor, self.add_constant(b"root_of_epsilon", root)], mean)
+            scaled_epsilon = compute(_OPERATORS.MUL, [root_of_epsilon, root_of_epsilon], mean)
+            for one in (first, squared, *centered):
+                one.inputs = [scaled if index == x else index for index in one.inputs]
+            added.inputs = [variance.outputs[0], scaled_epsilon]
+            place = next(i for i, operator in enumerate(self.graph.operators) if operator is first)
+            self.graph.operators[place:place] = made
+
+    def add_computed(self, like: int) -> int:
+        """Adds a tensor of the shape of another one."""
+        tensor = copy.copy(self.tensors[like])
+        tensor.name, tensor.buffer = tensor.name + b"/%d" % len(self.tensors), 0
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def operator(self, kind: int, inputs: Sequence[int], output: int) -> Any:
+        name = _OPTIONS[kind]
         operator = _schema.OperatorT()
         operator.opcodeIndex = operator_code(self.model, kind)
         operator.inputs, operator.outputs = [*inputs], [output]
         operator.builtinOptionsType = getattr(_schema.BuiltinOptions, f"{name}Options")
         operator.builtinOptions = getattr(_schema, f"{name}OptionsT")()
+        if kind == _OPERATORS.REDUCE_MAX:
+            operator.builtinOptions.keepDims = True
         return operator
 
     def fold_into_readers(self) -> None:

@@ -186,11 +186,12 @@ def write_site(
     path: str | os.PathLike[str],
     mode: str = "int8",
     runtime: str | os.PathLike[str] | None = None,
+    scale_norms: bool = False,
 ) -> None:
     """Writes a `Serving` of float32 pixels as a web page; for the modes see `write_tflite`, for errors `write_web`."""
     write_web(
         path,
-        exported(serving, mode),
+        exported(serving, mode, scale_norms=scale_norms),
         serving.class_names,
         title=serving.facts["name"],
         image_size=serving.image_size,
