@@ -77,10 +77,16 @@ class Target(NamedTuple):
 
     def for_delegate(self, delegate: str | None) -> Target:
         """Returns the target as it is made for a delegate: for a GPU, it also has to agree in half precision."""
-        if delegate not in ("gpu", "webgpu"):
-            return self._replace(delegate=delegate)
-        row = self.with_settings(**{**self.settings, "scale_norms": True})
-        return row._replace(delegate=delegate, bounds={**self.bounds, **_IN_HALF})
+        row = self._replace(delegate=delegate)
+        if not row.in_half_precision:
+            return row
+        row = row.with_settings(**{**self.settings, "scale_norms": True})
+        return row._replace(bounds={**self.bounds, **_IN_HALF})
+
+    @property
+    def in_half_precision(self) -> bool:
+        """Whether the delegate computes in float16."""
+        return self.delegate in ("gpu", "webgpu")
 
     def write(self, serving: Serving, path: str | os.PathLike[str]) -> None:
         """Writes the file of a `Serving`."""

@@ -198,7 +198,7 @@ def _write_and_compare(
         operators=operators,
         lint=unsupported,
     )
-    if target.delegate in ("gpu", "webgpu"):
+    if target.in_half_precision:
         agreement = dataclasses.replace(agreement, float16=figures_in_float16(file, reference, target.tie))
     violated = violations(agreement, {**target.bounds, **(bounds or {})})
     if target.delegate:

@@ -84,11 +84,14 @@ def open_exported(path: str | os.PathLike[str], threads: int = 2, *, precision: 
         from keras_vit.runtime.tflite import TFLiteFile
 
         return TFLiteFile(path, threads, precision=precision)
+    is_page = (path / "index.html").exists() and (path / "model.tflite").exists()
+    if precision == "float16" and not is_page:
+        raise ValueError(f"Expected a .tflite file or a page for precision='float16'. Received: {path}")
     if path.suffix == ".onnx":
         from keras_vit.runtime.onnx import OnnxFile
 
         return OnnxFile(path, threads)
-    if (path / "index.html").exists() and (path / "model.tflite").exists():
+    if is_page:
         from keras_vit.runtime.images import CENTER
         from keras_vit.runtime.tflite import TFLiteFile
 

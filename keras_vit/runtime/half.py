@@ -60,7 +60,7 @@ class _Rewriter:
         self.rounded: dict[int, int] = {}  # number of a float32 tensor, and of the same in float16's values
 
     def run(self) -> None:
-        constants = {index for index in range(len(self.graph.tensors)) if self._data(index) is not None}
+        constants = {index for index in range(len(self.graph.tensors)) if self._is_constant(index)}
         for index in map(int, self.graph.inputs):
             self._round(index)
         for operator in self.graph.operators or ():
@@ -74,14 +74,15 @@ class _Rewriter:
                 self._round(index)
         self.graph.operators = self.operators
         self.graph.outputs = [self.rounded.get(int(index), int(index)) for index in self.graph.outputs]
-        for signature in self.model.signatureDefs or ():
+        signatures = self.model.signatureDefs or ()
+        for signature in [one for one in signatures if self.model.subgraphs[one.subgraphIndex] is self.graph]:
             for item in signature.outputs:
                 item.tensorIndex = self.rounded.get(item.tensorIndex, item.tensorIndex)
 
     def _round(self, index: int) -> None:
         """Adds the operators that round a computed tensor to float16 and back, once."""
         tensor = self.graph.tensors[index]
-        if tensor.type != _TYPES.FLOAT32 or index in self.rounded or self._data(index) is not None:
+        if tensor.type != _TYPES.FLOAT32 or index in self.rounded or self._is_constant(index):
             return
         half, back = self._tensor(tensor.shape, _TYPES.FLOAT16), self._tensor(tensor.shape, _TYPES.FLOAT32)
         self._cast(index, half)
@@ -89,11 +90,12 @@ class _Rewriter:
         self.rounded[index] = back
 
     def _round_constant(self, index: int) -> None:
-        tensor, data = self.graph.tensors[index], self._data(index) or b""
+        tensor = self.graph.tensors[index]
+        data = np.asarray(self.model.buffers[tensor.buffer].data, np.uint8)
         if tensor.type == _TYPES.FLOAT32:
-            values = np.frombuffer(data, "<f4")
+            values = data.view("<f4")
         elif tensor.type in _FEW_BITS and tensor.quantization is not None and tensor.quantization.scale is not None:
-            values = _restored(tensor, np.frombuffer(data, np.int8)).reshape(-1)
+            values = _restored(tensor, data.view(np.int8)).reshape(-1)
             tensor.type, tensor.quantization = _TYPES.FLOAT32, None
         else:
             return
@@ -101,9 +103,9 @@ class _Rewriter:
             halves = values.astype(np.float16).astype("<f4")
         tensor.buffer = self._buffer(halves)
 
-    def _data(self, index: int) -> bytes | None:
+    def _is_constant(self, index: int) -> bool:
         data = self.model.buffers[self.graph.tensors[index].buffer].data
-        return None if data is None or not len(data) else bytes(np.asarray(data, np.uint8))
+        return data is not None and len(data) > 0
 
     def _type(self, index: int) -> int:
         return self.graph.tensors[index].type

@@ -8,6 +8,7 @@ from ai_edge_litert.interpreter import Interpreter
 import keras_vit
 from keras_vit.export.serving import make_serving
 from keras_vit.export.tflite.conversion import converted, exported
+from keras_vit.runtime import open_exported
 from keras_vit.runtime.half import in_half_precision
 from keras_vit.runtime.lint import lint_operators, read_operators
 
@@ -90,6 +91,21 @@ def test_scaled_norms_hold_in_half_precision_and_change_nothing_in_float32(facto
     assert lint_operators(read_operators(scaled), "gpu", "webgpu") == []
 
 
-def test_what_is_no_tflite_file_is_refused():
+def test_the_export_for_a_gpu_is_compared_in_half_precision(tmp_path):
+    model = massive(500)[0].inner
+    options = {"class_names": list("abcde"), "input_type": "float32", "delegate": "gpu"}
+    (agreement,) = keras_vit.export.export_model(model, tmp_path, ["tflite-float16"], **options)
+    assert agreement.float16["images"] == 64 and agreement.operators["REDUCE_MAX"] == 5
+    with pytest.raises(ValueError, match=r"float16\.logits\.cosine is"):
+        keras_vit.export.export_model(
+            model, tmp_path, ["tflite-float16"], **options, bounds={"float16.logits.cosine": (2, 3)}
+        )
+
+
+def test_what_is_no_tflite_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Expected a \.tflite file"):
         in_half_precision(b"PK\3\4" + bytes(40))
+    file = tmp_path / "model.onnx"
+    file.touch()
+    with pytest.raises(ValueError, match=r"page for precision='float16'.*model\.onnx"):
+        open_exported(file, precision="float16")
